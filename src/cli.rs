@@ -1,0 +1,92 @@
+//! Arguments as they are given. What they mean is decided by the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{create, list, render, status, teardown};
+use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::ConnectOptions;
+use crate::report::Format;
+use crate::spec::names::Namespace;
+
+/// Runs highly available standalone Spark clusters on Kubernetes, without an operator.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  sparkha create --namespace data              3 masters, 3 ZooKeepers, 2 workers
+  sparkha create etl -f sparkha.yaml           what the file says, named etl
+  sparkha status --namespace data --watch
+  sparkha teardown --namespace data",
+    after_long_help = ExitCode::TABLE
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Namespace; the kubeconfig's own if left out
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// Path of the kubeconfig
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Tell more: -v retries and takeovers, -vv every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Tell only warnings and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+impl Global {
+    /// How to find the cluster. `namespace` is the resolved one, where a cluster file may have named it.
+    pub fn connect_options(&self, namespace: Option<Namespace>) -> ConnectOptions {
+        ConnectOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            namespace,
+        }
+    }
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a cluster, or change one to match
+    Create(create::Arguments),
+    /// Print the cluster's objects as YAML; needs no Kubernetes
+    Render(render::Arguments),
+    /// Remove a cluster and everything that create made
+    Teardown(teardown::Arguments),
+    /// Show masters, ZooKeepers, workers and applications
+    Status(status::Arguments),
+    /// List clusters
+    List(list::Arguments),
+    /// Print the JSON Schema of the cluster file, for editors
+    Schema,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}

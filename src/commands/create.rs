@@ -1,0 +1,84 @@
+//! `sparkha create`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::spec::SpecArguments;
+use crate::cli::{Global, Output};
+use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::connect;
+use crate::report::progress::Progress;
+use crate::report::{self, Format};
+use crate::steps::Error;
+use crate::steps::create::{Options, create};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha create --namespace data
+  sparkha create etl -f sparkha.yaml --workers 8
+  sparkha create --masters 1 --workers 1          no high availability, no ZooKeeper
+  sparkha create --zookeeper zk-0:2181,zk-1:2181/spark
+  sparkha create --dry-run                        what would be written")]
+pub struct Arguments {
+    #[command(flatten)]
+    spec: SpecArguments,
+    /// How long to wait until the cluster is in service
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    timeout: Duration,
+    /// Return as soon as everything is applied
+    #[arg(long)]
+    no_wait: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave everything as it is when a first create fails
+    #[arg(long)]
+    retain: bool,
+    /// Go on whatever the checks beforehand find
+    #[arg(long)]
+    skip_preflight: bool,
+    /// Take fields that belong to other field managers
+    #[arg(long)]
+    force_conflicts: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let mut spec = arguments.spec.resolve(global)?;
+    let progress = Progress::new(global.quiet);
+    let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
+    let namespace = cluster.namespace().clone();
+    if spec.namespace.is_none() {
+        // Known only now: it is the kubeconfig's own, and names derived from it follow.
+        let mut global = global.clone();
+        global.namespace = Some(namespace.to_string());
+        spec = arguments.spec.resolve(&global)?;
+    }
+    let options = Options {
+        timeout: arguments.timeout,
+        wait: !arguments.no_wait,
+        dry_run: arguments.dry_run,
+        retain: arguments.retain,
+        skip_preflight: arguments.skip_preflight,
+        force_conflicts: arguments.force_conflicts,
+    };
+    let name = &spec.name;
+    let next = format!(
+        "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace}` to remove what is there"
+    );
+    let outcome = super::unless_interrupted(create(&cluster, &spec, &options, &progress), next).await?;
+    drop(progress);
+    tracing::info!("{} requests to the API server", cluster.requests());
+    let format = arguments.output.output;
+    if arguments.dry_run {
+        report::print(&report::status::dry_run(&outcome.would, format))?;
+    }
+    match outcome.state {
+        Some(state) => report::print(&report::status::cluster(&state, format))?,
+        None if !arguments.dry_run && format == Format::Name => report::print(&format!("{name}\n"))?,
+        None => {}
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,109 @@
+//! One file for each command: its arguments, and one call.
+
+pub mod create;
+pub mod list;
+pub mod render;
+mod spec;
+pub mod status;
+pub mod teardown;
+
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, Global};
+use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::{Cluster, connect};
+use crate::report;
+use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::problem::{Problem, Problems};
+use crate::steps::Error;
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let global = cli.global;
+    match cli.command {
+        Command::Create(arguments) => create::run(&global, arguments).await,
+        Command::Render(arguments) => render::run(&global, &arguments),
+        Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
+        Command::Status(arguments) => status::run(&global, &arguments).await,
+        Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::Schema => {
+            report::print(&report::json(&crate::spec::file::schema()))?;
+            Ok(ExitCode::Success)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sparkha", &mut script);
+            report::print(&String::from_utf8_lossy(&script))?;
+            Ok(ExitCode::Success)
+        }
+    }
+}
+
+/// The Kubernetes cluster that the arguments name, for commands without a cluster file.
+async fn connected(global: &Global) -> Result<Cluster, Error> {
+    let namespace = match &global.namespace {
+        Some(text) => Some(Namespace::parse(text).map_err(|error| bad_flag("--namespace", &error.to_string()))?),
+        None => None,
+    };
+    Ok(connect(&global.connect_options(namespace)).await?)
+}
+
+/// The cluster's name from the argument.
+fn cluster_name(name: Option<&str>) -> Result<ClusterName, Error> {
+    let name = name.unwrap_or(crate::spec::resolve::DEFAULT_NAME);
+    ClusterName::parse(name).map_err(|error| bad_flag("NAME", &error.to_string()))
+}
+
+fn bad_flag(flag: &'static str, message: &str) -> Error {
+    Error::Input(Problems {
+        file: String::new(),
+        list: vec![Problem::flag(flag, message)],
+    })
+}
+
+/// Ends the work at Ctrl-C or SIGTERM. Nothing has to be undone: whatever was begun, the next run goes on with.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: String) -> Result<T, Error> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted { next }),
+        _ = terminate.recv() => Err(Error::Interrupted { next }),
+    }
+}
+
+/// `90`, `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("write it like 90s, 5m or 1h".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write it like 90s, 5m or 1h".to_owned())?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert!(duration("m").is_err());
+        assert!(duration("5d").is_err());
+        assert!(duration("").is_err());
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

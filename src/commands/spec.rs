@@ -1,0 +1,94 @@
+//! The arguments that describe a cluster, shared by create and render.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::spec::ClusterSpec;
+use crate::spec::resolve::{Overrides, Source, resolve};
+use crate::steps::Error;
+
+#[derive(Clone, Debug, Args)]
+pub struct SpecArguments {
+    /// Name of the cluster [default: spark]
+    pub name: Option<String>,
+    /// Cluster file; everything can be said there, flags win. `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Number of masters [default: 3]
+    #[arg(long, value_name = "N")]
+    pub masters: Option<u32>,
+    /// Number of workers [default: 2]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// Cores of each worker's pod [default: 1]
+    #[arg(long, value_name = "N")]
+    pub worker_cores: Option<u32>,
+    /// Memory of each worker's pod, like 4Gi or 4g [default: 2Gi]
+    #[arg(long, value_name = "SIZE")]
+    pub worker_memory: Option<String>,
+    /// Image with Spark
+    #[arg(long)]
+    pub image: Option<String>,
+    /// External ZooKeeper: host:port,… and /chroot if there is one
+    #[arg(long, value_name = "SERVERS")]
+    pub zookeeper: Option<String>,
+    /// Domain of the web UIs' addresses [default: k8s]
+    #[arg(long, value_name = "DOMAIN")]
+    pub ui_domain: Option<String>,
+}
+
+impl SpecArguments {
+    /// Reads the file and resolves. A namespace of the kubeconfig is not known here.
+    pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
+        let overrides = Overrides {
+            name: self.name.clone(),
+            namespace: global.namespace.clone(),
+            image: self.image.clone(),
+            masters: self.masters,
+            workers: self.workers,
+            worker_cores: self.worker_cores,
+            worker_memory: self.worker_memory.clone(),
+            zookeeper: self.zookeeper.clone(),
+            ui_domain: self.ui_domain.clone(),
+        };
+        let Some(path) = &self.file else {
+            return Ok(resolve(None, &overrides)?);
+        };
+        let name = if path.as_os_str() == "-" {
+            "standard input".into()
+        } else {
+            path.display().to_string()
+        };
+        let text = self.read(path, &name)?;
+        Ok(resolve(
+            Some(Source {
+                name: &name,
+                text: &text,
+            }),
+            &overrides,
+        )?)
+    }
+
+    fn read(&self, path: &PathBuf, name: &str) -> Result<String, Error> {
+        let bytes = if path.as_os_str() == "-" {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
+        } else {
+            std::fs::read(path)
+        };
+        let bytes = bytes.map_err(|error| Error::Usage {
+            message: format!("failed to read the cluster file {name}: {error}"),
+            help: "name a file with -f, or leave it out for the defaults".into(),
+        })?;
+        String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Error::Usage {
+                message: format!("failed to read the cluster file {name}: line {line} is not UTF-8"),
+                help: "save the file as UTF-8".into(),
+            }
+        })
+    }
+}

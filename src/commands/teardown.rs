@@ -1,0 +1,83 @@
+//! `sparkha teardown`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use kube::ResourceExt;
+
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::teardown::{Belongings, Options, belongings, teardown};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha teardown --namespace data
+  sparkha teardown etl --yes                   volume claims too, without asking
+  sparkha teardown etl --keep-data             all but the volume claims")]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// Keep volume claims, and the znodes in an external ZooKeeper
+    #[arg(long, conflicts_with = "yes")]
+    keep_data: bool,
+    /// Remove volume claims without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// How long to wait until everything is gone
+    #[arg(long, default_value = "3m", value_parser = super::duration)]
+    timeout: Duration,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let name = super::cluster_name(arguments.name.as_deref())?;
+    let cluster = super::connected(global).await?;
+    let progress = Progress::new(global.quiet);
+    let Some(belongings) = belongings(&cluster, &name).await? else {
+        progress.done(&format!("Nothing to do: there is no cluster {name} in namespace {}", cluster.namespace()));
+        return Ok(ExitCode::Success);
+    };
+    if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {
+        confirm(&belongings)?;
+    }
+    let options = Options {
+        timeout: arguments.timeout,
+        keep_data: arguments.keep_data,
+    };
+    let next = "run the same command again: it goes on where it stopped".to_owned();
+    let work = teardown(&cluster, &name, belongings, &options, &progress);
+    super::unless_interrupted(work, next).await?;
+    Ok(ExitCode::Success)
+}
+
+/// Data is never removed without being told: asks on a terminal, and refuses elsewhere.
+fn confirm(belongings: &Belongings) -> Result<(), Error> {
+    let claims: Vec<_> = belongings.claims.iter().map(ResourceExt::name_any).collect();
+    let refused = |message: String| Error::Usage {
+        message,
+        help: "pass --yes to remove the data, or --keep-data to keep it".into(),
+    };
+    let count = claims.len();
+    if !std::io::stdin().is_terminal() {
+        return Err(refused(format!(
+            "the cluster has {count} volume claims with data ({}); nothing was removed",
+            claims.join(", ")
+        )));
+    }
+    let mut stderr = std::io::stderr();
+    write!(
+        stderr,
+        "{count} volume claims and their data will be removed: {}\nRemove them? [y/N] ",
+        claims.join(", ")
+    )?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(refused("nothing was removed".into()))
+    }
+}

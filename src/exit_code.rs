@@ -1,0 +1,106 @@
+//! Every exit code of sparkha, in one place.
+
+use crate::platform::kubernetes;
+use crate::steps::Error;
+use crate::steps::preflight::Severity;
+
+/// Why sparkha ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// All is as it was asked for.
+    Success = 0,
+    /// Something failed that none of the others describes.
+    Failure = 1,
+    /// Arguments or cluster file are wrong; nothing was changed.
+    BadInput = 2,
+    /// There is no API server, ZooKeeper or pod to talk to.
+    Unreachable = 3,
+    /// The API server does not allow it.
+    NotAllowed = 4,
+    /// Something belongs to somebody else: a name, a field, a cluster at which another sparkha is at work.
+    Conflict = 5,
+    /// It did not happen in time.
+    TimedOut = 6,
+    /// There is no such cluster.
+    NotFound = 7,
+    /// There is no room, or the cluster cannot come up.
+    Impossible = 8,
+    /// The cluster is there, but not in service (`status`).
+    NotReady = 9,
+    /// Ctrl-C or SIGTERM.
+    Interrupted = 130,
+}
+
+impl ExitCode {
+    /// The table for `sparkha help` and README.
+    pub const TABLE: &str = "\
+Exit codes:
+  0    all is as it was asked for
+  1    something failed that none of the others describes
+  2    arguments or cluster file are wrong; nothing was changed
+  3    there is no API server, ZooKeeper or pod to talk to
+  4    the API server does not allow it
+  5    something belongs to somebody else: a name, a field, a lock
+  6    it did not happen in time
+  7    there is no such cluster
+  8    there is no room, or the cluster cannot come up
+  9    the cluster is there, but not in service (status)
+  130  interrupted";
+}
+
+impl From<&Error> for ExitCode {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Input(_) | Error::Usage { .. } => ExitCode::BadInput,
+            Error::Kubernetes(error) => match error {
+                kubernetes::Error::NoCluster { .. } | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
+                kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
+                kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
+                kubernetes::Error::Conflict { .. } => ExitCode::Conflict,
+                kubernetes::Error::Rejected { .. } => ExitCode::Impossible,
+                kubernetes::Error::Protocol { .. } => ExitCode::Failure,
+            },
+            Error::ZooKeeper(_) | Error::Spark(_) => ExitCode::Unreachable,
+            Error::Preflight { findings } => {
+                match findings.iter().map(|finding| finding.severity).max() {
+                    Some(Severity::Clash) => ExitCode::Conflict,
+                    Some(Severity::NotAllowed) => ExitCode::NotAllowed,
+                    _ => ExitCode::Impossible,
+                }
+            }
+            Error::Busy { .. } => ExitCode::Conflict,
+            Error::DoesNotComeUp { .. } => ExitCode::Impossible,
+            Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
+            Error::NoCluster { .. } => ExitCode::NotFound,
+            Error::Interrupted { .. } => ExitCode::Interrupted,
+            Error::Inventory(_) | Error::Output(_) => ExitCode::Failure,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_code() {
+        use ExitCode::*;
+        let all = [
+            Success, Failure, BadInput, Unreachable, NotAllowed, Conflict, TimedOut, NotFound, Impossible, NotReady,
+            Interrupted,
+        ];
+        let listed: Vec<_> = ExitCode::TABLE
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+            .collect();
+        assert_eq!(listed, all.map(|code| code as u8));
+    }
+}

@@ -1,0 +1,56 @@
+//! sparkha: highly available standalone Spark clusters on Kubernetes, without an operator.
+//!
+//! Data flows one way: arguments and file → `ClusterSpec` → resources → applied → `ClusterState` → report.
+
+mod cli;
+mod commands;
+mod exit_code;
+mod observe;
+mod platform;
+mod render;
+mod report;
+mod spark;
+mod spec;
+mod steps;
+mod zookeeper;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> std::process::ExitCode {
+    let cli = cli::Cli::parse();
+    log(cli.global.verbose);
+    // Two threads serve hundreds of waiting requests, and cost less memory than one for each processor.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(code) => code.into(),
+        Err(error) => {
+            report::error::report(&error);
+            exit_code::ExitCode::from(&error).into()
+        }
+    }
+}
+
+/// What goes on inside, on standard error.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "sparkha=warn",
+        1 => "sparkha=info",
+        2 => "sparkha=debug",
+        _ => "debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(report::colours(&std::io::stderr()))
+        .with_target(false)
+        .without_time()
+        .init();
+}

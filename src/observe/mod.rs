@@ -1,0 +1,312 @@
+//! From facts to a [`ClusterState`]: what pods, masters and ZooKeepers were seen to be, put together without any client.
+//! [`readiness`] judges it, [`trouble`] explains what does not come up.
+
+pub mod readiness;
+pub mod trouble;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::render::inventory::{Inventory, Summary, ZooKeeperSummary};
+use crate::render::labels::{COMPONENT, Component};
+use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
+use crate::zookeeper::Mode;
+
+/// What was seen, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub pods: Vec<Pod>,
+    pub sets: Vec<StatefulSet>,
+    /// By pod: what its master says, or why it says nothing.
+    pub masters: BTreeMap<String, Result<MasterReport, String>>,
+    /// By pod: what its ZooKeeper says, or why it says nothing.
+    pub zookeepers: BTreeMap<String, Result<Mode, String>>,
+}
+
+/// A cluster as it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterState {
+    pub name: String,
+    pub namespace: String,
+    pub image: String,
+    /// True when everything is as it was asked for; else `not_ready` says why.
+    pub ready: bool,
+    pub not_ready: Vec<readiness::NotReady>,
+    /// What drivers connect to.
+    pub master_url: String,
+    /// The routed address of the web UI, in service where a router is set up.
+    pub web_ui: String,
+    pub masters: Vec<MasterState>,
+    pub zookeeper: ZooKeeperState,
+    pub workers: WorkersState,
+    pub applications: Vec<ApplicationReport>,
+    /// StatefulSets that are still replacing pods.
+    pub rollouts: Vec<Rollout>,
+}
+
+/// A pod that has its part to play.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodState {
+    pub name: String,
+    /// `Running`, or what keeps it from that; `Missing` where there is no pod.
+    pub phase: String,
+    pub restarts: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MasterState {
+    #[serde(flatten)]
+    pub pod: PodState,
+    /// `None`: it did not answer.
+    pub status: Option<MasterStatus>,
+    /// Routed address of this master's own web UI.
+    pub web_ui: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum ZooKeeperState {
+    /// One master, recovering from its own files.
+    None,
+    Managed {
+        servers: Vec<ServerState>,
+    },
+    External {
+        servers: Vec<String>,
+        directory: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerState {
+    #[serde(flatten)]
+    pub pod: PodState,
+    /// `None`: it is in no quorum, or did not answer.
+    pub mode: Option<Mode>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkersState {
+    pub expected: u32,
+    /// Alive in the leader's eyes.
+    pub registered: u32,
+    pub cores: u32,
+    pub cores_used: u32,
+    pub memory_mib: u64,
+    pub memory_used_mib: u64,
+    /// What each worker should offer.
+    pub expected_cores: u32,
+    pub expected_memory_mib: u64,
+    pub pods: Vec<WorkerState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerState {
+    #[serde(flatten)]
+    pub pod: PodState,
+    /// The worker's state in the leader's eyes; `None`: it has not registered.
+    pub state: Option<String>,
+    pub cores: u32,
+    pub cores_used: u32,
+    pub memory_mib: u64,
+    pub memory_used_mib: u64,
+    /// Routed address of the worker's web UI.
+    pub web_ui: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    pub set: String,
+    pub updated: i32,
+    pub replicas: i32,
+}
+
+/// Puts the facts together. The inventory says what should be there.
+pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> ClusterState {
+    let summary = &inventory.cluster;
+    let ui = |pod: Option<&Pod>, port| routed_address(pod?, namespace, &summary.ui_domain, port);
+    let masters: Vec<_> = (0..summary.masters)
+        .map(|ordinal| {
+            let name = format!("{}-master-{ordinal}", summary.name);
+            let pod = pod_named(facts, &name);
+            MasterState {
+                status: facts.masters.get(&name).and_then(|r| Some(r.as_ref().ok()?.status)),
+                web_ui: ui(pod, MASTER_UI_PORT),
+                pod: pod_state(name, pod),
+            }
+        })
+        .collect();
+    let leader = facts
+        .masters
+        .values()
+        .filter_map(|report| report.as_ref().ok())
+        .find(|report| report.status == MasterStatus::Alive);
+    let mut state = ClusterState {
+        name: summary.name.clone(),
+        namespace: namespace.to_owned(),
+        image: summary.image.clone(),
+        ready: false,
+        not_ready: vec![],
+        master_url: summary.master_url.clone(),
+        web_ui: format!(
+            "http://{}-master.{namespace}.{}:{MASTER_UI_PORT}",
+            summary.name, summary.ui_domain
+        ),
+        masters,
+        zookeeper: zookeeper_state(summary, facts),
+        workers: workers_state(namespace, summary, facts, leader),
+        applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
+        rollouts: facts.sets.iter().filter_map(rollout).collect(),
+    };
+    state.not_ready = readiness::judge(&state);
+    state.ready = state.not_ready.is_empty();
+    state
+}
+
+fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
+    match &summary.zookeeper {
+        ZooKeeperSummary::None => ZooKeeperState::None,
+        ZooKeeperSummary::External { servers, directory } => ZooKeeperState::External {
+            servers: servers.clone(),
+            directory: directory.clone(),
+        },
+        ZooKeeperSummary::Managed { count, .. } => ZooKeeperState::Managed {
+            servers: (0..*count)
+                .map(|ordinal| {
+                    let name = format!("{}-zookeeper-{ordinal}", summary.name);
+                    ServerState {
+                        mode: facts.zookeepers.get(&name).and_then(|mode| mode.clone().ok()),
+                        pod: pod_state(name.clone(), pod_named(facts, &name)),
+                    }
+                })
+                .collect(),
+        },
+    }
+}
+
+fn workers_state(
+    namespace: &str,
+    summary: &Summary,
+    facts: &Facts,
+    leader: Option<&MasterReport>,
+) -> WorkersState {
+    let reports = leader.map(|report| report.workers.as_slice()).unwrap_or_default();
+    let alive: Vec<_> = reports.iter().filter(|worker| worker.state == "ALIVE").collect();
+    let mut pods: Vec<_> = pods_of(facts, Component::Worker).collect();
+    pods.sort_by_key(|pod| ordinal(&pod.name_any()));
+    WorkersState {
+        expected: summary.workers.count,
+        registered: alive.len() as u32,
+        cores: alive.iter().map(|worker| worker.cores).sum(),
+        cores_used: alive.iter().map(|worker| worker.coresused).sum(),
+        memory_mib: alive.iter().map(|worker| worker.memory).sum(),
+        memory_used_mib: alive.iter().map(|worker| worker.memoryused).sum(),
+        expected_cores: summary.workers.cores,
+        expected_memory_mib: summary.workers.memory_mib,
+        pods: pods
+            .into_iter()
+            .map(|pod| {
+                let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+                // A restarted worker registers anew; its former self stays listed as DEAD for a while.
+                let of_pod = |worker: &&&crate::spark::WorkerReport| Some(worker.host.as_str()) == ip;
+                let report = reports
+                    .iter()
+                    .filter(|worker| of_pod(&worker))
+                    .max_by_key(|worker| worker.state == "ALIVE");
+                WorkerState {
+                    state: report.map(|worker| worker.state.clone()),
+                    cores: report.map_or(0, |worker| worker.cores),
+                    cores_used: report.map_or(0, |worker| worker.coresused),
+                    memory_mib: report.map_or(0, |worker| worker.memory),
+                    memory_used_mib: report.map_or(0, |worker| worker.memoryused),
+                    web_ui: routed_address(pod, namespace, &summary.ui_domain, WORKER_UI_PORT),
+                    pod: pod_state(pod.name_any(), Some(pod)),
+                }
+            })
+            .collect(),
+    }
+}
+
+/// Pods of one part of the cluster.
+pub fn pods_of(facts: &Facts, component: Component) -> impl Iterator<Item = &Pod> {
+    facts
+        .pods
+        .iter()
+        .filter(move |pod| pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str()))
+}
+
+fn pod_named<'a>(facts: &'a Facts, name: &str) -> Option<&'a Pod> {
+    facts.pods.iter().find(|pod| pod.name_any() == name)
+}
+
+/// The number at the end of a StatefulSet pod's name.
+fn ordinal(pod: &str) -> Option<u32> {
+    pod.rsplit('-').next()?.parse().ok()
+}
+
+fn pod_state(name: String, pod: Option<&Pod>) -> PodState {
+    let container = pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first());
+    PodState {
+        name,
+        phase: pod.map_or_else(|| "Missing".into(), phase),
+        restarts: container.map_or(0, |container| container.restart_count),
+        node: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
+    }
+}
+
+/// As kubectl shows it: the reason a container waits for before the pod's phase.
+fn phase(pod: &Pod) -> String {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "Terminating".into();
+    }
+    let status = pod.status.as_ref();
+    let waiting = status
+        .and_then(|status| status.container_statuses.as_ref()?.first()?.state.as_ref())
+        .and_then(|state| match (&state.waiting, &state.terminated) {
+            (Some(waiting), _) => waiting.reason.clone(),
+            (_, Some(terminated)) => terminated.reason.clone(),
+            _ => None,
+        });
+    waiting
+        .or_else(|| status?.phase.clone())
+        .unwrap_or_else(|| "Pending".into())
+}
+
+/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
+fn routed_address(pod: &Pod, namespace: &str, domain: &str, port: u16) -> Option<String> {
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.replace(['.', ':'], "-");
+    Some(format!("http://spark-{ip}.{namespace}.{domain}:{port}"))
+}
+
+/// `None` once all pods are of the newest revision.
+fn rollout(set: &StatefulSet) -> Option<Rollout> {
+    let wanted = set.spec.replicas?;
+    let status = set.status.as_ref();
+    let observed = status.and_then(|status| status.observed_generation) >= set.metadata.generation;
+    let replicas = status.map_or(0, |status| status.replicas);
+    // The controller counts as updated only what has the newest revision; 1.20 leaves it out when it is none.
+    let updated = match status {
+        Some(status) if status.current_revision == status.update_revision => replicas,
+        Some(status) => status.updated_replicas.unwrap_or(0),
+        None => 0,
+    };
+    (!observed || replicas != wanted || updated < wanted).then(|| Rollout {
+        set: set.name_any(),
+        updated,
+        replicas: wanted,
+    })
+}

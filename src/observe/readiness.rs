@@ -1,0 +1,136 @@
+//! Whether a cluster is in service, and if not, what is missing, with numbers. Pure judgements of a [`ClusterState`].
+
+use serde::Serialize;
+
+use super::{ClusterState, ZooKeeperState};
+use crate::spark::MasterStatus;
+use crate::zookeeper::Mode;
+
+/// Something that is not yet as it should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "reason")]
+pub enum NotReady {
+    /// Fewer ZooKeepers serve than should.
+    ZooKeeper { serving: usize, expected: usize },
+    /// Not all masters answer.
+    MastersSilent { answering: usize, expected: usize },
+    /// No master is ALIVE.
+    NoLeader { recovering: Option<String> },
+    /// Masters that do not know of each other.
+    SeveralLeaders { leaders: Vec<String> },
+    /// Another number of workers is registered than should be.
+    Workers { registered: u32, expected: u32 },
+    /// A worker offers something else than it should.
+    WorkerSize {
+        worker: String,
+        cores: u32,
+        memory_mib: u64,
+    },
+    /// Pods of an older version are still being replaced.
+    RollingOut { set: String, updated: i32, replicas: i32 },
+}
+
+impl std::fmt::Display for NotReady {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotReady::ZooKeeper { serving, expected } => {
+                write!(f, "{serving} of {expected} ZooKeeper servers are in the quorum")
+            }
+            NotReady::MastersSilent {
+                answering,
+                expected,
+            } => write!(f, "{answering} of {expected} masters answer"),
+            NotReady::NoLeader { recovering: None } => write!(f, "no master is ALIVE"),
+            NotReady::NoLeader {
+                recovering: Some(master),
+            } => write!(f, "no master is ALIVE yet; {master} is RECOVERING"),
+            NotReady::SeveralLeaders { leaders } => {
+                write!(f, "several masters are ALIVE at once: {}", leaders.join(", "))
+            }
+            NotReady::Workers {
+                registered,
+                expected,
+            } => write!(f, "{registered} of {expected} workers are registered"),
+            NotReady::WorkerSize {
+                worker,
+                cores,
+                memory_mib,
+            } => write!(f, "worker {worker} offers {cores} cores and {memory_mib} MiB, which is not what was asked for"),
+            NotReady::RollingOut {
+                set,
+                updated,
+                replicas,
+            } => write!(f, "{updated} of {replicas} pods of {set} are up to date"),
+        }
+    }
+}
+
+/// Everything that is missing; nothing when the cluster is in service: a full quorum, exactly one ALIVE master and the
+/// others STANDBY, every worker registered with the expected cores and memory, no pod of an older version.
+pub fn judge(state: &ClusterState) -> Vec<NotReady> {
+    let mut missing = Vec::new();
+    if let ZooKeeperState::Managed { servers } = &state.zookeeper {
+        let serving = servers.iter().filter(|server| server.mode.is_some()).count();
+        let led = servers
+            .iter()
+            .any(|server| matches!(server.mode, Some(Mode::Leader | Mode::Standalone)));
+        if serving < servers.len() || !led {
+            missing.push(NotReady::ZooKeeper {
+                serving,
+                expected: servers.len(),
+            });
+        }
+    }
+    missing.extend(judge_masters(state));
+    let workers = &state.workers;
+    if workers.registered != workers.expected {
+        missing.push(NotReady::Workers {
+            registered: workers.registered,
+            expected: workers.expected,
+        });
+    }
+    let odd = workers.pods.iter().filter(|worker| {
+        worker.state.as_deref() == Some("ALIVE")
+            && (worker.cores, worker.memory_mib) != (workers.expected_cores, workers.expected_memory_mib)
+    });
+    missing.extend(odd.map(|worker| NotReady::WorkerSize {
+        worker: worker.pod.name.clone(),
+        cores: worker.cores,
+        memory_mib: worker.memory_mib,
+    }));
+    missing.extend(state.rollouts.iter().map(|rollout| NotReady::RollingOut {
+        set: rollout.set.clone(),
+        updated: rollout.updated,
+        replicas: rollout.replicas,
+    }));
+    missing
+}
+
+fn judge_masters(state: &ClusterState) -> Vec<NotReady> {
+    let mut missing = Vec::new();
+    let with = |wanted: MasterStatus| {
+        state
+            .masters
+            .iter()
+            .filter(move |master| master.status == Some(wanted))
+            .map(|master| master.pod.name.clone())
+    };
+    let answering = state.masters.iter().filter(|master| master.status.is_some()).count();
+    if answering < state.masters.len() {
+        missing.push(NotReady::MastersSilent {
+            answering,
+            expected: state.masters.len(),
+        });
+    }
+    let leaders: Vec<_> = with(MasterStatus::Alive).collect();
+    match leaders.len() {
+        1 => {}
+        0 => missing.push(NotReady::NoLeader {
+            recovering: with(MasterStatus::Recovering)
+                .chain(with(MasterStatus::CompletingRecovery))
+                .next(),
+        }),
+        _ => missing.push(NotReady::SeveralLeaders { leaders }),
+    }
+    missing
+}

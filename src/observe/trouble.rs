@@ -1,0 +1,187 @@
+//! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
+//! for it to pass by itself.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use kube::ResourceExt;
+
+use super::Facts;
+
+/// What keeps a part of the cluster from coming up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// The pod or StatefulSet.
+    pub subject: String,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// The image cannot be had.
+    Image,
+    /// A Secret, ConfigMap or claim that the pod names is not there, or its container cannot be made.
+    Container,
+    /// No node takes the pod.
+    Unschedulable,
+    /// The container ends again and again.
+    Crash,
+    /// The API server does not admit the pod: quota, Pod Security, a webhook.
+    NotAdmitted,
+    /// A volume cannot be provisioned or mounted.
+    Volume,
+}
+
+impl TroubleKind {
+    /// How long it may last before waiting on is pointless.
+    pub const fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            // A registry may be slow once; after the second failure it says the same again.
+            TroubleKind::Image => 20,
+            TroubleKind::Container => 20,
+            // A cluster autoscaler needs minutes to bring a node.
+            TroubleKind::Unschedulable => 90,
+            TroubleKind::Crash => 20,
+            TroubleKind::NotAdmitted => 15,
+            TroubleKind::Volume => 60,
+        })
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            TroubleKind::Image => "its image cannot be pulled",
+            TroubleKind::Container => "its container cannot be created",
+            TroubleKind::Unschedulable => "no node can take it",
+            TroubleKind::Crash => "it crashes",
+            TroubleKind::NotAdmitted => "the API server does not admit its pods",
+            TroubleKind::Volume => "a volume is not to be had",
+        }
+    }
+
+    /// What to do about it.
+    pub const fn help(self) -> &'static str {
+        match self {
+            TroubleKind::Image => "check image, imagePullPolicy and imagePullSecrets; a tag that does not exist looks the same",
+            TroubleKind::Container => "create what is named here, or correct its name in the cluster file",
+            TroubleKind::Unschedulable => "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations",
+            TroubleKind::Crash => "its last words stand above; `kubectl logs --previous` has more",
+            TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
+            TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",
+        }
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}: {}", self.subject, self.kind.what(), self.message)
+    }
+}
+
+/// All troubles that can be seen.
+pub fn troubles(facts: &Facts, events: &[Event]) -> Vec<Trouble> {
+    let mut troubles: Vec<_> = facts.pods.iter().flat_map(of_pod).collect();
+    for event in events {
+        troubles.extend(of_event(facts, event));
+    }
+    troubles.sort();
+    troubles.dedup_by(|a, b| (a.kind, &a.subject) == (b.kind, &b.subject));
+    troubles
+}
+
+fn of_pod(pod: &Pod) -> Vec<Trouble> {
+    let trouble = |kind, message: String| Trouble {
+        kind,
+        subject: pod.name_any(),
+        message,
+    };
+    let Some(status) = &pod.status else { return vec![] };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return vec![];
+    }
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .map(|condition| {
+            let message = condition.message.clone().unwrap_or_default();
+            // The scheduler speaks of claims, too.
+            let kind = if message.to_lowercase().contains("persistentvolumeclaim") {
+                TroubleKind::Volume
+            } else {
+                TroubleKind::Unschedulable
+            };
+            trouble(kind, message)
+        });
+    let containers = status.container_statuses.iter().flatten();
+    unscheduled
+        .chain(containers.filter_map(|container| {
+            let (kind, message) = of_container(container)?;
+            Some(trouble(kind, message))
+        }))
+        .collect()
+}
+
+fn of_container(container: &ContainerStatus) -> Option<(TroubleKind, String)> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting.message.clone().unwrap_or_else(|| reason.to_owned());
+        let kind = match reason {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => TroubleKind::Image,
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => TroubleKind::Container,
+            "CrashLoopBackOff" => {
+                return Some((TroubleKind::Crash, last_end(container).unwrap_or(message)));
+            }
+            _ => return None,
+        };
+        return Some((kind, one_line(&message)));
+    }
+    // One restart may be a member that started before its ensemble; several in a row are a crash.
+    (container.restart_count >= 3 && !container.ready)
+        .then(|| last_end(container).map(|message| (TroubleKind::Crash, message)))
+        .flatten()
+}
+
+/// How the container's last run ended.
+fn last_end(container: &ContainerStatus) -> Option<String> {
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+    let reason = ended.reason.as_deref().unwrap_or("Error");
+    Some(format!(
+        "exit code {} ({reason}), {} restarts",
+        ended.exit_code, container.restart_count
+    ))
+}
+
+/// Warnings that no pod carries, for there is no pod.
+fn of_event(facts: &Facts, event: &Event) -> Option<Trouble> {
+    let subject = event.involved_object.name.as_deref()?;
+    let kind = match event.reason.as_deref()? {
+        "FailedCreate" if facts.sets.iter().any(|set| set.name_any() == subject && is_short(set)) => {
+            TroubleKind::NotAdmitted
+        }
+        "FailedMount" | "FailedAttachVolume" if facts.pods.iter().any(|pod| is_waiting(pod, subject)) => {
+            TroubleKind::Volume
+        }
+        _ => return None,
+    };
+    Some(Trouble {
+        kind,
+        subject: subject.to_owned(),
+        message: one_line(event.message.as_deref().unwrap_or_default()),
+    })
+}
+
+fn is_short(set: &k8s_openapi::api::apps::v1::StatefulSet) -> bool {
+    let wanted = set.spec.replicas.unwrap_or(0);
+    set.status.as_ref().map_or(0, |status| status.replicas) < wanted
+}
+
+fn is_waiting(pod: &Pod, name: &str) -> bool {
+    pod.name_any() == name && pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,188 @@
+//! What can go wrong between sparkha and an API server, told apart by what the user can do about it.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// A failed request, or no way to make one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to find a Kubernetes cluster to talk to: {reason}")]
+    NoCluster { reason: String },
+    #[error("failed to reach the API server {server}: {reason}")]
+    Unreachable { server: String, reason: String },
+    #[error("failed to {action}: no answer from the API server {server} within {} s", after.as_secs())]
+    TimedOut {
+        action: String,
+        server: String,
+        after: Duration,
+    },
+    #[error("failed to {action}: not allowed: {message}")]
+    Forbidden { action: String, message: String },
+    #[error("failed to {action}: it has fields that belong to another field manager: {}", owners.join("; "))]
+    Conflict { action: String, owners: Vec<String> },
+    #[error("failed to {action}: {message}")]
+    Rejected {
+        action: String,
+        code: u16,
+        message: String,
+    },
+    #[error("failed to {action}: {message}")]
+    Protocol { action: String, message: String },
+}
+
+impl Error {
+    /// The remedy, where there is one to name.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Error::NoCluster { .. } => {
+                "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; \
+                 `sparkha render` needs no cluster"
+                    .into()
+            }
+            Error::Unreachable { .. } => {
+                "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()
+            }
+            Error::TimedOut { .. } => "run the same command again: it goes on where it stopped".into(),
+            Error::Forbidden { .. } => {
+                "ask for the Role that `sparkha render --role` prints, bound in this namespace".into()
+            }
+            Error::Conflict { .. } => {
+                "take the fields back with --force-conflicts, or let the other manager give them up".into()
+            }
+            Error::Rejected { code: 422, .. } => {
+                "fields that cannot be changed in place need `sparkha teardown` and `sparkha create`".into()
+            }
+            Error::Rejected { .. } | Error::Protocol { .. } => return None,
+        })
+    }
+
+    /// True when asking again may help: overload, restarts and broken connections.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Error::Unreachable { .. } => true,
+            Error::Rejected { code, .. } => matches!(code, 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+
+    /// Sorts a client error by its remedy.
+    pub(super) fn from_kube(error: kube::Error, action: &str, server: &str) -> Error {
+        match error {
+            kube::Error::Api(status) => Error::from_status(*status, action),
+            kube::Error::Auth(source) => Error::NoCluster {
+                reason: format!("the credentials in the kubeconfig do not work: {}", chain(&source)),
+            },
+            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::UpgradeConnection(_) => {
+                Error::Protocol {
+                    action: action.to_owned(),
+                    message: chain(&error),
+                }
+            }
+            other => Error::Unreachable {
+                server: server.to_owned(),
+                reason: innermost(&other),
+            },
+        }
+    }
+
+    fn from_status(status: Status, action: &str) -> Error {
+        let action = action.to_owned();
+        let owners = conflicting_owners(&status);
+        if !owners.is_empty() {
+            return Error::Conflict { action, owners };
+        }
+        // A full quota, Pod Security and refusing webhooks answer 403 too, but no Role would help there.
+        let by_admission = status.message.contains("exceeded quota")
+            || status.message.contains("violates PodSecurity")
+            || status.message.contains("admission webhook");
+        match status.code {
+            401 => Error::Forbidden {
+                action,
+                message: "the API server does not know these credentials (401 Unauthorized)".into(),
+            },
+            403 if !by_admission => Error::Forbidden {
+                action,
+                message: status.message,
+            },
+            code => Error::Rejected {
+                action,
+                code,
+                message: status.message,
+            },
+        }
+    }
+}
+
+/// Who holds which field, from the causes of a server-side apply conflict, e.g. `.spec.replicas (kubectl-scale)`.
+fn conflicting_owners(status: &Status) -> Vec<String> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| {
+            let manager = cause.message.trim_start_matches("conflict with ");
+            format!("{} ({manager})", cause.field)
+        })
+        .collect()
+}
+
+/// An error and its sources on one line, each part once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let part = cause.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The last source: hyper's outer layers only say "client error (Connect)".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: serde_json::Value) -> Box<Status> {
+        Box::new(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_conflict_names_managers_and_fields() {
+        let error = kube::Error::Api(status(serde_json::json!({
+            "code": 409, "reason": "Conflict", "message": "Apply failed with 1 conflict",
+            "details": {"causes": [{
+                "reason": "FieldManagerConflict",
+                "message": "conflict with \"kubectl-scale\" using apps/v1",
+                "field": ".spec.replicas",
+            }]},
+        })));
+        let error = Error::from_kube(error, "apply StatefulSet spark-worker", "https://x");
+        assert_eq!(
+            error.to_string(),
+            "failed to apply StatefulSet spark-worker: it has fields that belong to another field manager: \
+             .spec.replicas (\"kubectl-scale\" using apps/v1)"
+        );
+    }
+
+    #[test]
+    fn a_full_quota_is_not_a_missing_role() {
+        let error = kube::Error::Api(status(serde_json::json!({
+            "code": 403, "reason": "Forbidden", "message": "services \"x\" is forbidden: exceeded quota: q",
+        })));
+        assert!(matches!(
+            Error::from_kube(error, "apply Service x", "https://x"),
+            Error::Rejected { code: 403, .. }
+        ));
+    }
+}

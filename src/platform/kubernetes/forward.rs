@@ -1,0 +1,59 @@
+//! Streams into pods through the API server's port-forward, so that sparkha sees masters and ZooKeepers from a laptop.
+
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Cluster, Error};
+
+impl Cluster {
+    /// Opens a stream to a port of a pod.
+    pub async fn forward(&self, pod: &str, port: u16) -> Result<DuplexStream, Error> {
+        let api = self.api::<Pod>();
+        let action = format!("forward a port to {pod}:{port}");
+        let mut forwarder = self.call(&action, || async { api.portforward(pod, &[port]).await }).await?;
+        forwarder.take_stream(port).ok_or_else(|| Error::Protocol {
+            action,
+            message: "the API server opened no stream".into(),
+        })
+    }
+
+    /// Listens on a free loopback port and forwards each connection to the pod, for clients that dial by themselves.
+    /// Ends when the returned guard is dropped.
+    pub async fn forward_listener(&self, pod: &str, port: u16) -> std::io::Result<ForwardGuard> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let (cluster, pod) = (self.clone(), pod.to_owned());
+        let task = tokio::spawn(async move {
+            while let Ok((mut local, _)) = listener.accept().await {
+                let (cluster, pod) = (cluster.clone(), pod.clone());
+                tokio::spawn(async move {
+                    match cluster.forward(&pod, port).await {
+                        Ok(mut remote) => {
+                            // Either side may hang up at any time; that ends the connection and is no error.
+                            let _ = tokio::io::copy_bidirectional(&mut local, &mut remote).await;
+                        }
+                        Err(error) => tracing::debug!("{error}"),
+                    }
+                });
+            }
+        });
+        Ok(ForwardGuard {
+            address,
+            task: task.abort_handle(),
+        })
+    }
+}
+
+/// A local port that leads into a pod for as long as this lives.
+pub struct ForwardGuard {
+    pub address: std::net::SocketAddr,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for ForwardGuard {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,244 @@
+//! A real Kubernetes cluster behind one small client. Every request goes through [`Cluster`], which bounds it in time,
+//! retries what may pass, counts it, and sorts errors by their remedy.
+
+mod connect;
+mod error;
+mod forward;
+pub mod observer;
+pub mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::core::{NamespaceResourceScope, Resource};
+use kube::{Client, ResourceExt};
+use serde::de::DeserializeOwned;
+
+pub use connect::{ConnectOptions, connect};
+pub use error::Error;
+pub use forward::ForwardGuard;
+
+use crate::render::kind::Kind;
+use crate::spec::names::Namespace;
+
+/// The field manager under which sparkha owns fields.
+pub const FIELD_MANAGER: &str = "sparkha";
+
+/// How long one request (not a watch) may take before it is given up.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits between tries of a request that failed for a passing reason: 8 tries over about 13 s.
+const RETRY_DELAYS_MS: [u64; 7] = [100, 200, 400, 800, 1600, 3200, 6400];
+
+/// One namespace of one Kubernetes cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    server: String,
+    namespace: Namespace,
+    requests: Arc<AtomicU32>,
+}
+
+impl Cluster {
+    fn new(client: Client, server: String, namespace: Namespace) -> Self {
+        Self {
+            client,
+            server,
+            namespace,
+            requests: Arc::default(),
+        }
+    }
+
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The same cluster, another namespace.
+    pub fn in_namespace(&self, namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            ..self.clone()
+        }
+    }
+
+    /// The client itself, for watches.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Requests sent so far by this cluster and its clones, retries and opened watches included.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that is not sent through this type (a watch).
+    pub fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Objects of one of sparkha's kinds in this namespace.
+    fn objects(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), self.namespace.as_str(), &kind.api_resource())
+    }
+
+    /// Objects of a typed kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), self.namespace.as_str())
+    }
+
+    /// One object of ours by name; `None` if there is none.
+    pub async fn get(&self, kind: Kind, name: &str) -> Result<Option<DynamicObject>, Error> {
+        let api = self.objects(kind);
+        self.call(&format!("read {kind} {name}"), || api.get_opt(name)).await
+    }
+
+    /// Objects of one of sparkha's kinds by label selector.
+    pub async fn list(&self, kind: Kind, selector: &str) -> Result<Vec<DynamicObject>, Error> {
+        let api = self.objects(kind);
+        let params = ListParams::default().labels(selector);
+        let list = self
+            .call(&format!("list {}", kind.plural()), || api.list(&params))
+            .await?;
+        Ok(list.items)
+    }
+
+    /// Objects of a typed kind by label selector (empty: all).
+    pub async fn list_of<K>(&self, selector: &str) -> Result<Vec<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        self.list_in(&self.api::<K>(), selector).await
+    }
+
+    /// Objects of a typed kind in whatever scope `api` has, page by page so that a large cluster costs little memory.
+    pub async fn list_in<K>(&self, api: &Api<K>, selector: &str) -> Result<Vec<K>, Error>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let plural = K::plural(&K::DynamicType::default()).into_owned();
+        let mut items = Vec::new();
+        let mut params = ListParams::default().labels(selector).limit(500);
+        loop {
+            let page = self.call(&format!("list {plural}"), || api.list(&params)).await?;
+            items.extend(page.items);
+            match page.metadata.continue_ {
+                Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    /// Server-side apply. `force` takes fields from other managers.
+    pub async fn apply(&self, kind: Kind, name: &str, object: &serde_json::Value, force: bool) -> Result<DynamicObject, Error> {
+        let api = self.objects(kind);
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        if force {
+            params = params.force();
+        }
+        let patch = Patch::Apply(object);
+        self.call(&format!("apply {kind} {name}"), || api.patch(name, &params, &patch))
+            .await
+    }
+
+    /// Merge patch of one of sparkha's own objects.
+    pub async fn merge(&self, kind: Kind, name: &str, patch: &serde_json::Value) -> Result<DynamicObject, Error> {
+        let api = self.objects(kind);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(patch);
+        self.call(&format!("change {kind} {name}"), || api.patch(name, &params, &patch))
+            .await
+    }
+
+    /// Deletes an object if it is still the one with this UID; an object that is gone already is no error.
+    pub async fn delete(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
+        let api = self.objects(kind);
+        self.delete_in(&api, name, uid, &format!("delete {kind} {name}")).await
+    }
+
+    /// As [`Cluster::delete`], for any kind.
+    pub async fn delete_in<K>(&self, api: &Api<K>, name: &str, uid: Option<String>, action: &str) -> Result<(), Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut params = DeleteParams::background();
+        if uid.is_some() {
+            params = params.preconditions(kube::api::Preconditions {
+                uid,
+                resource_version: None,
+            });
+        }
+        let result = self.call(action, || api.delete(name, &params)).await;
+        match result {
+            Ok(_) => Ok(()),
+            Err(Error::Rejected { code: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates an object of any kind.
+    pub async fn create<K>(&self, api: &Api<K>, object: &K, action: &str) -> Result<K, Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    {
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        self.call(action, || api.create(&params, object)).await
+    }
+
+    /// The last lines of a container's log; of the run before the present one if `previous`.
+    pub async fn log_tail(&self, pod: &Pod, container: &str, lines: i64, previous: bool) -> Result<String, Error> {
+        let api = self.api::<Pod>();
+        let name = pod.name_any();
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: Some(lines),
+            previous,
+            ..LogParams::default()
+        };
+        self.call(&format!("read the log of {name}"), || api.logs(&name, &params))
+            .await
+    }
+
+    /// Sends one request: bounded in time, repeated while the error is a passing one.
+    pub async fn call<T, F>(&self, action: &str, mut request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let mut delays = RETRY_DELAYS_MS.into_iter();
+        loop {
+            self.count_request();
+            tracing::debug!(action, "request");
+            let outcome = tokio::time::timeout(REQUEST_TIMEOUT, request()).await;
+            let error = match outcome {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => Error::from_kube(error, action, &self.server),
+                Err(_) => {
+                    return Err(Error::TimedOut {
+                        action: action.to_owned(),
+                        server: self.server.clone(),
+                        after: REQUEST_TIMEOUT,
+                    });
+                }
+            };
+            let Some(delay) = delays.next().filter(|_| error.is_transient()) else {
+                return Err(error);
+            };
+            tracing::info!("{error}; trying again in {delay} ms");
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+    }
+}

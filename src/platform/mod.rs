@@ -1,0 +1,3 @@
+//! The places where a cluster can run.
+
+pub mod kubernetes;

@@ -1,0 +1,239 @@
+//! The ConfigMap with everything the daemons read: Spark's properties, ZooKeeper's configuration, logging, and the
+//! scripts that start them. Mounted at [`CONF_DIR`].
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use sha2::{Digest, Sha256};
+
+use super::ZOOKEEPER_PORT;
+use super::labels::{Component, metadata};
+use crate::spec::{ClusterSpec, ManagedZooKeeper, Recovery};
+
+/// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
+pub const CONF_DIR: &str = "/etc/spark";
+/// Where state lives that must outlive a container.
+pub const STATE_DIR: &str = "/var/spark";
+
+pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
+    let common = common_properties(spec);
+    let mut data: BTreeMap<String, String> = [
+        ("log4j2.properties", include_str!("files/log4j2.properties").to_owned()),
+        // What a driver should know: mount this ConfigMap into its pod and set SPARK_CONF_DIR.
+        ("spark-defaults.conf", properties(&common)),
+        ("master.sh", include_str!("files/master.sh").to_owned()),
+        (
+            "master.conf",
+            properties(&with(&common, master_properties(&spec.recovery, spec))),
+        ),
+        ("worker.sh", include_str!("files/worker.sh").to_owned()),
+        ("worker.conf", properties(&with(&common, worker_properties()))),
+    ]
+    .map(|(name, text)| (name.to_owned(), text))
+    .into();
+    if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
+        data.insert("zookeeper.sh".into(), include_str!("files/zookeeper.sh").into());
+        data.insert("zoo.cfg".into(), zoo_cfg(spec, zookeeper));
+    }
+    ConfigMap {
+        metadata: metadata(spec, spec.name.conf(), Component::Cluster),
+        data: Some(data),
+        ..Default::default()
+    }
+}
+
+/// A digest of the files that one part of the cluster reads. It stands in the pods' annotations, so that a change
+/// restarts the pods that it concerns and no others.
+pub fn digest(config: &ConfigMap, component: Component) -> String {
+    let files: &[&str] = match component {
+        Component::Master => &["log4j2.properties", "master.conf", "master.sh"],
+        Component::Worker => &["log4j2.properties", "worker.conf", "worker.sh"],
+        Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
+        Component::Cluster => &[],
+    };
+    let texts = files
+        .iter()
+        .filter_map(|file| config.data.as_ref()?.get(*file).map(|text| (*file, text.as_str())));
+    short_digest(texts.flat_map(|(file, text)| [file, text]))
+}
+
+/// 16 hexadecimal digits of SHA-256 over some strings.
+pub fn short_digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update((part.len() as u64).to_be_bytes());
+        sha.update(part);
+    }
+    sha.finalize()[..8].iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// ZooKeeper's connect string for the masters.
+pub fn zookeeper_url(spec: &ClusterSpec) -> Option<String> {
+    match &spec.recovery {
+        Recovery::FileSystem { .. } => None,
+        Recovery::ManagedZooKeeper(zookeeper) => {
+            let set = spec.name.zookeeper();
+            let servers: Vec<_> = (0..zookeeper.count)
+                .map(|ordinal| format!("{set}-{ordinal}.{set}:{ZOOKEEPER_PORT}"))
+                .collect();
+            Some(servers.join(","))
+        }
+        Recovery::ExternalZooKeeper(zookeeper) => Some(zookeeper.servers.join(",")),
+    }
+}
+
+fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
+    let mut conf = BTreeMap::new();
+    if let Some(s3) = &spec.s3 {
+        let prefix = "spark.hadoop.fs.s3a";
+        if let Some(endpoint) = &s3.endpoint {
+            conf.insert(format!("{prefix}.endpoint"), endpoint.clone());
+            let tls = !endpoint.starts_with("http://");
+            conf.insert(format!("{prefix}.connection.ssl.enabled"), tls.to_string());
+        }
+        if let Some(region) = &s3.region {
+            conf.insert(format!("{prefix}.endpoint.region"), region.clone());
+        }
+        conf.insert(format!("{prefix}.path.style.access"), s3.path_style.to_string());
+        if s3.secret.is_some() {
+            // The keys reach the workers, and so their executors, as environment from the Secret, never as configuration.
+            conf.insert(
+                format!("{prefix}.aws.credentials.provider"),
+                "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider".into(),
+            );
+        }
+    }
+    // The user's word is the last.
+    conf.extend(spec.spark_conf.clone());
+    conf
+}
+
+fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static str, String)> {
+    // A busy port would otherwise make a master listen elsewhere, silently.
+    let mut conf = vec![("spark.port.maxRetries", "0".to_owned())];
+    match recovery {
+        Recovery::FileSystem { .. } => conf.extend([
+            ("spark.deploy.recoveryMode", "FILESYSTEM".to_owned()),
+            ("spark.deploy.recoveryDirectory", format!("{STATE_DIR}/recovery")),
+        ]),
+        Recovery::ManagedZooKeeper(_) | Recovery::ExternalZooKeeper(_) => {
+            let directory = match recovery {
+                Recovery::ExternalZooKeeper(zookeeper) => zookeeper.directory.clone(),
+                _ => format!("/{}", spec.name),
+            };
+            conf.extend([
+                ("spark.deploy.recoveryMode", "ZOOKEEPER".to_owned()),
+                ("spark.deploy.zookeeper.url", zookeeper_url(spec).unwrap_or_default()),
+                ("spark.deploy.zookeeper.dir", directory),
+            ]);
+        }
+    }
+    // A new leader waits this long for workers that died together with the old one; Spark's default is 60 s.
+    conf.push(("spark.deploy.recoveryTimeout", "15".to_owned()));
+    conf
+}
+
+fn worker_properties() -> Vec<(&'static str, String)> {
+    vec![
+        ("spark.port.maxRetries", "0".to_owned()),
+        // Off by default in Spark: finished applications' directories would fill the node.
+        ("spark.worker.cleanup.enabled", "true".to_owned()),
+    ]
+}
+
+/// The common properties over a daemon's defaults, so that a user can change what sparkha only suggests; the recovery
+/// keys cannot be among them, they are refused in the cluster file.
+fn with(common: &BTreeMap<String, String>, daemon: Vec<(&'static str, String)>) -> BTreeMap<String, String> {
+    let mut conf: BTreeMap<_, _> = daemon
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    conf.extend(common.clone());
+    conf
+}
+
+/// Java's properties format.
+fn properties(conf: &BTreeMap<String, String>) -> String {
+    conf.iter().fold(String::new(), |mut text, (key, value)| {
+        let _ = writeln!(text, "{}={}", escape(key, true), escape(value, false));
+        text
+    })
+}
+
+/// Escapes as `java.util.Properties` reads it: in keys also the separators, in values a leading blank.
+fn escape(text: &str, key: bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            ' ' if key || at == 0 => escaped.push_str("\\ "),
+            '=' | ':' | '#' | '!' if key => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// ZooKeeper's own configuration. Sessions end after `failoverSeconds` at the latest: Spark's client asks for 60 s, and the
+/// server's maximum is the only lever. The tick is the session's granularity.
+fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
+    let session_ms = zookeeper.failover_seconds * 1000;
+    let tick_ms = if zookeeper.failover_seconds < 6 { 500 } else { 1000 };
+    let mut cfg = format!(
+        "dataDir={STATE_DIR}/zookeeper\n\
+         clientPort={ZOOKEEPER_PORT}\n\
+         tickTime={tick_ms}\n\
+         initLimit=30\n\
+         syncLimit=10\n\
+         minSessionTimeout={}\n\
+         maxSessionTimeout={session_ms}\n\
+         autopurge.snapRetainCount=3\n\
+         autopurge.purgeInterval=1\n\
+         4lw.commands.whitelist=srvr,ruok\n\
+         # Jetty is not among Spark's jars.\n\
+         admin.enableServer=false\n",
+        session_ms.min(2 * tick_ms),
+    );
+    if zookeeper.count > 1 {
+        // The address of a pod's own name is known to DNS only after the pod has started.
+        cfg.push_str("quorumListenOnAllIPs=true\n");
+        let set = spec.name.zookeeper();
+        for ordinal in 0..zookeeper.count {
+            let _ = writeln!(cfg, "server.{}={set}-{ordinal}.{set}:2888:3888", ordinal + 1);
+        }
+    }
+    cfg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_survive_java() {
+        let conf = [
+            ("spark.a b", " leading, trailing "),
+            ("spark.c=d:e", "C:\\path\nsecond line"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        assert_eq!(
+            properties(&conf),
+            "spark.a\\ b=\\ leading, trailing \nspark.c\\=d\\:e=C:\\\\path\\nsecond line\n"
+        );
+    }
+
+    #[test]
+    fn a_digest_tells_boundaries_apart() {
+        assert_ne!(short_digest(["ab", "c"]), short_digest(["a", "bc"]));
+        assert_eq!(short_digest(["a"]).len(), 16);
+    }
+}

@@ -1,0 +1,316 @@
+//! The inventory: what a cluster consists of, stored in the cluster itself as ConfigMap `NAME-sparkha`. It outlives a lost
+//! cluster file and a create that died half-way; teardown deletes only what it lists, and status knows from it what to
+//! expect.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::{Deserialize, Serialize};
+
+use super::config::short_digest;
+use super::kind::Kind;
+use super::labels::{Component, metadata};
+use super::{Resource, workloads};
+use crate::spec::{ClusterSpec, Recovery};
+
+/// Key of the ConfigMap's data with the objects.
+const OBJECTS: &str = "objects.json";
+/// Key of the ConfigMap's data with the summary.
+const CLUSTER: &str = "cluster.json";
+
+/// What a cluster consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inventory {
+    pub cluster: Summary,
+    pub objects: Vec<Entry>,
+}
+
+/// One object that sparkha made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub kind: Kind,
+    pub name: String,
+    /// Digest of the object as it was last applied; empty while it is being changed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Names of the volume claim templates of a StatefulSet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<String>,
+}
+
+/// The resolved cluster, as far as someone has to know it later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    pub name: String,
+    pub image: String,
+    pub masters: u32,
+    pub workers: WorkersSummary,
+    pub zookeeper: ZooKeeperSummary,
+    pub ui_domain: String,
+    /// What workers and drivers connect to.
+    pub master_url: String,
+    /// Version of sparkha that wrote this.
+    pub sparkha_version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkersSummary {
+    pub count: u32,
+    /// Cores that each offers.
+    pub cores: u32,
+    /// Memory that each offers, in MiB.
+    pub memory_mib: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ZooKeeperSummary {
+    /// One master, recovering from its own files.
+    None,
+    Managed {
+        count: u32,
+        failover_seconds: u32,
+    },
+    External {
+        servers: Vec<String>,
+        directory: String,
+    },
+}
+
+/// An inventory that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("ConfigMap {name} is not an inventory that this version of sparkha can read: {reason}")]
+pub struct InventoryError {
+    name: String,
+    reason: String,
+}
+
+impl Inventory {
+    /// The inventory of a cluster that consists of these resources and itself.
+    pub fn of(spec: &ClusterSpec, resources: &[Resource]) -> Self {
+        let mut objects = vec![Entry {
+            kind: Kind::ConfigMap,
+            name: spec.name.inventory(),
+            digest: String::new(),
+            claims: vec![],
+        }];
+        objects.extend(resources.iter().map(entry));
+        Self {
+            cluster: summary(spec),
+            objects,
+        }
+    }
+
+    pub fn config_map(&self, spec: &ClusterSpec) -> ConfigMap {
+        ConfigMap {
+            metadata: metadata(spec, spec.name.inventory(), Component::Cluster),
+            data: Some(self.data()),
+            ..Default::default()
+        }
+    }
+
+    /// The ConfigMap's data.
+    pub fn data(&self) -> BTreeMap<String, String> {
+        let pretty = |value: serde_json::Result<String>| value.unwrap_or_default() + "\n";
+        [
+            (CLUSTER, pretty(serde_json::to_string_pretty(&self.cluster))),
+            (OBJECTS, pretty(serde_json::to_string_pretty(&self.objects))),
+        ]
+        .map(|(key, text)| (key.to_owned(), text))
+        .into()
+    }
+
+    /// Reads an inventory back.
+    pub fn read(config_map: &ConfigMap) -> Result<Self, InventoryError> {
+        let name = config_map.metadata.name.clone().unwrap_or_default();
+        let part = |key: &str| {
+            config_map
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .ok_or_else(|| format!("it has no {key}"))
+        };
+        let read = || {
+            Ok::<_, String>(Self {
+                cluster: serde_json::from_str(part(CLUSTER)?).map_err(|e| format!("{CLUSTER}: {e}"))?,
+                objects: serde_json::from_str(part(OBJECTS)?).map_err(|e| format!("{OBJECTS}: {e}"))?,
+            })
+        };
+        read().map_err(|reason| InventoryError { name, reason })
+    }
+
+    pub fn entry(&self, kind: Kind, name: &str) -> Option<&Entry> {
+        self.objects
+            .iter()
+            .find(|entry| entry.kind == kind && entry.name == name)
+    }
+
+    /// This inventory before anything of it was applied.
+    pub fn without_digests(&self) -> Inventory {
+        let mut inventory = self.clone();
+        for entry in &mut inventory.objects {
+            entry.digest.clear();
+        }
+        inventory
+    }
+
+    /// This inventory with the entries of another that it lacks: what may exist while one becomes the other. Entries that
+    /// differ lose their digest, for nobody knows which of the two states they are in.
+    pub fn united_with(&self, other: &Inventory) -> Inventory {
+        let mut united = self.clone();
+        for entry in &mut united.objects {
+            let same = other
+                .entry(entry.kind, &entry.name)
+                .is_some_and(|old| old.digest == entry.digest);
+            if !same {
+                entry.digest.clear();
+            }
+        }
+        for old in &other.objects {
+            match united
+                .objects
+                .iter_mut()
+                .find(|entry| entry.kind == old.kind && entry.name == old.name)
+            {
+                Some(entry) => {
+                    let missing: Vec<_> = old
+                        .claims
+                        .iter()
+                        .filter(|claim| !entry.claims.contains(claim))
+                        .cloned()
+                        .collect();
+                    entry.claims.extend(missing);
+                }
+                None => united.objects.push(old.clone()),
+            }
+        }
+        united
+    }
+
+    /// Whether a claim came from a volume claim template of one of these StatefulSets: `TEMPLATE-SET-ORDINAL`.
+    pub fn owns_claim(&self, claim: &str) -> bool {
+        self.objects.iter().any(|set| {
+            set.claims.iter().any(|template| {
+                claim
+                    .strip_prefix(&format!("{template}-{}-", set.name))
+                    .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit()))
+            })
+        })
+    }
+}
+
+fn entry(resource: &Resource) -> Entry {
+    let templates = resource.object["spec"]["volumeClaimTemplates"].as_array();
+    let claims = templates
+        .into_iter()
+        .flatten()
+        .filter_map(|claim| claim["metadata"]["name"].as_str())
+        .map(str::to_owned)
+        .collect();
+    Entry {
+        kind: resource.kind,
+        name: resource.name.clone(),
+        digest: short_digest([resource.object.to_string().as_str()]),
+        claims,
+    }
+}
+
+fn summary(spec: &ClusterSpec) -> Summary {
+    Summary {
+        name: spec.name.to_string(),
+        image: spec.image.name.clone(),
+        masters: spec.masters.count,
+        workers: WorkersSummary {
+            count: spec.workers.count,
+            cores: spec.workers.offer.cores,
+            memory_mib: spec.workers.offer.memory.mib(),
+        },
+        zookeeper: match &spec.recovery {
+            Recovery::FileSystem { .. } => ZooKeeperSummary::None,
+            Recovery::ManagedZooKeeper(zookeeper) => ZooKeeperSummary::Managed {
+                count: zookeeper.count,
+                failover_seconds: zookeeper.failover_seconds,
+            },
+            Recovery::ExternalZooKeeper(zookeeper) => ZooKeeperSummary::External {
+                servers: zookeeper.servers.clone(),
+                directory: zookeeper.directory.clone(),
+            },
+        },
+        ui_domain: spec.web_ui.domain.clone(),
+        master_url: workloads::masters_url(spec),
+        sparkha_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(objects: &[(Kind, &str, &str, &[&str])]) -> Inventory {
+        Inventory {
+            cluster: Summary {
+                name: "spark".into(),
+                image: "spark:4".into(),
+                masters: 1,
+                workers: WorkersSummary {
+                    count: 1,
+                    cores: 1,
+                    memory_mib: 1024,
+                },
+                zookeeper: ZooKeeperSummary::None,
+                ui_domain: "k8s".into(),
+                master_url: "spark://spark-master-0:7077".into(),
+                sparkha_version: "0".into(),
+            },
+            objects: objects
+                .iter()
+                .map(|&(kind, name, digest, claims)| Entry {
+                    kind,
+                    name: name.into(),
+                    digest: digest.into(),
+                    claims: claims.iter().map(|&c| c.to_owned()).collect(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_stored_inventory_reads_back() {
+        let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
+        let stored = ConfigMap {
+            data: Some(inventory.data()),
+            ..Default::default()
+        };
+        assert_eq!(Inventory::read(&stored).unwrap(), inventory);
+    }
+
+    #[test]
+    fn between_two_states_everything_of_both_is_listed_and_nothing_changed_is_trusted() {
+        let new = inventory(&[(Kind::Service, "a", "1", &[]), (Kind::StatefulSet, "s", "new", &["x"])]);
+        let old = inventory(&[
+            (Kind::Service, "a", "1", &[]),
+            (Kind::StatefulSet, "s", "old", &["y"]),
+            (Kind::Service, "gone", "3", &[]),
+        ]);
+        assert_eq!(
+            new.united_with(&old).objects,
+            inventory(&[
+                (Kind::Service, "a", "1", &[]),
+                (Kind::StatefulSet, "s", "", &["x", "y"]),
+                (Kind::Service, "gone", "3", &[]),
+            ])
+            .objects
+        );
+    }
+
+    #[test]
+    fn claims_belong_to_a_template_of_a_listed_set_only() {
+        let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "", &["shuffle"])]);
+        assert!(inventory.owns_claim("shuffle-spark-worker-10"));
+        assert!(!inventory.owns_claim("shuffle-spark-worker-b-0"));
+        assert!(!inventory.owns_claim("shuffle-spark-worker-"));
+        assert!(!inventory.owns_claim("data-spark-worker-0"));
+    }
+}

@@ -1,0 +1,79 @@
+//! The kinds of Kubernetes objects that sparkha makes, in the order in which they are applied: what a later kind needs
+//! comes before it. One table serves rendering, applying, permissions, pruning and teardown.
+
+use kube::core::{ApiResource, GroupVersionKind};
+use serde::{Deserialize, Serialize};
+
+/// A kind that sparkha creates, changes and deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    // The inventory is a ConfigMap. It goes first, so that teardown finds everything even if create dies after it.
+    ConfigMap,
+    // Pods name their ServiceAccount, and are refused without it.
+    ServiceAccount,
+    // Service names must resolve before the first JVM asks for them: a JVM remembers a failed look-up for 10 s.
+    Service,
+    // A budget that comes after its pods leaves them unprotected for a moment.
+    PodDisruptionBudget,
+    // Last, for it starts the pods.
+    StatefulSet,
+}
+
+impl Kind {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Kind; 5] = [
+        Kind::ConfigMap,
+        Kind::ServiceAccount,
+        Kind::Service,
+        Kind::PodDisruptionBudget,
+        Kind::StatefulSet,
+    ];
+
+    /// The name used in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::ConfigMap => "ConfigMap",
+            Kind::ServiceAccount => "ServiceAccount",
+            Kind::Service => "Service",
+            Kind::PodDisruptionBudget => "PodDisruptionBudget",
+            Kind::StatefulSet => "StatefulSet",
+        }
+    }
+
+    /// API group; the core group is the empty string.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Kind::ConfigMap | Kind::ServiceAccount | Kind::Service => "",
+            Kind::PodDisruptionBudget => "policy",
+            Kind::StatefulSet => "apps",
+        }
+    }
+
+    /// The resource name used in URLs and roles.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Kind::ConfigMap => "configmaps",
+            Kind::ServiceAccount => "serviceaccounts",
+            Kind::Service => "services",
+            Kind::PodDisruptionBudget => "poddisruptionbudgets",
+            Kind::StatefulSet => "statefulsets",
+        }
+    }
+
+    /// How the kube client addresses it.
+    pub fn api_resource(self) -> ApiResource {
+        let gvk = GroupVersionKind::gvk(self.group(), "v1", self.name());
+        ApiResource::from_gvk_with_plural(&gvk, self.plural())
+    }
+
+    /// True for what a cluster can do without: left out, with a word about it, where the server does not serve it.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Kind::PodDisruptionBudget)
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,112 @@
+//! Labels, selectors and metadata: one place decides what marks an object as belonging to a cluster.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use crate::spec::ClusterSpec;
+use crate::spec::names::ClusterName;
+
+/// Label that says who manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value for everything that sparkha makes.
+pub const SPARKHA: &str = "sparkha";
+/// Label with the cluster's name.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label with the part of the cluster.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// A part of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// What belongs to all parts.
+    Cluster,
+    Master,
+    Worker,
+    ZooKeeper,
+}
+
+impl Component {
+    /// Value of the component label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Component::Cluster => "cluster",
+            Component::Master => "master",
+            Component::Worker => "worker",
+            Component::ZooKeeper => "zookeeper",
+        }
+    }
+}
+
+/// Selects everything of one cluster.
+pub fn cluster_selector(name: &ClusterName) -> String {
+    format!("{MANAGED_BY}={SPARKHA},{INSTANCE}={name}")
+}
+
+/// Selects the pods of one part of a cluster. Without the instance two clusters of a namespace would mix.
+pub fn selector(spec: &ClusterSpec, component: Component) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(identity(spec, component)),
+        ..Default::default()
+    }
+}
+
+/// The labels that never change during a cluster's life: selectors and volume claim templates are immutable.
+pub fn identity(spec: &ClusterSpec, component: Component) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "spark"),
+        (INSTANCE, spec.name.as_str()),
+        (COMPONENT, component.as_str()),
+        (MANAGED_BY, SPARKHA),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// All labels of an object: identity, version, and the user's own.
+pub fn labels(spec: &ClusterSpec, component: Component) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
+    labels.extend(identity(spec, component));
+    labels.insert("app.kubernetes.io/part-of".into(), "spark".into());
+    if let Some(version) = version(&spec.image.name) {
+        labels.insert("app.kubernetes.io/version".into(), version);
+    }
+    labels
+}
+
+/// Metadata of an object of the cluster.
+pub fn metadata(spec: &ClusterSpec, name: String, component: Component) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: spec.namespace.as_ref().map(ToString::to_string),
+        labels: Some(labels(spec, component)),
+        annotations: non_empty(spec.annotations.clone()),
+        ..Default::default()
+    }
+}
+
+/// `None` for an empty map, so that no empty field is rendered.
+pub fn non_empty<K: Ord, V>(map: BTreeMap<K, V>) -> Option<BTreeMap<K, V>> {
+    Some(map).filter(|map| !map.is_empty())
+}
+
+/// The image's tag, if it makes a valid label value.
+fn version(image: &str) -> Option<String> {
+    let without_digest = image.split('@').next()?;
+    let (_, tag) = without_digest.rsplit('/').next()?.split_once(':')?;
+    let fits = tag.len() <= 63 && tag.ends_with(|c: char| c.is_ascii_alphanumeric());
+    fits.then(|| tag.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn the_version_is_the_tag() {
+        assert_eq!(version("docker.io/apache/spark:4.3.0"), Some("4.3.0".into()));
+        assert_eq!(version("registry:5000/spark"), None);
+        assert_eq!(version("registry:5000/spark:1@sha256:abc"), Some("1".into()));
+        assert_eq!(version("spark:ends-with-"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! From a [`ClusterSpec`] to Kubernetes objects: pure, deterministic, and unable to fail. `sparkha render` prints them,
+//! `sparkha create` applies them, and the files under `manifests/` are them.
+
+mod budgets;
+mod config;
+pub mod inventory;
+pub mod kind;
+pub mod labels;
+mod pods;
+pub mod role;
+mod services;
+pub mod teardown_script;
+mod workloads;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::spec::ClusterSpec;
+use inventory::Inventory;
+use kind::Kind;
+
+/// One object, ready to be applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    pub kind: Kind,
+    pub name: String,
+    pub object: Value,
+}
+
+/// Port of a master's RPC: workers and drivers connect to it.
+pub const MASTER_PORT: u16 = 7077;
+/// Port of a master's web UI.
+pub const MASTER_UI_PORT: u16 = 8080;
+/// Port of a master's REST submission server.
+pub const MASTER_REST_PORT: u16 = 6066;
+/// Port of a worker's RPC.
+pub const WORKER_PORT: u16 = 7078;
+/// Port of a worker's web UI.
+pub const WORKER_UI_PORT: u16 = 8081;
+/// Port for ZooKeeper's clients.
+pub const ZOOKEEPER_PORT: u16 = 2181;
+
+/// All objects of a cluster, in the order in which they are applied (see [`Kind`]).
+pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
+    let config = config::config_map(spec);
+    let mut resources = vec![resource(Kind::ConfigMap, &config), service_account(spec)];
+    resources.extend(services::services(spec).iter().map(|s| resource(Kind::Service, s)));
+    resources.extend(
+        budgets::budgets(spec)
+            .iter()
+            .map(|b| resource(Kind::PodDisruptionBudget, b)),
+    );
+    resources.extend(
+        workloads::stateful_sets(spec, &config)
+            .iter()
+            .map(|s| resource(Kind::StatefulSet, s)),
+    );
+    with_inventory(spec, resources)
+}
+
+/// Resources led by the inventory that lists them.
+pub fn with_inventory(spec: &ClusterSpec, mut resources: Vec<Resource>) -> Vec<Resource> {
+    let inventory = Inventory::of(spec, &resources);
+    resources.insert(0, resource(Kind::ConfigMap, &inventory.config_map(spec)));
+    resources
+}
+
+/// The objects of one part, and the configuration that they read.
+pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
+    let of_part = |resource: &Resource| {
+        let labels = &resource.object["metadata"]["labels"];
+        labels[labels::COMPONENT] == component.as_str()
+            || (resource.kind == Kind::ConfigMap && resource.name == spec.name.conf())
+            || resource.kind == Kind::ServiceAccount
+    };
+    render(spec).into_iter().filter(of_part).collect()
+}
+
+fn service_account(spec: &ClusterSpec) -> Resource {
+    let account = k8s_openapi::api::core::v1::ServiceAccount {
+        metadata: labels::metadata(spec, spec.name.service_account(), labels::Component::Cluster),
+        // Nothing in the pods talks to the API server.
+        automount_service_account_token: Some(false),
+        ..Default::default()
+    };
+    resource(Kind::ServiceAccount, &account)
+}
+
+/// Pairs a typed object with its kind and name.
+fn resource<T: Serialize>(kind: Kind, typed: &T) -> Resource {
+    // Serialising k8s-openapi's types cannot fail: they hold only strings, numbers, lists and string-keyed maps.
+    let object = serde_json::to_value(typed).unwrap_or_default();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Resource { kind, name, object }
+}
+

@@ -1,0 +1,381 @@
+//! The pod template that masters, workers and ZooKeepers share: it passes the *restricted* Pod Security level (user 185, no
+//! capabilities, read-only root, no service account token) and takes everything else from its plan and the user's settings.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+    EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, NFSVolumeSource, ObjectFieldSelector,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::config::{CONF_DIR, STATE_DIR};
+use super::labels::{Component, identity, labels, non_empty, selector};
+use crate::spec::{ClusterSpec, EnvValue, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
+
+/// User and group of the official Spark images.
+const SPARK_UID: i64 = 185;
+
+/// Annotation of pods: a digest of the files they read.
+const CONFIG_DIGEST: &str = "sparkha/config-digest";
+
+/// What distinguishes one part's pods from another's.
+pub struct PodPlan<'a> {
+    pub component: Component,
+    pub settings: &'a PodSettings,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<EnvVar>,
+    /// Whether the cluster's `env` and S3 keys are for this part: ZooKeeper has no use for them.
+    pub spark_env: bool,
+    pub ports: Vec<ContainerPort>,
+    pub readiness: Probe,
+    pub liveness: Probe,
+    pub state: Option<StateVolume>,
+    pub termination_grace_seconds: i64,
+    pub config_digest: String,
+}
+
+/// The volume for what a part writes and must keep.
+pub struct StateVolume {
+    pub name: &'static str,
+    pub mount_path: String,
+    pub source: VolumeSource,
+}
+
+pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
+    let settings = plan.settings;
+    let mut pod_labels = settings.labels.clone();
+    pod_labels.extend(labels(spec, plan.component));
+    let mut annotations = spec.annotations.clone();
+    annotations.extend(settings.annotations.clone());
+    annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
+    let pull_secrets: Vec<_> = spec
+        .image
+        .pull_secrets
+        .iter()
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels),
+            annotations: Some(annotations),
+            ..Default::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(spec.name.service_account()),
+            automount_service_account_token: Some(false),
+            // A Service named spark-master would inject SPARK_MASTER_PORT=tcp://…, on which Spark dies.
+            enable_service_links: Some(false),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(SPARK_UID),
+                run_as_group: Some(SPARK_UID),
+                fs_group: Some(SPARK_UID),
+                fs_group_change_policy: Some("OnRootMismatch".into()),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            termination_grace_period_seconds: Some(plan.termination_grace_seconds),
+            image_pull_secrets: Some(pull_secrets).filter(|secrets| !secrets.is_empty()),
+            node_selector: non_empty(settings.node_selector.clone()),
+            tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+            affinity: Some(
+                settings
+                    .affinity
+                    .clone()
+                    .unwrap_or_else(|| spread(spec, plan.component)),
+            ),
+            priority_class_name: settings.priority_class.clone(),
+            volumes: Some(volumes(spec, &plan)),
+            containers: vec![container(spec, plan)],
+            ..Default::default()
+        }),
+    }
+}
+
+fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
+    let settings = plan.settings;
+    let mounts = mounts(&plan);
+    let user_env = user_env(spec, settings, plan.spark_env);
+    let mut env = plan.env;
+    env.extend(user_env);
+    Container {
+        name: plan.component.as_str().into(),
+        image: Some(spec.image.name.clone()),
+        image_pull_policy: spec.image.pull_policy.map(|policy| {
+            match policy {
+                PullPolicy::Always => "Always",
+                PullPolicy::IfNotPresent => "IfNotPresent",
+                PullPolicy::Never => "Never",
+            }
+            .into()
+        }),
+        command: Some(plan.command),
+        args: Some(plan.args).filter(|args| !args.is_empty()),
+        env: Some(env),
+        ports: Some(plan.ports),
+        readiness_probe: Some(plan.readiness),
+        liveness_probe: Some(plan.liveness),
+        resources: Some(resource_requirements(&settings.resources)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        volume_mounts: Some(mounts),
+        ..Default::default()
+    }
+}
+
+/// The cluster's environment, the S3 keys, and over both the part's own.
+fn user_env(spec: &ClusterSpec, settings: &PodSettings, spark_env: bool) -> Vec<EnvVar> {
+    let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
+    if spark_env {
+        if let Some(secret) = spec.s3.as_ref().and_then(|s3| s3.secret.as_ref()) {
+            let from = |key: &String| EnvValue::SecretKey {
+                name: secret.name.clone(),
+                key: key.clone(),
+            };
+            env.insert("AWS_ACCESS_KEY_ID".into(), from(&secret.access_key));
+            env.insert("AWS_SECRET_ACCESS_KEY".into(), from(&secret.secret_key));
+        }
+        env.extend(spec.env.clone());
+    }
+    env.extend(settings.env.clone());
+    env.into_iter().map(|(name, value)| env_var(name, value)).collect()
+}
+
+fn env_var(name: String, value: EnvValue) -> EnvVar {
+    let (value, value_from) = match value {
+        EnvValue::Value(value) => (Some(value), None),
+        EnvValue::SecretKey { name, key } => (
+            None,
+            Some(EnvVarSource {
+                secret_key_ref: Some(SecretKeySelector {
+                    name,
+                    key,
+                    optional: None,
+                }),
+                ..Default::default()
+            }),
+        ),
+        EnvValue::ConfigMapKey { name, key } => (
+            None,
+            Some(EnvVarSource {
+                config_map_key_ref: Some(ConfigMapKeySelector {
+                    name,
+                    key,
+                    optional: None,
+                }),
+                ..Default::default()
+            }),
+        ),
+    };
+    EnvVar {
+        name,
+        value,
+        value_from,
+    }
+}
+
+/// An environment variable with a plain value.
+pub fn env(name: &str, value: impl ToString) -> EnvVar {
+    env_var(name.to_owned(), EnvValue::Value(value.to_string()))
+}
+
+/// An environment variable from the pod's own fields.
+pub fn field_env(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// Pods of a kind apart from each other where the cluster has the nodes for it; on a single node they all run there.
+fn spread(spec: &ClusterSpec, component: Component) -> Affinity {
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: PodAffinityTerm {
+                    label_selector: Some(selector(spec, component)),
+                    topology_key: "kubernetes.io/hostname".into(),
+                    ..Default::default()
+                },
+            }]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn resource_requirements(resources: &Resources) -> ResourceRequirements {
+    let quantities = |cpu: String, memory: String| {
+        Some(
+            [("cpu", cpu), ("memory", memory)]
+                .map(|(name, quantity)| (name.to_owned(), Quantity(quantity)))
+                .into(),
+        )
+    };
+    ResourceRequirements {
+        requests: quantities(resources.cpu_request.to_string(), resources.memory_request.to_string()),
+        limits: quantities(resources.cpu_limit.to_string(), resources.memory_limit.to_string()),
+        ..Default::default()
+    }
+}
+
+fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
+    let mut volumes = vec![
+        Volume {
+            name: "conf".into(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: spec.name.conf(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        empty_dir("tmp"),
+    ];
+    if plan.component == Component::Worker {
+        volumes.push(empty_dir("work"));
+    }
+    let state = plan.state.iter().map(|state| (state.name, &state.source));
+    let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
+    volumes.extend(state.chain(users).filter_map(|(name, source)| volume(name, source)));
+    volumes
+}
+
+fn empty_dir(name: &str) -> Volume {
+    Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Default::default()
+    }
+}
+
+/// `None` for a new claim: the StatefulSet adds its volume from the template.
+fn volume(name: &str, source: &VolumeSource) -> Option<Volume> {
+    let mut volume = Volume {
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    match source.clone() {
+        VolumeSource::NewClaim(_) => return None,
+        VolumeSource::HostPath { path, kind } => {
+            volume.host_path = Some(HostPathVolumeSource { path, type_: kind });
+        }
+        VolumeSource::ExistingClaim { name } => {
+            volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
+                claim_name: name,
+                ..Default::default()
+            });
+        }
+        VolumeSource::EmptyDir {
+            size_limit,
+            in_memory,
+        } => {
+            volume.empty_dir = Some(EmptyDirVolumeSource {
+                medium: in_memory.then(|| "Memory".into()),
+                size_limit: size_limit.map(|limit| Quantity(limit.to_string())),
+                ..Default::default()
+            });
+        }
+        VolumeSource::ConfigMap { name } => {
+            volume.config_map = Some(ConfigMapVolumeSource {
+                name,
+                ..Default::default()
+            });
+        }
+        VolumeSource::Secret { name } => {
+            volume.secret = Some(SecretVolumeSource {
+                secret_name: Some(name),
+                ..Default::default()
+            });
+        }
+        VolumeSource::Nfs { server, path } => {
+            volume.nfs = Some(NFSVolumeSource {
+                server,
+                path,
+                read_only: None,
+            });
+        }
+    }
+    Some(volume)
+}
+
+fn mounts(plan: &PodPlan<'_>) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..Default::default()
+    };
+    let mut mounts = vec![
+        VolumeMount {
+            read_only: Some(true),
+            ..mount("conf", CONF_DIR)
+        },
+        mount("tmp", "/tmp"),
+    ];
+    if plan.component == Component::Worker {
+        mounts.push(mount("work", &format!("{STATE_DIR}/work")));
+    }
+    mounts.extend(plan.state.iter().map(|state| mount(state.name, &state.mount_path)));
+    mounts.extend(plan.settings.volumes.iter().map(|volume| VolumeMount {
+        sub_path: volume.sub_path.clone(),
+        read_only: volume.read_only.then_some(true),
+        ..mount(&volume.name, &volume.mount_path)
+    }));
+    mounts
+}
+
+/// One claim for each pod, for every new claim that the plan or the user asks for.
+pub fn claim_templates(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<PersistentVolumeClaim> {
+    let state = plan.state.iter().map(|state| (state.name, &state.source));
+    let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
+    state
+        .chain(users)
+        .filter_map(|(name, source)| match source {
+            VolumeSource::NewClaim(claim) => Some(claim_template(spec, plan.component, name, claim)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn claim_template(spec: &ClusterSpec, component: Component, name: &str, claim: &NewClaim) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(identity(spec, component)),
+            ..Default::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec![claim.access_mode.clone()]),
+            storage_class_name: claim.storage_class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(claim.size.to_string()))].into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,83 @@
+//! What sparkha must be allowed to do, all of it within one namespace. The same table is printed as a Role for the
+//! administrator and asked of the API server in preflight, so the documented Role cannot drift from what is needed.
+
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::kind::Kind;
+
+/// Verbs on one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    pub group: &'static str,
+    /// With subresource, as Roles write it: `pods/log`.
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+    /// Why, for messages.
+    pub purpose: &'static str,
+    /// Without it sparkha works, but sees less.
+    pub optional: bool,
+}
+
+/// Server-side apply of a new object asks for both `patch` and `create`.
+const MANAGE: &[&str] = &["get", "list", "create", "patch", "delete"];
+
+/// Everything that create, status and teardown do in a namespace.
+pub fn permissions() -> Vec<Permission> {
+    let managed = Kind::ALL.map(|kind| Permission {
+        group: kind.group(),
+        resource: kind.plural(),
+        verbs: MANAGE,
+        purpose: "create, change and remove the cluster",
+        optional: kind.is_optional(),
+    });
+    let others = [
+        ("pods", &["get", "list", "watch"][..], "see whether pods run", false),
+        // A WebSocket is opened with GET, kubectl's older protocol with POST; servers ask for either.
+        (
+            "pods/portforward",
+            &["get", "create"],
+            "ask masters and ZooKeepers for their state",
+            false,
+        ),
+        ("pods/log", &["get"], "show why a pod crashes", true),
+        ("events", &["list", "watch"], "show why pods do not come up", true),
+        (
+            "persistentvolumeclaims",
+            &["get", "list", "delete"],
+            "remove the cluster's volumes",
+            false,
+        ),
+        ("resourcequotas", &["list"], "check the quota beforehand", true),
+        ("limitranges", &["list"], "check the limit ranges beforehand", true),
+    ];
+    let others = others.map(|(resource, verbs, purpose, optional)| Permission {
+        group: "",
+        resource,
+        verbs,
+        purpose,
+        optional,
+    });
+    managed.into_iter().chain(others).collect()
+}
+
+/// The Role to bind to whoever runs sparkha.
+pub fn role(namespace: Option<String>) -> Role {
+    let rules = permissions()
+        .into_iter()
+        .map(|permission| PolicyRule {
+            api_groups: Some(vec![permission.group.into()]),
+            resources: Some(vec![permission.resource.into()]),
+            verbs: permission.verbs.iter().map(|&verb| verb.to_owned()).collect(),
+            ..Default::default()
+        })
+        .collect();
+    Role {
+        metadata: ObjectMeta {
+            name: Some("sparkha".into()),
+            namespace,
+            ..Default::default()
+        },
+        rules: Some(rules),
+    }
+}

@@ -1,0 +1,54 @@
+//! A shell script that removes a rendered cluster with nothing but kubectl, for those who applied the manifests by hand.
+
+use super::Resource;
+use super::kind::Kind;
+use super::labels::cluster_selector;
+use crate::spec::names::ClusterName;
+
+/// The script for a cluster that consists of these resources.
+pub fn teardown_script(name: &ClusterName, resources: &[Resource]) -> String {
+    let removals: String = in_teardown_order(resources.iter().map(|r| (r.kind, r.name.as_str())))
+        .into_iter()
+        .map(|(kind, name)| format!("remove {} {name}\n", kind.name().to_lowercase()))
+        .collect();
+    include_str!("files/teardown.sh")
+        .replace("@NAME@", name.as_str())
+        .replace("@SELECTOR@", &cluster_selector(name))
+        .replace("@REMOVALS@\n", &removals)
+}
+
+/// The reverse of the order of applying: workers, masters, ZooKeepers, then what they used, and the inventory last.
+pub fn in_teardown_order<'a>(objects: impl IntoIterator<Item = (Kind, &'a str)>) -> Vec<(Kind, &'a str)> {
+    let mut objects: Vec<_> = objects.into_iter().collect();
+    objects.reverse();
+    objects.sort_by_key(|&(kind, _)| std::cmp::Reverse(kind));
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_go_first_and_the_inventory_last() {
+        let applied = [
+            (Kind::ConfigMap, "spark-sparkha"),
+            (Kind::ConfigMap, "spark-conf"),
+            (Kind::Service, "spark-master"),
+            (Kind::StatefulSet, "spark-zookeeper"),
+            (Kind::StatefulSet, "spark-master"),
+            (Kind::StatefulSet, "spark-worker"),
+        ];
+        assert_eq!(
+            in_teardown_order(applied),
+            [
+                (Kind::StatefulSet, "spark-worker"),
+                (Kind::StatefulSet, "spark-master"),
+                (Kind::StatefulSet, "spark-zookeeper"),
+                (Kind::Service, "spark-master"),
+                (Kind::ConfigMap, "spark-conf"),
+                (Kind::ConfigMap, "spark-sparkha"),
+            ]
+        );
+    }
+}

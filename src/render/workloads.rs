@@ -1,0 +1,263 @@
+//! StatefulSets: masters, workers and managed ZooKeepers. What is alike in their pods is in [`super::pods`].
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerPort, EnvVar, ExecAction, HTTPGetAction, PersistentVolumeClaim, Probe, TCPSocketAction,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::config::{STATE_DIR, digest};
+use super::labels::{Component, metadata, selector};
+use super::pods::{self, PodPlan, StateVolume};
+use super::{MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_PORT};
+use crate::spec::{ClusterSpec, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
+
+/// The StatefulSets in the order in which their pods are needed.
+pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet> {
+    let mut sets = Vec::new();
+    if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
+        sets.push(zookeeper_set(spec, zookeeper, config));
+    }
+    sets.push(master_set(spec, config));
+    sets.push(worker_set(spec, config));
+    sets
+}
+
+fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
+    let mut env = vec![
+        pods::field_env("POD_IP", "status.podIP"),
+        pods::field_env("POD_NAMESPACE", "metadata.namespace"),
+        // The name of the pod is the name of its Service: see services.rs.
+        pods::field_env("SPARK_MASTER_HOST", "metadata.name"),
+        pods::env("SPARK_MASTER_PORT", MASTER_PORT),
+        pods::env("SPARK_MASTER_WEBUI_PORT", MASTER_UI_PORT),
+    ];
+    env.extend(daemon_env(spec, &spec.masters.daemon_memory.spark()));
+    let state = match &spec.recovery {
+        Recovery::FileSystem { storage } => Some(state_volume(storage.as_ref(), "recovery")),
+        _ => None,
+    };
+    let plan = PodPlan {
+        component: Component::Master,
+        settings: &spec.masters.pod,
+        command: script("master.sh"),
+        args: vec![],
+        env,
+        spark_env: true,
+        ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT), ("rest", MASTER_REST_PORT)]),
+        // A standby is as healthy as a leader: the page answers on both.
+        readiness: Probe {
+            period_seconds: Some(2),
+            failure_threshold: Some(3),
+            ..http_probe(MASTER_UI_PORT)
+        },
+        liveness: http_probe(MASTER_UI_PORT),
+        state,
+        termination_grace_seconds: 10,
+        config_digest: digest(config, Component::Master),
+    };
+    stateful_set(
+        spec,
+        spec.name.masters_set(),
+        spec.name.masters_service(),
+        spec.masters.count,
+        plan,
+    )
+}
+
+fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
+    let workers = &spec.workers;
+    let shuffle_dir = format!("{STATE_DIR}/shuffle");
+    let mut env = vec![
+        pods::field_env("POD_IP", "status.podIP"),
+        pods::field_env("POD_NAMESPACE", "metadata.namespace"),
+        // Executors and shuffle blocks must be reached directly, on ports that no Service forwards.
+        pods::field_env("SPARK_LOCAL_HOSTNAME", "status.podIP"),
+        pods::env("SPARK_WORKER_PORT", WORKER_PORT),
+        pods::env("SPARK_WORKER_WEBUI_PORT", WORKER_UI_PORT),
+        pods::env("SPARK_WORKER_CORES", workers.offer.cores),
+        pods::env("SPARK_WORKER_MEMORY", workers.offer.memory.spark()),
+        pods::env("SPARK_WORKER_DIR", format!("{STATE_DIR}/work")),
+        pods::env("SPARK_LOCAL_DIRS", &shuffle_dir),
+        // Ivy and Python look for a home that can be written.
+        pods::env("HOME", "/tmp"),
+    ];
+    env.extend(daemon_env(spec, &workers.daemon_memory.spark()));
+    let plan = PodPlan {
+        component: Component::Worker,
+        settings: &workers.pod,
+        command: script("worker.sh"),
+        args: vec![masters_url(spec)],
+        env,
+        spark_env: true,
+        ports: container_ports(&[("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)]),
+        readiness: Probe {
+            period_seconds: Some(2),
+            failure_threshold: Some(3),
+            ..http_probe(WORKER_UI_PORT)
+        },
+        liveness: http_probe(WORKER_UI_PORT),
+        state: Some(StateVolume {
+            name: "shuffle",
+            mount_path: shuffle_dir,
+            source: workers.shuffle.clone(),
+        }),
+        termination_grace_seconds: 30,
+        config_digest: digest(config, Component::Worker),
+    };
+    stateful_set(
+        spec,
+        spec.name.workers_set(),
+        spec.name.workers_service(),
+        workers.count,
+        plan,
+    )
+}
+
+fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &ConfigMap) -> StatefulSet {
+    let heap = zookeeper.daemon_memory.spark();
+    // A peer that came back has another address: do not remember the old one for long, nor that there was none.
+    let options = format!(
+        "-Xms{heap} -Xmx{heap} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+         -Dsun.net.inetaddr.ttl=5 -Dsun.net.inetaddr.negative.ttl=0"
+    );
+    let plan = PodPlan {
+        component: Component::ZooKeeper,
+        settings: &zookeeper.pod,
+        command: script("zookeeper.sh"),
+        args: vec![],
+        env: vec![
+            pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+            pods::env("ZOOKEEPER_JAVA_OPTS", options),
+        ],
+        spark_env: false,
+        ports: container_ports(&[("client", ZOOKEEPER_PORT), ("peer", 2888), ("election", 3888)]),
+        // The port is open long before there is a quorum; only a server that takes part in one says its mode.
+        readiness: Probe {
+            exec: Some(ExecAction {
+                command: Some(
+                    [
+                        "/bin/bash",
+                        "-c",
+                        "exec 3<>/dev/tcp/127.0.0.1/2181 && printf srvr >&3 && grep -q ^Mode: <&3",
+                    ]
+                    .map(str::to_owned)
+                    .into(),
+                ),
+            }),
+            period_seconds: Some(5),
+            timeout_seconds: Some(5),
+            ..Default::default()
+        },
+        liveness: Probe {
+            tcp_socket: Some(TCPSocketAction {
+                port: IntOrString::Int(i32::from(ZOOKEEPER_PORT)),
+                ..Default::default()
+            }),
+            ..liveness_timing()
+        },
+        state: Some(state_volume(zookeeper.storage.as_ref(), "zookeeper")),
+        termination_grace_seconds: 10,
+        config_digest: digest(config, Component::ZooKeeper),
+    };
+    let name = spec.name.zookeeper();
+    stateful_set(spec, name.clone(), name, zookeeper.count, plan)
+}
+
+/// `spark://` with every master: what workers and drivers are given.
+pub fn masters_url(spec: &ClusterSpec) -> String {
+    let masters: Vec<_> = (0..spec.masters.count)
+        .map(|ordinal| format!("{}:{MASTER_PORT}", spec.name.master(ordinal)))
+        .collect();
+    format!("spark://{}", masters.join(","))
+}
+
+fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32, plan: PodPlan<'_>) -> StatefulSet {
+    let component = plan.component;
+    let claims = pods::claim_templates(spec, &plan);
+    StatefulSet {
+        metadata: metadata(spec, name, component),
+        spec: StatefulSetSpec {
+            replicas: Some(replicas as i32),
+            service_name: Some(service),
+            selector: selector(spec, component),
+            // No member waits for another: a ZooKeeper that starts alone would never become ready.
+            pod_management_policy: Some("Parallel".into()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".into()),
+                ..Default::default()
+            }),
+            revision_history_limit: Some(3),
+            template: pods::template(spec, plan),
+            volume_claim_templates: Some(claims).filter(|claims: &Vec<PersistentVolumeClaim>| !claims.is_empty()),
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+}
+
+/// What every Spark daemon is told.
+fn daemon_env(spec: &ClusterSpec, heap: &str) -> Vec<EnvVar> {
+    vec![
+        pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+        pods::env("SPARK_DAEMON_MEMORY", heap),
+        // The daemons are small and must start fast; these options are not passed on to executors.
+        pods::env(
+            "SPARK_DAEMON_JAVA_OPTS",
+            "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dsun.net.inetaddr.ttl=5 -Dsun.net.inetaddr.negative.ttl=0",
+        ),
+        pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
+    ]
+}
+
+fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
+    StateVolume {
+        name: "data",
+        mount_path: format!("{STATE_DIR}/{directory}"),
+        source: match storage {
+            Some(claim) => VolumeSource::NewClaim(claim.clone()),
+            None => VolumeSource::EmptyDir {
+                size_limit: None,
+                in_memory: false,
+            },
+        },
+    }
+}
+
+fn script(name: &str) -> Vec<String> {
+    vec!["/bin/bash".into(), format!("{}/{name}", super::config::CONF_DIR)]
+}
+
+fn container_ports(named_ports: &[(&str, u16)]) -> Vec<ContainerPort> {
+    named_ports
+        .iter()
+        .map(|&(name, port)| ContainerPort {
+            name: Some(name.into()),
+            container_port: i32::from(port),
+            protocol: Some("TCP".into()),
+            ..Default::default()
+        })
+        .collect()
+}
+
+fn http_probe(port: u16) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/json/".into()),
+            port: IntOrString::Int(i32::from(port)),
+            ..Default::default()
+        }),
+        ..liveness_timing()
+    }
+}
+
+/// Patient: a restarted master costs more than one that is slow for a minute.
+fn liveness_timing() -> Probe {
+    Probe {
+        initial_delay_seconds: None,
+        period_seconds: Some(10),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(6),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,65 @@
+//! The only place that formats output. Results go to standard output, everything else to standard error.
+
+pub mod error;
+pub mod progress;
+pub mod status;
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::steps::Error;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    Json,
+    Yaml,
+    /// Names alone, a line each.
+    Name,
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether colours are welcome on this stream.
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// One value as JSON.
+pub fn json(value: &impl Serialize) -> String {
+    // Our own types serialise: they hold nothing that JSON cannot say.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// Values as YAML documents.
+pub fn yaml<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+    let documents: Vec<_> = values.into_iter().map(document).collect();
+    documents.join("---\n")
+}
+
+fn document(value: &Value) -> String {
+    // kubectl reads YAML 1.1, where more words are no texts than in 1.2; those are quoted too.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: true, compact_list_indent: true, yaml_12: false };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
+}
+
+/// A value in one of the machines' formats; `None` for the people's.
+pub fn structured(format: Format, value: &impl Serialize) -> Option<String> {
+    match format {
+        Format::Json => Some(json(value)),
+        Format::Yaml => Some(yaml([&serde_json::to_value(value).unwrap_or_default()])),
+        Format::Table | Format::Name => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Progress of long work, on standard error: spinners on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::colours;
+
+/// Where progress is shown.
+pub struct Progress {
+    /// `None`: plain lines.
+    terminal: Option<MultiProgress>,
+    colours: bool,
+    quiet: bool,
+    parts: Mutex<HashMap<String, Part>>,
+    step: Mutex<Option<ProgressBar>>,
+}
+
+struct Part {
+    text: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Spinners if standard error is a terminal.
+    pub fn new(quiet: bool) -> Self {
+        let stderr = std::io::stderr();
+        Self {
+            terminal: (stderr.is_terminal() && !quiet).then(MultiProgress::new),
+            colours: colours(&stderr),
+            quiet,
+            parts: Mutex::default(),
+            step: Mutex::default(),
+        }
+    }
+
+    /// What is being done now. Replaces the step before on a terminal; not worth a line elsewhere.
+    pub fn step(&self, text: &str) {
+        let Some(terminal) = &self.terminal else { return };
+        let mut step = lock(&self.step);
+        let bar = step.get_or_insert_with(|| spinner(terminal));
+        bar.set_message(text.to_owned());
+    }
+
+    /// Something that is done.
+    pub fn done(&self, text: &str) {
+        if let Some(bar) = lock(&self.step).take() {
+            bar.finish_and_clear();
+        }
+        if !self.quiet {
+            self.line(&format!("{} {text}", self.painted("✓", "32")));
+        }
+    }
+
+    /// Something to know.
+    pub fn warn(&self, text: &str) {
+        self.line(&format!("{} {text}", self.painted("!", "33")));
+    }
+
+    /// How far a part of the cluster is. A line is written only when that changes.
+    pub fn part(&self, name: &str, text: &str) {
+        let mut parts = lock(&self.parts);
+        if parts.get(name).is_some_and(|part| part.text == text) {
+            return;
+        }
+        let line = format!("{name:<10} {text}");
+        let bar = match (&self.terminal, parts.remove(name)) {
+            (Some(terminal), None) => Some(spinner(terminal)),
+            (_, part) => part.and_then(|part| part.bar),
+        };
+        match &bar {
+            Some(bar) => bar.set_message(line),
+            None if !self.quiet => self.line(&format!("  {line}")),
+            None => {}
+        }
+        parts.insert(
+            name.to_owned(),
+            Part {
+                text: text.to_owned(),
+                bar,
+            },
+        );
+    }
+
+    /// Takes the parts off the terminal.
+    pub fn clear_parts(&self) {
+        for part in lock(&self.parts).drain() {
+            if let Some(bar) = part.1.bar {
+                bar.finish_and_clear();
+            }
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.terminal {
+            // Above the spinners.
+            Some(terminal) => {
+                let _ = terminal.println(text);
+            }
+            None => eprintln_lossy(text),
+        }
+    }
+
+    fn painted(&self, text: &str, colour: &str) -> String {
+        if self.colours {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear_parts();
+        if let Some(bar) = lock(&self.step).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `eprintln!` would end the program when nobody reads standard error any more.
+fn eprintln_lossy(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn spinner(terminal: &MultiProgress) -> ProgressBar {
+    let bar = terminal.add(ProgressBar::new_spinner());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// What another thread left half-done here is only a text on a screen.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,136 @@
+//! What a Spark master says of itself at `GET /json/`, and how to ask it.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// State of a master, in Spark's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MasterStatus {
+    Alive,
+    Standby,
+    Recovering,
+    /// Recovery is over, workers and applications are being taken back.
+    #[serde(rename = "COMPLETING_RECOVERY")]
+    CompletingRecovery,
+}
+
+impl std::fmt::Display for MasterStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            MasterStatus::Alive => "ALIVE",
+            MasterStatus::Standby => "STANDBY",
+            MasterStatus::Recovering => "RECOVERING",
+            MasterStatus::CompletingRecovery => "COMPLETING_RECOVERY",
+        })
+    }
+}
+
+/// The answer of `/json/`, as far as sparkha reads it (Spark's `JsonProtocol.writeMasterState`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MasterReport {
+    pub status: MasterStatus,
+    /// `spark://host:port`.
+    pub url: String,
+    #[serde(default)]
+    pub workers: Vec<WorkerReport>,
+    #[serde(default)]
+    pub activeapps: Vec<ApplicationReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    pub id: String,
+    pub host: String,
+    pub webuiaddress: String,
+    pub cores: u32,
+    pub coresused: u32,
+    /// MiB.
+    pub memory: u64,
+    /// MiB.
+    pub memoryused: u64,
+    /// `ALIVE`, `DEAD`, `DECOMMISSIONED` or `UNKNOWN`.
+    pub state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationReport {
+    pub id: String,
+    pub name: String,
+    pub cores: u32,
+    pub user: String,
+    pub state: String,
+}
+
+/// A master could not be asked, or did not answer as one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to ask the master's web UI")]
+    Http(#[from] hyper::Error),
+    #[error("the master's web UI answered {0}")]
+    Status(StatusCode),
+    #[error("failed to read the master's answer")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A kept-alive connection to a master's web UI.
+pub struct MasterUi {
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+impl MasterUi {
+    /// Speaks HTTP over an open stream.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // An error here reaches the caller too, as the failure of its next request.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("connection to a master ended: {error}");
+            }
+        });
+        Ok(Self { sender })
+    }
+
+    /// Asks for the master's state.
+    pub async fn report(&mut self) -> Result<MasterReport, Error> {
+        let mut request = Request::new(Empty::new());
+        // `/json` without the slash is a redirect.
+        *request.uri_mut() = hyper::Uri::from_static("/json/");
+        request
+            .headers_mut()
+            .insert(header::HOST, header::HeaderValue::from_static("localhost"));
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Status(response.status()));
+        }
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_spark_4_3_wrote() {
+        let report: MasterReport = serde_json::from_str(
+            r#"{"url":"spark://spark-master-0:7077","workers":[{"id":"worker-20260101000000-10.244.0.9-7078",
+               "host":"10.244.0.9","port":7078,"webuiaddress":"http://spark-10-244-0-9.x.k8s:8081","cores":1,
+               "coresused":0,"coresfree":1,"memory":1338,"memoryused":0,"memoryfree":1338,"resources":{},
+               "resourcesused":{},"resourcesfree":{},"state":"ALIVE","lastheartbeat":1767225600000}],
+               "aliveworkers":1,"cores":1,"coresused":0,"memory":1338,"memoryused":0,"resources":[],"resourcesused":[],
+               "activeapps":[],"completedapps":[],"activedrivers":[],"completeddrivers":[],"status":"ALIVE"}"#,
+        )
+        .unwrap();
+        assert_eq!(report.status, MasterStatus::Alive);
+        assert_eq!(report.workers[0].cores, 1);
+        assert_eq!(report.workers[0].memory, 1338);
+    }
+}

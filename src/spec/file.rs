@@ -1,0 +1,387 @@
+//! The cluster file, `sparkha.yaml`: its keys as types (from which the JSON Schema is made), and how it is read so that all
+//! mistakes of one file are reported together, each with its place.
+//!
+//! The text becomes a tree with places ([`tree`]), the tree is checked against the schema and freed of what is wrong
+//! ([`check`]), and what is left becomes a [`ClusterFile`] whose meaning [`super::resolve`] goes on to check.
+
+pub mod check;
+pub mod tree;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::problem::Problem;
+use super::{PullPolicy, ServiceType};
+
+/// A cluster of standalone Spark. Everything may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterFile {
+    /// Name of the cluster; its objects are named after it.
+    pub name: Option<String>,
+    /// Namespace to create the cluster in.
+    pub namespace: Option<String>,
+    /// Image with Spark at /opt/spark (or wherever its SPARK_HOME says), Java 17 and bash.
+    pub image: Option<String>,
+    pub image_pull_policy: Option<PullPolicy>,
+    /// Names of Secrets with the registry's credentials.
+    pub image_pull_secrets: Option<Vec<String>>,
+    pub masters: Option<MastersFile>,
+    pub workers: Option<WorkersFile>,
+    pub zookeeper: Option<ZooKeeperFile>,
+    /// Spark properties for the daemons, and by ConfigMap NAME-conf for drivers.
+    pub spark_conf: Option<BTreeMap<String, Scalar>>,
+    /// Environment of masters and workers.
+    pub env: Option<BTreeMap<String, EnvFile>>,
+    pub s3: Option<S3File>,
+    pub web_ui: Option<WebUiFile>,
+    /// Labels for every object and pod.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations for every object and pod.
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// The masters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct MastersFile {
+    /// How many; more than one need ZooKeeper.
+    pub count: Option<u32>,
+    /// Heap of a master's JVM.
+    pub daemon_memory: Option<Scalar>,
+    /// A volume for the recovery files of a single master.
+    pub storage: Option<ClaimFile>,
+    #[serde(flatten)]
+    pub pod: PodFile,
+}
+
+/// The workers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct WorkersFile {
+    /// How many.
+    pub count: Option<u32>,
+    /// Cores that each worker's pod has: its CPU limit.
+    pub cores: Option<Scalar>,
+    /// Memory that each worker's pod has: its limit. What a worker offers to applications is less, by its daemon and
+    /// the off-heap share.
+    pub memory: Option<Scalar>,
+    /// Heap of the worker's own JVM.
+    pub daemon_memory: Option<Scalar>,
+    /// Share of the pod's memory that is set aside for what executors use beside their heaps, at least 384 MiB.
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub off_heap_share: Option<f64>,
+    /// The volume for shuffle and spill files.
+    pub shuffle: Option<SourceFile>,
+    #[serde(flatten)]
+    pub pod: PodFile,
+}
+
+/// ZooKeeper: managed by sparkha, or external.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct ZooKeeperFile {
+    /// An ensemble that exists already.
+    pub external: Option<ExternalFile>,
+    /// How many managed servers: 1, 3 or 5.
+    pub count: Option<u32>,
+    /// A volume for each managed server; without it an emptyDir.
+    pub storage: Option<ClaimFile>,
+    /// After how many seconds at most a lost master is replaced.
+    pub failover_seconds: Option<u32>,
+    /// Heap of a server's JVM.
+    pub daemon_memory: Option<Scalar>,
+    #[serde(flatten)]
+    pub pod: PodFile,
+}
+
+/// What masters, workers and ZooKeepers have in common. (Unknown keys are found by the check against the schema:
+/// serde cannot refuse them where structs are flattened.)
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodFile {
+    pub resources: Option<ResourcesFile>,
+    pub env: Option<BTreeMap<String, EnvFile>>,
+    pub volumes: Option<Vec<VolumeFile>>,
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// As in a pod's specification.
+    pub tolerations: Option<Vec<serde_json::Value>>,
+    /// As in a pod's specification; replaces sparkha's own soft anti-affinity.
+    pub affinity: Option<serde_json::Value>,
+    pub priority_class_name: Option<String>,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExternalFile {
+    /// `host:port` of its servers.
+    pub servers: Vec<String>,
+    /// Znode below which the cluster keeps its own.
+    pub chroot: Option<String>,
+}
+
+/// Requests and limits of a container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ResourcesFile {
+    pub requests: Option<QuantitiesFile>,
+    pub limits: Option<QuantitiesFile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct QuantitiesFile {
+    pub cpu: Option<Scalar>,
+    pub memory: Option<Scalar>,
+}
+
+/// A volume and where it is mounted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeFile {
+    pub name: String,
+    pub mount_path: String,
+    #[serde(default)]
+    pub sub_path: Option<String>,
+    #[serde(default)]
+    pub read_only: Option<bool>,
+    #[serde(default)]
+    pub host_path: Option<HostPathFile>,
+    #[serde(default)]
+    pub persistent_volume_claim: Option<ExistingClaimFile>,
+    #[serde(default)]
+    pub new_claim: Option<ClaimFile>,
+    #[serde(default)]
+    pub empty_dir: Option<EmptyDirFile>,
+    #[serde(default)]
+    pub config_map: Option<ConfigMapFile>,
+    #[serde(default)]
+    pub secret: Option<SecretFile>,
+    #[serde(default)]
+    pub nfs: Option<NfsFile>,
+}
+
+/// Where a volume comes from: exactly one of these.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SourceFile {
+    pub host_path: Option<HostPathFile>,
+    pub persistent_volume_claim: Option<ExistingClaimFile>,
+    pub new_claim: Option<ClaimFile>,
+    pub empty_dir: Option<EmptyDirFile>,
+    pub config_map: Option<ConfigMapFile>,
+    pub secret: Option<SecretFile>,
+    pub nfs: Option<NfsFile>,
+}
+
+/// A folder of the node. The *restricted* Pod Security level does not admit it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPathFile {
+    pub path: String,
+    /// Directory, DirectoryOrCreate, File, …
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// A claim that exists already. It is never deleted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExistingClaimFile {
+    pub claim_name: String,
+}
+
+/// A new claim for each pod.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClaimFile {
+    pub size: Scalar,
+    /// The cluster's default class, if left out.
+    #[serde(default)]
+    pub storage_class_name: Option<String>,
+    #[serde(default)]
+    pub access_mode: Option<AccessMode>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    ReadWriteOnce,
+    ReadWriteOncePod,
+    ReadWriteMany,
+    ReadOnlyMany,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EmptyDirFile {
+    pub size_limit: Option<Scalar>,
+    pub medium: Option<Medium>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+pub enum Medium {
+    Memory,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapFile {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretFile {
+    pub secret_name: String,
+}
+
+/// An NFS export. The *restricted* Pod Security level does not admit it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NfsFile {
+    pub server: String,
+    pub path: String,
+}
+
+/// Access to an S3-compatible store through s3a://.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct S3File {
+    /// URL of the store; AWS if left out.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// `endpoint/bucket` instead of `bucket.endpoint`; most stores other than AWS need it.
+    pub path_style_access: Option<bool>,
+    /// The Secret with the keys.
+    pub secret: Option<S3SecretFile>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct S3SecretFile {
+    pub name: String,
+    /// Key of the Secret's data with the access key; AWS_ACCESS_KEY_ID if left out.
+    #[serde(default)]
+    pub access_key: Option<String>,
+    /// Key of the Secret's data with the secret key; AWS_SECRET_ACCESS_KEY if left out.
+    #[serde(default)]
+    pub secret_key: Option<String>,
+}
+
+/// The web UI's Service and addresses.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WebUiFile {
+    /// UI addresses end in it.
+    pub domain: Option<String>,
+    pub service_type: Option<ServiceType>,
+    pub node_port: Option<u16>,
+    /// Address to ask of the load balancer.
+    #[serde(rename = "loadBalancerIP")]
+    pub load_balancer_ip: Option<String>,
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A text, or a number or truth value that stands for its text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(transform = scalar_schema)]
+pub enum Scalar {
+    Text(String),
+    Number(serde_json::Number),
+    Bool(bool),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Scalar::Text(text) => f.write_str(text),
+            Scalar::Number(number) => write!(f, "{number}"),
+            Scalar::Bool(bool) => write!(f, "{bool}"),
+        }
+    }
+}
+
+/// The value of an environment variable: a text, or a key of a Secret or ConfigMap.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(transform = env_schema)]
+pub enum EnvFile {
+    Scalar(Scalar),
+    From(EnvFromFile),
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EnvFromFile {
+    pub secret_key_ref: Option<KeyRefFile>,
+    pub config_map_key_ref: Option<KeyRefFile>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyRefFile {
+    pub name: String,
+    pub key: String,
+}
+
+/// One flat list of types says the same as alternatives, and gives better messages.
+fn scalar_schema(schema: &mut schemars::Schema) {
+    schema.remove("anyOf");
+    schema.insert("type".into(), serde_json::json!(["string", "number", "boolean"]));
+}
+
+fn env_schema(schema: &mut schemars::Schema) {
+    schema.remove("anyOf");
+    schema.insert(
+        "type".into(),
+        serde_json::json!(["string", "number", "boolean", "object"]),
+    );
+    schema.insert(
+        "properties".into(),
+        serde_json::json!({
+            "secretKeyRef": {"$ref": "#/$defs/KeyRefFile"},
+            "configMapKeyRef": {"$ref": "#/$defs/KeyRefFile"},
+        }),
+    );
+    schema.insert("additionalProperties".into(), serde_json::json!(false));
+}
+
+/// The JSON Schema of the cluster file.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(ClusterFile);
+    schema.insert("title".into(), "sparkha.yaml".into());
+    // Named by `env_schema` without schemars' knowledge.
+    let key_ref = schemars::schema_for!(KeyRefFile);
+    let mut schema = schema.to_value();
+    let mut key_ref = key_ref.to_value();
+    if let Some(definition) = key_ref.as_object_mut() {
+        definition.remove("$schema");
+    }
+    schema["$defs"]["KeyRefFile"] = key_ref;
+    schema
+}
+
+/// Reads a cluster file. What could be understood comes back beside the problems, so that its meaning is checked too.
+pub fn read(text: &str) -> (ClusterFile, tree::Places, Vec<Problem>) {
+    let (value, places, mut problems) = match tree::read(text) {
+        Ok(read) => read,
+        Err(problem) => return (ClusterFile::default(), tree::Places::default(), vec![problem]),
+    };
+    let pruned = check::check(&value, &schema(), &places, &mut problems);
+    match serde_json::from_value(pruned) {
+        Ok(file) => (file, places, problems),
+        Err(error) => {
+            // Only a disagreement between schema and types can lead here.
+            problems.push(Problem::at(&places, "", error.to_string()));
+            (ClusterFile::default(), places, problems)
+        }
+    }
+}

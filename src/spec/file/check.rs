@@ -1,0 +1,231 @@
+//! Compares a file's values with the JSON Schema of its types: all mistakes of form at once, each with its place, and what
+//! is left without them, ready to be deserialised. It knows the few keywords of JSON Schema that the types produce.
+
+use serde_json::{Map, Value};
+
+use super::tree::{Places, join};
+use crate::spec::problem::{Place, Problem};
+
+/// What is sound in a document. Whatever has a mistake is left out, together with what cannot be without it.
+pub fn check(value: &Value, schema: &Value, places: &Places, problems: &mut Vec<Problem>) -> Value {
+    let mut checker = Checker {
+        definitions: &schema["$defs"],
+        places,
+        problems,
+    };
+    // A document without content describes the default cluster.
+    let sound = if value.is_null() {
+        None
+    } else {
+        checker.value(value, schema, "")
+    };
+    sound.unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+struct Checker<'a> {
+    definitions: &'a Value,
+    places: &'a Places,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Checker<'a> {
+    /// `None` if the value cannot be used; what is wrong has then been told.
+    fn value(&mut self, value: &Value, schema: &'a Value, path: &str) -> Option<Value> {
+        let branches = self.branches(schema);
+        if branches
+            .iter()
+            .any(|branch| branch.get("type").is_none() && branch.get("enum").is_none())
+        {
+            // Kubernetes' own types, judged elsewhere.
+            return Some(value.clone());
+        }
+        let Some(branch) = branches.iter().copied().find(|branch| accepts(branch, value)) else {
+            self.wrong_type(value, &branches, path);
+            return None;
+        };
+        match value {
+            Value::Object(map) => self.map(map, branch, path),
+            Value::Array(items) => self.list(items, &branch["items"], path),
+            _ => self.scalar(value, branch, path),
+        }
+    }
+
+    /// The alternatives of a schema, references followed.
+    fn branches(&self, schema: &'a Value) -> Vec<&'a Value> {
+        let reference = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/"));
+        match (reference, schema["anyOf"].as_array()) {
+            (Some(name), _) => self.branches(&self.definitions[name]),
+            (None, Some(schemas)) => schemas.iter().flat_map(|schema| self.branches(schema)).collect(),
+            (None, None) => vec![schema],
+        }
+    }
+
+    fn map(&mut self, map: &Map<String, Value>, schema: &'a Value, path: &str) -> Option<Value> {
+        let mut sound = Map::new();
+        for (key, value) in map {
+            let below = join(path, key);
+            let properties = &schema["properties"];
+            match properties
+                .get(key)
+                .or_else(|| Some(&schema["additionalProperties"]).filter(|other| other.is_object()))
+            {
+                Some(schema) => {
+                    if let Some(value) = self.value(value, schema, &below) {
+                        sound.insert(key.clone(), value);
+                    }
+                }
+                None => {
+                    let known = properties.as_object().into_iter().flat_map(Map::keys);
+                    let help = suggest(key, known.map(String::as_str));
+                    self.tell(self.places.key(&below), &below, "there is no such key".into(), help);
+                }
+            }
+        }
+        let required = schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        let mut complete = true;
+        for key in required {
+            if !map.contains_key(key) {
+                self.tell(
+                    self.places.nearest(path),
+                    path,
+                    format!("`{key}` is missing"),
+                    format!("add `{key}: …` to it"),
+                );
+            }
+            complete &= sound.contains_key(key);
+        }
+        complete.then_some(Value::Object(sound))
+    }
+
+    /// A list with a faulty item is left out as a whole: the others would change their numbers, and so their places.
+    fn list(&mut self, items: &[Value], schema: &'a Value, path: &str) -> Option<Value> {
+        let item = |(at, item)| self.value(item, schema, &format!("{path}[{at}]"));
+        let items: Vec<_> = items.iter().enumerate().map(item).collect();
+        items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+    }
+
+    fn scalar(&mut self, value: &Value, schema: &Value, path: &str) -> Option<Value> {
+        let place = self.places.nearest(path);
+        if let Some(allowed) = schema["enum"].as_array()
+            && !allowed.contains(value)
+        {
+            let words: Vec<_> = allowed.iter().filter(|word| !word.is_null()).map(plain).collect();
+            let message = format!("`{}` is not one of its values", plain(value));
+            self.tell(
+                place,
+                path,
+                message,
+                suggest(&plain(value), words.iter().map(String::as_str)),
+            );
+            return None;
+        }
+        let (least, most) = limits(schema);
+        let outside = |number: f64| least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
+        if value.as_f64().is_some_and(outside) {
+            let help = match (least, most) {
+                (Some(least), Some(most)) => format!("choose a number from {least} to {most}"),
+                (Some(least), None) => format!("choose a number of at least {least}"),
+                (None, Some(most)) => format!("choose a number of at most {most}"),
+                (None, None) => String::new(),
+            };
+            self.tell(place, path, format!("{value} is out of range"), help);
+            return None;
+        }
+        // Where text is welcome too, a number is meant as it was written.
+        let written = self.places.text(path).filter(|_| has_type(schema, "string"));
+        Some(written.map_or_else(|| value.clone(), Value::from))
+    }
+
+    fn wrong_type(&mut self, value: &Value, branches: &[&Value], path: &str) {
+        let mut expected: Vec<_> = branches.iter().flat_map(|branch| expectations(branch)).collect();
+        expected.dedup();
+        let expected = expected.join(" or ");
+        let help = match value {
+            Value::Number(_) | Value::Bool(_) if expected == "text" => "put it in quotes".to_owned(),
+            _ => format!("write {expected}"),
+        };
+        let message = format!("must be {expected}, not {}", shown(value));
+        self.tell(self.places.nearest(path), path, message, help);
+    }
+
+    fn tell(&mut self, (line, column): (u64, u64), path: &str, message: String, help: String) {
+        let path = path.to_owned();
+        self.problems.push(Problem {
+            place: Place::File { line, column, path },
+            message,
+            help: Some(help),
+        });
+    }
+}
+
+/// The limits of a number; schemars leaves out the upper one of `u32`.
+fn limits(schema: &Value) -> (Option<f64>, Option<f64>) {
+    let natural = (schema["format"] == "uint32").then_some(f64::from(u32::MAX));
+    (schema["minimum"].as_f64(), schema["maximum"].as_f64().or(natural))
+}
+
+fn accepts(schema: &Value, value: &Value) -> bool {
+    match value {
+        Value::Null => has_type(schema, "null"),
+        Value::Bool(_) => has_type(schema, "boolean"),
+        Value::Number(number) => {
+            has_type(schema, "number") || (has_type(schema, "integer") && (number.is_i64() || number.is_u64()))
+        }
+        Value::String(_) => has_type(schema, "string"),
+        Value::Array(_) => has_type(schema, "array"),
+        Value::Object(_) => has_type(schema, "object"),
+    }
+}
+
+fn has_type(schema: &Value, name: &str) -> bool {
+    match &schema["type"] {
+        Value::Array(types) => types.iter().any(|one| one == name),
+        one => one == name,
+    }
+}
+
+/// What a schema's types are called in messages.
+fn expectations(schema: &Value) -> Vec<&'static str> {
+    let names = [
+        ("string", "text"),
+        ("integer", "a whole number"),
+        ("number", "a number"),
+        ("boolean", "`true` or `false`"),
+        ("array", "a list"),
+        ("object", "a mapping"),
+    ];
+    let expected = names.into_iter().filter(|(name, _)| has_type(schema, name));
+    expected.map(|(_, words)| words).collect()
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Bool(value) => format!("the truth value `{value}`"),
+        Value::Number(value) => format!("the number `{value}`"),
+        Value::String(value) => format!("the text `{value}`"),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "a mapping".into(),
+    }
+}
+
+/// A JSON value without its quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A remedy for a word that is not among the known ones.
+pub fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<_> = known.collect();
+    let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &other.to_lowercase());
+    match known.iter().min_by_key(|other| distance(other)) {
+        // A third of the letters may differ: enough for slips, too little for other words.
+        Some(closest) if distance(closest) <= closest.len().div_ceil(3) => format!("did you mean `{closest}`?"),
+        Some(_) => format!("choose one of {}", known.join(", ")),
+        None => "remove it".into(),
+    }
+}

@@ -1,0 +1,207 @@
+//! What the user wants: a [`ClusterSpec`], resolved once from arguments, cluster file and defaults (in that order of
+//! precedence) and valid by construction, so that everything after it cannot fail on bad input. Pure: no file, no client.
+
+pub mod caps;
+pub mod file;
+pub mod names;
+pub mod problem;
+pub mod quantity;
+pub mod resolve;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, Toleration};
+
+use names::{ClusterName, Namespace};
+use quantity::{Cpu, Memory};
+
+/// A whole cluster, every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSpec {
+    pub name: ClusterName,
+    /// `None` renders objects without a namespace; create always has one.
+    pub namespace: Option<Namespace>,
+    pub image: Image,
+    pub masters: Masters,
+    pub workers: Workers,
+    /// Where the masters keep what they must not forget.
+    pub recovery: Recovery,
+    /// `spark.*` properties for daemons and, by the ConfigMap, for drivers.
+    pub spark_conf: BTreeMap<String, String>,
+    /// Environment of masters and workers (a role's own `env` wins).
+    pub env: BTreeMap<String, EnvValue>,
+    pub s3: Option<S3>,
+    pub web_ui: WebUi,
+    /// Added to every object and pod.
+    pub labels: BTreeMap<String, String>,
+    /// Added to every object and pod.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    pub name: String,
+    pub pull_policy: Option<PullPolicy>,
+    /// Names of Secrets of type `kubernetes.io/dockerconfigjson`.
+    pub pull_secrets: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Masters {
+    pub count: u32,
+    /// Heap of the master's JVM (`SPARK_DAEMON_MEMORY`).
+    pub daemon_memory: Memory,
+    pub pod: PodSettings,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workers {
+    pub count: u32,
+    /// Heap of the worker's own JVM (`SPARK_DAEMON_MEMORY`).
+    pub daemon_memory: Memory,
+    /// What each worker offers to applications (`SPARK_WORKER_CORES`, `SPARK_WORKER_MEMORY`): see [`caps`].
+    pub offer: caps::Offer,
+    /// Shuffle and spill space (`SPARK_LOCAL_DIRS`).
+    pub shuffle: VolumeSource,
+    pub pod: PodSettings,
+}
+
+/// What the three kinds of pods have in common.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct PodSettings {
+    pub resources: Resources,
+    pub env: BTreeMap<String, EnvValue>,
+    pub volumes: Vec<Volume>,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+    /// Replaces sparkha's own soft anti-affinity when given.
+    pub affinity: Option<Affinity>,
+    pub priority_class: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A container's resources. Limits are what the pod really has; requests never exceed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Resources {
+    pub cpu_request: Cpu,
+    pub cpu_limit: Cpu,
+    pub memory_request: Memory,
+    pub memory_limit: Memory,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum EnvValue {
+    Value(String),
+    SecretKey { name: String, key: String },
+    ConfigMapKey { name: String, key: String },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `data`, `shuffle`).
+    pub name: String,
+    pub mount_path: String,
+    pub sub_path: Option<String>,
+    pub read_only: bool,
+    pub source: VolumeSource,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum VolumeSource {
+    HostPath { path: String, kind: Option<String> },
+    /// A claim that exists already; sparkha never deletes it.
+    ExistingClaim { name: String },
+    /// One new claim for each pod, from a template.
+    NewClaim(NewClaim),
+    EmptyDir { size_limit: Option<Memory>, in_memory: bool },
+    ConfigMap { name: String },
+    Secret { name: String },
+    Nfs { server: String, path: String },
+}
+
+/// A claim that sparkha makes, and deletes in teardown unless told to keep data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewClaim {
+    pub size: Memory,
+    /// `None`: the cluster's default class.
+    pub storage_class: Option<String>,
+    /// `ReadWriteOnce` if the user named none.
+    pub access_mode: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recovery {
+    /// One master with `spark.deploy.recoveryMode=FILESYSTEM`; `None` keeps the state in an emptyDir, which outlives
+    /// the container but not the pod.
+    FileSystem { storage: Option<NewClaim> },
+    ManagedZooKeeper(ManagedZooKeeper),
+    ExternalZooKeeper(ExternalZooKeeper),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManagedZooKeeper {
+    /// 1, 3 or 5.
+    pub count: u32,
+    /// `None`: an emptyDir.
+    pub storage: Option<NewClaim>,
+    /// Upper bound of a session (`maxSessionTimeout`): how long the loss of a whole node goes unnoticed.
+    pub failover_seconds: u32,
+    /// Heap of each server's JVM.
+    pub daemon_memory: Memory,
+    pub pod: PodSettings,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalZooKeeper {
+    /// `host:port`, at least one.
+    pub servers: Vec<String>,
+    /// Absolute path under which this cluster keeps its znodes (`spark.deploy.zookeeper.dir`): `/sparkha/NAMESPACE/NAME`,
+    /// below the chroot if one is given. `None` as namespace in `render` leaves the namespace out.
+    pub directory: String,
+}
+
+/// Access to an S3-compatible store through `s3a://`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct S3 {
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub path_style: bool,
+    /// Secret with the keys; `None` leaves authentication to the environment.
+    pub secret: Option<S3Secret>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct S3Secret {
+    pub name: String,
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+/// The Service `NAME-master` in front of the web UI.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebUi {
+    /// UI addresses are `spark-<ip with dashes>.<namespace>.<domain>`.
+    pub domain: String,
+    pub service_type: ServiceType,
+    pub node_port: Option<u16>,
+    /// Address asked of the load balancer (MetalLB and others).
+    pub load_balancer_ip: Option<String>,
+    /// Annotations of this Service alone.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub enum ServiceType {
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+}

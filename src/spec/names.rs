@@ -1,0 +1,196 @@
+//! Names: what a cluster and a namespace may be called, and what a cluster's parts are called after it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Length of a DNS label.
+const LABEL_MAX: usize = 63;
+/// The controller appends `-` and ten characters to a StatefulSet's name for the label `controller-revision-hash`.
+const SET_NAME_MAX: usize = LABEL_MAX - 11;
+/// The longest suffix that a cluster's StatefulSets get.
+const LONGEST_SET_SUFFIX: &str = "-zookeeper";
+/// How long a cluster's name may be.
+pub const CLUSTER_NAME_MAX: usize = SET_NAME_MAX - LONGEST_SET_SUFFIX.len();
+
+const _: () = assert!(CLUSTER_NAME_MAX == 42);
+const _: () = assert!(CLUSTER_NAME_MAX + "-zookeeper-0".len() <= LABEL_MAX);
+const _: () = assert!(CLUSTER_NAME_MAX + "-master-999".len() <= LABEL_MAX);
+
+/// A name that breaks a rule of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no valid {what}: {rule}")]
+pub struct NameError {
+    name: String,
+    what: &'static str,
+    rule: String,
+}
+
+/// The name of a cluster: a DNS label that begins with a letter (as names of Services must), short enough for the names
+/// derived from it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+        check(name, "cluster name", CLUSTER_NAME_MAX, starts_well, "a letter")?;
+        Ok(Self(name.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// StatefulSet of the masters.
+    pub fn masters_set(&self) -> String {
+        format!("{self}-master")
+    }
+
+    /// Pod and Service of one master.
+    pub fn master(&self, ordinal: u32) -> String {
+        format!("{self}-master-{ordinal}")
+    }
+
+    /// Headless Service that governs the masters.
+    pub fn masters_service(&self) -> String {
+        format!("{self}-masters")
+    }
+
+    /// Service of the cluster's web UI.
+    pub fn ui_service(&self) -> String {
+        format!("{self}-master")
+    }
+
+    /// StatefulSet of the workers.
+    pub fn workers_set(&self) -> String {
+        format!("{self}-worker")
+    }
+
+    /// Headless Service that governs the workers.
+    pub fn workers_service(&self) -> String {
+        format!("{self}-workers")
+    }
+
+    /// StatefulSet and headless Service of the ZooKeepers.
+    pub fn zookeeper(&self) -> String {
+        format!("{self}-zookeeper")
+    }
+
+    /// ConfigMap with what the daemons read.
+    pub fn conf(&self) -> String {
+        format!("{self}-conf")
+    }
+
+    /// ConfigMap with the inventory.
+    pub fn inventory(&self) -> String {
+        format!("{self}-sparkha")
+    }
+
+    pub fn service_account(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a namespace: a DNS label.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Namespace(String);
+
+impl Namespace {
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        check(name, "namespace", LABEL_MAX, starts_well, "a letter or digit")?;
+        Ok(Self(name.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether this is a DNS label (RFC 1123).
+pub fn is_dns_label(name: &str) -> bool {
+    check(
+        name,
+        "",
+        LABEL_MAX,
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+        "",
+    )
+    .is_ok()
+}
+
+/// Whether this is a DNS subdomain: labels joined by dots.
+pub fn is_dns_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_dns_label)
+}
+
+fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &str) -> Result<(), NameError> {
+    let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let rule = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.len() > max {
+        format!("it has {} characters, {max} are allowed", name.len())
+    } else if let Some(bad) = name.chars().find(|&c| !valid(c)) {
+        format!("it contains `{bad}`; lower-case letters, digits and `-` are allowed")
+    } else if !starts_well {
+        format!("it must begin with {start}")
+    } else if name.ends_with('-') {
+        "it must not end with `-`".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(NameError {
+        name: name.to_owned(),
+        what,
+        rule,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_kubernetes_would_refuse_are_refused_with_the_rule() {
+        let refused = |name: &str| ClusterName::parse(name).unwrap_err().to_string();
+        assert_eq!(
+            refused("Spark"),
+            "`Spark` is no valid cluster name: it contains `S`; lower-case letters, digits and `-` are allowed"
+        );
+        assert_eq!(
+            refused("1spark"),
+            "`1spark` is no valid cluster name: it must begin with a letter"
+        );
+        assert_eq!(
+            refused("spark-"),
+            "`spark-` is no valid cluster name: it must not end with `-`"
+        );
+        assert_eq!(
+            refused(&"s".repeat(43)),
+            format!(
+                "`{}` is no valid cluster name: it has 43 characters, 42 are allowed",
+                "s".repeat(43)
+            )
+        );
+        assert!(ClusterName::parse(&"s".repeat(42)).is_ok());
+        assert!(Namespace::parse("1").is_ok());
+        assert!(Namespace::parse("").is_err());
+        assert!(is_dns_subdomain("a.b-c.9"));
+        assert!(!is_dns_subdomain("a..b"));
+    }
+}

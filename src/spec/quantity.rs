@@ -1,0 +1,226 @@
+//! Quantities of memory and processors, in Kubernetes' units and in Spark's.
+//!
+//! Kubernetes writes `2Gi` (binary) or `2G` (decimal); Spark writes `2g`, and means the binary one. The two are told apart by
+//! case: a lower-case `k`, `m`, `g` or `t` is Spark's, an upper-case one is Kubernetes'.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+
+const KI: u64 = 1 << 10;
+const MI: u64 = 1 << 20;
+
+/// Suffixes and what they multiply by, longest first where one ends in another.
+const MEMORY_UNITS: [(&str, u64); 18] = [
+    ("Ki", KI),
+    ("Mi", MI),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("Pi", 1 << 50),
+    ("kb", KI),
+    ("mb", MI),
+    ("gb", 1 << 30),
+    ("tb", 1 << 40),
+    ("k", KI),
+    ("m", MI),
+    ("g", 1 << 30),
+    ("t", 1 << 40),
+    ("K", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("P", 1_000_000_000_000_000),
+];
+
+/// A text that is no quantity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    #[error("`{0}` is no amount of memory")]
+    NoMemory(String),
+    #[error("`{0}` has no unit, and so few bytes of memory make no sense")]
+    NoUnit(String),
+    #[error("`{0}` is no amount of processors")]
+    NoCpu(String),
+}
+
+impl QuantityError {
+    /// What to write instead.
+    pub fn help(&self) -> String {
+        match self {
+            QuantityError::NoMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
+            QuantityError::NoUnit(text) => format!("did you mean {text}Gi or {text}Mi?"),
+            QuantityError::NoCpu(_) => "write it like 2, 1.5 or 500m".into(),
+        }
+    }
+}
+
+/// An amount of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Memory(u64);
+
+impl Memory {
+    pub const fn from_mib(mib: u64) -> Self {
+        Self(mib * MI)
+    }
+
+    /// Parses either notation.
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let error = || QuantityError::NoMemory(text.to_owned());
+        let (number, unit) = MEMORY_UNITS
+            .iter()
+            .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, Some(unit))))
+            .unwrap_or((text, None));
+        let bytes = decimal(number).ok_or_else(error)? * unit.unwrap_or(1) as f64;
+        if !bytes.is_finite() || bytes >= u64::MAX as f64 {
+            return Err(error());
+        }
+        if unit.is_none() && bytes < MI as f64 {
+            return Err(QuantityError::NoUnit(text.to_owned()));
+        }
+        Ok(Self(bytes.ceil() as u64))
+    }
+
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// Whole MiB, rounded down.
+    pub const fn mib(self) -> u64 {
+        self.0 / MI
+    }
+
+    /// In Spark's notation, in whole MiB rounded down: `1338m`.
+    pub fn spark(self) -> String {
+        format!("{}m", self.mib())
+    }
+
+    /// This share of it.
+    pub fn share(self, share: f64) -> Self {
+        Self((self.0 as f64 * share) as u64)
+    }
+
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add for Memory {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl Sub for Memory {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+/// Kubernetes' canonical form, which its server returns unchanged: the largest binary unit that divides it.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", MI), ("Ki", KI)];
+        match units.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0) {
+            Some((suffix, unit)) => write!(f, "{}{suffix}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// An amount of processors, in thousandths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cpu(u32);
+
+impl Cpu {
+    pub const fn from_millis(millis: u32) -> Self {
+        Self(millis)
+    }
+
+    pub const fn from_cores(cores: u32) -> Self {
+        Self(cores.saturating_mul(1000))
+    }
+
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let millis = match text.strip_suffix('m') {
+            Some(number) => decimal(number),
+            None => decimal(text).map(|cores| cores * 1000.0),
+        };
+        match millis {
+            Some(millis) if millis <= f64::from(u32::MAX) => Ok(Self(millis.ceil() as u32)),
+            _ => Err(QuantityError::NoCpu(text.to_owned())),
+        }
+    }
+
+    pub const fn millis(self) -> u32 {
+        self.0
+    }
+
+    /// Whole cores, rounded down.
+    pub const fn cores(self) -> u32 {
+        self.0 / 1000
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % 1000 {
+            0 => write!(f, "{}", self.0 / 1000),
+            _ => write!(f, "{}m", self.0),
+        }
+    }
+}
+
+/// A plain non-negative number. Rust would also read `inf`, `NaN` and signs.
+fn decimal(text: &str) -> Option<f64> {
+    let plain = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn both_notations_are_understood() {
+        let parse = |text| Memory::parse(text).unwrap().0;
+        assert_eq!(parse("2Gi"), 2 << 30);
+        assert_eq!(parse("2g"), 2 << 30);
+        assert_eq!(parse("2gb"), 2 << 30);
+        assert_eq!(parse("2G"), 2_000_000_000);
+        assert_eq!(parse("512m"), 512 << 20);
+        assert_eq!(parse("1.5Gi"), 3 << 29);
+        assert_eq!(parse("2147483648"), 2 << 30);
+        assert_eq!(parse("2e9"), 2_000_000_000);
+        assert_eq!(Cpu::parse("1.5").unwrap(), Cpu(1500));
+        assert_eq!(Cpu::parse("250m").unwrap(), Cpu(250));
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        for text in ["", "Gi", "-1Gi", "2 Gi", "inf", "NaN", "two", "1e400", "2gi"] {
+            assert_eq!(Memory::parse(text), Err(QuantityError::NoMemory(text.into())), "{text}");
+        }
+        assert_eq!(Memory::parse("2"), Err(QuantityError::NoUnit("2".into())));
+        assert_eq!(Cpu::parse("1g"), Err(QuantityError::NoCpu("1g".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(bytes in MI..(1 << 52)) {
+            prop_assert_eq!(Memory::parse(&Memory(bytes).to_string()), Ok(Memory(bytes)));
+        }
+
+        #[test]
+        fn processors_read_back(millis in 0..10_000_000u32) {
+            prop_assert_eq!(Cpu::parse(&Cpu(millis).to_string()), Ok(Cpu(millis)));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = (Memory::parse(&text), Cpu::parse(&text));
+        }
+    }
+}

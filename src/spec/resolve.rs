@@ -1,0 +1,651 @@
+//! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
+
+mod pods;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use super::file::tree::{Places, join};
+use super::file::{self, ClaimFile, ClusterFile, EnvFile, Scalar, ZooKeeperFile};
+use super::names::{ClusterName, Namespace, is_dns_subdomain};
+use super::problem::{Problem, Problems};
+use super::quantity::{Cpu, Memory};
+use super::{
+    ClusterSpec, EnvValue, ExternalZooKeeper, Image, ManagedZooKeeper, Masters, NewClaim, Recovery, S3, S3Secret,
+    ServiceType, VolumeSource, WebUi, Workers, caps,
+};
+
+/// The image of the newest Spark that sparkha was tested with.
+pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
+/// What a cluster is called if nobody says.
+pub const DEFAULT_NAME: &str = "spark";
+const DEFAULT_UI_DOMAIN: &str = "k8s";
+const DEFAULT_OFF_HEAP_SHARE: f64 = 0.2;
+const DEFAULT_FAILOVER_SECONDS: u32 = 6;
+/// How much shuffle space a worker has, unless told otherwise: enough for small jobs, too little to fill a node.
+const DEFAULT_SHUFFLE: &str = "20Gi";
+
+/// What flags say; they win over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    pub image: Option<String>,
+    pub masters: Option<u32>,
+    pub workers: Option<u32>,
+    pub worker_cores: Option<u32>,
+    pub worker_memory: Option<String>,
+    /// `host:port,…`, with `/chroot` at the end if there is one.
+    pub zookeeper: Option<String>,
+    pub ui_domain: Option<String>,
+}
+
+/// The cluster file as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// For messages.
+    pub name: &'a str,
+    pub text: &'a str,
+}
+
+/// Resolves what the user wants.
+pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterSpec, Problems> {
+    let (file, places, problems) = match source {
+        Some(source) => file::read(source.text),
+        None => Default::default(),
+    };
+    let mut resolver = Resolver { places, problems };
+    let spec = resolver.spec(file, flags);
+    let mut problems = resolver.problems;
+    if problems.is_empty()
+        && let Some(spec) = spec
+    {
+        return Ok(spec);
+    }
+    problems.sort_by(|a, b| a.place.cmp(&b.place));
+    Err(Problems {
+        file: source.map_or_else(String::new, |source| source.name.to_owned()),
+        list: problems,
+    })
+}
+
+/// Collects problems on the way.
+struct Resolver {
+    places: Places,
+    problems: Vec<Problem>,
+}
+
+impl Resolver {
+    /// `None` only if there are problems.
+    fn spec(&mut self, file: ClusterFile, flags: &Overrides) -> Option<ClusterSpec> {
+        let name = self.name(&file, flags);
+        let namespace = self.namespace(&file, flags);
+        let image = self.image(&file, flags);
+        let count = self.masters_count(&file, flags);
+        let recovery = self.recovery(&file, flags, count, name.as_ref(), namespace.as_ref());
+        let masters = self.masters(&file, count);
+        let workers = self.workers(&file, flags);
+        let spark_conf = self.spark_conf(file.spark_conf);
+        let env = self.env("env", file.env.unwrap_or_default());
+        let s3 = file.s3.map(|s3| self.s3(s3));
+        let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
+        let labels = self.labels("labels", file.labels.unwrap_or_default());
+        let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
+        Some(ClusterSpec {
+            name: name?,
+            namespace,
+            image,
+            masters: masters?,
+            workers: workers?,
+            recovery: recovery?,
+            spark_conf,
+            env,
+            s3,
+            web_ui,
+            labels,
+            annotations,
+        })
+    }
+
+    fn problem(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.problems
+            .push(Problem::at(&self.places, path, message).help(help));
+    }
+
+    /// A mistake in a value that may have come from a flag.
+    fn problem_in(&mut self, path: &str, flag: Option<&'static str>, message: impl Into<String>, help: impl Into<String>) {
+        match flag {
+            Some(flag) => self.problems.push(Problem::flag(flag, message).help(help)),
+            None => self.problem(path, message, help),
+        }
+    }
+
+    fn name(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<ClusterName> {
+        let (text, flag) = match (&flags.name, &file.name) {
+            (Some(name), _) => (name.as_str(), Some("NAME")),
+            (None, Some(name)) => (name.as_str(), None),
+            (None, None) => (DEFAULT_NAME, None),
+        };
+        match ClusterName::parse(text) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.problem_in("name", flag, error.to_string(), "choose a name like spark or etl-2");
+                None
+            }
+        }
+    }
+
+    fn namespace(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Namespace> {
+        let (text, flag) = match (&flags.namespace, &file.namespace) {
+            (Some(name), _) => (name, Some("--namespace")),
+            (None, Some(name)) => (name, None),
+            (None, None) => return None,
+        };
+        match Namespace::parse(text) {
+            Ok(namespace) => Some(namespace),
+            Err(error) => {
+                self.problem_in("namespace", flag, error.to_string(), "name a namespace like data-team");
+                None
+            }
+        }
+    }
+
+    fn image(&mut self, file: &ClusterFile, flags: &Overrides) -> Image {
+        let flag = flags.image.as_ref().map(|_| "--image");
+        let name = flags
+            .image
+            .as_ref()
+            .or(file.image.as_ref())
+            .map_or(DEFAULT_IMAGE, String::as_str);
+        if let Err(reason) = rules::image(name) {
+            self.problem_in(
+                "image",
+                flag,
+                format!("`{name}` is no image reference: {reason}"),
+                format!("write it like {DEFAULT_IMAGE}"),
+            );
+        }
+        let pull_secrets = file.image_pull_secrets.clone().unwrap_or_default();
+        for (at, secret) in pull_secrets.iter().enumerate() {
+            self.object_name(&format!("imagePullSecrets[{at}]"), secret);
+        }
+        Image {
+            name: name.to_owned(),
+            pull_policy: file.image_pull_policy,
+            pull_secrets,
+        }
+    }
+
+    fn masters_count(&mut self, file: &ClusterFile, flags: &Overrides) -> u32 {
+        let in_file = file.masters.as_ref().and_then(|masters| masters.count);
+        let flag = flags.masters.map(|_| "--masters");
+        let count = flags.masters.or(in_file).unwrap_or(3);
+        if !(1..=7).contains(&count) {
+            self.problem_in(
+                "masters.count",
+                flag,
+                format!("{count} masters are not possible"),
+                "choose 1 to 7; 3 is the usual number for high availability",
+            );
+        }
+        count
+    }
+
+    fn masters(&mut self, file: &ClusterFile, count: u32) -> Option<Masters> {
+        let masters = file.masters.clone().unwrap_or_default();
+        if masters.storage.is_some() && count > 1 {
+            self.problem(
+                "masters.storage",
+                "several masters keep their state in ZooKeeper, not in files",
+                "remove it, or set masters.count to 1",
+            );
+        }
+        let daemon_memory = self.memory("masters.daemonMemory", masters.daemon_memory.as_ref(), "512Mi");
+        let defaults = pods::Defaults {
+            cpu_limit: Cpu::from_cores(1),
+            cpu_request: Cpu::from_millis(100),
+            memory: Memory::from_mib(1024),
+        };
+        let pod = self.pod("masters", masters.pod, defaults);
+        self.heap_fits("masters", daemon_memory, pod.resources.memory_limit);
+        Some(Masters {
+            count,
+            daemon_memory,
+            pod,
+        })
+    }
+
+    fn workers(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Workers> {
+        let workers = file.workers.clone().unwrap_or_default();
+        let count = flags.workers.or(workers.count).unwrap_or(2);
+        if count > 1000 {
+            let flag = flags.workers.map(|_| "--workers");
+            self.problem_in(
+                "workers.count",
+                flag,
+                format!("{count} workers are not possible"),
+                "choose up to 1000",
+            );
+        }
+        let cores_flag = flags.worker_cores.map(|_| "--worker-cores");
+        let memory_flag = flags.worker_memory.as_ref().map(|_| "--worker-memory");
+        let cores = match flags.worker_cores {
+            Some(cores) => Some(Cpu::from_cores(cores)),
+            None => self.shorthand("workers", "cores", "cpu", &workers.cores, &workers.pod, Self::cpu),
+        };
+        let memory = match &flags.worker_memory {
+            Some(text) => match Memory::parse(text) {
+                Ok(memory) => Some(memory),
+                Err(error) => {
+                    self.problem_in("", memory_flag, error.to_string(), error.help());
+                    None
+                }
+            },
+            None => self.shorthand("workers", "memory", "memory", &workers.memory, &workers.pod, Self::memory_of),
+        };
+        let mut pod_file = workers.pod;
+        if let Some(limits) = pod_file.resources.as_mut().and_then(|r| r.limits.as_mut()) {
+            // They are in `cores` and `memory` now, or flags have replaced them.
+            (limits.cpu, limits.memory) = (None, None);
+        }
+        let cpu_limit = cores.unwrap_or(Cpu::from_cores(1));
+        let defaults = pods::Defaults {
+            cpu_limit,
+            cpu_request: Cpu::from_millis((cpu_limit.millis() / 4).max(1)),
+            memory: memory.unwrap_or(Memory::from_mib(2048)),
+        };
+        let daemon_memory = self.memory("workers.daemonMemory", workers.daemon_memory.as_ref(), "256Mi");
+        let pod = self.pod("workers", pod_file, defaults);
+        let share = workers.off_heap_share.unwrap_or(DEFAULT_OFF_HEAP_SHARE);
+        let offer = caps::offer(pod.resources.cpu_limit, pod.resources.memory_limit, daemon_memory, share);
+        let offer = match offer {
+            Ok(offer) => Some(offer),
+            Err(error) => {
+                let (path, flag) = match error {
+                    caps::CapError::NoCore { .. } => ("workers.cores", cores_flag),
+                    caps::CapError::NoMemory { .. } => ("workers.memory", memory_flag),
+                };
+                self.problem_in(path, flag, error.to_string(), error.help());
+                None
+            }
+        };
+        let shuffle = match workers.shuffle {
+            Some(source) => self.one_source("workers.shuffle", source.into()),
+            None => Some(VolumeSource::EmptyDir {
+                size_limit: Memory::parse(DEFAULT_SHUFFLE).ok(),
+                in_memory: false,
+            }),
+        };
+        Some(Workers {
+            count,
+            daemon_memory,
+            offer: offer?,
+            shuffle: shuffle?,
+            pod,
+        })
+    }
+
+    /// A limit that may be said in two places.
+    fn shorthand<T: PartialEq + Copy>(
+        &mut self,
+        part: &str,
+        short: &str,
+        long: &str,
+        value: &Option<Scalar>,
+        pod: &file::PodFile,
+        read: impl Fn(&mut Self, &str, &Scalar) -> Option<T>,
+    ) -> Option<T> {
+        let limits = pod.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let in_limits = limits.and_then(|limits| match long {
+            "cpu" => limits.cpu.as_ref(),
+            _ => limits.memory.as_ref(),
+        });
+        let short_path = join(part, short);
+        let long_path = format!("{part}.resources.limits.{long}");
+        let first = value.as_ref().and_then(|value| read(self, &short_path, value));
+        let second = in_limits.and_then(|value| read(self, &long_path, value));
+        if let (Some(first), Some(second)) = (first, second)
+            && first != second
+        {
+            self.problem(
+                &short_path,
+                format!("this and {long_path} are the same limit, and differ"),
+                "keep one of them",
+            );
+        }
+        first.or(second)
+    }
+
+    fn recovery(
+        &mut self,
+        file: &ClusterFile,
+        flags: &Overrides,
+        masters: u32,
+        name: Option<&ClusterName>,
+        namespace: Option<&Namespace>,
+    ) -> Option<Recovery> {
+        let zookeeper = file.zookeeper.clone();
+        let flag = flags.zookeeper.as_ref().map(|_| "--zookeeper");
+        let external = match &flags.zookeeper {
+            Some(text) => {
+                let (servers, chroot) = match text.split_once('/') {
+                    Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
+                    None => (text.as_str(), None),
+                };
+                Some((servers.split(',').map(str::to_owned).collect(), chroot))
+            }
+            None => zookeeper
+                .as_ref()
+                .and_then(|zookeeper| zookeeper.external.clone())
+                .map(|external| (external.servers, external.chroot)),
+        };
+        if let Some((servers, chroot)) = external {
+            if flag.is_none() {
+                self.refuse_managed_keys(zookeeper.unwrap_or_default());
+            }
+            return self.external(servers, chroot, flag, name?, namespace);
+        }
+        match zookeeper {
+            Some(zookeeper) => self.managed(zookeeper),
+            None if masters > 1 => self.managed(ZooKeeperFile::default()),
+            None => {
+                let storage = file.masters.as_ref().and_then(|masters| masters.storage.clone());
+                let storage = storage.map(|claim| self.claim("masters.storage", claim));
+                Some(Recovery::FileSystem {
+                    storage: storage.flatten(),
+                })
+            }
+        }
+    }
+
+    fn refuse_managed_keys(&mut self, zookeeper: ZooKeeperFile) {
+        let set = [
+            ("count", zookeeper.count.is_some()),
+            ("storage", zookeeper.storage.is_some()),
+            ("failoverSeconds", zookeeper.failover_seconds.is_some()),
+            ("daemonMemory", zookeeper.daemon_memory.is_some()),
+            ("resources", zookeeper.pod.resources.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            self.problem(
+                &format!("zookeeper.{key}"),
+                "an external ensemble is not sparkha's to configure",
+                "remove this, or remove zookeeper.external",
+            );
+        }
+    }
+
+    fn managed(&mut self, zookeeper: ZooKeeperFile) -> Option<Recovery> {
+        let count = zookeeper.count.unwrap_or(3);
+        if ![1, 3, 5].contains(&count) {
+            self.problem(
+                "zookeeper.count",
+                format!("{count} ZooKeeper servers make no good ensemble"),
+                "choose 1, 3 or 5: an even number tolerates no more losses than the odd one below it",
+            );
+        }
+        let failover_seconds = zookeeper.failover_seconds.unwrap_or(DEFAULT_FAILOVER_SECONDS);
+        if !(2..=40).contains(&failover_seconds) {
+            self.problem(
+                "zookeeper.failoverSeconds",
+                format!("{failover_seconds} s is out of range"),
+                "choose 2 to 40; below 6 a busy machine may fail over without need",
+            );
+        }
+        let daemon_memory = self.memory("zookeeper.daemonMemory", zookeeper.daemon_memory.as_ref(), "128Mi");
+        let defaults = pods::Defaults {
+            cpu_limit: Cpu::from_millis(500),
+            cpu_request: Cpu::from_millis(50),
+            memory: Memory::from_mib(384),
+        };
+        let pod = self.pod("zookeeper", zookeeper.pod, defaults);
+        self.heap_fits("zookeeper", daemon_memory, pod.resources.memory_limit);
+        let storage = zookeeper.storage.map(|claim| self.claim("zookeeper.storage", claim));
+        Some(Recovery::ManagedZooKeeper(ManagedZooKeeper {
+            count,
+            storage: storage.flatten(),
+            failover_seconds,
+            daemon_memory,
+            pod,
+        }))
+    }
+
+    fn external(
+        &mut self,
+        servers: Vec<String>,
+        chroot: Option<String>,
+        flag: Option<&'static str>,
+        name: &ClusterName,
+        namespace: Option<&Namespace>,
+    ) -> Option<Recovery> {
+        let path = "zookeeper.external.servers";
+        if servers.is_empty() {
+            self.problem_in(path, flag, "no server is named", "name at least one, as host:port");
+        }
+        for (at, server) in servers.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            if let Err(reason) = rules::host_port(server) {
+                self.problem_in(
+                    &path,
+                    flag,
+                    format!("`{server}` is no host:port: {reason}"),
+                    "write it like zookeeper-0.example:2181",
+                );
+            } else if servers[..at].contains(server) {
+                self.problem_in(&path, flag, format!("`{server}` is named twice"), "name each server once");
+            }
+        }
+        let chroot = chroot.unwrap_or_default();
+        if let Err(reason) = rules::znode(&chroot) {
+            self.problem_in(
+                "zookeeper.external.chroot",
+                flag,
+                format!("`{chroot}` is no path of a znode: {reason}"),
+                "write it like /spark",
+            );
+        }
+        let namespace = namespace.map_or_else(String::new, |namespace| format!("/{namespace}"));
+        Some(Recovery::ExternalZooKeeper(ExternalZooKeeper {
+            servers,
+            directory: format!("{}/sparkha{namespace}/{name}", chroot.trim_end_matches('/')),
+        }))
+    }
+
+    fn spark_conf(&mut self, conf: Option<BTreeMap<String, Scalar>>) -> BTreeMap<String, String> {
+        let conf = conf.unwrap_or_default();
+        for (key, value) in &conf {
+            if let Err((message, help)) = rules::spark_conf(key, &value.to_string()) {
+                self.problem(&join("sparkConf", key), message, help);
+            }
+        }
+        conf.into_iter().map(|(key, value)| (key, value.to_string())).collect()
+    }
+
+    fn s3(&mut self, s3: file::S3File) -> S3 {
+        if let Some(endpoint) = &s3.endpoint
+            && !rules::is_http_url(endpoint)
+        {
+            self.problem(
+                "s3.endpoint",
+                format!("`{endpoint}` is no http or https URL"),
+                "write it like https://minio.example:9000",
+            );
+        }
+        let secret = s3.secret.map(|secret| {
+            self.object_name("s3.secret.name", &secret.name);
+            S3Secret {
+                name: secret.name,
+                access_key: secret.access_key.unwrap_or_else(|| "AWS_ACCESS_KEY_ID".into()),
+                secret_key: secret.secret_key.unwrap_or_else(|| "AWS_SECRET_ACCESS_KEY".into()),
+            }
+        });
+        S3 {
+            endpoint: s3.endpoint,
+            region: s3.region,
+            path_style: s3.path_style_access.unwrap_or(false),
+            secret,
+        }
+    }
+
+    fn web_ui(&mut self, web_ui: file::WebUiFile, flags: &Overrides) -> WebUi {
+        let flag = flags.ui_domain.as_ref().map(|_| "--ui-domain");
+        let domain = flags
+            .ui_domain
+            .clone()
+            .or(web_ui.domain)
+            .unwrap_or_else(|| DEFAULT_UI_DOMAIN.into());
+        if !is_dns_subdomain(&domain) {
+            self.problem_in(
+                "webUi.domain",
+                flag,
+                format!("`{domain}` is no domain name"),
+                "write it like k8s or spark.example.org",
+            );
+        }
+        let service_type = web_ui.service_type.unwrap_or(ServiceType::ClusterIp);
+        if web_ui.node_port.is_some() && service_type == ServiceType::ClusterIp {
+            self.problem(
+                "webUi.nodePort",
+                "a Service of type ClusterIP has no node port",
+                "set webUi.serviceType to NodePort, or remove it",
+            );
+        }
+        if web_ui.load_balancer_ip.is_some() && service_type != ServiceType::LoadBalancer {
+            self.problem(
+                "webUi.loadBalancerIP",
+                "only a Service of type LoadBalancer has such an address",
+                "set webUi.serviceType to LoadBalancer, or remove it",
+            );
+        }
+        if let Some(ip) = &web_ui.load_balancer_ip
+            && ip.parse::<std::net::IpAddr>().is_err()
+        {
+            self.problem(
+                "webUi.loadBalancerIP",
+                format!("`{ip}` is no IP address"),
+                "write it like 192.0.2.10",
+            );
+        }
+        WebUi {
+            domain,
+            service_type,
+            node_port: web_ui.node_port,
+            load_balancer_ip: web_ui.load_balancer_ip,
+            annotations: self.annotations("webUi.annotations", web_ui.annotations.unwrap_or_default()),
+        }
+    }
+
+    fn env(&mut self, path: &str, env: BTreeMap<String, EnvFile>) -> BTreeMap<String, EnvValue> {
+        let mut values = BTreeMap::new();
+        for (name, value) in env {
+            let path = join(path, &name);
+            if let Err((message, help)) = rules::env_name(&name) {
+                self.problem(&path, message, help);
+            }
+            let value = match value {
+                EnvFile::Scalar(scalar) => EnvValue::Value(scalar.to_string()),
+                EnvFile::From(from) => match (from.secret_key_ref, from.config_map_key_ref) {
+                    (Some(key), None) => EnvValue::SecretKey {
+                        name: key.name,
+                        key: key.key,
+                    },
+                    (None, Some(key)) => EnvValue::ConfigMapKey {
+                        name: key.name,
+                        key: key.key,
+                    },
+                    _ => {
+                        self.problem(
+                            &path,
+                            "exactly one source is needed",
+                            "give a text, secretKeyRef or configMapKeyRef",
+                        );
+                        continue;
+                    }
+                },
+            };
+            values.insert(name, value);
+        }
+        values
+    }
+
+    fn labels(&mut self, path: &str, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        for (key, value) in &labels {
+            if let Err((message, help)) = rules::label(key, value) {
+                self.problem(&join(path, key), message, help);
+            }
+        }
+        labels
+    }
+
+    fn annotations(&mut self, path: &str, annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        for key in annotations.keys() {
+            if let Err((message, help)) = rules::metadata_key(key) {
+                self.problem(&join(path, key), message, help);
+            }
+        }
+        annotations
+    }
+
+    fn claim(&mut self, path: &str, claim: ClaimFile) -> Option<NewClaim> {
+        if let Some(class) = &claim.storage_class_name
+            && !is_dns_subdomain(class)
+        {
+            self.problem(
+                &join(path, "storageClassName"),
+                format!("`{class}` is no name of a storage class"),
+                "`kubectl get storageclass` lists them; leave it out for the default class",
+            );
+        }
+        let size = self.memory_of(&join(path, "size"), &claim.size);
+        Some(NewClaim {
+            size: size?,
+            storage_class: claim.storage_class_name,
+            access_mode: claim
+                .access_mode
+                .map_or_else(|| "ReadWriteOnce".into(), |mode| format!("{mode:?}")),
+        })
+    }
+
+    fn object_name(&mut self, path: &str, name: &str) {
+        if !is_dns_subdomain(name) {
+            self.problem(
+                path,
+                format!("`{name}` is no name of a Kubernetes object"),
+                "use lower-case letters, digits, `-` and `.`",
+            );
+        }
+    }
+
+    fn memory_of(&mut self, path: &str, value: &Scalar) -> Option<Memory> {
+        let parsed = Memory::parse(&value.to_string());
+        parsed
+            .map_err(|error| self.problem(path, error.to_string(), error.help()))
+            .ok()
+    }
+
+    fn cpu(&mut self, path: &str, value: &Scalar) -> Option<Cpu> {
+        let parsed = Cpu::parse(&value.to_string());
+        parsed
+            .map_err(|error| self.problem(path, error.to_string(), error.help()))
+            .ok()
+    }
+
+    fn memory(&mut self, path: &str, value: Option<&Scalar>, default: &str) -> Memory {
+        value
+            .and_then(|value| self.memory_of(path, value))
+            .unwrap_or_else(|| Memory::parse(default).unwrap_or_default())
+    }
+
+    fn heap_fits(&mut self, part: &str, heap: Memory, limit: Memory) {
+        if heap >= limit {
+            self.problem(
+                &join(part, "daemonMemory"),
+                format!("a heap of {heap} does not fit into a pod of {limit}"),
+                format!("lower it, or raise {part}.resources.limits.memory"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! What masters, workers and ZooKeepers have in common in the cluster file: resources, volumes, placement.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Resolver, rules};
+use crate::spec::file::tree::join;
+use crate::spec::file::{
+    ClaimFile, ConfigMapFile, EmptyDirFile, ExistingClaimFile, HostPathFile, Medium, NfsFile, PodFile, ResourcesFile,
+    Scalar, SecretFile, SourceFile, VolumeFile,
+};
+use crate::spec::names::{is_dns_label, is_dns_subdomain};
+use crate::spec::quantity::{Cpu, Memory};
+use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
+
+/// Volumes of sparkha's own.
+const RESERVED_VOLUMES: [&str; 5] = ["conf", "tmp", "work", "data", "shuffle"];
+/// Folders where sparkha's or Spark's own files are.
+const RESERVED_PATHS: [&str; 5] = ["/etc/spark", "/opt/spark", "/tmp", "/var/spark", "/proc"];
+
+/// Resources of a part where the file says nothing.
+#[derive(Clone, Copy)]
+pub struct Defaults {
+    pub cpu_limit: Cpu,
+    pub cpu_request: Cpu,
+    /// Limit and request: memory cannot be compressed, so less is never promised than may be used.
+    pub memory: Memory,
+}
+
+/// The ways to say where a volume comes from.
+pub struct Sources {
+    host_path: Option<HostPathFile>,
+    persistent_volume_claim: Option<ExistingClaimFile>,
+    new_claim: Option<ClaimFile>,
+    empty_dir: Option<EmptyDirFile>,
+    config_map: Option<ConfigMapFile>,
+    secret: Option<SecretFile>,
+    nfs: Option<NfsFile>,
+}
+
+impl From<SourceFile> for Sources {
+    fn from(file: SourceFile) -> Self {
+        Self {
+            host_path: file.host_path,
+            persistent_volume_claim: file.persistent_volume_claim,
+            new_claim: file.new_claim,
+            empty_dir: file.empty_dir,
+            config_map: file.config_map,
+            secret: file.secret,
+            nfs: file.nfs,
+        }
+    }
+}
+
+impl Resolver {
+    pub(super) fn pod(&mut self, part: &str, file: PodFile, defaults: Defaults) -> PodSettings {
+        for (key, value) in file.node_selector.iter().flatten() {
+            if let Err((message, help)) = rules::label(key, value) {
+                self.problem(&format!("{part}.nodeSelector.{key}"), message, help);
+            }
+        }
+        if let Some(class) = &file.priority_class_name {
+            self.object_name(&join(part, "priorityClassName"), class);
+        }
+        let tolerations = file.tolerations.unwrap_or_default();
+        PodSettings {
+            resources: self.resources(part, file.resources.unwrap_or_default(), defaults),
+            env: self.env(&join(part, "env"), file.env.unwrap_or_default()),
+            volumes: self.volumes(part, file.volumes.unwrap_or_default()),
+            node_selector: file.node_selector.unwrap_or_default(),
+            tolerations: tolerations
+                .iter()
+                .enumerate()
+                .filter_map(|(at, value)| self.passed_through(&format!("{part}.tolerations[{at}]"), value))
+                .collect(),
+            affinity: file
+                .affinity
+                .and_then(|value| self.passed_through(&join(part, "affinity"), &value)),
+            priority_class: file.priority_class_name,
+            labels: self.labels(&join(part, "labels"), file.labels.unwrap_or_default()),
+            annotations: self.annotations(&join(part, "annotations"), file.annotations.unwrap_or_default()),
+        }
+    }
+
+    fn resources(&mut self, part: &str, file: ResourcesFile, defaults: Defaults) -> Resources {
+        let path = join(part, "resources");
+        let limits = file.limits.unwrap_or_default();
+        let requests = file.requests.unwrap_or_default();
+        let cpu_limit = self.cpu_or(&format!("{path}.limits.cpu"), &limits.cpu, defaults.cpu_limit);
+        let memory_limit = self.memory_or(&format!("{path}.limits.memory"), &limits.memory, defaults.memory);
+        let cpu_path = format!("{path}.requests.cpu");
+        let cpu_request = self.cpu_or(&cpu_path, &requests.cpu, defaults.cpu_request.min(cpu_limit));
+        let memory_path = format!("{path}.requests.memory");
+        let memory_request = self.memory_or(&memory_path, &requests.memory, memory_limit);
+        if cpu_request > cpu_limit {
+            self.problem(
+                &cpu_path,
+                format!("a request of {cpu_request} is above the limit of {cpu_limit}"),
+                "lower the request or raise the limit",
+            );
+        }
+        if memory_request > memory_limit {
+            self.problem(
+                &memory_path,
+                format!("a request of {memory_request} is above the limit of {memory_limit}"),
+                "lower the request or raise the limit",
+            );
+        }
+        Resources {
+            cpu_request,
+            cpu_limit,
+            memory_request,
+            memory_limit,
+        }
+    }
+
+    fn cpu_or(&mut self, path: &str, value: &Option<Scalar>, default: Cpu) -> Cpu {
+        let read = value.as_ref().and_then(|value| self.cpu(path, value));
+        read.unwrap_or(default)
+    }
+
+    fn memory_or(&mut self, path: &str, value: &Option<Scalar>, default: Memory) -> Memory {
+        let read = value.as_ref().and_then(|value| self.memory_of(path, value));
+        read.unwrap_or(default)
+    }
+
+    fn volumes(&mut self, part: &str, files: Vec<VolumeFile>) -> Vec<Volume> {
+        let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+        let mut volumes = Vec::new();
+        for (at, file) in files.into_iter().enumerate() {
+            let path = format!("{part}.volumes[{at}]");
+            let name_path = join(&path, "name");
+            if !is_dns_label(&file.name) {
+                self.problem(
+                    &name_path,
+                    format!("`{}` is no name of a volume", file.name),
+                    "use lower-case letters, digits and `-`",
+                );
+            } else if RESERVED_VOLUMES.contains(&file.name.as_str()) {
+                self.problem(
+                    &name_path,
+                    format!("`{}` is a volume of sparkha's own", file.name),
+                    "choose another name",
+                );
+            } else if !names.insert(file.name.clone()) {
+                self.problem(
+                    &name_path,
+                    format!("there are two volumes named `{}`", file.name),
+                    "give each its own name",
+                );
+            }
+            let mount_path = join(&path, "mountPath");
+            if let Err(reason) = mountable(&file.mount_path) {
+                self.problem(
+                    &mount_path,
+                    format!("`{}` cannot be mounted at: {reason}", file.mount_path),
+                    "choose a folder like /data",
+                );
+            } else if !paths.insert(file.mount_path.clone()) {
+                self.problem(
+                    &mount_path,
+                    format!("two volumes are mounted at `{}`", file.mount_path),
+                    "give each its own folder",
+                );
+            }
+            let sources = Sources {
+                host_path: file.host_path,
+                persistent_volume_claim: file.persistent_volume_claim,
+                new_claim: file.new_claim,
+                empty_dir: file.empty_dir,
+                config_map: file.config_map,
+                secret: file.secret,
+                nfs: file.nfs,
+            };
+            if let Some(source) = self.one_source(&path, sources) {
+                volumes.push(Volume {
+                    name: file.name,
+                    mount_path: file.mount_path,
+                    sub_path: file.sub_path,
+                    read_only: file.read_only.unwrap_or(false),
+                    source,
+                });
+            }
+        }
+        volumes
+    }
+
+    /// The one source that is given.
+    pub(super) fn one_source(&mut self, path: &str, sources: Sources) -> Option<VolumeSource> {
+        let given = [
+            sources.host_path.map(|file| VolumeSource::HostPath {
+                path: file.path,
+                kind: file.kind,
+            }),
+            sources
+                .persistent_volume_claim
+                .map(|file| VolumeSource::ExistingClaim { name: file.claim_name }),
+            sources
+                .config_map
+                .map(|file| VolumeSource::ConfigMap { name: file.name }),
+            sources
+                .secret
+                .map(|file| VolumeSource::Secret { name: file.secret_name }),
+            sources.nfs.map(|file| VolumeSource::Nfs {
+                server: file.server,
+                path: file.path,
+            }),
+            sources.empty_dir.map(|file| VolumeSource::EmptyDir {
+                size_limit: file
+                    .size_limit
+                    .and_then(|limit| self.memory_of(&format!("{path}.emptyDir.sizeLimit"), &limit)),
+                in_memory: file.medium == Some(Medium::Memory),
+            }),
+        ];
+        let mut given: Vec<_> = given.into_iter().flatten().collect();
+        let new_claim = sources
+            .new_claim
+            .map(|claim| self.claim(&join(path, "newClaim"), claim));
+        let count = given.len() + usize::from(new_claim.is_some());
+        if count != 1 {
+            self.problem(
+                path,
+                format!("a volume has exactly one source, found {count}"),
+                "give one of emptyDir, newClaim, persistentVolumeClaim, hostPath, configMap, secret, nfs",
+            );
+            return None;
+        }
+        match given.pop() {
+            Some(source) => {
+                self.check_source(path, &source);
+                Some(source)
+            }
+            None => new_claim.flatten().map(VolumeSource::NewClaim),
+        }
+    }
+
+    fn check_source(&mut self, path: &str, source: &VolumeSource) {
+        match source {
+            VolumeSource::HostPath { path: folder, .. } if !folder.starts_with('/') => self.problem(
+                &format!("{path}.hostPath.path"),
+                format!("`{folder}` is no absolute path"),
+                "begin it with `/`",
+            ),
+            VolumeSource::Nfs { path: folder, .. } if !folder.starts_with('/') => self.problem(
+                &format!("{path}.nfs.path"),
+                format!("`{folder}` is no absolute path"),
+                "begin it with `/`",
+            ),
+            VolumeSource::ExistingClaim { name } if !is_dns_subdomain(name) => {
+                self.object_name(&format!("{path}.persistentVolumeClaim.claimName"), name);
+            }
+            VolumeSource::ConfigMap { name } => self.object_name(&format!("{path}.configMap.name"), name),
+            VolumeSource::Secret { name } => self.object_name(&format!("{path}.secret.secretName"), name),
+            _ => {}
+        }
+    }
+
+    /// A value in Kubernetes' own words. Its types ignore what they do not know, so what does not come back from them is
+    /// a mistake.
+    fn passed_through<T: DeserializeOwned + Serialize>(&mut self, path: &str, value: &Value) -> Option<T> {
+        let typed: T = match serde_json::from_value(value.clone()) {
+            Ok(typed) => typed,
+            Err(error) => {
+                self.problem(path, format!("Kubernetes would not understand this: {error}"), "see kubectl explain pod.spec");
+                return None;
+            }
+        };
+        let understood = serde_json::to_value(&typed).unwrap_or_default();
+        for unknown in missing_paths(value, &understood, path) {
+            self.problem(&unknown, "unknown key", "see kubectl explain pod.spec");
+        }
+        Some(typed)
+    }
+}
+
+/// Paths of `given` that are not in `understood`.
+fn missing_paths(given: &Value, understood: &Value, path: &str) -> Vec<String> {
+    match (given, understood) {
+        (Value::Object(given), Value::Object(understood)) => given
+            .iter()
+            .flat_map(|(key, value)| {
+                let path = join(path, key);
+                match understood.get(key) {
+                    Some(understood) => missing_paths(value, understood, &path),
+                    None => vec![path],
+                }
+            })
+            .collect(),
+        (Value::Array(given), Value::Array(understood)) => given
+            .iter()
+            .zip(understood)
+            .enumerate()
+            .flat_map(|(at, (given, understood))| missing_paths(given, understood, &format!("{path}[{at}]")))
+            .collect(),
+        _ => vec![],
+    }
+}
+
+fn mountable(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("it is no absolute path".into());
+    }
+    let clean = path.trim_end_matches('/');
+    if clean.is_empty() {
+        return Err("it is the root".into());
+    }
+    if path.contains(':') || clean.split('/').any(|part| part == "..") {
+        return Err("it contains `:` or `..`".into());
+    }
+    let taken = RESERVED_PATHS
+        .iter()
+        .find(|taken| clean == **taken || clean.starts_with(&format!("{taken}/")));
+    match taken {
+        Some(taken) => Err(format!("{taken} is sparkha's or the image's own")),
+        None => Ok(()),
+    }
+}

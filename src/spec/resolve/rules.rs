@@ -1,0 +1,269 @@
+//! Rules for single values, as Kubernetes, Spark and ZooKeeper have them. A broken rule says why, and some say what to do.
+
+use crate::spec::names::{is_dns_label, is_dns_subdomain};
+
+/// What is wrong, and what to do.
+type Rule = Result<(), (String, String)>;
+
+/// Environment that sparkha sets itself, and the key of the cluster file to use instead.
+const OWN_ENV: [(&str, &str); 18] = [
+    ("SPARK_MASTER_HOST", "it is the name of the master's Service"),
+    ("SPARK_MASTER_PORT", "it is 7077"),
+    ("SPARK_MASTER_WEBUI_PORT", "it is 8080"),
+    ("SPARK_LOCAL_HOSTNAME", "it is the pod's address"),
+    ("SPARK_LOCAL_IP", "the web UI would no longer be reached"),
+    ("SPARK_PUBLIC_DNS", "use webUi.domain"),
+    ("SPARK_WORKER_CORES", "use workers.cores"),
+    ("SPARK_WORKER_MEMORY", "use workers.memory and workers.offHeapShare"),
+    ("SPARK_WORKER_PORT", "it is 7078"),
+    ("SPARK_WORKER_WEBUI_PORT", "it is 8081"),
+    ("SPARK_WORKER_DIR", "it is an emptyDir"),
+    ("SPARK_LOCAL_DIRS", "use workers.shuffle"),
+    ("SPARK_DAEMON_MEMORY", "use daemonMemory"),
+    ("SPARK_CONF_DIR", "use sparkConf"),
+    ("SPARK_DAEMON_JAVA_OPTS", "use sparkConf for properties"),
+    ("POD_IP", "it is the pod's address"),
+    ("POD_NAMESPACE", "it is the pod's namespace"),
+    ("HOSTNAME", "it is the pod's name"),
+];
+
+/// Properties that sparkha sets itself, and the key of the cluster file to use instead.
+const OWN_CONF: [(&str, &str); 7] = [
+    ("spark.deploy.recoveryMode", "it follows from masters.count and zookeeper"),
+    ("spark.deploy.recoveryDirectory", "use masters.storage"),
+    ("spark.deploy.zookeeper.url", "use zookeeper.external.servers"),
+    ("spark.deploy.zookeeper.dir", "use zookeeper.external.chroot"),
+    ("spark.master", "drivers find the masters' URL in `sparkha status`"),
+    ("spark.local.dir", "use workers.shuffle"),
+    ("spark.port.maxRetries", "daemons must have the ports that their Services forward to"),
+];
+
+/// An image reference: `[registry[:port]/]path[:tag][@digest]`.
+pub fn image(name: &str) -> Result<(), String> {
+    let (rest, digest) = match name.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (name, None),
+    };
+    if let Some(digest) = digest
+        && digest
+            .split_once(':')
+            .is_none_or(|(_, hex)| hex.len() < 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err("its digest is no sha256:…".into());
+    }
+    let (registry, path) = match rest.split_once('/') {
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
+        _ => (None, rest),
+    };
+    if let Some(registry) = registry {
+        let host = registry.split_once(':').map_or(registry, |(host, _)| host);
+        let port = registry.split_once(':').map(|(_, port)| port);
+        if host.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(format!("`{registry}` is no registry"));
+        }
+    }
+    let (path, tag) = match path.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (path, None),
+    };
+    if path.is_empty() || path.split('/').any(str::is_empty) {
+        return Err("a part of its path is empty".into());
+    }
+    let in_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
+    if let Some(bad) = path.chars().find(|&c| !in_path(c)) {
+        return Err(format!("its path contains `{bad}`"));
+    }
+    let in_tag = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || !tag.chars().all(in_tag)) {
+        return Err("its tag is not valid".into());
+    }
+    Ok(())
+}
+
+/// `host:port`; an IPv6 address in brackets.
+pub fn host_port(text: &str) -> Result<(), String> {
+    let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
+    match port.parse::<u16>() {
+        Ok(0) | Err(_) => return Err(format!("`{port}` is no port")),
+        Ok(_) => {}
+    }
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let valid = match in_brackets {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => is_dns_subdomain(&host.to_lowercase()),
+    };
+    if valid { Ok(()) } else { Err(format!("`{host}` is no host")) }
+}
+
+/// An absolute path of a znode; empty for none.
+pub fn znode(path: &str) -> Result<(), String> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return if path.is_empty() {
+            Ok(())
+        } else {
+            Err("it does not begin with `/`".into())
+        };
+    };
+    let parts = || rest.trim_end_matches('/').split('/');
+    if !rest.is_empty() && parts().any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err("it has an empty part, `.` or `..`".into());
+    }
+    if rest.chars().any(char::is_control) {
+        return Err("it has a control character".into());
+    }
+    Ok(())
+}
+
+/// A Spark property.
+pub fn spark_conf(key: &str, value: &str) -> Rule {
+    if let Some((_, instead)) = OWN_CONF.iter().find(|(own, _)| *own == key) {
+        return Err(("sparkha sets this property itself".into(), format!("remove it: {instead}")));
+    }
+    if !key.starts_with("spark.") || key.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err((
+            "Spark ignores properties that do not begin with `spark.`".into(),
+            format!("did you mean `spark.hadoop.{key}`?"),
+        ));
+    }
+    let lower = key.to_lowercase();
+    let secret_names = ["secret", "password", "access.key", "token"];
+    if secret_names.iter().any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key"))) && !value.is_empty()
+    {
+        return Err((
+            "this looks like a secret, and everyone who may read ConfigMaps would see it".into(),
+            "use s3.secret for S3 keys, or env with secretKeyRef".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The name of an environment variable.
+pub fn env_name(name: &str) -> Rule {
+    if let Some((_, instead)) = OWN_ENV.iter().find(|(own, _)| *own == name) {
+        return Err(("sparkha sets this variable itself".into(), format!("remove it: {instead}")));
+    }
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err((
+            format!("`{name}` is no name of an environment variable"),
+            "use letters, digits and `_`".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// A label.
+pub fn label(key: &str, value: &str) -> Rule {
+    metadata_key(key)?;
+    if is_qualified(value) || value.is_empty() {
+        return Ok(());
+    }
+    Err((
+        format!("`{value}` is no value of a label"),
+        "use up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends".into(),
+    ))
+}
+
+/// The key of a label or annotation.
+pub fn metadata_key(key: &str) -> Rule {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    match prefix {
+        Some("app.kubernetes.io" | "sparkha") => Err((
+            format!("`{key}` is one of sparkha's own"),
+            "choose another key".into(),
+        )),
+        Some(prefix) if !is_dns_subdomain(prefix) => Err((
+            format!("`{prefix}` is no prefix of a key"),
+            "write it like example.org/key".into(),
+        )),
+        _ if !is_qualified(name) => Err((
+            format!("`{name}` is no key of a label or annotation"),
+            "use up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What Kubernetes calls a qualified name.
+fn is_qualified(text: &str) -> bool {
+    let middle = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=63).contains(&text.len())
+        && text.chars().all(middle)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// Whether this is an http or https URL of a host.
+pub fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((host, port)) => is_dns_subdomain(&host.to_lowercase()) && port.parse::<u16>().is_ok(),
+        None => host.split('.').all(|label| is_dns_label(&label.to_lowercase())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images() {
+        for good in [
+            "spark",
+            "docker.io/apache/spark:4.3.0",
+            "localhost:5000/spark",
+            "registry.example:5000/a/b_c:T.1",
+            &format!("spark:1@sha256:{}", "a".repeat(64)),
+        ] {
+            assert_eq!(image(good), Ok(()), "{good}");
+        }
+        for bad in ["", "Spark", "a//b", "spark:", "spark:a b", "spark@sha256:1", "x.y:port/spark", "spark :1"] {
+            assert!(image(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        for good in ["zk-0:2181", "10.0.0.1:2181", "[::1]:2181", "ZK.example:1"] {
+            assert_eq!(host_port(good), Ok(()), "{good}");
+        }
+        for bad in ["zk", "zk:", "zk:0", "zk:65536", ":2181", "::1:2181", "zk :2181"] {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn znodes() {
+        for good in ["", "/", "/spark", "/a/b", "/a/"] {
+            assert_eq!(znode(good), Ok(()), "{good}");
+        }
+        for bad in ["spark", "//", "/a//b", "/a/../b", "/a\nb"] {
+            assert!(znode(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_belong_in_config_maps() {
+        for secret in ["spark.hadoop.fs.s3a.secret.key", "spark.authenticate.secret", "spark.ssl.keyPassword"] {
+            assert!(spark_conf(secret, "x").is_err(), "{secret}");
+        }
+        for harmless in ["spark.authenticate", "spark.sql.shuffle.partitions", "spark.kryo.tokenizer"] {
+            assert!(spark_conf(harmless, "x").is_ok(), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn urls() {
+        for good in ["http://minio:9000", "https://s3.example.org", "https://s3.example.org/path"] {
+            assert!(is_http_url(good), "{good}");
+        }
+        for bad in ["minio:9000", "ftp://x", "http://", "http://a b", "http://x:port"] {
+            assert!(!is_http_url(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Every step can be cut off anywhere: the inventory is
+//! written before anything else and lists all that may exist from then on, so the next create or teardown goes on from there.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::lock::{self, Lock};
+use super::plan::{Plan, plan};
+use super::preflight::{NamespaceState, Situation, preflight};
+use super::{Error, namespace, teardown, wait};
+use crate::observe::ClusterState;
+use crate::platform::kubernetes::Cluster;
+use crate::render::Resource;
+use crate::render::inventory::Inventory;
+use crate::render::kind::Kind;
+use crate::report::progress::Progress;
+use crate::spec::ClusterSpec;
+
+/// How create goes about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub timeout: Duration,
+    /// Wait until the cluster is in service.
+    pub wait: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Leave a first create that failed as it is.
+    pub retain: bool,
+    pub skip_preflight: bool,
+    /// Take fields from other field managers.
+    pub force_conflicts: bool,
+}
+
+/// What create did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// `None` if it did not wait.
+    pub state: Option<ClusterState>,
+    /// What a dry run would write, a line each.
+    pub would: Vec<String>,
+}
+
+/// Requests of one kind that are under way at once.
+const CONCURRENCY: usize = 16;
+
+/// Makes the cluster what `spec` says.
+pub async fn create(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    progress.step("Checking beforehand");
+    let situation = preflight(cluster, spec, options.skip_preflight).await?;
+    for finding in &situation.findings {
+        progress.warn(&finding.message);
+    }
+    let inventory = wanted_inventory(spec, &situation.resources);
+    let plan = plan(&situation.resources, &situation.live, situation.inventory.as_ref(), &inventory);
+    if options.dry_run {
+        return Ok(Outcome {
+            state: None,
+            would: describe(&plan, &situation),
+        });
+    }
+    let first = situation.is_first();
+    let made = async {
+        write(cluster, spec, &situation, &plan, &inventory, options, progress).await?;
+        if !options.wait {
+            return Ok(None);
+        }
+        let waiting = wait::until_ready(cluster, &spec.name, &inventory, options.timeout, progress);
+        waiting.await.map(Some)
+    };
+    match made.await {
+        Ok(state) => Ok(Outcome { state, would: vec![] }),
+        Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
+            progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+            if let Err(cleaning) = teardown::undo(cluster, &spec.name, progress).await {
+                progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown"));
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A time-out is no failure of the cluster, which may still come up; nor is another sparkha at work.
+fn is_worth_cleaning(error: &Error) -> bool {
+    !matches!(error, Error::Busy { .. } | Error::Interrupted { .. })
+}
+
+fn wanted_inventory(spec: &ClusterSpec, resources: &[Resource]) -> Inventory {
+    Inventory::of(spec, resources.get(1..).unwrap_or_default())
+}
+
+async fn write(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    situation: &Situation,
+    plan: &Plan,
+    inventory: &Inventory,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    if situation.namespace == NamespaceState::Missing {
+        namespace::create(cluster).await?;
+        progress.done(&format!("Namespace {} made", cluster.namespace()));
+    }
+    if plan.is_empty() {
+        progress.done("Nothing to change");
+        return Ok(());
+    }
+    let seen = situation.live.get(&(Kind::ConfigMap, spec.name.inventory()));
+    let object = situation.resources.first().map(|resource| resource.object.clone());
+    let between = match &situation.inventory {
+        Some(old) => inventory.united_with(old),
+        None => inventory.without_digests(),
+    };
+    let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between).await?;
+    match apply_and_prune(cluster, plan, situation, options, progress).await {
+        Ok(()) => lock.release(inventory).await,
+        Err(error) => {
+            give_up(lock, &between).await;
+            Err(error)
+        }
+    }
+}
+
+/// Leaves the inventory of what may exist, and lets go of the lock so that the next run need not wait for it.
+async fn give_up(lock: Lock, between: &Inventory) {
+    if let Err(error) = lock.release(between).await {
+        tracing::info!("the lock was not released: {error}");
+    }
+}
+
+async fn apply_and_prune(
+    cluster: &Cluster,
+    plan: &Plan,
+    situation: &Situation,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once.
+    let mut applied = 0;
+    for kind in Kind::ALL {
+        let resources = plan.apply.iter().filter(|resource| resource.kind == kind);
+        let count = stream::iter(resources)
+            .map(|resource| cluster.apply(kind, &resource.name, &resource.object, options.force_conflicts))
+            .buffer_unordered(CONCURRENCY)
+            .try_fold(0, |count, _| async move { Ok(count + 1) })
+            .await?;
+        applied += count;
+        if count > 0 {
+            progress.step(&format!("Applying: {applied} of {} objects", plan.apply.len()));
+        }
+    }
+    progress.done(&format!("{applied} objects applied"));
+    for entry in &plan.prune {
+        let live = situation.live.get(&(entry.kind, entry.name.clone()));
+        let uid = live.and_then(|object| object.metadata.uid.clone());
+        cluster.delete(entry.kind, &entry.name, uid).await?;
+        progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+    }
+    Ok(())
+}
+
+/// A dry run's lines.
+fn describe(plan: &Plan, situation: &Situation) -> Vec<String> {
+    let applied = plan.apply.iter().map(|resource| {
+        let known = situation.live.contains_key(&(resource.kind, resource.name.clone()));
+        let verb = if known { "change" } else { "create" };
+        format!("{verb} {}/{}", resource.kind.plural(), resource.name)
+    });
+    let pruned = plan
+        .prune
+        .iter()
+        .map(|entry| format!("delete {}/{}", entry.kind.plural(), entry.name));
+    applied.chain(pruned).collect()
+}

@@ -1,0 +1,300 @@
+//! What a cluster asks of quotas, limit ranges and nodes: sums over its pods, and whether nodes can hold them. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+
+use crate::spec::quantity::{Cpu, Memory};
+
+/// Amounts by the names that quotas use (`requests.cpu`, `pods`, …); processors in thousandths, memory in bytes.
+pub type Amounts = BTreeMap<String, i128>;
+
+/// A pod that has to find a node.
+#[derive(Clone, Debug)]
+pub struct PodDemand {
+    pub name: String,
+    pub cpu: i128,
+    pub memory: i128,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+}
+
+/// What StatefulSets ask for altogether.
+pub fn amounts(sets: &[StatefulSet]) -> Amounts {
+    let mut amounts = Amounts::new();
+    for set in sets {
+        let spec = &set.spec;
+        let replicas = i128::from(spec.replicas.unwrap_or(1));
+        let pod = spec.template.spec.as_ref();
+        let mut add = |name: String, amount: i128| *amounts.entry(name).or_default() += amount * replicas;
+        add("pods".into(), 1);
+        add("count/pods".into(), 1);
+        for resources in pod.iter().flat_map(|pod| &pod.containers).filter_map(|c| c.resources.as_ref()) {
+            for (prefix, quantities) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+                for (name, quantity) in quantities.iter().flatten() {
+                    add(format!("{prefix}.{name}"), amount(name, quantity));
+                    if prefix == "requests" {
+                        // Quotas may leave the prefix out.
+                        add(name.to_string(), amount(name, quantity));
+                    }
+                }
+            }
+        }
+        for claim in spec.volume_claim_templates.iter().flatten() {
+            add("persistentvolumeclaims".into(), 1);
+            let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+            if let Some(storage) = requests.and_then(|requests| requests.get("storage")) {
+                add("requests.storage".into(), amount("storage", storage));
+            }
+        }
+    }
+    amounts
+}
+
+/// What a quota would refuse: `cpu: 3 more are needed, 1 of 4 is left`.
+pub fn over_quota(quota: &ResourceQuota, more: &Amounts) -> Vec<String> {
+    let spec = quota.spec.as_ref();
+    if spec.is_some_and(|spec| spec.scopes.is_some() || spec.scope_selector.is_some()) {
+        // Which of our pods a scope covers is the server's to say.
+        return vec![];
+    }
+    let Some(hard) = quota.status.as_ref().and_then(|status| status.hard.as_ref()) else {
+        return vec![];
+    };
+    let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
+    hard.iter()
+        .filter_map(|(name, hard)| {
+            let more = *more.get(name)?;
+            let hard = amount(name, hard);
+            let used = used.and_then(|used| used.get(name)).map_or(0, |used| amount(name, used));
+            let left = (hard - used).max(0);
+            (more > left).then(|| {
+                format!(
+                    "{name}: {} more needed, {} of {} left",
+                    shown(name, more),
+                    shown(name, left),
+                    shown(name, hard)
+                )
+            })
+        })
+        .collect()
+}
+
+/// What a limit range would refuse of these containers.
+pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
+    let mut found = Vec::new();
+    let items = range.spec.iter().flat_map(|spec| &spec.limits);
+    for item in items.filter(|item| item.type_ == "Container" || item.type_ == "Pod") {
+        for set in sets {
+            let pod = set.spec.template.spec.as_ref();
+            let Some(resources) = pod.and_then(|pod| pod.containers.first()?.resources.as_ref()) else {
+                continue;
+            };
+            for (name, max) in item.max.iter().flatten() {
+                let limit = of(resources, true, name);
+                if limit > amount(name, max) {
+                    found.push(format!("{}: limit of {name} {} is above {}", set.name_any(), shown(name, limit), max.0));
+                }
+            }
+            for (name, min) in item.min.iter().flatten() {
+                let request = of(resources, false, name);
+                if request < amount(name, min) {
+                    found.push(format!("{}: request of {name} {} is below {}", set.name_any(), shown(name, request), min.0));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The pods that StatefulSets will have.
+pub fn pods(sets: &[StatefulSet]) -> Vec<PodDemand> {
+    sets.iter()
+        .flat_map(|set| {
+            let replicas = set.spec.replicas.unwrap_or(1);
+            let pod = set.spec.template.spec.clone().unwrap_or_default();
+            (0..replicas).map(move |ordinal| PodDemand {
+                name: format!("{}-{ordinal}", set.name_any()),
+                cpu: requested(&pod, "cpu"),
+                memory: requested(&pod, "memory"),
+                node_selector: pod.node_selector.clone().unwrap_or_default(),
+                tolerations: pod.tolerations.clone().unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The pods that fit on no node, each put where most is left. `others` are the pods that are there already.
+pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Pod]) -> Vec<&'a PodDemand> {
+    struct Free<'n> {
+        node: &'n Node,
+        cpu: i128,
+        memory: i128,
+        pods: i128,
+    }
+    let mut free: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true)))
+        .map(|node| {
+            let on_node = others.iter().filter(|pod| takes_room_on(pod, &node.name_any()));
+            let specs: Vec<_> = on_node.filter_map(|pod| pod.spec.as_ref()).collect();
+            let taken = |name: &str| specs.iter().map(|spec| requested(spec, name)).sum::<i128>();
+            Free {
+                node,
+                cpu: allocatable(node, "cpu") - taken("cpu"),
+                memory: allocatable(node, "memory") - taken("memory"),
+                pods: allocatable(node, "pods") - specs.len() as i128,
+            }
+        })
+        .collect();
+    let mut largest_first: Vec<_> = demands.iter().collect();
+    largest_first.sort_by_key(|demand| std::cmp::Reverse((demand.memory, demand.cpu)));
+    let mut left_over = Vec::new();
+    for demand in largest_first {
+        let place = free
+            .iter_mut()
+            .filter(|free| free.cpu >= demand.cpu && free.memory >= demand.memory && free.pods >= 1)
+            .filter(|free| accepts(free.node, demand))
+            .max_by_key(|free| free.memory);
+        match place {
+            Some(free) => {
+                free.cpu -= demand.cpu;
+                free.memory -= demand.memory;
+                free.pods -= 1;
+            }
+            None => left_over.push(demand),
+        }
+    }
+    left_over
+}
+
+/// What all nodes have left, for messages: `0.4 CPU and 3.1 GiB`.
+pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
+    let sum = |name: &str| {
+        let all: i128 = nodes.iter().map(|node| allocatable(node, name)).sum();
+        let specs = others
+            .iter()
+            .filter(|pod| nodes.iter().any(|node| takes_room_on(pod, &node.name_any())))
+            .filter_map(|pod| pod.spec.as_ref());
+        all - specs.map(|spec| requested(spec, name)).sum::<i128>()
+    };
+    format!("{} CPU and {} of memory", shown("cpu", sum("cpu")), shown("memory", sum("memory")))
+}
+
+fn takes_room_on(pod: &Pod, node: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn accepts(node: &Node, demand: &PodDemand) -> bool {
+    let labels = node.labels();
+    let selected = demand.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    selected
+        && taints.filter(|taint| taint.effect != "PreferNoSchedule").all(|taint| {
+            demand.tolerations.iter().any(|toleration| {
+                let key = toleration.key.as_deref().is_none_or(|key| key == taint.key);
+                let effect = toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect);
+                let exists = toleration.operator.as_deref() == Some("Exists");
+                key && effect && (exists || toleration.value == taint.value)
+            })
+        })
+}
+
+fn allocatable(node: &Node, name: &str) -> i128 {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    allocatable.and_then(|all| all.get(name)).map_or(0, |quantity| amount(name, quantity))
+}
+
+fn requested(pod: &PodSpec, name: &str) -> i128 {
+    let containers = pod.containers.iter().filter_map(|container| container.resources.as_ref());
+    containers.map(|resources| of(resources, false, name)).sum()
+}
+
+fn of(resources: &ResourceRequirements, limit: bool, name: &str) -> i128 {
+    let quantities = if limit { &resources.limits } else { &resources.requests };
+    quantities.as_ref().and_then(|all| all.get(name)).map_or(0, |quantity| amount(name, quantity))
+}
+
+/// Thousandths for processors, bytes or a plain count for all else.
+fn amount(name: &str, quantity: &Quantity) -> i128 {
+    if is_cpu(name) {
+        return Cpu::parse(&quantity.0).map_or(0, |cpu| i128::from(cpu.millis()));
+    }
+    match quantity.0.parse::<i128>() {
+        Ok(plain) => plain,
+        Err(_) => Memory::parse(&quantity.0).map_or(0, |memory| i128::from(memory.bytes())),
+    }
+}
+
+fn shown(name: &str, amount: i128) -> String {
+    if is_cpu(name) {
+        format!("{:.1}", amount as f64 / 1000.0)
+    } else if name.ends_with("memory") || name.ends_with("storage") {
+        format!("{:.1} GiB", amount as f64 / f64::from(1 << 30))
+    } else {
+        amount.to_string()
+    }
+}
+
+fn is_cpu(name: &str) -> bool {
+    name.rsplit('.').next() == Some("cpu")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, cpu: &str, memory: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "status": {"allocatable": {"cpu": cpu, "memory": memory, "pods": "10"}},
+        }))
+        .unwrap()
+    }
+
+    fn set(replicas: i32, cpu: &str, memory: &str) -> StatefulSet {
+        serde_json::from_value(json!({
+            "metadata": {"name": "w"},
+            "spec": {"replicas": replicas, "serviceName": "w", "selector": {}, "template": {"spec": {"containers": [
+                {"name": "w", "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "1"}}},
+            ]}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pods_that_fit_nowhere_are_named() {
+        let nodes = [node("a", "2", "4Gi"), node("b", "2", "4Gi")];
+        let demands = pods(&[set(3, "500m", "3Gi")]);
+        let left_over = without_a_node(&demands, &nodes, &[]);
+        assert_eq!(left_over.len(), 1);
+        assert!(without_a_node(&demands[..2], &nodes, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_taint_keeps_away_who_does_not_tolerate_it() {
+        let mut tainted = node("a", "2", "4Gi");
+        tainted.spec = serde_json::from_value(json!({"taints": [{"key": "gpu", "effect": "NoSchedule"}]})).unwrap();
+        let mut demands = pods(&[set(1, "1", "1Gi")]);
+        assert_eq!(without_a_node(&demands, &[tainted.clone()], &[]).len(), 1);
+        demands[0].tolerations = serde_json::from_value(json!([{"key": "gpu", "operator": "Exists"}])).unwrap();
+        assert!(without_a_node(&demands, &[tainted], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_quota_says_what_is_missing() {
+        let quota: ResourceQuota = serde_json::from_value(json!({
+            "status": {"hard": {"requests.cpu": "2", "pods": "5"}, "used": {"requests.cpu": "1500m", "pods": "1"}},
+        }))
+        .unwrap();
+        let more = amounts(&[set(2, "500m", "1Gi")]);
+        assert_eq!(over_quota(&quota, &more), ["requests.cpu: 1.0 more needed, 0.5 of 2.0 left"]);
+    }
+}

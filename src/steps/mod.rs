@@ -1,0 +1,77 @@
+//! What create and teardown do, as visible lists of steps over a [`Cluster`], and what can go wrong on the way.
+
+pub mod create;
+pub mod demand;
+pub mod lock;
+pub mod namespace;
+pub mod plan;
+pub mod preflight;
+pub mod status;
+pub mod teardown;
+pub mod wait;
+
+use crate::observe::trouble::Trouble;
+use crate::platform::kubernetes;
+use crate::render::inventory::InventoryError;
+use crate::render::labels::SPARKHA;
+use crate::spec::problem::Problems;
+use crate::{spark, zookeeper};
+
+/// A step that could not be done. [`crate::exit_code`] gives each kind its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Input(#[from] Problems),
+    #[error("{message}")]
+    Usage { message: String, help: String },
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::Error),
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    #[error(transparent)]
+    ZooKeeper(#[from] zookeeper::Error),
+    #[error(transparent)]
+    Spark(#[from] spark::Error),
+    #[error("preflight found what would make this fail; nothing was changed")]
+    Preflight { findings: Vec<preflight::Finding> },
+    #[error("another sparkha ({holder}) is at work on this cluster")]
+    Busy { holder: String },
+    #[error("the cluster does not come up")]
+    DoesNotComeUp { troubles: Vec<(Trouble, String)> },
+    #[error("the cluster is not in service after {seconds} s: {}", missing.join("; "))]
+    NotInTime { seconds: u64, missing: Vec<String> },
+    #[error("not everything is gone after {seconds} s: {}", blockers.join("; "))]
+    StillThere { seconds: u64, blockers: Vec<String> },
+    #[error("there is no cluster {name} in namespace {namespace}")]
+    NoCluster { name: String, namespace: String },
+    #[error("interrupted")]
+    Interrupted { next: String },
+    #[error("failed to write the output")]
+    Output(#[from] std::io::Error),
+}
+
+impl Error {
+    /// What to do about it, where there is something to say.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Error::Usage { help, .. } => Some(help.clone()),
+            Error::Kubernetes(error) => error.help(),
+            Error::Inventory(_) => Some("use the version of sparkha that made the cluster, or a newer one".into()),
+            Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
+            Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
+            Error::Busy { .. } => Some("wait until it is done and run this again".into()),
+            Error::NotInTime { .. } => {
+                Some("`sparkha status` shows how it goes on; --timeout 10m waits longer, and running create again goes on".into())
+            }
+            Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
+            Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
+            Error::Interrupted { next } => Some(next.clone()),
+            Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::Output(_) => None,
+        }
+    }
+}
+
+/// Whether these labels say that sparkha made the object.
+fn is_ours(labels: Option<&std::collections::BTreeMap<String, String>>) -> bool {
+    labels.and_then(|labels| labels.get(crate::render::labels::MANAGED_BY)).map(String::as_str) == Some(SPARKHA)
+}

@@ -1,0 +1,107 @@
+//! What has to be written so that the cluster in Kubernetes becomes the one that is wanted. Pure.
+
+use std::collections::HashMap;
+
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use crate::render::Resource;
+use crate::render::inventory::{Entry, Inventory};
+use crate::render::kind::Kind;
+
+/// Objects of ours that are there, by kind and name.
+pub type Live = HashMap<(Kind, String), DynamicObject>;
+
+/// What to write, in order.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be applied, in this order; without the inventory, which frames everything.
+    pub apply: Vec<Resource>,
+    /// No longer wanted, and made by us.
+    pub prune: Vec<Entry>,
+    /// Whether the inventory itself has to be written.
+    pub inventory_changes: bool,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.apply.is_empty() && self.prune.is_empty() && !self.inventory_changes
+    }
+}
+
+/// Compares what is wanted with what is there. An object is left alone when the inventory says that it was applied exactly so
+/// and it still has every field of it: then a write could change nothing.
+pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inventory) -> Plan {
+    let inventory_name = new.objects.first().map(|entry| entry.name.as_str());
+    let apply = wanted
+        .iter()
+        .filter(|resource| Some(resource.name.as_str()) != inventory_name || resource.kind != Kind::ConfigMap)
+        .filter(|resource| !is_current(resource, live, old, new))
+        .cloned()
+        .collect();
+    let prune = old
+        .iter()
+        .flat_map(|old| &old.objects)
+        .filter(|entry| new.entry(entry.kind, &entry.name).is_none())
+        .filter(|entry| live.contains_key(&(entry.kind, entry.name.clone())))
+        .cloned()
+        .collect();
+    Plan {
+        apply,
+        prune,
+        inventory_changes: old != Some(new),
+    }
+}
+
+fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &Inventory) -> bool {
+    let digest = |inventory: &Inventory| {
+        let entry = inventory.entry(resource.kind, &resource.name);
+        entry.map(|entry| entry.digest.clone()).filter(|digest| !digest.is_empty())
+    };
+    let Some(applied) = old.and_then(digest) else { return false };
+    let Some(object) = live.get(&(resource.kind, resource.name.clone())) else {
+        return false;
+    };
+    Some(applied) == digest(new)
+        && serde_json::to_value(object).is_ok_and(|object| contains(&object, &resource.object))
+}
+
+/// Whether every field of `part` stands in `whole`; lists must agree item by item.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
+            // The server leaves out what is empty.
+            whole.get(key).map_or_else(|| is_empty(part), |whole| contains(whole, part))
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
+        }
+        _ => whole == part,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::contains;
+
+    #[test]
+    fn what_the_server_adds_is_no_difference() {
+        let live = json!({"spec": {"replicas": 2, "revisionHistoryLimit": 10, "ports": [{"port": 1, "protocol": "TCP"}]}});
+        assert!(contains(&live, &json!({"spec": {"replicas": 2, "ports": [{"port": 1}]}})));
+        assert!(contains(&live, &json!({"spec": {"emptyDir": {}}})));
+        assert!(!contains(&live, &json!({"spec": {"replicas": 3}})));
+        assert!(!contains(&live, &json!({"spec": {"ports": []}})));
+        assert!(!contains(&live, &json!({"spec": {"paused": true}})));
+    }
+}

@@ -1,0 +1,56 @@
+//! What `sparkha status` and `sparkha list` look at.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::Api;
+
+use super::Error;
+use super::preflight::read_inventory;
+use crate::observe::{ClusterState, cluster_state};
+use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::observer::Observer;
+use crate::render::inventory::Inventory;
+use crate::render::kind::Kind;
+use crate::render::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA};
+use crate::spec::names::{ClusterName, Namespace};
+
+/// One cluster as it is now; the observer keeps its connections for the next look.
+pub async fn status(cluster: &Cluster, name: &ClusterName, observer: &mut Observer) -> Result<ClusterState, Error> {
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    let Some(object) = found else {
+        return Err(Error::NoCluster {
+            name: name.to_string(),
+            namespace: cluster.namespace().to_string(),
+        });
+    };
+    let inventory = read_inventory(&object)?;
+    let facts = observer.observe().await?;
+    Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
+}
+
+/// All clusters of the namespace, or of all namespaces.
+pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<ClusterState>, Error> {
+    let api: Api<ConfigMap> = if all_namespaces {
+        Api::all(cluster.client())
+    } else {
+        cluster.api()
+    };
+    let selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
+    let config_maps = cluster.list_in(&api, &selector).await?;
+    let looks = config_maps
+        .iter()
+        .filter_map(|config_map| Some((config_map, Inventory::read(config_map).ok()?)))
+        .map(|(config_map, inventory)| look(cluster, config_map.namespace().unwrap_or_default(), inventory));
+    let mut states: Vec<_> = futures::future::try_join_all(looks).await?.into_iter().flatten().collect();
+    states.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(states)
+}
+
+async fn look(cluster: &Cluster, namespace: String, inventory: Inventory) -> Result<Option<ClusterState>, Error> {
+    let (Ok(namespace), Ok(name)) = (Namespace::parse(&namespace), ClusterName::parse(&inventory.cluster.name)) else {
+        return Ok(None);
+    };
+    let cluster = cluster.in_namespace(namespace);
+    let facts = Observer::new(cluster.clone(), name).observe().await?;
+    Ok(Some(cluster_state(cluster.namespace().as_str(), &inventory, &facts)))
+}

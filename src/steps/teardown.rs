@@ -1,0 +1,374 @@
+//! `sparkha teardown`: removes what the inventory lists and our labels mark, both of them; workers first, so that masters and
+//! ZooKeeper are left clean; then waits until it is really gone, and says what blocks it if it is not.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+
+use super::namespace::{Removal, remove_if_empty};
+use super::preflight::read_inventory;
+use super::{Error, is_ours, lock};
+use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::ForwardGuard;
+use crate::render::inventory::{Inventory, ZooKeeperSummary};
+use crate::render::kind::Kind;
+use crate::render::labels::{COMPONENT, Component, INSTANCE, cluster_selector};
+use crate::render::teardown_script::in_teardown_order;
+use crate::report::progress::Progress;
+use crate::spec::names::{ClusterName, Namespace};
+use crate::zookeeper;
+
+/// How teardown goes about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub timeout: Duration,
+    /// Leave volume claims and an external ZooKeeper's znodes.
+    pub keep_data: bool,
+}
+
+/// What teardown would remove, to be asked about.
+pub struct Belongings {
+    inventory: Inventory,
+    object: DynamicObject,
+    /// Volume claims with their data.
+    pub claims: Vec<PersistentVolumeClaim>,
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the cleaning up of a failed create may take.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the cluster has; `None` if there is no such cluster.
+pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
+    let Some(object) = cluster.get(Kind::ConfigMap, &name.inventory()).await? else {
+        return Ok(None);
+    };
+    if !is_ours(object.metadata.labels.as_ref()) {
+        return Ok(None);
+    }
+    let inventory = read_inventory(&object)?;
+    let claims = cluster
+        .list_of::<PersistentVolumeClaim>(&cluster_selector(name))
+        .await?
+        .into_iter()
+        .filter(|claim| inventory.owns_claim(&claim.name_any()))
+        .collect();
+    Ok(Some(Belongings {
+        inventory,
+        object,
+        claims,
+    }))
+}
+
+/// Removes the cluster.
+pub async fn teardown(
+    cluster: &Cluster,
+    name: &ClusterName,
+    belongings: Belongings,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let started = Instant::now();
+    let Belongings {
+        inventory,
+        object,
+        claims,
+    } = belongings;
+    let mut unlocked = serde_json::to_value(&object).unwrap_or_default();
+    // Only what we own goes back: the rest is the server's.
+    let metadata = &unlocked["metadata"];
+    unlocked = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": metadata["name"], "labels": metadata["labels"]},
+    });
+    let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory).await?;
+    let parts = [
+        (Component::Worker, name.workers_set()),
+        (Component::Master, name.masters_set()),
+        (Component::ZooKeeper, name.zookeeper()),
+    ];
+    let deadline = started + options.timeout;
+    for (component, set) in parts {
+        if component == Component::ZooKeeper {
+            // The masters are gone, and with them whoever could write there again.
+            remove_znodes(cluster, name, &inventory, options, progress).await?;
+        }
+        delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?;
+        let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
+        wait_for_pods(cluster, &selector, component, deadline, options.timeout, progress).await?;
+    }
+    let others = inventory.objects.iter().map(|entry| (entry.kind, entry.name.as_str()));
+    let others = in_teardown_order(others)
+        .into_iter()
+        .filter(|&(_, object)| object != name.inventory());
+    try_join_all(others.map(|(kind, object)| delete(cluster, &inventory, kind, object, name))).await?;
+    if !options.keep_data {
+        remove_claims(cluster, &claims, deadline, options.timeout).await?;
+    } else if !claims.is_empty() {
+        progress.done(&format!("{} volume claims kept", claims.len()));
+    }
+    // The inventory goes last: until then a teardown that was cut off finds all of it.
+    drop(lock);
+    delete(cluster, &inventory, Kind::ConfigMap, &name.inventory(), name).await?;
+    match remove_if_empty(cluster).await? {
+        Removal::NotOurs => {}
+        Removal::Removed => wait_for_namespace(cluster, deadline, options.timeout, progress).await?,
+        Removal::InUse(by) => progress.warn(&format!(
+            "Namespace {} was made by sparkha, but is kept: there is still {by}",
+            cluster.namespace()
+        )),
+    }
+    progress.clear_parts();
+    progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Cleans up after a first create that failed: its claims hold nothing yet.
+pub async fn undo(cluster: &Cluster, name: &ClusterName, progress: &Progress) -> Result<(), Error> {
+    let options = Options {
+        timeout: UNDO_TIMEOUT,
+        keep_data: false,
+    };
+    match belongings(cluster, name).await? {
+        Some(belongings) => teardown(cluster, name, belongings, &options, progress).await,
+        None => Ok(()),
+    }
+}
+
+/// Deletes an object if the inventory lists it and its labels are ours.
+async fn delete(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    kind: Kind,
+    object: &str,
+    name: &ClusterName,
+) -> Result<(), Error> {
+    if inventory.entry(kind, object).is_none() {
+        return Ok(());
+    }
+    let Some(found) = cluster.get(kind, object).await? else {
+        return Ok(());
+    };
+    let labels = found.metadata.labels.as_ref();
+    let instance = labels.and_then(|labels| labels.get(INSTANCE)).map(String::as_str);
+    if !is_ours(labels) || instance != Some(name.as_str()) {
+        tracing::warn!("{kind} {object} is in the inventory, but no longer bears our labels; it is left alone");
+        return Ok(());
+    }
+    Ok(cluster.delete(kind, object, found.metadata.uid).await?)
+}
+
+async fn wait_for_pods(
+    cluster: &Cluster,
+    selector: &str,
+    component: Component,
+    deadline: Instant,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    loop {
+        let pods = cluster.list_of::<Pod>(selector).await?;
+        if pods.is_empty() {
+            return Ok(());
+        }
+        progress.part("Teardown", &format!("{} {} pods left", pods.len(), component.as_str()));
+        if Instant::now() >= deadline {
+            return Err(still_there(
+                timeout,
+                pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers())),
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn remove_claims(
+    cluster: &Cluster,
+    claims: &[PersistentVolumeClaim],
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let api = cluster.api::<PersistentVolumeClaim>();
+    try_join_all(claims.iter().map(|claim| {
+        let api = &api;
+        async move {
+            let name = claim.name_any();
+            let action = format!("delete PersistentVolumeClaim {name}");
+            cluster.delete_in(api, &name, claim.uid(), &action).await
+        }
+    }))
+    .await?;
+    loop {
+        let mut left = Vec::new();
+        for claim in claims {
+            let name = claim.name_any();
+            let action = format!("read PersistentVolumeClaim {name}");
+            let found = cluster.call(&action, || api.get_opt(&name)).await?;
+            left.extend(found.filter(|found| found.uid() == claim.uid()));
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let blockers = left
+                .iter()
+                .map(|claim| blocker("PersistentVolumeClaim", &claim.name_any(), claim.finalizers()));
+            return Err(still_there(timeout, blockers));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn wait_for_namespace(
+    cluster: &Cluster,
+    deadline: Instant,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client());
+    let name = cluster.namespace().as_str();
+    progress.part("Teardown", &format!("namespace {name}"));
+    loop {
+        let found = cluster.call(&format!("read Namespace {name}"), || api.get_opt(name)).await?;
+        let Some(namespace) = found else {
+            progress.done(&format!("Namespace {name} removed"));
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            let conditions = namespace.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let reasons: Vec<_> = conditions
+                .filter(|condition| condition.status == "True")
+                .filter_map(|condition| condition.message.clone())
+                .collect();
+            return Err(still_there(
+                timeout,
+                [format!("Namespace {name} ({})", reasons.join(", "))].into_iter(),
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn still_there(timeout: Duration, blockers: impl Iterator<Item = String>) -> Error {
+    Error::StillThere {
+        seconds: timeout.as_secs(),
+        blockers: blockers.collect(),
+    }
+}
+
+fn blocker(kind: &str, name: &str, finalizers: &[String]) -> String {
+    match finalizers {
+        [] => format!("{kind} {name}"),
+        finalizers => format!("{kind} {name} (held by finalizer {})", finalizers.join(", ")),
+    }
+}
+
+/// An external ensemble is left without this cluster's znodes, and with all others.
+async fn remove_znodes(
+    cluster: &Cluster,
+    name: &ClusterName,
+    inventory: &Inventory,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let ZooKeeperSummary::External { servers, directory } = &inventory.cluster.zookeeper else {
+        return Ok(());
+    };
+    if options.keep_data {
+        progress.done(&format!("znodes below {directory} kept"));
+        return Ok(());
+    }
+    // The path is built from checked names; still, nothing but a cluster's own folder may ever be removed.
+    if !directory.ends_with(&format!("/{name}")) || !directory.contains("/sparkha/") {
+        progress.warn(&format!("{directory} is not a folder that sparkha makes; it is left alone"));
+        return Ok(());
+    }
+    let reached = connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await?;
+    let root = directory.split("/sparkha/").next().unwrap_or_default();
+    let removed = zookeeper::remove_tree(&reached.client, directory, root).await?;
+    progress.done(&format!("{removed} znodes removed from ZooKeeper at {}", servers.join(",")));
+    Ok(())
+}
+
+/// A session with an external ensemble, and the forwarded port it may need.
+pub struct Reached {
+    pub client: zookeeper_client::Client,
+    _forward: Option<ForwardGuard>,
+}
+
+/// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
+/// Service.
+pub async fn connect_zookeeper(
+    cluster: &Cluster,
+    servers: &[String],
+    within: Duration,
+) -> Result<Reached, zookeeper::Error> {
+    let direct = zookeeper::connect(&servers.join(","), within).await;
+    let refused = match direct {
+        Ok(client) => {
+            return Ok(Reached {
+                client,
+                _forward: None,
+            });
+        }
+        Err(error) => error,
+    };
+    for server in servers {
+        let Some((pod, namespace, port)) = pod_behind(cluster, server).await else {
+            continue;
+        };
+        let there = cluster.in_namespace(namespace);
+        let Ok(forward) = there.forward_listener(&pod, port).await else {
+            continue;
+        };
+        if let Ok(client) = zookeeper::connect(&forward.address.to_string(), within).await {
+            return Ok(Reached {
+                client,
+                _forward: Some(forward),
+            });
+        }
+    }
+    Err(refused)
+}
+
+/// The pod, namespace and port to which `name[.service][.namespace][.svc…]:port` leads inside the cluster.
+async fn pod_behind(cluster: &Cluster, server: &str) -> Option<(String, Namespace, u16)> {
+    let (host, port) = server.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let labels: Vec<_> = host
+        .trim_end_matches('.')
+        .split('.')
+        .take_while(|&label| label != "svc")
+        .collect();
+    // `service`, `service.namespace`, `pod.service` or `pod.service.namespace`.
+    let own = cluster.namespace().to_string();
+    let candidates: Vec<(Option<&str>, &str, String)> = match labels[..] {
+        [service] => vec![(None, service, own)],
+        [first, second] => vec![
+            (None, first, second.to_owned()),
+            (Some(first), second, own),
+        ],
+        [pod, service, namespace] => vec![(Some(pod), service, namespace.to_owned())],
+        _ => vec![],
+    };
+    for (pod, service, namespace) in candidates {
+        let Ok(namespace) = Namespace::parse(&namespace) else { continue };
+        let there = cluster.in_namespace(namespace.clone());
+        let api = there.api::<Service>();
+        let found = there.call(&format!("read Service {service}"), || api.get_opt(service)).await;
+        let Ok(Some(found)) = found else { continue };
+        if let Some(pod) = pod {
+            return Some((pod.to_owned(), namespace, port));
+        }
+        let selector = found.spec?.selector?;
+        let selector: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pods = there.list_of::<Pod>(&selector.join(",")).await.ok()?;
+        return Some((pods.first()?.name_any(), namespace, port));
+    }
+    None
+}

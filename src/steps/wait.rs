@@ -1,0 +1,146 @@
+//! Waiting for the truth: a cluster is in service when its masters, ZooKeepers and workers say so, not when its objects are
+//! applied. What keeps it from coming up is told when it is seen, and ends the waiting when it will not pass by itself.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::Error;
+use crate::observe::trouble::{Trouble, TroubleKind, troubles};
+use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
+use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::observer::Observer;
+use crate::platform::kubernetes::watch::Watch;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spark::MasterStatus;
+use crate::spec::names::ClusterName;
+
+/// How often masters are asked, over connections that stay open.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How much of a crashed container's log is shown.
+const LOG_LINES: i64 = 12;
+
+/// Waits until the cluster is in service.
+pub async fn until_ready(
+    cluster: &Cluster,
+    name: &ClusterName,
+    inventory: &Inventory,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<ClusterState, Error> {
+    let started = Instant::now();
+    let watch = Watch::start(cluster, name).await;
+    let mut observer = Observer::new(cluster.clone(), name.clone());
+    let mut patience = Patience::default();
+    loop {
+        let facts = observer.ask(watch.pods(), watch.sets()).await;
+        let state = cluster_state(cluster.namespace().as_str(), inventory, &facts);
+        show(&state, progress);
+        if state.ready {
+            progress.clear_parts();
+            progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
+            return Ok(state);
+        }
+        let seen = troubles(&facts, &watch.events());
+        for trouble in patience.news(&seen) {
+            progress.warn(&trouble.to_string());
+        }
+        let hopeless = patience.exhausted(&seen);
+        if !hopeless.is_empty() {
+            return Err(Error::DoesNotComeUp {
+                troubles: with_logs(cluster, &facts, hopeless).await,
+            });
+        }
+        if started.elapsed() >= timeout {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: state.not_ready.iter().map(ToString::to_string).collect(),
+            });
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+fn show(state: &ClusterState, progress: &Progress) {
+    if let ZooKeeperState::Managed { servers } = &state.zookeeper {
+        let serving = servers.iter().filter(|server| server.mode.is_some()).count();
+        progress.part(
+            "ZooKeeper",
+            &format!("{serving} of {} servers in the quorum", servers.len()),
+        );
+    }
+    let with = |status| state.masters.iter().filter(|master| master.status == Some(status)).count();
+    let (alive, standby) = (with(MasterStatus::Alive), with(MasterStatus::Standby));
+    progress.part(
+        "Masters",
+        &format!("{alive} alive, {standby} standby of {}", state.masters.len()),
+    );
+    let workers = &state.workers;
+    progress.part(
+        "Workers",
+        &format!("{} of {} registered", workers.registered, workers.expected),
+    );
+}
+
+/// Since when each trouble has been there.
+#[derive(Default)]
+struct Patience {
+    since: BTreeMap<(TroubleKind, String), Instant>,
+    told: BTreeMap<(TroubleKind, String), String>,
+}
+
+impl Patience {
+    /// Troubles that were not told yet, in these words.
+    fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+        seen.iter()
+            .filter(|trouble| {
+                let key = (trouble.kind, trouble.subject.clone());
+                // The words may differ in a counter; once for each kind and subject is enough.
+                self.told.insert(key, trouble.message.clone()).is_none()
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Troubles that have lasted too long.
+    fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+        let now = Instant::now();
+        self.since
+            .retain(|(kind, subject), _| seen.iter().any(|t| t.kind == *kind && t.subject == *subject));
+        seen.iter()
+            .filter(|trouble| {
+                let since = self.since.entry((trouble.kind, trouble.subject.clone())).or_insert(now);
+                now.duration_since(*since) >= trouble.kind.patience()
+            })
+            .cloned()
+            .collect()
+    }
+}
+
+/// The last words of what crashed.
+async fn with_logs(cluster: &Cluster, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
+    let mut told = Vec::new();
+    for trouble in troubles {
+        let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
+        let log = match pod {
+            Some(pod) if trouble.kind == TroubleKind::Crash => last_words(cluster, pod).await,
+            _ => String::new(),
+        };
+        told.push((trouble, log));
+    }
+    told
+}
+
+async fn last_words(cluster: &Cluster, pod: &Pod) -> String {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let Some(container) = containers.map(|container| container.name.clone()).next() else {
+        return String::new();
+    };
+    match cluster.log_tail(pod, &container, LOG_LINES, true).await {
+        Ok(log) => log,
+        Err(error) => format!("({error})"),
+    }
+}

@@ -1,0 +1,168 @@
+//! What sparkha asks of ZooKeeper: whether a server takes part in a quorum, whether an external ensemble answers, and to
+//! remove a cluster's znodes.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zookeeper_client as zk;
+
+/// The part a server plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Leader,
+    Follower,
+    Observer,
+    Standalone,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Mode::Leader => "leader",
+            Mode::Follower => "follower",
+            Mode::Observer => "observer",
+            Mode::Standalone => "standalone",
+        })
+    }
+}
+
+/// A server or an ensemble did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to talk to the ZooKeeper server")]
+    Io(#[from] std::io::Error),
+    #[error("the ZooKeeper server is in no quorum")]
+    NotServing,
+    #[error("failed to connect to ZooKeeper at {servers}: {reason}")]
+    Connect { servers: String, reason: String },
+    #[error("failed to {action}")]
+    Request {
+        action: String,
+        #[source]
+        source: zk::Error,
+    },
+}
+
+/// How long a session of ours lasts without a heartbeat.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Asks a server over an open stream, with the four-letter word `srvr`.
+pub async fn mode(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Mode, Error> {
+    stream.write_all(b"srvr").await?;
+    let mut answer = String::new();
+    // The server closes the connection after its answer, of less than 1 KiB.
+    stream.take(64 * 1024).read_to_string(&mut answer).await?;
+    parse_mode(&answer).ok_or(Error::NotServing)
+}
+
+fn parse_mode(srvr: &str) -> Option<Mode> {
+    let mode = srvr.lines().find_map(|line| line.strip_prefix("Mode: "))?;
+    match mode.trim() {
+        "leader" => Some(Mode::Leader),
+        "follower" => Some(Mode::Follower),
+        "observer" => Some(Mode::Observer),
+        "standalone" => Some(Mode::Standalone),
+        _ => None,
+    }
+}
+
+/// Connects to an ensemble (`host:port,…`) within a bounded time.
+pub async fn connect(servers: &str, within: Duration) -> Result<zk::Client, Error> {
+    let failed = |reason: String| Error::Connect {
+        servers: servers.to_owned(),
+        reason,
+    };
+    let connecting = zk::Client::connector()
+        .with_session_timeout(SESSION_TIMEOUT)
+        .with_connection_timeout(within.min(Duration::from_secs(3)))
+        .connect(servers);
+    match tokio::time::timeout(within, connecting).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no answer within {} s", within.as_secs()))),
+    }
+}
+
+/// Whether a znode is there.
+pub async fn exists(client: &zk::Client, path: &str) -> Result<bool, Error> {
+    match client.check_stat(path).await {
+        Ok(stat) => Ok(stat.is_some()),
+        Err(source) => Err(Error::Request {
+            action: format!("look up znode {path}"),
+            source,
+        }),
+    }
+}
+
+/// Removes a znode and all below it, and then those of its ancestors below `root` that are empty. Returns how many
+/// znodes were removed; none there is no error.
+pub async fn remove_tree(client: &zk::Client, path: &str, root: &str) -> Result<usize, Error> {
+    let mut removed = 0;
+    // Parents before children, to be deleted from the end.
+    let mut paths = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(parent) = paths.get(next).cloned() {
+        next += 1;
+        match client.list_children(&parent).await {
+            Ok(children) => paths.extend(children.iter().map(|child| format!("{parent}/{child}"))),
+            Err(zk::Error::NoNode) => {}
+            Err(source) => {
+                return Err(Error::Request {
+                    action: format!("list znode {parent}"),
+                    source,
+                });
+            }
+        }
+    }
+    for path in paths.iter().rev() {
+        removed += usize::from(delete(client, path).await?);
+    }
+    let mut ancestor = path;
+    while let Some((parent, _)) = ancestor.rsplit_once('/') {
+        if parent.len() <= root.len() || !delete_if_empty(client, parent).await? {
+            break;
+        }
+        removed += 1;
+        ancestor = parent;
+    }
+    Ok(removed)
+}
+
+async fn delete(client: &zk::Client, path: &str) -> Result<bool, Error> {
+    match client.delete(path, None).await {
+        Ok(()) => Ok(true),
+        Err(zk::Error::NoNode) => Ok(false),
+        Err(source) => Err(Error::Request {
+            action: format!("delete znode {path}"),
+            source,
+        }),
+    }
+}
+
+async fn delete_if_empty(client: &zk::Client, path: &str) -> Result<bool, Error> {
+    match client.delete(path, None).await {
+        Ok(()) => Ok(true),
+        Err(zk::Error::NotEmpty | zk::Error::NoNode) => Ok(false),
+        Err(source) => Err(Error::Request {
+            action: format!("delete znode {path}"),
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_in_a_quorum_says_its_mode() {
+        let answer = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nMode: follower\nNode count: 5\n";
+        assert_eq!(parse_mode(answer), Some(Mode::Follower));
+        assert_eq!(
+            parse_mode("This ZooKeeper instance is not currently serving requests\n"),
+            None
+        );
+    }
+}

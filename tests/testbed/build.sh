@@ -1,0 +1,156 @@
+# shellcheck shell=bash disable=SC2154 # sourced by testbed.sh, which sets the variables
+# What has to be installed and built before a node can start. Every artefact is made in a scratch folder and moved to its
+# place when it is complete, so an interrupted build is simply done again.
+
+packages=(
+  ca-certificates conntrack containerd containernetworking-plugins curl debootstrap dnsmasq-base dpkg-dev etcd-server gcc
+  golang-1.19-go iproute2 iptables libc6-dev openssl procps python3 python3-pip runc util-linux
+)
+
+install_packages() {
+  if dpkg-query -W -f '${db:Status-Status}\n' "${packages[@]}" 2>/dev/null | grep -c '^installed' |
+    grep -qx "${#packages[@]}"; then
+    return
+  fi
+  say "installing Debian packages"
+  export DEBIAN_FRONTEND=noninteractive
+  retry apt-get update -qq
+  retry apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+build_all() {
+  mkdir -p "$cache"
+  [ -e "$binaries" ] || build_kubernetes
+  [ -e "$images" ] || build_images
+}
+
+# The vendored source package, in GOPATH mode: module mode refuses its vendor folder.
+build_kubernetes() {
+  local scratch
+  scratch=$(mktemp -d "$cache/build.XXXXXX")
+  say "fetching the source of Kubernetes $kubernetes_version"
+  (cd "$scratch" && fetch_source kubernetes)
+  local root=$scratch/gopath/src/k8s.io/kubernetes out=$scratch/out
+  mkdir -p "$(dirname "$root")" "$out"
+  mv "$scratch"/kubernetes-*/ "$root"
+  say "building Kubernetes $kubernetes_version: about 4 minutes on two idle cores"
+  (
+    export GOPATH=$scratch/gopath GOCACHE=$scratch/gocache GO111MODULE=off CGO_ENABLED=0 GOFLAGS=
+    PATH=/usr/lib/go-1.19/bin:$PATH
+    cd "$root"
+    generate_openapi "$out"
+    # Without these everything says that it is v0.0.0. The path of a vendored package begins with the vendor folder.
+    local stamp='' package
+    for package in component-base/version client-go/pkg/version; do
+      package=k8s.io/kubernetes/vendor/k8s.io/$package
+      stamp+=" -X $package.gitVersion=v$kubernetes_version -X $package.gitMajor=1 -X $package.gitMinor=20"
+    done
+    for command in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+      go build -trimpath -ldflags "-s -w $stamp" -o "$out/$command" "./cmd/$command"
+    done
+    gcc -Os -static -o "$out/pause" build/pause/linux/pause.c 2>/dev/null ||
+      gcc -Os -static -o "$out/pause" build/pause/pause.c
+  )
+  rm -f "$out/openapi-gen"
+  mv "$out" "$binaries"
+  # Go's caches are read-only.
+  chmod -R u+w "$scratch" && rm -rf "$scratch"
+}
+
+# The API server's OpenAPI definitions are not in the package: made as its own build would.
+generate_openapi() {
+  local out=$1 directories
+  go build -o "$out/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen
+  directories=$(grep -rl --include='*.go' '+k8s:openapi-gen=' pkg staging/src vendor/k8s.io |
+    grep -v -e examples -e /kube-openapi/ -e sample- -e /abac -e _test.go |
+    xargs -n1 dirname |
+    sed -e 's#^staging/src/##' -e 's#^vendor/##' -e 's#^pkg/#k8s.io/kubernetes/pkg/#' |
+    sort -u | paste -sd,)
+  "$out/openapi-gen" --logtostderr -i "$directories" -p k8s.io/kubernetes/pkg/generated/openapi \
+    -O zz_generated.openapi -h /dev/null -r /dev/null
+}
+
+# fetch_source PACKAGE: unpacks a Debian source package here. The machine's own sources are used, turned into source
+# entries in a private configuration; the machine's is left alone.
+fetch_source() {
+  mkdir -p apt/parts apt/lists/partial apt/archives/partial
+  local file
+  for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+    [ -s "$file" ] || continue
+    sed -e 's/^Types:.*/Types: deb-src/' -e 's/^deb /deb-src /' "$file" >"apt/parts/${file##*/}"
+  done
+  local private=(
+    -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$PWD/apt/parts"
+    -o "Dir::State::lists=$PWD/apt/lists" -o "Dir::Cache=$PWD/apt" -o APT::Sandbox::User=root
+  )
+  retry apt-get "${private[@]}" update -qq
+  retry apt-get "${private[@]}" source -qq --only-source "$1" >/dev/null
+}
+
+build_images() {
+  local scratch
+  scratch=$(mktemp -d "$cache/build.XXXXXX")
+  mkdir -p "$scratch/out"
+  build_pause_image "$scratch"
+  build_spark_image "$scratch"
+  mv "$scratch/out" "$images"
+  rm -rf "$scratch"
+}
+
+build_pause_image() {
+  mkdir -p "$1/pause"
+  cp "$binaries/pause" "$1/pause/pause"
+  image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' registry.k8s.io/pause:3.2
+}
+
+# As the official image: Spark at /opt/spark, Java 17, Python 3, tini, user 185.
+build_spark_image() {
+  local root=$1/root
+  say "fetching Spark $spark_version"
+  retry python3 -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$1" "pyspark==$spark_version"
+  say "building the Spark image"
+  retry debootstrap --variant=minbase --include=openjdk-17-jre-headless,procps,python3,tini bookworm "$root" \
+    "$(debian_mirror)" >"$1/debootstrap.log"
+  rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}/*
+  mkdir -p "$root/opt/spark/work-dir"
+  tar xzf "$1/pyspark-$spark_version.tar.gz" -C "$root/opt/spark" --strip-components=2 "pyspark-$spark_version/deps"
+  # Python's part, where the official image has it.
+  mkdir -p "$root/opt/spark/python/lib"
+  tar xzf "$1/pyspark-$spark_version.tar.gz" -C "$root/opt/spark/python" --strip-components=1 \
+    "pyspark-$spark_version/pyspark" "pyspark-$spark_version/lib"
+  (cd "$root/opt/spark/python" && python3 -m zipfile -c lib/pyspark.zip pyspark)
+  chmod -R a+rX "$root/opt/spark"
+  chmod a+rx "$root"/opt/spark/bin/*
+  echo 'spark:x:185:185:spark:/opt/spark:/bin/bash' >>"$root/etc/passwd"
+  echo 'spark:x:185:' >>"$root/etc/group"
+  chown 185:185 "$root/opt/spark/work-dir"
+  local java py4j
+  java=$(cd "$root" && echo usr/lib/jvm/java-17-openjdk-*)
+  py4j=$(cd "$root" && echo opt/spark/python/lib/py4j-*.zip)
+  image_archive "$root" "$1/out/spark.tar" '{"User":"185","WorkingDir":"/opt/spark/work-dir","Env":[
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/spark/bin","SPARK_HOME=/opt/spark",
+      "JAVA_HOME=/'"$java"'","PYTHONPATH=/opt/spark/python:/'"$py4j"'"]}' \
+    "docker.io/apache/spark:$spark_version" docker.io/apache/spark:another-tag
+}
+
+# The mirror that this machine's own apt uses.
+debian_mirror() {
+  apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | grep -v -e security -e updates | head -n 1
+}
+
+# image_archive FOLDER ARCHIVE CONFIG TAG…: an image of one layer, as `docker save` would write it.
+image_archive() {
+  local folder=$1 archive=$2 config=$3
+  shift 3
+  local work
+  work=$(mktemp -d "$cache/image.XXXXXX")
+  tar cf "$work/layer.tar" --numeric-owner -C "$folder" .
+  local digest tags
+  digest=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
+  tags=$(printf '"%s",' "$@")
+  printf '{"architecture":"%s","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+    "$(dpkg --print-architecture)" "$config" "$digest" >"$work/config.json"
+  printf '[{"Config":"config.json","RepoTags":[%s],"Layers":["layer.tar"]}]' "${tags%,}" >"$work/manifest.json"
+  tar cf "$archive" -C "$work" config.json manifest.json layer.tar
+  rm -rf "$work"
+}

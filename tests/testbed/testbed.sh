@@ -1,0 +1,84 @@
+#!/bin/bash
+# A real one-node Kubernetes 1.20 from Debian's packages, with a real Spark image, for tests on a machine that has neither:
+# etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy, containerd, runc, CNI and DNS.
+#
+#   testbed.sh up         installs and builds what is missing, starts the node, waits until it works
+#   testbed.sh down       ends it and removes every process, mount, interface and firewall chain of its own
+#   testbed.sh leftovers  lists what is left of it; exit code 1 if there is anything
+#   testbed.sh env        prints how to use it from a shell
+#   testbed.sh kubectl …  runs kubectl against it
+#
+# What takes long is kept in a cache outside the checkout, keyed by version (SPARKHA_CACHE, default ~/.cache/sparkha).
+# SPARKHA_TEST_CLUSTER=existing uses the cluster of your KUBECONFIG instead: up and down then do nothing.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}
+state=${SPARKHA_TESTBED_DIR:-/var/tmp/sparkha-testbed}
+
+kubernetes_version=1.20.2
+spark_version=4.3.0
+binaries=$cache/kubernetes-$kubernetes_version
+images=$cache/images-spark-$spark_version
+image_store=$cache/containerd-spark-$spark_version
+
+export KUBECONFIG_TESTBED=$state/kubeconfig
+
+say() { printf 'testbed: %s\n' "$*" >&2; }
+
+# retry COMMAND…: for what goes over the network.
+retry() {
+  local attempt
+  for attempt in 1 2 3 4; do
+    "$@" && return 0
+    say "attempt $attempt of 4 failed: $*"
+    sleep "$((attempt * 3))"
+  done
+  return 1
+}
+
+# wait_for SECONDS WHAT COMMAND…: until the command succeeds.
+wait_for() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if ((SECONDS >= deadline)); then
+      say "$what: not within the time; the logs are in $state/logs"
+      return 1
+    fi
+    sleep 0.2
+  done
+}
+
+# shellcheck source=build.sh
+. "$here/build.sh"
+# shellcheck source=node.sh
+. "$here/node.sh"
+
+if [ "${SPARKHA_TEST_CLUSTER:-}" = existing ]; then
+  case ${1:-} in
+    up | down) say "SPARKHA_TEST_CLUSTER=existing: your own cluster is used, nothing to do" && exit 0 ;;
+    kubectl) shift && exec kubectl "$@" ;;
+  esac
+fi
+
+case ${1:-} in
+  install) install_packages ;;
+  build) install_packages && build_all ;;
+  up)
+    if node_is_healthy; then
+      say "is up already"
+    else
+      install_packages && build_all && node_down && node_up
+    fi
+    say "use it with: export KUBECONFIG=$state/kubeconfig"
+    ;;
+  down) node_down ;;
+  leftovers) node_leftovers ;;
+  env) echo "export KUBECONFIG=$state/kubeconfig PATH=$binaries:\$PATH" ;;
+  kubectl) shift && exec "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@" ;;
+  *)
+    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+    ;;
+esac

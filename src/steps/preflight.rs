@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Node, Pod, Re
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectMeta};
 
 use super::plan::Live;
 use super::{Error, demand, is_ours};
@@ -379,32 +379,43 @@ fn allows(rule: &ResourceRule, group: &str, resource: &str, verb: &str) -> bool 
         && (has(&rule.resources, resource) || any_of_sub)
 }
 
-/// Names that something else has already.
+/// Names that something else has already: one list of names for each kind.
 async fn clashes(
     cluster: &Cluster,
     resources: &[Resource],
     live: &Live,
     namespace: NamespaceState,
 ) -> Result<Vec<Finding>, Error> {
-    if namespace == NamespaceState::Missing {
+    let unknown: Vec<_> = resources
+        .iter()
+        .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
+        .collect();
+    if namespace == NamespaceState::Missing || unknown.is_empty() {
         return Ok(vec![]);
     }
-    let unknown = resources
-        .iter()
-        .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())));
-    let looked_up = unknown.map(|resource| async move {
-        match cluster.get(resource.kind, &resource.name).await {
-            Ok(found) => Ok(found.map(|object| clash(resource, &object))),
-            Err(kubernetes::Error::Forbidden { .. }) => Ok(None),
-            Err(error) => Err(Error::from(error)),
+    let kinds: BTreeSet<Kind> = unknown.iter().map(|resource| resource.kind).collect();
+    let looked_up = kinds.into_iter().map(|kind| async move {
+        match cluster.list_names(kind).await {
+            Ok(found) => Ok(found.into_iter().map(|metadata| (kind, metadata)).collect()),
+            Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
+            Err(error) => Err(error),
         }
     });
-    Ok(futures::future::try_join_all(looked_up).await?.into_iter().flatten().collect())
+    let there: Vec<_> = futures::future::try_join_all(looked_up).await?.into_iter().flatten().collect();
+    Ok(unknown
+        .into_iter()
+        .filter_map(|resource| {
+            let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
+                *kind == resource.kind && metadata.name.as_deref() == Some(resource.name.as_str())
+            };
+            there.iter().find(has_name).map(|(_, metadata)| clash(resource, metadata))
+        })
+        .collect())
 }
 
-fn clash(resource: &Resource, object: &DynamicObject) -> Finding {
-    let labels = object.labels();
-    let owner = match (labels.get(crate::render::labels::MANAGED_BY), labels.get(INSTANCE)) {
+fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let owner = match (label(crate::render::labels::MANAGED_BY), label(INSTANCE)) {
         (Some(manager), Some(instance)) => format!("managed by {manager} for {instance}"),
         (Some(manager), None) => format!("managed by {manager}"),
         _ => "not sparkha's".to_owned(),

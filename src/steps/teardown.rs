@@ -100,8 +100,10 @@ pub async fn teardown(
         }
         delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?;
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
-        wait_for_pods(cluster, &selector, component, deadline, options.timeout, progress).await?;
+        wait_for_pods(cluster, &selector, component.as_str(), Until::Ended, deadline, options.timeout, progress).await?;
     }
+    let all = cluster_selector(name);
+    wait_for_pods(cluster, &all, "ended", Until::Gone, deadline, options.timeout, progress).await?;
     let others = inventory.objects.iter().map(|entry| (entry.kind, entry.name.as_str()));
     let others = in_teardown_order(others)
         .into_iter()
@@ -163,20 +165,30 @@ async fn delete(
     Ok(cluster.delete(kind, object, found.metadata.uid).await?)
 }
 
+/// How far pods have to be for the next step.
+#[derive(Clone, Copy, PartialEq)]
+enum Until {
+    /// Their containers have ended: nothing of them writes any more.
+    Ended,
+    Gone,
+}
+
 async fn wait_for_pods(
     cluster: &Cluster,
     selector: &str,
-    component: Component,
+    what: &str,
+    until: Until,
     deadline: Instant,
     timeout: Duration,
     progress: &Progress,
 ) -> Result<(), Error> {
     loop {
-        let pods = cluster.list_of::<Pod>(selector).await?;
+        let mut pods = cluster.list_of::<Pod>(selector).await?;
+        pods.retain(|pod| until == Until::Gone || is_running(pod));
         if pods.is_empty() {
             return Ok(());
         }
-        progress.part("Teardown", &format!("{} {} pods left", pods.len(), component.as_str()));
+        progress.part("Teardown", &format!("{} {what} pods left", pods.len()));
         if Instant::now() >= deadline {
             return Err(still_there(
                 timeout,
@@ -185,6 +197,15 @@ async fn wait_for_pods(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether the pod may still do something: it is not marked for deletion, or a container of it runs.
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        || containers
+            .filter_map(|container| container.state.as_ref())
+            .any(|state| state.running.is_some())
 }
 
 async fn remove_claims(

@@ -168,7 +168,8 @@ TOML
             "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 JSON
-  # The thresholds keep a well-filled disk from evicting pods.
+  # The thresholds keep a well-filled disk from evicting pods. The frequency decides how soon after its end a pod is gone:
+  # this kubelet looks only once in every such period whether volumes and control groups are released.
   cat >"$state/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -181,6 +182,7 @@ clusterDNS: [$gateway]
 cgroupDriver: cgroupfs
 cgroupRoot: /$group
 failSwapOn: false
+syncFrequency: 3s
 enforceNodeAllocatable: []
 maxPods: 100
 serializeImagePulls: false
@@ -205,7 +207,7 @@ YAML
 import_images() {
   local archive
   for archive in pause spark; do
-    containers images ls -q | grep -q "/$archive:" && continue
+    [ -n "$(containers images ls -q | grep "/$archive:")" ] && continue
     say "importing the $archive image"
     containers images import "$images/$archive.tar" >/dev/null
   done
@@ -214,7 +216,8 @@ import_images() {
 node_down() {
   [ -d "$state" ] || return 0
   say "ending the node"
-  local pid
+  # Whatever is gone already must not keep the rest from being removed.
+  set +e
   end_group TERM
   end_group KILL
   unmount_below "$state" "$image_store"
@@ -237,6 +240,7 @@ node_down() {
     sysctl -q -p "$state/sysctl.before" || true
   fi
   rm -rf "$state"
+  set -e
   say "is down"
 }
 
@@ -266,10 +270,12 @@ unmount_below() {
 
 # kube-proxy, the kubelet and CNI name their chains so; all other rules are left as they are.
 remove_chains() {
-  local family
+  local family rules
   for family in iptables ip6tables; do
-    "$family-save" 2>/dev/null | grep -q -e KUBE- -e ':CNI-' || continue
-    "$family-save" | grep -v -e KUBE- -e 'CNI-' | "$family-restore" || true
+    rules=$("$family-save" 2>/dev/null)
+    case $rules in
+      *KUBE-* | *CNI-*) grep -v -e KUBE- -e CNI- <<<"$rules" | "$family-restore" ;;
+    esac
   done
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
-use kube::core::{NamespaceResourceScope, Resource};
+use kube::core::{NamespaceResourceScope, ObjectMeta, Resource};
 use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -107,6 +107,22 @@ impl Cluster {
             .call(&format!("list {}", kind.plural()), || api.list(&params))
             .await?;
         Ok(list.items)
+    }
+
+    /// Metadata of all objects of one of sparkha's kinds in this namespace, whoever made them.
+    pub async fn list_names(&self, kind: Kind) -> Result<Vec<ObjectMeta>, Error> {
+        let api = self.objects(kind);
+        let mut found = Vec::new();
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let action = format!("list {}", kind.plural());
+            let page = self.call(&action, || api.list_metadata(&params)).await?;
+            found.extend(page.items.into_iter().map(|object| object.metadata));
+            match page.metadata.continue_ {
+                Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                _ => return Ok(found),
+            }
+        }
     }
 
     /// Objects of a typed kind by label selector (empty: all).

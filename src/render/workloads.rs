@@ -47,8 +47,8 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT), ("rest", MASTER_REST_PORT)]),
         // A standby is as healthy as a leader: the page answers on both.
         readiness: Probe {
-            period_seconds: Some(2),
-            failure_threshold: Some(3),
+            period_seconds: Some(1),
+            failure_threshold: Some(5),
             ..http_probe(MASTER_UI_PORT)
         },
         liveness: http_probe(MASTER_UI_PORT),
@@ -145,7 +145,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
                     .into(),
                 ),
             }),
-            period_seconds: Some(5),
+            period_seconds: Some(2),
             timeout_seconds: Some(5),
             ..Default::default()
         },

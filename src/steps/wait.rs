@@ -11,7 +11,7 @@ use super::Error;
 use crate::observe::trouble::{Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::kubernetes::observer::Observer;
+use crate::platform::kubernetes::observer::{Ask, Observer};
 use crate::platform::kubernetes::watch::Watch;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
@@ -36,7 +36,7 @@ pub async fn until_ready(
     let mut observer = Observer::new(cluster.clone(), name.clone());
     let mut patience = Patience::default();
     loop {
-        let facts = observer.ask(watch.pods(), watch.sets()).await;
+        let facts = observer.ask(watch.pods(), watch.sets(), Ask::Ready).await;
         let state = cluster_state(cluster.namespace().as_str(), inventory, &facts);
         show(&state, progress);
         if state.ready {

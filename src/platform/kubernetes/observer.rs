@@ -24,6 +24,15 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1000);
 /// How long a ZooKeeper's word is taken for granted: asking it needs a new connection.
 const MODE_LASTS: Duration = Duration::from_secs(5);
 
+/// Whom to ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Whoever runs: someone wants to know now.
+    Running,
+    /// Whoever is ready: the answer of a JVM that still starts is known, and every attempt costs a request.
+    Ready,
+}
+
 /// Watches one cluster.
 pub struct Observer {
     cluster: Cluster,
@@ -61,11 +70,11 @@ impl Observer {
             self.cluster.list_of::<Pod>(&selector),
             self.cluster.list_of::<StatefulSet>(&selector),
         )?;
-        Ok(self.ask(pods, sets).await)
+        Ok(self.ask(pods, sets, Ask::Running).await)
     }
 
     /// Asks the masters and ZooKeepers among these pods.
-    pub async fn ask(&mut self, pods: Vec<Pod>, sets: Vec<StatefulSet>) -> Facts {
+    pub async fn ask(&mut self, pods: Vec<Pod>, sets: Vec<StatefulSet>, ask: Ask) -> Facts {
         let mut facts = Facts {
             pods,
             sets,
@@ -73,7 +82,7 @@ impl Observer {
         };
         let running = |component| {
             pods_of(&facts, component)
-                .filter(|pod| is_running(pod))
+                .filter(|pod| can_answer(pod, ask))
                 .map(|pod| (pod.uid().unwrap_or_default(), pod.name_any()))
                 .collect::<Vec<_>>()
         };
@@ -187,11 +196,11 @@ impl Server {
     }
 }
 
-/// Whether the pod's container runs; before that nothing can be asked.
-fn is_running(pod: &Pod) -> bool {
+fn can_answer(pod: &Pod, ask: Ask) -> bool {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && statuses
-            .and_then(|statuses| statuses.first()?.state.as_ref())
-            .is_some_and(|state| state.running.is_some())
+    let Some(container) = statuses.and_then(|statuses| statuses.first()) else {
+        return false;
+    };
+    let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
+    pod.metadata.deletion_timestamp.is_none() && running && (ask == Ask::Running || container.ready)
 }

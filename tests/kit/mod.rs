@@ -1,0 +1,241 @@
+//! What the tests have in common: running sparkha and kubectl, a namespace of one's own on the real cluster, and waiting for
+//! conditions.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// One test at a time on the cluster: it has two processors.
+static CLUSTER: Mutex<()> = Mutex::new(());
+
+/// A run of sparkha that has ended.
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Expects an exit code; tells everything if it was another.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "unexpected exit code\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Expects standard error to contain this.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "not said: {text}\n--- stderr\n{}", self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// sparkha with nothing of this machine's own configuration.
+pub fn sparkha(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sparkha"));
+    command
+        .args(arguments)
+        .env_remove("KUBECONFIG")
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs sparkha without any Kubernetes.
+pub fn run(arguments: &[&str]) -> Run {
+    sparkha(arguments).output().unwrap().into()
+}
+
+/// The kubeconfig of the real cluster.
+pub fn kubeconfig() -> PathBuf {
+    let existing = std::env::var("SPARKHA_TEST_CLUSTER").is_ok_and(|value| value == "existing");
+    let path = if existing {
+        std::env::var_os("KUBECONFIG").map(PathBuf::from)
+    } else {
+        let state = std::env::var_os("SPARKHA_TESTBED_DIR").unwrap_or_else(|| "/var/tmp/sparkha-testbed".into());
+        Some(PathBuf::from(state).join("kubeconfig"))
+    };
+    let path = path.expect("SPARKHA_TEST_CLUSTER=existing needs KUBECONFIG");
+    assert!(path.exists(), "there is no cluster to test on: run `make testbed-up`");
+    path
+}
+
+/// A namespace on the real cluster, for one test alone. Removed with everything in it, also when the test fails.
+pub struct Sandbox {
+    pub namespace: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Sandbox {
+    /// The namespace does not exist yet.
+    pub fn unmade(name: &str) -> Self {
+        let turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        let sandbox = Self {
+            namespace: format!("test-{name}-{}", std::process::id()),
+            _turn: turn,
+        };
+        sandbox.remove();
+        sandbox
+    }
+
+    /// The namespace exists, and is not sparkha's.
+    pub fn new(name: &str) -> Self {
+        let sandbox = Self::unmade(name);
+        sandbox.kubectl_cluster(&["create", "namespace", &sandbox.namespace]);
+        sandbox.wait_for(Duration::from_secs(30), "its service account", || {
+            sandbox.try_kubectl(&["get", "serviceaccount", "default"]).is_some()
+        });
+        sandbox
+    }
+
+    /// sparkha on the real cluster, in this namespace.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = sparkha(arguments);
+        command
+            .env("KUBECONFIG", kubeconfig())
+            .args(["--namespace", &self.namespace]);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// `sparkha status -o json`.
+    pub fn status(&self, name: &str) -> Value {
+        self.run(&["status", name, "-o", "json"]).json()
+    }
+
+    /// kubectl in this namespace; its output.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = kubectl(arguments, Some(&self.namespace), None);
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// kubectl in this namespace; `None` if it failed.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Option<String> {
+        let output = kubectl(arguments, Some(&self.namespace), None);
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// kubectl without a namespace.
+    #[track_caller]
+    pub fn kubectl_cluster(&self, arguments: &[&str]) -> String {
+        let output = kubectl(arguments, None, None);
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `kubectl apply -f -` of these objects.
+    #[track_caller]
+    pub fn apply(&self, objects: &str) {
+        let output = kubectl(&["apply", "-f", "-"], Some(&self.namespace), Some(objects));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines.
+    pub fn contents(&self) -> Vec<String> {
+        let kinds = "statefulsets,pods,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
+        let found = self.kubectl(&["get", kinds, "-o", "name"]);
+        found.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for a condition.
+    #[track_caller]
+    pub fn wait_for(&self, within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + within;
+        while !condition() {
+            if Instant::now() >= deadline {
+                let pods = self.try_kubectl(&["get", "pods"]).unwrap_or_default();
+                panic!("{what}: not within {} s\n{pods}", within.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn remove(&self) {
+        let namespace = &self.namespace;
+        let output = kubectl(
+            &["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"],
+            None,
+            None,
+        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for arguments in [
+                &["get", "pods", "-o", "wide"][..],
+                &["get", "events", "--sort-by=.lastTimestamp"],
+            ] {
+                eprintln!("{}", self.try_kubectl(arguments).unwrap_or_default());
+            }
+        }
+        self.remove();
+    }
+}
+
+fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> Output {
+    use std::io::Write;
+    let cached = std::env::var_os("SPARKHA_KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let mut command = Command::new(cached);
+    command.arg("--kubeconfig").arg(kubeconfig()).args(arguments);
+    if let Some(namespace) = namespace {
+        command.args(["--namespace", namespace]);
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.unwrap_or_default().as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}

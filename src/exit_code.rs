@@ -96,7 +96,7 @@ mod tests {
             Success, Failure, BadInput, Unreachable, NotAllowed, Conflict, TimedOut, NotFound, Impossible, NotReady,
             Interrupted,
         ];
-        let listed: Vec<_> = ExitCode::TABLE
+        let listed: Vec<u8> = ExitCode::TABLE
             .lines()
             .skip(1)
             .filter_map(|line| line.split_whitespace().next()?.parse().ok())

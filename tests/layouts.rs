@@ -1,1 +1,192 @@
-//! To be written.
+//! Other clusters than the default one: a single master, two side by side, external ZooKeeper, volumes, the least rights.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::kit::{Sandbox, kubeconfig, sparkha};
+use crate::lifecycle::{finish_job, job_log, masters_in, start_job};
+
+#[test]
+fn two_clusters_in_one_namespace_never_mix() {
+    let sandbox = Sandbox::new("two");
+    let before = sandbox.contents();
+    for name in ["one", "two"] {
+        let state = sandbox
+            .run(&["create", name, "--masters", "1", "--workers", "1", "-o", "json"])
+            .exits(0)
+            .json();
+        assert_eq!(state["workers"]["registered"], 1);
+    }
+    for name in ["one", "two"] {
+        let state = sandbox.status(name);
+        assert_eq!(state["ready"], true);
+        assert_eq!(state["workers"]["pods"][0]["name"], format!("{name}-worker-0"));
+        let endpoints = sandbox.kubectl(&["get", "endpoints", &format!("{name}-master"), "-o", "jsonpath={.subsets[*].addresses[*].targetRef.name}"]);
+        assert_eq!(endpoints, format!("{name}-master-0"));
+    }
+    let listed = sandbox.run(&["list", "-o", "name"]).exits(0).stdout;
+    let ns = &sandbox.namespace;
+    assert_eq!(listed, format!("{ns}/one\n{ns}/two\n"));
+
+    sandbox.run(&["teardown", "one"]).exits(0);
+    assert_eq!(sandbox.status("two")["ready"], true);
+    sandbox.run(&["teardown", "two"]).exits(0);
+    // The namespace was there before, and stays as it was.
+    assert_eq!(sandbox.contents(), before);
+}
+
+#[test]
+fn a_single_master_remembers_its_application_over_a_restart() {
+    let sandbox = Sandbox::new("single");
+    sandbox.run(&["create", "--masters", "1", "--workers", "2"]).exits(0);
+    start_job(&sandbox, "job", "spark://spark-master-0:7077", 20);
+    sandbox.wait_for(Duration::from_secs(60), "the job's first round", || {
+        job_log(&sandbox, "job").contains("round 1")
+    });
+    // The container ends, the pod stays: what the kubelet does after a crash.
+    sandbox.try_kubectl(&["exec", "spark-master-0", "--", "bash", "-c", "kill -9 1; kill -TERM 1"]);
+    sandbox.wait_for(Duration::from_secs(60), "the master's restart", || {
+        let state = sandbox.status("spark");
+        state["masters"][0]["restarts"] == 1 && state["ready"] == true && state["applications"][0]["name"] == "shuffle"
+    });
+    finish_job(&sandbox, "job");
+    sandbox.run(&["teardown"]).exits(0);
+}
+
+#[test]
+fn an_external_zookeeper_is_used_and_left_clean() {
+    let sandbox = Sandbox::new("external");
+    // Somebody else's ensemble: a ZooKeeper of sparkha's own rendering, applied with kubectl alone.
+    let file = sandbox_file("name: zk\nmasters: {count: 1}\nzookeeper: {count: 1}\n");
+    let ensemble = sparkha(&["render", "--only-zookeeper", "-f", file.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    sandbox.apply(&String::from_utf8_lossy(&ensemble.stdout));
+    sandbox.wait_for(Duration::from_secs(60), "ZooKeeper", || {
+        sandbox.kubectl(&["get", "pod", "zk-zookeeper-0", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"]) == "True"
+    });
+    let before = sandbox.contents();
+    let znodes = || zookeeper_tree(&sandbox);
+    let untouched = znodes();
+
+    let arguments = ["create", "--masters", "2", "--workers", "1", "--zookeeper", "zk-zookeeper:2181/team", "-o", "json"];
+    let state = sandbox.run(&arguments).exits(0).json();
+    assert_eq!(masters_in(&state, "ALIVE").len(), 1);
+    assert_eq!(masters_in(&state, "STANDBY").len(), 1);
+    let directory = format!("/team/sparkha/{}/spark", sandbox.namespace);
+    assert_eq!(state["zookeeper"]["directory"], directory);
+    assert!(znodes().contains(&directory), "{}", znodes());
+
+    sandbox.run(&["teardown"]).exits(0).says("znodes removed");
+    assert_eq!(sandbox.contents(), before);
+    assert_eq!(znodes(), untouched.replace("[zookeeper]", "[team, zookeeper]").replace("/zookeeper", "/team\n/zookeeper"));
+}
+
+/// All paths, by ZooKeeper's own shell.
+fn zookeeper_tree(sandbox: &Sandbox) -> String {
+    let command = "$JAVA_HOME/bin/java -cp '/opt/spark/jars/*' -Dlog4j2.level=off org.apache.zookeeper.ZooKeeperMain \
+        -server 127.0.0.1:2181 ls -R / 2>/dev/null | grep ^/ | grep -v -e '^/$' -e '^/zookeeper/' | sort";
+    sandbox.kubectl(&["exec", "zk-zookeeper-0", "--", "bash", "-c", command])
+}
+
+#[test]
+fn claims_are_made_and_removed_only_when_told() {
+    let sandbox = Sandbox::new("claims");
+    let before = sandbox.contents();
+    let file = sandbox_file(
+        "masters: {count: 1, storage: {size: 64Mi}}\n\
+         workers:\n  count: 1\n  shuffle: {newClaim: {size: 128Mi}}\n  \
+         volumes:\n  - {name: own, mountPath: /data, emptyDir: {}}\n  \
+         - {name: settings, mountPath: /settings, configMap: {name: settings}, readOnly: true}\n",
+    );
+    sandbox.kubectl(&["create", "configmap", "settings", "--from-literal=a=b"]);
+    let path = file.path().to_str().unwrap();
+    sandbox.run(&["create", "-f", path]).exits(0);
+    let claims = || sandbox.kubectl(&["get", "persistentvolumeclaims", "-o", "jsonpath={.items[*].metadata.name}"]);
+    assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
+    let written = sandbox.kubectl(&["exec", "spark-worker-0", "--", "bash", "-c", "touch /data/x $SPARK_LOCAL_DIRS/x && cat /settings/a"]);
+    assert_eq!(written, "b");
+
+    sandbox.run(&["teardown"]).exits(2).says("2 volume claims with data").says("--keep-data");
+    assert_eq!(sandbox.status("spark")["ready"], true);
+    sandbox.run(&["teardown", "--keep-data"]).exits(0).says("2 volume claims kept");
+    assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
+
+    // The next cluster of that name takes them again, and may remove them.
+    sandbox.run(&["create", "-f", path]).exits(0);
+    assert_eq!(sandbox.kubectl(&["exec", "spark-worker-0", "--", "bash", "-c", "cd $SPARK_LOCAL_DIRS && ls x"]), "x\n");
+    sandbox.run(&["teardown", "--yes"]).exits(0);
+    sandbox.kubectl(&["delete", "configmap", "settings"]);
+    assert_eq!(sandbox.contents(), before);
+}
+
+#[test]
+fn the_documented_role_is_enough() {
+    let sandbox = Sandbox::new("role");
+    let role = sparkha(&["render", "--role"]).output().unwrap();
+    sandbox.apply(&String::from_utf8_lossy(&role.stdout));
+    sandbox.kubectl(&["create", "serviceaccount", "engineer"]);
+    let subject = format!("--serviceaccount={}:engineer", sandbox.namespace);
+    sandbox.kubectl(&["create", "rolebinding", "engineer", "--role=sparkha", &subject]);
+    // The way that servers of all versions know.
+    sandbox.apply(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
+         metadata: {name: engineer, annotations: {kubernetes.io/service-account.name: engineer}}\n",
+    );
+    let token = || sandbox.kubectl(&["get", "secret", "engineer", "-o", "jsonpath={.data.token}"]);
+    sandbox.wait_for(Duration::from_secs(20), "the token", || !token().is_empty());
+    let before = sandbox.contents();
+
+    let config = engineers_kubeconfig(&sandbox);
+    let as_engineer = |arguments: &[&str]| {
+        let mut command = sparkha(arguments);
+        command.env("KUBECONFIG", config.path()).args(["--namespace", &sandbox.namespace]);
+        crate::kit::Run::from(command.output().unwrap())
+    };
+    as_engineer(&["create", "--masters", "1", "--workers", "1"]).exits(0);
+    as_engineer(&["status"]).exits(0);
+    as_engineer(&["list"]).exits(0);
+    as_engineer(&["create", "--masters", "1", "--workers", "2"]).exits(0);
+    as_engineer(&["teardown"]).exits(0);
+    assert_eq!(sandbox.contents(), before);
+}
+
+/// The cluster's own kubeconfig with the service account's token instead of the administrator's certificate.
+fn engineers_kubeconfig(sandbox: &Sandbox) -> tempfile::NamedTempFile {
+    let template = "go-template={{.data.token | base64decode}}";
+    let token = sandbox.kubectl(&["get", "secret", "engineer", "-o", template]);
+    let view = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(kubeconfig())
+        .args(["config", "view", "--raw", "--minify", "--flatten", "-o", "json"])
+        .output()
+        .unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&view.stdout).unwrap();
+    config["users"][0]["user"] = serde_json::json!({"token": token});
+    sandbox_file(&config.to_string())
+}
+
+fn sandbox_file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn the_manifests_alone_make_a_working_cluster() {
+    let sandbox = Sandbox::new("manifests");
+    let before = sandbox.contents();
+    let manifest = |name: &str| format!("{}/manifests/{name}", env!("CARGO_MANIFEST_DIR"));
+    let script = |name: &str| format!("{}/teardown/{name}", env!("CARGO_MANIFEST_DIR"));
+    // A kind that this server does not serve must not keep the others from being applied.
+    sandbox.try_kubectl(&["apply", "-f", &manifest("spark-ha.yaml")]);
+    sandbox.wait_for(Duration::from_secs(120), "the cluster", || sandbox.status("spark")["ready"] == true);
+    let output = Command::new("sh")
+        .arg(script("teardown-ha.sh"))
+        .arg(format!("--namespace={}", sandbox.namespace))
+        .env("KUBECONFIG", kubeconfig())
+        .output()
+        .unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    sandbox.wait_for(Duration::from_secs(60), "the pods' end", || sandbox.contents() == before);
+}

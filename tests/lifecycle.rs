@@ -1,1 +1,232 @@
-//! To be written.
+//! One highly available cluster through its whole life on real Kubernetes, with real jobs.
+
+use std::time::{Duration, Instant};
+
+use crate::kit::Sandbox;
+
+/// A job with a shuffle across all workers: sums squares by key, and takes some seconds.
+pub const JOB: &str = r#"
+import sys, time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.appName("shuffle").getOrCreate()
+rounds = int(sys.argv[1])
+total = 0
+for n in range(rounds):
+    pairs = spark.sparkContext.parallelize(range(20000), 8).map(lambda x: (x % 100, x * x))
+    total = sum(v for _, v in pairs.reduceByKey(lambda a, b: a + b, 8).collect())
+    print("round", n, flush=True)
+    time.sleep(0.5)
+hosts = spark.sparkContext.parallelize(range(64), 64).map(lambda _: __import__("socket").gethostname()).distinct().collect()
+print("RESULT", total, "on", len(hosts), "hosts", flush=True)
+"#;
+
+/// A driver pod of the restricted kind, as a user would run one.
+pub fn start_job(sandbox: &Sandbox, name: &str, masters: &str, rounds: u32) {
+    let job = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"job.py": JOB},
+    });
+    let driver = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never", "enableServiceLinks": false, "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 185, "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [{"name": "job", "configMap": {"name": name}}, {"name": "tmp", "emptyDir": {}}],
+            "containers": [{
+                "name": "driver", "image": "docker.io/apache/spark:4.3.0",
+                "command": ["/opt/spark/bin/spark-submit", "--master", masters,
+                    "--conf", "spark.driver.host=$(POD_IP)", "--conf", "spark.cores.max=2",
+                    "--conf", "spark.executor.cores=1", "--conf", "spark.executor.memory=600m",
+                    "--conf", "spark.jars.ivy=/tmp/ivy", "/job/job.py", rounds.to_string()],
+                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                "resources": {"requests": {"cpu": "50m", "memory": "900Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]}},
+                "volumeMounts": [{"name": "job", "mountPath": "/job"}, {"name": "tmp", "mountPath": "/tmp"}],
+            }],
+        },
+    });
+    sandbox.apply(&format!("{job}\n---\n{driver}\n"));
+}
+
+pub fn job_log(sandbox: &Sandbox, name: &str) -> String {
+    sandbox.try_kubectl(&["logs", name, "--tail=-1"]).unwrap_or_default()
+}
+
+/// Waits for the job's end, and removes it.
+pub fn finish_job(sandbox: &Sandbox, name: &str) -> String {
+    let phase = || sandbox.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.phase}"]);
+    sandbox.wait_for(Duration::from_secs(180), "the job's end", || {
+        matches!(phase().as_str(), "Succeeded" | "Failed")
+    });
+    let log = job_log(sandbox, name);
+    assert_eq!(phase(), "Succeeded", "{log}");
+    sandbox.kubectl(&["delete", "pod", name, "--grace-period=0", "--force"]);
+    sandbox.kubectl(&["delete", "configmap", name]);
+    log
+}
+
+pub fn masters_in(state: &serde_json::Value, status: &str) -> Vec<String> {
+    let masters = state["masters"].as_array().unwrap();
+    let wanted = masters.iter().filter(|master| master["status"] == status);
+    wanted.map(|master| master["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn leader(state: &serde_json::Value) -> Option<String> {
+    masters_in(state, "ALIVE").pop()
+}
+
+/// Waits until another master leads, and says how long that took. Asks inside the masters' pods, so that no port-forward
+/// has to be opened first.
+fn until_another_leads(sandbox: &Sandbox, old: &str, since: Instant, bound: Duration) -> (String, Duration) {
+    let mut found = None;
+    sandbox.wait_for(bound, "a new leader", || {
+        found = leader(&sandbox.status("spark")).filter(|leader| leader != old);
+        found.is_some()
+    });
+    (found.unwrap(), since.elapsed())
+}
+
+/// failoverSeconds of the default cluster.
+const FAILOVER: Duration = Duration::from_secs(6);
+
+#[test]
+fn a_cluster_survives_what_kubernetes_does_to_it() {
+    let sandbox = Sandbox::unmade("life");
+
+    // It comes up, and says what is true.
+    let state = sandbox.run(&["create", "-o", "json"]).exits(0).json();
+    assert_eq!(state["ready"], true);
+    assert_eq!(masters_in(&state, "ALIVE").len(), 1);
+    assert_eq!(masters_in(&state, "STANDBY").len(), 2);
+    assert_eq!(state["workers"]["registered"], 2);
+    assert_eq!(state["workers"]["cores"], 2);
+    assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
+    let modes: Vec<_> = state["zookeeper"]["servers"].as_array().unwrap().iter().map(|s| &s["mode"]).collect();
+    assert_eq!(modes.iter().filter(|mode| **mode == "leader").count(), 1);
+    assert_eq!(modes.iter().filter(|mode| **mode == "follower").count(), 2);
+
+    every_pod_is_restricted(&sandbox);
+    nothing_is_written_when_nothing_changed(&sandbox);
+    a_job_survives_the_loss_of_the_leader(&sandbox);
+    the_leaders_zookeeper_may_go(&sandbox);
+    a_second_create_changes_the_number_of_workers(&sandbox);
+
+    // It goes, and leaves nothing: the namespace itself was ours.
+    sandbox.run(&["teardown"]).exits(0);
+    let namespaces = sandbox.kubectl_cluster(&["get", "namespaces", "-o", "name"]);
+    assert!(!namespaces.contains(&sandbox.namespace), "{namespaces}");
+    sandbox.run(&["teardown"]).exits(0).says("Nothing to do");
+    sandbox.run(&["status"]).exits(7).says("there is no cluster spark");
+}
+
+/// The rules of the restricted Pod Security level, for servers too old to enforce it.
+fn every_pod_is_restricted(sandbox: &Sandbox) {
+    let pods: serde_json::Value = serde_json::from_str(&sandbox.kubectl(&["get", "pods", "-o", "json"])).unwrap();
+    let pods = pods["items"].as_array().unwrap();
+    assert_eq!(pods.len(), 8);
+    let admitted = ["configMap", "emptyDir", "secret", "persistentVolumeClaim", "projected", "downwardAPI", "csi", "ephemeral"];
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let spec = &pod["spec"];
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(spec["securityContext"]["runAsUser"], 185, "{name}");
+        assert_eq!(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
+        assert_eq!(spec["enableServiceLinks"], false, "{name}");
+        for host in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(spec[host].is_null(), "{name}: {host}");
+        }
+        for volume in spec["volumes"].as_array().unwrap() {
+            let kinds: Vec<_> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
+            assert!(kinds.iter().all(|kind| admitted.contains(&kind.as_str())), "{name}: {volume}");
+        }
+        for container in spec["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+            assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]), "{name}");
+            assert!(security["capabilities"]["add"].is_null(), "{name}");
+        }
+    }
+}
+
+fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
+    let versions = || {
+        sandbox.kubectl(&[
+            "get",
+            "statefulsets,services,configmaps,serviceaccounts",
+            "-l",
+            "app.kubernetes.io/managed-by=sparkha",
+            "-o",
+            "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion} {.metadata.generation}{'\\n'}{end}",
+        ])
+    };
+    let settled = |text: &str| text.lines().count();
+    let before = versions();
+    assert_eq!(settled(&before), 13, "{before}");
+    sandbox.run(&["create"]).exits(0).says("Nothing to change");
+    let after = versions();
+    // A StatefulSet's status may still be written by its controller; its generation may not change.
+    let generations = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| {
+            let (head, generation) = line.rsplit_once(' ').unwrap();
+            match head.split_once(' ') {
+                Some((name, _)) if name.starts_with("StatefulSet") => format!("{name} {generation}"),
+                _ => head.to_owned(),
+            }
+        });
+        lines.collect()
+    };
+    assert_eq!(generations(&before), generations(&after));
+    assert_eq!(sandbox.run(&["create", "--dry-run"]).exits(0).stdout, "Nothing would change\n");
+}
+
+fn a_job_survives_the_loss_of_the_leader(sandbox: &Sandbox) {
+    let masters = "spark://spark-master-0:7077,spark-master-1:7077,spark-master-2:7077";
+    start_job(sandbox, "job", masters, 30);
+    sandbox.wait_for(Duration::from_secs(60), "the job's first round", || {
+        job_log(sandbox, "job").contains("round 1")
+    });
+    let old = leader(&sandbox.status("spark")).unwrap();
+    let killed = Instant::now();
+    sandbox.kubectl(&["delete", "pod", &old, "--grace-period=0", "--force"]);
+    let (new, took) = until_another_leads(sandbox, &old, killed, FAILOVER + Duration::from_secs(4));
+    println!("leader {old} killed, {new} leads after {:.1} s", took.as_secs_f64());
+    let log = finish_job(sandbox, "job");
+    assert!(log.contains("on 2 hosts"), "{log}");
+    let result = (0..20000u64).map(|x| x * x).sum::<u64>();
+    assert!(log.contains(&format!("RESULT {result} ")), "{log}");
+    whole_again(sandbox);
+}
+
+/// The leader whose ZooKeeper goes exits with code 0 and must be started again.
+fn the_leaders_zookeeper_may_go(sandbox: &Sandbox) {
+    let restarts = || -> i64 {
+        let state = sandbox.status("spark");
+        let masters = state["masters"].as_array().unwrap().clone();
+        masters.iter().map(|master| master["restarts"].as_i64().unwrap()).sum()
+    };
+    let before = restarts();
+    // One of the three holds the leader's session; each is taken away in turn until it was that one.
+    for server in ["spark-zookeeper-0", "spark-zookeeper-1", "spark-zookeeper-2"] {
+        sandbox.kubectl(&["delete", "pod", server, "--grace-period=0", "--force"]);
+        whole_again(sandbox);
+        if restarts() > before {
+            break;
+        }
+    }
+    assert!(restarts() > before, "no master was revoked and restarted");
+}
+
+fn a_second_create_changes_the_number_of_workers(sandbox: &Sandbox) {
+    let state = sandbox.run(&["create", "--workers", "3", "-o", "json"]).exits(0).json();
+    assert_eq!(state["workers"]["registered"], 3);
+    let state = sandbox.run(&["create", "--workers", "1", "-o", "json"]).exits(0).json();
+    assert_eq!(state["workers"]["registered"], 1);
+}
+
+fn whole_again(sandbox: &Sandbox) {
+    sandbox.wait_for(Duration::from_secs(120), "the cluster to be whole again", || {
+        sandbox.status("spark")["ready"] == true
+    });
+}

@@ -1,1 +1,120 @@
-//! To be written.
+//! What needs no Kubernetes.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::kit::{run, sparkha};
+
+/// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
+const GENERATED: [(&str, &[&str]); 6] = [
+    ("manifests/spark.yaml", &["render", "--masters", "1"]),
+    ("manifests/spark-ha.yaml", &["render"]),
+    ("manifests/role.yaml", &["render", "--role"]),
+    ("zookeeper/zookeeper.yaml", &["render", "--only-zookeeper"]),
+    ("teardown/teardown.sh", &["render", "--masters", "1", "--teardown"]),
+    ("teardown/teardown-ha.sh", &["render", "--teardown"]),
+];
+
+#[test]
+fn generated_files_are_what_render_prints() {
+    for (path, arguments) in GENERATED {
+        let file = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+        let printed = run(arguments).exits(0).stdout;
+        assert!(file == printed, "{path} is not what `sparkha {}` prints: run `make manifests`", arguments.join(" "));
+    }
+}
+
+#[test]
+fn rendering_is_deterministic_and_needs_no_namespace() {
+    let first = run(&["render"]).exits(0).stdout;
+    assert_eq!(first, run(&["render"]).exits(0).stdout);
+    assert!(!first.contains("namespace: "), "an object has a namespace that nobody named");
+    let named = run(&["render", "--namespace", "data"]).exits(0).stdout;
+    assert_eq!(named.matches("\n  namespace: data\n").count(), 15);
+}
+
+#[test]
+fn what_is_rendered_reads_back_as_yaml_1_1() {
+    // kubectl's parser takes more words for something else than text than YAML 1.2 does.
+    let file = file("sparkConf: {spark.a: 'yes', spark.b: 'on', spark.c: '0o17', spark.d: '1_000', spark.e: 'null', spark.f: '~'}\n\
+                     labels: {a: 'y', b: '0x10', c: '1e3', d: '012'}\n");
+    let yaml = run(&["render", "-f", file.path().to_str().unwrap()]).exits(0).stdout;
+    for quoted in ["a: \"y\"", "b: \"0x10\"", "c: \"1e3\"", "d: \"012\""] {
+        let single = quoted.replace('"', "'");
+        assert!(yaml.contains(quoted) || yaml.contains(&single), "{quoted} is not quoted\n{yaml}");
+    }
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    let schema = run(&["schema"]).exits(0).json();
+    assert_eq!(schema["title"], "sparkha.yaml");
+    for key in ["image", "masters", "workers", "zookeeper", "sparkConf", "env", "s3", "webUi"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(run(&["completions", shell]).exits(0).stdout.contains("teardown"), "{shell}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let help = run(&["--help"]).exits(0).stdout;
+    assert!(help.contains("Exit codes:"), "{help}");
+    for command in ["create", "render", "teardown", "status", "list"] {
+        let help = run(&[command, "--help"]).exits(0).stdout;
+        assert!(help.contains("Examples:"), "{command}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let file = file("mastres: 3\nworkers:\n  count: two\n  memory: 2Gb\nzookeeper: {count: 4}\n");
+    let path = file.path().to_str().unwrap();
+    run(&["render", "-f", path, "--worker-memory", "lots"])
+        .exits(2)
+        .says(&format!("{path}:1:1: mastres: there is no such key"))
+        .says("did you mean `masters`?")
+        .says(&format!("{path}:3:10: workers.count: must be a whole number"))
+        .says(&format!("{path}:5:20: zookeeper.count: 4 ZooKeeper servers"))
+        .says("--worker-memory: `lots` is no amount of memory")
+        .says("mistakes found; nothing was changed");
+}
+
+#[test]
+fn bad_arguments_are_bad_input() {
+    run(&["create", "Spark"]).exits(2).says("no valid cluster name");
+    run(&["create", "--masters", "x"]).exits(2);
+    run(&["explode"]).exits(2);
+    run(&["render", "-f", "/nonexistent/sparkha.yaml"]).exits(2).says("failed to read the cluster file");
+    run(&["teardown", "--timeout", "soon"]).exits(2).says("90s");
+}
+
+#[test]
+fn a_cluster_file_that_is_no_text_is_told_with_its_line() {
+    let file = file("");
+    std::fs::write(file.path(), b"name: a\nimage: \xff\n").unwrap();
+    run(&["render", "-f", file.path().to_str().unwrap()]).exits(2).says("line 2 is not UTF-8");
+}
+
+#[test]
+fn the_cluster_file_may_come_from_standard_input() {
+    let mut child = sparkha(&["render", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"name: etl\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("name: etl-master-0"));
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}

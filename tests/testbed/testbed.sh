@@ -5,6 +5,7 @@
 #   testbed.sh up         installs and builds what is missing, starts the node, waits until it works
 #   testbed.sh down       ends it and removes every process, mount, interface and firewall chain of its own
 #   testbed.sh leftovers  lists what is left of it; exit code 1 if there is anything
+#   testbed.sh healthy    exit code 0 if it is up
 #   testbed.sh env        prints how to use it from a shell
 #   testbed.sh kubectl …  runs kubectl against it
 #
@@ -75,6 +76,7 @@ case ${1:-} in
     ;;
   down) node_down ;;
   leftovers) node_leftovers ;;
+  healthy) node_is_healthy ;;
   env) echo "export KUBECONFIG=$state/kubeconfig PATH=$binaries:\$PATH" ;;
   kubectl) shift && exec "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@" ;;
   *)

@@ -1,0 +1,19 @@
+#!/bin/bash
+# Runs the tests that need a real cluster: brings the testbed up, and down again if it was not up before.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+testbed=tests/testbed/testbed.sh
+
+was_up=
+if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
+  "$testbed" healthy && was_up=yes
+  trap '[ -n "$was_up" ] || "$testbed" down' EXIT
+  "$testbed" up
+  export PATH="${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}/kubernetes-1.20.2:$PATH"
+fi
+# One at a time: the node has few processors, and a job's timing should be its own.
+"${CARGO:-cargo}" test --locked --test main -- --test-threads=1 --skip offline::
+if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ] && [ -z "$was_up" ]; then
+  "$testbed" down
+  "$testbed" leftovers
+fi

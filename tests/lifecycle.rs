@@ -45,7 +45,8 @@ pub fn start_job(sandbox: &Sandbox, name: &str, masters: &str, rounds: u32) {
             }],
         },
     });
-    sandbox.apply(&format!("{job}\n---\n{driver}\n"));
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [job, driver]});
+    sandbox.apply(&list.to_string());
 }
 
 pub fn job_log(sandbox: &Sandbox, name: &str) -> String {

@@ -62,8 +62,12 @@ fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &I
     let Some(object) = live.get(&(resource.kind, resource.name.clone())) else {
         return false;
     };
-    Some(applied) == digest(new)
-        && serde_json::to_value(object).is_ok_and(|object| contains(&object, &resource.object))
+    // Items of a list do not say their kind: it is the list's.
+    let mut wanted = resource.object.clone();
+    if let Some(fields) = wanted.as_object_mut() {
+        fields.retain(|field, _| field != "apiVersion" && field != "kind");
+    }
+    Some(applied) == digest(new) && serde_json::to_value(object).is_ok_and(|object| contains(&object, &wanted))
 }
 
 /// Whether every field of `part` stands in `whole`; lists must agree item by item.
@@ -93,7 +97,31 @@ fn is_empty(value: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::contains;
+    use super::*;
+
+    fn service(object: Value) -> Resource {
+        Resource {
+            kind: Kind::Service,
+            name: "s".into(),
+            object,
+        }
+    }
+
+    #[test]
+    fn an_object_as_a_list_returns_it_needs_no_write() {
+        let wanted = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
+        let listed = json!({"metadata": {"name": "s", "uid": "1"}, "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
+        let mut live = Live::new();
+        live.insert((Kind::Service, "s".into()), serde_json::from_value(listed).unwrap());
+        let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
+        let inventory = Inventory::of(&spec, &[service(wanted.clone())]);
+        assert!(plan(&[service(wanted.clone())], &live, Some(&inventory), &inventory).is_empty());
+        // One whose last write may have been cut off is written again.
+        let uncertain = inventory.without_digests();
+        assert_eq!(plan(&[service(wanted.clone())], &live, Some(&uncertain), &inventory).apply.len(), 1);
+        // One that somebody removed, too.
+        assert_eq!(plan(&[service(wanted)], &Live::new(), Some(&inventory), &inventory).apply.len(), 1);
+    }
 
     #[test]
     fn what_the_server_adds_is_no_difference() {

@@ -21,13 +21,15 @@ pub struct Permission {
 
 /// Server-side apply of a new object asks for both `patch` and `create`.
 const MANAGE: &[&str] = &["get", "list", "create", "patch", "delete"];
+/// StatefulSets are also waited for.
+const MANAGE_AND_WATCH: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 /// Everything that create, status and teardown do in a namespace.
 pub fn permissions() -> Vec<Permission> {
     let managed = Kind::ALL.map(|kind| Permission {
         group: kind.group(),
         resource: kind.plural(),
-        verbs: MANAGE,
+        verbs: if kind == Kind::StatefulSet { MANAGE_AND_WATCH } else { MANAGE },
         purpose: "create, change and remove the cluster",
         optional: kind.is_optional(),
     });

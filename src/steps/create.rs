@@ -86,7 +86,7 @@ pub async fn create(
     }
 }
 
-/// A time-out is no failure of the cluster, which may still come up; nor is another sparkha at work.
+/// Another sparkha at work is no failure of ours, and whoever interrupts may want to go on.
 fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(error, Error::Busy { .. } | Error::Interrupted { .. })
 }

@@ -61,7 +61,7 @@ impl Error {
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
             Error::NotInTime { .. } => {
-                Some("`sparkha status` shows how it goes on; --timeout 10m waits longer, and running create again goes on".into())
+                Some("--timeout 10m waits longer; --retain leaves everything in place for a look with `sparkha status`".into())
             }
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),

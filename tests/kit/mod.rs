@@ -221,10 +221,11 @@ fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> 
     use std::io::Write;
     let cached = std::env::var_os("SPARKHA_KUBECTL").unwrap_or_else(|| "kubectl".into());
     let mut command = Command::new(cached);
-    command.arg("--kubeconfig").arg(kubeconfig()).args(arguments);
+    command.arg("--kubeconfig").arg(kubeconfig());
     if let Some(namespace) = namespace {
         command.args(["--namespace", namespace]);
     }
+    command.args(arguments);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -62,13 +62,11 @@ impl From<&Error> for ExitCode {
                 kubernetes::Error::Protocol { .. } => ExitCode::Failure,
             },
             Error::ZooKeeper(_) | Error::Spark(_) => ExitCode::Unreachable,
-            Error::Preflight { findings } => {
-                match findings.iter().map(|finding| finding.severity).max() {
-                    Some(Severity::Clash) => ExitCode::Conflict,
-                    Some(Severity::NotAllowed) => ExitCode::NotAllowed,
-                    _ => ExitCode::Impossible,
-                }
-            }
+            Error::Preflight { findings } => match findings.iter().map(|finding| finding.severity).max() {
+                Some(Severity::Clash) => ExitCode::Conflict,
+                Some(Severity::NotAllowed) => ExitCode::NotAllowed,
+                _ => ExitCode::Impossible,
+            },
             Error::Busy { .. } => ExitCode::Conflict,
             Error::DoesNotComeUp { .. } => ExitCode::Impossible,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
@@ -93,7 +91,16 @@ mod tests {
     fn the_table_has_every_code() {
         use ExitCode::*;
         let all = [
-            Success, Failure, BadInput, Unreachable, NotAllowed, Conflict, TimedOut, NotFound, Impossible, NotReady,
+            Success,
+            Failure,
+            BadInput,
+            Unreachable,
+            NotAllowed,
+            Conflict,
+            TimedOut,
+            NotFound,
+            Impossible,
+            NotReady,
             Interrupted,
         ];
         let listed: Vec<u8> = ExitCode::TABLE

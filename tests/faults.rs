@@ -1,1 +1,651 @@
-//! To be written.
+//! What goes wrong: an API server that refuses, stalls, breaks off and limits, other owners, and interruptions at every step. Each
+//! test sees that sparkha ends with the right exit code, says what, where and what to do, and leaves nothing half-done behind.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use crate::kit::proxy::{Fault, Proxy, Rule, write_kubeconfig};
+use crate::kit::{Run, Sandbox, run, sparkha};
+
+/// The smallest cluster: two pods.
+const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
+/// The same where [`without_pods`] keeps its pods from being made: all of its objects, and no JVM.
+const BARE: [&str; 7] = [
+    "create",
+    "--masters",
+    "1",
+    "--workers",
+    "1",
+    "--no-wait",
+    "--skip-preflight",
+];
+/// What changes or makes something in a namespace.
+const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
+const IN_NAMESPACE: &str = "/namespaces/";
+
+fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [arguments, more].concat()
+}
+
+/// What is in the namespace, less what Kubernetes itself puts there at some time.
+fn contents(sandbox: &Sandbox) -> Vec<String> {
+    let mut contents = sandbox.contents();
+    contents.retain(|name| !name.starts_with("secret/default-token-") && name != "configmap/kube-root-ca.crt");
+    contents
+}
+
+/// A quota that admits no pod.
+fn without_pods(sandbox: &Sandbox) {
+    quota(sandbox, &json!({"pods": "0"}));
+}
+
+fn quota(sandbox: &Sandbox, hard: &Value) {
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}, "spec": {"hard": hard},
+    });
+    sandbox.apply(&quota.to_string());
+    sandbox.wait_for(Duration::from_secs(30), "the quota", || {
+        let known = sandbox.kubectl(&["get", "resourcequota", "narrow", "-o", "jsonpath={.status.used}"]);
+        !known.is_empty()
+    });
+}
+
+/// A value of an object, by JSONPath; empty if there is none.
+fn value(sandbox: &Sandbox, object: &str, path: &str) -> String {
+    sandbox.kubectl(&["get", object, "-o", &format!("jsonpath={path}")])
+}
+
+fn lock(sandbox: &Sandbox) -> Option<String> {
+    let path = r"jsonpath={.metadata.annotations.sparkha/at-work}";
+    sandbox.try_kubectl(&["get", "configmap", "spark-sparkha", "-o", path])
+}
+
+/// Whether the cluster of [`BARE`] is there, as a create that nothing disturbed leaves it.
+#[track_caller]
+fn assert_bare_is_whole(sandbox: &Sandbox) {
+    assert_eq!(lock(sandbox).as_deref(), Some(""));
+    let dry = sandbox.run(&with(&BARE, &["--dry-run"])).exits(0);
+    assert_eq!(dry.stdout, "Nothing would change\n");
+    let objects = contents(sandbox);
+    for object in [
+        "configmap/spark-conf",
+        "configmap/spark-sparkha",
+        "service/spark-master",
+        "service/spark-master-0",
+        "service/spark-masters",
+        "service/spark-workers",
+        "serviceaccount/spark",
+        "statefulset.apps/spark-master",
+        "statefulset.apps/spark-worker",
+    ] {
+        assert!(
+            objects.iter().any(|found| found == object),
+            "{object} is missing: {objects:?}"
+        );
+    }
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn end_of(child: Child) -> Run {
+    child.wait_with_output().unwrap().into()
+}
+
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+// No cluster to talk to.
+
+#[test]
+fn without_a_kubeconfig_sparkha_says_where_it_looked() {
+    let no_cluster = "failed to find a Kubernetes cluster to talk to";
+    let help = "set KUBECONFIG or pass --kubeconfig FILE";
+    run(&SMALL).exits(3).says(no_cluster).says(help);
+    let missing = with(&SMALL, &["--kubeconfig", "/nonexistent/kubeconfig"]);
+    run(&missing)
+        .exits(3)
+        .says(no_cluster)
+        .says("/nonexistent/kubeconfig")
+        .says(help);
+    let broken = file("clusters: [{name: \n");
+    let broken = with(&SMALL, &["--kubeconfig", broken.path().to_str().unwrap()]);
+    run(&broken).exits(3).says(no_cluster).says(help);
+    let good = write_kubeconfig(&json!({"server": "http://127.0.0.1:1"}), &json!({}));
+    let elsewhere = with(
+        &SMALL,
+        &["--context", "elsewhere", "--kubeconfig", good.path().to_str().unwrap()],
+    );
+    run(&elsewhere).exits(3).says(no_cluster).says("elsewhere").says(help);
+}
+
+#[test]
+fn an_unreachable_server_is_given_up_in_time() {
+    let closed = write_kubeconfig(&json!({"server": "http://127.0.0.1:1"}), &json!({}));
+    let started = Instant::now();
+    let mut command = sparkha(&SMALL);
+    Run::from(command.env("KUBECONFIG", closed.path()).output().unwrap())
+        .exits(3)
+        .says("failed to reach the API server http://127.0.0.1:1")
+        .says("Connection refused")
+        .says("check the server's address in your kubeconfig");
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+/// The only slow one: it lasts as long as sparkha waits for an answer, 30 s.
+#[test]
+fn a_server_that_never_answers_is_given_up_in_time() {
+    let sandbox = Sandbox::new("stalled");
+    let proxy = Proxy::start(Rule::every(&["GET"], "/version", Fault::Stall));
+    let started = Instant::now();
+    Run::from(proxy.command(&sandbox, &SMALL).output().unwrap())
+        .exits(6)
+        .says("failed to ask for the API server's version: no answer from the API server http://127.0.0.1:")
+        .says("within 30 s")
+        .says("run the same command again");
+    assert!(started.elapsed() < Duration::from_secs(45));
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+// The server says no.
+
+#[test]
+fn a_missing_right_is_named_before_anything_is_made() {
+    let sandbox = Sandbox::new("forbidden");
+    let role = run(&["render", "--role"]).exits(0).stdout;
+    let mut role: Value = serde_saphyr::from_str(&role).unwrap();
+    let rules = role["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["resources"][0] != "statefulsets");
+    sandbox.apply(&role.to_string());
+    sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
+    let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
+    sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
+    sandbox.apply(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
+         metadata: {name: clerk, annotations: {kubernetes.io/service-account.name: clerk}}\n",
+    );
+    let token = || {
+        sandbox.kubectl(&[
+            "get",
+            "secret",
+            "clerk",
+            "-o",
+            "go-template={{.data.token | base64decode}}",
+        ])
+    };
+    sandbox.wait_for(Duration::from_secs(20), "the token", || token().starts_with("ey"));
+    let cluster = sandbox.kubectl_cluster(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]);
+    let cluster: Value = serde_json::from_str(&cluster).unwrap();
+    let clerk = write_kubeconfig(&cluster["clusters"][0]["cluster"], &json!({"token": token()}));
+
+    let before = contents(&sandbox);
+    let mut command = sandbox.command(&SMALL);
+    Run::from(command.env("KUBECONFIG", clerk.path()).output().unwrap())
+        .exits(4)
+        .says(&format!(
+            "you may not get, list, watch, create, patch, delete statefulsets in namespace {}",
+            sandbox.namespace
+        ))
+        .says("ask for the Role that `sparkha render --role` prints");
+    assert_eq!(contents(&sandbox), before);
+}
+
+#[test]
+fn a_field_of_another_manager_is_taken_only_by_force() {
+    let sandbox = Sandbox::new("conflict");
+    without_pods(&sandbox);
+    sandbox.run(&BARE).exits(0);
+    let replicas = || value(&sandbox, "statefulset/spark-worker", "{.spec.replicas}");
+    let scale = r#"{"spec": {"replicas": 3}}"#;
+    sandbox.kubectl(&[
+        "patch",
+        "statefulset",
+        "spark-worker",
+        "--field-manager=other",
+        "--type=merge",
+        "-p",
+        scale,
+    ]);
+    let two = [
+        "create",
+        "--masters",
+        "1",
+        "--workers",
+        "2",
+        "--no-wait",
+        "--skip-preflight",
+    ];
+    sandbox
+        .run(&two)
+        .exits(5)
+        .says("failed to apply StatefulSet spark-worker")
+        .says(r#".spec.replicas ("other""#)
+        .says("--force-conflicts");
+    assert_eq!(replicas(), "3");
+    assert_eq!(lock(&sandbox).as_deref(), Some(""));
+    sandbox.run(&with(&two, &["--force-conflicts"])).exits(0);
+    assert_eq!(replicas(), "2");
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
+fn what_others_have_named_so_is_left_alone() {
+    for object in [
+        "Service/spark-master",
+        "ConfigMap/spark-conf",
+        "ConfigMap/spark-sparkha",
+    ] {
+        let sandbox = Sandbox::new("clash");
+        let (kind, name) = object.split_once('/').unwrap();
+        let mut foreign = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});
+        if kind == "Service" {
+            foreign["spec"] = json!({"ports": [{"port": 80}]});
+        }
+        sandbox.apply(&foreign.to_string());
+        let version = || value(&sandbox, object, "{.metadata.resourceVersion}");
+        let before = (contents(&sandbox), version());
+        sandbox
+            .run(&SMALL)
+            .exits(5)
+            .says(&format!("{kind} {name} is there already, not sparkha's"))
+            .says("choose another NAME or namespace, or remove it");
+        sandbox.run(&["teardown"]).exits(0).says("Nothing to do");
+        assert_eq!((contents(&sandbox), version()), before);
+    }
+}
+
+#[test]
+fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
+    let sandbox = Sandbox::new("quota");
+    quota(&sandbox, &json!({"requests.memory": "2Gi"}));
+    let before = contents(&sandbox);
+    sandbox
+        .run(&SMALL)
+        .exits(8)
+        .says("ResourceQuota narrow does not allow it: requests.memory: 3.0 GiB more needed, 2.0 GiB of 2.0 GiB left")
+        .says("lower the cluster's resources, or ask for a larger quota");
+    assert_eq!(contents(&sandbox), before);
+
+    let started = Instant::now();
+    sandbox
+        .run(&with(&SMALL, &["--skip-preflight"]))
+        .exits(8)
+        .says("the cluster does not come up")
+        .says("the API server does not admit its pods")
+        .says("exceeded quota: narrow")
+        .says("raise the quota, lower resources")
+        .says("what it made is removed");
+    assert!(started.elapsed() < Duration::from_secs(90));
+    assert_eq!(contents(&sandbox), before);
+}
+
+#[test]
+fn a_limit_range_is_told_beforehand() {
+    let sandbox = Sandbox::new("range");
+    let range = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "low"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]},
+    });
+    sandbox.apply(&range.to_string());
+    sandbox
+        .run(&SMALL)
+        .exits(8)
+        .says("LimitRange low does not allow it: spark-worker: limit of memory 2.0 GiB is above 1536Mi")
+        .says("change resources in the cluster file");
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
+fn more_than_the_nodes_have_is_told_beforehand() {
+    let sandbox = Sandbox::new("room");
+    let run = sandbox
+        .run(&with(&SMALL, &["--worker-memory", "500Gi"]))
+        .exits(8)
+        .says("the nodes have no room for 1 of 2 pods (spark-worker-0)")
+        .says("of memory are free on")
+        .says("ask for less (workers, resources.requests), or add nodes");
+    let free = run.stderr.split("(spark-worker-0); ").nth(1).unwrap();
+    assert!(free.starts_with(|c: char| c.is_ascii_digit()), "no numbers: {free}");
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_told_in_time() {
+    let sandbox = Sandbox::new("image");
+    let nope = with(&SMALL, &["--image", "docker.io/apache/spark:nope"]);
+    sandbox
+        .run(&nope)
+        .exits(8)
+        .says("spark-master-0: its image cannot be pulled")
+        .says("docker.io/apache/spark:nope")
+        .says("check image, imagePullPolicy and imagePullSecrets")
+        .says("what it made is removed");
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+
+    sandbox.run(&with(&nope, &["--retain"])).exits(8);
+    assert!(contents(&sandbox).contains(&"statefulset.apps/spark-worker".to_owned()));
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+/// Removed also when the test fails: it would go on refusing.
+struct Webhook<'a>(&'a Sandbox);
+
+impl Webhook<'_> {
+    const NAME: &'static str = "refuses.sparkha.test";
+}
+
+impl Drop for Webhook<'_> {
+    fn drop(&mut self) {
+        let arguments = [
+            "delete",
+            "validatingwebhookconfiguration",
+            &self.0.namespace,
+            "--ignore-not-found",
+        ];
+        self.0.try_kubectl(&arguments);
+    }
+}
+
+#[test]
+fn a_refusing_webhook_is_named() {
+    let sandbox = Sandbox::new("webhook");
+    let namespace = &sandbox.namespace;
+    sandbox.kubectl_cluster(&[
+        "label",
+        "namespace",
+        namespace,
+        &format!("sparkha.test/only={namespace}"),
+    ]);
+    let webhook = Webhook(&sandbox);
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": namespace},
+        "webhooks": [{
+            "name": Webhook::NAME,
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "rules": [{
+                "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["statefulsets"],
+                "operations": ["CREATE", "UPDATE"],
+            }],
+            "namespaceSelector": {"matchLabels": {"sparkha.test/only": namespace}},
+            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }],
+    });
+    sandbox.apply(&configuration.to_string());
+    let probe = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "probe"},
+        "spec": {
+            "serviceName": "x", "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "x", "image": "x"}]}},
+        },
+    });
+    let probe = file(&probe.to_string());
+    let probe = probe.path().to_str().unwrap();
+    sandbox.wait_for(Duration::from_secs(30), "the webhook", || {
+        sandbox
+            .try_kubectl(&["create", "-f", probe, "--dry-run=server"])
+            .is_none()
+    });
+    sandbox
+        .run(&SMALL)
+        .exits(8)
+        .says("failed to apply StatefulSet spark-")
+        .says(Webhook::NAME)
+        .says("what it made is removed");
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    drop(webhook);
+}
+
+// The server has a bad time.
+
+#[test]
+fn what_passes_is_waited_for() {
+    let sandbox = Sandbox::new("passing");
+    without_pods(&sandbox);
+    for status in [429, 500, 503] {
+        for (method, target) in [("GET", "/version"), ("POST", "/configmaps"), ("PATCH", "/services/")] {
+            let rule = match method {
+                "GET" => Rule::every(&["GET"], target, Fault::Refuse(status)),
+                "POST" => Rule::every(&["POST"], target, Fault::Refuse(status)),
+                _ => Rule::every(&["PATCH"], target, Fault::Refuse(status)),
+            };
+            let proxy = Proxy::start(rule.times(3));
+            Run::from(proxy.command(&sandbox, &BARE).output().unwrap()).exits(0);
+            assert_eq!(proxy.failed().len(), 3, "{status} for {method} {target}");
+            assert_bare_is_whole(&sandbox);
+            sandbox.run(&["teardown"]).exits(0);
+            assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_pass_is_given_up_and_cleaned_up() {
+    let sandbox = Sandbox::new("lasting");
+    without_pods(&sandbox);
+    let proxy = Proxy::start(Rule::every(&["PATCH"], "/statefulsets/", Fault::Refuse(503)));
+    let started = Instant::now();
+    let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap())
+        .says("failed to apply StatefulSet spark-")
+        .says("the proxy refuses with 503")
+        .says("what it made is removed");
+    assert_ne!(run.code, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(60));
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+/// The server has done what was asked, and its answer gets lost: asking again finds it done.
+#[test]
+fn an_answer_that_gets_lost_is_asked_for_again() {
+    let sandbox = Sandbox::new("lost");
+    without_pods(&sandbox);
+    for write in 0.. {
+        let proxy = Proxy::start(
+            Rule::every(WRITES, IN_NAMESPACE, Fault::CutAfter(0))
+                .skip(write)
+                .times(1),
+        );
+        let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap());
+        let failed = proxy.failed();
+        println!("answer {write} lost: {failed:?}");
+        run.exits(0);
+        assert_bare_is_whole(&sandbox);
+        sandbox.run(&["teardown"]).exits(0);
+        if failed.is_empty() {
+            assert!(write >= 9, "only {write} writes?");
+            break;
+        }
+    }
+}
+
+#[test]
+fn watches_that_break_off_are_taken_up_again() {
+    let sandbox = Sandbox::new("watch");
+    let proxy = Proxy::start(Rule::every(&["GET"], "watch=", Fault::CutAfter(2000)).times(12));
+    Run::from(proxy.command(&sandbox, &SMALL).output().unwrap())
+        .exits(0)
+        .says("In service");
+    assert!(proxy.failed().len() >= 3, "{:?}", proxy.failed());
+    assert_eq!(sandbox.status("spark")["ready"], true);
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+// Interruptions.
+
+#[test]
+fn after_ctrl_c_the_same_command_goes_on() {
+    let sandbox = Sandbox::new("interrupt");
+    let child = spawn(sandbox.command(&SMALL));
+    sandbox.wait_for(Duration::from_secs(30), "everything to be applied", || {
+        contents(&sandbox)
+            .iter()
+            .any(|name| name == "statefulset.apps/spark-worker")
+            && lock(&sandbox).is_some_and(|lock| lock.is_empty())
+    });
+    interrupt(&child);
+    end_of(child)
+        .exits(130)
+        .says("interrupted")
+        .says("run the same command again to go on, or `sparkha teardown spark --namespace");
+    sandbox.run(&SMALL).exits(0).says("In service");
+
+    let child = spawn(sandbox.command(&["teardown"]));
+    sandbox.wait_for(Duration::from_secs(30), "the first deletion", || {
+        !contents(&sandbox)
+            .iter()
+            .any(|name| name == "statefulset.apps/spark-worker")
+    });
+    interrupt(&child);
+    end_of(child)
+        .exits(130)
+        .says("interrupted")
+        .says("run the same command again");
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+/// Kills sparkha as it sends its n-th write, for every n; true when it ended before that.
+fn killed_at_write(sandbox: &Sandbox, arguments: &[&str], write: usize) -> bool {
+    let proxy = Proxy::start(Rule::every(WRITES, IN_NAMESPACE, Fault::Stall).skip(write).times(1));
+    let mut child = spawn(proxy.command(sandbox, arguments));
+    let mut ended = false;
+    sandbox.wait_for(Duration::from_secs(60), "the write to stall", || {
+        ended = child.try_wait().unwrap().is_some();
+        ended || !proxy.failed().is_empty()
+    });
+    if ended {
+        end_of(child).exits(0);
+        return true;
+    }
+    println!("killed at write {write}: {:?}", proxy.failed());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    false
+}
+
+#[test]
+fn a_create_that_was_killed_is_finished_by_the_next() {
+    let sandbox = Sandbox::new("killed");
+    without_pods(&sandbox);
+    for write in 0.. {
+        let ended = killed_at_write(&sandbox, &BARE, write);
+        sandbox.run(&BARE).exits(0);
+        assert_bare_is_whole(&sandbox);
+        sandbox.run(&["teardown"]).exits(0);
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        if ended {
+            assert!(write >= 9, "only {write} writes?");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_create_that_was_killed_can_be_torn_down() {
+    let sandbox = Sandbox::new("undone");
+    without_pods(&sandbox);
+    for write in 0.. {
+        let ended = killed_at_write(&sandbox, &BARE, write);
+        sandbox.run(&["teardown"]).exits(0);
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        if ended {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_teardown_that_was_killed_is_finished_by_the_next() {
+    let sandbox = Sandbox::new("torn");
+    without_pods(&sandbox);
+    for write in 0.. {
+        sandbox.run(&BARE).exits(0);
+        let ended = killed_at_write(&sandbox, &["teardown"], write);
+        sandbox.run(&["teardown"]).exits(0);
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        sandbox
+            .run(&["teardown"])
+            .exits(0)
+            .says("Nothing to do: there is no cluster spark in namespace");
+        if ended {
+            assert!(write >= 9, "only {write} writes?");
+            break;
+        }
+    }
+}
+
+// Others at work.
+
+#[test]
+fn the_second_create_at_once_is_told_who_is_at_work() {
+    let sandbox = Sandbox::new("busy");
+    without_pods(&sandbox);
+    let proxy = Proxy::start(Rule::every(&["PATCH"], "/statefulsets/spark-worker", Fault::Stall).times(1));
+    let first = spawn(proxy.command(&sandbox, &BARE));
+    sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
+        !proxy.failed().is_empty()
+    });
+    sandbox
+        .run(&BARE)
+        .exits(5)
+        .says(&format!("process {}) is at work on this cluster", first.id()))
+        .says("wait until it is done and run this again");
+    sandbox.run(&["teardown"]).exits(5).says("is at work on this cluster");
+    proxy.relent();
+    end_of(first).exits(0);
+    assert_bare_is_whole(&sandbox);
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
+fn creates_that_start_together_never_mix() {
+    let sandbox = Sandbox::new("race");
+    without_pods(&sandbox);
+    for round in 0..4 {
+        let racers: Vec<_> = (0..3).map(|_| spawn(sandbox.command(&BARE))).collect();
+        let runs: Vec<_> = racers.into_iter().map(end_of).collect();
+        let codes: Vec<_> = runs.iter().map(|run| run.code).collect();
+        println!("round {round}: {codes:?}");
+        assert!(codes.contains(&Some(0)), "nobody won: {}", runs[0].stderr);
+        for run in runs {
+            if run.code != Some(0) {
+                run.exits(5)
+                    .says("another sparkha (")
+                    .says("is at work on this cluster");
+            }
+        }
+        assert_bare_is_whole(&sandbox);
+        sandbox.run(&["teardown"]).exits(0);
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    }
+}
+
+#[test]
+fn nobody_reading_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = sparkha(&["render"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = end_of(child).exits(0);
+    assert_eq!(run.stderr, "");
+}

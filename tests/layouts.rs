@@ -21,7 +21,13 @@ fn two_clusters_in_one_namespace_never_mix() {
         let state = sandbox.status(name);
         assert_eq!(state["ready"], true);
         assert_eq!(state["workers"]["pods"][0]["name"], format!("{name}-worker-0"));
-        let endpoints = sandbox.kubectl(&["get", "endpoints", &format!("{name}-master"), "-o", "jsonpath={.subsets[*].addresses[*].targetRef.name}"]);
+        let endpoints = sandbox.kubectl(&[
+            "get",
+            "endpoints",
+            &format!("{name}-master"),
+            "-o",
+            "jsonpath={.subsets[*].addresses[*].targetRef.name}",
+        ]);
         assert_eq!(endpoints, format!("{name}-master-0"));
     }
     let listed = sandbox.run(&["list", "-o", "name"]).exits(0).stdout;
@@ -63,13 +69,29 @@ fn an_external_zookeeper_is_used_and_left_clean() {
         .unwrap();
     sandbox.apply(&String::from_utf8_lossy(&ensemble.stdout));
     sandbox.wait_for(Duration::from_secs(60), "ZooKeeper", || {
-        sandbox.kubectl(&["get", "pod", "zk-zookeeper-0", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"]) == "True"
+        sandbox.kubectl(&[
+            "get",
+            "pod",
+            "zk-zookeeper-0",
+            "-o",
+            "jsonpath={.status.conditions[?(@.type=='Ready')].status}",
+        ]) == "True"
     });
     let before = sandbox.contents();
     let znodes = || zookeeper_tree(&sandbox);
     let untouched = znodes();
 
-    let arguments = ["create", "--masters", "2", "--workers", "1", "--zookeeper", "zk-zookeeper:2181/team", "-o", "json"];
+    let arguments = [
+        "create",
+        "--masters",
+        "2",
+        "--workers",
+        "1",
+        "--zookeeper",
+        "zk-zookeeper:2181/team",
+        "-o",
+        "json",
+    ];
     let state = sandbox.run(&arguments).exits(0).json();
     assert_eq!(masters_in(&state, "ALIVE").len(), 1);
     assert_eq!(masters_in(&state, "STANDBY").len(), 1);
@@ -79,7 +101,12 @@ fn an_external_zookeeper_is_used_and_left_clean() {
 
     sandbox.run(&["teardown"]).exits(0).says("znodes removed");
     assert_eq!(sandbox.contents(), before);
-    assert_eq!(znodes(), untouched.replace("[zookeeper]", "[team, zookeeper]").replace("/zookeeper", "/team\n/zookeeper"));
+    assert_eq!(
+        znodes(),
+        untouched
+            .replace("[zookeeper]", "[team, zookeeper]")
+            .replace("/zookeeper", "/team\n/zookeeper")
+    );
 }
 
 /// All paths, by ZooKeeper's own shell.
@@ -102,19 +129,50 @@ fn claims_are_made_and_removed_only_when_told() {
     sandbox.kubectl(&["create", "configmap", "settings", "--from-literal=a=b"]);
     let path = file.path().to_str().unwrap();
     sandbox.run(&["create", "-f", path]).exits(0);
-    let claims = || sandbox.kubectl(&["get", "persistentvolumeclaims", "-o", "jsonpath={.items[*].metadata.name}"]);
+    let claims = || {
+        sandbox.kubectl(&[
+            "get",
+            "persistentvolumeclaims",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ])
+    };
     assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
-    let written = sandbox.kubectl(&["exec", "spark-worker-0", "--", "bash", "-c", "touch /data/x $SPARK_LOCAL_DIRS/x && cat /settings/a"]);
+    let written = sandbox.kubectl(&[
+        "exec",
+        "spark-worker-0",
+        "--",
+        "bash",
+        "-c",
+        "touch /data/x $SPARK_LOCAL_DIRS/x && cat /settings/a",
+    ]);
     assert_eq!(written, "b");
 
-    sandbox.run(&["teardown"]).exits(2).says("2 volume claims with data").says("--keep-data");
+    sandbox
+        .run(&["teardown"])
+        .exits(2)
+        .says("2 volume claims with data")
+        .says("--keep-data");
     assert_eq!(sandbox.status("spark")["ready"], true);
-    sandbox.run(&["teardown", "--keep-data"]).exits(0).says("2 volume claims kept");
+    sandbox
+        .run(&["teardown", "--keep-data"])
+        .exits(0)
+        .says("2 volume claims kept");
     assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
 
     // The next cluster of that name takes them again, and may remove them.
     sandbox.run(&["create", "-f", path]).exits(0);
-    assert_eq!(sandbox.kubectl(&["exec", "spark-worker-0", "--", "bash", "-c", "cd $SPARK_LOCAL_DIRS && ls x"]), "x\n");
+    assert_eq!(
+        sandbox.kubectl(&[
+            "exec",
+            "spark-worker-0",
+            "--",
+            "bash",
+            "-c",
+            "cd $SPARK_LOCAL_DIRS && ls x"
+        ]),
+        "x\n"
+    );
     sandbox.run(&["teardown", "--yes"]).exits(0);
     sandbox.kubectl(&["delete", "configmap", "settings"]);
     assert_eq!(sandbox.contents(), before);
@@ -140,7 +198,9 @@ fn the_documented_role_is_enough() {
     let config = engineers_kubeconfig(&sandbox);
     let as_engineer = |arguments: &[&str]| {
         let mut command = sparkha(arguments);
-        command.env("KUBECONFIG", config.path()).args(["--namespace", &sandbox.namespace]);
+        command
+            .env("KUBECONFIG", config.path())
+            .args(["--namespace", &sandbox.namespace]);
         crate::kit::Run::from(command.output().unwrap())
     };
     as_engineer(&["create", "--masters", "1", "--workers", "1"]).exits(0);
@@ -180,7 +240,9 @@ fn the_manifests_alone_make_a_working_cluster() {
     let script = |name: &str| format!("{}/teardown/{name}", env!("CARGO_MANIFEST_DIR"));
     // A kind that this server does not serve must not keep the others from being applied.
     sandbox.try_kubectl(&["apply", "-f", &manifest("spark-ha.yaml")]);
-    sandbox.wait_for(Duration::from_secs(120), "the cluster", || sandbox.status("spark")["ready"] == true);
+    sandbox.wait_for(Duration::from_secs(120), "the cluster", || {
+        sandbox.status("spark")["ready"] == true
+    });
     let output = Command::new("sh")
         .arg(script("teardown-ha.sh"))
         .arg(format!("--namespace={}", sandbox.namespace))
@@ -188,5 +250,7 @@ fn the_manifests_alone_make_a_working_cluster() {
         .output()
         .unwrap();
     println!("{}", String::from_utf8_lossy(&output.stderr));
-    sandbox.wait_for(Duration::from_secs(60), "the pods' end", || sandbox.contents() == before);
+    sandbox.wait_for(Duration::from_secs(60), "the pods' end", || {
+        sandbox.contents() == before
+    });
 }

@@ -69,7 +69,9 @@ pub fn finish_job(sandbox: &Sandbox, name: &str) -> String {
 pub fn masters_in(state: &serde_json::Value, status: &str) -> Vec<String> {
     let masters = state["masters"].as_array().unwrap();
     let wanted = masters.iter().filter(|master| master["status"] == status);
-    wanted.map(|master| master["name"].as_str().unwrap().to_owned()).collect()
+    wanted
+        .map(|master| master["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn leader(state: &serde_json::Value) -> Option<String> {
@@ -102,7 +104,12 @@ fn a_cluster_survives_what_kubernetes_does_to_it() {
     assert_eq!(state["workers"]["registered"], 2);
     assert_eq!(state["workers"]["cores"], 2);
     assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
-    let modes: Vec<_> = state["zookeeper"]["servers"].as_array().unwrap().iter().map(|s| &s["mode"]).collect();
+    let modes: Vec<_> = state["zookeeper"]["servers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| &s["mode"])
+        .collect();
     assert_eq!(modes.iter().filter(|mode| **mode == "leader").count(), 1);
     assert_eq!(modes.iter().filter(|mode| **mode == "follower").count(), 2);
 
@@ -125,21 +132,41 @@ fn every_pod_is_restricted(sandbox: &Sandbox) {
     let pods: serde_json::Value = serde_json::from_str(&sandbox.kubectl(&["get", "pods", "-o", "json"])).unwrap();
     let pods = pods["items"].as_array().unwrap();
     assert_eq!(pods.len(), 8);
-    let admitted = ["configMap", "emptyDir", "secret", "persistentVolumeClaim", "projected", "downwardAPI", "csi", "ephemeral"];
+    let admitted = [
+        "configMap",
+        "emptyDir",
+        "secret",
+        "persistentVolumeClaim",
+        "projected",
+        "downwardAPI",
+        "csi",
+        "ephemeral",
+    ];
     for pod in pods {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let spec = &pod["spec"];
         assert_eq!(spec["securityContext"]["runAsNonRoot"], true, "{name}");
         assert_eq!(spec["securityContext"]["runAsUser"], 185, "{name}");
-        assert_eq!(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(
+            spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+            "{name}"
+        );
         assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
         assert_eq!(spec["enableServiceLinks"], false, "{name}");
         for host in ["hostNetwork", "hostPID", "hostIPC"] {
             assert!(spec[host].is_null(), "{name}: {host}");
         }
         for volume in spec["volumes"].as_array().unwrap() {
-            let kinds: Vec<_> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
-            assert!(kinds.iter().all(|kind| admitted.contains(&kind.as_str())), "{name}: {volume}");
+            let kinds: Vec<_> = volume
+                .as_object()
+                .unwrap()
+                .keys()
+                .filter(|key| *key != "name")
+                .collect();
+            assert!(
+                kinds.iter().all(|kind| admitted.contains(&kind.as_str())),
+                "{name}: {volume}"
+            );
         }
         for container in spec["containers"].as_array().unwrap() {
             let security = &container["securityContext"];
@@ -179,7 +206,10 @@ fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
         lines.collect()
     };
     assert_eq!(generations(&before), generations(&after));
-    assert_eq!(sandbox.run(&["create", "--dry-run"]).exits(0).stdout, "Nothing would change\n");
+    assert_eq!(
+        sandbox.run(&["create", "--dry-run"]).exits(0).stdout,
+        "Nothing would change\n"
+    );
 }
 
 fn a_job_survives_the_loss_of_the_leader(sandbox: &Sandbox) {

@@ -20,7 +20,11 @@ fn generated_files_are_what_render_prints() {
     for (path, arguments) in GENERATED {
         let file = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
         let printed = run(arguments).exits(0).stdout;
-        assert!(file == printed, "{path} is not what `sparkha {}` prints: run `make manifests`", arguments.join(" "));
+        assert!(
+            file == printed,
+            "{path} is not what `sparkha {}` prints: run `make manifests`",
+            arguments.join(" ")
+        );
     }
 }
 
@@ -28,7 +32,10 @@ fn generated_files_are_what_render_prints() {
 fn rendering_is_deterministic_and_needs_no_namespace() {
     let first = run(&["render"]).exits(0).stdout;
     assert_eq!(first, run(&["render"]).exits(0).stdout);
-    assert!(!first.contains("namespace: "), "an object has a namespace that nobody named");
+    assert!(
+        !first.contains("namespace: "),
+        "an object has a namespace that nobody named"
+    );
     let named = run(&["render", "--namespace", "data"]).exits(0).stdout;
     assert_eq!(named.matches("\n  namespace: data\n").count(), 15);
 }
@@ -36,12 +43,17 @@ fn rendering_is_deterministic_and_needs_no_namespace() {
 #[test]
 fn what_is_rendered_reads_back_as_yaml_1_1() {
     // kubectl's parser takes more words for something else than text than YAML 1.2 does.
-    let file = file("sparkConf: {spark.a: 'yes', spark.b: 'on', spark.c: '0o17', spark.d: '1_000', spark.e: 'null', spark.f: '~'}\n\
-                     labels: {a: 'y', b: '0x10', c: '1e3', d: '012'}\n");
+    let file = file(
+        "sparkConf: {spark.a: 'yes', spark.b: 'on', spark.c: '0o17', spark.d: '1_000', spark.e: 'null', spark.f: '~'}\n\
+                     labels: {a: 'y', b: '0x10', c: '1e3', d: '012'}\n",
+    );
     let yaml = run(&["render", "-f", file.path().to_str().unwrap()]).exits(0).stdout;
     for quoted in ["a: \"y\"", "b: \"0x10\"", "c: \"1e3\"", "d: \"012\""] {
         let single = quoted.replace('"', "'");
-        assert!(yaml.contains(quoted) || yaml.contains(&single), "{quoted} is not quoted\n{yaml}");
+        assert!(
+            yaml.contains(quoted) || yaml.contains(&single),
+            "{quoted} is not quoted\n{yaml}"
+        );
     }
 }
 
@@ -49,7 +61,16 @@ fn what_is_rendered_reads_back_as_yaml_1_1() {
 fn the_schema_describes_every_key() {
     let schema = run(&["schema"]).exits(0).json();
     assert_eq!(schema["title"], "sparkha.yaml");
-    for key in ["image", "masters", "workers", "zookeeper", "sparkConf", "env", "s3", "webUi"] {
+    for key in [
+        "image",
+        "masters",
+        "workers",
+        "zookeeper",
+        "sparkConf",
+        "env",
+        "s3",
+        "webUi",
+    ] {
         assert!(schema["properties"][key].is_object(), "{key}");
     }
 }
@@ -57,7 +78,10 @@ fn the_schema_describes_every_key() {
 #[test]
 fn every_shell_gets_its_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(run(&["completions", shell]).exits(0).stdout.contains("teardown"), "{shell}");
+        assert!(
+            run(&["completions", shell]).exits(0).stdout.contains("teardown"),
+            "{shell}"
+        );
     }
 }
 
@@ -90,7 +114,9 @@ fn bad_arguments_are_bad_input() {
     run(&["create", "Spark"]).exits(2).says("no valid cluster name");
     run(&["create", "--masters", "x"]).exits(2);
     run(&["explode"]).exits(2);
-    run(&["render", "-f", "/nonexistent/sparkha.yaml"]).exits(2).says("failed to read the cluster file");
+    run(&["render", "-f", "/nonexistent/sparkha.yaml"])
+        .exits(2)
+        .says("failed to read the cluster file");
     run(&["teardown", "--timeout", "soon"]).exits(2).says("90s");
 }
 
@@ -98,7 +124,9 @@ fn bad_arguments_are_bad_input() {
 fn a_cluster_file_that_is_no_text_is_told_with_its_line() {
     let file = file("");
     std::fs::write(file.path(), b"name: a\nimage: \xff\n").unwrap();
-    run(&["render", "-f", file.path().to_str().unwrap()]).exits(2).says("line 2 is not UTF-8");
+    run(&["render", "-f", file.path().to_str().unwrap()])
+        .exits(2)
+        .says("line 2 is not UTF-8");
 }
 
 #[test]

@@ -43,7 +43,11 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         let text = report::status::cluster(&state, format);
         if !arguments.watch {
             report::print(&text)?;
-            return Ok(if state.ready { ExitCode::Success } else { ExitCode::NotReady });
+            return Ok(if state.ready {
+                ExitCode::Success
+            } else {
+                ExitCode::NotReady
+            });
         }
         // Home, and clear what is below: the screen does not flicker.
         let text = if clear { format!("\x1b[H\x1b[2J{text}") } else { text };

@@ -36,7 +36,10 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     let cluster = super::connected(global).await?;
     let progress = Progress::new(global.quiet);
     let Some(belongings) = belongings(&cluster, &name).await? else {
-        progress.done(&format!("Nothing to do: there is no cluster {name} in namespace {}", cluster.namespace()));
+        progress.done(&format!(
+            "Nothing to do: there is no cluster {name} in namespace {}",
+            cluster.namespace()
+        ));
         return Ok(ExitCode::Success);
     };
     if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {

@@ -198,12 +198,7 @@ fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
     }
 }
 
-fn workers_state(
-    namespace: &str,
-    summary: &Summary,
-    facts: &Facts,
-    leader: Option<&MasterReport>,
-) -> WorkersState {
+fn workers_state(namespace: &str, summary: &Summary, facts: &Facts, leader: Option<&MasterReport>) -> WorkersState {
     let reports = leader.map(|report| report.workers.as_slice()).unwrap_or_default();
     let alive: Vec<_> = reports.iter().filter(|worker| worker.state == "ALIVE").collect();
     let mut pods: Vec<_> = pods_of(facts, Component::Worker).collect();

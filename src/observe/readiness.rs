@@ -36,10 +36,7 @@ impl std::fmt::Display for NotReady {
             NotReady::ZooKeeper { serving, expected } => {
                 write!(f, "{serving} of {expected} ZooKeeper servers are in the quorum")
             }
-            NotReady::MastersSilent {
-                answering,
-                expected,
-            } => write!(f, "{answering} of {expected} masters answer"),
+            NotReady::MastersSilent { answering, expected } => write!(f, "{answering} of {expected} masters answer"),
             NotReady::NoLeader { recovering: None } => write!(f, "no master is ALIVE"),
             NotReady::NoLeader {
                 recovering: Some(master),
@@ -47,20 +44,20 @@ impl std::fmt::Display for NotReady {
             NotReady::SeveralLeaders { leaders } => {
                 write!(f, "several masters are ALIVE at once: {}", leaders.join(", "))
             }
-            NotReady::Workers {
-                registered,
-                expected,
-            } => write!(f, "{registered} of {expected} workers are registered"),
+            NotReady::Workers { registered, expected } => {
+                write!(f, "{registered} of {expected} workers are registered")
+            }
             NotReady::WorkerSize {
                 worker,
                 cores,
                 memory_mib,
-            } => write!(f, "worker {worker} offers {cores} cores and {memory_mib} MiB, which is not what was asked for"),
-            NotReady::RollingOut {
-                set,
-                updated,
-                replicas,
-            } => write!(f, "{updated} of {replicas} pods of {set} are up to date"),
+            } => write!(
+                f,
+                "worker {worker} offers {cores} cores and {memory_mib} MiB, which is not what was asked for"
+            ),
+            NotReady::RollingOut { set, updated, replicas } => {
+                write!(f, "{updated} of {replicas} pods of {set} are up to date")
+            }
         }
     }
 }

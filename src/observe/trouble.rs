@@ -62,9 +62,13 @@ impl TroubleKind {
     /// What to do about it.
     pub const fn help(self) -> &'static str {
         match self {
-            TroubleKind::Image => "check image, imagePullPolicy and imagePullSecrets; a tag that does not exist looks the same",
+            TroubleKind::Image => {
+                "check image, imagePullPolicy and imagePullSecrets; a tag that does not exist looks the same"
+            }
             TroubleKind::Container => "create what is named here, or correct its name in the cluster file",
-            TroubleKind::Unschedulable => "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations",
+            TroubleKind::Unschedulable => {
+                "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations"
+            }
             TroubleKind::Crash => "its last words stand above; `kubectl logs --previous` has more",
             TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
             TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",

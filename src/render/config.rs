@@ -149,10 +149,7 @@ fn worker_properties() -> Vec<(&'static str, String)> {
 /// The common properties over a daemon's defaults, so that a user can change what sparkha only suggests; the recovery
 /// keys cannot be among them, they are refused in the cluster file.
 fn with(common: &BTreeMap<String, String>, daemon: Vec<(&'static str, String)>) -> BTreeMap<String, String> {
-    let mut conf: BTreeMap<_, _> = daemon
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
+    let mut conf: BTreeMap<_, _> = daemon.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     conf.extend(common.clone());
     conf
 }

@@ -93,4 +93,3 @@ fn resource<T: Serialize>(kind: Kind, typed: &T) -> Resource {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     Resource { kind, name, object }
 }
-

@@ -29,7 +29,11 @@ pub fn permissions() -> Vec<Permission> {
     let managed = Kind::ALL.map(|kind| Permission {
         group: kind.group(),
         resource: kind.plural(),
-        verbs: if kind == Kind::StatefulSet { MANAGE_AND_WATCH } else { MANAGE },
+        verbs: if kind == Kind::StatefulSet {
+            MANAGE_AND_WATCH
+        } else {
+            MANAGE
+        },
         purpose: "create, change and remove the cluster",
         optional: kind.is_optional(),
     });

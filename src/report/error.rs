@@ -15,7 +15,11 @@ pub fn report(error: &Error) {
 }
 
 fn text(error: &Error, colours: bool) -> String {
-    let (red, bold, end) = if colours { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let (red, bold, end) = if colours {
+        ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
     let mut text = String::new();
     let mut line = |content: String| {
         text.push_str(&content);

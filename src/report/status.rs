@@ -23,13 +23,26 @@ pub fn clusters(states: &[ClusterState], format: Format) -> String {
             .collect(),
         Format::Table if states.is_empty() => "No clusters\n".into(),
         Format::Table => {
-            let mut table = new_table(&["NAMESPACE", "NAME", "STATE", "LEADER", "WORKERS", "CORES", "MEMORY", "APPS"]);
+            let mut table = new_table(&[
+                "NAMESPACE",
+                "NAME",
+                "STATE",
+                "LEADER",
+                "WORKERS",
+                "CORES",
+                "MEMORY",
+                "APPS",
+            ]);
             for state in states {
                 let workers = &state.workers;
                 table.add_row([
                     state.namespace.clone(),
                     state.name.clone(),
-                    if state.ready { "in service".into() } else { "not ready".to_owned() },
+                    if state.ready {
+                        "in service".into()
+                    } else {
+                        "not ready".to_owned()
+                    },
                     leader(state).unwrap_or_else(|| "none".into()),
                     format!("{}/{}", workers.registered, workers.expected),
                     format!("{}/{}", workers.cores_used, workers.cores),
@@ -93,7 +106,9 @@ fn members(state: &ClusterState) -> Table {
     };
     let none = || "-".to_owned();
     for master in &state.masters {
-        let status = master.status.map_or_else(|| "no answer".into(), |status| status.to_string());
+        let status = master
+            .status
+            .map_or_else(|| "no answer".into(), |status| status.to_string());
         row(&master.pod, status, none(), none(), master.web_ui.as_ref());
     }
     match &state.zookeeper {

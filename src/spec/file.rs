@@ -211,6 +211,7 @@ pub struct ClaimFile {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[expect(clippy::enum_variant_names, reason = "they are Kubernetes' own words")]
 pub enum AccessMode {
     ReadWriteOnce,
     ReadWriteOncePod,

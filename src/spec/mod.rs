@@ -116,15 +116,30 @@ pub struct Volume {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum VolumeSource {
-    HostPath { path: String, kind: Option<String> },
+    HostPath {
+        path: String,
+        kind: Option<String>,
+    },
     /// A claim that exists already; sparkha never deletes it.
-    ExistingClaim { name: String },
+    ExistingClaim {
+        name: String,
+    },
     /// One new claim for each pod, from a template.
     NewClaim(NewClaim),
-    EmptyDir { size_limit: Option<Memory>, in_memory: bool },
-    ConfigMap { name: String },
-    Secret { name: String },
-    Nfs { server: String, path: String },
+    EmptyDir {
+        size_limit: Option<Memory>,
+        in_memory: bool,
+    },
+    ConfigMap {
+        name: String,
+    },
+    Secret {
+        name: String,
+    },
+    Nfs {
+        server: String,
+        path: String,
+    },
 }
 
 /// A claim that sparkha makes, and deletes in teardown unless told to keep data.
@@ -141,8 +156,10 @@ pub struct NewClaim {
 pub enum Recovery {
     /// One master with `spark.deploy.recoveryMode=FILESYSTEM`; `None` keeps the state in an emptyDir, which outlives
     /// the container but not the pod.
-    FileSystem { storage: Option<NewClaim> },
-    ManagedZooKeeper(ManagedZooKeeper),
+    FileSystem {
+        storage: Option<NewClaim>,
+    },
+    ManagedZooKeeper(Box<ManagedZooKeeper>),
     ExternalZooKeeper(ExternalZooKeeper),
 }
 

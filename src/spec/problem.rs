@@ -8,7 +8,11 @@ use super::file::tree::Places;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In the cluster file; line and column count from 1.
-    File { line: u64, column: u64, path: String },
+    File {
+        line: u64,
+        column: u64,
+        path: String,
+    },
     Flag(&'static str),
 }
 

@@ -1,16 +1,17 @@
 //! Quantities of memory and processors, in Kubernetes' units and in Spark's.
 //!
 //! Kubernetes writes `2Gi` (binary) or `2G` (decimal); Spark writes `2g`, and means the binary one. The two are told apart by
-//! case: a lower-case `k`, `m`, `g` or `t` is Spark's, an upper-case one is Kubernetes'.
+//! case: a lower-case `k`, `m`, `g` or `t` is Spark's, an upper-case one is Kubernetes'. `K` is
+//! neither's, and refused.
 
 use std::fmt;
-use std::ops::{Add, Sub};
+use std::ops::Add;
 
 const KI: u64 = 1 << 10;
 const MI: u64 = 1 << 20;
 
 /// Suffixes and what they multiply by, longest first where one ends in another.
-const MEMORY_UNITS: [(&str, u64); 18] = [
+const MEMORY_UNITS: [(&str, u64); 17] = [
     ("Ki", KI),
     ("Mi", MI),
     ("Gi", 1 << 30),
@@ -24,7 +25,6 @@ const MEMORY_UNITS: [(&str, u64); 18] = [
     ("m", MI),
     ("g", 1 << 30),
     ("t", 1 << 40),
-    ("K", 1_000),
     ("M", 1_000_000),
     ("G", 1_000_000_000),
     ("T", 1_000_000_000_000),
@@ -35,20 +35,20 @@ const MEMORY_UNITS: [(&str, u64); 18] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     #[error("`{0}` is no amount of memory")]
-    NoMemory(String),
+    NotMemory(String),
     #[error("`{0}` has no unit, and so few bytes of memory make no sense")]
-    NoUnit(String),
+    UnitMissing(String),
     #[error("`{0}` is no amount of processors")]
-    NoCpu(String),
+    NotCpu(String),
 }
 
 impl QuantityError {
     /// What to write instead.
     pub fn help(&self) -> String {
         match self {
-            QuantityError::NoMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
-            QuantityError::NoUnit(text) => format!("did you mean {text}Gi or {text}Mi?"),
-            QuantityError::NoCpu(_) => "write it like 2, 1.5 or 500m".into(),
+            QuantityError::NotMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
+            QuantityError::UnitMissing(text) => format!("did you mean {text}Gi or {text}Mi?"),
+            QuantityError::NotCpu(_) => "write it like 2, 1.5 or 500m".into(),
         }
     }
 }
@@ -64,7 +64,7 @@ impl Memory {
 
     /// Parses either notation.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let error = || QuantityError::NoMemory(text.to_owned());
+        let error = || QuantityError::NotMemory(text.to_owned());
         let (number, unit) = MEMORY_UNITS
             .iter()
             .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, Some(unit))))
@@ -74,7 +74,7 @@ impl Memory {
             return Err(error());
         }
         if unit.is_none() && bytes < MI as f64 {
-            return Err(QuantityError::NoUnit(text.to_owned()));
+            return Err(QuantityError::UnitMissing(text.to_owned()));
         }
         Ok(Self(bytes.ceil() as u64))
     }
@@ -106,22 +106,24 @@ impl Memory {
 impl Add for Memory {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
-    }
-}
-
-impl Sub for Memory {
-    type Output = Self;
-    fn sub(self, other: Self) -> Self {
-        Self(self.0 - other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 /// Kubernetes' canonical form, which its server returns unchanged: the largest binary unit that divides it.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", MI), ("Ki", KI)];
-        match units.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0) {
+        let units = [
+            ("Pi", 1 << 50),
+            ("Ti", 1 << 40),
+            ("Gi", 1 << 30),
+            ("Mi", MI),
+            ("Ki", KI),
+        ];
+        match units
+            .iter()
+            .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+        {
             Some((suffix, unit)) => write!(f, "{}{suffix}", self.0 / unit),
             None => write!(f, "{}", self.0),
         }
@@ -148,7 +150,7 @@ impl Cpu {
         };
         match millis {
             Some(millis) if millis <= f64::from(u32::MAX) => Ok(Self(millis.ceil() as u32)),
-            _ => Err(QuantityError::NoCpu(text.to_owned())),
+            _ => Err(QuantityError::NotCpu(text.to_owned())),
         }
     }
 
@@ -200,11 +202,15 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "Gi", "-1Gi", "2 Gi", "inf", "NaN", "two", "1e400", "2gi"] {
-            assert_eq!(Memory::parse(text), Err(QuantityError::NoMemory(text.into())), "{text}");
+        for text in ["", "Gi", "-1Gi", "2 Gi", "inf", "NaN", "two", "1e400", "2gi", "1024K"] {
+            assert_eq!(
+                Memory::parse(text),
+                Err(QuantityError::NotMemory(text.into())),
+                "{text}"
+            );
         }
-        assert_eq!(Memory::parse("2"), Err(QuantityError::NoUnit("2".into())));
-        assert_eq!(Cpu::parse("1g"), Err(QuantityError::NoCpu("1g".into())));
+        assert_eq!(Memory::parse("2"), Err(QuantityError::UnitMissing("2".into())));
+        assert_eq!(Cpu::parse("1g"), Err(QuantityError::NotCpu("1g".into())));
     }
 
     proptest! {

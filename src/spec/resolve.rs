@@ -108,12 +108,17 @@ impl Resolver {
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.problems
-            .push(Problem::at(&self.places, path, message).help(help));
+        self.problems.push(Problem::at(&self.places, path, message).help(help));
     }
 
     /// A mistake in a value that may have come from a flag.
-    fn problem_in(&mut self, path: &str, flag: Option<&'static str>, message: impl Into<String>, help: impl Into<String>) {
+    fn problem_in(
+        &mut self,
+        path: &str,
+        flag: Option<&'static str>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         match flag {
             Some(flag) => self.problems.push(Problem::flag(flag, message).help(help)),
             None => self.problem(path, message, help),
@@ -241,7 +246,14 @@ impl Resolver {
                     None
                 }
             },
-            None => self.shorthand("workers", "memory", "memory", &workers.memory, &workers.pod, Self::memory_of),
+            None => self.shorthand(
+                "workers",
+                "memory",
+                "memory",
+                &workers.memory,
+                &workers.pod,
+                Self::memory_of,
+            ),
         };
         let mut pod_file = workers.pod;
         if let Some(limits) = pod_file.resources.as_mut().and_then(|r| r.limits.as_mut()) {
@@ -257,7 +269,12 @@ impl Resolver {
         let daemon_memory = self.memory("workers.daemonMemory", workers.daemon_memory.as_ref(), "256Mi");
         let pod = self.pod("workers", pod_file, defaults);
         let share = workers.off_heap_share.unwrap_or(DEFAULT_OFF_HEAP_SHARE);
-        let offer = caps::offer(pod.resources.cpu_limit, pod.resources.memory_limit, daemon_memory, share);
+        let offer = caps::offer(
+            pod.resources.cpu_limit,
+            pod.resources.memory_limit,
+            daemon_memory,
+            share,
+        );
         let offer = match offer {
             Ok(offer) => Some(offer),
             Err(error) => {
@@ -401,13 +418,13 @@ impl Resolver {
         let pod = self.pod("zookeeper", zookeeper.pod, defaults);
         self.heap_fits("zookeeper", daemon_memory, pod.resources.memory_limit);
         let storage = zookeeper.storage.map(|claim| self.claim("zookeeper.storage", claim));
-        Some(Recovery::ManagedZooKeeper(ManagedZooKeeper {
+        Some(Recovery::ManagedZooKeeper(Box::new(ManagedZooKeeper {
             count,
             storage: storage.flatten(),
             failover_seconds,
             daemon_memory,
             pod,
-        }))
+        })))
     }
 
     fn external(
@@ -432,7 +449,12 @@ impl Resolver {
                     "write it like zookeeper-0.example:2181",
                 );
             } else if servers[..at].contains(server) {
-                self.problem_in(&path, flag, format!("`{server}` is named twice"), "name each server once");
+                self.problem_in(
+                    &path,
+                    flag,
+                    format!("`{server}` is named twice"),
+                    "name each server once",
+                );
             }
         }
         let chroot = chroot.unwrap_or_default();

@@ -57,7 +57,12 @@ pub async fn create(
         progress.warn(&finding.message);
     }
     let inventory = wanted_inventory(spec, &situation.resources);
-    let plan = plan(&situation.resources, &situation.live, situation.inventory.as_ref(), &inventory);
+    let plan = plan(
+        &situation.resources,
+        &situation.live,
+        situation.inventory.as_ref(),
+        &inventory,
+    );
     if options.dry_run {
         return Ok(Outcome {
             state: None,

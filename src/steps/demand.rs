@@ -32,7 +32,11 @@ pub fn amounts(sets: &[StatefulSet]) -> Amounts {
         let mut add = |name: String, amount: i128| *amounts.entry(name).or_default() += amount * replicas;
         add("pods".into(), 1);
         add("count/pods".into(), 1);
-        for resources in pod.iter().flat_map(|pod| &pod.containers).filter_map(|c| c.resources.as_ref()) {
+        for resources in pod
+            .iter()
+            .flat_map(|pod| &pod.containers)
+            .filter_map(|c| c.resources.as_ref())
+        {
             for (prefix, quantities) in [("requests", &resources.requests), ("limits", &resources.limits)] {
                 for (name, quantity) in quantities.iter().flatten() {
                     add(format!("{prefix}.{name}"), amount(name, quantity));
@@ -45,7 +49,10 @@ pub fn amounts(sets: &[StatefulSet]) -> Amounts {
         }
         for claim in spec.volume_claim_templates.iter().flatten() {
             add("persistentvolumeclaims".into(), 1);
-            let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+            let requests = claim
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
             if let Some(storage) = requests.and_then(|requests| requests.get("storage")) {
                 add("requests.storage".into(), amount("storage", storage));
             }
@@ -69,7 +76,9 @@ pub fn over_quota(quota: &ResourceQuota, more: &Amounts) -> Vec<String> {
         .filter_map(|(name, hard)| {
             let more = *more.get(name)?;
             let hard = amount(name, hard);
-            let used = used.and_then(|used| used.get(name)).map_or(0, |used| amount(name, used));
+            let used = used
+                .and_then(|used| used.get(name))
+                .map_or(0, |used| amount(name, used));
             let left = (hard - used).max(0);
             (more > left).then(|| {
                 format!(
@@ -96,13 +105,23 @@ pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
             for (name, max) in item.max.iter().flatten() {
                 let limit = of(resources, true, name);
                 if limit > amount(name, max) {
-                    found.push(format!("{}: limit of {name} {} is above {}", set.name_any(), shown(name, limit), max.0));
+                    found.push(format!(
+                        "{}: limit of {name} {} is above {}",
+                        set.name_any(),
+                        shown(name, limit),
+                        max.0
+                    ));
                 }
             }
             for (name, min) in item.min.iter().flatten() {
                 let request = of(resources, false, name);
                 if request < amount(name, min) {
-                    found.push(format!("{}: request of {name} {} is below {}", set.name_any(), shown(name, request), min.0));
+                    found.push(format!(
+                        "{}: request of {name} {} is below {}",
+                        set.name_any(),
+                        shown(name, request),
+                        min.0
+                    ));
                 }
             }
         }
@@ -181,7 +200,11 @@ pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
             .filter_map(|pod| pod.spec.as_ref());
         all - specs.map(|spec| requested(spec, name)).sum::<i128>()
     };
-    format!("{} CPU and {} of memory", shown("cpu", sum("cpu")), shown("memory", sum("memory")))
+    format!(
+        "{} CPU and {} of memory",
+        shown("cpu", sum("cpu")),
+        shown("memory", sum("memory"))
+    )
 }
 
 fn takes_room_on(pod: &Pod, node: &str) -> bool {
@@ -192,7 +215,10 @@ fn takes_room_on(pod: &Pod, node: &str) -> bool {
 
 fn accepts(node: &Node, demand: &PodDemand) -> bool {
     let labels = node.labels();
-    let selected = demand.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let selected = demand
+        .node_selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value));
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     selected
         && taints.filter(|taint| taint.effect != "PreferNoSchedule").all(|taint| {
@@ -207,17 +233,25 @@ fn accepts(node: &Node, demand: &PodDemand) -> bool {
 
 fn allocatable(node: &Node, name: &str) -> i128 {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    allocatable.and_then(|all| all.get(name)).map_or(0, |quantity| amount(name, quantity))
+    allocatable
+        .and_then(|all| all.get(name))
+        .map_or(0, |quantity| amount(name, quantity))
 }
 
 fn requested(pod: &PodSpec, name: &str) -> i128 {
-    let containers = pod.containers.iter().filter_map(|container| container.resources.as_ref());
+    let containers = pod
+        .containers
+        .iter()
+        .filter_map(|container| container.resources.as_ref());
     containers.map(|resources| of(resources, false, name)).sum()
 }
 
 fn of(resources: &ResourceRequirements, limit: bool, name: &str) -> i128 {
     let quantities = if limit { &resources.limits } else { &resources.requests };
-    quantities.as_ref().and_then(|all| all.get(name)).map_or(0, |quantity| amount(name, quantity))
+    quantities
+        .as_ref()
+        .and_then(|all| all.get(name))
+        .map_or(0, |quantity| amount(name, quantity))
 }
 
 /// Thousandths for processors, bytes or a plain count for all else.
@@ -295,6 +329,9 @@ mod tests {
         }))
         .unwrap();
         let more = amounts(&[set(2, "500m", "1Gi")]);
-        assert_eq!(over_quota(&quota, &more), ["requests.cpu: 1.0 more needed, 0.5 of 2.0 left"]);
+        assert_eq!(
+            over_quota(&quota, &more),
+            ["requests.cpu: 1.0 more needed, 0.5 of 2.0 left"]
+        );
     }
 }

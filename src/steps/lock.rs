@@ -54,10 +54,11 @@ pub async fn take(
     let written = match seen {
         None => {
             let api: Api<ConfigMap> = cluster.api();
-            let config_map: ConfigMap = serde_json::from_value(object).map_err(|error| kubernetes::Error::Protocol {
-                action: format!("write ConfigMap {inventory_name}"),
-                message: error.to_string(),
-            })?;
+            let config_map: ConfigMap =
+                serde_json::from_value(object).map_err(|error| kubernetes::Error::Protocol {
+                    action: format!("write ConfigMap {inventory_name}"),
+                    message: error.to_string(),
+                })?;
             let action = format!("create ConfigMap {inventory_name}");
             cluster.create(&api, &config_map, &action).await.map(|_| ())
         }

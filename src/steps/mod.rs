@@ -60,9 +60,10 @@ impl Error {
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
-            Error::NotInTime { .. } => {
-                Some("--timeout 10m waits longer; --retain leaves everything in place for a look with `sparkha status`".into())
-            }
+            Error::NotInTime { .. } => Some(
+                "--timeout 10m waits longer; --retain leaves everything in place for a look with `sparkha status`"
+                    .into(),
+            ),
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
             Error::Interrupted { next } => Some(next.clone()),
@@ -73,5 +74,8 @@ impl Error {
 
 /// Whether these labels say that sparkha made the object.
 fn is_ours(labels: Option<&std::collections::BTreeMap<String, String>>) -> bool {
-    labels.and_then(|labels| labels.get(crate::render::labels::MANAGED_BY)).map(String::as_str) == Some(SPARKHA)
+    labels
+        .and_then(|labels| labels.get(crate::render::labels::MANAGED_BY))
+        .map(String::as_str)
+        == Some(SPARKHA)
 }

@@ -30,7 +30,10 @@ pub async fn create(cluster: &Cluster) -> Result<(), Error> {
         "metadata": {"name": name, "labels": {MANAGED_BY: SPARKHA}},
     }))
     .unwrap_or_default();
-    match cluster.create(&api, &namespace, &format!("create Namespace {name}")).await {
+    match cluster
+        .create(&api, &namespace, &format!("create Namespace {name}"))
+        .await
+    {
         // Somebody was faster.
         Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -51,7 +54,9 @@ pub enum Removal {
 pub async fn remove_if_empty(cluster: &Cluster) -> Result<Removal, Error> {
     let name = cluster.namespace().as_str();
     let api: Api<Namespace> = Api::all(cluster.client());
-    let found = cluster.call(&format!("read Namespace {name}"), || api.get_opt(name)).await;
+    let found = cluster
+        .call(&format!("read Namespace {name}"), || api.get_opt(name))
+        .await;
     let namespace = match found {
         Ok(Some(namespace)) if is_ours(namespace.metadata.labels.as_ref()) => namespace,
         Ok(_) | Err(kubernetes::Error::Forbidden { .. }) => return Ok(Removal::NotOurs),
@@ -71,13 +76,15 @@ pub async fn remove_if_empty(cluster: &Cluster) -> Result<Removal, Error> {
 /// Anything in the namespace that Kubernetes did not put there, of every kind that the server has.
 async fn first_tenant(cluster: &Cluster) -> Result<Option<String>, Error> {
     for resource in namespaced_resources(cluster).await? {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), &resource);
         let params = ListParams::default().limit(50);
         let action = format!("list {}", resource.plural);
         match cluster.call(&action, || api.list_metadata(&params)).await {
             Ok(list) => {
-                let tenant = list.items.iter().find(|object| !is_of_kubernetes(&resource, &object.metadata));
+                let tenant = list
+                    .items
+                    .iter()
+                    .find(|object| !is_of_kubernetes(&resource, &object.metadata));
                 if let Some(object) = tenant {
                     return Ok(Some(format!("{} {}", resource.kind, object.name_any())));
                 }
@@ -117,19 +124,27 @@ async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, Err
     let mut resources = Vec::new();
     for (group, version) in versions {
         let (served, group_version) = if group.is_empty() {
-            let served = cluster.call("list core kinds", || client.list_core_api_resources(&version)).await;
+            let served = cluster
+                .call("list core kinds", || client.list_core_api_resources(&version))
+                .await;
             (served, version.clone())
         } else {
             let group_version = format!("{group}/{version}");
             let action = format!("list the kinds of {group_version}");
-            let served = cluster.call(&action, || client.list_api_group_resources(&group_version)).await;
+            let served = cluster
+                .call(&action, || client.list_api_group_resources(&group_version))
+                .await;
             (served, group_version)
         };
         // An aggregated API that is down hides its own kinds only.
         let Ok(served) = served else { continue };
         for resource in served.resources {
             let listable = resource.verbs.iter().any(|verb| verb == "list");
-            if resource.namespaced && listable && !OF_KUBERNETES.contains(&resource.name.as_str()) && group != "metrics.k8s.io" {
+            if resource.namespaced
+                && listable
+                && !OF_KUBERNETES.contains(&resource.name.as_str())
+                && group != "metrics.k8s.io"
+            {
                 resources.push(ApiResource {
                     group: group.clone(),
                     version: version.clone(),

@@ -56,9 +56,13 @@ pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inv
 fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &Inventory) -> bool {
     let digest = |inventory: &Inventory| {
         let entry = inventory.entry(resource.kind, &resource.name);
-        entry.map(|entry| entry.digest.clone()).filter(|digest| !digest.is_empty())
+        entry
+            .map(|entry| entry.digest.clone())
+            .filter(|digest| !digest.is_empty())
     };
-    let Some(applied) = old.and_then(digest) else { return false };
+    let Some(applied) = old.and_then(digest) else {
+        return false;
+    };
     let Some(object) = live.get(&(resource.kind, resource.name.clone())) else {
         return false;
     };
@@ -75,7 +79,9 @@ fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
             // The server leaves out what is empty.
-            whole.get(key).map_or_else(|| is_empty(part), |whole| contains(whole, part))
+            whole
+                .get(key)
+                .map_or_else(|| is_empty(part), |whole| contains(whole, part))
         }),
         (Value::Array(whole), Value::Array(part)) => {
             whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
@@ -109,8 +115,10 @@ mod tests {
 
     #[test]
     fn an_object_as_a_list_returns_it_needs_no_write() {
-        let wanted = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
-        let listed = json!({"metadata": {"name": "s", "uid": "1"}, "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
+        let wanted =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
+        let listed =
+            json!({"metadata": {"name": "s", "uid": "1"}, "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
         let mut live = Live::new();
         live.insert((Kind::Service, "s".into()), serde_json::from_value(listed).unwrap());
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
@@ -118,15 +126,29 @@ mod tests {
         assert!(plan(&[service(wanted.clone())], &live, Some(&inventory), &inventory).is_empty());
         // One whose last write may have been cut off is written again.
         let uncertain = inventory.without_digests();
-        assert_eq!(plan(&[service(wanted.clone())], &live, Some(&uncertain), &inventory).apply.len(), 1);
+        assert_eq!(
+            plan(&[service(wanted.clone())], &live, Some(&uncertain), &inventory)
+                .apply
+                .len(),
+            1
+        );
         // One that somebody removed, too.
-        assert_eq!(plan(&[service(wanted)], &Live::new(), Some(&inventory), &inventory).apply.len(), 1);
+        assert_eq!(
+            plan(&[service(wanted)], &Live::new(), Some(&inventory), &inventory)
+                .apply
+                .len(),
+            1
+        );
     }
 
     #[test]
     fn what_the_server_adds_is_no_difference() {
-        let live = json!({"spec": {"replicas": 2, "revisionHistoryLimit": 10, "ports": [{"port": 1, "protocol": "TCP"}]}});
-        assert!(contains(&live, &json!({"spec": {"replicas": 2, "ports": [{"port": 1}]}})));
+        let live =
+            json!({"spec": {"replicas": 2, "revisionHistoryLimit": 10, "ports": [{"port": 1, "protocol": "TCP"}]}});
+        assert!(contains(
+            &live,
+            &json!({"spec": {"replicas": 2, "ports": [{"port": 1}]}})
+        ));
         assert!(contains(&live, &json!({"spec": {"emptyDir": {}}})));
         assert!(!contains(&live, &json!({"spec": {"replicas": 3}})));
         assert!(!contains(&live, &json!({"spec": {"ports": []}})));

@@ -107,11 +107,8 @@ impl Situation {
 
 /// Looks at everything, as concurrently as it can.
 pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Situation, Error> {
-    let (version, serves_budgets, namespace) = futures::try_join!(
-        version(cluster),
-        serves_budgets(cluster),
-        namespace_state(cluster),
-    )?;
+    let (version, serves_budgets, namespace) =
+        futures::try_join!(version(cluster), serves_budgets(cluster), namespace_state(cluster),)?;
     let mut findings = version;
     let mut resources = render(spec);
     if !serves_budgets {
@@ -131,7 +128,12 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         Some(object) => Some(read_inventory(object)?),
         None => None,
     };
-    let sets: Vec<StatefulSet> = typed(resources.iter().filter(|r| r.kind == Kind::StatefulSet).map(|r| &r.object));
+    let sets: Vec<StatefulSet> = typed(
+        resources
+            .iter()
+            .filter(|r| r.kind == Kind::StatefulSet)
+            .map(|r| &r.object),
+    );
     let live_values: Vec<_> = live
         .iter()
         .filter(|((kind, _), _)| *kind == Kind::StatefulSet)
@@ -191,7 +193,10 @@ async fn version(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
         .then(|| {
             Finding::new(
                 Severity::Warning,
-                format!("the API server is {}; 1.20 is the oldest that sparkha is tested with", info.git_version),
+                format!(
+                    "the API server is {}; 1.20 is the oldest that sparkha is tested with",
+                    info.git_version
+                ),
                 "upgrade it if something does not work",
             )
         })
@@ -202,10 +207,15 @@ async fn version(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
 async fn serves_budgets(cluster: &Cluster) -> Result<bool, Error> {
     let client = cluster.client();
     let served = cluster
-        .call("ask for the kinds of policy/v1", || client.list_api_group_resources("policy/v1"))
+        .call("ask for the kinds of policy/v1", || {
+            client.list_api_group_resources("policy/v1")
+        })
         .await;
     match served {
-        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == Kind::PodDisruptionBudget.plural())),
+        Ok(list) => Ok(list
+            .resources
+            .iter()
+            .any(|resource| resource.name == Kind::PodDisruptionBudget.plural())),
         Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -214,7 +224,9 @@ async fn serves_budgets(cluster: &Cluster) -> Result<bool, Error> {
 async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error> {
     let api: Api<Namespace> = Api::all(cluster.client());
     let name = cluster.namespace().as_str();
-    let found = cluster.call(&format!("read Namespace {name}"), || api.get_opt(name)).await;
+    let found = cluster
+        .call(&format!("read Namespace {name}"), || api.get_opt(name))
+        .await;
     match found {
         Ok(None) => Ok(NamespaceState::Missing),
         Ok(Some(namespace)) if is_ours(namespace.metadata.labels.as_ref()) => Ok(NamespaceState::Ours),
@@ -250,7 +262,11 @@ async fn live(
     let lists = futures::future::try_join_all(lists).await?;
     Ok(lists
         .into_iter()
-        .flat_map(|(kind, objects)| objects.into_iter().map(move |object| ((kind, object.name_any()), object)))
+        .flat_map(|(kind, objects)| {
+            objects
+                .into_iter()
+                .map(move |object| ((kind, object.name_any()), object))
+        })
         .collect())
 }
 
@@ -273,7 +289,11 @@ async fn missing_permissions(cluster: &Cluster, namespace: NamespaceState) -> Re
     let mut wanted: Vec<_> = permissions()
         .into_iter()
         .flat_map(|permission| permission.verbs.iter().map(move |&verb| (permission.clone(), verb)))
-        .filter(|(permission, verb)| !rules.iter().any(|rule| allows(rule, permission.group, permission.resource, verb)))
+        .filter(|(permission, verb)| {
+            !rules
+                .iter()
+                .any(|rule| allows(rule, permission.group, permission.resource, verb))
+        })
         .collect();
     if namespace == NamespaceState::Missing {
         let create = crate::render::role::Permission {
@@ -360,15 +380,16 @@ async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> Resu
     };
     let params = PostParams::default();
     let answer = cluster
-        .call(&format!("ask whether you may {verb} {resource}"), || api.create(&params, &review))
+        .call(&format!("ask whether you may {verb} {resource}"), || {
+            api.create(&params, &review)
+        })
         .await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 fn allows(rule: &ResourceRule, group: &str, resource: &str, verb: &str) -> bool {
-    let has = |list: &Option<Vec<String>>, wanted: &str| {
-        list.iter().flatten().any(|item| item == "*" || item == wanted)
-    };
+    let has =
+        |list: &Option<Vec<String>>, wanted: &str| list.iter().flatten().any(|item| item == "*" || item == wanted);
     let any_of_sub = resource
         .split_once('/')
         .is_some_and(|(_, sub)| rule.resources.iter().flatten().any(|item| *item == format!("*/{sub}")));
@@ -401,14 +422,21 @@ async fn clashes(
             Err(error) => Err(error),
         }
     });
-    let there: Vec<_> = futures::future::try_join_all(looked_up).await?.into_iter().flatten().collect();
+    let there: Vec<_> = futures::future::try_join_all(looked_up)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
     Ok(unknown
         .into_iter()
         .filter_map(|resource| {
             let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
                 *kind == resource.kind && metadata.name.as_deref() == Some(resource.name.as_str())
             };
-            there.iter().find(has_name).map(|(_, metadata)| clash(resource, metadata))
+            there
+                .iter()
+                .find(has_name)
+                .map(|(_, metadata)| clash(resource, metadata))
         })
         .collect())
 }
@@ -436,10 +464,7 @@ async fn quota(
     if namespace == NamespaceState::Missing {
         return vec![];
     }
-    let (quotas, ranges) = futures::join!(
-        cluster.list_of::<ResourceQuota>(""),
-        cluster.list_of::<LimitRange>(""),
-    );
+    let (quotas, ranges) = futures::join!(cluster.list_of::<ResourceQuota>(""), cluster.list_of::<LimitRange>(""),);
     let mut more = demand::amounts(sets);
     for (name, has) in demand::amounts(live_sets) {
         *more.entry(name).or_default() -= has;
@@ -472,7 +497,9 @@ async fn room(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Ve
     let (nodes, pods) = futures::join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""));
     let (Ok(nodes), Ok(pods)) = (nodes, pods) else {
         // Most users may not; the scheduler will say.
-        tracing::info!("whether the nodes have room was not checked: you may not list nodes and pods of all namespaces");
+        tracing::info!(
+            "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
+        );
         return vec![];
     };
     let own = |pod: &Pod| {
@@ -515,7 +542,11 @@ async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
         }
     };
     let is_default = |class: &&StorageClass| {
-        class.annotations().get("storageclass.kubernetes.io/is-default-class").map(String::as_str) == Some("true")
+        class
+            .annotations()
+            .get("storageclass.kubernetes.io/is-default-class")
+            .map(String::as_str)
+            == Some("true")
     };
     let mut findings = Vec::new();
     for (part, claim) in claims {
@@ -537,9 +568,7 @@ async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
                     format!("set storageClassName to one of {}", known.join(", "))
                 },
             )),
-            Some(class)
-                if claim.access_mode == "ReadWriteMany" && DISKS.contains(&class.provisioner.as_str()) =>
-            {
+            Some(class) if claim.access_mode == "ReadWriteMany" && DISKS.contains(&class.provisioner.as_str()) => {
                 findings.push(Finding::new(
                     Severity::Failure,
                     format!(
@@ -565,7 +594,12 @@ fn new_claims(spec: &ClusterSpec) -> Vec<(String, NewClaim)> {
             claims.extend(storage.clone().map(|claim| ("masters.storage".to_owned(), claim)));
         }
         Recovery::ManagedZooKeeper(zookeeper) => {
-            claims.extend(zookeeper.storage.clone().map(|claim| ("zookeeper.storage".to_owned(), claim)));
+            claims.extend(
+                zookeeper
+                    .storage
+                    .clone()
+                    .map(|claim| ("zookeeper.storage".to_owned(), claim)),
+            );
             settings.push(("zookeeper", &zookeeper.pod));
         }
         Recovery::ExternalZooKeeper(_) => {}

@@ -41,13 +41,20 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Cluster
         .iter()
         .filter_map(|config_map| Some((config_map, Inventory::read(config_map).ok()?)))
         .map(|(config_map, inventory)| look(cluster, config_map.namespace().unwrap_or_default(), inventory));
-    let mut states: Vec<_> = futures::future::try_join_all(looks).await?.into_iter().flatten().collect();
+    let mut states: Vec<_> = futures::future::try_join_all(looks)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
     states.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(states)
 }
 
 async fn look(cluster: &Cluster, namespace: String, inventory: Inventory) -> Result<Option<ClusterState>, Error> {
-    let (Ok(namespace), Ok(name)) = (Namespace::parse(&namespace), ClusterName::parse(&inventory.cluster.name)) else {
+    let (Ok(namespace), Ok(name)) = (
+        Namespace::parse(&namespace),
+        ClusterName::parse(&inventory.cluster.name),
+    ) else {
         return Ok(None);
     };
     let cluster = cluster.in_namespace(namespace);

@@ -100,7 +100,16 @@ pub async fn teardown(
         }
         delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?;
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
-        wait_for_pods(cluster, &selector, component.as_str(), Until::Ended, deadline, options.timeout, progress).await?;
+        wait_for_pods(
+            cluster,
+            &selector,
+            component.as_str(),
+            Until::Ended,
+            deadline,
+            options.timeout,
+            progress,
+        )
+        .await?;
     }
     let all = cluster_selector(name);
     wait_for_pods(cluster, &all, "ended", Until::Gone, deadline, options.timeout, progress).await?;
@@ -201,7 +210,10 @@ async fn wait_for_pods(
 
 /// Whether the pod may still do something: it is not marked for deletion, or a container of it runs.
 fn is_running(pod: &Pod) -> bool {
-    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         || containers
             .filter_map(|container| container.state.as_ref())
@@ -255,13 +267,18 @@ async fn wait_for_namespace(
     let name = cluster.namespace().as_str();
     progress.part("Teardown", &format!("namespace {name}"));
     loop {
-        let found = cluster.call(&format!("read Namespace {name}"), || api.get_opt(name)).await?;
+        let found = cluster
+            .call(&format!("read Namespace {name}"), || api.get_opt(name))
+            .await?;
         let Some(namespace) = found else {
             progress.done(&format!("Namespace {name} removed"));
             return Ok(());
         };
         if Instant::now() >= deadline {
-            let conditions = namespace.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let conditions = namespace
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
             let reasons: Vec<_> = conditions
                 .filter(|condition| condition.status == "True")
                 .filter_map(|condition| condition.message.clone())
@@ -306,13 +323,18 @@ async fn remove_znodes(
     }
     // The path is built from checked names; still, nothing but a cluster's own folder may ever be removed.
     if !directory.ends_with(&format!("/{name}")) || !directory.contains("/sparkha/") {
-        progress.warn(&format!("{directory} is not a folder that sparkha makes; it is left alone"));
+        progress.warn(&format!(
+            "{directory} is not a folder that sparkha makes; it is left alone"
+        ));
         return Ok(());
     }
     let reached = connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await?;
     let root = directory.split("/sparkha/").next().unwrap_or_default();
     let removed = zookeeper::remove_tree(&reached.client, directory, root).await?;
-    progress.done(&format!("{removed} znodes removed from ZooKeeper at {}", servers.join(",")));
+    progress.done(&format!(
+        "{removed} znodes removed from ZooKeeper at {}",
+        servers.join(",")
+    ));
     Ok(())
 }
 
@@ -332,10 +354,7 @@ pub async fn connect_zookeeper(
     let direct = zookeeper::connect(&servers.join(","), within).await;
     let refused = match direct {
         Ok(client) => {
-            return Ok(Reached {
-                client,
-                _forward: None,
-            });
+            return Ok(Reached { client, _forward: None });
         }
         Err(error) => error,
     };
@@ -370,18 +389,19 @@ async fn pod_behind(cluster: &Cluster, server: &str) -> Option<(String, Namespac
     let own = cluster.namespace().to_string();
     let candidates: Vec<(Option<&str>, &str, String)> = match labels[..] {
         [service] => vec![(None, service, own)],
-        [first, second] => vec![
-            (None, first, second.to_owned()),
-            (Some(first), second, own),
-        ],
+        [first, second] => vec![(None, first, second.to_owned()), (Some(first), second, own)],
         [pod, service, namespace] => vec![(Some(pod), service, namespace.to_owned())],
         _ => vec![],
     };
     for (pod, service, namespace) in candidates {
-        let Ok(namespace) = Namespace::parse(&namespace) else { continue };
+        let Ok(namespace) = Namespace::parse(&namespace) else {
+            continue;
+        };
         let there = cluster.in_namespace(namespace.clone());
         let api = there.api::<Service>();
-        let found = there.call(&format!("read Service {service}"), || api.get_opt(service)).await;
+        let found = there
+            .call(&format!("read Service {service}"), || api.get_opt(service))
+            .await;
         let Ok(Some(found)) = found else { continue };
         if let Some(pod) = pod {
             return Some((pod.to_owned(), namespace, port));

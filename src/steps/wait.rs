@@ -72,7 +72,13 @@ fn show(state: &ClusterState, progress: &Progress) {
             &format!("{serving} of {} servers in the quorum", servers.len()),
         );
     }
-    let with = |status| state.masters.iter().filter(|master| master.status == Some(status)).count();
+    let with = |status| {
+        state
+            .masters
+            .iter()
+            .filter(|master| master.status == Some(status))
+            .count()
+    };
     let (alive, standby) = (with(MasterStatus::Alive), with(MasterStatus::Standby));
     progress.part(
         "Masters",

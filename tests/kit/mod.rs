@@ -1,6 +1,8 @@
 //! What the tests have in common: running sparkha and kubectl, a namespace of one's own on the real cluster, and waiting for
 //! conditions.
 
+pub mod proxy;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,7 +37,11 @@ impl Run {
     /// Expects standard error to contain this.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "not said: {text}\n--- stderr\n{}", self.stderr);
+        assert!(
+            self.stderr.contains(text),
+            "not said: {text}\n--- stderr\n{}",
+            self.stderr
+        );
         self
     }
 

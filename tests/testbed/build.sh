@@ -100,7 +100,7 @@ build_images() {
 build_pause_image() {
   mkdir -p "$1/pause"
   cp "$binaries/pause" "$1/pause/pause"
-  image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' registry.k8s.io/pause:3.2
+  image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' sparkha.test/pause:3.2
 }
 
 # As the official image: Spark at /opt/spark, Java 17, Python 3, tini, user 185.

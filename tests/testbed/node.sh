@@ -155,7 +155,7 @@ state = "$state/containerd"
 [grpc]
 address = "$state/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "registry.k8s.io/pause:3.2"
+sandbox_image = "sparkha.test/pause:3.2"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"

@@ -22,11 +22,7 @@ pub enum Error {
     #[error("failed to {action}: it has fields that belong to another field manager: {}", owners.join("; "))]
     Conflict { action: String, owners: Vec<String> },
     #[error("failed to {action}: {message}")]
-    Rejected {
-        action: String,
-        code: u16,
-        message: String,
-    },
+    Rejected { action: String, code: u16, message: String },
     #[error("failed to {action}: {message}")]
     Protocol { action: String, message: String },
 }
@@ -35,11 +31,9 @@ impl Error {
     /// The remedy, where there is one to name.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Error::NoCluster { .. } => {
-                "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; \
+            Error::NoCluster { .. } => "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; \
                  `sparkha render` needs no cluster"
-                    .into()
-            }
+                .into(),
             Error::Unreachable { .. } => {
                 "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()
             }

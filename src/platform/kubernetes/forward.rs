@@ -12,7 +12,9 @@ impl Cluster {
     pub async fn forward(&self, pod: &str, port: u16) -> Result<DuplexStream, Error> {
         let api = self.api::<Pod>();
         let action = format!("forward a port to {pod}:{port}");
-        let mut forwarder = self.call(&action, || async { api.portforward(pod, &[port]).await }).await?;
+        let mut forwarder = self
+            .call(&action, || async { api.portforward(pod, &[port]).await })
+            .await?;
         forwarder.take_stream(port).ok_or_else(|| Error::Protocol {
             action,
             message: "the API server opened no stream".into(),

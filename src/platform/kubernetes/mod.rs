@@ -154,7 +154,13 @@ impl Cluster {
     }
 
     /// Server-side apply. `force` takes fields from other managers.
-    pub async fn apply(&self, kind: Kind, name: &str, object: &serde_json::Value, force: bool) -> Result<DynamicObject, Error> {
+    pub async fn apply(
+        &self,
+        kind: Kind,
+        name: &str,
+        object: &serde_json::Value,
+        force: bool,
+    ) -> Result<DynamicObject, Error> {
         let api = self.objects(kind);
         let mut params = PatchParams::apply(FIELD_MANAGER);
         if force {

@@ -87,7 +87,8 @@ impl Observer {
                 .collect::<Vec<_>>()
         };
         let (masters, zookeepers) = (running(Component::Master), running(Component::ZooKeeper));
-        self.masters.retain(|uid, _| masters.iter().any(|(known, _)| known == uid));
+        self.masters
+            .retain(|uid, _| masters.iter().any(|(known, _)| known == uid));
         self.zookeepers
             .retain(|uid, _| zookeepers.iter().any(|(known, _)| known == uid));
 
@@ -107,8 +108,10 @@ impl Observer {
                 (uid, pod, server)
             }
         });
-        let (asked_masters, asked_servers) =
-            futures::join!(join_all(asked_masters.collect::<Vec<_>>()), join_all(asked_servers.collect::<Vec<_>>()));
+        let (asked_masters, asked_servers) = futures::join!(
+            join_all(asked_masters.collect::<Vec<_>>()),
+            join_all(asked_servers.collect::<Vec<_>>())
+        );
         for (uid, pod, master) in asked_masters {
             facts.masters.insert(pod, master.last.clone());
             self.masters.insert(uid, master);
@@ -190,14 +193,21 @@ impl Server {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
         };
-        let pause = if self.last.is_ok() { MODE_LASTS } else { PAUSE_AFTER_FAILURE };
+        let pause = if self.last.is_ok() {
+            MODE_LASTS
+        } else {
+            PAUSE_AFTER_FAILURE
+        };
         self.not_before = Instant::now() + pause;
         self
     }
 }
 
 fn can_answer(pod: &Pod, ask: Ask) -> bool {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
     let Some(container) = statuses.and_then(|statuses| statuses.first()) else {
         return false;
     };

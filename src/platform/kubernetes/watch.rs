@@ -65,9 +65,9 @@ impl Drop for Watch {
     }
 }
 
-fn objects<K: Clone + Resource>(store: &Store<K>) -> Vec<K>
+fn objects<K>(store: &Store<K>) -> Vec<K>
 where
-    K: 'static,
+    K: Clone + Resource + 'static,
     K::DynamicType: std::hash::Hash + Eq + Clone,
 {
     store.state().iter().map(|object| K::clone(object)).collect()

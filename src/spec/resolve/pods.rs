@@ -264,7 +264,11 @@ impl Resolver {
         let typed: T = match serde_json::from_value(value.clone()) {
             Ok(typed) => typed,
             Err(error) => {
-                self.problem(path, format!("Kubernetes would not understand this: {error}"), "see kubectl explain pod.spec");
+                self.problem(
+                    path,
+                    format!("Kubernetes would not understand this: {error}"),
+                    "see kubectl explain pod.spec",
+                );
                 return None;
             }
         };

@@ -29,13 +29,19 @@ const OWN_ENV: [(&str, &str); 18] = [
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
 const OWN_CONF: [(&str, &str); 7] = [
-    ("spark.deploy.recoveryMode", "it follows from masters.count and zookeeper"),
+    (
+        "spark.deploy.recoveryMode",
+        "it follows from masters.count and zookeeper",
+    ),
     ("spark.deploy.recoveryDirectory", "use masters.storage"),
     ("spark.deploy.zookeeper.url", "use zookeeper.external.servers"),
     ("spark.deploy.zookeeper.dir", "use zookeeper.external.chroot"),
     ("spark.master", "drivers find the masters' URL in `sparkha status`"),
     ("spark.local.dir", "use workers.shuffle"),
-    ("spark.port.maxRetries", "daemons must have the ports that their Services forward to"),
+    (
+        "spark.port.maxRetries",
+        "daemons must have the ports that their Services forward to",
+    ),
 ];
 
 /// An image reference: `[registry[:port]/]path[:tag][@digest]`.
@@ -92,7 +98,11 @@ pub fn host_port(text: &str) -> Result<(), String> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => is_dns_subdomain(&host.to_lowercase()),
     };
-    if valid { Ok(()) } else { Err(format!("`{host}` is no host")) }
+    if valid {
+        Ok(())
+    } else {
+        Err(format!("`{host}` is no host"))
+    }
 }
 
 /// An absolute path of a znode; empty for none.
@@ -117,7 +127,10 @@ pub fn znode(path: &str) -> Result<(), String> {
 /// A Spark property.
 pub fn spark_conf(key: &str, value: &str) -> Rule {
     if let Some((_, instead)) = OWN_CONF.iter().find(|(own, _)| *own == key) {
-        return Err(("sparkha sets this property itself".into(), format!("remove it: {instead}")));
+        return Err((
+            "sparkha sets this property itself".into(),
+            format!("remove it: {instead}"),
+        ));
     }
     if !key.starts_with("spark.") || key.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err((
@@ -127,7 +140,10 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
     }
     let lower = key.to_lowercase();
     let secret_names = ["secret", "password", "access.key", "token"];
-    if secret_names.iter().any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key"))) && !value.is_empty()
+    if secret_names
+        .iter()
+        .any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key")))
+        && !value.is_empty()
     {
         return Err((
             "this looks like a secret, and everyone who may read ConfigMaps would see it".into(),
@@ -140,7 +156,10 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
 /// The name of an environment variable.
 pub fn env_name(name: &str) -> Rule {
     if let Some((_, instead)) = OWN_ENV.iter().find(|(own, _)| *own == name) {
-        return Err(("sparkha sets this variable itself".into(), format!("remove it: {instead}")));
+        return Err((
+            "sparkha sets this variable itself".into(),
+            format!("remove it: {instead}"),
+        ));
     }
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -171,10 +190,9 @@ pub fn metadata_key(key: &str) -> Rule {
         None => (None, key),
     };
     match prefix {
-        Some("app.kubernetes.io" | "sparkha") => Err((
-            format!("`{key}` is one of sparkha's own"),
-            "choose another key".into(),
-        )),
+        Some("app.kubernetes.io" | "sparkha") => {
+            Err((format!("`{key}` is one of sparkha's own"), "choose another key".into()))
+        }
         Some(prefix) if !is_dns_subdomain(prefix) => Err((
             format!("`{prefix}` is no prefix of a key"),
             "write it like example.org/key".into(),
@@ -222,7 +240,16 @@ mod tests {
         ] {
             assert_eq!(image(good), Ok(()), "{good}");
         }
-        for bad in ["", "Spark", "a//b", "spark:", "spark:a b", "spark@sha256:1", "x.y:port/spark", "spark :1"] {
+        for bad in [
+            "",
+            "Spark",
+            "a//b",
+            "spark:",
+            "spark:a b",
+            "spark@sha256:1",
+            "x.y:port/spark",
+            "spark :1",
+        ] {
             assert!(image(bad).is_err(), "{bad}");
         }
     }
@@ -249,17 +276,29 @@ mod tests {
 
     #[test]
     fn secrets_do_not_belong_in_config_maps() {
-        for secret in ["spark.hadoop.fs.s3a.secret.key", "spark.authenticate.secret", "spark.ssl.keyPassword"] {
+        for secret in [
+            "spark.hadoop.fs.s3a.secret.key",
+            "spark.authenticate.secret",
+            "spark.ssl.keyPassword",
+        ] {
             assert!(spark_conf(secret, "x").is_err(), "{secret}");
         }
-        for harmless in ["spark.authenticate", "spark.sql.shuffle.partitions", "spark.kryo.tokenizer"] {
+        for harmless in [
+            "spark.authenticate",
+            "spark.sql.shuffle.partitions",
+            "spark.kryo.tokenizer",
+        ] {
             assert!(spark_conf(harmless, "x").is_ok(), "{harmless}");
         }
     }
 
     #[test]
     fn urls() {
-        for good in ["http://minio:9000", "https://s3.example.org", "https://s3.example.org/path"] {
+        for good in [
+            "http://minio:9000",
+            "https://s3.example.org",
+            "https://s3.example.org/path",
+        ] {
             assert!(is_http_url(good), "{good}");
         }
         for bad in ["minio:9000", "ftp://x", "http://", "http://a b", "http://x:port"] {

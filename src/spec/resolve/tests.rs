@@ -1,0 +1,202 @@
+use super::*;
+use crate::spec::PullPolicy;
+
+fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
+    resolve(
+        Some(Source {
+            name: "sparkha.yaml",
+            text,
+        }),
+        &Overrides::default(),
+    )
+}
+
+#[test]
+fn nothing_said_is_the_highly_available_cluster() {
+    let spec = resolve(None, &Overrides::default()).unwrap();
+    assert_eq!(spec.name.as_str(), "spark");
+    assert_eq!(spec.image.name, DEFAULT_IMAGE);
+    assert_eq!((spec.masters.count, spec.workers.count), (3, 2));
+    assert_eq!(
+        spec.workers.offer,
+        caps::Offer {
+            cores: 1,
+            memory: Memory::from_mib(1282)
+        }
+    );
+    let Recovery::ManagedZooKeeper(zookeeper) = spec.recovery else {
+        panic!("no managed ZooKeeper")
+    };
+    assert_eq!(
+        (zookeeper.count, zookeeper.failover_seconds, zookeeper.storage),
+        (3, 6, None)
+    );
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_defaults() {
+    let text = "name: a\nimage: one:1\nmasters: {count: 5}\nworkers: {count: 4, cores: 2, memory: 4g}\n";
+    let flags = Overrides {
+        image: Some("two:2".into()),
+        worker_cores: Some(3),
+        ..Overrides::default()
+    };
+    let source = Source {
+        name: "sparkha.yaml",
+        text,
+    };
+    let spec = resolve(Some(source), &flags).unwrap();
+    assert_eq!(spec.name.as_str(), "a");
+    assert_eq!(spec.image.name, "two:2");
+    assert_eq!(
+        (spec.masters.count, spec.workers.count, spec.workers.offer.cores),
+        (5, 4, 3)
+    );
+    assert_eq!(spec.workers.pod.resources.memory_limit, Memory::from_mib(4096));
+    assert_eq!(spec.workers.pod.resources.cpu_request, Cpu::from_millis(750));
+}
+
+#[test]
+fn one_master_needs_no_zookeeper() {
+    let spec = from_file("masters: {count: 1, storage: {size: 1Gi}}\n").unwrap();
+    let claim = NewClaim {
+        size: Memory::from_mib(1024),
+        storage_class: None,
+        access_mode: "ReadWriteOnce".into(),
+    };
+    assert_eq!(spec.recovery, Recovery::FileSystem { storage: Some(claim) });
+}
+
+#[test]
+fn an_external_ensemble_keeps_each_cluster_in_its_own_folder() {
+    let flags = Overrides {
+        namespace: Some("data".into()),
+        zookeeper: Some("a:1,b:2/team".into()),
+        ..Overrides::default()
+    };
+    let by_flag = resolve(None, &flags).unwrap().recovery;
+    let by_file = from_file("namespace: data\nzookeeper: {external: {servers: ['a:1', 'b:2'], chroot: /team}}\n");
+    let expected = Recovery::ExternalZooKeeper(ExternalZooKeeper {
+        servers: vec!["a:1".into(), "b:2".into()],
+        directory: "/team/sparkha/data/spark".into(),
+    });
+    assert_eq!(by_flag, expected);
+    assert_eq!(by_file.unwrap().recovery, expected);
+}
+
+#[test]
+fn everything_can_be_said_in_the_file() {
+    let spec = from_file(
+        "
+image: registry.example/spark:4
+imagePullPolicy: Always
+imagePullSecrets: [registry]
+sparkConf: {spark.sql.shuffle.partitions: 64, spark.eventLog.enabled: true}
+env: {MODE: fast, TOKEN: {secretKeyRef: {name: s, key: k}}}
+s3: {endpoint: 'http://minio:9000', pathStyleAccess: true, secret: {name: keys}}
+webUi: {domain: spark.example, serviceType: LoadBalancer, loadBalancerIP: 192.0.2.1, annotations: {example.org/pool: a}}
+labels: {team: data}
+workers:
+  shuffle: {newClaim: {size: 10Gi, storageClassName: fast}}
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: spark, operator: Exists, effect: NoSchedule}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: []}]}}}
+  priorityClassName: high
+  volumes:
+  - {name: a, mountPath: /a, hostPath: {path: /srv}}
+  - {name: b, mountPath: /b, nfs: {server: filer, path: /export}, readOnly: true}
+  - {name: c, mountPath: /c, persistentVolumeClaim: {claimName: shared}, subPath: x}
+  - {name: d, mountPath: /d, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
+  - {name: e, mountPath: /e, secret: {secretName: s}}
+",
+    )
+    .unwrap();
+    assert_eq!(spec.image.pull_policy, Some(PullPolicy::Always));
+    assert_eq!(spec.spark_conf["spark.sql.shuffle.partitions"], "64");
+    assert_eq!(
+        spec.env["TOKEN"],
+        EnvValue::SecretKey {
+            name: "s".into(),
+            key: "k".into()
+        }
+    );
+    let s3 = spec.s3.unwrap();
+    assert_eq!(s3.secret.unwrap().secret_key, "AWS_SECRET_ACCESS_KEY");
+    assert_eq!(spec.web_ui.service_type, ServiceType::LoadBalancer);
+    let pod = &spec.workers.pod;
+    assert_eq!(pod.volumes.len(), 5);
+    assert_eq!(pod.tolerations[0].key.as_deref(), Some("spark"));
+    assert!(pod.affinity.is_some());
+    assert!(
+        matches!(&spec.workers.shuffle, VolumeSource::NewClaim(claim) if claim.storage_class.as_deref() == Some("fast"))
+    );
+}
+
+#[test]
+fn twenty_mistakes_are_told_together() {
+    let text = "\
+name: Spark
+imagee: spark
+image: 'spark :4'
+masters:
+  count: 9
+  daemonMemory: 4Gi
+  env: {SPARK_MASTER_HOST: a}
+workers:
+  count: many
+  memory: 1Gi
+  volumes:
+  - {name: conf, mountPath: /x, emptyDir: {}}
+  - {name: two, mountPath: relative, emptyDir: {}}
+  - {name: none, mountPath: /none}
+  tolerations: [{keyy: a}]
+  priorityClassName: High
+zookeeper:
+  count: 2
+  failoverSeconds: 90
+sparkConf:
+  spark.master: local
+  spark.hadoop.fs.s3a.secret.key: abc
+env: {1A: b}
+s3: {endpoint: minio}
+webUi: {nodePort: 30080, domain: a_b}
+labels: {app.kubernetes.io/name: x}
+";
+    let problems = from_file(text).unwrap_err();
+    let told: Vec<_> = problems
+        .list
+        .iter()
+        .map(|problem| match &problem.place {
+            crate::spec::problem::Place::File { line, path, .. } => format!("{line} {path}"),
+            crate::spec::problem::Place::Flag(flag) => (*flag).to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "1 name",
+            "2 imagee",
+            "3 image",
+            "5 masters.count",
+            "6 masters.daemonMemory",
+            "7 masters.env.SPARK_MASTER_HOST",
+            "9 workers.count",
+            "10 workers.memory",
+            "12 workers.volumes[0].name",
+            "13 workers.volumes[1].mountPath",
+            "14 workers.volumes[2]",
+            "15 workers.tolerations[0].keyy",
+            "16 workers.priorityClassName",
+            "18 zookeeper.count",
+            "19 zookeeper.failoverSeconds",
+            "21 sparkConf.spark.master",
+            "22 sparkConf.spark.hadoop.fs.s3a.secret.key",
+            "23 env.1A",
+            "24 s3.endpoint",
+            "25 webUi.nodePort",
+            "25 webUi.domain",
+            "26 labels.app.kubernetes.io/name",
+        ]
+    );
+    assert!(problems.list.iter().all(|problem| problem.help.is_some()), "{problems}");
+}

@@ -173,23 +173,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
     sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
     let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
     sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
-    sandbox.apply(
-        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
-         metadata: {name: clerk, annotations: {kubernetes.io/service-account.name: clerk}}\n",
-    );
-    let token = || {
-        sandbox.kubectl(&[
-            "get",
-            "secret",
-            "clerk",
-            "-o",
-            "go-template={{.data.token | base64decode}}",
-        ])
-    };
-    sandbox.wait_for(Duration::from_secs(20), "the token", || token().starts_with("ey"));
-    let cluster = sandbox.kubectl_cluster(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]);
-    let cluster: Value = serde_json::from_str(&cluster).unwrap();
-    let clerk = write_kubeconfig(&cluster["clusters"][0]["cluster"], &json!({"token": token()}));
+    let clerk = sandbox.kubeconfig_of("clerk");
 
     let before = contents(&sandbox);
     let mut command = sandbox.command(&SMALL);
@@ -454,23 +438,54 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
 fn an_answer_that_gets_lost_is_asked_for_again() {
     let sandbox = Sandbox::new("lost");
     without_pods(&sandbox);
+    let mut not_gone_on = Vec::new();
     for write in 0.. {
-        let proxy = Proxy::start(
-            Rule::every(WRITES, IN_NAMESPACE, Fault::CutAfter(0))
-                .skip(write)
-                .times(1),
-        );
-        let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap());
-        let failed = proxy.failed();
-        println!("answer {write} lost: {failed:?}");
-        run.exits(0);
-        assert_bare_is_whole(&sandbox);
+        let (run, lost) = with_lost_answer(&sandbox, &BARE, write);
+        if run.code == Some(0) {
+            assert_bare_is_whole(&sandbox);
+        } else {
+            not_gone_on.push(format!("{lost:?}: {}", run.stderr));
+        }
         sandbox.run(&["teardown"]).exits(0);
-        if failed.is_empty() {
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        if lost.is_empty() {
             assert!(write >= 9, "only {write} writes?");
             break;
         }
     }
+    assert!(not_gone_on.is_empty(), "{}", not_gone_on.join("\n"));
+}
+
+/// As above, for a create that changes a cluster and for teardown.
+#[test]
+fn an_answer_that_gets_lost_later_is_asked_for_again() {
+    let sandbox = Sandbox::new("lost-later");
+    without_pods(&sandbox);
+    let change = with(&BARE, &["--ui-domain", "example.test"]);
+    let mut not_gone_on = Vec::new();
+    for arguments in [&change[..], &["teardown"]] {
+        for write in 0.. {
+            sandbox.run(&BARE).exits(0);
+            let (run, lost) = with_lost_answer(&sandbox, arguments, write);
+            if run.code != Some(0) {
+                not_gone_on.push(format!("{lost:?}: {}", run.stderr));
+            }
+            if lost.is_empty() {
+                break;
+            }
+        }
+    }
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert!(not_gone_on.is_empty(), "{}", not_gone_on.join("\n"));
+}
+
+/// Runs sparkha without the answer to its n-th write; and says which write that was.
+fn with_lost_answer(sandbox: &Sandbox, arguments: &[&str], write: usize) -> (Run, Vec<String>) {
+    let rule = Rule::every(WRITES, IN_NAMESPACE, Fault::CutAfter(0));
+    let proxy = Proxy::start(rule.skip(write).times(1));
+    let run = proxy.command(sandbox, arguments).output().unwrap();
+    (run.into(), proxy.failed())
 }
 
 #[test]

@@ -186,16 +186,9 @@ fn the_documented_role_is_enough() {
     sandbox.kubectl(&["create", "serviceaccount", "engineer"]);
     let subject = format!("--serviceaccount={}:engineer", sandbox.namespace);
     sandbox.kubectl(&["create", "rolebinding", "engineer", "--role=sparkha", &subject]);
-    // The way that servers of all versions know.
-    sandbox.apply(
-        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
-         metadata: {name: engineer, annotations: {kubernetes.io/service-account.name: engineer}}\n",
-    );
-    let token = || sandbox.kubectl(&["get", "secret", "engineer", "-o", "jsonpath={.data.token}"]);
-    sandbox.wait_for(Duration::from_secs(20), "the token", || !token().is_empty());
+    let config = sandbox.kubeconfig_of("engineer");
     let before = sandbox.contents();
 
-    let config = engineers_kubeconfig(&sandbox);
     let as_engineer = |arguments: &[&str]| {
         let mut command = sparkha(arguments);
         command
@@ -209,21 +202,6 @@ fn the_documented_role_is_enough() {
     as_engineer(&["create", "--masters", "1", "--workers", "2"]).exits(0);
     as_engineer(&["teardown"]).exits(0);
     assert_eq!(sandbox.contents(), before);
-}
-
-/// The cluster's own kubeconfig with the service account's token instead of the administrator's certificate.
-fn engineers_kubeconfig(sandbox: &Sandbox) -> tempfile::NamedTempFile {
-    let template = "go-template={{.data.token | base64decode}}";
-    let token = sandbox.kubectl(&["get", "secret", "engineer", "-o", template]);
-    let view = Command::new("kubectl")
-        .arg("--kubeconfig")
-        .arg(kubeconfig())
-        .args(["config", "view", "--raw", "--minify", "--flatten", "-o", "json"])
-        .output()
-        .unwrap();
-    let mut config: serde_json::Value = serde_json::from_slice(&view.stdout).unwrap();
-    config["users"][0]["user"] = serde_json::json!({"token": token});
-    sandbox_file(&config.to_string())
 }
 
 fn sandbox_file(text: &str) -> tempfile::NamedTempFile {

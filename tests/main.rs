@@ -7,6 +7,15 @@
 //!
 //! All but the first need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
 
+// Tests may fail loudly, and what they print is shown only then.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 mod faults;
 mod kit;
 mod layouts;

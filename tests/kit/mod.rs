@@ -178,6 +178,29 @@ impl Sandbox {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// The cluster's own kubeconfig with a service account's token instead of the administrator's certificate.
+    pub fn kubeconfig_of(&self, account: &str) -> tempfile::NamedTempFile {
+        // A Secret of this type is the way that servers of all versions know.
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
+             metadata: {{name: token-of-{account}, annotations: {{kubernetes.io/service-account.name: {account}}}}}\n"
+        ));
+        let secret = format!("token-of-{account}");
+        let template = "go-template={{with .data}}{{with .token}}{{. | base64decode}}{{end}}{{end}}";
+        let token = || self.kubectl(&["get", "secret", &secret, "-o", template]);
+        self.wait_for(Duration::from_secs(20), "the token", || !token().is_empty());
+        let view = kubectl(
+            &["config", "view", "--raw", "--minify", "--flatten", "-o", "json"],
+            None,
+            None,
+        );
+        let mut config: Value = serde_json::from_slice(&view.stdout).unwrap();
+        config["users"][0]["user"] = serde_json::json!({"token": token()});
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config.to_string()).unwrap();
+        file
+    }
+
     /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines.
     pub fn contents(&self) -> Vec<String> {
         let kinds = "statefulsets,pods,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims";

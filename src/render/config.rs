@@ -180,16 +180,17 @@ fn escape(text: &str, key: bool) -> String {
 }
 
 /// ZooKeeper's own configuration. Sessions end after `failoverSeconds` at the latest: Spark's client asks for 60 s, and the
-/// server's maximum is the only lever. The tick is the session's granularity.
+/// server's maximum is the only lever.
 fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
     let session_ms = zookeeper.failover_seconds * 1000;
-    let tick_ms = if zookeeper.failover_seconds < 6 { 500 } else { 1000 };
+    // Sessions are found expired only at ticks, so a long tick would come on top of the session's length.
+    let tick_ms = 500;
     let mut cfg = format!(
         "dataDir={STATE_DIR}/zookeeper\n\
          clientPort={ZOOKEEPER_PORT}\n\
          tickTime={tick_ms}\n\
-         initLimit=30\n\
-         syncLimit=10\n\
+         initLimit=60\n\
+         syncLimit=20\n\
          minSessionTimeout={}\n\
          maxSessionTimeout={session_ms}\n\
          autopurge.snapRetainCount=3\n\

@@ -23,6 +23,8 @@ const BARE: [&str; 7] = [
     "--no-wait",
     "--skip-preflight",
 ];
+/// With three masters and ZooKeeper, and as few pods.
+const HIGHLY_AVAILABLE: [&str; 3] = ["create", "--no-wait", "--skip-preflight"];
 /// What changes or makes something in a namespace.
 const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
 const IN_NAMESPACE: &str = "/namespaces/";
@@ -59,8 +61,9 @@ fn value(sandbox: &Sandbox, object: &str, path: &str) -> String {
     sandbox.kubectl(&["get", object, "-o", &format!("jsonpath={path}")])
 }
 
+/// Who is at work on the cluster: empty if nobody is, `None` if there is no cluster.
 fn lock(sandbox: &Sandbox) -> Option<String> {
-    let path = r"jsonpath={.metadata.annotations.sparkha/at-work}";
+    let path = "jsonpath={.metadata.annotations.sparkha/at-work}";
     sandbox.try_kubectl(&["get", "configmap", "spark-sparkha", "-o", path])
 }
 
@@ -87,6 +90,30 @@ fn assert_bare_is_whole(sandbox: &Sandbox) {
             "{object} is missing: {objects:?}"
         );
     }
+}
+
+/// Whether every object is as `sparkha render` prints it.
+#[track_caller]
+fn assert_as_rendered(sandbox: &Sandbox, arguments: &[&str]) {
+    let described = arguments
+        .iter()
+        .skip(1)
+        .filter(|flag| !["--no-wait", "--skip-preflight"].contains(flag));
+    let render: Vec<_> = ["render", "--namespace", &sandbox.namespace]
+        .into_iter()
+        .chain(described.copied())
+        .collect();
+    let rendered = file(&run(&render).exits(0).stdout);
+    let rendered = rendered.path().to_str().unwrap();
+    let diff = [
+        "diff",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=sparkha",
+        "-f",
+        rendered,
+    ];
+    sandbox.kubectl(&diff);
 }
 
 fn spawn(mut command: Command) -> Child {
@@ -422,15 +449,24 @@ fn what_passes_is_waited_for() {
 fn what_does_not_pass_is_given_up_and_cleaned_up() {
     let sandbox = Sandbox::new("lasting");
     without_pods(&sandbox);
-    let proxy = Proxy::start(Rule::every(&["PATCH"], "/statefulsets/", Fault::Refuse(503)));
-    let started = Instant::now();
-    let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap())
-        .says("failed to apply StatefulSet spark-")
-        .says("the proxy refuses with 503")
-        .says("what it made is removed");
-    assert_ne!(run.code, Some(0));
-    assert!(started.elapsed() < Duration::from_secs(60));
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    let patches = |status| Rule::every(&["PATCH"], "/statefulsets/", Fault::Refuse(status));
+    for status in [503, 403] {
+        let proxy = Proxy::start(patches(status));
+        let started = Instant::now();
+        let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap())
+            .says("failed to apply StatefulSet spark-")
+            .says(&format!("the proxy refuses with {status}"))
+            .says("what it made is removed");
+        match status {
+            403 => drop(
+                run.exits(4)
+                    .says("ask for the Role that `sparkha render --role` prints"),
+            ),
+            _ => assert_ne!(run.code, Some(0)),
+        }
+        assert!(started.elapsed() < Duration::from_secs(60));
+        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    }
 }
 
 /// The server has done what was asked, and its answer gets lost: asking again finds it done.
@@ -585,6 +621,27 @@ fn a_create_that_was_killed_can_be_torn_down() {
     }
 }
 
+/// From three masters with their ZooKeeper to one without: objects change and go.
+#[test]
+fn a_change_that_was_killed_is_finished_by_the_next() {
+    let sandbox = Sandbox::new("changed");
+    without_pods(&sandbox);
+    sandbox.run(&BARE).exits(0);
+    let bare = contents(&sandbox);
+    for write in 0.. {
+        sandbox.run(&HIGHLY_AVAILABLE).exits(0);
+        let ended = killed_at_write(&sandbox, &BARE, write);
+        sandbox.run(&BARE).exits(0);
+        assert_bare_is_whole(&sandbox);
+        assert_eq!(contents(&sandbox), bare);
+        if ended {
+            break;
+        }
+    }
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
 #[test]
 fn a_teardown_that_was_killed_is_finished_by_the_next() {
     let sandbox = Sandbox::new("torn");
@@ -616,6 +673,7 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
     sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
         !proxy.failed().is_empty()
     });
+    assert!(lock(&sandbox).is_some_and(|holder| holder.contains(&first.id().to_string())));
     sandbox
         .run(&BARE)
         .exits(5)
@@ -630,26 +688,103 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
 }
 
 #[test]
+fn a_create_during_a_teardown_is_told_so() {
+    let sandbox = Sandbox::new("leaving");
+    without_pods(&sandbox);
+    sandbox.run(&BARE).exits(0);
+    let proxy = Proxy::start(Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall));
+    let teardown = spawn(proxy.command(&sandbox, &["teardown"]));
+    sandbox.wait_for(Duration::from_secs(30), "the teardown to be at work", || {
+        !proxy.failed().is_empty()
+    });
+    let create = sandbox.run(&BARE);
+    proxy.relent();
+    end_of(teardown).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    create
+        .exits(5)
+        .says("is at work on this cluster")
+        .says("wait until it is done and run this again");
+}
+
+#[test]
 fn creates_that_start_together_never_mix() {
     let sandbox = Sandbox::new("race");
     without_pods(&sandbox);
-    for round in 0..4 {
-        let racers: Vec<_> = (0..3).map(|_| spawn(sandbox.command(&BARE))).collect();
-        let runs: Vec<_> = racers.into_iter().map(end_of).collect();
+    let racing = |command: &[&str]| {
+        let racers: Vec<_> = (0..2).map(|_| spawn(sandbox.command(&BARE))).collect();
+        let other = spawn(sandbox.command(command));
+        let runs: Vec<_> = racers.into_iter().chain([other]).map(end_of).collect();
         let codes: Vec<_> = runs.iter().map(|run| run.code).collect();
-        println!("round {round}: {codes:?}");
+        println!("{codes:?}");
         assert!(codes.contains(&Some(0)), "nobody won: {}", runs[0].stderr);
-        for run in runs {
-            if run.code != Some(0) {
-                run.exits(5)
-                    .says("another sparkha (")
-                    .says("is at work on this cluster");
-            }
+        for run in runs.into_iter().filter(|run| run.code != Some(0)) {
+            run.exits(5)
+                .says("another sparkha (")
+                .says("is at work on this cluster");
         }
+        assert_eq!(lock(&sandbox).as_deref(), Some(""));
+    };
+    for _ in 0..3 {
+        racing(&BARE);
         assert_bare_is_whole(&sandbox);
+        racing(&HIGHLY_AVAILABLE);
+        // Whoever came last, the cluster is wholly theirs.
+        let masters = value(&sandbox, "statefulset/spark-master", "{.spec.replicas}");
+        let last = if masters == "1" { &BARE[..] } else { &HIGHLY_AVAILABLE };
+        let dry = sandbox.run(&with(last, &["--dry-run"])).exits(0);
+        assert_eq!(dry.stdout, "Nothing would change\n");
+        assert_as_rendered(&sandbox, last);
         sandbox.run(&["teardown"]).exits(0);
         assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
     }
+}
+
+/// Lets `second` wait for the lock of `first`, which then finishes; and says how `second` ended.
+fn waits_for(sandbox: &Sandbox, (first, at): (&[&str], Rule), second: &[&str]) -> Run {
+    let stalled = Proxy::start(at);
+    let first = spawn(stalled.command(sandbox, first));
+    sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
+        !stalled.failed().is_empty()
+    });
+    let looking = Proxy::start(Rule::every(&["GET"], "/configmaps/spark-sparkha", Fault::Stall));
+    let second = spawn(looking.command(sandbox, second));
+    sandbox.wait_for(Duration::from_secs(30), "the second to wait for the first", || {
+        !looking.failed().is_empty()
+    });
+    stalled.relent();
+    end_of(first).exits(0);
+    looking.relent();
+    let run = end_of(second);
+    assert!(matches!(run.code, Some(0 | 5)), "{:?}: {}", run.code, run.stderr);
+    run
+}
+
+#[test]
+fn a_create_that_waited_for_a_create_looks_again() {
+    let sandbox = Sandbox::new("waited");
+    without_pods(&sandbox);
+    let at_services = Rule::every(&["PATCH"], "/services/", Fault::Stall);
+    let run = waits_for(&sandbox, (&HIGHLY_AVAILABLE, at_services), &BARE);
+    if run.code == Some(0) {
+        assert_bare_is_whole(&sandbox);
+    }
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
+fn a_create_that_waited_for_a_teardown_looks_again() {
+    let sandbox = Sandbox::new("waited");
+    without_pods(&sandbox);
+    sandbox.run(&HIGHLY_AVAILABLE).exits(0);
+    let at_deletion = Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall);
+    let run = waits_for(&sandbox, (&["teardown"], at_deletion), &BARE);
+    if run.code == Some(0) {
+        assert_bare_is_whole(&sandbox);
+    }
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use kube::core::DynamicObject;
 
 use super::lock::{self, Lock};
 use super::plan::{Plan, plan};
@@ -52,7 +53,10 @@ pub async fn create(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     progress.step("Checking beforehand");
-    let situation = preflight(cluster, spec, options.skip_preflight).await?;
+    let mut situation = preflight(cluster, spec, options.skip_preflight).await?;
+    if lock::settle(cluster, &spec.name, inventory_object(&situation, spec)).await? {
+        situation = preflight(cluster, spec, options.skip_preflight).await?;
+    }
     for finding in &situation.findings {
         progress.warn(&finding.message);
     }
@@ -96,6 +100,11 @@ fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(error, Error::Busy { .. } | Error::Interrupted { .. })
 }
 
+/// The inventory's ConfigMap as it was found.
+fn inventory_object<'a>(situation: &'a Situation, spec: &ClusterSpec) -> Option<&'a DynamicObject> {
+    situation.live.get(&(Kind::ConfigMap, spec.name.inventory()))
+}
+
 fn wanted_inventory(spec: &ClusterSpec, resources: &[Resource]) -> Inventory {
     Inventory::of(spec, resources.get(1..).unwrap_or_default())
 }
@@ -117,7 +126,7 @@ async fn write(
         progress.done("Nothing to change");
         return Ok(());
     }
-    let seen = situation.live.get(&(Kind::ConfigMap, spec.name.inventory()));
+    let seen = inventory_object(situation, spec);
     let object = situation.resources.first().map(|resource| resource.object.clone());
     let between = match &situation.inventory {
         Some(old) => inventory.united_with(old),

@@ -32,7 +32,7 @@ pub struct Lock {
 
 /// Takes the lock by writing `inventory`, with `labels` and `annotations` for its ConfigMap.
 ///
-/// `seen` is the inventory as it was read when the plan was made: if another has changed it since, this fails.
+/// `seen` is the inventory as it was read when the plan was made, after [`settle`]: if another has changed it since, this fails.
 pub async fn take(
     cluster: &Cluster,
     name: &ClusterName,
@@ -40,13 +40,7 @@ pub async fn take(
     mut object: serde_json::Value,
     inventory: &Inventory,
 ) -> Result<Lock, Error> {
-    let mut version = seen.and_then(ResourceExt::resource_version);
-    if let Some(holder) = seen.and_then(holder_of) {
-        wait_until_free(cluster, name, holder).await?;
-        // Renewals have changed the version since it was seen.
-        let current = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-        version = current.as_ref().and_then(ResourceExt::resource_version);
-    }
+    let version = seen.and_then(ResourceExt::resource_version);
     let me = Holder::me();
     object["data"] = json!(inventory.data());
     object["metadata"]["annotations"][LOCK] = json!(me.written());
@@ -180,20 +174,24 @@ fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
     Holder::read(annotations.get(LOCK)?)
 }
 
-/// Waits until a lock is gone or can be taken over; one that is being renewed is somebody's.
-async fn wait_until_free(cluster: &Cluster, name: &ClusterName, holder: Holder) -> Result<(), Error> {
+/// Waits until the lock of an inventory, if there is one, is gone or belongs to nobody; one that is being renewed is
+/// somebody's. True if there was one: then things may have changed, and the caller has to look again.
+pub async fn settle(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
+    let Some(holder) = seen.and_then(holder_of) else {
+        return Ok(false);
+    };
     let deadline = Instant::now() + EXPIRES_AFTER;
     while Instant::now() < deadline && !holder.is_gone() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let current = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
         match current.as_ref().and_then(holder_of) {
-            None => return Ok(()),
+            None => return Ok(true),
             Some(now) if now != holder => return Err(Error::Busy { holder: now.who }),
             Some(_) => {}
         }
     }
     tracing::info!("taking over the lock of {}, who has not renewed it", holder.who);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

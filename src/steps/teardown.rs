@@ -42,11 +42,13 @@ const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the cleaning up of a failed create may take.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the cluster has; `None` if there is no such cluster.
+/// What the cluster has, once nobody else is at work on it; `None` if there is no such cluster.
 pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
-    let Some(object) = cluster.get(Kind::ConfigMap, &name.inventory()).await? else {
-        return Ok(None);
-    };
+    let mut found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    if lock::settle(cluster, name, found.as_ref()).await? {
+        found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    }
+    let Some(object) = found else { return Ok(None) };
     if !is_ours(object.metadata.labels.as_ref()) {
         return Ok(None);
     }

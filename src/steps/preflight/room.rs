@@ -1,0 +1,195 @@
+//! Whether there is room: quotas, limit ranges, the nodes' free capacity, storage classes. What the user may not look at is left
+//! to the API server and the scheduler.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, ResourceQuota};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::ResourceExt;
+use kube::api::Api;
+
+use super::{Finding, NamespaceState, Severity};
+use crate::platform::kubernetes::Cluster;
+use crate::render::labels::INSTANCE;
+use crate::spec::{ClusterSpec, NewClaim, Recovery, VolumeSource};
+use crate::steps::{demand, is_ours};
+
+/// Provisioners whose volumes are disks: one node at a time.
+const DISKS: [&str; 15] = [
+    "kubernetes.io/aws-ebs",
+    "kubernetes.io/gce-pd",
+    "kubernetes.io/azure-disk",
+    "kubernetes.io/cinder",
+    "kubernetes.io/vsphere-volume",
+    "kubernetes.io/rbd",
+    "ebs.csi.aws.com",
+    "pd.csi.storage.gke.io",
+    "disk.csi.azure.com",
+    "cinder.csi.openstack.org",
+    "csi.vsphere.vmware.com",
+    "rbd.csi.ceph.com",
+    "dobs.csi.digitalocean.com",
+    "rancher.io/local-path",
+    "driver.longhorn.io.block",
+];
+
+pub async fn quota(
+    cluster: &Cluster,
+    sets: &[StatefulSet],
+    live_sets: &[StatefulSet],
+    namespace: NamespaceState,
+) -> Vec<Finding> {
+    if namespace == NamespaceState::Missing {
+        return vec![];
+    }
+    let (quotas, ranges) = futures::join!(cluster.list_of::<ResourceQuota>(""), cluster.list_of::<LimitRange>(""),);
+    let mut more = demand::amounts(sets);
+    for (name, has) in demand::amounts(live_sets) {
+        *more.entry(name).or_default() -= has;
+    }
+    // Who may not read them learns it from the permissions.
+    let over = quotas.iter().flatten().flat_map(|quota| {
+        demand::over_quota(quota, &more).into_iter().map(|what| {
+            Finding::new(
+                Severity::Failure,
+                format!("ResourceQuota {} does not allow it: {what}", quota.name_any()),
+                "lower the cluster's resources, or ask for a larger quota",
+            )
+        })
+    });
+    let out = ranges.iter().flatten().flat_map(|range| {
+        demand::out_of_range(range, sets).into_iter().map(|what| {
+            Finding::new(
+                Severity::Failure,
+                format!("LimitRange {} does not allow it: {what}", range.name_any()),
+                "change resources in the cluster file",
+            )
+        })
+    });
+    over.chain(out).collect()
+}
+
+pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let pods: Api<Pod> = Api::all(cluster.client());
+    let (nodes, pods) = futures::join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""));
+    let (Ok(nodes), Ok(pods)) = (nodes, pods) else {
+        // Most users may not; the scheduler will say.
+        tracing::info!(
+            "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
+        );
+        return vec![];
+    };
+    let own = |pod: &Pod| {
+        pod.namespace().as_deref() == Some(cluster.namespace().as_str())
+            && is_ours(pod.metadata.labels.as_ref())
+            && pod.labels().get(INSTANCE).map(String::as_str) == Some(spec.name.as_str())
+    };
+    let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
+    let demands = demand::pods(sets);
+    let left_over = demand::without_a_node(&demands, &nodes, &others);
+    if left_over.is_empty() {
+        return vec![];
+    }
+    let names: Vec<_> = left_over.iter().map(|demand| demand.name.as_str()).collect();
+    vec![Finding::new(
+        Severity::Failure,
+        format!(
+            "the nodes have no room for {} of {} pods ({}); {} are free on {} nodes",
+            left_over.len(),
+            demands.len(),
+            names.join(", "),
+            demand::free_in_all(&nodes, &others),
+            nodes.len()
+        ),
+        "ask for less (workers, resources.requests), or add nodes",
+    )]
+}
+
+pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
+    let claims = new_claims(spec);
+    if claims.is_empty() {
+        return vec![];
+    }
+    let api: Api<StorageClass> = Api::all(cluster.client());
+    let classes = match cluster.list_in(&api, "").await {
+        Ok(classes) => classes,
+        Err(error) => {
+            tracing::info!("storage classes were not checked: {error}");
+            return vec![];
+        }
+    };
+    let is_default = |class: &&StorageClass| {
+        class
+            .annotations()
+            .get("storageclass.kubernetes.io/is-default-class")
+            .map(String::as_str)
+            == Some("true")
+    };
+    let mut findings = Vec::new();
+    for (part, claim) in claims {
+        let class = match &claim.storage_class {
+            Some(name) => classes.iter().find(|class| class.name_any() == *name),
+            None => classes.iter().find(is_default),
+        };
+        let known: Vec<_> = classes.iter().map(ResourceExt::name_any).collect();
+        match class {
+            None => findings.push(Finding::new(
+                Severity::Failure,
+                match &claim.storage_class {
+                    Some(name) => format!("{part}: there is no storage class {name}"),
+                    None => format!("{part}: there is no default storage class"),
+                },
+                if known.is_empty() {
+                    "this cluster has none; use an emptyDir or a claim that exists".to_owned()
+                } else {
+                    format!("set storageClassName to one of {}", known.join(", "))
+                },
+            )),
+            Some(class) if claim.access_mode == "ReadWriteMany" && DISKS.contains(&class.provisioner.as_str()) => {
+                findings.push(Finding::new(
+                    Severity::Failure,
+                    format!(
+                        "{part}: storage class {} ({}) makes disks, and a disk cannot be ReadWriteMany",
+                        class.name_any(),
+                        class.provisioner
+                    ),
+                    "use ReadWriteOnce (each pod gets its own claim), or a class of a shared file system",
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    findings
+}
+
+/// Every new claim of the cluster, with the part of the file that asks for it.
+fn new_claims(spec: &ClusterSpec) -> Vec<(String, NewClaim)> {
+    let mut claims = Vec::new();
+    let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
+    match &spec.recovery {
+        Recovery::FileSystem { storage } => {
+            claims.extend(storage.clone().map(|claim| ("masters.storage".to_owned(), claim)));
+        }
+        Recovery::ManagedZooKeeper(zookeeper) => {
+            claims.extend(
+                zookeeper
+                    .storage
+                    .clone()
+                    .map(|claim| ("zookeeper.storage".to_owned(), claim)),
+            );
+            settings.push(("zookeeper", &zookeeper.pod));
+        }
+        Recovery::ExternalZooKeeper(_) => {}
+    }
+    if let VolumeSource::NewClaim(claim) = &spec.workers.shuffle {
+        claims.push(("workers.shuffle".to_owned(), claim.clone()));
+    }
+    for (part, pod) in settings {
+        for volume in &pod.volumes {
+            if let VolumeSource::NewClaim(claim) = &volume.source {
+                claims.push((format!("{part}.volumes {}", volume.name), claim.clone()));
+            }
+        }
+    }
+    claims
+}

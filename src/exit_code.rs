@@ -58,6 +58,9 @@ impl From<&Error> for ExitCode {
                 kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
                 kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
                 kubernetes::Error::Conflict { .. } => ExitCode::Conflict,
+                kubernetes::Error::Rejected {
+                    code: 429 | 502..=504, ..
+                } => ExitCode::Unreachable,
                 kubernetes::Error::Rejected { .. } => ExitCode::Impossible,
                 kubernetes::Error::Protocol { .. } => ExitCode::Failure,
             },

@@ -67,10 +67,14 @@ pub async fn take(
         Ok(()) => Ok(Lock::held(cluster, name, me)),
         Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {
             let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
-            let holder = current.as_ref().and_then(holder_of);
-            Err(Error::Busy {
-                holder: holder.map_or_else(|| "it has just finished".into(), |holder| holder.who),
-            })
+            match current.as_ref().and_then(holder_of) {
+                // The answer to our own write was lost, and the second try met the first.
+                Some(holder) if holder == me => Ok(Lock::held(cluster, name, me)),
+                Some(holder) => Err(Error::Busy { holder: holder.who }),
+                None => Err(Error::Busy {
+                    holder: "it has just finished".into(),
+                }),
+            }
         }
         Err(error) => Err(error.into()),
     }

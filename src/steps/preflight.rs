@@ -97,10 +97,12 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
             "Kubernetes 1.21 and later do",
         ));
     }
-    let (live, missing_permissions) = futures::try_join!(
+    let (live, missing_permissions, names) = futures::try_join!(
         live(cluster, spec, &resources, namespace),
         permissions::missing_permissions(cluster, namespace),
+        names(cluster, &resources, namespace),
     )?;
+    let clashes = clashes(&resources, &live, &names);
     findings.extend(missing_permissions);
     let inventory = match live.get(&(Kind::ConfigMap, spec.name.inventory())) {
         Some(object) => Some(read_inventory(object)?),
@@ -119,22 +121,21 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         .collect();
     let live_sets: Vec<StatefulSet> = typed(live_values.iter());
     if !skip {
-        let (clashes, quota, nodes, storage, zookeeper) = futures::join!(
-            clashes(cluster, &resources, &live, namespace),
+        let (quota, nodes, storage, zookeeper) = futures::join!(
             room::quota(cluster, &sets, &live_sets, namespace),
             room::nodes(cluster, spec, &sets),
             room::storage(cluster, spec),
             external_zookeeper(cluster, spec),
         );
-        for found in [clashes?, quota, nodes, storage, zookeeper] {
-            findings.extend(found);
-        }
+        findings.extend([quota, nodes, storage, zookeeper].into_iter().flatten());
     }
     if skip {
         for finding in &mut findings {
             finding.severity = Severity::Warning;
         }
     }
+    // Never skipped: what is taken over here would be deleted by teardown.
+    findings.extend(clashes);
     if findings.iter().any(|finding| finding.severity > Severity::Warning) {
         return Err(Error::Preflight { findings });
     }
@@ -261,45 +262,43 @@ fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a se
         .collect()
 }
 
-/// Names that something else has already: one list of names for each kind.
-async fn clashes(
+/// The names that are taken, whoever has them: one list for each kind.
+async fn names(
     cluster: &Cluster,
     resources: &[Resource],
-    live: &Live,
     namespace: NamespaceState,
-) -> Result<Vec<Finding>, Error> {
-    let unknown: Vec<_> = resources
-        .iter()
-        .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
-        .collect();
-    if namespace == NamespaceState::Missing || unknown.is_empty() {
+) -> Result<Vec<(Kind, ObjectMeta)>, Error> {
+    if namespace == NamespaceState::Missing {
         return Ok(vec![]);
     }
-    let kinds: BTreeSet<Kind> = unknown.iter().map(|resource| resource.kind).collect();
-    let looked_up = kinds.into_iter().map(|kind| async move {
+    let kinds: BTreeSet<Kind> = resources.iter().map(|resource| resource.kind).collect();
+    let lists = kinds.into_iter().map(|kind| async move {
         match cluster.list_names(kind).await {
             Ok(found) => Ok(found.into_iter().map(|metadata| (kind, metadata)).collect()),
+            // Told with all other missing permissions.
             Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
             Err(error) => Err(error),
         }
     });
-    let there: Vec<_> = futures::future::try_join_all(looked_up)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
-    Ok(unknown
-        .into_iter()
+    let lists: Vec<Vec<_>> = futures::future::try_join_all(lists).await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+/// Names that something else has already.
+fn clashes(resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+    resources
+        .iter()
+        .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
         .filter_map(|resource| {
             let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
                 *kind == resource.kind && metadata.name.as_deref() == Some(resource.name.as_str())
             };
-            there
+            names
                 .iter()
                 .find(has_name)
                 .map(|(_, metadata)| clash(resource, metadata))
         })
-        .collect())
+        .collect()
 }
 
 fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {

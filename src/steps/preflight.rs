@@ -102,7 +102,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         permissions::missing_permissions(cluster, namespace),
         names(cluster, &resources, namespace),
     )?;
-    let clashes = clashes(&resources, &live, &names);
+    let clashes = clashes(spec, &resources, &live, &names);
     findings.extend(missing_permissions);
     let inventory = match live.get(&(Kind::ConfigMap, spec.name.inventory())) {
         Some(object) => Some(read_inventory(object)?),
@@ -284,14 +284,21 @@ async fn names(
     Ok(lists.into_iter().flatten().collect())
 }
 
-/// Names that something else has already.
-fn clashes(resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+/// Names that something else has already. What bears this cluster's labels is ours, if only since a moment ago: another sparkha
+/// is at work, which the lock will tell.
+fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+    let is_this_clusters = |metadata: &ObjectMeta| {
+        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
+        is_ours(metadata.labels.as_ref()) && instance.map(String::as_str) == Some(spec.name.as_str())
+    };
     resources
         .iter()
         .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
         .filter_map(|resource| {
             let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
-                *kind == resource.kind && metadata.name.as_deref() == Some(resource.name.as_str())
+                *kind == resource.kind
+                    && metadata.name.as_deref() == Some(resource.name.as_str())
+                    && !is_this_clusters(metadata)
             };
             names
                 .iter()

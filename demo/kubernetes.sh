@@ -13,7 +13,8 @@ run() {
   printf '$ %s\n' "${*/#"$sparkha"/sparkha}"
   "$@"
 }
-leader() { "$sparkha" status --namespace "$namespace" -o json | grep -B6 '"ALIVE"' | sed -n 's/.*"name": "\(.*-master-.*\)".*/\1/p' | tail -n 1; }
+# The leading master's pod; empty while there is none. (status exits with 9 while anything is not in service.)
+leader() { { "$sparkha" status --namespace "$namespace" || true; } | awk '$1 ~ /-master-/ && $2 == "ALIVE" {print $1}'; }
 
 cleanup() {
   local code=$?
@@ -27,7 +28,7 @@ run "$sparkha" create --namespace "$namespace"
 title "A PySpark job with a shuffle across both workers"
 kubectl --namespace "$namespace" create configmap job --from-file="$here/job.py" >/dev/null
 kubectl --namespace "$namespace" apply -f "$here/driver.yaml" >/dev/null
-until kubectl --namespace "$namespace" logs driver 2>/dev/null | grep -q 'round 2'; do sleep 0.5; done
+until kubectl --namespace "$namespace" logs driver 2>/dev/null | grep -q 'round  2'; do sleep 0.5; done
 kubectl --namespace "$namespace" logs driver | grep round
 
 title "The leading master is killed while the job runs"

@@ -12,7 +12,7 @@ now() { date +%s%N; }
 # median of the numbers on standard input
 median() { sort -n | awk '{a[NR]=$1} END {print a[int((NR+1)/2)]}'; }
 ratio() { awk -v a="$1" -v b="$2" -v max="$3" -v what="$4" 'BEGIN {
-  r = a / b; printf "%-58s %8.3f  (at most %s)%s\n", what, r, max, r > max ? "  TOO MUCH" : "" }'; }
+  r = a / b; printf "%-58s %8.3f  (at most %s)%s\n", what, r, max, (r > max ? "  TOO MUCH" : "") }'; }
 # ms COMMAND…: how long it takes, in ms
 ms() {
   local start

@@ -25,17 +25,23 @@ pub struct ClusterFile {
     pub namespace: Option<String>,
     /// Image with Spark at /opt/spark (or wherever its SPARK_HOME says), Java 17 and bash.
     pub image: Option<String>,
+    /// When nodes pull the image; Kubernetes decides by its tag if left out.
     pub image_pull_policy: Option<PullPolicy>,
     /// Names of Secrets with the registry's credentials.
     pub image_pull_secrets: Option<Vec<String>>,
+    /// The masters.
     pub masters: Option<MastersFile>,
+    /// The workers.
     pub workers: Option<WorkersFile>,
+    /// Where several masters keep their state and elect their leader.
     pub zookeeper: Option<ZooKeeperFile>,
     /// Spark properties for the daemons, and by ConfigMap NAME-conf for drivers.
     pub spark_conf: Option<BTreeMap<String, Scalar>>,
     /// Environment of masters and workers.
     pub env: Option<BTreeMap<String, EnvFile>>,
+    /// Access to an S3-compatible store through s3a://.
     pub s3: Option<S3File>,
+    /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
     /// Labels for every object and pod.
     pub labels: Option<BTreeMap<String, String>>,
@@ -105,16 +111,23 @@ pub struct ZooKeeperFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodFile {
+    /// Requests and limits of each container.
     pub resources: Option<ResourcesFile>,
+    /// Environment of this part's containers; wins over the cluster's.
     pub env: Option<BTreeMap<String, EnvFile>>,
+    /// Further volumes of each pod.
     pub volumes: Option<Vec<VolumeFile>>,
+    /// Labels that nodes must have.
     pub node_selector: Option<BTreeMap<String, String>>,
     /// As in a pod's specification.
     pub tolerations: Option<Vec<serde_json::Value>>,
     /// As in a pod's specification; replaces sparkha's own soft anti-affinity.
     pub affinity: Option<serde_json::Value>,
+    /// Name of a PriorityClass that exists.
     pub priority_class_name: Option<String>,
+    /// Labels for this part's pods.
     pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations for this part's pods.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -131,14 +144,18 @@ pub struct ExternalFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ResourcesFile {
+    /// What a node must have free.
     pub requests: Option<QuantitiesFile>,
+    /// What a container never exceeds.
     pub limits: Option<QuantitiesFile>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct QuantitiesFile {
+    /// Processors: `2`, `1.5` or `500m`.
     pub cpu: Option<Scalar>,
+    /// Memory: `2Gi` as in Kubernetes, or `2g` as in Spark.
     pub memory: Option<Scalar>,
 }
 
@@ -146,10 +163,14 @@ pub struct QuantitiesFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeFile {
+    /// Name of the volume in the pod.
     pub name: String,
+    /// Absolute path where containers see it.
     pub mount_path: String,
+    /// A path inside the volume to mount instead of its root.
     #[serde(default)]
     pub sub_path: Option<String>,
+    /// Mount it read-only.
     #[serde(default)]
     pub read_only: Option<bool>,
     #[serde(default)]
@@ -185,6 +206,7 @@ pub struct SourceFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostPathFile {
+    /// Absolute path on the node.
     pub path: String,
     /// Directory, DirectoryOrCreate, File, …
     #[serde(default, rename = "type")]
@@ -195,6 +217,7 @@ pub struct HostPathFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExistingClaimFile {
+    /// Name of the claim.
     pub claim_name: String,
 }
 
@@ -202,10 +225,12 @@ pub struct ExistingClaimFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimFile {
+    /// How much storage to ask for: `20Gi`.
     pub size: Scalar,
     /// The cluster's default class, if left out.
     #[serde(default)]
     pub storage_class_name: Option<String>,
+    /// How nodes may mount it; ReadWriteOnce if left out.
     #[serde(default)]
     pub access_mode: Option<AccessMode>,
 }
@@ -222,7 +247,9 @@ pub enum AccessMode {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EmptyDirFile {
+    /// The pod is evicted when it has written more.
     pub size_limit: Option<Scalar>,
+    /// `Memory`: in memory, and counted as such.
     pub medium: Option<Medium>,
 }
 
@@ -234,12 +261,14 @@ pub enum Medium {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapFile {
+    /// Name of the ConfigMap.
     pub name: String,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretFile {
+    /// Name of the Secret.
     pub secret_name: String,
 }
 
@@ -247,7 +276,9 @@ pub struct SecretFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NfsFile {
+    /// Host of the NFS server.
     pub server: String,
+    /// Exported path.
     pub path: String,
 }
 
@@ -257,6 +288,7 @@ pub struct NfsFile {
 pub struct S3File {
     /// URL of the store; AWS if left out.
     pub endpoint: Option<String>,
+    /// Region of the store.
     pub region: Option<String>,
     /// `endpoint/bucket` instead of `bucket.endpoint`; most stores other than AWS need it.
     pub path_style_access: Option<bool>,
@@ -267,6 +299,7 @@ pub struct S3File {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct S3SecretFile {
+    /// Name of the Secret.
     pub name: String,
     /// Key of the Secret's data with the access key; AWS_ACCESS_KEY_ID if left out.
     #[serde(default)]
@@ -282,11 +315,15 @@ pub struct S3SecretFile {
 pub struct WebUiFile {
     /// UI addresses end in it.
     pub domain: Option<String>,
+    /// ClusterIP, NodePort or LoadBalancer; ClusterIP if left out.
     pub service_type: Option<ServiceType>,
+    /// Port on every node; Kubernetes chooses one if left out.
+    #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<u16>,
     /// Address to ask of the load balancer.
     #[serde(rename = "loadBalancerIP")]
     pub load_balancer_ip: Option<String>,
+    /// Annotations for the web UI's Service, as load balancers ask for.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -322,14 +359,18 @@ pub enum EnvFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EnvFromFile {
+    /// A key of a Secret.
     pub secret_key_ref: Option<KeyRefFile>,
+    /// A key of a ConfigMap.
     pub config_map_key_ref: Option<KeyRefFile>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyRefFile {
+    /// Name of the object.
     pub name: String,
+    /// Key of its data.
     pub key: String,
 }
 

@@ -38,6 +38,8 @@ pub enum QuantityError {
     NotMemory(String),
     #[error("`{0}` has no unit, and so few bytes of memory make no sense")]
     UnitMissing(String),
+    #[error("`{0}` is less than a mebibyte")]
+    TooLittle(String),
     #[error("`{0}` is no amount of processors")]
     NotCpu(String),
 }
@@ -48,6 +50,7 @@ impl QuantityError {
         match self {
             QuantityError::NotMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
             QuantityError::UnitMissing(text) => format!("did you mean {text}Gi or {text}Mi?"),
+            QuantityError::TooLittle(_) => "write it like 2Gi or 512Mi".into(),
             QuantityError::NotCpu(_) => "write it like 2, 1.5 or 500m".into(),
         }
     }
@@ -73,8 +76,11 @@ impl Memory {
         if !bytes.is_finite() || bytes >= u64::MAX as f64 {
             return Err(error());
         }
-        if unit.is_none() && bytes < MI as f64 {
-            return Err(QuantityError::UnitMissing(text.to_owned()));
+        if bytes < MI as f64 {
+            return Err(match unit {
+                None if bytes > 0.0 => QuantityError::UnitMissing(text.to_owned()),
+                _ => QuantityError::TooLittle(text.to_owned()),
+            });
         }
         Ok(Self(bytes.ceil() as u64))
     }
@@ -149,7 +155,7 @@ impl Cpu {
             None => decimal(text).map(|cores| cores * 1000.0),
         };
         match millis {
-            Some(millis) if millis <= f64::from(u32::MAX) => Ok(Self(millis.ceil() as u32)),
+            Some(millis) if millis > 0.0 && millis <= f64::from(u32::MAX) => Ok(Self(millis.ceil() as u32)),
             _ => Err(QuantityError::NotCpu(text.to_owned())),
         }
     }
@@ -210,6 +216,14 @@ mod tests {
             );
         }
         assert_eq!(Memory::parse("2"), Err(QuantityError::UnitMissing("2".into())));
+        for text in ["0Gi", "0", "0.5k", "100Ki"] {
+            assert_eq!(
+                Memory::parse(text),
+                Err(QuantityError::TooLittle(text.into())),
+                "{text}"
+            );
+        }
+        assert_eq!(Cpu::parse("0"), Err(QuantityError::NotCpu("0".into())));
         assert_eq!(Cpu::parse("1g"), Err(QuantityError::NotCpu("1g".into())));
     }
 
@@ -220,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn processors_read_back(millis in 0..10_000_000u32) {
+        fn processors_read_back(millis in 1..10_000_000u32) {
             prop_assert_eq!(Cpu::parse(&Cpu(millis).to_string()), Ok(Cpu(millis)));
         }
 

@@ -1,19 +1,17 @@
 //! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
 
 mod pods;
+mod recovery;
 mod rules;
 
 use std::collections::BTreeMap;
 
 use super::file::tree::{Places, join};
-use super::file::{self, ClaimFile, ClusterFile, EnvFile, Scalar, ZooKeeperFile};
+use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::names::{ClusterName, Namespace, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
-use super::{
-    ClusterSpec, EnvValue, ExternalZooKeeper, Image, ManagedZooKeeper, Masters, NewClaim, Recovery, S3, S3Secret,
-    ServiceType, VolumeSource, WebUi, Workers, caps,
-};
+use super::{ClusterSpec, EnvValue, Image, Masters, S3, S3Secret, ServiceType, VolumeSource, WebUi, Workers, caps};
 
 /// The image of the newest Spark that sparkha was tested with.
 pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
@@ -333,146 +331,6 @@ impl Resolver {
         first.or(second)
     }
 
-    fn recovery(
-        &mut self,
-        file: &ClusterFile,
-        flags: &Overrides,
-        masters: u32,
-        name: Option<&ClusterName>,
-        namespace: Option<&Namespace>,
-    ) -> Option<Recovery> {
-        let zookeeper = file.zookeeper.clone();
-        let flag = flags.zookeeper.as_ref().map(|_| "--zookeeper");
-        let external = match &flags.zookeeper {
-            Some(text) => {
-                let (servers, chroot) = match text.split_once('/') {
-                    Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
-                    None => (text.as_str(), None),
-                };
-                Some((servers.split(',').map(str::to_owned).collect(), chroot))
-            }
-            None => zookeeper
-                .as_ref()
-                .and_then(|zookeeper| zookeeper.external.clone())
-                .map(|external| (external.servers, external.chroot)),
-        };
-        if let Some((servers, chroot)) = external {
-            if flag.is_none() {
-                self.refuse_managed_keys(zookeeper.unwrap_or_default());
-            }
-            return self.external(servers, chroot, flag, name?, namespace);
-        }
-        match zookeeper {
-            Some(zookeeper) => self.managed(zookeeper),
-            None if masters > 1 => self.managed(ZooKeeperFile::default()),
-            None => {
-                let storage = file.masters.as_ref().and_then(|masters| masters.storage.clone());
-                let storage = storage.map(|claim| self.claim("masters.storage", claim));
-                Some(Recovery::FileSystem {
-                    storage: storage.flatten(),
-                })
-            }
-        }
-    }
-
-    fn refuse_managed_keys(&mut self, zookeeper: ZooKeeperFile) {
-        let set = [
-            ("count", zookeeper.count.is_some()),
-            ("storage", zookeeper.storage.is_some()),
-            ("failoverSeconds", zookeeper.failover_seconds.is_some()),
-            ("daemonMemory", zookeeper.daemon_memory.is_some()),
-            ("resources", zookeeper.pod.resources.is_some()),
-        ];
-        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
-            self.problem(
-                &format!("zookeeper.{key}"),
-                "an external ensemble is not sparkha's to configure",
-                "remove this, or remove zookeeper.external",
-            );
-        }
-    }
-
-    fn managed(&mut self, zookeeper: ZooKeeperFile) -> Option<Recovery> {
-        let count = zookeeper.count.unwrap_or(3);
-        if ![1, 3, 5].contains(&count) {
-            self.problem(
-                "zookeeper.count",
-                format!("{count} ZooKeeper servers make no good ensemble"),
-                "choose 1, 3 or 5: an even number tolerates no more losses than the odd one below it",
-            );
-        }
-        let failover_seconds = zookeeper.failover_seconds.unwrap_or(DEFAULT_FAILOVER_SECONDS);
-        if !(2..=40).contains(&failover_seconds) {
-            self.problem(
-                "zookeeper.failoverSeconds",
-                format!("{failover_seconds} s is out of range"),
-                "choose 2 to 40; below 6 a busy machine may fail over without need",
-            );
-        }
-        let daemon_memory = self.memory("zookeeper.daemonMemory", zookeeper.daemon_memory.as_ref(), "128Mi");
-        let defaults = pods::Defaults {
-            cpu_limit: Cpu::from_millis(500),
-            cpu_request: Cpu::from_millis(50),
-            memory: Memory::from_mib(384),
-        };
-        let pod = self.pod("zookeeper", zookeeper.pod, defaults);
-        self.heap_fits("zookeeper", daemon_memory, pod.resources.memory_limit);
-        let storage = zookeeper.storage.map(|claim| self.claim("zookeeper.storage", claim));
-        Some(Recovery::ManagedZooKeeper(Box::new(ManagedZooKeeper {
-            count,
-            storage: storage.flatten(),
-            failover_seconds,
-            daemon_memory,
-            pod,
-        })))
-    }
-
-    fn external(
-        &mut self,
-        servers: Vec<String>,
-        chroot: Option<String>,
-        flag: Option<&'static str>,
-        name: &ClusterName,
-        namespace: Option<&Namespace>,
-    ) -> Option<Recovery> {
-        let path = "zookeeper.external.servers";
-        if servers.is_empty() {
-            self.problem_in(path, flag, "no server is named", "name at least one, as host:port");
-        }
-        for (at, server) in servers.iter().enumerate() {
-            let path = format!("{path}[{at}]");
-            if let Err(reason) = rules::host_port(server) {
-                self.problem_in(
-                    &path,
-                    flag,
-                    format!("`{server}` is no host:port: {reason}"),
-                    "write it like zookeeper-0.example:2181",
-                );
-            } else if servers[..at].contains(server) {
-                self.problem_in(
-                    &path,
-                    flag,
-                    format!("`{server}` is named twice"),
-                    "name each server once",
-                );
-            }
-        }
-        let chroot = chroot.unwrap_or_default();
-        if let Err(reason) = rules::znode(&chroot) {
-            self.problem_in(
-                "zookeeper.external.chroot",
-                flag,
-                format!("`{chroot}` is no path of a znode: {reason}"),
-                "write it like /spark",
-            );
-        }
-        let namespace = namespace.map_or_else(String::new, |namespace| format!("/{namespace}"));
-        Some(Recovery::ExternalZooKeeper(ExternalZooKeeper {
-            servers,
-            directory: format!("{}/sparkha{namespace}/{name}", chroot.trim_end_matches('/')),
-        }))
-    }
-
     fn spark_conf(&mut self, conf: Option<BTreeMap<String, Scalar>>) -> BTreeMap<String, String> {
         let conf = conf.unwrap_or_default();
         for (key, value) in &conf {
@@ -606,26 +464,6 @@ impl Resolver {
             }
         }
         annotations
-    }
-
-    fn claim(&mut self, path: &str, claim: ClaimFile) -> Option<NewClaim> {
-        if let Some(class) = &claim.storage_class_name
-            && !is_dns_subdomain(class)
-        {
-            self.problem(
-                &join(path, "storageClassName"),
-                format!("`{class}` is no name of a storage class"),
-                "`kubectl get storageclass` lists them; leave it out for the default class",
-            );
-        }
-        let size = self.memory_of(&join(path, "size"), &claim.size);
-        Some(NewClaim {
-            size: size?,
-            storage_class: claim.storage_class_name,
-            access_mode: claim
-                .access_mode
-                .map_or_else(|| "ReadWriteOnce".into(), |mode| format!("{mode:?}")),
-        })
     }
 
     fn object_name(&mut self, path: &str, name: &str) {

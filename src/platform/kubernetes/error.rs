@@ -47,6 +47,15 @@ impl Error {
             Error::Rejected { code: 422, .. } => {
                 "fields that cannot be changed in place need `sparkha teardown` and `sparkha create`".into()
             }
+            Error::Rejected {
+                code: 429 | 500..=504, ..
+            } => "the API server is overloaded or restarting: run the same command again, it goes on where it stopped".into(),
+            Error::Rejected { message, .. } if message.contains("exceeded quota") => {
+                "ask for a larger quota, or lower counts and resources (`kubectl describe quota`)".into()
+            }
+            Error::Rejected { message, .. } if message.contains("admission webhook") => {
+                "a policy of this cluster refuses it: its words above say what to change, its owners may make an exception".into()
+            }
             Error::Rejected { .. } | Error::Protocol { .. } => return None,
         })
     }

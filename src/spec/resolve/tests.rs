@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::PullPolicy;
+use crate::spec::{ExternalZooKeeper, NewClaim, PullPolicy, Recovery};
 
 fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
     resolve(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, list, render, status, teardown};
+use crate::commands::{create, doctor, list, local, render, status, teardown};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -21,7 +21,8 @@ use crate::spec::names::Namespace;
   sparkha create --namespace data              3 masters, 3 ZooKeepers, 2 workers
   sparkha create etl -f sparkha.yaml           what the file says, named etl
   sparkha status --namespace data --watch
-  sparkha teardown --namespace data",
+  sparkha teardown --namespace data
+  sparkha create --local                       the same, as processes on this machine",
     after_long_help = ExitCode::TABLE
 )]
 pub struct Cli {
@@ -43,6 +44,9 @@ pub struct Global {
     /// Path of the kubeconfig
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// On this machine instead of Kubernetes
+    #[arg(long, global = true, conflicts_with_all = ["context", "kubeconfig"])]
+    pub local: bool,
     /// Tell more: -v retries and takeovers, -vv every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -82,6 +86,11 @@ pub enum Command {
     Status(status::Arguments),
     /// List clusters
     List(list::Arguments),
+    /// Check what a cluster needs, and say what is missing
+    Doctor(doctor::Arguments),
+    /// Spark and clusters on this machine
+    #[command(subcommand)]
+    Local(local::Command),
     /// Print the JSON Schema of the cluster file, for editors
     Schema,
     /// Print a completion script for a shell

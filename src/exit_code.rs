@@ -1,6 +1,6 @@
 //! Every exit code of sparkha, in one place.
 
-use crate::platform::kubernetes;
+use crate::platform::{kubernetes, local};
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
 
@@ -75,6 +75,11 @@ impl From<&Error> for ExitCode {
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } => ExitCode::NotFound,
             Error::Interrupted { .. } => ExitCode::Interrupted,
+            Error::Local(error) => match error {
+                error if error.is_full() => ExitCode::Impossible,
+                local::Error::Fetch { .. } => ExitCode::Unreachable,
+                _ => ExitCode::Failure,
+            },
             Error::Inventory(_) | Error::Output(_) => ExitCode::Failure,
         }
     }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod doctor;
 mod exit_code;
 mod observe;
 mod platform;

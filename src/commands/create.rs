@@ -1,5 +1,6 @@
 //! `sparkha create`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,10 +9,13 @@ use super::spec::SpecArguments;
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::connect;
+use crate::platform::local::store::Store;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
+use crate::spec::names::{ClusterName, Namespace};
 use crate::steps::Error;
-use crate::steps::create::{Options, create};
+use crate::steps::create::{Options, Outcome, create};
+use crate::steps::local::create as local;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -19,7 +23,8 @@ use crate::steps::create::{Options, create};
   sparkha create etl -f sparkha.yaml --workers 8
   sparkha create --masters 1 --workers 1          no high availability, no ZooKeeper
   sparkha create --zookeeper zk-0:2181,zk-1:2181/spark
-  sparkha create --dry-run                        what would be written")]
+  sparkha create --dry-run                        what would be written
+  sparkha create --local                          as processes on this machine")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -41,12 +46,18 @@ pub struct Arguments {
     /// Take fields that belong to other field managers
     #[arg(long)]
     force_conflicts: bool,
+    /// Spark for a local cluster [default: SPARK_HOME, PATH, or what `sparkha local fetch` brought]
+    #[arg(long, value_name = "FOLDER", requires = "local")]
+    spark_home: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     let mut spec = arguments.spec.resolve(global)?;
+    if global.local {
+        return run_local(global, arguments).await;
+    }
     let progress = Progress::new(global.quiet);
     let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
     let namespace = cluster.namespace().clone();
@@ -56,14 +67,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         global.namespace = Some(namespace.to_string());
         spec = arguments.spec.resolve(&global)?;
     }
-    let options = Options {
-        timeout: arguments.timeout,
-        wait: !arguments.no_wait,
-        dry_run: arguments.dry_run,
-        retain: arguments.retain,
-        skip_preflight: arguments.skip_preflight,
-        force_conflicts: arguments.force_conflicts,
-    };
+    let options = arguments.options();
     let name = &spec.name;
     let next = format!(
         "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace}` to remove what is there"
@@ -71,14 +75,52 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let outcome = super::unless_interrupted(create(&cluster, &spec, &options, &progress), next).await?;
     drop(progress);
     tracing::info!("{} requests to the API server", cluster.requests());
+    report(&outcome, &arguments, name)
+}
+
+/// The same on this machine.
+async fn run_local(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let spec = arguments.spec.resolve(global)?;
+    let namespace = super::local_namespace(spec.namespace.as_ref().map(Namespace::as_str))?;
+    // Names derived from the namespace follow from it even if nobody said it.
+    let spec = arguments.spec.resolve(&Global {
+        namespace: Some(namespace.to_string()),
+        ..global.clone()
+    })?;
+    let progress = Progress::new(global.quiet);
+    let (store, options, name) = (Store::open()?, arguments.options(), &spec.name);
+    let next = format!(
+        "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace} --local` to remove what is there"
+    );
+    let home = arguments.spark_home.as_ref();
+    let work = local::create(&store, &namespace, &spec, home, &options, &progress);
+    let outcome = super::unless_interrupted(work, next).await?;
+    drop(progress);
+    report(&outcome, &arguments, name)
+}
+
+fn report(outcome: &Outcome, arguments: &Arguments, name: &ClusterName) -> Result<ExitCode, Error> {
     let format = arguments.output.output;
     if arguments.dry_run {
         report::print(&report::status::dry_run(&outcome.would, format))?;
     }
-    match outcome.state {
-        Some(state) => report::print(&report::status::cluster(&state, format))?,
+    match &outcome.state {
+        Some(state) => report::print(&report::status::cluster(state, format))?,
         None if !arguments.dry_run && format == Format::Name => report::print(&format!("{name}\n"))?,
         None => {}
     }
     Ok(ExitCode::Success)
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options {
+            timeout: self.timeout,
+            wait: !self.no_wait,
+            dry_run: self.dry_run,
+            retain: self.retain,
+            skip_preflight: self.skip_preflight,
+            force_conflicts: self.force_conflicts,
+        }
+    }
 }

@@ -4,9 +4,10 @@ use clap::Args;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
+use crate::platform::local::store::Store;
 use crate::report;
-use crate::steps::Error;
 use crate::steps::status::list;
+use crate::steps::{Error, local};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -21,8 +22,13 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let cluster = super::connected(global).await?;
-    let states = list(&cluster, arguments.all_namespaces).await?;
+    let states = if global.local {
+        let namespace = super::local_namespace(global.namespace.as_deref())?;
+        let namespace = (!arguments.all_namespaces).then_some(&namespace);
+        local::list(&Store::open()?, namespace).await?
+    } else {
+        list(&super::connected(global).await?, arguments.all_namespaces).await?
+    };
     report::print(&report::status::clusters(&states, arguments.output.output))?;
     Ok(ExitCode::Success)
 }

@@ -1,7 +1,9 @@
 //! One file for each command: its arguments, and one call.
 
 pub mod create;
+pub mod doctor;
 pub mod list;
+pub mod local;
 pub mod render;
 mod spec;
 pub mod status;
@@ -14,6 +16,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command, Global};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::{Cluster, connect};
+use crate::platform::local::store::{ClusterDir, Store};
 use crate::report;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
@@ -28,6 +31,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&global, arguments),
+        Command::Local(command) => local::run(&global, command).await,
         Command::Schema => {
             report::print(&report::json(&crate::spec::file::schema()))?;
             Ok(ExitCode::Success)
@@ -48,6 +53,16 @@ async fn connected(global: &Global) -> Result<Cluster, Error> {
         None => None,
     };
     Ok(connect(&global.connect_options(namespace)).await?)
+}
+
+/// The namespace on this machine: the one that the arguments or the file name, or Kubernetes' own default.
+fn local_namespace(named: Option<&str>) -> Result<Namespace, Error> {
+    Namespace::parse(named.unwrap_or("default")).map_err(|error| bad_flag("--namespace", &error.to_string()))
+}
+
+/// The folder of a cluster on this machine.
+fn local_cluster(global: &Global, name: &ClusterName) -> Result<ClusterDir, Error> {
+    Ok(Store::open()?.cluster(&local_namespace(global.namespace.as_deref())?, name))
 }
 
 /// The cluster's name from the argument.

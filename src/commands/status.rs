@@ -7,9 +7,11 @@ use clap::Args;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::platform::kubernetes::observer::Observer;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::observer::Observer;
 use crate::report::{self, Format};
 use crate::steps::Error;
+use crate::steps::local::LocalView;
 use crate::steps::status::status;
 
 /// How often a watched status is looked at.
@@ -32,14 +34,29 @@ pub struct Arguments {
     output: Output,
 }
 
+/// Where to look.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+enum Look {
+    Kubernetes(Observer<Cluster>, Cluster),
+    Local(LocalView),
+}
+
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let name = super::cluster_name(arguments.name.as_deref())?;
-    let cluster = super::connected(global).await?;
-    let mut observer = Observer::new(cluster.clone(), name.clone());
+    let mut look = match global.local {
+        true => Look::Local(LocalView::of(&super::local_cluster(global, &name)?)),
+        false => {
+            let cluster = super::connected(global).await?;
+            Look::Kubernetes(Observer::new(cluster.clone()), cluster)
+        }
+    };
     let format = arguments.output.output;
     let clear = format == Format::Table && std::io::stdout().is_terminal();
     loop {
-        let state = status(&cluster, &name, &mut observer).await?;
+        let state = match &mut look {
+            Look::Local(view) => view.state().await?,
+            Look::Kubernetes(observer, cluster) => status(cluster, &name, observer).await?,
+        };
         let text = report::status::cluster(&state, format);
         if !arguments.watch {
             report::print(&text)?;

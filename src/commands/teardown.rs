@@ -9,8 +9,10 @@ use kube::ResourceExt;
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::spec::names::ClusterName;
 use crate::steps::Error;
-use crate::steps::teardown::{Belongings, Options, belongings, teardown};
+use crate::steps::local::teardown as local;
+use crate::steps::teardown::{Options, belongings, teardown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -33,6 +35,9 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let name = super::cluster_name(arguments.name.as_deref())?;
+    if global.local {
+        return run_local(global, arguments, &name).await;
+    }
     let cluster = super::connected(global).await?;
     let progress = Progress::new(global.quiet);
     let Some(belongings) = belongings(&cluster, &name).await? else {
@@ -43,21 +48,39 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         return Ok(ExitCode::Success);
     };
     if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {
-        confirm(&belongings)?;
+        confirm(&belongings.claims.iter().map(ResourceExt::name_any).collect::<Vec<_>>())?;
     }
     let options = Options {
         timeout: arguments.timeout,
         keep_data: arguments.keep_data,
     };
-    let next = "run the same command again: it goes on where it stopped".to_owned();
     let work = teardown(&cluster, &name, belongings, &options, &progress);
-    super::unless_interrupted(work, next).await?;
+    super::unless_interrupted(work, NEXT.into()).await?;
+    Ok(ExitCode::Success)
+}
+
+const NEXT: &str = "run the same command again: it goes on where it stopped";
+
+async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -> Result<ExitCode, Error> {
+    let dir = super::local_cluster(global, name)?;
+    let progress = Progress::new(global.quiet);
+    let Some(belongings) = local::belongings(&dir)? else {
+        progress.done(&format!(
+            "Nothing to do: there is no cluster {name} in namespace {}",
+            dir.namespace
+        ));
+        return Ok(ExitCode::Success);
+    };
+    if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {
+        confirm(&belongings.claims)?;
+    }
+    let work = local::teardown(belongings, arguments.keep_data, &progress);
+    super::unless_interrupted(work, NEXT.into()).await?;
     Ok(ExitCode::Success)
 }
 
 /// Data is never removed without being told: asks on a terminal, and refuses elsewhere.
-fn confirm(belongings: &Belongings) -> Result<(), Error> {
-    let claims: Vec<_> = belongings.claims.iter().map(ResourceExt::name_any).collect();
+fn confirm(claims: &[String]) -> Result<(), Error> {
     let refused = |message: String| Error::Usage {
         message,
         help: "pass --yes to remove the data, or --keep-data to keep it".into(),

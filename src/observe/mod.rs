@@ -26,6 +26,8 @@ pub struct Facts {
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
     /// By pod: what its ZooKeeper says, or why it says nothing.
     pub zookeepers: BTreeMap<String, Result<Mode, String>>,
+    /// Nobody restarts what ends: the local supervisor is gone.
+    pub unattended: bool,
 }
 
 /// A cluster as it is.
@@ -173,6 +175,9 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         rollouts: facts.sets.iter().filter_map(rollout).collect(),
     };
     state.not_ready = readiness::judge(&state);
+    if facts.unattended {
+        state.not_ready.push(readiness::NotReady::Unattended);
+    }
     state.ready = state.not_ready.is_empty();
     state
 }

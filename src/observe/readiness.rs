@@ -28,6 +28,8 @@ pub enum NotReady {
     },
     /// Pods of an older version are still being replaced.
     RollingOut { set: String, updated: i32, replicas: i32 },
+    /// The local supervisor is gone.
+    Unattended,
 }
 
 impl std::fmt::Display for NotReady {
@@ -58,6 +60,7 @@ impl std::fmt::Display for NotReady {
             NotReady::RollingOut { set, updated, replicas } => {
                 write!(f, "{updated} of {replicas} pods of {set} are up to date")
             }
+            NotReady::Unattended => f.write_str("its supervisor is gone: `sparkha create --local` starts it again"),
         }
     }
 }

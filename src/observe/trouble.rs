@@ -31,6 +31,8 @@ pub enum TroubleKind {
     NotAdmitted,
     /// A volume cannot be provisioned or mounted.
     Volume,
+    /// A port that it needs is taken on this machine.
+    Port,
 }
 
 impl TroubleKind {
@@ -45,6 +47,7 @@ impl TroubleKind {
             TroubleKind::Crash => 20,
             TroubleKind::NotAdmitted => 15,
             TroubleKind::Volume => 60,
+            TroubleKind::Port => 5,
         })
     }
 
@@ -56,6 +59,7 @@ impl TroubleKind {
             TroubleKind::Crash => "it crashes",
             TroubleKind::NotAdmitted => "the API server does not admit its pods",
             TroubleKind::Volume => "a volume is not to be had",
+            TroubleKind::Port => "it has no address",
         }
     }
 
@@ -69,8 +73,11 @@ impl TroubleKind {
             TroubleKind::Unschedulable => {
                 "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations"
             }
-            TroubleKind::Crash => "its last words stand above; `kubectl logs --previous` has more",
+            TroubleKind::Crash => {
+                "its last words stand above; the log of its run before has more (`kubectl logs --previous`)"
+            }
             TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
+            TroubleKind::Port => "end what listens there (`ss -ltnp` shows it)",
             TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",
         }
     }
@@ -135,6 +142,7 @@ fn of_container(container: &ContainerStatus) -> Option<(TroubleKind, String)> {
         let kind = match reason {
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => TroubleKind::Image,
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => TroubleKind::Container,
+            "AddressNotAvailable" => TroubleKind::Port,
             "CrashLoopBackOff" => {
                 return Some((TroubleKind::Crash, last_end(container).unwrap_or(message)));
             }

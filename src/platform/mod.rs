@@ -1,3 +1,5 @@
-//! The places where a cluster can run.
+//! The two places where a cluster can run, and how its members are asked in either.
 
 pub mod kubernetes;
+pub mod local;
+pub mod observer;

@@ -2,7 +2,7 @@
 //! `sparkha create` applies them, and the files under `manifests/` are them.
 
 mod budgets;
-mod config;
+pub mod config;
 pub mod inventory;
 pub mod kind;
 pub mod labels;
@@ -12,7 +12,7 @@ mod services;
 pub mod teardown_script;
 mod workloads;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::spec::ClusterSpec;
@@ -20,7 +20,7 @@ use inventory::Inventory;
 use kind::Kind;
 
 /// One object, ready to be applied.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
     pub kind: Kind,
     pub name: String,

@@ -139,7 +139,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
                     [
                         "/bin/bash",
                         "-c",
-                        "exec 3<>/dev/tcp/127.0.0.1/2181 && printf srvr >&3 && grep -q ^Mode: <&3",
+                        "exec 3<>/dev/tcp/${SPARK_LOCAL_IP:-127.0.0.1}/2181 && printf srvr >&3 && grep -q ^Mode: <&3",
                     ]
                     .map(str::to_owned)
                     .into(),

@@ -1,5 +1,6 @@
 //! The only place that formats output. Results go to standard output, everything else to standard error.
 
+pub mod doctor;
 pub mod error;
 pub mod progress;
 pub mod status;
@@ -30,6 +31,20 @@ pub fn print(text: &str) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Variables as a shell reads them, and a folder for its PATH.
+pub fn shell(variables: &[(String, String)], path: &std::path::Path) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let mut text: String = variables
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
+        .collect();
+    text.push_str(&format!(
+        "export PATH={}:\"$PATH\"\n",
+        quoted(&path.display().to_string())
+    ));
+    text
 }
 
 /// Whether colours are welcome on this stream.

@@ -45,6 +45,27 @@ impl Progress {
         bar.set_message(text.to_owned());
     }
 
+    /// How much of something is there: a bar on a terminal, a line for every tenth elsewhere. A `total` of 0 is unknown.
+    pub fn bytes(&self, text: &str, there: u64, total: u64) {
+        let Some(terminal) = &self.terminal else {
+            let tenths = there.saturating_mul(10).checked_div(total).unwrap_or_default();
+            self.part(text, &format!("{} %", tenths * 10));
+            return;
+        };
+        let mut step = lock(&self.step);
+        let bar = step.get_or_insert_with(|| {
+            let bar = terminal.add(ProgressBar::new(total));
+            let template = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        bar.set_message(text.to_owned());
+        bar.set_length(total);
+        bar.set_position(there);
+    }
+
     /// Something that is done.
     pub fn done(&self, text: &str) {
         if let Some(bar) = lock(&self.step).take() {

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::core::DynamicObject;
 
 use super::lock::{self, Lock};
-use super::plan::{Plan, plan};
+use super::plan::{Live, Plan, plan};
 use super::preflight::{NamespaceState, Situation, preflight};
 use super::{Error, namespace, teardown, wait};
 use crate::observe::ClusterState;
@@ -70,7 +70,7 @@ pub async fn create(
     if options.dry_run {
         return Ok(Outcome {
             state: None,
-            would: describe(&plan, &situation),
+            would: describe(&plan, &situation.live),
         });
     }
     let first = situation.is_first();
@@ -79,7 +79,8 @@ pub async fn create(
         if !options.wait {
             return Ok(None);
         }
-        let waiting = wait::until_ready(cluster, &spec.name, &inventory, options.timeout, progress);
+        let view = wait::KubernetesView::of(cluster, &spec.name).await;
+        let waiting = wait::until_ready(view, cluster.namespace(), &inventory, options.timeout, progress);
         waiting.await.map(Some)
     };
     match made.await {
@@ -96,7 +97,7 @@ pub async fn create(
 }
 
 /// Another sparkha at work is no failure of ours, and whoever interrupts may want to go on.
-fn is_worth_cleaning(error: &Error) -> bool {
+pub fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(error, Error::Busy { .. } | Error::Interrupted { .. })
 }
 
@@ -181,9 +182,9 @@ async fn apply_and_prune(
 }
 
 /// A dry run's lines.
-fn describe(plan: &Plan, situation: &Situation) -> Vec<String> {
+pub fn describe(plan: &Plan, live: &Live) -> Vec<String> {
     let applied = plan.apply.iter().map(|resource| {
-        let known = situation.live.contains_key(&(resource.kind, resource.name.clone()));
+        let known = live.contains_key(&(resource.kind, resource.name.clone()));
         let verb = if known { "change" } else { "create" };
         format!("{verb} {}/{}", resource.kind.plural(), resource.name)
     });

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod demand;
+pub mod local;
 pub mod lock;
 pub mod namespace;
 pub mod plan;
@@ -11,7 +12,7 @@ pub mod teardown;
 pub mod wait;
 
 use crate::observe::trouble::Trouble;
-use crate::platform::kubernetes;
+use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
 use crate::render::labels::SPARKHA;
 use crate::spec::problem::Problems;
@@ -26,6 +27,8 @@ pub enum Error {
     Usage { message: String, help: String },
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::Error),
+    #[error(transparent)]
+    Local(#[from] machine::Error),
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     #[error(transparent)]
@@ -56,6 +59,7 @@ impl Error {
         match self {
             Error::Usage { help, .. } => Some(help.clone()),
             Error::Kubernetes(error) => error.help(),
+            Error::Local(error) => error.help(),
             Error::Inventory(_) => Some("use the version of sparkha that made the cluster, or a newer one".into()),
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),

@@ -1,21 +1,26 @@
 //! What `sparkha status` and `sparkha list` look at.
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use kube::api::Api;
 
 use super::Error;
 use super::preflight::read_inventory;
-use crate::observe::{ClusterState, cluster_state};
+use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::kubernetes::observer::Observer;
+use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA};
+use crate::render::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::spec::names::{ClusterName, Namespace};
 
 /// One cluster as it is now; the observer keeps its connections for the next look.
-pub async fn status(cluster: &Cluster, name: &ClusterName, observer: &mut Observer) -> Result<ClusterState, Error> {
+pub async fn status(
+    cluster: &Cluster,
+    name: &ClusterName,
+    observer: &mut Observer<Cluster>,
+) -> Result<ClusterState, Error> {
     let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
     let Some(object) = found else {
         return Err(Error::NoCluster {
@@ -24,7 +29,7 @@ pub async fn status(cluster: &Cluster, name: &ClusterName, observer: &mut Observ
         });
     };
     let inventory = read_inventory(&object)?;
-    let facts = observer.observe().await?;
+    let facts = observe(cluster, name, observer).await?;
     Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
 }
 
@@ -58,6 +63,16 @@ async fn look(cluster: &Cluster, namespace: String, inventory: Inventory) -> Res
         return Ok(None);
     };
     let cluster = cluster.in_namespace(namespace);
-    let facts = Observer::new(cluster.clone(), name).observe().await?;
+    let facts = observe(&cluster, &name, &mut Observer::new(cluster.clone())).await?;
     Ok(Some(cluster_state(cluster.namespace().as_str(), &inventory, &facts)))
+}
+
+/// Lists pods and StatefulSets, and asks.
+async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<Cluster>) -> Result<Facts, Error> {
+    let selector = cluster_selector(name);
+    let (pods, sets) = futures::try_join!(
+        cluster.list_of::<Pod>(&selector),
+        cluster.list_of::<StatefulSet>(&selector),
+    )?;
+    Ok(observer.ask(pods, sets, Ask::Running).await)
 }

@@ -38,7 +38,7 @@ pub struct Belongings {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the cleaning up of a failed create may take.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -98,7 +98,8 @@ pub async fn teardown(
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them whoever could write there again.
-            remove_znodes(cluster, name, &inventory, options, progress).await?;
+            let connect = async |servers: &[String]| connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await;
+            remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
         }
         delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?;
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
@@ -309,17 +310,17 @@ fn blocker(kind: &str, name: &str, finalizers: &[String]) -> String {
 }
 
 /// An external ensemble is left without this cluster's znodes, and with all others.
-async fn remove_znodes(
-    cluster: &Cluster,
+pub async fn remove_znodes(
     name: &ClusterName,
     inventory: &Inventory,
-    options: &Options,
+    keep_data: bool,
     progress: &Progress,
+    connect: impl AsyncFnOnce(&[String]) -> Result<Reached, zookeeper::Error>,
 ) -> Result<(), Error> {
     let ZooKeeperSummary::External { servers, directory } = &inventory.cluster.zookeeper else {
         return Ok(());
     };
-    if options.keep_data {
+    if keep_data {
         progress.done(&format!("znodes below {directory} kept"));
         return Ok(());
     }
@@ -330,7 +331,7 @@ async fn remove_znodes(
         ));
         return Ok(());
     }
-    let reached = connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await?;
+    let reached = connect(servers).await?;
     let root = directory.split("/sparkha/").next().unwrap_or_default();
     let removed = zookeeper::remove_tree(&reached.client, directory, root).await?;
     progress.done(&format!(
@@ -346,6 +347,14 @@ pub struct Reached {
     _forward: Option<ForwardGuard>,
 }
 
+impl Reached {
+    /// Connects from here alone.
+    pub async fn directly(servers: &[String], within: Duration) -> Result<Self, zookeeper::Error> {
+        let client = zookeeper::connect(&servers.join(","), within).await?;
+        Ok(Self { client, _forward: None })
+    }
+}
+
 /// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
 /// Service.
 pub async fn connect_zookeeper(
@@ -353,11 +362,8 @@ pub async fn connect_zookeeper(
     servers: &[String],
     within: Duration,
 ) -> Result<Reached, zookeeper::Error> {
-    let direct = zookeeper::connect(&servers.join(","), within).await;
-    let refused = match direct {
-        Ok(client) => {
-            return Ok(Reached { client, _forward: None });
-        }
+    let refused = match Reached::directly(servers, within).await {
+        Ok(reached) => return Ok(reached),
         Err(error) => error,
     };
     for server in servers {

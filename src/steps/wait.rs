@@ -4,54 +4,107 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
 use super::Error;
 use crate::observe::trouble::{Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::kubernetes::observer::{Ask, Observer};
 use crate::platform::kubernetes::watch::Watch;
+use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spark::MasterStatus;
-use crate::spec::names::ClusterName;
+use crate::spec::names::{ClusterName, Namespace};
 
-/// How often masters are asked, over connections that stay open.
-const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How much of a crashed container's log is shown.
-const LOG_LINES: i64 = 12;
+pub const LOG_LINES: i64 = 12;
+
+/// A cluster that is being looked at while it comes up.
+pub trait View {
+    /// How often to look.
+    const EVERY: Duration;
+
+    async fn facts(&mut self) -> Result<Facts, Error>;
+
+    /// Warnings about its objects.
+    fn events(&self) -> Vec<Event>;
+
+    /// The last lines that the container of a pod wrote before it ended.
+    async fn last_words(&self, pod: &Pod) -> String;
+}
+
+/// A view of a cluster on Kubernetes, by watches and connections that stay open.
+pub struct KubernetesView {
+    cluster: Cluster,
+    watch: Watch,
+    observer: Observer<Cluster>,
+}
+
+impl KubernetesView {
+    pub async fn of(cluster: &Cluster, name: &ClusterName) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            watch: Watch::start(cluster, name).await,
+            observer: Observer::new(cluster.clone()),
+        }
+    }
+}
+
+impl View for KubernetesView {
+    const EVERY: Duration = Duration::from_millis(200);
+
+    async fn facts(&mut self) -> Result<Facts, Error> {
+        Ok(self
+            .observer
+            .ask(self.watch.pods(), self.watch.sets(), Ask::Ready)
+            .await)
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.watch.events()
+    }
+
+    async fn last_words(&self, pod: &Pod) -> String {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let Some(container) = containers.map(|container| container.name.clone()).next() else {
+            return String::new();
+        };
+        match self.cluster.log_tail(pod, &container, LOG_LINES, true).await {
+            Ok(log) => log,
+            Err(error) => format!("({error})"),
+        }
+    }
+}
 
 /// Waits until the cluster is in service.
-pub async fn until_ready(
-    cluster: &Cluster,
-    name: &ClusterName,
+pub async fn until_ready<V: View>(
+    mut view: V,
+    namespace: &Namespace,
     inventory: &Inventory,
     timeout: Duration,
     progress: &Progress,
 ) -> Result<ClusterState, Error> {
     let started = Instant::now();
-    let watch = Watch::start(cluster, name).await;
-    let mut observer = Observer::new(cluster.clone(), name.clone());
     let mut patience = Patience::default();
     loop {
-        let facts = observer.ask(watch.pods(), watch.sets(), Ask::Ready).await;
-        let state = cluster_state(cluster.namespace().as_str(), inventory, &facts);
+        let facts = view.facts().await?;
+        let state = cluster_state(namespace.as_str(), inventory, &facts);
         show(&state, progress);
         if state.ready {
             progress.clear_parts();
             progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
             return Ok(state);
         }
-        let seen = troubles(&facts, &watch.events());
+        let seen = troubles(&facts, &view.events());
         for trouble in patience.news(&seen) {
             progress.warn(&trouble.to_string());
         }
         let hopeless = patience.exhausted(&seen);
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
-                troubles: with_logs(cluster, &facts, hopeless).await,
+                troubles: with_logs(&view, &facts, hopeless).await,
             });
         }
         if started.elapsed() >= timeout {
@@ -60,7 +113,7 @@ pub async fn until_ready(
                 missing: state.not_ready.iter().map(ToString::to_string).collect(),
             });
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(V::EVERY).await;
     }
 }
 
@@ -126,27 +179,16 @@ impl Patience {
     }
 }
 
-/// The last words of what crashed.
-async fn with_logs(cluster: &Cluster, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
+/// Troubles with the last words of what crashed.
+async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
     let mut told = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
         let log = match pod {
-            Some(pod) if trouble.kind == TroubleKind::Crash => last_words(cluster, pod).await,
+            Some(pod) if trouble.kind == TroubleKind::Crash => view.last_words(pod).await,
             _ => String::new(),
         };
         told.push((trouble, log));
     }
     told
-}
-
-async fn last_words(cluster: &Cluster, pod: &Pod) -> String {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let Some(container) = containers.map(|container| container.name.clone()).next() else {
-        return String::new();
-    };
-    match cluster.log_tail(pod, &container, LOG_LINES, true).await {
-        Ok(log) => log,
-        Err(error) => format!("({error})"),
-    }
 }

@@ -31,8 +31,8 @@ impl Error {
     /// The remedy, where there is one to name.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Error::NoCluster { .. } => "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; \
-                 `sparkha render` needs no cluster"
+            Error::NoCluster { .. } => "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; without a Kubernetes \
+                 cluster, --local runs the same cluster on this machine, and `sparkha render` prints its objects"
                 .into(),
             Error::Unreachable { .. } => {
                 "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()

@@ -4,7 +4,6 @@
 mod connect;
 mod error;
 mod forward;
-pub mod observer;
 pub mod watch;
 
 use std::sync::Arc;

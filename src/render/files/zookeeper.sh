@@ -4,9 +4,14 @@
 set -eu
 data=/var/spark/zookeeper
 echo "$((${HOSTNAME##*-} + 1))" >"$data/myid"
+cp -f "$SPARK_CONF_DIR/zoo.cfg" "$data/zoo.cfg"
+# Where pods share a machine's network, each server has an address of its own.
+if [ -n "${SPARK_LOCAL_IP:-}" ]; then
+  printf '%s\n' "clientPortAddress=$SPARK_LOCAL_IP" quorumListenOnAllIPs=false >>"$data/zoo.cfg"
+fi
 # An image may leave JAVA_HOME to the PATH.
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 # shellcheck disable=SC2086 # the options are several words
 exec "$java" $ZOOKEEPER_JAVA_OPTS -cp "${SPARK_HOME:-/opt/spark}/jars/*" \
   -Dlog4j2.configurationFile="file:$SPARK_CONF_DIR/log4j2.properties" \
-  org.apache.zookeeper.server.quorum.QuorumPeerMain "$SPARK_CONF_DIR/zoo.cfg"
+  org.apache.zookeeper.server.quorum.QuorumPeerMain "$data/zoo.cfg"

@@ -1,5 +1,5 @@
-//! Gathers [`Facts`]: pods and StatefulSets from the API server, and what masters and ZooKeepers say of themselves through
-//! forwarded ports. Connections to masters are kept, so that asking again costs the API server nothing.
+//! Gathers [`Facts`]: to pods and StatefulSets it adds what masters and ZooKeepers say of themselves, wherever they run.
+//! Connections to masters are kept, so that asking again costs an API server nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,19 +8,16 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Cluster, Error};
 use crate::observe::{Facts, pods_of};
-use crate::render::labels::{Component, cluster_selector};
+use crate::render::labels::Component;
 use crate::render::{MASTER_UI_PORT, ZOOKEEPER_PORT};
 use crate::spark::{MasterReport, MasterUi};
-use crate::spec::names::ClusterName;
 use crate::zookeeper::{self, Mode};
 
 /// How long a pod may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to leave a pod alone that could not be asked: a JVM needs seconds to start, and every attempt is a request.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1000);
 /// How long a ZooKeeper's word is taken for granted: asking it needs a new connection.
 const MODE_LASTS: Duration = Duration::from_secs(5);
 
@@ -33,10 +30,20 @@ pub enum Ask {
     Ready,
 }
 
-/// Watches one cluster.
-pub struct Observer {
-    cluster: Cluster,
-    name: ClusterName,
+/// The way into pods.
+pub trait Reach {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// How long to leave a pod alone that could not be asked.
+    const PAUSE_AFTER_FAILURE: Duration;
+
+    /// Opens a connection to a port of a pod, or says why it cannot.
+    fn open(&self, pod: &Pod, port: u16) -> impl Future<Output = Result<Self::Stream, String>>;
+}
+
+/// Looks at one cluster, again and again.
+pub struct Observer<R> {
+    way: R,
     /// By UID of the pod, so that a pod's successor is not taken for it.
     masters: HashMap<String, Master>,
     zookeepers: HashMap<String, Server>,
@@ -53,24 +60,13 @@ struct Server {
     not_before: Instant,
 }
 
-impl Observer {
-    pub fn new(cluster: Cluster, name: ClusterName) -> Self {
+impl<R: Reach> Observer<R> {
+    pub fn new(way: R) -> Self {
         Self {
-            cluster,
-            name,
+            way,
             masters: HashMap::new(),
             zookeepers: HashMap::new(),
         }
-    }
-
-    /// Looks once: lists pods and StatefulSets, and asks.
-    pub async fn observe(&mut self) -> Result<Facts, Error> {
-        let selector = cluster_selector(&self.name);
-        let (pods, sets) = futures::try_join!(
-            self.cluster.list_of::<Pod>(&selector),
-            self.cluster.list_of::<StatefulSet>(&selector),
-        )?;
-        Ok(self.ask(pods, sets, Ask::Running).await)
     }
 
     /// Asks the masters and ZooKeepers among these pods.
@@ -83,7 +79,7 @@ impl Observer {
         let running = |component| {
             pods_of(&facts, component)
                 .filter(|pod| can_answer(pod, ask))
-                .map(|pod| (pod.uid().unwrap_or_default(), pod.name_any()))
+                .map(|pod| (pod.uid().unwrap_or_default(), pod.clone()))
                 .collect::<Vec<_>>()
         };
         let (masters, zookeepers) = (running(Component::Master), running(Component::ZooKeeper));
@@ -94,18 +90,18 @@ impl Observer {
 
         let asked_masters = masters.into_iter().map(|(uid, pod)| {
             let master = self.masters.remove(&uid).unwrap_or_else(Master::unknown);
-            let cluster = &self.cluster;
+            let way = &self.way;
             async move {
-                let master = master.ask(cluster, &pod).await;
-                (uid, pod, master)
+                let master = master.ask(way, &pod).await;
+                (uid, pod.name_any(), master)
             }
         });
         let asked_servers = zookeepers.into_iter().map(|(uid, pod)| {
             let server = self.zookeepers.remove(&uid).unwrap_or_else(Server::unknown);
-            let cluster = &self.cluster;
+            let way = &self.way;
             async move {
-                let server = server.ask(cluster, &pod).await;
-                (uid, pod, server)
+                let server = server.ask(way, &pod).await;
+                (uid, pod.name_any(), server)
             }
         });
         let (asked_masters, asked_servers) = futures::join!(
@@ -133,36 +129,36 @@ impl Master {
         }
     }
 
-    async fn ask(mut self, cluster: &Cluster, pod: &str) -> Self {
+    async fn ask<R: Reach>(mut self, way: &R, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
         let ui = self.ui.take();
-        match tokio::time::timeout(ANSWER_TIMEOUT, report(ui, cluster, pod)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, report(ui, way, pod)).await {
             Ok(Ok((ui, report))) => {
                 self.ui = Some(ui);
                 self.last = Ok(report);
             }
-            Ok(Err(reason)) => self.failed(reason),
-            Err(_) => self.failed(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            Ok(Err(reason)) => self.failed(reason, R::PAUSE_AFTER_FAILURE),
+            Err(_) => self.failed(
+                format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                R::PAUSE_AFTER_FAILURE,
+            ),
         }
         self
     }
 
-    fn failed(&mut self, reason: String) {
+    fn failed(&mut self, reason: String, pause: Duration) {
         self.last = Err(reason);
-        self.not_before = Instant::now() + PAUSE_AFTER_FAILURE;
+        self.not_before = Instant::now() + pause;
     }
 }
 
-async fn report(ui: Option<MasterUi>, cluster: &Cluster, pod: &str) -> Result<(MasterUi, MasterReport), String> {
+async fn report(ui: Option<MasterUi>, way: &impl Reach, pod: &Pod) -> Result<(MasterUi, MasterReport), String> {
     let mut ui = match ui {
         Some(ui) => ui,
         None => {
-            let stream = cluster
-                .forward(pod, MASTER_UI_PORT)
-                .await
-                .map_err(|error| error.to_string())?;
+            let stream = way.open(pod, MASTER_UI_PORT).await?;
             MasterUi::over(stream).await.map_err(|error| error.to_string())?
         }
     };
@@ -178,15 +174,12 @@ impl Server {
         }
     }
 
-    async fn ask(mut self, cluster: &Cluster, pod: &str) -> Self {
+    async fn ask<R: Reach>(mut self, way: &R, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
         let asking = async {
-            let stream = cluster
-                .forward(pod, ZOOKEEPER_PORT)
-                .await
-                .map_err(|error| error.to_string())?;
+            let stream = way.open(pod, ZOOKEEPER_PORT).await?;
             zookeeper::mode(stream).await.map_err(|error| error.to_string())
         };
         self.last = match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
@@ -196,7 +189,7 @@ impl Server {
         let pause = if self.last.is_ok() {
             MODE_LASTS
         } else {
-            PAUSE_AFTER_FAILURE
+            R::PAUSE_AFTER_FAILURE
         };
         self.not_before = Instant::now() + pause;
         self

@@ -1,0 +1,83 @@
+//! `sparkha local`: what belongs to this machine alone.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::platform::local::fetch::{Stage, fetch};
+use crate::platform::local::software::version_in_image;
+use crate::platform::local::{container, supervisor};
+use crate::report;
+use crate::report::progress::Progress;
+use crate::spec::resolve::DEFAULT_IMAGE;
+use crate::steps::Error;
+use crate::steps::local::LocalView;
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  sparkha local fetch                          the Spark that the default image has
+  eval \"$(sparkha local env)\"                  what drivers of the local cluster need
+  spark-submit --master \"$SPARK_MASTER_URL\" job.py")]
+pub enum Command {
+    /// Fetch a Spark into the cache, through your own pip configuration
+    Fetch {
+        /// Version of Spark [default: the default image's]
+        #[arg(value_name = "VERSION")]
+        spark: Option<String>,
+    },
+    /// Print what a shell needs to run drivers on a local cluster
+    Env {
+        /// Name of the cluster [default: spark]
+        name: Option<String>,
+    },
+    /// Be the supervisor of a cluster's folder
+    #[command(hide = true)]
+    Supervise { folder: PathBuf },
+}
+
+pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Fetch { spark } => {
+            let version = spark.as_deref().or(version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
+            let progress = Progress::new(global.quiet);
+            let work = async {
+                Ok(fetch(version, |stage| match stage {
+                    Stage::Downloading(there, total) => {
+                        progress.bytes(&format!("Fetching Spark {version}"), there, total)
+                    }
+                    Stage::Unpacking => progress.step("Unpacking"),
+                })
+                .await?)
+            };
+            let next = "run the same command again: it goes on where it stopped".to_owned();
+            let (home, fetched) = super::unless_interrupted(work, next).await?;
+            progress.done(&match fetched {
+                true => format!("Spark {version} fetched"),
+                false => format!("Spark {version} is there already"),
+            });
+            report::print(&format!("{}\n", home.display()))?;
+        }
+        Command::Env { name } => {
+            let name = super::cluster_name(name.as_deref())?;
+            let dir = super::local_cluster(global, &name)?;
+            let state = LocalView::of(&dir).state().await?;
+            let Some(wanted) = dir.wanted()? else {
+                return Ok(ExitCode::NotFound);
+            };
+            let mut variables = wanted.software.environment();
+            variables.retain(|(name, _)| name != "PATH" && name != "LANG");
+            variables.push((
+                "JDK_JAVA_OPTIONS".into(),
+                container::java_options(&dir.hosts_file(), None),
+            ));
+            // The driver's own address: executors are on this machine too.
+            variables.push(("SPARK_LOCAL_IP".into(), "127.0.0.1".into()));
+            variables.push(("SPARK_MASTER_URL".into(), state.master_url));
+            report::print(&report::shell(&variables, &wanted.software.spark_home.join("bin")))?;
+        }
+        Command::Supervise { folder } => supervisor::supervise(&folder).await?,
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,72 @@
+//! Loopback addresses for pods: each its own, from 127.0.0.0/8, found by trying all the ports that the pod will listen on.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+use crate::render::config::short_digest;
+
+/// How many addresses are tried before the ports are held to be taken everywhere.
+const TRIES: u32 = 600;
+
+/// A free address for a pod that listens on these ports; `taken` are other pods'. On failure, the port that was busy last.
+///
+/// The search begins at a place that follows from `seed`, so that clusters keep apart and a pod likely gets the same address again.
+pub fn free(seed: &str, ports: &[u16], taken: &BTreeSet<IpAddr>) -> Result<IpAddr, u16> {
+    let start = u32::from_str_radix(&short_digest([seed])[..8], 16).unwrap_or_default();
+    let mut busy = 0;
+    for address in (0..TRIES)
+        .map(|at| candidate(start.wrapping_add(at)))
+        .filter(|address| !taken.contains(address))
+    {
+        match ports.iter().find(|&&port| !is_free(address, port)) {
+            None => return Ok(address),
+            Some(&port) => busy = port,
+        }
+    }
+    Err(busy)
+}
+
+/// 127.64.0.1 to 127.127.255.254: away from 127.0.0.1 and its neighbours, which others use.
+fn candidate(number: u32) -> IpAddr {
+    let number = number % (64 * 256 * 254);
+    let (rest, last) = (number / 254, number % 254);
+    Ipv4Addr::new(127, 64 + (rest / 256 % 64) as u8, (rest % 256) as u8, last as u8 + 1).into()
+}
+
+pub fn is_free(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_port_moves_on_and_a_port_busy_everywhere_is_named() {
+        let everywhere = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+        let busy = everywhere.local_addr().unwrap().port();
+        assert_eq!(free("x", &[busy], &BTreeSet::new()), Err(busy));
+
+        let first = free("x", &[], &BTreeSet::new()).unwrap();
+        let here = TcpListener::bind((first, 0)).unwrap();
+        let port = here.local_addr().unwrap().port();
+        let second = free("x", &[port], &BTreeSet::new()).unwrap();
+        assert_ne!(first, second);
+        let third = free("x", &[port], &[second].into()).unwrap();
+        assert!(third != first && third != second);
+    }
+
+    #[test]
+    fn every_candidate_is_a_host_of_the_loopback_network() {
+        for number in [0, 253, 254, u32::MAX, 64 * 256 * 254 - 1, 64 * 256 * 254] {
+            let IpAddr::V4(address) = candidate(number) else {
+                panic!()
+            };
+            let [a, b, _, d] = address.octets();
+            assert!(
+                a == 127 && (64..128).contains(&b) && (1..=254).contains(&d),
+                "{address}"
+            );
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Limits on a pod's memory and processors by control groups, of either version, where this user may make them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::spec::quantity::{Cpu, Memory};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Microseconds over which processor time is shared out.
+const PERIOD: u64 = 100_000;
+
+/// The control groups of one pod; empty where none may be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups(Vec<PathBuf>);
+
+impl Groups {
+    /// Makes the groups that limit a pod. `name` is unique on this machine.
+    pub fn limit(name: &str, resources: Option<&ResourceRequirements>) -> Self {
+        let limits = resources
+            .and_then(|resources| resources.limits.clone())
+            .unwrap_or_default();
+        let text = |key: &str| limits.get(key).map(|Quantity(text)| text.as_str());
+        let memory = text("memory")
+            .and_then(|text| Memory::parse(text).ok())
+            .map(Memory::bytes);
+        let quota = text("cpu")
+            .and_then(|text| Cpu::parse(text).ok())
+            .map(|cpu| u64::from(cpu.millis()) * PERIOD / 1000);
+        Self(
+            parents()
+                .into_iter()
+                .filter_map(|parent| parent.make(name, memory, quota))
+                .collect(),
+        )
+    }
+
+    /// Files into which a process writes its number to belong to the pod.
+    pub fn doors(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.0.iter().map(|group| group.join("cgroup.procs"))
+    }
+
+    /// Removes the groups of a pod whose processes have ended.
+    pub fn remove(name: &str) {
+        for parent in parents() {
+            let group = parent.folder.join(name);
+            if group.exists()
+                && let Err(error) = fs::remove_dir(&group)
+            {
+                tracing::warn!("failed to remove control group {}: {error}", group.display());
+            }
+        }
+    }
+}
+
+/// Whether pods' memory can be limited here.
+pub fn is_permitted() -> bool {
+    let name = format!("sparkha-try-{}", std::process::id());
+    let parents = parents();
+    let made = parents
+        .iter()
+        .any(|parent| parent.make(&name, Some(1 << 30), None).is_some());
+    Groups::remove(&name);
+    made
+}
+
+struct Parent {
+    folder: PathBuf,
+    version: Version,
+}
+
+enum Version {
+    V1Memory,
+    V1Cpu,
+    V2,
+}
+
+/// The folders below which groups can be made: version 1's controllers, or version 2's root with the controllers handed down.
+fn parents() -> Vec<Parent> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path_of = |controller: &str| {
+        own.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (names, path) = (parts.next()?, parts.next()?);
+            names
+                .split(',')
+                .any(|name| name == controller)
+                .then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let root = Path::new(ROOT);
+    if root.join("cgroup.controllers").exists() {
+        let handed_down = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+        let usable = handed_down.split_whitespace().any(|controller| controller == "memory");
+        return usable
+            .then(|| Parent {
+                folder: root.to_owned(),
+                version: Version::V2,
+            })
+            .into_iter()
+            .collect();
+    }
+    let v1 = [("memory", Version::V1Memory), ("cpu", Version::V1Cpu)]
+        .into_iter()
+        .filter_map(|(controller, version)| {
+            let folder = root.join(controller).join(path_of(controller)?);
+            folder.exists().then_some(Parent { folder, version })
+        });
+    v1.collect()
+}
+
+impl Parent {
+    /// Makes a group with these limits; `None` if that is not permitted.
+    fn make(&self, name: &str, memory: Option<u64>, quota: Option<u64>) -> Option<PathBuf> {
+        let group = self.folder.join(name);
+        match fs::create_dir(&group) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return None,
+            _ => {}
+        }
+        let settings = match self.version {
+            Version::V1Memory => vec![("memory.limit_in_bytes", memory.map(|bytes| bytes.to_string()))],
+            Version::V1Cpu => vec![
+                ("cpu.cfs_period_us", Some(PERIOD.to_string())),
+                ("cpu.cfs_quota_us", quota.map(|quota| quota.to_string())),
+            ],
+            Version::V2 => vec![
+                ("memory.max", memory.map(|bytes| bytes.to_string())),
+                ("cpu.max", quota.map(|quota| format!("{quota} {PERIOD}"))),
+            ],
+        };
+        for (file, value) in settings {
+            if let Some(value) = value
+                && let Err(error) = fs::write(group.join(file), value)
+            {
+                tracing::debug!("failed to set {file} of {}: {error}", group.display());
+            }
+        }
+        Some(group)
+    }
+}

@@ -1,0 +1,225 @@
+//! What a container's process is started with: command, arguments and environment, from the pod's template.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
+use kube::ResourceExt;
+
+use super::process::{CLUSTER, MARK};
+use super::store::{ClusterDir, Wanted};
+use super::translate::Translation;
+use super::volumes;
+
+/// How a process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    pub program: String,
+    pub arguments: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What a launch follows from, beside the pod.
+pub struct Surroundings<'a> {
+    pub dir: &'a ClusterDir,
+    pub wanted: &'a Wanted,
+    pub translation: &'a Translation,
+    pub mark: &'a str,
+}
+
+/// Interprets the pod's only container.
+///
+/// # Errors
+/// With what the container's environment lacks, in the words of a kubelet.
+pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
+    let container = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .next()
+        .ok_or("the pod has no container")?;
+    let mut environment = base(pod, around);
+    let mut own = BTreeMap::new();
+    for variable in container.env.iter().flatten() {
+        if let Some(value) = value(pod, variable, &own, around)? {
+            own.insert(variable.name.clone(), value);
+        }
+    }
+    let users_java = own.remove("JDK_JAVA_OPTIONS");
+    environment.extend(own.clone());
+    if let Some(options) = users_java {
+        environment
+            .entry("JDK_JAVA_OPTIONS".into())
+            .and_modify(|ours| *ours = format!("{ours} {options}"));
+    }
+    let mut words = command(container).map(|word| around.translation.text(&expand(word, &own)));
+    Ok(Launch {
+        program: words.next().ok_or("the container has no command")?,
+        arguments: words.collect(),
+        environment,
+    })
+}
+
+fn command(container: &Container) -> impl Iterator<Item = &String> {
+    container
+        .command
+        .iter()
+        .flatten()
+        .chain(container.args.iter().flatten())
+}
+
+/// What an image and the platform give to every container.
+fn base(pod: &Pod, around: &Surroundings<'_>) -> BTreeMap<String, String> {
+    let home = around.dir.pod(&pod.name_any()).display().to_string();
+    let temporary = around.translation.text("/tmp");
+    let mut environment: BTreeMap<_, _> = around.wanted.software.environment().into_iter().collect();
+    environment.extend([
+        ("HOSTNAME".to_owned(), pod.name_any()),
+        ("HOME".to_owned(), home),
+        ("TMPDIR".to_owned(), temporary.clone()),
+        // Web UIs and ZooKeeper's clients' port would else be opened on all addresses, and clash with other pods'.
+        ("SPARK_LOCAL_IP".to_owned(), pod_ip(pod)),
+        (
+            "JDK_JAVA_OPTIONS".to_owned(),
+            java_options(&around.dir.hosts_file(), Some(&temporary)),
+        ),
+        (MARK.to_owned(), around.mark.to_owned()),
+        (CLUSTER.to_owned(), around.dir.path().display().to_string()),
+    ]);
+    environment
+}
+
+/// Options for every Java on the machine that is to know the cluster's names; they reach executors too.
+pub fn java_options(hosts_file: &Path, temporary: Option<&str>) -> String {
+    let hosts = format!("\"-Djdk.net.hosts.file={}\"", hosts_file.display());
+    match temporary {
+        Some(folder) => format!("{hosts} \"-Djava.io.tmpdir={folder}\""),
+        None => hosts,
+    }
+}
+
+fn pod_ip(pod: &Pod) -> String {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.pod_ip.clone())
+        .unwrap_or_default()
+}
+
+fn value(
+    pod: &Pod,
+    variable: &EnvVar,
+    known: &BTreeMap<String, String>,
+    around: &Surroundings<'_>,
+) -> Result<Option<String>, String> {
+    let Some(source) = &variable.value_from else {
+        let text = variable.value.clone().unwrap_or_default();
+        return Ok(Some(around.translation.text(&expand(&text, known))));
+    };
+    if let Some(field) = &source.field_ref {
+        return field_of(pod, &field.field_path).map(Some);
+    }
+    let (kind, name, key, optional) = match (&source.secret_key_ref, &source.config_map_key_ref) {
+        (Some(secret), _) => ("secrets", &secret.name, &secret.key, secret.optional),
+        (_, Some(config_map)) => ("configmaps", &config_map.name, &config_map.key, config_map.optional),
+        _ => return Err(format!("environment {}: its source is not known here", variable.name)),
+    };
+    let rendered = around.wanted.config_map(name).filter(|_| kind == "configmaps");
+    if let Some(text) = rendered.and_then(|config_map| config_map.data?.get(key).cloned()) {
+        return Ok(Some(text));
+    }
+    let folder = volumes::users_folder(kind, around.dir, name).map_err(|error| error.to_string())?;
+    match std::fs::read_to_string(folder.join(key)) {
+        // Editors end files with a line break that belongs to no key.
+        Ok(text) => Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())),
+        Err(_) if optional == Some(true) => Ok(None),
+        Err(_) if folder.is_dir() => Err(format!(
+            "there is no key {key}: write it to {}",
+            folder.join(key).display()
+        )),
+        Err(_) => Err(volumes::missing(kind, name, &folder)),
+    }
+}
+
+fn field_of(pod: &Pod, path: &str) -> Result<String, String> {
+    let of_map = |prefix: &str, map: &BTreeMap<String, String>| {
+        let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
+        Some(map.get(key).cloned().unwrap_or_default())
+    };
+    Ok(match path {
+        "metadata.name" => pod.name_any(),
+        "metadata.namespace" => pod.namespace().unwrap_or_default(),
+        "metadata.uid" => pod.uid().unwrap_or_default(),
+        "status.podIP" | "status.podIPs" => pod_ip(pod),
+        "status.hostIP" => "127.0.0.1".into(),
+        "spec.nodeName" => pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
+        "spec.serviceAccountName" => pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_default(),
+        _ => of_map("metadata.labels", pod.labels())
+            .or_else(|| of_map("metadata.annotations", pod.annotations()))
+            .ok_or_else(|| format!("the field {path} is not known here"))?,
+    })
+}
+
+/// `$(NAME)` of variables that stand before; `$$(NAME)` is the text itself, and so is what nobody defines.
+fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let reference = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        match reference.and_then(|(name, after)| Some((known.get(name)?, after))) {
+            Some((value, after)) => {
+                out.push_str(value);
+                rest = after;
+            }
+            None => out.push('$'),
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_expanded_as_kubernetes_does() {
+        let known = [("A".to_owned(), "1".to_owned())].into();
+        for (text, expected) in [
+            ("x$(A)y", "x1y"),
+            ("$$(A)", "$(A)"),
+            ("$(B) $A $", "$(B) $A $"),
+            ("$(A", "$(A"),
+            ("a$$b", "a$b"),
+        ] {
+            assert_eq!(expand(text, &known), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_pod() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "n", "labels": {"a/b": "c"}},
+            "spec": {"nodeName": "here", "containers": []}, "status": {"podIP": "127.64.0.1"},
+        }))
+        .unwrap();
+        let of = |path| field_of(&pod, path);
+        assert_eq!(of("status.podIP"), Ok("127.64.0.1".into()));
+        assert_eq!(of("metadata.namespace"), Ok("n".into()));
+        assert_eq!(of("metadata.labels['a/b']"), Ok("c".into()));
+        assert!(of("status.phase").is_err());
+    }
+}

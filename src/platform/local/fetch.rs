@@ -1,0 +1,393 @@
+//! Brings Spark into the cache: PyPI's pyspark source distribution holds the whole of it. From where, and how, the user's own pip
+//! says; the download goes on where it was cut off, and is checked against the index's SHA-256.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::header::RANGE;
+use reqwest::{Client, StatusCode, Url};
+use sha2::{Digest, Sha256};
+
+use super::store::make_folder;
+use super::{Error, paths, software};
+
+/// Tries of a download, each of which goes on where the one before stopped.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long the server may say nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How far a fetch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Bytes there, and in all.
+    Downloading(u64, u64),
+    Unpacking,
+}
+
+/// Fetches a version, unless it is there. Returns its home, and whether it had to be fetched.
+pub async fn fetch(version: &str, mut tell: impl FnMut(Stage)) -> Result<(PathBuf, bool), Error> {
+    let cache = paths::cache()?;
+    let home = software::fetched_home(version).ok_or(Error::NoHome)?;
+    if software::version_of(&home).is_some() {
+        return Ok((home, false));
+    }
+    make_folder(&cache)?;
+    let archive = cache.join(format!("pyspark-{version}.tar.gz"));
+    if !archive.exists() {
+        let pip = Pip::configured()?;
+        let client = pip.client()?;
+        let source = find(&client, &pip, version).await?;
+        download(&client, &source, &archive, &mut tell).await?;
+    }
+    tell(Stage::Unpacking);
+    let (from, to) = (archive.clone(), home.clone());
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&from, &to)).await;
+    unpacked.map_err(|error| broken(error.to_string()))??;
+    fs::remove_file(&archive).map_err(Error::file("remove", &archive))?;
+    Ok((home, true))
+}
+
+fn broken(reason: String) -> Error {
+    Error::Fetch {
+        reason,
+        help: "run the same command again: it goes on where it stopped".into(),
+    }
+}
+
+/// What pip would do.
+struct Pip {
+    index: Url,
+    /// A file with further certificates.
+    certificates: Option<PathBuf>,
+    proxy: Option<String>,
+    trusted_hosts: Vec<String>,
+}
+
+impl Pip {
+    /// Asks the pip of this machine.
+    fn configured() -> Result<Self, Error> {
+        let help = "install pip (Debian: apt-get install python3-pip), or name a Spark with --spark-home";
+        let failed = |reason: String| Error::Fetch {
+            reason,
+            help: help.into(),
+        };
+        let python = |arguments: &[&str]| {
+            let output = Command::new("python3").args(arguments).output();
+            let output = output.map_err(|error| failed(format!("failed to run python3: {error}")))?;
+            match output.status.success() {
+                true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+                false => Err(failed(format!(
+                    "pip cannot be asked: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ))),
+            }
+        };
+        let settings = python(&["-m", "pip", "--disable-pip-version-check", "config", "list"])?;
+        let setting = |name: &str| setting(&settings, name);
+        let index = match setting("index-url") {
+            Some(index) => index,
+            // pip's own default; no other program has to know it.
+            None => python(&[
+                "-c",
+                "from pip._internal.models.index import PyPI; print(PyPI.simple_url)",
+            ])?,
+        };
+        let index = format!("{}/", index.trim().trim_end_matches('/'));
+        Ok(Self {
+            index: Url::parse(&index).map_err(|error| failed(format!("pip's index-url {index} is no URL: {error}")))?,
+            certificates: setting("cert").map(PathBuf::from),
+            proxy: setting("proxy"),
+            trusted_hosts: setting("trusted-host")
+                .iter()
+                .flat_map(|hosts| hosts.split_whitespace())
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+
+    fn client(&self) -> Result<Client, Error> {
+        let failed = |reason: String| Error::Fetch {
+            reason,
+            help: "check pip's configuration: `pip config list`".into(),
+        };
+        // Only the first caller in a process decides, and all of ours decide the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(30))
+            .read_timeout(READ_TIMEOUT);
+        if let Some(path) = &self.certificates {
+            let pem = fs::read(path).map_err(Error::file("read", path))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem);
+            builder = builder.tls_certs_merge(certificates.map_err(|error| failed(error.to_string()))?);
+        }
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| failed(error.to_string()))?);
+        }
+        let host = self.index.host_str().unwrap_or_default();
+        if self
+            .trusted_hosts
+            .iter()
+            .any(|trusted| trusted.split(':').next() == Some(host))
+        {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        builder.build().map_err(|error| failed(with_sources(&error)))
+    }
+}
+
+/// A setting of `pip config list`: lines like `global.index-url='https://…'`; the environment's win.
+fn setting(list: &str, name: &str) -> Option<String> {
+    let of = |section: &str| {
+        let line = list.lines().find_map(|line| {
+            line.strip_prefix(section)?
+                .strip_prefix('.')?
+                .strip_prefix(name)?
+                .strip_prefix('=')
+        })?;
+        Some(
+            line.trim()
+                .trim_matches(['\'', '"'])
+                .replace("\\n", " ")
+                .trim()
+                .to_owned(),
+        )
+    };
+    [":env:", "download", "install", "global"]
+        .into_iter()
+        .find_map(of)
+        .filter(|value| !value.is_empty())
+}
+
+/// A file of the index.
+#[derive(Debug, PartialEq, Eq)]
+struct Source {
+    url: Url,
+    sha256: String,
+}
+
+async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Source, Error> {
+    let page = pip.index.join("pyspark/").map_err(|error| broken(error.to_string()))?;
+    let asked = client.get(page.clone()).header("accept", "text/html").send().await;
+    let answer = asked
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(|error| broken(with_sources(&error)))?;
+    // Links are relative to where redirections ended.
+    let base = answer.url().clone();
+    let html = answer.text().await.map_err(|error| broken(with_sources(&error)))?;
+    in_page(&html, &base, version).ok_or_else(|| Error::Fetch {
+        reason: format!(
+            "{} has no pyspark-{version}.tar.gz with a SHA-256",
+            page.host_str().unwrap_or("the index")
+        ),
+        help: "choose another version: `pip index versions pyspark` lists them".into(),
+    })
+}
+
+/// The link to a source distribution in a page of the simple repository API (PEP 503).
+fn in_page(html: &str, base: &Url, version: &str) -> Option<Source> {
+    let file = format!("pyspark-{version}.tar.gz");
+    html.split("href=").skip(1).find_map(|link| {
+        let quote = link.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        let url = base.join(&link[1..].split(quote).next()?.replace("&amp;", "&")).ok()?;
+        let sha256 = url.fragment()?.strip_prefix("sha256=")?.to_lowercase();
+        let matches = url.path_segments()?.next_back() == Some(&file) && sha256.len() == 64;
+        matches.then_some(Source { url, sha256 })
+    })
+}
+
+async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut impl FnMut(Stage)) -> Result<(), Error> {
+    let part = archive.with_extension("gz.part");
+    let mut file = File::options()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(&part)
+        .map_err(Error::file("write", &part))?;
+    let mut sha = Sha256::new();
+    let mut there = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
+    let mut tries = 0;
+    loop {
+        let before = there;
+        let gone_on = go_on(client, source, &mut file, &mut sha, &mut there, &part, tell).await;
+        match gone_on {
+            Ok(()) => break,
+            // A full disk does not pass.
+            Err(error @ Error::File { .. }) => return Err(error),
+            Err(error) => {
+                tries = if there > before { 1 } else { tries + 1 };
+                if tries >= TRIES {
+                    return Err(error);
+                }
+                tracing::info!("{error}; going on at byte {there}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    let found = sha
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>();
+    if found != source.sha256 {
+        fs::remove_file(&part).map_err(Error::file("remove", &part))?;
+        return Err(broken(format!(
+            "the download's SHA-256 is {found}, and the index says {}; it was thrown away",
+            source.sha256
+        )));
+    }
+    fs::rename(&part, archive).map_err(Error::file("write", archive))
+}
+
+async fn go_on(
+    client: &Client,
+    source: &Source,
+    file: &mut File,
+    sha: &mut Sha256,
+    there: &mut u64,
+    part: &Path,
+    tell: &mut impl FnMut(Stage),
+) -> Result<(), Error> {
+    let network = |error: reqwest::Error| broken(with_sources(&error));
+    let mut request = client.get(source.url.clone());
+    if *there > 0 {
+        request = request.header(RANGE, format!("bytes={there}-"));
+    }
+    let mut answer = request.send().await.map_err(network)?;
+    match answer.status() {
+        StatusCode::PARTIAL_CONTENT => {}
+        // All of it was there already; what it is worth, the checksum says.
+        StatusCode::RANGE_NOT_SATISFIABLE if *there > 0 => return Ok(()),
+        StatusCode::OK => {
+            // The server begins anew.
+            file.set_len(0).map_err(Error::file("write", part))?;
+            *sha = Sha256::new();
+            *there = 0;
+        }
+        _ => {
+            return Err(answer
+                .error_for_status()
+                .map_or_else(network, |_| broken("unexpected answer".into())));
+        }
+    }
+    let total = answer.content_length().map_or(0, |rest| rest + *there);
+    tell(Stage::Downloading(*there, total));
+    while let Some(chunk) = answer.chunk().await.map_err(network)? {
+        file.write_all(&chunk).map_err(Error::file("write", part))?;
+        sha.update(&chunk);
+        *there += chunk.len() as u64;
+        tell(Stage::Downloading(*there, total));
+    }
+    match total {
+        0 => Ok(()),
+        total if *there == total => Ok(()),
+        total => Err(broken(format!("the connection was closed at byte {there} of {total}"))),
+    }
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Unpacks the distribution as the official image lays it out: Spark in the home, Python's part below `python`.
+fn unpack(archive: &Path, home: &Path) -> Result<(), Error> {
+    let scratch = home.with_extension(format!("new-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&scratch);
+    let file = File::open(archive).map_err(Error::file("read", archive))?;
+    let unpacked = unpack_into(file, &scratch).map_err(Error::file("unpack into", &scratch));
+    if let Err(error) = unpacked.and_then(|()| fs::rename(&scratch, home).map_err(Error::file("write", home))) {
+        let _ = fs::remove_dir_all(&scratch);
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn unpack_into(file: impl Read, scratch: &Path) -> std::io::Result<()> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        // `pyspark-VERSION/deps/bin/…`
+        let mut parts = path.components();
+        parts.next();
+        let below = match parts.next().and_then(|part| part.as_os_str().to_str()) {
+            Some("deps") => parts.as_path().to_owned(),
+            Some(part @ ("pyspark" | "lib")) => Path::new("python").join(part).join(parts.as_path()),
+            _ => continue,
+        };
+        let to = scratch.join(below);
+        // Nothing may be written outside of the scratch folder.
+        if to.components().any(|part| part == std::path::Component::ParentDir) || !entry.header().entry_type().is_file()
+        {
+            continue;
+        }
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        entry.unpack(&to)?;
+        if to.parent() == Some(&scratch.join("bin")) {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pips_settings_are_read() {
+        let list = ":env:.cert='/c.pem'\nglobal.cert='/other.pem'\nglobal.index-url='https://index.example/simple'\n\
+                    global.trusted-host='\\na.example\\nb.example'\n";
+        assert_eq!(setting(list, "cert"), Some("/c.pem".into()));
+        assert_eq!(setting(list, "index-url"), Some("https://index.example/simple".into()));
+        assert_eq!(setting(list, "trusted-host"), Some("a.example b.example".into()));
+        assert_eq!(setting(list, "proxy"), None);
+    }
+
+    #[test]
+    fn the_source_distribution_is_found_in_the_page() {
+        let sha = "ab".repeat(32);
+        let base = Url::parse("https://index.example/simple/pyspark/").unwrap();
+        let page = format!(
+            "<a href=\"../../p/pyspark-4.3.0.tar.gz#sha256={sha}\">x</a> \
+             <a href='https://files.example/pyspark-4.2.0.tar.gz#sha256={sha}'>y</a> <a href=\"pyspark-4.1.0.tar.gz\">z</a>"
+        );
+        let found = |version| in_page(&page, &base, version).map(|source| source.url.to_string());
+        assert_eq!(
+            found("4.3.0"),
+            Some(format!("https://index.example/p/pyspark-4.3.0.tar.gz#sha256={sha}"))
+        );
+        assert_eq!(
+            found("4.2.0"),
+            Some(format!("https://files.example/pyspark-4.2.0.tar.gz#sha256={sha}"))
+        );
+        assert_eq!(found("4.1.0"), None, "it has no checksum");
+        assert_eq!(found("4.3"), None);
+    }
+}

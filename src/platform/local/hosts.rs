@@ -1,0 +1,89 @@
+//! The hosts file through which Java resolves names (`-Djdk.net.hosts.file`). Pure. Java asks nobody else once it is given, so it
+//! also holds what this machine's own /etc/hosts says and the outside names that the cluster's configuration mentions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+
+/// The file's text. `outside` are lines that stand for other names.
+pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], outside: &str) -> String {
+    let mut text = String::from("# Written by sparkha for Java's jdk.net.hosts.file.\n");
+    for pod in pods {
+        let Some(address) = address(pod) else { continue };
+        let mut names = vec![pod.name_any()];
+        let governing = pod.spec.as_ref().and_then(|spec| spec.subdomain.as_ref());
+        if let Some(service) = governing {
+            names.extend(qualified(&format!("{}.{service}", pod.name_any()), namespace));
+        }
+        line(&mut text, address, &names);
+    }
+    for service in services {
+        let selector = service
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.selector.clone())
+            .unwrap_or_default();
+        let name = service.name_any();
+        for pod in pods.iter().filter(|pod| is_selected(pod, &selector)) {
+            if let Some(address) = address(pod) {
+                line(&mut text, address, &qualified(&name, namespace));
+            }
+        }
+    }
+    text.push_str(outside);
+    text
+}
+
+fn address(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.pod_ip.as_deref()
+}
+
+fn is_selected(pod: &Pod, selector: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+}
+
+/// A name as pods of the namespace and of others write it.
+fn qualified(name: &str, namespace: &str) -> Vec<String> {
+    [
+        "",
+        &format!(".{namespace}"),
+        &format!(".{namespace}.svc"),
+        &format!(".{namespace}.svc.cluster.local"),
+    ]
+    .map(|suffix| format!("{name}{suffix}"))
+    .into()
+}
+
+fn line(text: &mut String, address: &str, names: &[String]) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{address} {}", names.join(" "));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_services_and_the_rest() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "zk-0", "labels": {"a": "b"}}, "spec": {"subdomain": "zk", "containers": []},
+            "status": {"podIP": "127.64.0.1"},
+        }))
+        .unwrap();
+        let unborn: Pod = serde_json::from_value(json!({"metadata": {"name": "zk-1", "labels": {"a": "b"}}})).unwrap();
+        let service: Service =
+            serde_json::from_value(json!({"metadata": {"name": "zk"}, "spec": {"selector": {"a": "b"}}})).unwrap();
+        let everything: Service = serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {}})).unwrap();
+        assert_eq!(
+            hosts("x", &[service, everything], &[pod, unborn], "127.0.0.1 localhost\n"),
+            "# Written by sparkha for Java's jdk.net.hosts.file.\n\
+             127.64.0.1 zk-0 zk-0.zk zk-0.zk.x zk-0.zk.x.svc zk-0.zk.x.svc.cluster.local\n\
+             127.64.0.1 zk zk.x zk.x.svc zk.x.svc.cluster.local\n\
+             127.0.0.1 localhost\n"
+        );
+    }
+}

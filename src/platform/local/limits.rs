@@ -1,0 +1,157 @@
+//! What of a cluster this machine cannot honour, for there is no kubelet, no network and no image. Pure.
+
+use k8s_openapi::api::core::v1::{PodSpec, Volume};
+
+use super::software::{Software, version_in_image};
+use super::store::Wanted;
+
+/// One line for each thing. `cgroups`: whether memory and processors can be limited.
+pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
+    let mut lines = vec![
+        image(wanted),
+        "pods' user 185, read-only root and dropped capabilities: processes run as you".into(),
+    ];
+    if !cgroups {
+        lines.push("limits of memory and processors: you may not make control groups; heaps are as asked".into());
+    }
+    let sets = wanted.sets();
+    let pods: Vec<_> = sets
+        .iter()
+        .filter_map(|set| Some((set.metadata.name.clone()?, set.spec.template.spec.as_ref()?)))
+        .collect();
+    let mut of_pods = |what: &str, has: &dyn Fn(&PodSpec) -> bool| {
+        let names: Vec<_> = pods
+            .iter()
+            .filter(|(_, pod)| has(pod))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        if !names.is_empty() {
+            lines.push(format!("{what} ({})", names.join(", ")));
+        }
+    };
+    of_pods("node selectors: there is one node", &|pod| pod.node_selector.is_some());
+    of_pods("node affinity: there is one node", &|pod| {
+        pod.affinity
+            .as_ref()
+            .is_some_and(|affinity| affinity.node_affinity.is_some())
+    });
+    of_pods("priority classes", &|pod| pod.priority_class_name.is_some());
+    of_pods("size limits of emptyDirs", &|pod| {
+        volumes(pod).any(|volume| {
+            volume
+                .empty_dir
+                .as_ref()
+                .is_some_and(|source| source.size_limit.is_some())
+        })
+    });
+    of_pods("emptyDirs in memory: they are on disk", &|pod| {
+        volumes(pod).any(|volume| volume.empty_dir.as_ref().is_some_and(|source| source.medium.is_some()))
+    });
+    of_pods("NFS volumes: mount them yourself and use hostPath", &|pod| {
+        volumes(pod).any(|volume| volume.nfs.is_some())
+    });
+    of_pods("existing claims: each is a folder of its name", &|pod| {
+        volumes(pod).any(|volume| volume.persistent_volume_claim.is_some())
+    });
+    of_pods(
+        "mount paths of your own volumes: they are translated in commands, arguments and environment only",
+        &|pod| volumes(pod).any(is_users),
+    );
+    let claims = sets.iter().filter(|set| set.spec.volume_claim_templates.is_some());
+    let claims: Vec<_> = claims.filter_map(|set| set.metadata.name.clone()).collect();
+    if !claims.is_empty() {
+        lines.push(format!(
+            "storage classes, access modes and sizes of claims ({})",
+            claims.join(", ")
+        ));
+    }
+    let kinds = wanted.services().into_iter().filter_map(|service| service.spec?.type_);
+    if kinds.into_iter().any(|kind| kind != "ClusterIP") {
+        lines.push("node ports and load balancers: the web UI is at the pods' own addresses".into());
+    }
+    lines
+}
+
+fn image(wanted: &Wanted) -> String {
+    let Software {
+        spark_home,
+        spark_version,
+        ..
+    } = &wanted.software;
+    let sets = wanted.sets();
+    let containers = sets
+        .iter()
+        .filter_map(|set| set.spec.template.spec.as_ref())
+        .flat_map(|pod| &pod.containers);
+    let image = containers
+        .filter_map(|container| container.image.clone())
+        .next()
+        .unwrap_or_default();
+    let differs = version_in_image(&image).is_some_and(|version| version != spark_version);
+    let runs = format!("Spark {spark_version} at {} runs instead", spark_home.display());
+    match differs {
+        true => format!("the image {image}: {runs}, which is ANOTHER VERSION"),
+        false => format!("the image {image}: {runs}"),
+    }
+}
+
+fn volumes(pod: &PodSpec) -> impl Iterator<Item = &Volume> {
+    pod.volumes.iter().flatten()
+}
+
+/// Not one of those that sparkha renders by itself.
+fn is_users(volume: &Volume) -> bool {
+    !matches!(volume.name.as_str(), "conf" | "tmp" | "work" | "shuffle" | "data")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::render;
+    use crate::spec::resolve::{Source, resolve};
+
+    fn limits_of(text: &str) -> Vec<String> {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let software = Software {
+            spark_home: "/opt/spark".into(),
+            spark_version: "4.3.0".into(),
+            java_home: None,
+            java_version: 17,
+            path: String::new(),
+        };
+        limits(
+            &Wanted {
+                software,
+                resources: render(&spec),
+            },
+            true,
+        )
+    }
+
+    #[test]
+    fn the_default_cluster_and_one_that_asks_for_much() {
+        assert_eq!(
+            limits_of(""),
+            [
+                "the image docker.io/apache/spark:4.3.0: Spark 4.3.0 at /opt/spark runs instead",
+                "pods' user 185, read-only root and dropped capabilities: processes run as you",
+                "size limits of emptyDirs (spark-worker)",
+            ]
+        );
+        let much = limits_of(
+            "image: x/spark:3.5.1\nwebUi: {serviceType: NodePort}\nzookeeper: {storage: {size: 1Gi}}\n\
+             workers: {nodeSelector: {a: b}, priorityClassName: p, volumes: [{name: d, mountPath: /d, nfs: {server: s, path: /}}]}",
+        );
+        for part in [
+            "ANOTHER VERSION",
+            "node selectors",
+            "priority",
+            "NFS",
+            "mount paths",
+            "storage classes",
+            "node ports",
+        ] {
+            assert!(much.iter().any(|line| line.contains(part)), "{part}: {much:#?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Names that are not the cluster's own: of this machine, and of servers that the cluster's configuration mentions. Java finds them in
+//! the hosts file or not at all.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::store::Wanted;
+use crate::render::kind::Kind;
+
+/// This machine's own names: its /etc/hosts.
+pub fn own() -> String {
+    let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty());
+    let mut own: String = lines.map(|line| format!("{line}\n")).collect();
+    if !own.split_whitespace().any(|word| word == "localhost") {
+        own.push_str("127.0.0.1 localhost\n");
+    }
+    own
+}
+
+/// Lines for the servers that the configuration mentions, as they resolve now.
+pub async fn lines(wanted: &Wanted) -> String {
+    let mut lines = String::new();
+    for name in mentioned(wanted) {
+        match tokio::net::lookup_host((name.as_str(), 0)).await {
+            Ok(addresses) => {
+                for address in addresses.map(|address| address.ip()).collect::<BTreeSet<_>>() {
+                    // Writing to a String cannot fail.
+                    let _ = writeln!(lines, "{address} {name}");
+                }
+            }
+            Err(error) => tracing::debug!("{name} does not resolve: {error}"),
+        }
+    }
+    lines
+}
+
+/// Hosts in URLs, and ZooKeeper's servers.
+fn mentioned(wanted: &Wanted) -> BTreeSet<String> {
+    let objects = wanted
+        .resources
+        .iter()
+        .filter(|resource| matches!(resource.kind, Kind::ConfigMap | Kind::StatefulSet));
+    let own: BTreeSet<_> = wanted.sets().iter().flat_map(|set| set.metadata.name.clone()).collect();
+    let mut found = BTreeSet::new();
+    for object in objects {
+        hosts_in(&object.object.to_string(), &mut found);
+    }
+    found.retain(|name| !own.iter().any(|set| name.starts_with(&format!("{set}-"))));
+    found
+}
+
+fn hosts_in(text: &str, found: &mut BTreeSet<String>) {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.');
+    let mut add = |name: &str| {
+        if name.parse::<std::net::IpAddr>().is_err() && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            found.insert(name.trim_end_matches('.').to_owned());
+        }
+    };
+    for scheme in ["http://", "https://"] {
+        for after in text.split(scheme).skip(1) {
+            add(after.split(ends).next().unwrap_or_default());
+        }
+    }
+    for after in text.split("spark.deploy.zookeeper.url=").skip(1) {
+        let servers = after
+            .split(|c: char| c == '\\' || c == '"' || c.is_whitespace())
+            .next()
+            .unwrap_or_default();
+        servers
+            .split(',')
+            .for_each(|server| add(server.split(ends).next().unwrap_or_default()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_urls_and_of_zookeeper() {
+        let mut found = BTreeSet::new();
+        let text = r#"a=http://minio.example:9000/x\nspark.deploy.zookeeper.url=zk-1.example:2181,10.0.0.1:2181\nb=s3a://bucket/x org.apache"#;
+        hosts_in(text, &mut found);
+        assert_eq!(found, ["minio.example", "zk-1.example"].map(str::to_owned).into());
+    }
+}

@@ -1,0 +1,121 @@
+//! Probes, as a kubelet runs them: HTTP, TCP and commands.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Probe;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::net::TcpStream;
+
+use super::container::Launch;
+use super::translate::Translation;
+
+/// Whom a probe asks.
+pub struct Target {
+    pub address: String,
+    pub launch: Launch,
+    pub translation: Translation,
+}
+
+/// How a series of probes goes on.
+pub enum Verdict {
+    Healthy,
+    Unhealthy(String),
+}
+
+/// Probes again and again, and tells each change of mind.
+pub async fn run(probe: &Probe, target: &Target, mut tell: impl FnMut(Verdict)) {
+    let seconds = |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(1) as u64);
+    let threshold = probe.failure_threshold.unwrap_or(3).max(1);
+    if let Some(delay) = probe.initial_delay_seconds.filter(|&delay| delay > 0) {
+        tokio::time::sleep(Duration::from_secs(delay as u64)).await;
+    }
+    let mut failures = 0;
+    loop {
+        let once = tokio::time::timeout(seconds(probe.timeout_seconds, 1), once(probe, target)).await;
+        match once.unwrap_or_else(|_| Err("no answer in time".into())) {
+            Ok(()) => {
+                failures = 0;
+                tell(Verdict::Healthy);
+            }
+            Err(reason) => {
+                failures += 1;
+                if failures >= threshold {
+                    tell(Verdict::Unhealthy(reason));
+                }
+            }
+        }
+        tokio::time::sleep(seconds(probe.period_seconds, 10)).await;
+    }
+}
+
+async fn once(probe: &Probe, target: &Target) -> Result<(), String> {
+    if let Some(http) = &probe.http_get {
+        return get(&target.address, port(&http.port)?, http.path.as_deref().unwrap_or("/")).await;
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        let opened = TcpStream::connect((target.address.as_str(), port(&tcp.port)?)).await;
+        return opened.map(|_| ()).map_err(|error| error.to_string());
+    }
+    if let Some(exec) = &probe.exec {
+        return command(exec.command.as_deref().unwrap_or_default(), target).await;
+    }
+    Err("this kind of probe is not known here".into())
+}
+
+fn port(port: &IntOrString) -> Result<u16, String> {
+    match port {
+        IntOrString::Int(port) => u16::try_from(*port).map_err(|_| format!("{port} is no port")),
+        IntOrString::String(name) => Err(format!("ports by name ({name}) are not known here")),
+    }
+}
+
+async fn get(address: &str, port: u16, path: &str) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let stream = TcpStream::connect((address, port))
+        .await
+        .map_err(|error| text(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| text(&error))?;
+    let request = Request::get(path)
+        .header("host", address)
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| text(&error))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+        match response.status().as_u16() {
+            200..400 => Ok(()),
+            code => Err(format!("status {code}")),
+        }
+    };
+    tokio::select! {
+        answer = answer => answer,
+        _ = connection => Err("the connection was closed".into()),
+    }
+}
+
+async fn command(words: &[String], target: &Target) -> Result<(), String> {
+    let mut words = words.iter().map(|word| target.translation.text(word));
+    let status = tokio::process::Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .env_clear()
+        .envs(&target.launch.environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await;
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(status.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,154 @@
+//! Processes, known by more than a number: a process id is used again, so its start time and the machine's boot belong to it, and what
+//! a container started bears the container's mark in its environment.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The environment variable that marks everything that a container started.
+pub const MARK: &str = "SPARKHA_CONTAINER_ID";
+/// The environment variable that names the cluster's folder to everything of the cluster.
+pub const CLUSTER: &str = "SPARKHA_CLUSTER_DIR";
+
+/// A process, beyond doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: i32,
+    /// Clock ticks from boot to its start.
+    started: u64,
+    /// The machine's boot.
+    boot: String,
+}
+
+impl ProcessId {
+    /// The process that has this number now; `None` if there is none, or only its remains.
+    pub fn of(pid: i32) -> Option<Self> {
+        let started = started(pid)?;
+        Some(Self {
+            pid,
+            started,
+            boot: boot(),
+        })
+    }
+
+    pub fn is_alive(&self) -> bool {
+        Self::of(self.pid).as_ref() == Some(self)
+    }
+
+    /// Sends a signal; one that has ended already needs none.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match self.handle() {
+            Some(handle) => Ok(pidfd_send_signal(&handle, signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) -> io::Result<()> {
+        let Some(handle) = self.handle() else { return Ok(()) };
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd keeps the promise that the newer function asks for as unsafe code"
+        )]
+        let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
+        handle.readable().await.map(|_| ())
+    }
+
+    /// A handle that stays with this process: its number is compared after the handle is there.
+    fn handle(&self) -> Option<OwnedFd> {
+        let handle = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        self.is_alive().then_some(handle)
+    }
+}
+
+/// Every process with this in its environment, which its children inherit.
+pub fn bearing(variable: &str, value: &str) -> Vec<ProcessId> {
+    let wanted = format!("{variable}={value}");
+    all()
+        .filter(|&pid| has_in_environment(pid, wanted.as_bytes()))
+        .filter_map(ProcessId::of)
+        .collect()
+}
+
+/// Ends every process with this in its environment, at once.
+pub fn kill_bearing(variable: &str, value: &str) {
+    for process in bearing(variable, value) {
+        if let Err(error) = process.signal(Signal::KILL) {
+            tracing::warn!("failed to end process {}: {error}", process.pid);
+        }
+    }
+}
+
+fn all() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn has_in_environment(pid: i32, wanted: &[u8]) -> bool {
+    // Other users' environments cannot be read, and are not ours.
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|&byte| byte == 0).any(|variable| variable == wanted)
+}
+
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command, in parentheses, may hold anything.
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_no_other() {
+        let me = ProcessId::of(std::process::id() as i32).unwrap();
+        assert!(me.is_alive());
+        let before_me = ProcessId {
+            started: me.started - 1,
+            ..me.clone()
+        };
+        assert!(!before_me.is_alive());
+        let before_boot = ProcessId {
+            boot: "another".into(),
+            ..me
+        };
+        assert!(!before_boot.is_alive());
+        assert!(before_boot.signal(Signal::KILL).is_ok());
+    }
+
+    #[tokio::test]
+    async fn its_end_is_seen_and_its_children_are_found_by_their_mark() {
+        let mark = format!("test-{}", std::process::id());
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 600 & wait"])
+            .env(MARK, &mark)
+            .spawn()
+            .unwrap();
+        let process = ProcessId::of(child.id() as i32).unwrap();
+        while bearing(MARK, &mark).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        process.signal(Signal::KILL).unwrap();
+        process.ended().await.unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+        kill_bearing(MARK, &mark);
+        while !bearing(MARK, &mark).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The Spark and the Java with which clusters run on this machine: what an image is on Kubernetes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use super::paths;
+
+/// The oldest Java that Spark 4 runs with.
+const OLDEST_JAVA: u32 = 17;
+
+/// Spark, Java, and the way to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Software {
+    pub spark_home: PathBuf,
+    pub spark_version: String,
+    pub java_home: Option<PathBuf>,
+    pub java_version: u32,
+    /// `PATH` of whoever created the cluster.
+    pub path: String,
+}
+
+/// Something that is not here, or not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub message: String,
+    pub help: String,
+}
+
+/// Looks for Spark and Java. `wanted` is the version that the cluster's image has, as far as its tag says.
+pub fn find(spark_home: Option<&Path>, wanted: Option<&str>) -> Result<Software, Vec<Lack>> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let spark = find_spark(spark_home, wanted, &path);
+    let java_home = std::env::var_os("JAVA_HOME")
+        .map(PathBuf::from)
+        .filter(|home| !home.as_os_str().is_empty());
+    let java = java_version(java_home.as_deref());
+    match (spark, java) {
+        (Ok((spark_home, spark_version)), Ok(java_version)) => Ok(Software {
+            spark_home,
+            spark_version,
+            java_home,
+            java_version,
+            path,
+        }),
+        (spark, java) => Err([spark.err(), java.err()].into_iter().flatten().collect()),
+    }
+}
+
+fn find_spark(flag: Option<&Path>, wanted: Option<&str>, path: &str) -> Result<(PathBuf, String), Lack> {
+    let fetch = match wanted {
+        Some(version) => format!("sparkha local fetch {version}"),
+        None => "sparkha local fetch".to_owned(),
+    };
+    let named = match flag {
+        Some(home) => Some(("--spark-home", home.to_owned())),
+        None => std::env::var_os("SPARK_HOME")
+            .filter(|home| !home.is_empty())
+            .map(|home| ("SPARK_HOME", PathBuf::from(home))),
+    };
+    if let Some((by, home)) = named {
+        return match version_of(&home) {
+            Some(version) => Ok((std::path::absolute(&home).unwrap_or(home), version)),
+            None => Err(Lack {
+                message: format!(
+                    "there is no Spark at {} ({by}): jars/spark-core_*.jar is missing",
+                    home.display()
+                ),
+                help: format!("correct {by}; `{fetch}` brings Spark into your cache"),
+            }),
+        };
+    }
+    let found = on_path(path).or_else(|| fetched(wanted));
+    found.ok_or_else(|| Lack {
+        message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
+        help: format!("`{fetch}` brings it into your cache; or name one with --spark-home"),
+    })
+}
+
+/// Spark whose `bin` is on the PATH.
+fn on_path(path: &str) -> Option<(PathBuf, String)> {
+    std::env::split_paths(path).find_map(|folder| {
+        let program = folder.join("spark-submit").canonicalize().ok()?;
+        let home = program.parent()?.parent()?.to_owned();
+        let version = version_of(&home)?;
+        Some((home, version))
+    })
+}
+
+/// Where fetched versions of Spark are.
+pub fn fetched_home(version: &str) -> Option<PathBuf> {
+    Some(paths::cache().ok()?.join(format!("spark-{version}")))
+}
+
+/// A fetched Spark: the wanted version, or else the newest.
+fn fetched(wanted: Option<&str>) -> Option<(PathBuf, String)> {
+    if let Some(home) = wanted.and_then(fetched_home)
+        && let Some(version) = version_of(&home)
+    {
+        return Some((home, version));
+    }
+    let entries = std::fs::read_dir(paths::cache().ok()?).ok()?.flatten();
+    let homes = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("spark-"));
+    let versions = homes.filter_map(|entry| Some((entry.path(), version_of(&entry.path())?)));
+    versions.max_by_key(|(_, version)| {
+        version
+            .split('.')
+            .map(|part| part.parse().unwrap_or(0))
+            .collect::<Vec<u32>>()
+    })
+}
+
+/// Version of the Spark in a folder, by its core's name: `spark-core_2.13-4.3.0.jar`.
+pub fn version_of(home: &Path) -> Option<String> {
+    if !home.join("bin/spark-class").exists() {
+        return None;
+    }
+    let jars = std::fs::read_dir(home.join("jars")).ok()?.flatten();
+    jars.filter_map(|jar| jar.file_name().into_string().ok())
+        .find_map(|jar| {
+            Some(
+                jar.strip_prefix("spark-core_")?
+                    .strip_suffix(".jar")?
+                    .split_once('-')?
+                    .1
+                    .to_owned(),
+            )
+        })
+}
+
+fn java_version(home: Option<&Path>) -> Result<u32, Lack> {
+    let program = home.map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
+    let lack = |message: String| Lack {
+        message,
+        help: format!(
+            "install Java {OLDEST_JAVA} or newer (Debian: apt-get install default-jre-headless), or point JAVA_HOME to one"
+        ),
+    };
+    let output = Command::new(&program).arg("-version").output().map_err(|error| {
+        lack(format!(
+            "there is no Java: failed to run {}: {error}",
+            program.display()
+        ))
+    })?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    match parse_java_version(&text) {
+        Some(version) if version >= OLDEST_JAVA => Ok(version),
+        Some(version) => Err(lack(format!(
+            "Java {version} ({}) is too old for Spark 4",
+            program.display()
+        ))),
+        None => Err(lack(format!(
+            "{} does not tell its version: {}",
+            program.display(),
+            text.trim()
+        ))),
+    }
+}
+
+/// `openjdk version "17.0.15" 2025-04-15`; before Java 9 `java version "1.8.0_452"`.
+fn parse_java_version(text: &str) -> Option<u32> {
+    let version = text
+        .lines()
+        .find(|line| line.contains("version \""))?
+        .split('"')
+        .nth(1)?;
+    let mut parts = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().ok());
+    match parts.next()?? {
+        1 => parts.next()?,
+        version => Some(version),
+    }
+}
+
+impl Software {
+    /// What an image's own environment says.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = vec![
+            ("PATH".to_owned(), self.path.clone()),
+            ("SPARK_HOME".to_owned(), self.spark_home.display().to_string()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ];
+        if let Some(java_home) = &self.java_home {
+            environment.push(("JAVA_HOME".to_owned(), java_home.display().to_string()));
+        }
+        if let Some(python_path) = self.python_path() {
+            environment.push(("PYTHONPATH".to_owned(), python_path));
+        }
+        environment
+    }
+
+    /// PySpark's modules and Py4J, wherever this distribution keeps them.
+    pub fn python_path(&self) -> Option<String> {
+        let python = self.spark_home.join("python");
+        let mut parts: Vec<PathBuf> = Some(python.clone())
+            .filter(|path| path.join("pyspark").exists())
+            .into_iter()
+            .collect();
+        let libraries = std::fs::read_dir(python.join("lib")).into_iter().flatten().flatten();
+        parts.extend(
+            libraries
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|end| end == "zip")),
+        );
+        parts.sort();
+        let text = parts
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(":");
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+/// The version in an image's tag: `4.3.0` of `apache/spark:4.3.0-java17`.
+pub fn version_in_image(image: &str) -> Option<&str> {
+    let tag = image
+        .split('@')
+        .next()?
+        .rsplit_once(':')
+        .map(|(_, tag)| tag)
+        .filter(|tag| !tag.contains('/'))?;
+    let version = tag.split(['-', '_']).next()?;
+    let numbers = version
+        .split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    (numbers && version.contains('.')).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_says_its_version_in_two_ways() {
+        assert_eq!(parse_java_version("openjdk version \"17.0.15\" 2025-04-15\n"), Some(17));
+        assert_eq!(
+            parse_java_version("NOTE: Picked up\njava version \"1.8.0_452\"\n"),
+            Some(8)
+        );
+        assert_eq!(parse_java_version("openjdk version \"25\" 2025-09-16"), Some(25));
+        assert_eq!(parse_java_version("command not found"), None);
+    }
+
+    #[test]
+    fn an_images_tag_may_say_the_version() {
+        assert_eq!(version_in_image("docker.io/apache/spark:4.3.0"), Some("4.3.0"));
+        assert_eq!(
+            version_in_image("apache/spark:4.3.0-scala2.13-java17-python3-ubuntu"),
+            Some("4.3.0")
+        );
+        assert_eq!(version_in_image("registry:5000/spark"), None);
+        assert_eq!(version_in_image("registry:5000/spark:latest"), None);
+    }
+}

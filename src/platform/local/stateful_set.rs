@@ -1,0 +1,214 @@
+//! The part of the StatefulSet controller: which pods to make and to delete next, and what a set says of itself. Pure.
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+
+use crate::render::config::short_digest;
+
+const REVISION: &str = "controller-revision-hash";
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Create { set: String, ordinal: i32 },
+    Delete { pod: String },
+}
+
+/// The next steps from these pods towards these sets: missing pods are made and surplus ones deleted all at once, outdated ones are
+/// replaced one at a time from the highest ordinal, each after those above it are ready.
+pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let known = |pod: &&Pod| sets.iter().any(|set| ordinal_in(pod, set).is_some());
+    let orphans = pods.iter().filter(|pod| !known(pod) && !is_deleting(pod));
+    steps.extend(orphans.map(|pod| Step::Delete { pod: pod.name_any() }));
+    for set in sets {
+        let replicas = set.spec.replicas.unwrap_or(1);
+        let member = |ordinal| pods.iter().find(move |pod| ordinal_in(pod, set) == Some(ordinal));
+        let name = set.name_any();
+        let missing = (0..replicas).filter(|&ordinal| member(ordinal).is_none());
+        steps.extend(missing.map(|ordinal| Step::Create {
+            set: name.clone(),
+            ordinal,
+        }));
+        let surplus = pods
+            .iter()
+            .filter(|pod| ordinal_in(pod, set) >= Some(replicas) && !is_deleting(pod));
+        steps.extend(surplus.map(|pod| Step::Delete { pod: pod.name_any() }));
+        let revision = revision(set);
+        for pod in (0..replicas).rev().map_while(member) {
+            if pod.labels().get(REVISION) != Some(&revision) {
+                if !is_deleting(pod) {
+                    steps.push(Step::Delete { pod: pod.name_any() });
+                }
+                break;
+            }
+            if !is_ready(pod) {
+                break;
+            }
+        }
+    }
+    steps
+}
+
+/// A pod of a set, before it is started.
+pub fn pod(set: &StatefulSet, ordinal: i32, namespace: &str, address: &str, uid: String) -> Pod {
+    let name = format!("{}-{ordinal}", set.name_any());
+    let template = &set.spec.template;
+    let mut metadata = template.metadata.clone().unwrap_or_default();
+    metadata.name = Some(name.clone());
+    metadata.namespace = Some(namespace.to_owned());
+    metadata.uid = Some(uid);
+    metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "apps/v1".into(),
+        kind: "StatefulSet".into(),
+        name: set.name_any(),
+        controller: Some(true),
+        ..Default::default()
+    }]);
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(REVISION.into(), revision(set));
+    labels.insert("statefulset.kubernetes.io/pod-name".into(), name.clone());
+    let mut spec = template.spec.clone().unwrap_or_default();
+    spec.hostname = Some(name.clone());
+    spec.subdomain = set.spec.service_name.clone();
+    spec.node_name = Some("localhost".into());
+    // The claims made from the set's templates are volumes of their names.
+    for claim in set.spec.volume_claim_templates.iter().flatten() {
+        let volume = serde_json::json!({
+            "name": claim.name_any(),
+            "persistentVolumeClaim": {"claimName": format!("{}-{name}", claim.name_any())},
+        });
+        spec.volumes
+            .get_or_insert_default()
+            .extend(serde_json::from_value(volume));
+    }
+    Pod {
+        metadata,
+        spec: Some(spec),
+        status: Some(PodStatus {
+            phase: Some("Pending".into()),
+            pod_ip: Some(address.to_owned()).filter(|address| !address.is_empty()),
+            host_ip: Some("127.0.0.1".into()),
+            ..Default::default()
+        }),
+    }
+}
+
+/// The set with what it would say of itself.
+pub fn with_status(set: &StatefulSet, pods: &[Pod]) -> StatefulSet {
+    let revision = revision(set);
+    let members: Vec<_> = pods.iter().filter(|pod| ordinal_in(pod, set).is_some()).collect();
+    let count = |condition: &dyn Fn(&&&Pod) -> bool| members.iter().filter(condition).count() as i32;
+    let updated = count(&|pod| pod.labels().get(REVISION) == Some(&revision));
+    let outdated = members
+        .iter()
+        .find_map(|pod| pod.labels().get(REVISION).filter(|other| **other != revision));
+    let mut set = set.clone();
+    set.metadata.generation = Some(1);
+    set.status = Some(StatefulSetStatus {
+        observed_generation: Some(1),
+        replicas: members.len() as i32,
+        ready_replicas: Some(count(&|pod| is_ready(pod))),
+        updated_replicas: Some(updated),
+        current_revision: Some(outdated.unwrap_or(&revision).clone()),
+        update_revision: Some(revision.clone()),
+        ..Default::default()
+    });
+    set
+}
+
+fn revision(set: &StatefulSet) -> String {
+    short_digest([serde_json::to_string(&set.spec.template).unwrap_or_default().as_str()])
+}
+
+fn ordinal_in(pod: &Pod, set: &StatefulSet) -> Option<i32> {
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.kind == "StatefulSet")?;
+    if owner.name != set.name_any() {
+        return None;
+    }
+    pod.name_any().rsplit('-').next()?.parse().ok()
+}
+
+fn is_deleting(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    !is_deleting(pod) && statuses.is_some_and(|statuses| statuses.iter().all(|status| status.ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(replicas: i32, image: &str) -> StatefulSet {
+        serde_json::from_value(json!({
+            "metadata": {"name": "s"},
+            "spec": {"replicas": replicas, "serviceName": "h", "selector": {},
+                "template": {"spec": {"containers": [{"name": "c", "image": image}]}}},
+        }))
+        .unwrap()
+    }
+
+    fn ready(mut pod: Pod) -> Pod {
+        let status = json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0});
+        pod.status.as_mut().unwrap().container_statuses = Some(vec![serde_json::from_value(status).unwrap()]);
+        pod
+    }
+
+    fn member(set: &StatefulSet, ordinal: i32) -> Pod {
+        pod(set, ordinal, "n", "127.64.0.1", "u".into())
+    }
+
+    fn delete(pod: &str) -> Step {
+        Step::Delete { pod: pod.into() }
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_what_is_too_much_is_deleted_at_once() {
+        let three = set(3, "a");
+        let create = |ordinal| Step::Create {
+            set: "s".into(),
+            ordinal,
+        };
+        assert_eq!(
+            steps(std::slice::from_ref(&three), &[member(&three, 1)]),
+            [create(0), create(2)]
+        );
+        let all: Vec<_> = (0..3).map(|ordinal| member(&three, ordinal)).collect();
+        assert_eq!(steps(std::slice::from_ref(&three), &all), []);
+        assert_eq!(steps(&[set(1, "a")], &all), [delete("s-1"), delete("s-2")]);
+        assert_eq!(steps(&[], &all), [delete("s-0"), delete("s-1"), delete("s-2")]);
+        // Another set's pod is none of ours, even where one name begins with the other.
+        let mut other = set(1, "a");
+        other.metadata.name = Some("s-0".into());
+        assert_eq!(steps(&[set(0, "a"), other.clone()], &[member(&other, 0)]), []);
+    }
+
+    #[test]
+    fn outdated_pods_are_replaced_one_after_the_other() {
+        let (old, new) = (set(2, "a"), set(2, "b"));
+        let pods = [ready(member(&old, 0)), ready(member(&old, 1))];
+        assert_eq!(steps(std::slice::from_ref(&new), &pods), [delete("s-1")]);
+        let pods = [ready(member(&old, 0)), member(&new, 1)];
+        assert_eq!(steps(std::slice::from_ref(&new), &pods), []);
+        let status = with_status(&new, &pods).status.unwrap();
+        assert_eq!(status.updated_replicas, Some(1));
+        assert_ne!(status.current_revision, status.update_revision);
+        let pods = [ready(member(&old, 0)), ready(member(&new, 1))];
+        assert_eq!(steps(std::slice::from_ref(&new), &pods), [delete("s-0")]);
+        let pods = [ready(member(&new, 0)), ready(member(&new, 1))];
+        assert_eq!(steps(&[new], &pods), []);
+    }
+}

@@ -1,0 +1,365 @@
+//! A cluster's folder: what is wanted (`wanted.json`, written by commands), what is there (`seen.json`, written by the supervisor), the
+//! pods' volumes and logs. Files are replaced whole, so that whoever is cut off leaves the old one or the new one.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::ResourceExt;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessId;
+use super::software::Software;
+use super::{Error, paths};
+use crate::render::Resource;
+use crate::render::kind::Kind;
+use crate::spec::names::{ClusterName, Namespace};
+
+/// All clusters of this user on this machine.
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One cluster's folder.
+#[derive(Clone, Debug)]
+pub struct ClusterDir {
+    path: PathBuf,
+    pub namespace: Namespace,
+    pub name: ClusterName,
+}
+
+/// What the cluster should be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub software: Software,
+    pub resources: Vec<Resource>,
+}
+
+/// What the supervisor made of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    pub pods: Vec<PodRecord>,
+    pub sets: Vec<StatefulSet>,
+}
+
+/// A pod, and the process that is its container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodRecord {
+    pub pod: Pod,
+    pub process: Option<ProcessId>,
+    /// Mark of everything that the container starts.
+    pub mark: String,
+    /// How often it ended in quick succession.
+    pub failures: u32,
+}
+
+/// The right to work on a cluster's folder, for one command at a time. Ends with the process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Who else has the lock.
+pub struct Held(pub String);
+
+impl Store {
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { root: paths::state()? })
+    }
+
+    pub fn cluster(&self, namespace: &Namespace, name: &ClusterName) -> ClusterDir {
+        ClusterDir {
+            path: self.root.join("clusters").join(namespace.as_str()).join(name.as_str()),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        }
+    }
+
+    /// The clusters of a namespace, or of all.
+    pub fn clusters(&self, namespace: Option<&Namespace>) -> Result<Vec<ClusterDir>, Error> {
+        let mut found = Vec::new();
+        for space in names(&self.root.join("clusters"))? {
+            let Ok(space) = Namespace::parse(&space) else { continue };
+            if namespace.is_some_and(|namespace| *namespace != space) {
+                continue;
+            }
+            for name in names(&self.root.join("clusters").join(space.as_str()))? {
+                let Ok(name) = ClusterName::parse(&name) else { continue };
+                found.extend(Some(self.cluster(&space, &name)).filter(ClusterDir::exists));
+            }
+        }
+        found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Ok(found)
+    }
+
+    /// A claim that is not of one cluster.
+    pub fn shared_claim(&self, namespace: &Namespace, claim: &str) -> PathBuf {
+        self.root.join("claims").join(namespace.as_str()).join(claim)
+    }
+
+    /// Held while addresses are given out, so that two clusters do not choose the same.
+    pub fn lock_addresses(&self) -> Result<File, Error> {
+        make_folder(&self.root)?;
+        let folder = File::open(&self.root).map_err(Error::file("open", &self.root))?;
+        folder.lock().map_err(Error::file("lock", &self.root))?;
+        Ok(folder)
+    }
+}
+
+impl ClusterDir {
+    /// A cluster by its folder, as the supervisor is told.
+    pub fn at(path: &Path) -> Option<Self> {
+        let mut names = path.iter().rev().filter_map(|part| part.to_str());
+        let (name, namespace) = (names.next()?, names.next()?);
+        Some(Self {
+            path: path.to_owned(),
+            namespace: Namespace::parse(namespace).ok()?,
+            name: ClusterName::parse(name).ok()?,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is a cluster, and not only data that one left.
+    pub fn exists(&self) -> bool {
+        self.wanted_file().exists()
+    }
+
+    fn wanted_file(&self) -> PathBuf {
+        self.path.join("wanted.json")
+    }
+
+    pub fn hosts_file(&self) -> PathBuf {
+        self.path.join("hosts")
+    }
+
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    /// Where the volumes of a pod are.
+    pub fn pod(&self, pod: &str) -> PathBuf {
+        self.path.join("pods").join(pod)
+    }
+
+    pub fn log(&self, pod: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{pod}.log"))
+    }
+
+    /// Log of the container's run before the present one.
+    pub fn previous_log(&self, pod: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{pod}.previous.log"))
+    }
+
+    /// Data of the cluster's own volume claims.
+    pub fn claim(&self, claim: &str) -> PathBuf {
+        self.path.join("claims").join(claim)
+    }
+
+    /// Names of the cluster's own volume claims that hold data.
+    pub fn claims(&self) -> Result<Vec<String>, Error> {
+        names(&self.path.join("claims"))
+    }
+
+    pub fn wanted(&self) -> Result<Option<Wanted>, Error> {
+        read(&self.wanted_file())
+    }
+
+    pub fn write_wanted(&self, wanted: &Wanted) -> Result<(), Error> {
+        write(&self.wanted_file(), wanted)
+    }
+
+    pub fn seen(&self) -> Result<Seen, Error> {
+        Ok(read(&self.path.join("seen.json"))?.unwrap_or_default())
+    }
+
+    pub fn write_seen(&self, seen: &Seen) -> Result<(), Error> {
+        write(&self.path.join("seen.json"), seen)
+    }
+
+    /// Makes the folder and takes its lock.
+    pub fn lock(&self) -> Result<Result<Lock, Held>, Error> {
+        let path = self.path.join("lock");
+        loop {
+            make_folder(&self.path)?;
+            let Some(mut file) = try_lock(&path)? else {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                return Ok(Err(Held(holder.trim().to_owned())));
+            };
+            // A teardown may have removed the folder since the file was opened: then this is the lock of nothing.
+            if is_still(&file, &path) {
+                let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+                let holder = format!("{user}, process {}\n", std::process::id());
+                file.set_len(0)
+                    .and_then(|()| file.write_all(holder.as_bytes()))
+                    .map_err(Error::file("write", &path))?;
+                return Ok(Ok(Lock { _file: file }));
+            }
+        }
+    }
+
+    /// Takes the part of the supervisor; `None` if another has it.
+    pub fn supervise(&self) -> Result<Option<File>, Error> {
+        let path = self.path.join("supervisor.lock");
+        let Some(mut file) = try_lock(&path)? else {
+            return Ok(None);
+        };
+        let me = ProcessId::of(std::process::id() as i32);
+        let text = serde_json::to_string(&me).unwrap_or_default();
+        file.set_len(0)
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(Error::file("write", &path))?;
+        Ok(Some(file))
+    }
+
+    /// The supervisor, if it is alive.
+    pub fn supervisor(&self) -> Option<ProcessId> {
+        let text = fs::read_to_string(self.path.join("supervisor.lock")).ok()?;
+        let process: ProcessId = serde_json::from_str(&text).ok()?;
+        process.is_alive().then_some(process)
+    }
+
+    /// Removes everything but the data of volume claims; these too if `data`.
+    pub fn remove(&self, data: bool) -> Result<(), Error> {
+        // What makes it a cluster goes first but for the processes' records, of which there are none any more.
+        let keep = |name: &str| !data && name == "claims";
+        for name in names(&self.path)?.into_iter().filter(|name| !keep(name)) {
+            let path = self.path.join(name);
+            let removed = if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(Error::file("remove", &path))?;
+        }
+        // Folders that are empty now; what is not, stays.
+        for folder in self.path.ancestors().take(4) {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    pub fn sets(&self) -> Vec<StatefulSet> {
+        self.of_kind(Kind::StatefulSet)
+    }
+
+    pub fn services(&self) -> Vec<Service> {
+        self.of_kind(Kind::Service)
+    }
+
+    pub fn config_map(&self, name: &str) -> Option<ConfigMap> {
+        self.of_kind::<ConfigMap>(Kind::ConfigMap)
+            .into_iter()
+            .find(|config_map| config_map.name_any() == name)
+    }
+
+    fn of_kind<T: DeserializeOwned>(&self, kind: Kind) -> Vec<T> {
+        let objects = self.resources.iter().filter(|resource| resource.kind == kind);
+        objects
+            .filter_map(|resource| serde_json::from_value(resource.object.clone()).ok())
+            .collect()
+    }
+}
+
+/// Makes a folder for its owner alone: volumes may hold secrets.
+pub fn make_folder(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::file("make folder", path))
+}
+
+fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+    let open = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let file = open.map_err(Error::file("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(Error::file("lock", path)(source)),
+    }
+}
+
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(Error::file("list", folder))?,
+    };
+    let mut names: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| Error::Unreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
+/// Replaces a file as a whole.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| fs::rename(&new, path)) {
+        let _ = fs::remove_file(&new);
+        return Err(Error::file("write", path)(error));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    // Our own types serialise: they hold nothing that JSON cannot say.
+    write_file(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
+}
+
+/// The last lines of a log.
+pub fn tail(path: &Path, lines: usize) -> String {
+    const ENOUGH: u64 = 64 * 1024;
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(std::io::SeekFrom::Start(length.saturating_sub(ENOUGH)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

@@ -1,0 +1,264 @@
+//! The supervisor: one process for each cluster, detached from the terminal that started it. It makes pods from what is wanted, writes
+//! down what it sees, and leaves the pods' processes alone when it is ended: the next supervisor goes on with them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use super::kubelet::{Kubelet, ports};
+use super::stateful_set::{self, Step};
+use super::store::{ClusterDir, PodRecord, Seen, Store, write_file};
+use super::{Error, addresses, hosts, outside};
+
+/// How often logs are looked after and outside names asked for again.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// A log is cut when it is longer, as a kubelet does.
+const LOG_MAX: u64 = 10 << 20;
+/// How long a new supervisor may take to be there.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sees to it that a supervisor is at work on what is wanted now: tells the one that is, or starts one.
+pub async fn ensure(dir: &ClusterDir) -> Result<(), Error> {
+    let failed = |reason: String| Error::Supervisor { reason };
+    if let Some(supervisor) = dir.supervisor() {
+        return supervisor
+            .signal(rustix::process::Signal::HUP)
+            .map_err(|error| failed(error.to_string()));
+    }
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.supervisor_log());
+    let log = log.map_err(Error::file("write", &dir.supervisor_log()))?;
+    let errors = log.try_clone().map_err(Error::file("write", &dir.supervisor_log()))?;
+    let mut child = Command::new(program)
+        .args(["-v", "local", "supervise"])
+        .arg(dir.path())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        // Ctrl-C in the terminal of a create is not meant for it.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let deadline = tokio::time::Instant::now() + START_TIMEOUT;
+    while dir.supervisor().is_none() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(failed(format!("it ended with {status}")));
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(failed(format!("it was not there after {} s", START_TIMEOUT.as_secs())));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Ends the supervisor, and leaves the pods' processes as they are.
+pub async fn end(dir: &ClusterDir) {
+    if let Some(supervisor) = dir.supervisor() {
+        super::kubelet::end_process(&supervisor, Duration::from_secs(5)).await;
+    }
+}
+
+/// Is the supervisor of the cluster in this folder, until it is told to end or the folder is gone.
+pub async fn supervise(folder: &Path) -> Result<(), Error> {
+    let dir = ClusterDir::at(folder).ok_or_else(|| Error::Supervisor {
+        reason: format!("{} is no cluster's folder", folder.display()),
+    })?;
+    // A session of its own: whatever becomes of the terminal, this stays. Fails only if it has one already.
+    let _ = rustix::process::setsid();
+    let Some(_part) = dir.supervise()? else { return Ok(()) };
+    let Some(wanted) = dir.wanted()? else { return Ok(()) };
+    let kubelet = Kubelet::new(Store::open()?, dir, wanted);
+    LocalSet::new().run_until(work(kubelet)).await
+}
+
+async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
+    let (Ok(mut look_again), Ok(mut end)) = (signal(SignalKind::hangup()), signal(SignalKind::terminate())) else {
+        return Err(Error::Supervisor {
+            reason: "signals cannot be received".into(),
+        });
+    };
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    let mut outside_lines = String::new();
+    let seen = kubelet.dir.seen()?;
+    tracing::info!("at work, with {} pods from before", seen.pods.len());
+    kubelet.care_for(seen.pods);
+    let mut written = String::new();
+    loop {
+        create_and_delete(&kubelet)?;
+        write_hosts(&kubelet, &outside_lines)?;
+        write_seen(&kubelet, &mut written)?;
+        tokio::select! {
+            _ = end.recv() => {
+                tracing::info!("told to end; the pods' processes go on");
+                return Ok(());
+            }
+            _ = look_again.recv() => {}
+            () = kubelet.changed.notified() => {}
+            _ = housekeeping.tick() => {
+                cut_logs(&kubelet);
+                outside_lines = outside::lines(&kubelet.wanted()).await;
+            }
+        }
+        match kubelet.dir.wanted() {
+            Ok(Some(wanted)) => kubelet.set_wanted(wanted),
+            Ok(None) => return Ok(()),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
+fn create_and_delete(kubelet: &Rc<Kubelet>) -> Result<(), Error> {
+    let sets = kubelet.wanted().sets();
+    let steps = stateful_set::steps(&sets, &kubelet.pods());
+    let mut new = Vec::new();
+    if steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+        // Until the new addresses are written down, no other cluster may choose.
+        let _turn = kubelet.store.lock_addresses()?;
+        let mut taken = taken(&kubelet.store)?;
+        for step in &steps {
+            let Step::Create { set, ordinal } = step else { continue };
+            let Some(set) = sets.iter().find(|candidate| candidate.name_any() == *set) else {
+                continue;
+            };
+            new.push(new_pod(kubelet, set, *ordinal, &mut taken));
+        }
+        let mut seen = Seen {
+            pods: kubelet.records(),
+            sets: vec![],
+        };
+        seen.pods.extend(new.iter().cloned());
+        kubelet.dir.write_seen(&seen)?;
+        // The names must be there before the first process asks for them.
+        let pods: Vec<_> = seen.pods.into_iter().map(|record| record.pod).collect();
+        write_file(
+            &kubelet.dir.hosts_file(),
+            hosts::hosts(
+                kubelet.dir.namespace.as_str(),
+                &kubelet.wanted().services(),
+                &pods,
+                &outside::own(),
+            )
+            .as_bytes(),
+        )?;
+    }
+    kubelet.care_for(new);
+    for step in steps {
+        if let Step::Delete { pod } = step {
+            kubelet.delete(&pod);
+        }
+    }
+    Ok(())
+}
+
+fn new_pod(
+    kubelet: &Kubelet,
+    set: &k8s_openapi::api::apps::v1::StatefulSet,
+    ordinal: i32,
+    taken: &mut BTreeSet<IpAddr>,
+) -> PodRecord {
+    let namespace = kubelet.dir.namespace.as_str();
+    let uid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
+    let seed = format!("{namespace}/{}", kubelet.dir.name);
+    match addresses::free(&seed, &ports(&pod), taken) {
+        Ok(address) => {
+            taken.insert(address);
+            pod.status.get_or_insert_default().pod_ip = Some(address.to_string());
+        }
+        Err(port) => tracing::warn!("{}: port {port} is taken on every loopback address", pod.name_any()),
+    }
+    PodRecord {
+        pod,
+        process: None,
+        mark: format!("sparkha-{uid}"),
+        failures: 0,
+    }
+}
+
+/// Addresses of all clusters' pods.
+fn taken(store: &Store) -> Result<BTreeSet<IpAddr>, Error> {
+    let mut taken = BTreeSet::new();
+    for dir in store.clusters(None)? {
+        // What cannot be read is found by trying its ports.
+        for record in dir.seen().unwrap_or_default().pods {
+            taken.extend(
+                record
+                    .pod
+                    .status
+                    .and_then(|status| status.pod_ip?.parse::<IpAddr>().ok()),
+            );
+        }
+    }
+    Ok(taken)
+}
+
+fn write_hosts(kubelet: &Kubelet, outside_lines: &str) -> Result<(), Error> {
+    let outside = format!("{}{outside_lines}", outside::own());
+    let services = kubelet.wanted().services();
+    let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, &kubelet.pods(), &outside);
+    let path = kubelet.dir.hosts_file();
+    if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    write_file(&path, text.as_bytes())
+}
+
+fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
+    let pods = kubelet.pods();
+    let sets = kubelet
+        .wanted()
+        .sets()
+        .iter()
+        .map(|set| stateful_set::with_status(set, &pods))
+        .collect();
+    let seen = Seen {
+        pods: kubelet.records(),
+        sets,
+    };
+    let text = serde_json::to_string(&seen).unwrap_or_default();
+    if *written == text {
+        return Ok(());
+    }
+    match kubelet.dir.write_seen(&seen) {
+        // A full disk must not end the one who keeps the cluster alive; it is tried again with the next change.
+        Err(error) if error.is_full() => tracing::warn!("{error}"),
+        result => {
+            result?;
+            *written = text;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts logs that have become too long; what was there is the previous log then.
+fn cut_logs(kubelet: &Kubelet) {
+    for pod in kubelet.pods() {
+        let (log, previous) = (
+            kubelet.dir.log(&pod.name_any()),
+            kubelet.dir.previous_log(&pod.name_any()),
+        );
+        if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
+            let cut = std::fs::copy(&log, &previous)
+                .and_then(|_| std::fs::File::options().write(true).open(&log)?.set_len(0));
+            if let Err(error) = cut {
+                tracing::warn!("failed to cut {}: {error}", log.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A pod's volumes as folders of this machine, and where its mounts are then.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use kube::ResourceExt;
+
+use super::store::{ClusterDir, Store, Wanted, make_folder};
+use super::translate::Translation;
+use super::{Error, paths};
+
+/// Makes what the pod's volumes need, and says where its mounts are. Volumes that are there already keep what is in them.
+///
+/// # Errors
+/// With the kubelet's word for what is missing.
+pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> Result<Translation, String> {
+    let plain = |error: Error| with_source(&error);
+    make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
+    let mut mounts = Vec::new();
+    let mut filled_later = Vec::new();
+    let spec = pod.spec.as_ref();
+    let container = spec.and_then(|spec| spec.containers.first());
+    let volumes = spec.and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    for mount in container
+        .and_then(|container| container.volume_mounts.as_deref())
+        .unwrap_or_default()
+    {
+        let volume = volumes
+            .iter()
+            .find(|volume| volume.name == mount.name)
+            .ok_or_else(|| format!("there is no volume {} to mount", mount.name))?;
+        let mut folder = folder(store, dir, wanted, pod, volume)?;
+        if let Some(rendered) = volume
+            .config_map
+            .as_ref()
+            .and_then(|source| wanted.config_map(&source.name))
+        {
+            filled_later.push((folder.clone(), rendered));
+        }
+        if let Some(sub_path) = &mount.sub_path {
+            folder = folder.join(sub_path);
+            if !folder.exists() {
+                make_folder(&folder).map_err(plain)?;
+            }
+        }
+        let path = mount.mount_path.trim_end_matches('/');
+        mounts.push((path.to_owned(), folder.display().to_string()));
+    }
+    let translation = Translation::new(mounts);
+    // Our own files name paths of the container's; the user's are left as they are.
+    for (folder, config_map) in filled_later {
+        for (name, text) in config_map.data.unwrap_or_default() {
+            let path = folder.join(name);
+            fs::write(&path, translation.text(&text))
+                .map_err(Error::file("write", &path))
+                .map_err(plain)?;
+        }
+    }
+    Ok(translation)
+}
+
+fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &Volume) -> Result<PathBuf, String> {
+    let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(|error| with_source(&error));
+    if let Some(host) = &volume.host_path {
+        return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let own = claim.claim_name.ends_with(&format!("-{}", pod.name_any()));
+        return made(match own {
+            true => dir.claim(&claim.claim_name),
+            false => store.shared_claim(&dir.namespace, &claim.claim_name),
+        });
+    }
+    if let Some(source) = &volume.config_map
+        && wanted.config_map(&source.name).is_none()
+    {
+        return users("configmaps", dir, &source.name);
+    }
+    if let Some(source) = &volume.secret {
+        return users("secrets", dir, source.secret_name.as_deref().unwrap_or_default());
+    }
+    if volume.nfs.is_some() {
+        return Err(format!(
+            "volume {}: NFS cannot be mounted here; mount it yourself and use hostPath",
+            volume.name
+        ));
+    }
+    made(dir.pod(&pod.name_any()).join(&volume.name))
+}
+
+fn host_path(path: &str, kind: &str) -> Result<PathBuf, String> {
+    let folder = PathBuf::from(path);
+    let there = fs::metadata(&folder);
+    match kind {
+        "DirectoryOrCreate" if there.is_err() => {
+            let created = fs::create_dir_all(&folder)
+                .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)));
+            created.map_err(|error| format!("hostPath {path} cannot be made: {error}"))?;
+        }
+        _ if there.is_err() => return Err(format!("hostPath {path} is not there")),
+        "Directory" if there.is_ok_and(|there| !there.is_dir()) => {
+            return Err(format!("hostPath {path} is no directory"));
+        }
+        _ => {}
+    }
+    Ok(folder)
+}
+
+/// Where a user keeps a Secret or ConfigMap: one file for each key.
+pub fn users_folder(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, Error> {
+    Ok(paths::config()?.join(kind).join(dir.namespace.as_str()).join(name))
+}
+
+fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String> {
+    let folder = users_folder(kind, dir, name).map_err(|error| error.to_string())?;
+    match folder.is_dir() {
+        true => Ok(folder),
+        false => Err(missing(kind, name, &folder)),
+    }
+}
+
+/// What to say of a Secret or ConfigMap that the user has not put there.
+pub fn missing(kind: &str, name: &str, folder: &std::path::Path) -> String {
+    let what = if kind == "secrets" { "Secret" } else { "ConfigMap" };
+    format!(
+        "{what} {name} is not there: make {}, with a file for each key",
+        folder.display()
+    )
+}
+
+/// An error and what caused it, on one line.
+pub fn with_source(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

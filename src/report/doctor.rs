@@ -1,0 +1,34 @@
+//! Checks, a line each.
+
+use super::{Format, colours, structured};
+use crate::doctor::{Check, Verdict};
+
+pub fn checks(checks: &[Check], format: Format) -> String {
+    match format {
+        Format::Table => checks.iter().map(line).collect(),
+        Format::Name => checks
+            .iter()
+            .filter(|check| check.verdict == Verdict::Fail)
+            .map(|check| format!("{}\n", check.name))
+            .collect(),
+        _ => structured(format, &checks).unwrap_or_default(),
+    }
+}
+
+fn line(check: &Check) -> String {
+    let (mark, colour) = match check.verdict {
+        Verdict::Pass => ("✓", "32"),
+        Verdict::Warn => ("!", "33"),
+        Verdict::Fail => ("✗", "31"),
+    };
+    let mark = if colours(&std::io::stdout()) {
+        format!("\x1b[{colour}m{mark}\x1b[0m")
+    } else {
+        mark.to_owned()
+    };
+    let mut line = format!("{mark} {:<15} {}\n", check.name, check.message);
+    if !check.hint.is_empty() {
+        line.push_str(&format!("  {:<15} help: {}\n", "", check.hint));
+    }
+    line
+}

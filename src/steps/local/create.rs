@@ -1,0 +1,201 @@
+//! `sparkha create --local`: what is wanted is written to the cluster's folder, and a supervisor is started or told.
+
+use std::path::PathBuf;
+
+use kube::core::DynamicObject;
+use serde_json::json;
+
+use super::{LocalView, inventory_of, teardown};
+use crate::platform::local::limits::limits;
+use crate::platform::local::software::{self, Lack, Software, version_in_image};
+use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
+use crate::platform::local::{machine, supervisor};
+use crate::render::kind::Kind;
+use crate::render::render;
+use crate::report::progress::Progress;
+use crate::spec::names::Namespace;
+use crate::spec::quantity::Memory;
+use crate::spec::{ClusterSpec, Recovery};
+use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
+use crate::steps::plan::{Live, plan};
+use crate::steps::preflight::{Finding, Severity};
+use crate::steps::teardown::ZOOKEEPER_TIMEOUT;
+use crate::steps::{Error, wait};
+use crate::zookeeper;
+
+/// The pods' annotation with the Spark that they run: another one restarts them.
+const SPARK: &str = "sparkha/local-spark";
+
+/// Makes the cluster on this machine what `spec` says.
+pub async fn create(
+    store: &Store,
+    namespace: &Namespace,
+    spec: &ClusterSpec,
+    spark_home: Option<&PathBuf>,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    progress.step("Checking beforehand");
+    let dir = store.cluster(namespace, &spec.name);
+    let software = preflight(spec, &dir, spark_home, options.skip_preflight, progress).await?;
+    let wanted = wanted(spec, software);
+    let _lock = match options.dry_run {
+        true => None,
+        false => Some(dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?),
+    };
+    let old = dir.wanted()?;
+    let old_inventory = old.as_ref().map(|old| inventory_of(old, &dir)).transpose()?.flatten();
+    let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::NoCluster {
+        name: spec.name.to_string(),
+        namespace: namespace.to_string(),
+    })?;
+    let live = old.as_ref().map(live).unwrap_or_default();
+    let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
+    if options.dry_run {
+        return Ok(Outcome {
+            state: None,
+            would: describe(&plan, &live),
+        });
+    }
+    let said = old.as_ref().map(|old| limits(old, true)).unwrap_or_default();
+    let unheard: Vec<_> = limits(&wanted, true)
+        .into_iter()
+        .filter(|line| !said.contains(line))
+        .collect();
+    if !unheard.is_empty() {
+        progress.warn(&format!(
+            "Not honoured on this machine: {} (`sparkha doctor --local` tells more)",
+            unheard.join("; ")
+        ));
+    }
+    let made = async {
+        if plan.is_empty() && old.as_ref() == Some(&wanted) {
+            match dir.supervisor() {
+                Some(_) => progress.done("Nothing to change"),
+                None => {
+                    supervisor::ensure(&dir).await?;
+                    progress.done("Supervisor started again");
+                }
+            }
+        } else {
+            dir.write_wanted(&wanted)?;
+            supervisor::ensure(&dir).await?;
+            progress.done(&format!("{} objects applied", plan.apply.len()));
+            for entry in &plan.prune {
+                progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+            }
+        }
+        if !options.wait {
+            return Ok(None);
+        }
+        let waiting = wait::until_ready(LocalView::of(&dir), namespace, &inventory, options.timeout, progress);
+        waiting.await.map(Some)
+    };
+    match made.await {
+        Ok(state) => Ok(Outcome { state, would: vec![] }),
+        Err(error) if old.is_none() && !options.retain && is_worth_cleaning(&error) => {
+            progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+            if let Err(cleaning) = teardown::remove(&dir, false, progress).await {
+                progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown --local"));
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The resources, each pod with the Spark that it will run.
+fn wanted(spec: &ClusterSpec, software: Software) -> Wanted {
+    let mut resources = render(spec);
+    let spark = format!("{} at {}", software.spark_version, software.spark_home.display());
+    for resource in resources
+        .iter_mut()
+        .filter(|resource| resource.kind == Kind::StatefulSet)
+    {
+        resource.object["spec"]["template"]["metadata"]["annotations"][SPARK] = json!(spark);
+    }
+    Wanted { software, resources }
+}
+
+/// What is there, as Kubernetes would list it.
+fn live(old: &Wanted) -> Live {
+    let objects = old.resources.iter().filter_map(|resource| {
+        let object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
+        Some(((resource.kind, resource.name.clone()), object))
+    });
+    objects.collect()
+}
+
+/// Whether this machine has what the cluster needs. Everything that is missing is told at once.
+async fn preflight(
+    spec: &ClusterSpec,
+    dir: &ClusterDir,
+    spark_home: Option<&PathBuf>,
+    skip: bool,
+    progress: &Progress,
+) -> Result<Software, Error> {
+    let found = software::find(spark_home.map(PathBuf::as_path), version_in_image(&spec.image.name));
+    let mut findings: Vec<_> = room(spec, dir)?.into_iter().collect();
+    if let Recovery::ExternalZooKeeper(external) = &spec.recovery
+        && let Err(error) = zookeeper::connect(&external.servers.join(","), ZOOKEEPER_TIMEOUT).await
+    {
+        findings.push(failure(error.to_string(), "check zookeeper.external.servers".into()));
+    }
+    if skip {
+        findings.drain(..).for_each(|finding| progress.warn(&finding.message));
+    }
+    match found {
+        Ok(software) if findings.is_empty() => return Ok(software),
+        Ok(_) => {}
+        // Nothing runs without it, whoever knows better.
+        Err(lacks) => findings.extend(lacks.into_iter().map(|Lack { message, help }| failure(message, help))),
+    }
+    Err(Error::Preflight { findings })
+}
+
+fn failure(message: String, help: String) -> Finding {
+    Finding {
+        severity: Severity::Failure,
+        message,
+        help,
+    }
+}
+
+/// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
+fn room(spec: &ClusterSpec, dir: &ClusterDir) -> Result<Option<Finding>, Error> {
+    let all = needed(&render(spec));
+    let running = if dir.supervisor().is_some() {
+        dir.wanted()?
+            .map_or(Memory::default(), |wanted| needed(&wanted.resources))
+    } else {
+        Memory::default()
+    };
+    let Some((total, available)) = machine::memory() else {
+        return Ok(None);
+    };
+    let more = all.saturating_sub(running);
+    let gib = |memory: Memory| format!("{:.1} GiB", memory.mib() as f64 / 1024.0);
+    Ok((more > available).then(|| {
+        failure(
+            format!(
+                "the pods' memory adds up to {}, and this machine has {} available of {}",
+                gib(all),
+                gib(available),
+                gib(total)
+            ),
+            "lower workers.memory or the number of workers; --skip-preflight tries it all the same".into(),
+        )
+    }))
+}
+
+/// The memory that all pods request.
+pub fn needed(resources: &[crate::render::Resource]) -> Memory {
+    let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
+    sets.map(|set| {
+        let replicas = set.object["spec"]["replicas"].as_u64().unwrap_or(1);
+        let request = &set.object["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"];
+        let each = Memory::parse(request.as_str().unwrap_or_default()).unwrap_or_default();
+        Memory::from_mib(each.mib() * replicas)
+    })
+    .fold(Memory::default(), |sum, memory| sum + memory)
+}

@@ -1,0 +1,128 @@
+//! Create, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
+//! Kubernetes; only where they are kept and who carries them out differs.
+
+pub mod create;
+pub mod teardown;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, Pod};
+use kube::ResourceExt;
+
+use super::Error;
+use super::wait::{LOG_LINES, View};
+use crate::observe::{ClusterState, Facts, cluster_state};
+use crate::platform::local::Loopback;
+use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
+use crate::platform::observer::{Ask, Observer};
+use crate::render::inventory::Inventory;
+use crate::spec::names::Namespace;
+
+/// A local cluster being looked at.
+pub struct LocalView {
+    dir: ClusterDir,
+    observer: Observer<Loopback>,
+}
+
+impl LocalView {
+    pub fn of(dir: &ClusterDir) -> Self {
+        Self {
+            dir: dir.clone(),
+            observer: Observer::new(Loopback),
+        }
+    }
+
+    /// The cluster as it is now.
+    pub async fn state(&mut self) -> Result<ClusterState, Error> {
+        let inventory = self
+            .dir
+            .wanted()?
+            .map(|wanted| inventory_of(&wanted, &self.dir))
+            .transpose()?
+            .flatten();
+        let Some(inventory) = inventory else {
+            return Err(Error::NoCluster {
+                name: self.dir.name.to_string(),
+                namespace: self.dir.namespace.to_string(),
+            });
+        };
+        let facts = self.facts().await?;
+        Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
+    }
+}
+
+impl View for LocalView {
+    const EVERY: Duration = Duration::from_millis(50);
+
+    async fn facts(&mut self) -> Result<Facts, Error> {
+        let unattended = self.dir.supervisor().is_none();
+        let seen = self.dir.seen()?;
+        let mut sets = self.dir.wanted()?.map(|wanted| wanted.sets()).unwrap_or_default();
+        for set in &mut sets {
+            set.metadata.generation = Some(1);
+            // What the supervisor says of a set is worth something once it knows this very set.
+            let known = seen
+                .sets
+                .iter()
+                .find(|seen| seen.name_any() == set.name_any() && seen.spec == set.spec);
+            set.status = known.and_then(|seen| seen.status.clone());
+        }
+        let pods = seen.pods.into_iter().map(as_it_is).collect();
+        let facts = self.observer.ask(pods, sets, Ask::Running).await;
+        Ok(Facts { unattended, ..facts })
+    }
+
+    fn events(&self) -> Vec<Event> {
+        vec![]
+    }
+
+    async fn last_words(&self, pod: &Pod) -> String {
+        let name = pod.name_any();
+        let previous = tail(&self.dir.previous_log(&name), LOG_LINES as usize);
+        if previous.is_empty() {
+            tail(&self.dir.log(&name), LOG_LINES as usize)
+        } else {
+            previous
+        }
+    }
+}
+
+/// The pod with what became of its process since the supervisor wrote it down.
+fn as_it_is(record: PodRecord) -> Pod {
+    let alive = record.process.is_some_and(|process| process.is_alive());
+    let mut pod = record.pod;
+    let statuses = pod
+        .status
+        .iter_mut()
+        .flat_map(|status| status.container_statuses.iter_mut().flatten());
+    for status in statuses {
+        if !alive && status.state.as_ref().is_some_and(|state| state.running.is_some()) {
+            status.ready = false;
+            status.state = Some(ContainerState {
+                waiting: Some(ContainerStateWaiting {
+                    reason: Some("Ended".into()),
+                    message: None,
+                }),
+                ..Default::default()
+            });
+        }
+    }
+    pod
+}
+
+/// The inventory among the wanted resources.
+fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+    match wanted.config_map(&dir.name.inventory()) {
+        Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
+        None => Ok(None),
+    }
+}
+
+/// All clusters of a namespace, or of all.
+pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<ClusterState>, Error> {
+    let mut states = Vec::new();
+    for dir in store.clusters(namespace)? {
+        states.push(LocalView::of(&dir).state().await?);
+    }
+    Ok(states)
+}

@@ -1,0 +1,100 @@
+//! `sparkha teardown --local`: ends the supervisor, then the pods' processes, workers first, and removes the cluster's folder.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use kube::ResourceExt;
+
+use super::inventory_of;
+use crate::platform::local::cgroup::Groups;
+use crate::platform::local::kubelet::end_process;
+use crate::platform::local::process::{CLUSTER, kill_bearing};
+use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
+use crate::platform::local::supervisor;
+use crate::render::labels::{COMPONENT, Component};
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::teardown::{Reached, ZOOKEEPER_TIMEOUT, remove_znodes};
+
+/// A cluster that nobody else works on.
+pub struct Belongings {
+    dir: ClusterDir,
+    _lock: Lock,
+    /// Names of volume claims with data.
+    pub claims: Vec<String>,
+}
+
+/// What the cluster has; `None` if there is no such cluster.
+pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    if !dir.exists() {
+        // Another teardown was faster; only the lock is left.
+        dir.remove(false)?;
+        return Ok(None);
+    }
+    Ok(Some(Belongings {
+        dir: dir.clone(),
+        _lock: lock,
+        claims: dir.claims()?,
+    }))
+}
+
+/// Removes the cluster.
+pub async fn teardown(belongings: Belongings, keep_data: bool, progress: &Progress) -> Result<(), Error> {
+    let claims = belongings.claims.len();
+    if keep_data && claims > 0 {
+        progress.done(&format!("{claims} volume claims kept"));
+    }
+    remove(&belongings.dir, keep_data, progress).await
+}
+
+/// Removes the cluster of a folder whose lock is held.
+pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> Result<(), Error> {
+    let started = Instant::now();
+    supervisor::end(dir).await;
+    // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
+    let seen = dir.seen().unwrap_or_else(|error| {
+        progress.warn(&format!("{error}"));
+        Default::default()
+    });
+    for component in [Component::Worker, Component::Master, Component::ZooKeeper] {
+        if component == Component::ZooKeeper
+            && let Ok(Some(wanted)) = dir.wanted()
+            && let Some(inventory) = inventory_of(&wanted, dir)?
+        {
+            let connect = async |servers: &[String]| Reached::directly(servers, ZOOKEEPER_TIMEOUT).await;
+            remove_znodes(&dir.name, &inventory, keep_data, progress, connect).await?;
+        }
+        let of_part =
+            |record: &&PodRecord| record.pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str());
+        let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
+        if !records.is_empty() {
+            progress.part(
+                "Teardown",
+                &format!("{} {} pods left", records.len(), component.as_str()),
+            );
+        }
+        join_all(records.into_iter().map(end)).await;
+    }
+    kill_bearing(CLUSTER, &dir.path().display().to_string());
+    seen.pods.iter().for_each(|record| Groups::remove(&record.mark));
+    dir.remove(!keep_data)?;
+    progress.clear_parts();
+    progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+async fn end(record: &PodRecord) {
+    let grace = record
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds)
+        .unwrap_or(30);
+    if let Some(process) = &record.process {
+        end_process(process, Duration::from_secs(grace.max(0) as u64)).await;
+    }
+}

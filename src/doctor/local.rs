@@ -1,6 +1,5 @@
 //! What a cluster on this machine needs.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Check;
@@ -106,15 +105,10 @@ fn memory(wanted: &Wanted) -> Option<Check> {
 }
 
 fn ports(wanted: &Wanted) -> Vec<Check> {
-    let wanted: BTreeSet<u16> = wanted.sets().iter().flat_map(kubelet::ports_of_set).collect();
-    let busy = wanted
-        .iter()
-        .filter_map(|&port| addresses::free("doctor", &[port], &BTreeSet::new()).err());
-    let busy: Vec<_> = busy
-        .map(|port| {
-            let message = format!("port {port} is taken on every loopback address");
-            Check::new("ports", Fail, message, "end what listens there (`ss -ltnp` shows it)")
-        })
+    let wanted = wanted.sets().iter().flat_map(kubelet::ports_of_set).collect();
+    let busy: Vec<_> = addresses::taken_everywhere(&wanted)
+        .into_iter()
+        .map(|port| Check::new("ports", Fail, addresses::taken_message(port), addresses::TAKEN_HELP))
         .collect();
     if busy.is_empty() {
         vec![Check::new("ports", Pass, "free loopback addresses found", "")]

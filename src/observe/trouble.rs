@@ -1,6 +1,7 @@
 //! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
 //! for it to pass by itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
@@ -89,9 +90,37 @@ impl std::fmt::Display for Trouble {
     }
 }
 
+/// How often pods had been restarted when somebody began to look, by UID. A long life has its restarts; only those that come on top
+/// say that a pod crashes now.
+#[derive(Debug, Default)]
+pub struct Before(BTreeMap<String, i32>);
+
+impl Before {
+    /// Remembers pods that are seen for the first time.
+    pub fn remember(&mut self, facts: &Facts) {
+        for pod in &facts.pods {
+            self.0
+                .entry(pod.uid().unwrap_or_default())
+                .or_insert_with(|| restarts(pod));
+        }
+    }
+
+    fn of(&self, pod: &Pod) -> i32 {
+        self.0.get(&pod.uid().unwrap_or_default()).copied().unwrap_or_default()
+    }
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    containers.map(|container| container.restart_count).sum()
+}
+
 /// All troubles that can be seen.
-pub fn troubles(facts: &Facts, events: &[Event]) -> Vec<Trouble> {
-    let mut troubles: Vec<_> = facts.pods.iter().flat_map(of_pod).collect();
+pub fn troubles(facts: &Facts, events: &[Event], before: &Before) -> Vec<Trouble> {
+    let mut troubles: Vec<_> = facts.pods.iter().flat_map(|pod| of_pod(pod, before.of(pod))).collect();
     for event in events {
         troubles.extend(of_event(facts, event));
     }
@@ -100,7 +129,7 @@ pub fn troubles(facts: &Facts, events: &[Event]) -> Vec<Trouble> {
     troubles
 }
 
-fn of_pod(pod: &Pod) -> Vec<Trouble> {
+fn of_pod(pod: &Pod, before: i32) -> Vec<Trouble> {
     let trouble = |kind, message: String| Trouble {
         kind,
         subject: pod.name_any(),
@@ -128,13 +157,13 @@ fn of_pod(pod: &Pod) -> Vec<Trouble> {
     let containers = status.container_statuses.iter().flatten();
     unscheduled
         .chain(containers.filter_map(|container| {
-            let (kind, message) = of_container(container)?;
+            let (kind, message) = of_container(container, before)?;
             Some(trouble(kind, message))
         }))
         .collect()
 }
 
-fn of_container(container: &ContainerStatus) -> Option<(TroubleKind, String)> {
+fn of_container(container: &ContainerStatus, before: i32) -> Option<(TroubleKind, String)> {
     let state = container.state.as_ref()?;
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
@@ -151,7 +180,7 @@ fn of_container(container: &ContainerStatus) -> Option<(TroubleKind, String)> {
         return Some((kind, one_line(&message)));
     }
     // One restart may be a member that started before its ensemble; several in a row are a crash.
-    (container.restart_count >= 3 && !container.ready)
+    (container.restart_count >= before + 3 && !container.ready)
         .then(|| last_end(container).map(|message| (TroubleKind::Crash, message)))
         .flatten()
 }
@@ -196,4 +225,34 @@ fn is_waiting(pod: &Pod, name: &str) -> bool {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts(restarts: i32) -> Facts {
+        let pod = json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "status": {"containerStatuses": [{
+                "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
+                "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}},
+            }]},
+        });
+        Facts {
+            pods: vec![serde_json::from_value(pod).unwrap()],
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn restarts_of_a_long_life_are_no_crash() {
+        let mut before = Before::default();
+        before.remember(&facts(7));
+        assert_eq!(troubles(&facts(9), &[], &before), []);
+        assert_eq!(troubles(&facts(10), &[], &before)[0].kind, TroubleKind::Crash);
+        assert_eq!(troubles(&facts(3), &[], &Before::default())[0].kind, TroubleKind::Crash);
+    }
 }

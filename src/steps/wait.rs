@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
 use super::Error;
-use crate::observe::trouble::{Trouble, TroubleKind, troubles};
+use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::kubernetes::watch::Watch;
@@ -88,6 +88,7 @@ pub async fn until_ready<V: View>(
 ) -> Result<ClusterState, Error> {
     let started = Instant::now();
     let mut patience = Patience::default();
+    let mut before = Before::default();
     loop {
         let facts = view.facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
@@ -97,7 +98,8 @@ pub async fn until_ready<V: View>(
             progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
             return Ok(state);
         }
-        let seen = troubles(&facts, &view.events());
+        before.remember(&facts);
+        let seen = troubles(&facts, &view.events(), &before);
         for trouble in patience.news(&seen) {
             progress.warn(&trouble.to_string());
         }

@@ -10,9 +10,13 @@ const TRIES: u32 = 600;
 
 /// A free address for a pod that listens on these ports; `taken` are other pods'. On failure, the port that was busy last.
 ///
-/// The search begins at a place that follows from `seed`, so that clusters keep apart and a pod likely gets the same address again.
-pub fn free(seed: &str, ports: &[u16], taken: &BTreeSet<IpAddr>) -> Result<IpAddr, u16> {
+/// A port is taken everywhere when somebody listens on it at 0.0.0.0.
+///
+/// The search begins at a place that follows from `seed`, so that clusters keep apart, and goes `further` for later pods: as in
+/// Kubernetes, a pod does not get the address of the one that it replaces, whom a master may still remember.
+pub fn free(seed: &str, further: u32, ports: &[u16], taken: &BTreeSet<IpAddr>) -> Result<IpAddr, u16> {
     let start = u32::from_str_radix(&short_digest([seed])[..8], 16).unwrap_or_default();
+    let start = start.wrapping_add(further);
     let mut busy = 0;
     for address in (0..TRIES)
         .map(|at| candidate(start.wrapping_add(at)))
@@ -24,6 +28,19 @@ pub fn free(seed: &str, ports: &[u16], taken: &BTreeSet<IpAddr>) -> Result<IpAdd
         }
     }
     Err(busy)
+}
+
+/// What to say of a port that is taken everywhere, and what to do.
+pub fn taken_message(port: u16) -> String {
+    format!("port {port} is taken on every loopback address")
+}
+
+pub const TAKEN_HELP: &str = "end what listens there (`ss -ltnp` shows it)";
+
+/// Those of the ports that are taken on every loopback address.
+pub fn taken_everywhere(ports: &BTreeSet<u16>) -> Vec<u16> {
+    let is_taken = |port: &u16| free("", 0, &[*port], &BTreeSet::new()).is_err();
+    ports.iter().copied().filter(is_taken).collect()
 }
 
 /// 127.64.0.1 to 127.127.255.254: away from 127.0.0.1 and its neighbours, which others use.
@@ -45,14 +62,14 @@ mod tests {
     fn a_busy_port_moves_on_and_a_port_busy_everywhere_is_named() {
         let everywhere = TcpListener::bind(("0.0.0.0", 0)).unwrap();
         let busy = everywhere.local_addr().unwrap().port();
-        assert_eq!(free("x", &[busy], &BTreeSet::new()), Err(busy));
+        assert_eq!(free("x", 0, &[busy], &BTreeSet::new()), Err(busy));
 
-        let first = free("x", &[], &BTreeSet::new()).unwrap();
+        let first = free("x", 0, &[], &BTreeSet::new()).unwrap();
         let here = TcpListener::bind((first, 0)).unwrap();
         let port = here.local_addr().unwrap().port();
-        let second = free("x", &[port], &BTreeSet::new()).unwrap();
+        let second = free("x", 0, &[port], &BTreeSet::new()).unwrap();
         assert_ne!(first, second);
-        let third = free("x", &[port], &[second].into()).unwrap();
+        let third = free("x", 0, &[port], &[second].into()).unwrap();
         assert!(third != first && third != second);
     }
 

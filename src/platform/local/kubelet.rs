@@ -1,7 +1,7 @@
 //! The part of the kubelet: keeps each pod's process alive. Whatever it exits with, it is started again, at once the first time and
 //! then with the kubelet's back-off; a failed liveness probe ends it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Stdio;
@@ -41,6 +41,8 @@ pub struct Kubelet {
     pub dir: ClusterDir,
     wanted: RefCell<Rc<Wanted>>,
     members: RefCell<BTreeMap<String, Rc<Member>>>,
+    /// How many pods there have been so far.
+    pub made: Cell<u32>,
     /// Told whenever something of a pod has changed.
     pub changed: Notify,
 }
@@ -71,6 +73,7 @@ impl Kubelet {
             dir,
             wanted: RefCell::new(Rc::new(wanted)),
             members: RefCell::default(),
+            made: Cell::default(),
             changed: Notify::new(),
         })
     }

@@ -44,6 +44,9 @@ pub struct Wanted {
 pub struct Seen {
     pub pods: Vec<PodRecord>,
     pub sets: Vec<StatefulSet>,
+    /// How many pods there have been so far.
+    #[serde(default)]
+    pub made: u32,
 }
 
 /// A pod, and the process that is its container.

@@ -94,6 +94,7 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
     let mut outside_lines = String::new();
     let seen = kubelet.dir.seen()?;
     tracing::info!("at work, with {} pods from before", seen.pods.len());
+    kubelet.made.set(seen.made);
     kubelet.care_for(seen.pods);
     let mut written = String::new();
     loop {
@@ -138,6 +139,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>) -> Result<(), Error> {
         let mut seen = Seen {
             pods: kubelet.records(),
             sets: vec![],
+            made: kubelet.made.get(),
         };
         seen.pods.extend(new.iter().cloned());
         kubelet.dir.write_seen(&seen)?;
@@ -176,13 +178,14 @@ fn new_pod(
         .to_owned();
     let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
     let seed = format!("{namespace}/{}", kubelet.dir.name);
-    match addresses::free(&seed, &ports(&pod), taken) {
+    match addresses::free(&seed, kubelet.made.get(), &ports(&pod), taken) {
         Ok(address) => {
             taken.insert(address);
             pod.status.get_or_insert_default().pod_ip = Some(address.to_string());
         }
-        Err(port) => tracing::warn!("{}: port {port} is taken on every loopback address", pod.name_any()),
+        Err(port) => tracing::warn!("{}: {}", pod.name_any(), addresses::taken_message(port)),
     }
+    kubelet.made.set(kubelet.made.get() + 1);
     PodRecord {
         pod,
         process: None,
@@ -230,6 +233,7 @@ fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
     let seen = Seen {
         pods: kubelet.records(),
         sets,
+        made: kubelet.made.get(),
     };
     let text = serde_json::to_string(&seen).unwrap_or_default();
     if *written == text {

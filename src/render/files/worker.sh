@@ -3,6 +3,11 @@
 # Python workers that a killed executor leaves behind.
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
+# A leader that recovers calls the workers that it remembers by their addresses. One that was started anew meanwhile would
+# answer for its former self, take itself for registered, and never get work: so each start has another of four ports.
+starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
+echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
+export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
 init=$(command -v tini || true)
 exec ${init:+"$init" --} "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
   --properties-file "${SPARK_CONF_DIR}/worker.conf" "$1"

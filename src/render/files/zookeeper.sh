@@ -2,7 +2,7 @@
 # Starts a ZooKeeper server in the foreground, from the jars that Spark itself brings. The server's number is the pod's
 # ordinal plus one.
 set -eu
-data=/var/spark/zookeeper
+data="/var/spark/zookeeper"
 echo "$((${HOSTNAME##*-} + 1))" >"$data/myid"
 cp -f "$SPARK_CONF_DIR/zoo.cfg" "$data/zoo.cfg"
 # Where pods share a machine's network, each server has an address of its own.

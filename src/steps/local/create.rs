@@ -9,7 +9,7 @@ use super::{LocalView, inventory_of, teardown};
 use crate::platform::local::limits::limits;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
-use crate::platform::local::{machine, supervisor};
+use crate::platform::local::{addresses, kubelet, machine, supervisor};
 use crate::render::kind::Kind;
 use crate::render::render;
 use crate::report::progress::Progress;
@@ -136,6 +136,7 @@ async fn preflight(
 ) -> Result<Software, Error> {
     let found = software::find(spark_home.map(PathBuf::as_path), version_in_image(&spec.image.name));
     let mut findings: Vec<_> = room(spec, dir)?.into_iter().collect();
+    findings.extend(ports(spec));
     if let Recovery::ExternalZooKeeper(external) = &spec.recovery
         && let Err(error) = zookeeper::connect(&external.servers.join(","), ZOOKEEPER_TIMEOUT).await
     {
@@ -186,6 +187,19 @@ fn room(spec: &ClusterSpec, dir: &ClusterDir) -> Result<Option<Finding>, Error> 
             "lower workers.memory or the number of workers; --skip-preflight tries it all the same".into(),
         )
     }))
+}
+
+/// Ports at which no pod could listen.
+fn ports(spec: &ClusterSpec) -> Vec<Finding> {
+    let sets = render(spec)
+        .into_iter()
+        .filter(|resource| resource.kind == Kind::StatefulSet);
+    let sets = sets.filter_map(|set| serde_json::from_value(set.object).ok());
+    let ports = sets.flat_map(|set| kubelet::ports_of_set(&set)).collect();
+    let taken = addresses::taken_everywhere(&ports).into_iter();
+    taken
+        .map(|port| failure(addresses::taken_message(port), addresses::TAKEN_HELP.into()))
+        .collect()
 }
 
 /// The memory that all pods request.

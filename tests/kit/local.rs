@@ -1,0 +1,199 @@
+//! A home of its own for a test of the local platform: nothing of this machine's own configuration, and nothing left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Run, sparkha};
+
+/// One cluster at a time: the machine has two processors.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// The Spark that tests run, fetched once and kept with the testbed's artefacts.
+pub fn spark_home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let mut fetch = sparkha(&["local", "fetch"]);
+        match std::env::var_os("SPARKHA_CACHE") {
+            Some(cache) => fetch.env("XDG_CACHE_HOME", cache),
+            None => fetch.env("HOME", std::env::var_os("HOME").unwrap()),
+        };
+        let fetched: Run = fetch.output().unwrap().into();
+        PathBuf::from(fetched.exits(0).stdout.trim())
+    })
+}
+
+/// A home for local clusters. Whatever still runs of them is ended with it.
+pub struct Home {
+    pub folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The state's path has a space in it: nothing may care.
+        let folder = tempfile::Builder::new().prefix("sparkha test ").tempdir().unwrap();
+        Self { folder, _turn: turn }
+    }
+
+    /// sparkha with this home, `--local`, and a Spark.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = sparkha(arguments);
+        command
+            .arg("--local")
+            .env("HOME", self.folder.path())
+            .env("SPARK_HOME", spark_home());
+        for variable in ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// `sparkha status -o json`.
+    pub fn status(&self, name: &str) -> Value {
+        self.run(&["status", name, "-o", "json"]).json()
+    }
+
+    /// The folder of a cluster in the default namespace.
+    pub fn cluster(&self, name: &str) -> PathBuf {
+        self.folder
+            .path()
+            .join(".local/state/sparkha/clusters/default")
+            .join(name)
+    }
+
+    fn seen(&self, name: &str) -> Value {
+        let text = std::fs::read_to_string(self.cluster(name).join("seen.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn record(&self, name: &str, pod: &str) -> Value {
+        let seen = self.seen(name);
+        let records = seen["pods"].as_array().unwrap();
+        records
+            .iter()
+            .find(|record| record["pod"]["metadata"]["name"] == pod)
+            .unwrap()
+            .clone()
+    }
+
+    /// The process of a pod's container.
+    pub fn process(&self, name: &str, pod: &str) -> i32 {
+        self.record(name, pod)["process"]["pid"].as_i64().unwrap() as i32
+    }
+
+    /// The same, where it may have none at this moment.
+    pub fn process_if_any(&self, name: &str, pod: &str) -> Option<i32> {
+        self.record(name, pod)["process"]["pid"].as_i64().map(|pid| pid as i32)
+    }
+
+    pub fn address(&self, name: &str, pod: &str) -> String {
+        self.record(name, pod)["pod"]["status"]["podIP"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub fn supervisor(&self, name: &str) -> i32 {
+        let text = std::fs::read_to_string(self.cluster(name).join("supervisor.lock")).unwrap();
+        let process: Value = serde_json::from_str(&text).unwrap();
+        process["pid"].as_i64().unwrap() as i32
+    }
+
+    /// All processes of this home's clusters, with their supervisors.
+    pub fn processes(&self) -> Vec<i32> {
+        let home = self.folder.path().display().to_string();
+        let numbers = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let ours = |pid: &i32| {
+            let read = |file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let marked = String::from_utf8_lossy(&read("environ")).contains(&format!("SPARKHA_CLUSTER_DIR={home}"));
+            let words = read("cmdline");
+            marked
+                || (String::from_utf8_lossy(&words).contains(&home)
+                    && words.windows(9).any(|word| word == b"supervise"))
+        };
+        numbers.filter(ours).collect()
+    }
+
+    /// Nothing runs, and no file is there.
+    #[track_caller]
+    pub fn is_empty(&self) {
+        assert_eq!(self.processes(), Vec::<i32>::new());
+        let left: Vec<_> = walk(self.folder.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Waits for a condition.
+    #[track_caller]
+    pub fn wait_for(&self, within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + within;
+        while !condition() {
+            if Instant::now() >= deadline {
+                panic!(
+                    "{what}: not within {} s\n{}",
+                    within.as_secs(),
+                    self.run(&["status"]).stdout
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn walk(folder: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    Box::new(entries.flat_map(|path| {
+        if path.is_dir() {
+            walk(&path)
+        } else {
+            Box::new(std::iter::once(path))
+        }
+    }))
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for log in walk(self.folder.path()).filter(|path| path.extension().is_some_and(|end| end == "log")) {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let last: Vec<_> = text.lines().rev().take(15).collect();
+                eprintln!("--- {}", log.display());
+                last.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        // Supervisors first, that nothing is started again.
+        for _ in 0..2 {
+            self.processes().into_iter().for_each(|pid| signal(pid, "KILL"));
+        }
+    }
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: i32, signal: &str) {
+    let _ = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .stderr(std::process::Stdio::null())
+        .status();
+}
+
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}

@@ -1,0 +1,612 @@
+//! The local platform: real masters, workers and ZooKeepers as processes of this machine, and what happens to them there.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kit::local::{Home, is_alive, signal, spark_home};
+use crate::kit::{Run, run};
+use crate::lifecycle::masters_in;
+
+/// The smallest cluster.
+const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
+const READY: Duration = Duration::from_secs(90);
+
+fn leader(home: &Home) -> Option<String> {
+    masters_in(&home.status("spark"), "ALIVE").pop()
+}
+
+fn ready(home: &Home) -> bool {
+    home.run(&["status"]).code == Some(0)
+}
+
+/// A shell with the environment that drivers need.
+fn driver(home: &Home, script: &str) -> Command {
+    let environment = home.run(&["local", "env"]).exits(0).stdout;
+    let mut shell = Command::new("bash");
+    shell
+        .arg("-c")
+        .arg(format!("{environment}\n{script}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    shell
+}
+
+/// Sums squares in rounds that shuffle between the workers.
+const JOB: &str = r#"
+import sys, time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.appName("squares").getOrCreate()
+numbers = spark.sparkContext.parallelize(range(1000), 4)
+for n in range(int(sys.argv[1])):
+    total = numbers.map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 4).values().sum()
+    print("round", n, total, flush=True)
+    time.sleep(0.5)
+print("RESULT", total, flush=True)
+"#;
+
+#[test]
+fn a_local_cluster_lives_through_what_happens_to_it() {
+    let home = Home::new();
+
+    // It comes up, and says what is true.
+    let run = home
+        .run(&["create", "-o", "json"])
+        .exits(0)
+        .says("Not honoured on this machine")
+        .says("In service");
+    let state = run.json();
+    assert_eq!(state["ready"], true);
+    assert_eq!(masters_in(&state, "ALIVE").len(), 1);
+    assert_eq!(masters_in(&state, "STANDBY").len(), 2);
+    assert_eq!(state["workers"]["registered"], 2);
+    assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
+    assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");
+    home.run(&["create"]).exits(0).says("Nothing to change");
+
+    a_job_survives_the_loss_of_the_leader(&home);
+    a_worker_that_ends_is_started_again(&home);
+    a_lost_zookeeper_comes_back(&home);
+    a_lost_quorum_comes_back(&home);
+    the_supervisor_may_be_killed(&home);
+    after_a_reboot_create_starts_it_again(&home);
+
+    // Another number of workers, and only that.
+    let master = home.process("spark", "spark-master-0");
+    home.run(&["create", "--workers", "3"])
+        .exits(0)
+        .says("3 of 3 registered");
+    home.run(&["create", "--workers", "1"]).exits(0);
+    assert_eq!(home.status("spark")["workers"]["registered"], 1);
+    assert_eq!(home.process("spark", "spark-master-0"), master);
+
+    home.run(&["teardown"]).exits(0).says("Gone after");
+    home.is_empty();
+    home.run(&["teardown"]).exits(0).says("Nothing to do");
+    home.run(&["status"]).exits(7);
+}
+
+fn a_job_survives_the_loss_of_the_leader(home: &Home) {
+    let job = home.folder.path().join("job.py");
+    std::fs::write(&job, JOB).unwrap();
+    let submit = format!(
+        "spark-submit --master \"$SPARK_MASTER_URL\" --conf spark.executor.memory=600m '{}' 12 2>'{}'",
+        job.display(),
+        home.folder.path().join("job.err").display()
+    );
+    let mut job = driver(home, &submit).spawn().unwrap();
+    let mut output = job.stdout.take().unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    let mut old = None;
+    loop {
+        let read = output.read(&mut buffer).unwrap();
+        if read == 0 {
+            break;
+        }
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        if old.is_none() && text.contains("round 1 ") {
+            old = leader(home);
+            signal(home.process("spark", old.as_ref().unwrap()), "KILL");
+        }
+    }
+    assert!(job.wait().unwrap().success(), "{text}");
+    assert!(text.contains("RESULT 332833500"), "{text}");
+    assert_ne!(leader(home), old, "another leads");
+    home.wait_for(READY, "the killed master as a standby", || ready(home));
+    for file in ["job.py", "job.err"] {
+        std::fs::remove_file(home.folder.path().join(file)).unwrap();
+    }
+}
+
+fn a_worker_that_ends_is_started_again(home: &Home) {
+    let (before, address) = (
+        home.process("spark", "spark-worker-1"),
+        home.address("spark", "spark-worker-1"),
+    );
+    signal(before, "KILL");
+    home.wait_for(READY, "another process of the worker", || {
+        let state = home.status("spark");
+        state["ready"] == true && state["workers"]["pods"][1]["restarts"] == 1
+    });
+    assert_ne!(home.process("spark", "spark-worker-1"), before);
+    assert_eq!(
+        home.address("spark", "spark-worker-1"),
+        address,
+        "a container's restart keeps the pod's address"
+    );
+}
+
+fn a_lost_zookeeper_comes_back(home: &Home) {
+    signal(home.process("spark", "spark-zookeeper-0"), "KILL");
+    home.wait_for(READY, "the quorum", || {
+        let state = home.status("spark");
+        state["ready"] == true && state["zookeeper"]["servers"][0]["restarts"] == 1
+    });
+}
+
+/// Two servers that hang until the leader has given up.
+fn a_lost_quorum_comes_back(home: &Home) {
+    let old = leader(home).unwrap();
+    let lost = ["spark-zookeeper-1", "spark-zookeeper-2"].map(|pod| home.process("spark", pod));
+    let restarts = |home: &Home| {
+        let state = home.status("spark");
+        let masters = state["masters"].as_array().unwrap().clone();
+        masters.iter().find(|master| master["name"] == old.as_str()).unwrap()["restarts"]
+            .as_i64()
+            .unwrap()
+    };
+    let before = restarts(home);
+    lost.iter().for_each(|&pid| signal(pid, "STOP"));
+    home.wait_for(READY, "the leader to give up", || restarts(home) > before);
+    lost.iter().for_each(|&pid| signal(pid, "CONT"));
+    home.wait_for(READY, "a leader again, without help", || ready(home));
+}
+
+fn the_supervisor_may_be_killed(home: &Home) {
+    let pods = ["spark-master-0", "spark-worker-0", "spark-zookeeper-0"];
+    let before = pods.map(|pod| home.process("spark", pod));
+    signal(home.supervisor("spark"), "KILL");
+    home.wait_for(READY, "status to tell", || home.run(&["status"]).code == Some(9));
+    assert!(home.run(&["status"]).stdout.contains("its supervisor is gone"));
+    assert!(before.iter().all(|&pid| is_alive(pid)), "the cluster goes on");
+    // What ends now is started by the next supervisor, which goes on with the others.
+    signal(before[1], "KILL");
+    home.run(&["create"]).exits(0).says("Supervisor started again");
+    let after = pods.map(|pod| home.process("spark", pod));
+    assert_eq!((before[0], before[2]), (after[0], after[2]));
+    assert_ne!(before[1], after[1]);
+    // What it did not start itself it watches all the same.
+    signal(after[0], "KILL");
+    home.wait_for(READY, "the adopted master to be started again", || {
+        home.process_if_any("spark", "spark-master-0")
+            .is_some_and(|pid| pid != after[0])
+            && ready(home)
+    });
+}
+
+fn after_a_reboot_create_starts_it_again(home: &Home) {
+    for _ in 0..2 {
+        home.processes().into_iter().for_each(|pid| signal(pid, "KILL"));
+    }
+    home.wait_for(READY, "status to tell", || home.run(&["status"]).code == Some(9));
+    home.run(&["create"])
+        .exits(0)
+        .says("Supervisor started again")
+        .says("In service");
+}
+
+#[test]
+fn two_clusters_side_by_side() {
+    let home = Home::new();
+    // Its ports are taken at the address that the first would choose.
+    home.run(&[&SMALL[..], &["one", "--no-wait"]].concat()).exits(0);
+    home.run(&[&SMALL[..], &["two", "--namespace", "other"]].concat())
+        .exits(0)
+        .says("In service");
+    home.run(&[&SMALL[..], &["one"]].concat())
+        .exits(0)
+        .says("Nothing to change");
+    assert_eq!(
+        home.run(&["list", "-A", "-o", "name"]).stdout,
+        "default/one\nother/two\n"
+    );
+    assert_eq!(home.run(&["list", "-o", "name"]).stdout, "default/one\n");
+    home.run(&["teardown", "one"]).exits(0);
+    home.run(&["status", "two", "--namespace", "other"]).exits(0);
+    home.run(&["teardown", "two", "--namespace", "other"]).exits(0);
+    home.is_empty();
+}
+
+#[test]
+fn one_create_at_a_time_and_an_interrupted_one_is_gone_on_with() {
+    let home = Home::new();
+    let mut first = home.command(&SMALL).stderr(Stdio::piped()).spawn().unwrap();
+    home.wait_for(READY, "the first at work", || {
+        home.cluster("spark").join("wanted.json").exists()
+    });
+    home.run(&SMALL)
+        .exits(5)
+        .says("another sparkha")
+        .says(&format!("process {}", first.id()));
+    signal(first.id() as i32, "INT");
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    let mut killed = home.command(&SMALL).stderr(Stdio::piped()).spawn().unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    home.run(&SMALL).exits(0).says("In service");
+    home.run(&["teardown"]).exits(0);
+    home.is_empty();
+}
+
+#[test]
+fn configuration_changes_restart_what_they_concern() {
+    let home = Home::new();
+    let file = home.folder.path().join("sparkha.yaml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let create = |home: &Home| home.run(&["create", "-f", file.to_str().unwrap()]);
+    // A Secret that the user has not put there is named with its place.
+    write("masters: {count: 1}\nworkers: {count: 1, env: {TOKEN: {secretKeyRef: {name: s, key: k}}}}\n");
+    create(&home)
+        .exits(8)
+        .says("Secret s is not there: make")
+        .says("secrets/default/s");
+    let secret = home.folder.path().join(".config/sparkha/secrets/default/s");
+    std::fs::create_dir_all(&secret).unwrap();
+    std::fs::write(secret.join("k"), "top secret\n").unwrap();
+    create(&home).exits(0);
+    let worker = home.process("spark", "spark-worker-0");
+    let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains("TOKEN=top secret\0"));
+    let (master, worker) = (home.process("spark", "spark-master-0"), worker);
+    write(
+        "masters: {count: 1}\nworkers: {count: 1, env: {TOKEN: {secretKeyRef: {name: s, key: k}}, MORE: $(POD_IP)!}}\n",
+    );
+    create(&home).exits(0);
+    assert_eq!(home.process("spark", "spark-master-0"), master);
+    assert_ne!(home.process("spark", "spark-worker-0"), worker);
+    let environment = std::fs::read(format!("/proc/{}/environ", home.process("spark", "spark-worker-0"))).unwrap();
+    let address = home.address("spark", "spark-worker-0");
+    assert!(String::from_utf8_lossy(&environment).contains(&format!("MORE={address}!")));
+    home.run(&["teardown"]).exits(0);
+    assert!(secret.join("k").exists(), "the user's own");
+    std::fs::remove_dir_all(home.folder.path().join(".config")).unwrap();
+    std::fs::remove_file(file).unwrap();
+    home.is_empty();
+}
+
+#[test]
+fn data_is_kept_and_removed_only_when_told() {
+    let home = Home::new();
+    let file = home.folder.path().join("sparkha.yaml");
+    std::fs::write(
+        &file,
+        "masters: {count: 1, storage: {size: 1Gi}}\nworkers: {count: 1}\n",
+    )
+    .unwrap();
+    let create = |home: &Home| home.run(&["create", "-f", file.to_str().unwrap()]).exits(0);
+    create(&home);
+    home.run(&["teardown"]).exits(2).says("1 volume claims with data");
+    home.run(&["teardown", "--keep-data"])
+        .exits(0)
+        .says("1 volume claims kept");
+    assert!(home.cluster("spark").join("claims/data-spark-master-0").exists());
+    home.run(&["status"]).exits(7);
+    create(&home);
+    home.run(&["teardown", "--yes"]).exits(0);
+    std::fs::remove_file(file).unwrap();
+    home.is_empty();
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let home = Home::new();
+    home.run(&SMALL).exits(0);
+    let address = home.address("spark", "spark-master-0");
+    home.run(&["teardown"]).exits(0);
+    // On the address that was chosen before: another is.
+    let here = TcpListener::bind((address.as_str(), 8080)).unwrap();
+    home.run(&SMALL).exits(0);
+    assert_ne!(home.address("spark", "spark-master-0"), address);
+    home.run(&["teardown"]).exits(0);
+    drop(here);
+    // On all addresses: there is no way.
+    let everywhere = TcpListener::bind(("0.0.0.0", 8081)).unwrap();
+    home.run(&SMALL)
+        .exits(8)
+        .says("port 8081 is taken on every loopback address")
+        .says("ss -ltnp");
+    home.is_empty();
+    let checks = home.run(&["doctor"]).exits(8).stdout;
+    assert!(checks.contains("port 8081 is taken"), "{checks}");
+    drop(everywhere);
+    home.run(&["doctor"]).exits(0);
+}
+
+/// A folder with programs of these names and nothing else, for a PATH.
+fn path_with(home: &Home, programs: &[&str]) -> String {
+    let folder = home.folder.path().join("bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    for program in programs {
+        let found = Command::new("bash")
+            .args(["-c", &format!("command -v {program}")])
+            .output()
+            .unwrap();
+        let target = String::from_utf8(found.stdout).unwrap();
+        std::os::unix::fs::symlink(target.trim(), folder.join(program)).unwrap();
+    }
+    folder.display().to_string()
+}
+
+fn with_path(home: &Home, path: &str, arguments: &[&str]) -> Run {
+    home.command(arguments)
+        .env("PATH", path)
+        .env_remove("JAVA_HOME")
+        .output()
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn what_this_machine_lacks_is_told_beforehand() {
+    let home = Home::new();
+    // Without Java; and, told together, with more memory than there is.
+    let path = path_with(&home, &["bash"]);
+    with_path(&home, &path, &["create", "--workers", "900", "--worker-memory", "64Gi"])
+        .exits(8)
+        .says("there is no Java")
+        .says("default-jre-headless")
+        .says("the pods' memory adds up to 576")
+        .says("nothing was changed");
+    // With one that is too old.
+    let java = Path::new(&path).join("java");
+    std::fs::write(&java, "#!/bin/bash\necho 'java version \"1.8.0_452\"' >&2\n").unwrap();
+    std::fs::set_permissions(&java, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    with_path(&home, &path, &["create"])
+        .exits(8)
+        .says("Java 8")
+        .says("too old for Spark 4");
+    std::fs::remove_dir_all(&path).unwrap();
+    // Without Spark.
+    let nowhere = home
+        .command(&["create"])
+        .env_remove("SPARK_HOME")
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    Run::from(nowhere)
+        .exits(8)
+        .says("there is no Spark on this machine")
+        .says("sparkha local fetch 4.3.0");
+    let wrong = home.run(&["create", "--spark-home", "/usr"]);
+    wrong.exits(8).says("there is no Spark at /usr (--spark-home)");
+    home.is_empty();
+    let found = home
+        .command(&["doctor", "-o", "json"])
+        .env_remove("SPARK_HOME")
+        .env("PATH", "/usr/bin:/bin")
+        .output();
+    let checks = Run::from(found.unwrap()).exits(8).json();
+    let failed = |check: &&Value| check["verdict"] == "fail";
+    assert_eq!(checks.as_array().unwrap().iter().find(failed).unwrap()["name"], "Spark");
+}
+
+/// A file system of its own, unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn at(path: std::path::PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mounting needs root");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_passes() {
+    let home = Home::new();
+    let disk = SmallDisk::at(home.folder.path().join("disk"), "20k");
+    let mut create = home.command(&SMALL);
+    let full: Run = create.env("XDG_STATE_HOME", &disk.0).output().unwrap().into();
+    full.exits(8).says("No space left on device").says("XDG_STATE_HOME");
+    assert_eq!(home.processes(), Vec::<i32>::new());
+    drop(disk);
+    // A cluster that runs outlives a disk that fills up, and a create that cannot write changes nothing.
+    let disk = SmallDisk::at(home.folder.path().join("disk"), "4m");
+    let at = |arguments: &[&str]| -> Run {
+        home.command(arguments)
+            .env("XDG_STATE_HOME", &disk.0)
+            .output()
+            .unwrap()
+            .into()
+    };
+    at(&SMALL).exits(0);
+    let filler = disk.0.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    at(&["create", "--masters", "1", "--workers", "2"])
+        .exits(8)
+        .says("No space left on device");
+    at(&["status"]).exits(0);
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    at(&["create", "--masters", "1", "--workers", "2"])
+        .exits(0)
+        .says("2 of 2 registered");
+    at(&["teardown"]).exits(0);
+    drop(disk);
+    home.is_empty();
+}
+
+#[test]
+fn a_damaged_folder_can_be_torn_down() {
+    let home = Home::new();
+    home.run(&SMALL).exits(0);
+    std::fs::write(home.cluster("spark").join("seen.json"), "{").unwrap();
+    home.run(&["teardown"]).exits(0);
+    home.is_empty();
+}
+
+#[test]
+fn without_kubernetes_create_says_that_local_is_there() {
+    run(&["create"]).exits(3).says("--local");
+    assert!(run(&["render", "--local"]).exits(0).stdout.contains("StatefulSet"));
+}
+
+/// An index of one package that serves whatever it is told, and cuts off the first answers.
+struct Index {
+    url: String,
+    requests: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Index {
+    /// `cut`: how many bytes of the archive the first answer has.
+    fn serving(archive: Vec<u8>, sha256: &str, cut: usize) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/simple", listener.local_addr().unwrap());
+        let page = format!("<a href=\"../../pyspark-9.9.9.tar.gz#sha256={sha256}\">pyspark-9.9.9.tar.gz</a>");
+        let requests = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = requests.clone();
+        std::thread::spawn(move || {
+            let mut cut = Some(cut);
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                log.lock().unwrap().push(head.clone());
+                let from: usize = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_lowercase()
+                            .strip_prefix("range: bytes=")?
+                            .strip_suffix('-')?
+                            .parse()
+                            .ok()
+                    })
+                    .unwrap_or(0);
+                let (status, body) = match head.starts_with("GET /simple/pyspark/ ") {
+                    true => ("200 OK", page.clone().into_bytes()),
+                    false if from > 0 => ("206 Partial Content", archive[from..].to_vec()),
+                    false => ("200 OK", archive.clone()),
+                };
+                let is_page = head.starts_with("GET /simple/");
+                let sent = if is_page {
+                    body.len()
+                } else {
+                    cut.take().unwrap_or(body.len()).min(body.len())
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream
+                    .write_all(head.as_bytes())
+                    .and_then(|()| stream.write_all(&body[..sent]));
+            }
+        });
+        Self { url, requests }
+    }
+}
+
+/// A small archive laid out as pyspark's.
+fn archive(home: &Home) -> (Vec<u8>, String) {
+    let root = home.folder.path().join("pyspark-9.9.9");
+    for (path, text) in [
+        ("deps/bin/spark-class", "#!/bin/bash\n"),
+        ("deps/jars/spark-core_2.13-9.9.9.jar", "jar"),
+        ("pyspark/__init__.py", ""),
+        ("setup.py", "unwanted"),
+    ] {
+        let file = root.join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    let file = home.folder.path().join("archive.tar.gz");
+    let tar = Command::new("tar")
+        .arg("czf")
+        .arg(&file)
+        .arg("-C")
+        .arg(home.folder.path())
+        .arg("pyspark-9.9.9")
+        .status();
+    assert!(tar.unwrap().success());
+    let sum = Command::new("sha256sum").arg(&file).output().unwrap();
+    let sum = String::from_utf8(sum.stdout)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .trim_start_matches('\\')
+        .to_owned();
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_dir_all(root).unwrap();
+    (bytes, sum)
+}
+
+fn fetch(home: &Home, index: &Index) -> Run {
+    let mut fetch = home.command(&["local", "fetch", "9.9.9"]);
+    fetch
+        .env("PIP_INDEX_URL", &index.url)
+        .env("PIP_CONFIG_FILE", "/dev/null")
+        .env_remove("PIP_CERT");
+    fetch.output().unwrap().into()
+}
+
+#[test]
+fn a_fetch_goes_on_where_it_was_cut_off() {
+    let home = Home::new();
+    let (bytes, sum) = archive(&home);
+    let index = Index::serving(bytes, &sum, 100);
+    let fetched = fetch(&home, &index).exits(0).says("Spark 9.9.9 fetched");
+    let spark = Path::new(fetched.stdout.trim());
+    assert!(spark.join("bin/spark-class").exists());
+    assert!(spark.join("python/pyspark/__init__.py").exists());
+    assert!(!spark.join("setup.py").exists());
+    let requests = index.requests.lock().unwrap().clone();
+    assert!(
+        requests.last().unwrap().to_lowercase().contains("range: bytes=100-"),
+        "{requests:?}"
+    );
+    // What is there is not fetched again.
+    fetch(&home, &index).exits(0).says("is there already");
+    assert_eq!(index.requests.lock().unwrap().len(), requests.len());
+}
+
+#[test]
+fn a_fetch_of_something_else_is_thrown_away() {
+    let home = Home::new();
+    let (bytes, _) = archive(&home);
+    let index = Index::serving(bytes, &"0".repeat(64), usize::MAX);
+    fetch(&home, &index).exits(3).says("SHA-256").says("thrown away");
+    let cache = home.folder.path().join(".cache/sparkha");
+    assert_eq!(std::fs::read_dir(cache).unwrap().count(), 0);
+}
+
+#[test]
+fn the_fetched_spark_is_whole() {
+    let home = spark_home();
+    for part in ["bin/spark-submit", "python/pyspark", "python/lib"] {
+        assert!(home.join(part).exists(), "{part}");
+    }
+}

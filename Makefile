@@ -1,13 +1,19 @@
-# make demo   the main job end to end on a real Kubernetes node: installs what it needs
+# make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo test check testbed-up testbed-down bench manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
 # The testbed's own kubectl, so that tests do not depend on another version that may be installed.
 TESTBED_ENV = eval "$$($(TESTBED) env)"
 
-demo: testbed-up
+demo:
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	demo/local.sh target/release/sparkha
+
+# The same on a real one-node Kubernetes, which it builds and starts.
+demo-kubernetes: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && demo/kubernetes.sh target/release/sparkha
 
@@ -15,7 +21,9 @@ demo: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	tests/run.sh
+	demo/prepare.sh
+	$(CARGO) test --locked --test main local:: -- --test-threads=1
+	tests/kubernetes.sh
 
 check:
 	$(CARGO) fmt --check
@@ -27,9 +35,16 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: testbed-up
+bench: bench-local bench-kubernetes
+
+bench-local:
+	demo/prepare.sh
 	$(CARGO) build --release --locked
-	$(TESTBED_ENV) && tests/bench.sh target/release/sparkha
+	tests/bench/local.sh target/release/sparkha
+
+bench-kubernetes: testbed-up
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/kubernetes.sh target/release/sparkha
 
 # What a person can use with kubectl alone: exactly what `sparkha render` prints.
 manifests:

@@ -223,6 +223,31 @@ fn two_clusters_side_by_side() {
 }
 
 #[test]
+fn an_external_zookeeper_is_used_and_left_clean() {
+    let home = Home::new();
+    let file = home.folder.path().join("sparkha.yaml");
+    std::fs::write(
+        &file,
+        "masters: {count: 1}\nworkers: {count: 0}\nzookeeper: {count: 1}\n",
+    )
+    .unwrap();
+    home.run(&["create", "keeper", "-f", file.to_str().unwrap()]).exits(0);
+    std::fs::remove_file(file).unwrap();
+    let servers = format!("{}:2181/test", home.address("keeper", "keeper-zookeeper-0"));
+    home.run(&["create", "--masters", "2", "--workers", "1", "--zookeeper", &servers])
+        .exits(0)
+        .says("1 alive, 1 standby of 2");
+    home.run(&["teardown"]).exits(0).says("znodes removed from ZooKeeper");
+    home.run(&["status", "keeper"]).exits(0);
+    home.run(&["teardown", "keeper"]).exits(0);
+    // What does not answer is told beforehand.
+    home.run(&["create", "--zookeeper", &servers])
+        .exits(8)
+        .says("failed to connect to ZooKeeper");
+    home.is_empty();
+}
+
+#[test]
 fn one_create_at_a_time_and_an_interrupted_one_is_gone_on_with() {
     let home = Home::new();
     let mut first = home.command(&SMALL).stderr(Stdio::piped()).spawn().unwrap();

@@ -210,6 +210,75 @@ mod tests {
     }
 
     #[test]
+    fn a_rendered_worker_becomes_a_process() {
+        let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
+        let wanted = Wanted {
+            software: crate::platform::local::software::Software {
+                spark_home: "/spark".into(),
+                spark_version: "4.3.0".into(),
+                java_home: Some("/java".into()),
+                java_version: 17,
+                path: "/bin".into(),
+            },
+            resources: crate::render::render(&spec),
+        };
+        let set = wanted.sets().pop().unwrap();
+        let pod = crate::platform::local::stateful_set::pod(&set, 1, "n", "127.64.0.1", "u".into());
+        let dir = ClusterDir::at(Path::new("/s/n/spark")).unwrap();
+        let mounts = [
+            ("/etc/spark", "/p/conf"),
+            ("/tmp", "/p/tmp"),
+            ("/var/spark/work", "/p/work"),
+            ("/var/spark/shuffle", "/p/shuffle"),
+        ];
+        let around = Surroundings {
+            dir: &dir,
+            wanted: &wanted,
+            translation: &Translation::new(mounts.map(|(from, to)| (from.to_owned(), to.to_owned()))),
+            mark: "m",
+        };
+        let expected = Launch {
+            program: "/bin/bash".into(),
+            arguments: vec![
+                "/p/conf/worker.sh".into(),
+                "spark://spark-master-0:7077,spark-master-1:7077,spark-master-2:7077".into(),
+            ],
+            environment: [
+                ("HOME", "/p/tmp"),
+                ("HOSTNAME", "spark-worker-1"),
+                ("JAVA_HOME", "/java"),
+                ("JDK_JAVA_OPTIONS", "\"-Djdk.net.hosts.file=/s/n/spark/hosts\" \"-Djava.io.tmpdir=/p/tmp\""),
+                ("LANG", "C.UTF-8"),
+                ("PATH", "/bin"),
+                ("POD_IP", "127.64.0.1"),
+                ("POD_NAMESPACE", "n"),
+                ("SPARKHA_CLUSTER_DIR", "/s/n/spark"),
+                ("SPARKHA_CONTAINER_ID", "m"),
+                ("SPARKHA_UI_DOMAIN", "k8s"),
+                ("SPARK_CONF_DIR", "/p/conf"),
+                (
+                    "SPARK_DAEMON_JAVA_OPTS",
+                    "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dsun.net.inetaddr.ttl=5 -Dsun.net.inetaddr.negative.ttl=0",
+                ),
+                ("SPARK_DAEMON_MEMORY", "256m"),
+                ("SPARK_HOME", "/spark"),
+                ("SPARK_LOCAL_DIRS", "/p/shuffle"),
+                ("SPARK_LOCAL_HOSTNAME", "127.64.0.1"),
+                ("SPARK_LOCAL_IP", "127.64.0.1"),
+                ("SPARK_WORKER_CORES", "1"),
+                ("SPARK_WORKER_DIR", "/p/work"),
+                ("SPARK_WORKER_MEMORY", "1282m"),
+                ("SPARK_WORKER_PORT", "7078"),
+                ("SPARK_WORKER_WEBUI_PORT", "8081"),
+                ("TMPDIR", "/p/tmp"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        };
+        assert_eq!(launch(&pod, &around), Ok(expected));
+    }
+
+    #[test]
     fn fields_of_a_pod() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "namespace": "n", "labels": {"a/b": "c"}},

@@ -9,7 +9,7 @@ use super::{LocalView, inventory_of, teardown};
 use crate::platform::local::limits::limits;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
-use crate::platform::local::{addresses, kubelet, machine, supervisor};
+use crate::platform::local::{addresses, cgroup, kubelet, machine, supervisor};
 use crate::render::kind::Kind;
 use crate::render::render;
 use crate::report::progress::Progress;
@@ -57,16 +57,15 @@ pub async fn create(
             would: describe(&plan, &live),
         });
     }
-    let said = old.as_ref().map(|old| limits(old, true)).unwrap_or_default();
-    let unheard: Vec<_> = limits(&wanted, true)
+    let cgroups = cgroup::is_permitted();
+    let said = old.as_ref().map(|old| limits(old, cgroups)).unwrap_or_default();
+    let unheard: Vec<_> = limits(&wanted, cgroups)
         .into_iter()
         .filter(|line| !said.contains(line))
         .collect();
     if !unheard.is_empty() {
-        progress.warn(&format!(
-            "Not honoured on this machine: {} (`sparkha doctor --local` tells more)",
-            unheard.join("; ")
-        ));
+        let lines = unheard.iter().map(|line| format!("\n    - {line}")).collect::<String>();
+        progress.warn(&format!("Not honoured on this machine:{lines}"));
     }
     let made = async {
         if plan.is_empty() && old.as_ref() == Some(&wanted) {

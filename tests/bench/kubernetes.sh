@@ -1,7 +1,7 @@
 #!/bin/bash
 # Speed and size, as ratios measured side by side in one run on the cluster of KUBECONFIG.
 #
-#   tests/bench.sh PATH-OF-SPARKHA
+#   tests/bench/kubernetes.sh PATH-OF-SPARKHA
 set -euo pipefail
 sparkha=$(realpath "$1")
 work=$(mktemp -d)

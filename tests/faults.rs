@@ -13,7 +13,7 @@ use crate::kit::{Run, Sandbox, run, sparkha};
 
 /// The smallest cluster: two pods.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
-/// The same where [`without_pods`] keeps its pods from being made: all of its objects, and no JVM.
+/// The same where [`bare`] keeps its pods from being made: all of its objects, and no JVM.
 const BARE: [&str; 7] = [
     "create",
     "--masters",
@@ -40,9 +40,11 @@ fn contents(sandbox: &Sandbox) -> Vec<String> {
     contents
 }
 
-/// A quota that admits no pod.
-fn without_pods(sandbox: &Sandbox) {
-    quota(sandbox, &json!({"pods": "0"}));
+/// A namespace with a quota that admits no pod.
+fn bare(name: &str) -> Sandbox {
+    let sandbox = Sandbox::without_pods(name);
+    quota(&sandbox, &json!({"pods": "0"}));
+    sandbox
 }
 
 fn quota(sandbox: &Sandbox, hard: &Value) {
@@ -151,7 +153,7 @@ fn an_unreachable_server_is_given_up_in_time() {
 /// The only slow one: it lasts as long as sparkha waits for an answer, 30 s.
 #[test]
 fn a_server_that_never_answers_is_given_up_in_time() {
-    let sandbox = Sandbox::new("stalled");
+    let sandbox = Sandbox::without_pods("stalled");
     let proxy = Proxy::start(Rule::every(&["GET"], "/version", Fault::Stall));
     let started = Instant::now();
     Run::from(proxy.command(&sandbox, &SMALL).output().unwrap())
@@ -167,7 +169,7 @@ fn a_server_that_never_answers_is_given_up_in_time() {
 
 #[test]
 fn a_missing_right_is_named_before_anything_is_made() {
-    let sandbox = Sandbox::new("forbidden");
+    let sandbox = Sandbox::without_pods("forbidden");
     let role = run(&["render", "--role"]).exits(0).stdout;
     let mut role: Value = serde_saphyr::from_str(&role).unwrap();
     let rules = role["rules"].as_array_mut().unwrap();
@@ -192,8 +194,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
 
 #[test]
 fn a_field_of_another_manager_is_taken_only_by_force() {
-    let sandbox = Sandbox::new("conflict");
-    without_pods(&sandbox);
+    let sandbox = bare("conflict");
     sandbox.run(&BARE).exits(0);
     let replicas = || value(&sandbox, "statefulset/spark-worker", "{.spec.replicas}");
     let scale = r#"{"spec": {"replicas": 3}}"#;
@@ -282,7 +283,7 @@ fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
 
 #[test]
 fn a_limit_range_is_told_beforehand() {
-    let sandbox = Sandbox::new("range");
+    let sandbox = Sandbox::without_pods("range");
     let range = json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "low"},
         "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]},
@@ -298,7 +299,7 @@ fn a_limit_range_is_told_beforehand() {
 
 #[test]
 fn more_than_the_nodes_have_is_told_beforehand() {
-    let sandbox = Sandbox::new("room");
+    let sandbox = Sandbox::without_pods("room");
     let run = sandbox
         .run(&with(&SMALL, &["--worker-memory", "500Gi"]))
         .exits(8)
@@ -312,7 +313,7 @@ fn more_than_the_nodes_have_is_told_beforehand() {
 
 #[test]
 fn an_image_that_is_not_there_is_told_in_time() {
-    let sandbox = Sandbox::new("image");
+    let sandbox = Sandbox::without_pods("image");
     let nope = with(&SMALL, &["--image", "docker.io/apache/spark:nope"]);
     sandbox
         .run(&nope)
@@ -350,7 +351,7 @@ impl Drop for Webhook<'_> {
 
 #[test]
 fn a_refusing_webhook_is_named() {
-    let sandbox = Sandbox::new("webhook");
+    let sandbox = Sandbox::without_pods("webhook");
     let namespace = &sandbox.namespace;
     sandbox.kubectl_cluster(&[
         "label",
@@ -402,8 +403,7 @@ fn a_refusing_webhook_is_named() {
 
 #[test]
 fn what_passes_is_waited_for() {
-    let sandbox = Sandbox::new("passing");
-    without_pods(&sandbox);
+    let sandbox = bare("passing");
     for status in [429, 500, 503] {
         for (method, target) in [("GET", "/version"), ("POST", "/configmaps"), ("PATCH", "/services/")] {
             let rule = match method {
@@ -423,8 +423,7 @@ fn what_passes_is_waited_for() {
 
 #[test]
 fn what_does_not_pass_is_given_up_and_cleaned_up() {
-    let sandbox = Sandbox::new("lasting");
-    without_pods(&sandbox);
+    let sandbox = bare("lasting");
     let patches = |status| Rule::every(&["PATCH"], "/statefulsets/", Fault::Refuse(status));
     for status in [503, 403] {
         let proxy = Proxy::start(patches(status));
@@ -448,8 +447,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
 /// The server has done what was asked, and its answer gets lost: asking again finds it done.
 #[test]
 fn an_answer_that_gets_lost_is_asked_for_again() {
-    let sandbox = Sandbox::new("lost");
-    without_pods(&sandbox);
+    let sandbox = bare("lost");
     let mut not_gone_on = Vec::new();
     for write in 0.. {
         let (run, lost) = with_lost_answer(&sandbox, &BARE, write);
@@ -471,8 +469,7 @@ fn an_answer_that_gets_lost_is_asked_for_again() {
 /// As above, for a create that changes a cluster and for teardown.
 #[test]
 fn an_answer_that_gets_lost_later_is_asked_for_again() {
-    let sandbox = Sandbox::new("lost-later");
-    without_pods(&sandbox);
+    let sandbox = bare("lost-later");
     let change = with(&BARE, &["--ui-domain", "example.test"]);
     let mut not_gone_on = Vec::new();
     for arguments in [&change[..], &["teardown"]] {
@@ -568,8 +565,7 @@ fn killed_at_write(sandbox: &Sandbox, arguments: &[&str], write: usize) -> bool 
 
 #[test]
 fn a_create_that_was_killed_is_finished_by_the_next() {
-    let sandbox = Sandbox::new("killed");
-    without_pods(&sandbox);
+    let sandbox = bare("killed");
     for write in 0.. {
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&BARE).exits(0);
@@ -585,8 +581,7 @@ fn a_create_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn a_create_that_was_killed_can_be_torn_down() {
-    let sandbox = Sandbox::new("undone");
-    without_pods(&sandbox);
+    let sandbox = bare("undone");
     for write in 0.. {
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&["teardown"]).exits(0);
@@ -600,8 +595,7 @@ fn a_create_that_was_killed_can_be_torn_down() {
 /// From three masters with their ZooKeeper to one without: objects change and go.
 #[test]
 fn a_change_that_was_killed_is_finished_by_the_next() {
-    let sandbox = Sandbox::new("changed");
-    without_pods(&sandbox);
+    let sandbox = bare("changed");
     sandbox.run(&BARE).exits(0);
     let bare = contents(&sandbox);
     for write in 0.. {
@@ -620,8 +614,7 @@ fn a_change_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn a_teardown_that_was_killed_is_finished_by_the_next() {
-    let sandbox = Sandbox::new("torn");
-    without_pods(&sandbox);
+    let sandbox = bare("torn");
     for write in 0.. {
         sandbox.run(&BARE).exits(0);
         let ended = killed_at_write(&sandbox, &["teardown"], write);
@@ -642,8 +635,7 @@ fn a_teardown_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn the_second_create_at_once_is_told_who_is_at_work() {
-    let sandbox = Sandbox::new("busy");
-    without_pods(&sandbox);
+    let sandbox = bare("busy");
     let proxy = Proxy::start(Rule::every(&["PATCH"], "/statefulsets/spark-worker", Fault::Stall).times(1));
     let first = spawn(proxy.command(&sandbox, &BARE));
     sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
@@ -665,8 +657,7 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
 
 #[test]
 fn a_create_during_a_teardown_is_told_so() {
-    let sandbox = Sandbox::new("leaving");
-    without_pods(&sandbox);
+    let sandbox = bare("leaving");
     sandbox.run(&BARE).exits(0);
     let proxy = Proxy::start(Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall));
     let teardown = spawn(proxy.command(&sandbox, &["teardown"]));
@@ -685,8 +676,7 @@ fn a_create_during_a_teardown_is_told_so() {
 
 #[test]
 fn creates_that_start_together_never_mix() {
-    let sandbox = Sandbox::new("race");
-    without_pods(&sandbox);
+    let sandbox = bare("race");
     let racing = |command: &[&str]| {
         let racers: Vec<_> = (0..2).map(|_| spawn(sandbox.command(&BARE))).collect();
         let other = spawn(sandbox.command(command));
@@ -737,8 +727,7 @@ fn waits_for(sandbox: &Sandbox, (first, at): (&[&str], Rule), second: &[&str]) -
 
 #[test]
 fn a_create_that_waited_for_a_create_looks_again() {
-    let sandbox = Sandbox::new("waited");
-    without_pods(&sandbox);
+    let sandbox = bare("waited");
     let at_services = Rule::every(&["PATCH"], "/services/", Fault::Stall);
     let run = waits_for(&sandbox, (&HIGHLY_AVAILABLE, at_services), &BARE);
     if run.code == Some(0) {
@@ -750,8 +739,7 @@ fn a_create_that_waited_for_a_create_looks_again() {
 
 #[test]
 fn a_create_that_waited_for_a_teardown_looks_again() {
-    let sandbox = Sandbox::new("waited");
-    without_pods(&sandbox);
+    let sandbox = bare("waited-teardown");
     sandbox.run(&HIGHLY_AVAILABLE).exits(0);
     let at_deletion = Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall);
     let run = waits_for(&sandbox, (&["teardown"], at_deletion), &BARE);

@@ -11,8 +11,8 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   "$testbed" up
   export PATH="${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}/kubernetes-1.20.2:$PATH"
 fi
-# One at a time: the node has few processors, and a job's timing should be its own.
-"${CARGO:-cargo}" test --locked --test main -- --test-threads=1 --skip offline:: --skip local::
+# Tests with running pods take turns all the same: the node has few processors, and a job's timing should be its own.
+"${CARGO:-cargo}" test --locked --test main -- --test-threads=3 --skip offline:: --skip local::
 if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ] && [ -z "$was_up" ]; then
   "$testbed" down
   "$testbed" leftovers

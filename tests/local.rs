@@ -67,6 +67,16 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
     assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");
     home.run(&["create"]).exits(0).says("Nothing to change");
+    let supervisor = home.supervisor("spark").to_string();
+    let session = Command::new("ps")
+        .args(["-o", "sid=", "-p", &supervisor])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&session.stdout).trim(),
+        supervisor,
+        "a session of its own"
+    );
 
     a_job_survives_the_loss_of_the_leader(&home);
     a_worker_that_ends_is_started_again(&home);

@@ -6,13 +6,20 @@ pub mod proxy;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// One test at a time on the cluster: it has two processors.
-static CLUSTER: Mutex<()> = Mutex::new(());
+/// One test with running pods at a time on the cluster: it has two processors. Tests without any may run beside each other.
+static CLUSTER: RwLock<()> = RwLock::new(());
+
+/// A test's turn on the cluster; held, not looked at.
+#[expect(dead_code, reason = "it is held")]
+enum Turn {
+    Alone(RwLockWriteGuard<'static, ()>),
+    Among(RwLockReadGuard<'static, ()>),
+}
 
 /// A run of sparkha that has ended.
 pub struct Run {
@@ -96,29 +103,42 @@ pub fn kubeconfig() -> PathBuf {
 /// A namespace on the real cluster, for one test alone. Removed with everything in it, also when the test fails.
 pub struct Sandbox {
     pub namespace: String,
-    _turn: MutexGuard<'static, ()>,
+    turn: Turn,
 }
 
 impl Sandbox {
     /// The namespace does not exist yet.
     pub fn unmade(name: &str) -> Self {
-        let turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(name, Turn::Alone(turn))
+    }
+
+    /// The namespace exists, and is not sparkha's.
+    pub fn new(name: &str) -> Self {
+        Self::unmade(name).made()
+    }
+
+    /// As [`Sandbox::new`], for a test that runs no pods: it may be one of several.
+    pub fn without_pods(name: &str) -> Self {
+        let turn = CLUSTER.read().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(name, Turn::Among(turn)).made()
+    }
+
+    fn in_turn(name: &str, turn: Turn) -> Self {
         let sandbox = Self {
             namespace: format!("test-{name}-{}", std::process::id()),
-            _turn: turn,
+            turn,
         };
         sandbox.remove();
         sandbox
     }
 
-    /// The namespace exists, and is not sparkha's.
-    pub fn new(name: &str) -> Self {
-        let sandbox = Self::unmade(name);
-        sandbox.kubectl_cluster(&["create", "namespace", &sandbox.namespace]);
-        sandbox.wait_for(Duration::from_secs(30), "its service account", || {
-            sandbox.try_kubectl(&["get", "serviceaccount", "default"]).is_some()
+    fn made(self) -> Self {
+        self.kubectl_cluster(&["create", "namespace", &self.namespace]);
+        self.wait_for(Duration::from_secs(30), "its service account", || {
+            self.try_kubectl(&["get", "serviceaccount", "default"]).is_some()
         });
-        sandbox
+        self
     }
 
     /// sparkha on the real cluster, in this namespace.
@@ -224,8 +244,13 @@ impl Sandbox {
 
     fn remove(&self) {
         let namespace = &self.namespace;
+        // Where nothing runs there is nothing to wait for.
+        let wait = match self.turn {
+            Turn::Alone(_) => "--timeout=120s",
+            Turn::Among(_) => "--wait=false",
+        };
         let output = kubectl(
-            &["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"],
+            &["delete", "namespace", namespace, "--ignore-not-found", wait],
             None,
             None,
         );

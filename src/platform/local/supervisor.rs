@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -47,8 +46,6 @@ pub async fn ensure(dir: &ClusterDir) -> Result<(), Error> {
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
-        // Ctrl-C in the terminal of a create is not meant for it.
-        .process_group(0)
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
@@ -76,8 +73,10 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     let dir = ClusterDir::at(folder).ok_or_else(|| Error::Supervisor {
         reason: format!("{} is no cluster's folder", folder.display()),
     })?;
-    // A session of its own: whatever becomes of the terminal, this stays. Fails only if it has one already.
-    let _ = rustix::process::setsid();
+    // A session of its own: neither Ctrl-C in the terminal of a create nor the terminal's end is meant for it.
+    if let Err(error) = rustix::process::setsid() {
+        tracing::warn!("the supervisor stays in the session that started it: {error}");
+    }
     let Some(_part) = dir.supervise()? else { return Ok(()) };
     let Some(wanted) = dir.wanted()? else { return Ok(()) };
     let kubelet = Kubelet::new(Store::open()?, dir, wanted);

@@ -21,8 +21,8 @@ demo-kubernetes: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	demo/prepare.sh
-	$(CARGO) test --locked --test main local:: -- --test-threads=1
+	demo/prepare.sh nginx-light dnsmasq-base
+	$(CARGO) test --locked --test main -- --test-threads=1 local:: routes::
 	tests/kubernetes.sh
 
 check:

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what a local cluster and its PySpark jobs need, where it is missing: Java 17 or newer, Python and pip.
+# Installs what a local cluster and its PySpark jobs need, where it is missing: Java 17 or newer, Python and pip; and the packages that
+# are named.
 set -euo pipefail
 
 # try COMMAND…: up to four times, for registries are not always at hand.
@@ -19,6 +20,9 @@ command -v python3 >/dev/null || packages+=(python3)
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 command -v ps >/dev/null || packages+=(procps)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+for package; do
+  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || packages+=("$package")
+done
 if [ ${#packages[@]} -gt 0 ]; then
   echo "installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive

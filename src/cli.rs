@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, doctor, list, local, render, status, teardown};
+use crate::commands::{create, doctor, list, local, render, route, status, teardown};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -86,6 +86,9 @@ pub enum Command {
     Status(status::Arguments),
     /// List clusters
     List(list::Arguments),
+    /// Routes to the web UIs
+    #[command(subcommand)]
+    Route(route::Command),
     /// Check what a cluster needs, and say what is missing
     Doctor(doctor::Arguments),
     /// Spark and clusters on this machine

@@ -10,6 +10,7 @@ mod observe;
 mod platform;
 mod render;
 mod report;
+mod routing;
 mod spark;
 mod spec;
 mod steps;

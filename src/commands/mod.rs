@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod list;
 pub mod local;
 pub mod render;
+pub mod route;
 mod spec;
 pub mod status;
 pub mod teardown;
@@ -31,6 +32,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::Route(command) => route::run(&global, command).await,
         Command::Doctor(arguments) => doctor::run(&global, arguments),
         Command::Local(command) => local::run(&global, command).await,
         Command::Schema => {

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod namespace;
 pub mod plan;
 pub mod preflight;
+pub mod routes;
 pub mod status;
 pub mod teardown;
 pub mod wait;

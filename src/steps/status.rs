@@ -35,6 +35,15 @@ pub async fn status(
 
 /// All clusters of the namespace, or of all namespaces.
 pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<ClusterState>, Error> {
+    let seen = look_at_all(cluster, all_namespaces).await?;
+    let states = seen
+        .iter()
+        .map(|(namespace, inventory, facts)| cluster_state(namespace, inventory, facts));
+    Ok(states.collect())
+}
+
+/// Inventory and facts of all clusters, by namespace and name.
+pub async fn look_at_all(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<(String, Inventory, Facts)>, Error> {
     let api: Api<ConfigMap> = if all_namespaces {
         Api::all(cluster.client())
     } else {
@@ -46,25 +55,29 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Cluster
         .iter()
         .filter_map(|config_map| Some((config_map, Inventory::read(config_map).ok()?)))
         .map(|(config_map, inventory)| look(cluster, config_map.namespace().unwrap_or_default(), inventory));
-    let mut states: Vec<_> = futures::future::try_join_all(looks)
+    let mut seen: Vec<_> = futures::future::try_join_all(looks)
         .await?
         .into_iter()
         .flatten()
         .collect();
-    states.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    Ok(states)
+    seen.sort_by(|(a, one, _), (b, other, _)| (a, &one.cluster.name).cmp(&(b, &other.cluster.name)));
+    Ok(seen)
 }
 
-async fn look(cluster: &Cluster, namespace: String, inventory: Inventory) -> Result<Option<ClusterState>, Error> {
-    let (Ok(namespace), Ok(name)) = (
+async fn look(
+    cluster: &Cluster,
+    namespace: String,
+    inventory: Inventory,
+) -> Result<Option<(String, Inventory, Facts)>, Error> {
+    let (Ok(parsed), Ok(name)) = (
         Namespace::parse(&namespace),
         ClusterName::parse(&inventory.cluster.name),
     ) else {
         return Ok(None);
     };
-    let cluster = cluster.in_namespace(namespace);
+    let cluster = cluster.in_namespace(parsed);
     let facts = observe(&cluster, &name, &mut Observer::new(cluster.clone())).await?;
-    Ok(Some(cluster_state(cluster.namespace().as_str(), &inventory, &facts)))
+    Ok(Some((namespace, inventory, facts)))
 }
 
 /// Lists pods and StatefulSets, and asks.

@@ -34,20 +34,25 @@ impl LocalView {
 
     /// The cluster as it is now.
     pub async fn state(&mut self) -> Result<ClusterState, Error> {
-        let inventory = self
-            .dir
-            .wanted()?
-            .map(|wanted| inventory_of(&wanted, &self.dir))
-            .transpose()?
-            .flatten();
-        let Some(inventory) = inventory else {
+        let Some((inventory, facts)) = self.look().await? else {
             return Err(Error::NoCluster {
                 name: self.dir.name.to_string(),
                 namespace: self.dir.namespace.to_string(),
             });
         };
-        let facts = self.facts().await?;
         Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
+    }
+
+    /// Its inventory and the facts; `None` if there is no such cluster.
+    pub async fn look(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
+        let Some(wanted) = self.dir.wanted()? else {
+            return Ok(None);
+        };
+        let Some(inventory) = inventory_of(&wanted, &self.dir)? else {
+            return Ok(None);
+        };
+        let facts = self.facts().await?;
+        Ok(Some((inventory, facts)))
     }
 }
 

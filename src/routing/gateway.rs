@@ -1,0 +1,44 @@
+//! Gateway API: an HTTPRoute for each host, with the same Services and Endpoints as for an Ingress behind it. One route for all
+//! hosts is impossible: a HTTPRoute has 16 of them at most, and a wildcard stands for a whole first label only.
+
+use serde_json::{Value, json};
+
+use super::Route;
+use super::ingress::{backends, metadata, service_name};
+
+/// All objects; `gateway` is the name of the Gateway in each cluster's namespace.
+pub fn objects(routes: &[Route], gateway: &str) -> Vec<Value> {
+    let http_routes = routes.iter().map(|route| {
+        let service = service_name(&route.owner);
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": metadata(service.clone(), &route.owner),
+            "spec": {
+                "parentRefs": [{"name": gateway}], "hostnames": [route.host],
+                "rules": [{"backendRefs": [{"name": service, "port": route.port}]}],
+            },
+        })
+    });
+    let mut objects = backends(routes);
+    objects.extend(http_routes);
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::tests::table;
+
+    #[test]
+    fn a_route_for_each_host() {
+        let objects = objects(&table()[3..], "edge");
+        assert_eq!(objects.len(), 3);
+        assert_eq!(
+            objects[2]["spec"],
+            json!({
+                "parentRefs": [{"name": "edge"}], "hostnames": ["spark-master.ns.k8s"],
+                "rules": [{"backendRefs": [{"name": "spark-leader-ui", "port": 8080}]}],
+            })
+        );
+    }
+}

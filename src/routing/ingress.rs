@@ -1,0 +1,115 @@
+//! Ingress objects. Their backends must be Services, so each route gets a Service without selector and Endpoints with the pod's address.
+//! (Endpoints and not EndpointSlices: every server from 1.20 on serves them in the same version, and mirrors them into slices.)
+//!
+//! An Ingress listens on ports 80 and 443 alone: links that carry 8080 or 8081 need one of the other ways.
+
+use serde_json::{Value, json};
+
+use super::{Owner, Role, Route};
+use crate::render::labels::{INSTANCE, MANAGED_BY, SPARKHA};
+
+/// Services and Endpoints first, then an Ingress for each cluster.
+pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
+    let mut objects = backends(routes);
+    for (owner, routes) in by_cluster(routes) {
+        let rules: Vec<_> = routes
+            .iter()
+            .map(|route| {
+                let service = json!({"name": service_name(&route.owner), "port": {"number": route.port}});
+                let path = json!({"path": "/", "pathType": "Prefix", "backend": {"service": service}});
+                json!({"host": route.host, "http": {"paths": [path]}})
+            })
+            .collect();
+        let mut ingress = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": metadata(format!("{}-ui", owner.cluster), owner),
+            "spec": {"rules": rules},
+        });
+        if let Some(class) = class {
+            ingress["spec"]["ingressClassName"] = json!(class);
+        }
+        objects.push(ingress);
+    }
+    objects
+}
+
+/// A Service and its Endpoints for each route.
+pub fn backends(routes: &[Route]) -> Vec<Value> {
+    let objects = routes.iter().flat_map(|route| {
+        let metadata = metadata(service_name(&route.owner), &route.owner);
+        [
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+                "spec": {"ports": [{"name": "ui", "port": route.port, "protocol": "TCP", "targetPort": route.port}]},
+            }),
+            json!({
+                "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+                "subsets": [{
+                    "addresses": [{"ip": route.target.to_string()}],
+                    "ports": [{"name": "ui", "port": route.port, "protocol": "TCP"}],
+                }],
+            }),
+        ]
+    });
+    objects.collect()
+}
+
+/// The routes of each cluster.
+pub fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
+    let mut clusters: Vec<(&Owner, Vec<&Route>)> = Vec::new();
+    for route in routes {
+        let same = |owner: &Owner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
+        match clusters.iter_mut().find(|(owner, _)| same(owner)) {
+            Some((_, routes)) => routes.push(route),
+            None => clusters.push((&route.owner, vec![route])),
+        }
+    }
+    clusters
+}
+
+/// Name of the Service behind a route.
+pub fn service_name(owner: &Owner) -> String {
+    match owner.role {
+        Role::Leader => format!("{}-leader-ui", owner.cluster),
+        Role::Master | Role::Worker => format!("{}-ui", owner.pod),
+    }
+}
+
+pub fn metadata(name: String, owner: &Owner) -> Value {
+    json!({
+        "name": name, "namespace": owner.namespace,
+        "labels": {MANAGED_BY: SPARKHA, INSTANCE: owner.cluster, crate::render::labels::COMPONENT: "route"},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::tests::table;
+
+    #[test]
+    fn a_service_endpoints_and_an_ingress() {
+        let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark", crate::render::labels::COMPONENT: "route"});
+        let named = |name: &str| json!({"name": name, "namespace": "ns", "labels": labels});
+        assert_eq!(
+            objects(&table()[3..], Some("nginx")),
+            [
+                json!({
+                    "apiVersion": "v1", "kind": "Service", "metadata": named("spark-leader-ui"),
+                    "spec": {"ports": [{"name": "ui", "port": 8080, "protocol": "TCP", "targetPort": 8080}]},
+                }),
+                json!({
+                    "apiVersion": "v1", "kind": "Endpoints", "metadata": named("spark-leader-ui"),
+                    "subsets": [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"name": "ui", "port": 8080, "protocol": "TCP"}]}],
+                }),
+                json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": named("spark-ui"),
+                    "spec": {"ingressClassName": "nginx", "rules": [{"host": "spark-master.ns.k8s", "http": {"paths": [{
+                        "path": "/", "pathType": "Prefix",
+                        "backend": {"service": {"name": "spark-leader-ui", "port": {"number": 8080}}},
+                    }]}}]},
+                }),
+            ]
+        );
+    }
+}

@@ -47,6 +47,8 @@ start() {
   mapfile -d '' variables <"$work/$pod.environ"
   setsid env -i "${variables[@]}" /bin/bash "$cluster/pods/$pod/conf/$1" "${@:2}" >"$work/$pod.log" 2>&1 &
   pids+=($!)
+  # Else the shell would tell of its end.
+  disown
 }
 in_service() {
   local name address report alive=0 standby=0 serving=0

@@ -358,8 +358,13 @@ fn a_port_that_is_taken() {
     home.is_empty();
     let checks = home.run(&["doctor"]).exits(8).stdout;
     assert!(checks.contains("port 8081 is taken"), "{checks}");
+    // Who knows better waits for it.
+    home.run(&[&SMALL[..], &["--no-wait", "--skip-preflight"]].concat())
+        .exits(0);
     drop(everywhere);
     home.run(&["doctor"]).exits(0);
+    home.run(&SMALL).exits(0).says("In service");
+    home.run(&["teardown"]).exits(0);
 }
 
 /// A folder with programs of these names and nothing else, for a PATH.

@@ -32,12 +32,7 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// With what the container's environment lacks, in the words of a kubelet.
 pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
-    let container = pod
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .next()
-        .ok_or("the pod has no container")?;
+    let container = container_of(pod).ok_or("the pod has no container")?;
     let mut environment = base(pod, around);
     let mut own = BTreeMap::new();
     for variable in container.env.iter().flatten() {
@@ -58,6 +53,11 @@ pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
         arguments: words.collect(),
         environment,
     })
+}
+
+/// The pod's only container.
+pub fn container_of(pod: &Pod) -> Option<&Container> {
+    pod.spec.as_ref()?.containers.first()
 }
 
 fn command(container: &Container) -> impl Iterator<Item = &String> {

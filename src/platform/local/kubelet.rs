@@ -21,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::cgroup::Groups;
-use super::container::{self, Launch, Surroundings};
+use super::container::{self, Launch, Surroundings, container_of};
 use super::probe::{self, Target, Verdict};
 use super::process::{MARK, ProcessId, bearing, kill_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted, make_folder};
@@ -32,6 +32,8 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// A container that ran so long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_secs(600);
+/// What a pod waits for whose ports are taken everywhere; no kubelet has a word for it.
+const NO_ADDRESS: &str = "AddressNotAvailable";
 /// How often to look whether what a container waits for has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -136,7 +138,7 @@ impl Kubelet {
             if member.is_deleting() {
                 break;
             }
-            let started = match self.run_container(&member).await {
+            match self.run_container(&member).await {
                 Ok((running, target)) => {
                     let began = Instant::now();
                     let end = member.until_end(running, &target, &self.changed).await;
@@ -144,17 +146,20 @@ impl Kubelet {
                         break;
                     }
                     self.note_end(&member, end, began.elapsed());
-                    began
                 }
                 Err((kind, reason)) => {
                     self.set_waiting(&member, kind, &reason);
                     tokio::select! {
-                        () = tokio::time::sleep(LOOK_AGAIN) => continue,
+                        () = tokio::time::sleep(LOOK_AGAIN) => {}
                         () = member.deletion.notified() => break,
                     }
+                    if kind == NO_ADDRESS {
+                        // The pod after this one looks for an address anew.
+                        break;
+                    }
+                    continue;
                 }
-            };
-            tracing::debug!("a container ran for {:?}", started.elapsed());
+            }
             if !member.has_its_ports() {
                 tracing::info!("{} gets another address: a port of its is taken", member.name());
                 break;
@@ -210,7 +215,7 @@ impl Kubelet {
         let address = address.ok_or_else(|| {
             let ports: Vec<_> = ports(&pod).iter().map(u16::to_string).collect();
             (
-                "AddressNotAvailable",
+                NO_ADDRESS,
                 format!("no loopback address has its ports {} free", ports.join(", ")),
             )
         })?;
@@ -258,13 +263,10 @@ impl Kubelet {
         let errors = file
             .try_clone()
             .map_err(|error| format!("failed to write {}: {error}", log.display()))?;
-        let resources = pod
-            .spec
-            .iter()
-            .flat_map(|spec| &spec.containers)
-            .next()
-            .and_then(|c| c.resources.as_ref());
-        let groups = Groups::limit(mark, resources);
+        let groups = Groups::limit(
+            mark,
+            container_of(pod).and_then(|container| container.resources.as_ref()),
+        );
         let child = command(launch, &groups)
             .current_dir(self.dir.pod(&name))
             .env_clear()
@@ -359,14 +361,7 @@ impl Member {
 
     /// Changes the status of the only container.
     fn status(&self, record: &mut PodRecord, change: impl FnOnce(&mut ContainerStatus)) {
-        let container = record
-            .pod
-            .spec
-            .iter()
-            .flat_map(|spec| &spec.containers)
-            .next()
-            .cloned()
-            .unwrap_or_default();
+        let container = container_of(&record.pod).cloned().unwrap_or_default();
         let statuses = record
             .pod
             .status
@@ -467,15 +462,7 @@ impl Member {
     }
 
     fn container(&self) -> Container {
-        self.record
-            .borrow()
-            .pod
-            .spec
-            .iter()
-            .flat_map(|spec| &spec.containers)
-            .next()
-            .cloned()
-            .unwrap_or_default()
+        container_of(&self.record.borrow().pod).cloned().unwrap_or_default()
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use kube::ResourceExt;
 
+use super::container::container_of;
 use super::store::{ClusterDir, Store, Wanted, make_folder};
 use super::translate::Translation;
 use super::{Error, paths};
@@ -21,7 +22,7 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
     let mut mounts = Vec::new();
     let mut filled_later = Vec::new();
     let spec = pod.spec.as_ref();
-    let container = spec.and_then(|spec| spec.containers.first());
+    let container = container_of(pod);
     let volumes = spec.and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     for mount in container
         .and_then(|container| container.volume_mounts.as_deref())

@@ -460,36 +460,34 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_told_and_passes() {
-    let home = Home::new();
+    let mut home = Home::new();
     let disk = SmallDisk::at(home.folder.path().join("disk"), "20k");
-    let mut create = home.command(&SMALL);
-    let full: Run = create.env("XDG_STATE_HOME", &disk.0).output().unwrap().into();
-    full.exits(8).says("No space left on device").says("XDG_STATE_HOME");
+    home.state.clone_from(&disk.0);
+    home.run(&SMALL)
+        .exits(8)
+        .says("No space left on device")
+        .says("XDG_STATE_HOME");
     assert_eq!(home.processes(), Vec::<i32>::new());
     drop(disk);
-    // A cluster that runs outlives a disk that fills up, and a create that cannot write changes nothing.
+    // A create that cannot write changes nothing, and the supervisor lives through it: what it cannot start now, it starts when
+    // there is space again.
     let disk = SmallDisk::at(home.folder.path().join("disk"), "4m");
-    let at = |arguments: &[&str]| -> Run {
-        home.command(arguments)
-            .env("XDG_STATE_HOME", &disk.0)
-            .output()
-            .unwrap()
-            .into()
-    };
-    at(&SMALL).exits(0);
+    home.run(&SMALL).exits(0);
     let filler = disk.0.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
-    at(&["create", "--masters", "1", "--workers", "2"])
-        .exits(8)
-        .says("No space left on device");
-    at(&["status"]).exits(0);
+    let two = ["create", "--masters", "1", "--workers", "2"];
+    home.run(&two).exits(8).says("No space left on device");
+    home.run(&["status"]).exits(0);
+    signal(home.process("spark", "spark-worker-0"), "KILL");
+    home.wait_for(READY, "the worker to be missed", || {
+        home.run(&["status"]).code == Some(9)
+    });
     drop(file);
     std::fs::remove_file(&filler).unwrap();
-    at(&["create", "--masters", "1", "--workers", "2"])
-        .exits(0)
-        .says("2 of 2 registered");
-    at(&["teardown"]).exits(0);
+    home.wait_for(READY, "the worker again", || home.run(&["status"]).code == Some(0));
+    home.run(&two).exits(0).says("2 of 2 registered");
+    home.run(&["teardown"]).exits(0);
     drop(disk);
     home.is_empty();
 }

@@ -29,6 +29,8 @@ pub fn spark_home() -> &'static Path {
 /// A home for local clusters. Whatever still runs of them is ended with it.
 pub struct Home {
     pub folder: tempfile::TempDir,
+    /// Its XDG_STATE_HOME.
+    pub state: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -37,7 +39,12 @@ impl Home {
         let turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         // The state's path has a space in it: nothing may care.
         let folder = tempfile::Builder::new().prefix("sparkha test ").tempdir().unwrap();
-        Self { folder, _turn: turn }
+        let state = folder.path().join(".local/state");
+        Self {
+            folder,
+            state,
+            _turn: turn,
+        }
     }
 
     /// sparkha with this home, `--local`, and a Spark.
@@ -47,7 +54,8 @@ impl Home {
             .arg("--local")
             .env("HOME", self.folder.path())
             .env("SPARK_HOME", spark_home());
-        for variable in ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+        command.env("XDG_STATE_HOME", &self.state);
+        for variable in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(variable);
         }
         command
@@ -64,10 +72,7 @@ impl Home {
 
     /// The folder of a cluster in the default namespace.
     pub fn cluster(&self, name: &str) -> PathBuf {
-        self.folder
-            .path()
-            .join(".local/state/sparkha/clusters/default")
-            .join(name)
+        self.state.join("sparkha/clusters/default").join(name)
     }
 
     fn seen(&self, name: &str) -> Value {

@@ -1,6 +1,7 @@
 //! The supervisor: one process for each cluster, detached from the terminal that started it. It makes pods from what is wanted, writes
 //! down what it sees, and leaves the pods' processes alone when it is ended: the next supervisor goes on with them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -15,8 +17,12 @@ use tokio::task::LocalSet;
 use super::kubelet::{Kubelet, ports};
 use super::stateful_set::{self, Step};
 use super::store::{ClusterDir, PodRecord, Seen, Store, write_file};
-use super::{Error, addresses, hosts, outside};
+use super::{Error, addresses, hosts, outside, volumes};
 
+/// How long the first pods wait for outside names.
+const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+/// How long to wait after something could not be written.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How often logs are looked after and outside names asked for again.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// A log is cut when it is longer, as a kubelet does.
@@ -89,17 +95,29 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
             reason: "signals cannot be received".into(),
         });
     };
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    let mut outside_lines = String::new();
+    let outside = Rc::new(RefCell::new(String::new()));
+    // Masters ask for an external ZooKeeper at once; names that take longer come later.
+    if let Ok(lines) = tokio::time::timeout(FIRST_LOOK_UP, outside::lines(&kubelet.wanted())).await {
+        outside.replace(lines);
+    }
+    tokio::task::spawn_local(keep_house(kubelet.clone(), outside.clone()));
     let seen = kubelet.dir.seen()?;
     tracing::info!("at work, with {} pods from before", seen.pods.len());
     kubelet.made.set(seen.made);
     kubelet.care_for(seen.pods);
     let mut written = String::new();
     loop {
-        create_and_delete(&kubelet)?;
-        write_hosts(&kubelet, &outside_lines)?;
-        write_seen(&kubelet, &mut written)?;
+        let carried_out = carry_out(&kubelet, &outside.borrow(), &mut written);
+        let again = async {
+            match &carried_out {
+                Ok(()) => std::future::pending().await,
+                // A full disk must not end the one who keeps the cluster alive.
+                Err(error) => {
+                    tracing::warn!("{}; trying again", volumes::with_source(error));
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+        };
         tokio::select! {
             _ = end.recv() => {
                 tracing::info!("told to end; the pods' processes go on");
@@ -107,10 +125,7 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
             }
             _ = look_again.recv() => {}
             () = kubelet.changed.notified() => {}
-            _ = housekeeping.tick() => {
-                cut_logs(&kubelet);
-                outside_lines = outside::lines(&kubelet.wanted()).await;
-            }
+            () = again => {}
         }
         match kubelet.dir.wanted() {
             Ok(Some(wanted)) => kubelet.set_wanted(wanted),
@@ -120,7 +135,26 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
     }
 }
 
-fn create_and_delete(kubelet: &Rc<Kubelet>) -> Result<(), Error> {
+/// One look at what is wanted and what is there.
+fn carry_out(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -> Result<(), Error> {
+    create_and_delete(kubelet, outside_lines)?;
+    write_hosts(kubelet, &kubelet.pods(), outside_lines)?;
+    write_seen(kubelet, written)
+}
+
+/// Looks after logs, and asks for outside names again.
+async fn keep_house(kubelet: Rc<Kubelet>, outside: Rc<RefCell<String>>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        cut_logs(&kubelet);
+        let lines = outside::lines(&kubelet.wanted()).await;
+        if outside.replace(lines.clone()) != lines {
+            kubelet.changed.notify_one();
+        }
+    }
+}
+
+fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str) -> Result<(), Error> {
     let sets = kubelet.wanted().sets();
     let steps = stateful_set::steps(&sets, &kubelet.pods());
     let mut new = Vec::new();
@@ -144,16 +178,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>) -> Result<(), Error> {
         kubelet.dir.write_seen(&seen)?;
         // The names must be there before the first process asks for them.
         let pods: Vec<_> = seen.pods.into_iter().map(|record| record.pod).collect();
-        write_file(
-            &kubelet.dir.hosts_file(),
-            hosts::hosts(
-                kubelet.dir.namespace.as_str(),
-                &kubelet.wanted().services(),
-                &pods,
-                &outside::own(),
-            )
-            .as_bytes(),
-        )?;
+        write_hosts(kubelet, &pods, outside_lines)?;
     }
     kubelet.care_for(new);
     for step in steps {
@@ -210,10 +235,10 @@ fn taken(store: &Store) -> Result<BTreeSet<IpAddr>, Error> {
     Ok(taken)
 }
 
-fn write_hosts(kubelet: &Kubelet, outside_lines: &str) -> Result<(), Error> {
+fn write_hosts(kubelet: &Kubelet, pods: &[Pod], outside_lines: &str) -> Result<(), Error> {
     let outside = format!("{}{outside_lines}", outside::own());
     let services = kubelet.wanted().services();
-    let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, &kubelet.pods(), &outside);
+    let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, pods, &outside);
     let path = kubelet.dir.hosts_file();
     if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
         return Ok(());
@@ -238,14 +263,8 @@ fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
     if *written == text {
         return Ok(());
     }
-    match kubelet.dir.write_seen(&seen) {
-        // A full disk must not end the one who keeps the cluster alive; it is tried again with the next change.
-        Err(error) if error.is_full() => tracing::warn!("{error}"),
-        result => {
-            result?;
-            *written = text;
-        }
-    }
+    kubelet.dir.write_seen(&seen)?;
+    *written = text;
     Ok(())
 }
 

@@ -160,6 +160,13 @@ fn claims_are_made_and_removed_only_when_told() {
         .says("2 volume claims kept");
     assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
 
+    // A first create that fails cleans up what it made, and that was not the data.
+    sandbox
+        .run(&["create", "-f", path, "--timeout", "1s"])
+        .exits(6)
+        .says("what it made is removed");
+    assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
+
     // The next cluster of that name takes them again, and may remove them.
     sandbox.run(&["create", "-f", path]).exits(0);
     assert_eq!(

@@ -331,6 +331,11 @@ fn data_is_kept_and_removed_only_when_told() {
         .says("1 volume claims kept");
     assert!(home.cluster("spark").join("claims/data-spark-master-0").exists());
     home.run(&["status"]).exits(7);
+    // A first create that fails cleans up what it made, and that was not the data.
+    home.run(&["create", "-f", file.to_str().unwrap(), "--timeout", "0s"])
+        .exits(6)
+        .says("what it made is removed");
+    assert!(home.cluster("spark").join("claims/data-spark-master-0").exists());
     create(&home);
     home.run(&["teardown", "--yes"]).exits(0);
     std::fs::remove_file(file).unwrap();

@@ -74,6 +74,12 @@ pub async fn create(
         });
     }
     let first = situation.is_first();
+    let has_claims = inventory.objects.iter().any(|entry| !entry.claims.is_empty());
+    let kept = match situation.namespace {
+        NamespaceState::Missing => vec![],
+        _ if first && has_claims => teardown::claims(cluster, &spec.name).await?,
+        _ => vec![],
+    };
     let made = async {
         write(cluster, spec, &situation, &plan, &inventory, options, progress).await?;
         if !options.wait {
@@ -87,7 +93,7 @@ pub async fn create(
         Ok(state) => Ok(Outcome { state, would: vec![] }),
         Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
             progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
-            if let Err(cleaning) = teardown::undo(cluster, &spec.name, progress).await {
+            if let Err(cleaning) = teardown::undo(cluster, &spec.name, &kept, progress).await {
                 progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown"));
             }
             Err(error)

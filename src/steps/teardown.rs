@@ -53,8 +53,7 @@ pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<
         return Ok(None);
     }
     let inventory = read_inventory(&object)?;
-    let claims = cluster
-        .list_of::<PersistentVolumeClaim>(&cluster_selector(name))
+    let claims = claims(cluster, name)
         .await?
         .into_iter()
         .filter(|claim| inventory.owns_claim(&claim.name_any()))
@@ -142,16 +141,33 @@ pub async fn teardown(
     Ok(())
 }
 
-/// Cleans up after a first create that failed: its claims hold nothing yet.
-pub async fn undo(cluster: &Cluster, name: &ClusterName, progress: &Progress) -> Result<(), Error> {
+/// Cleans up after a first create that failed. Its own claims hold nothing yet; those that were there before are data that somebody
+/// kept.
+pub async fn undo(
+    cluster: &Cluster,
+    name: &ClusterName,
+    before: &[PersistentVolumeClaim],
+    progress: &Progress,
+) -> Result<(), Error> {
     let options = Options {
         timeout: UNDO_TIMEOUT,
         keep_data: false,
     };
     match belongings(cluster, name).await? {
-        Some(belongings) => teardown(cluster, name, belongings, &options, progress).await,
+        Some(mut belongings) => {
+            let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
+            belongings.claims.retain(is_new);
+            teardown(cluster, name, belongings, &options, progress).await
+        }
         None => Ok(()),
     }
+}
+
+/// The cluster's volume claims.
+pub async fn claims(cluster: &Cluster, name: &ClusterName) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    Ok(cluster
+        .list_of::<PersistentVolumeClaim>(&cluster_selector(name))
+        .await?)
 }
 
 /// Deletes an object if the inventory lists it and its labels are ours.

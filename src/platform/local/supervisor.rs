@@ -30,13 +30,12 @@ const LOG_MAX: u64 = 10 << 20;
 /// How long a new supervisor may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sees to it that a supervisor is at work on what is wanted now: tells the one that is, or starts one.
-pub async fn ensure(dir: &ClusterDir) -> Result<(), Error> {
+/// Sees to it that a supervisor is at work on what is wanted now: tells the one that is, or starts one. True if it started one.
+pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let failed = |reason: String| Error::Supervisor { reason };
     if let Some(supervisor) = dir.supervisor() {
-        return supervisor
-            .signal(rustix::process::Signal::HUP)
-            .map_err(|error| failed(error.to_string()));
+        let told = supervisor.signal(rustix::process::Signal::HUP);
+        return told.map(|()| false).map_err(|error| failed(error.to_string()));
     }
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let log = std::fs::File::options()
@@ -64,7 +63,7 @@ pub async fn ensure(dir: &ClusterDir) -> Result<(), Error> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Ends the supervisor, and leaves the pods' processes as they are.

@@ -67,18 +67,20 @@ pub async fn create(
         let lines = unheard.iter().map(|line| format!("\n    - {line}")).collect::<String>();
         progress.warn(&format!("Not honoured on this machine:{lines}"));
     }
+    // From a cluster before this one.
+    let has_data = !dir.claims()?.is_empty();
     let made = async {
-        if plan.is_empty() && old.as_ref() == Some(&wanted) {
-            match dir.supervisor() {
-                Some(_) => progress.done("Nothing to change"),
-                None => {
-                    supervisor::ensure(&dir).await?;
-                    progress.done("Supervisor started again");
-                }
-            }
-        } else {
+        if old.as_ref() != Some(&wanted) {
             dir.write_wanted(&wanted)?;
-            supervisor::ensure(&dir).await?;
+        }
+        let started = supervisor::ensure(&dir).await?;
+        if plan.is_empty() {
+            progress.done(if started {
+                "Supervisor started again"
+            } else {
+                "Nothing to change"
+            });
+        } else {
             progress.done(&format!("{} objects applied", plan.apply.len()));
             for entry in &plan.prune {
                 progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
@@ -94,7 +96,7 @@ pub async fn create(
         Ok(state) => Ok(Outcome { state, would: vec![] }),
         Err(error) if old.is_none() && !options.retain && is_worth_cleaning(&error) => {
             progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
-            if let Err(cleaning) = teardown::remove(&dir, false, progress).await {
+            if let Err(cleaning) = teardown::remove(&dir, has_data, progress).await {
                 progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown --local"));
             }
             Err(error)

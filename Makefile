@@ -22,7 +22,7 @@ test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
 	demo/prepare.sh nginx-light dnsmasq-base
-	$(CARGO) test --locked --test main -- --test-threads=1 local:: routes::
+	$(CARGO) test --locked --test main -- --test-threads=2 local:: routes::
 	tests/kubernetes.sh
 
 check:

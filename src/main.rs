@@ -54,5 +54,7 @@ fn log(verbose: u8) {
         .with_ansi(report::colours(&std::io::stderr()))
         .with_target(false)
         .without_time()
+        // Nobody reading, or a full disk below a log, is no reason to end.
+        .log_internal_errors(false)
         .init();
 }

@@ -43,7 +43,7 @@ fn two_clusters_in_one_namespace_never_mix() {
 
 #[test]
 fn a_single_master_remembers_its_application_over_a_restart() {
-    let sandbox = Sandbox::new("single");
+    let sandbox = Sandbox::beside("single");
     sandbox.run(&["create", "--masters", "1", "--workers", "2"]).exits(0);
     start_job(&sandbox, "job", "spark://spark-master-0:7077", 20);
     sandbox.wait_for(Duration::from_secs(60), "the job's first round", || {
@@ -61,7 +61,7 @@ fn a_single_master_remembers_its_application_over_a_restart() {
 
 #[test]
 fn an_external_zookeeper_is_used_and_left_clean() {
-    let sandbox = Sandbox::new("external");
+    let sandbox = Sandbox::beside("external");
     // Somebody else's ensemble: a ZooKeeper of sparkha's own rendering, applied with kubectl alone.
     let file = sandbox_file("name: zk\nmasters: {count: 1}\nzookeeper: {count: 1}\n");
     let ensemble = sparkha(&["render", "--only-zookeeper", "-f", file.path().to_str().unwrap()])
@@ -118,7 +118,7 @@ fn zookeeper_tree(sandbox: &Sandbox) -> String {
 
 #[test]
 fn claims_are_made_and_removed_only_when_told() {
-    let sandbox = Sandbox::new("claims");
+    let sandbox = Sandbox::beside("claims");
     let before = sandbox.contents();
     let file = sandbox_file(
         "masters: {count: 1, storage: {size: 64Mi}}\n\
@@ -187,7 +187,7 @@ fn claims_are_made_and_removed_only_when_told() {
 
 #[test]
 fn the_documented_role_is_enough() {
-    let sandbox = Sandbox::new("role");
+    let sandbox = Sandbox::beside("role");
     let role = sparkha(&["render", "--role"]).output().unwrap();
     sandbox.apply(&String::from_utf8_lossy(&role.stdout));
     sandbox.kubectl(&["create", "serviceaccount", "engineer"]);

@@ -51,7 +51,7 @@ print("RESULT", total, flush=True)
 
 #[test]
 fn a_local_cluster_lives_through_what_happens_to_it() {
-    let home = Home::new();
+    let home = Home::alone();
 
     // It comes up, and says what is true.
     let run = home
@@ -78,6 +78,7 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
         "a session of its own"
     );
 
+    memory_is_limited_where_that_is_permitted(&home);
     a_job_survives_the_loss_of_the_leader(&home);
     a_worker_that_ends_is_started_again(&home);
     a_lost_zookeeper_comes_back(&home);
@@ -94,10 +95,55 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(home.status("spark")["workers"]["registered"], 1);
     assert_eq!(home.process("spark", "spark-master-0"), master);
 
+    let mark = home.mark("spark");
     home.run(&["teardown"]).exits(0).says("Gone after");
     home.is_empty();
+    assert_eq!(control_groups(&mark), Vec::<String>::new());
     home.run(&["teardown"]).exits(0).says("Nothing to do");
     home.run(&["status"]).exits(7);
+}
+
+/// The control groups of a cluster whose containers' marks begin so.
+fn control_groups(mark: &str) -> Vec<String> {
+    let found = Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("{mark}*")])
+        .output()
+        .unwrap();
+    String::from_utf8(found.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn memory_is_limited_where_that_is_permitted(home: &Home) {
+    let checks = home.run(&["doctor", "-o", "json"]).exits(0).json();
+    let check = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "control groups")
+        .unwrap();
+    if check["verdict"] != "pass" {
+        assert_eq!(control_groups(&home.mark("spark")), Vec::<String>::new());
+        return;
+    }
+    let worker = home.process("spark", "spark-worker-0");
+    let is_in = |group: &String| {
+        let processes = std::fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default();
+        processes.lines().any(|pid| pid == worker.to_string())
+    };
+    let limit = |group: String| {
+        ["memory.limit_in_bytes", "memory.max"]
+            .iter()
+            .find_map(|file| std::fs::read_to_string(format!("{group}/{file}")).ok())
+    };
+    let limits: Vec<_> = control_groups(&home.mark("spark"))
+        .into_iter()
+        .filter(is_in)
+        .filter_map(limit)
+        .collect();
+    assert_eq!(limits, ["2147483648\n"]);
 }
 
 fn a_job_survives_the_loss_of_the_leader(home: &Home) {
@@ -344,7 +390,7 @@ fn data_is_kept_and_removed_only_when_told() {
 
 #[test]
 fn a_port_that_is_taken() {
-    let home = Home::new();
+    let home = Home::alone();
     home.run(&SMALL).exits(0);
     let address = home.address("spark", "spark-master-0");
     home.run(&["teardown"]).exits(0);
@@ -481,6 +527,12 @@ fn a_full_disk_is_told_and_passes() {
     let filler = disk.0.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
+    // Not even the rest of the supervisor's log's last page is left to it.
+    let mut log = std::fs::File::options()
+        .append(true)
+        .open(home.cluster("spark").join("supervisor.log"))
+        .unwrap();
+    while log.write_all(b"#").is_ok() {}
     let two = ["create", "--masters", "1", "--workers", "2"];
     home.run(&two).exits(8).says("No space left on device");
     home.run(&["status"]).exits(0);
@@ -501,9 +553,11 @@ fn a_full_disk_is_told_and_passes() {
 fn a_damaged_folder_can_be_torn_down() {
     let home = Home::new();
     home.run(&SMALL).exits(0);
+    let mark = home.mark("spark");
     std::fs::write(home.cluster("spark").join("seen.json"), "{").unwrap();
     home.run(&["teardown"]).exits(0);
     home.is_empty();
+    assert_eq!(control_groups(&mark), Vec::<String>::new());
 }
 
 #[test]

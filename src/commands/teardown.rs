@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Remove volume claims without asking
     #[arg(short, long)]
     yes: bool,
-    /// How long to wait until everything is gone
+    /// How long to wait until everything is gone (on Kubernetes)
     #[arg(long, default_value = "3m", value_parser = super::duration)]
     timeout: Duration,
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::Check;
 use super::Verdict::{Fail, Pass, Warn};
 use crate::platform::local::software::{self, Software, version_in_image};
-use crate::platform::local::store::{ClusterDir, Wanted, make_folder};
+use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
 use crate::render::render;
 use crate::spec::ClusterSpec;
-use crate::steps::local::create::needed;
+use crate::steps::local::create::{needed, running};
 
 /// All checks for this cluster.
 pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -> Vec<Check> {
@@ -47,7 +47,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
     };
     checks.push(python(software.as_ref()));
     checks.push(folder(dir));
-    checks.extend(memory(&wanted));
+    checks.extend(memory(&wanted, dir));
     checks.extend(ports(&wanted));
     let cgroups = cgroup::is_permitted();
     checks.push(match cgroups {
@@ -89,15 +89,23 @@ fn python(software: Option<&Software>) -> Check {
 fn folder(dir: &ClusterDir) -> Check {
     // The folder above all clusters: a check leaves no cluster's folder behind.
     let folder = dir.path().ancestors().nth(3).unwrap_or(dir.path());
-    match make_folder(folder) {
+    let file = folder.join(".doctor");
+    let written = make_folder(folder).and_then(|()| write_file(&file, b"x"));
+    let _ = std::fs::remove_file(&file);
+    match written {
         Ok(()) => Check::new("state", Pass, format!("{} can be written", folder.display()), ""),
         Err(error) => Check::new("state", Fail, error.to_string(), error.help().unwrap_or_default()),
     }
 }
 
-fn memory(wanted: &Wanted) -> Option<Check> {
-    let (needed, (_, available)) = (needed(&wanted.resources), machine::memory()?);
-    let message = format!("{} MiB needed, {} MiB available", needed.mib(), available.mib());
+fn memory(wanted: &Wanted, dir: &ClusterDir) -> Option<Check> {
+    let needed = needed(&wanted.resources).saturating_sub(running(dir).unwrap_or_default());
+    let (_, available) = machine::memory()?;
+    let message = format!(
+        "{} MiB needed beside what runs, {} MiB available",
+        needed.mib(),
+        available.mib()
+    );
     Some(match needed <= available {
         true => Check::new("memory", Pass, message, ""),
         false => Check::new("memory", Fail, message, "lower workers.memory or the number of workers"),

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Run, sparkha};
+use super::{Run, Turn, sparkha};
 
-/// One cluster at a time: the machine has two processors.
-static MACHINE: Mutex<()> = Mutex::new(());
+/// A test that takes ports or looks at the whole machine is alone on it; others may run beside each other.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// The Spark that tests run, fetched once and kept with the testbed's artefacts.
 pub fn spark_home() -> &'static Path {
@@ -31,12 +31,21 @@ pub struct Home {
     pub folder: tempfile::TempDir,
     /// Its XDG_STATE_HOME.
     pub state: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Home {
+    /// One of several.
     pub fn new() -> Self {
-        let turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(Turn::Among(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The only one.
+    pub fn alone() -> Self {
+        Self::in_turn(Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn in_turn(turn: Turn) -> Self {
         // The state's path has a space in it: nothing may care.
         let folder = tempfile::Builder::new().prefix("sparkha test ").tempdir().unwrap();
         let state = folder.path().join(".local/state");
@@ -98,6 +107,12 @@ impl Home {
     /// The same, where it may have none at this moment.
     pub fn process_if_any(&self, name: &str, pod: &str) -> Option<i32> {
         self.record(name, pod)["process"]["pid"].as_i64().map(|pid| pid as i32)
+    }
+
+    /// With what the marks of the cluster's containers begin: a digest of the cluster's folder.
+    pub fn mark(&self, name: &str) -> String {
+        let mark = self.seen(name)["pods"][0]["mark"].as_str().unwrap().to_owned();
+        mark.splitn(3, '-').take(2).map(|part| format!("{part}-")).collect()
     }
 
     pub fn address(&self, name: &str, pod: &str) -> String {

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// One test with running pods at a time on the cluster: it has two processors. Tests without any may run beside each other.
+/// A test with many pods, or whose timing should be its own, is alone on the cluster: it has two processors. Tests with few pods or none may
+/// run beside each other.
 static CLUSTER: RwLock<()> = RwLock::new(());
 
-/// A test's turn on the cluster; held, not looked at.
+/// A test's turn on the cluster or the machine; held, not looked at.
 #[expect(dead_code, reason = "it is held")]
 enum Turn {
     Alone(RwLockWriteGuard<'static, ()>),
@@ -103,14 +104,15 @@ pub fn kubeconfig() -> PathBuf {
 /// A namespace on the real cluster, for one test alone. Removed with everything in it, also when the test fails.
 pub struct Sandbox {
     pub namespace: String,
-    turn: Turn,
+    has_pods: bool,
+    _turn: Turn,
 }
 
 impl Sandbox {
     /// The namespace does not exist yet.
     pub fn unmade(name: &str) -> Self {
         let turn = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(name, Turn::Alone(turn))
+        Self::in_turn(name, true, Turn::Alone(turn))
     }
 
     /// The namespace exists, and is not sparkha's.
@@ -118,16 +120,23 @@ impl Sandbox {
         Self::unmade(name).made()
     }
 
-    /// As [`Sandbox::new`], for a test that runs no pods: it may be one of several.
-    pub fn without_pods(name: &str) -> Self {
+    /// As [`Sandbox::new`], for a test with few pods: it may be one of several.
+    pub fn beside(name: &str) -> Self {
         let turn = CLUSTER.read().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(name, Turn::Among(turn)).made()
+        Self::in_turn(name, true, Turn::Among(turn)).made()
     }
 
-    fn in_turn(name: &str, turn: Turn) -> Self {
+    /// As [`Sandbox::beside`], for a test that runs none.
+    pub fn without_pods(name: &str) -> Self {
+        let turn = CLUSTER.read().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(name, false, Turn::Among(turn)).made()
+    }
+
+    fn in_turn(name: &str, has_pods: bool, turn: Turn) -> Self {
         let sandbox = Self {
             namespace: format!("test-{name}-{}", std::process::id()),
-            turn,
+            has_pods,
+            _turn: turn,
         };
         sandbox.remove();
         sandbox
@@ -245,9 +254,10 @@ impl Sandbox {
     fn remove(&self) {
         let namespace = &self.namespace;
         // Where nothing runs there is nothing to wait for.
-        let wait = match self.turn {
-            Turn::Alone(_) => "--timeout=120s",
-            Turn::Among(_) => "--wait=false",
+        let wait = if self.has_pods {
+            "--timeout=120s"
+        } else {
+            "--wait=false"
         };
         let output = kubectl(
             &["delete", "namespace", namespace, "--ignore-not-found", wait],

@@ -42,17 +42,32 @@ impl Groups {
         self.0.iter().map(|group| group.join("cgroup.procs"))
     }
 
-    /// Removes the groups of a pod whose processes have ended.
-    pub fn remove(name: &str) {
+    /// Removes the groups whose name begins so, and whose processes have ended.
+    pub fn remove(prefix: &str) {
         for parent in parents() {
-            let group = parent.folder.join(name);
-            if group.exists()
-                && let Err(error) = fs::remove_dir(&group)
-            {
-                tracing::warn!("failed to remove control group {}: {error}", group.display());
+            let entries = fs::read_dir(&parent.folder).into_iter().flatten().flatten();
+            let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+            for group in ours.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+                if let Err(error) = remove(&group) {
+                    tracing::warn!("failed to remove control group {}: {error}", group.display());
+                }
             }
         }
     }
+}
+
+/// A process that has just ended keeps its group busy for a moment.
+fn remove(group: &Path) -> std::io::Result<()> {
+    for _ in 0..50 {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            removed => return removed,
+        }
+    }
+    fs::remove_dir(group)
 }
 
 /// Whether pods' memory can be limited here.

@@ -12,7 +12,7 @@ use super::translate::Translation;
 use super::volumes;
 
 /// How a process is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
     pub program: String,
     pub arguments: Vec<String>,
@@ -47,7 +47,7 @@ pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
             .entry("JDK_JAVA_OPTIONS".into())
             .and_modify(|ours| *ours = format!("{ours} {options}"));
     }
-    let mut words = command(container).map(|word| around.translation.text(&expand(word, &own)));
+    let mut words = command(container).map(|word| expand(&around.translation.text(word), &own));
     Ok(Launch {
         program: words.next().ok_or("the container has no command")?,
         arguments: words.collect(),
@@ -113,7 +113,7 @@ fn value(
 ) -> Result<Option<String>, String> {
     let Some(source) = &variable.value_from else {
         let text = variable.value.clone().unwrap_or_default();
-        return Ok(Some(around.translation.text(&expand(&text, known))));
+        return Ok(Some(expand(&around.translation.text(&text), known)));
     };
     if let Some(field) = &source.field_ref {
         return field_of(pod, &field.field_path).map(Some);
@@ -132,6 +132,9 @@ fn value(
         // Editors end files with a line break that belongs to no key.
         Ok(text) => Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())),
         Err(_) if optional == Some(true) => Ok(None),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{} cannot be read: {error}", folder.join(key).display()))
+        }
         Err(_) if folder.is_dir() => Err(format!(
             "there is no key {key}: write it to {}",
             folder.join(key).display()

@@ -46,7 +46,12 @@ pub async fn fetch(version: &str, mut tell: impl FnMut(Stage)) -> Result<(PathBu
     tell(Stage::Unpacking);
     let (from, to) = (archive.clone(), home.clone());
     let unpacked = tokio::task::spawn_blocking(move || unpack(&from, &to)).await;
-    unpacked.map_err(|error| broken(error.to_string()))??;
+    let unpacked = unpacked.map_err(|error| broken(error.to_string()))?;
+    if unpacked.as_ref().is_err_and(|error| !error.is_full()) {
+        // Whatever is wrong with it, the next try shall begin anew.
+        let _ = fs::remove_file(&archive);
+    }
+    unpacked?;
     fs::remove_file(&archive).map_err(Error::file("remove", &archive))?;
     Ok((home, true))
 }
@@ -208,6 +213,10 @@ async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut i
         .create(true)
         .open(&part)
         .map_err(Error::file("write", &part))?;
+    file.try_lock().map_err(|_| Error::Fetch {
+        reason: "another sparkha is fetching it".into(),
+        help: "wait until it is done".into(),
+    })?;
     let mut sha = Sha256::new();
     let mut there = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
     let mut tries = 0;
@@ -304,7 +313,9 @@ impl Write for HashWriter<'_> {
 
 /// Unpacks the distribution as the official image lays it out: Spark in the home, Python's part below `python`.
 fn unpack(archive: &Path, home: &Path) -> Result<(), Error> {
-    let scratch = home.with_extension(format!("new-{}", std::process::id()));
+    // Of a name that nobody takes for a Spark; one that was left by a fetch that was cut off goes with it.
+    let name = home.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let scratch = home.with_file_name(format!(".unpacking-{name}"));
     let _ = fs::remove_dir_all(&scratch);
     let file = File::open(archive).map_err(Error::file("read", archive))?;
     let unpacked = unpack_into(file, &scratch).map_err(Error::file("unpack into", &scratch));

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,8 +24,9 @@ use tokio::sync::Notify;
 use super::cgroup::Groups;
 use super::container::{self, Launch, Surroundings, container_of};
 use super::probe::{self, Target, Verdict};
-use super::process::{MARK, ProcessId, bearing, kill_bearing};
+use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted, make_folder};
+use super::translate::Translation;
 use super::{addresses, volumes};
 
 /// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
@@ -145,7 +147,7 @@ impl Kubelet {
                     if matches!(end, End::Deleted) {
                         break;
                     }
-                    self.note_end(&member, end, began.elapsed());
+                    self.note_end(&member, end, began.elapsed()).await;
                 }
                 Err((kind, reason)) => {
                     self.set_waiting(&member, kind, &reason);
@@ -177,13 +179,13 @@ impl Kubelet {
             record.failures += 1;
             member.status(&mut record, |status| status.restart_count += 1);
         }
-        self.bury(&member);
+        self.bury(&member).await;
     }
 
     /// Removes what is left of a pod.
-    fn bury(&self, member: &Member) {
+    async fn bury(&self, member: &Member) {
         let (name, mark) = (member.name(), member.record.borrow().mark.clone());
-        kill_bearing(MARK, &mark);
+        end_bearing(MARK, &mark).await;
         Groups::remove(&mark);
         let folder = self.dir.pod(&name);
         if let Err(error) = std::fs::remove_dir_all(&folder)
@@ -209,7 +211,7 @@ impl Kubelet {
         let adopted = process.filter(|process| process.is_alive() && bearing(MARK, &mark).contains(process));
         if adopted.is_none() {
             // A run of which only strays are left.
-            kill_bearing(MARK, &mark);
+            end_bearing(MARK, &mark).await;
         }
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         let address = address.ok_or_else(|| {
@@ -219,22 +221,33 @@ impl Kubelet {
                 format!("no loopback address has its ports {} free", ports.join(", ")),
             )
         })?;
-        let translation = volumes::prepare(&self.store, &self.dir, &wanted, &pod).map_err(|reason| (CONFIG, reason))?;
+        let volumes = volumes::prepare(&self.store, &self.dir, &wanted, &pod).map_err(|reason| (CONFIG, reason));
+        let translation = match &volumes {
+            Ok(volumes) => volumes.translation.clone(),
+            // What runs goes on, whatever became of its volumes.
+            Err(_) if adopted.is_some() => Translation::default(),
+            Err(waiting) => return Err(waiting.clone()),
+        };
         let around = Surroundings {
             dir: &self.dir,
             wanted: &wanted,
             translation: &translation,
             mark: &mark,
         };
-        let launch = container::launch(&pod, &around).map_err(|reason| (CONFIG, reason))?;
+        let launch = match container::launch(&pod, &around) {
+            Err(_) if adopted.is_some() => Launch::default(),
+            launch => launch.map_err(|reason| (CONFIG, reason))?,
+        };
         let running = match adopted {
             Some(process) => Running::Adopted(process),
             None => {
-                if member.record.borrow().process.is_some() {
+                volumes?.fill().map_err(|reason| (CONFIG, reason))?;
+                let mut record = member.record.borrow_mut();
+                if record.process.take().is_some() {
                     // It ended while nobody was looking.
-                    let mut record = member.record.borrow_mut();
                     member.status(&mut record, |status| status.restart_count += 1);
                 }
+                drop(record);
                 self.spawn(&pod, &launch, &mark)
                     .map_err(|reason| ("RunContainerError", reason))?
             }
@@ -256,8 +269,9 @@ impl Kubelet {
         let (log, previous) = (self.dir.log(&name), self.dir.previous_log(&name));
         let opened = log.parent().map_or(Ok(()), make_folder);
         opened.map_err(|error| volumes::with_source(&error))?;
-        // Nothing to keep before the first run.
-        let _ = std::fs::rename(&log, &previous);
+        if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+            std::fs::rename(&log, &previous).map_err(|error| format!("failed to rename {}: {error}", log.display()))?;
+        }
         let file = std::fs::File::options().create(true).append(true).open(&log);
         let file = file.map_err(|error| format!("failed to write {}: {error}", log.display()))?;
         let errors = file
@@ -282,7 +296,7 @@ impl Kubelet {
         Ok(Running::Child(Box::new(child), process))
     }
 
-    fn note_end(&self, member: &Member, end: End, ran: Duration) {
+    async fn note_end(&self, member: &Member, end: End, ran: Duration) {
         let (code, reason) = match end {
             End::Exited(code) => (
                 code.unwrap_or(137),
@@ -296,8 +310,9 @@ impl Kubelet {
             member.name(),
             ran.as_secs()
         );
+        let mark = member.record.borrow().mark.clone();
+        end_bearing(MARK, &mark).await;
         let mut record = member.record.borrow_mut();
-        kill_bearing(MARK, &record.mark);
         record.process = None;
         if ran >= RECOVERED_AFTER {
             record.failures = 0;
@@ -476,7 +491,10 @@ impl Running {
     /// Waits for its end; the exit code is known of one's own children only.
     async fn ended(&mut self) -> Option<i32> {
         match self {
-            Running::Child(child, _) => child.wait().await.ok()?.code(),
+            Running::Child(child, _) => {
+                let status = child.wait().await.ok()?;
+                status.code().or_else(|| Some(128 + status.signal()?))
+            }
             Running::Adopted(process) => {
                 if let Err(error) = process.ended().await {
                     tracing::warn!("failed to watch process {}: {error}", process.pid);

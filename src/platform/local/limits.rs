@@ -10,6 +10,7 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     let mut lines = vec![
         image(wanted),
         "pods' user 185, read-only root and dropped capabilities: processes run as you".into(),
+        "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration".into(),
     ];
     if !cgroups {
         lines.push("limits of memory and processors: you may not make control groups; heaps are as asked".into());
@@ -135,6 +136,7 @@ mod tests {
             [
                 "the image docker.io/apache/spark:4.3.0: Spark 4.3.0 at /opt/spark runs instead",
                 "pods' user 185, read-only root and dropped capabilities: processes run as you",
+                "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration",
                 "size limits of emptyDirs (spark-worker)",
             ]
         );

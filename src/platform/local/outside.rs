@@ -1,13 +1,14 @@
 //! Names that are not the cluster's own: of this machine, and of servers that the cluster's configuration mentions. Java finds them in
 //! the hosts file or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use super::store::Wanted;
 use crate::render::kind::Kind;
 
-/// This machine's own names: its /etc/hosts.
+/// This machine's own names: its /etc/hosts, and its host name, which may stand nowhere.
 pub fn own() -> String {
     let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let lines = text
@@ -15,27 +16,46 @@ pub fn own() -> String {
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty());
     let mut own: String = lines.map(|line| format!("{line}\n")).collect();
-    if !own.split_whitespace().any(|word| word == "localhost") {
-        own.push_str("127.0.0.1 localhost\n");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    for name in ["localhost", host.trim()] {
+        if !name.is_empty() && !own.split_whitespace().any(|word| word == name) {
+            own.push_str(&format!("127.0.0.1 {name}\n"));
+        }
     }
     own
 }
 
-/// Lines for the servers that the configuration mentions, as they resolve now.
-pub async fn lines(wanted: &Wanted) -> String {
-    let mut lines = String::new();
-    for name in mentioned(wanted) {
-        match tokio::net::lookup_host((name.as_str(), 0)).await {
-            Ok(addresses) => {
-                for address in addresses.map(|address| address.ip()).collect::<BTreeSet<_>>() {
-                    // Writing to a String cannot fail.
-                    let _ = writeln!(lines, "{address} {name}");
+/// Servers that the configuration mentions, as they resolve.
+#[derive(Default)]
+pub struct Outside(BTreeMap<String, BTreeSet<IpAddr>>);
+
+impl Outside {
+    /// Asks for them again. What does not resolve for the moment stays as it was: Java would ask nobody else.
+    pub async fn refresh(&mut self, wanted: &Wanted) {
+        let names = mentioned(wanted);
+        self.0.retain(|name, _| names.contains(name));
+        for name in names {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            match found.map(|addresses| addresses.map(|address| address.ip()).collect()) {
+                Ok(addresses) => {
+                    self.0.insert(name, addresses);
                 }
+                Err(error) => tracing::debug!("{name} does not resolve: {error}"),
             }
-            Err(error) => tracing::debug!("{name} does not resolve: {error}"),
         }
     }
-    lines
+
+    /// Lines for the hosts file.
+    pub fn lines(&self) -> String {
+        let mut lines = String::new();
+        for (name, addresses) in &self.0 {
+            for address in addresses {
+                // Writing to a String cannot fail.
+                let _ = writeln!(lines, "{address} {name}");
+            }
+        }
+        lines
+    }
 }
 
 /// Hosts in URLs, and ZooKeeper's servers.
@@ -60,10 +80,8 @@ fn hosts_in(text: &str, found: &mut BTreeSet<String>) {
             found.insert(name.trim_end_matches('.').to_owned());
         }
     };
-    for scheme in ["http://", "https://"] {
-        for after in text.split(scheme).skip(1) {
-            add(after.split(ends).next().unwrap_or_default());
-        }
+    for after in text.split("://").skip(1) {
+        add(after.split(ends).next().unwrap_or_default());
     }
     for after in text.split("spark.deploy.zookeeper.url=").skip(1) {
         let servers = after
@@ -85,6 +103,9 @@ mod tests {
         let mut found = BTreeSet::new();
         let text = r#"a=http://minio.example:9000/x\nspark.deploy.zookeeper.url=zk-1.example:2181,10.0.0.1:2181\nb=s3a://bucket/x org.apache"#;
         hosts_in(text, &mut found);
-        assert_eq!(found, ["minio.example", "zk-1.example"].map(str::to_owned).into());
+        assert_eq!(
+            found,
+            ["bucket", "minio.example", "zk-1.example"].map(str::to_owned).into()
+        );
     }
 }

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -13,6 +15,10 @@ use tokio::io::unix::AsyncFd;
 pub const MARK: &str = "SPARKHA_CONTAINER_ID";
 /// The environment variable that names the cluster's folder to everything of the cluster.
 pub const CLUSTER: &str = "SPARKHA_CLUSTER_DIR";
+
+/// How long killed processes may take to be gone.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A process, beyond doubt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,26 +48,47 @@ impl ProcessId {
     /// Sends a signal; one that has ended already needs none.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.handle() {
-            Some(handle) => Ok(pidfd_send_signal(&handle, signal)?),
-            None => Ok(()),
+            Ok(Some(handle)) => Ok(pidfd_send_signal(&handle, signal)?),
+            Ok(None) => Ok(()),
+            // An old kernel or a sandbox without handles: by number, right after it was compared.
+            Err(_) => match Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
+                Some(pid) => Ok(kill_process(pid, signal)?),
+                None => Ok(()),
+            },
         }
     }
 
     /// Waits for its end.
     pub async fn ended(&self) -> io::Result<()> {
-        let Some(handle) = self.handle() else { return Ok(()) };
-        #[expect(
-            deprecated,
-            reason = "an OwnedFd keeps the promise that the newer function asks for as unsafe code"
-        )]
-        let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
-        handle.readable().await.map(|_| ())
+        match self.handle() {
+            Ok(Some(handle)) => {
+                #[expect(
+                    deprecated,
+                    reason = "an OwnedFd keeps the promise that the newer function asks for as unsafe code"
+                )]
+                let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
+                handle.readable().await.map(|_| ())
+            }
+            Ok(None) => Ok(()),
+            Err(_) => {
+                while self.is_alive() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Ok(())
+            }
+        }
     }
 
-    /// A handle that stays with this process: its number is compared after the handle is there.
-    fn handle(&self) -> Option<OwnedFd> {
-        let handle = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
-        self.is_alive().then_some(handle)
+    /// A handle that stays with this process: its number is compared after the handle is there. `None` if it has ended.
+    fn handle(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Ok(self.is_alive().then_some(handle)),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -74,12 +101,24 @@ pub fn bearing(variable: &str, value: &str) -> Vec<ProcessId> {
         .collect()
 }
 
-/// Ends every process with this in its environment, at once.
-pub fn kill_bearing(variable: &str, value: &str) {
-    for process in bearing(variable, value) {
-        if let Err(error) = process.signal(Signal::KILL) {
-            tracing::warn!("failed to end process {}: {error}", process.pid);
+/// Ends every process with this in its environment, and waits until there is none: one may have started another meanwhile.
+pub async fn end_bearing(variable: &str, value: &str) {
+    let deadline = Instant::now() + END_TIMEOUT;
+    loop {
+        let left = bearing(variable, value);
+        if left.is_empty() {
+            return;
         }
+        for process in &left {
+            if let Err(error) = process.signal(Signal::KILL) {
+                tracing::warn!("failed to end process {}: {error}", process.pid);
+            }
+        }
+        if Instant::now() > deadline {
+            tracing::warn!("{} processes with {variable}={value} do not end", left.len());
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -146,9 +185,7 @@ mod tests {
         process.ended().await.unwrap();
         child.wait().unwrap();
         assert!(!process.is_alive());
-        kill_bearing(MARK, &mark);
-        while !bearing(MARK, &mark).is_empty() {
-            tokio::task::yield_now().await;
-        }
+        end_bearing(MARK, &mark).await;
+        assert_eq!(bearing(MARK, &mark), []);
     }
 }

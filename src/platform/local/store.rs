@@ -16,6 +16,7 @@ use super::process::ProcessId;
 use super::software::Software;
 use super::{Error, paths};
 use crate::render::Resource;
+use crate::render::config::short_digest;
 use crate::render::kind::Kind;
 use crate::spec::names::{ClusterName, Namespace};
 
@@ -129,6 +130,11 @@ impl ClusterDir {
         &self.path
     }
 
+    /// With what the marks of the cluster's containers begin; unlike any other cluster's on this machine.
+    pub fn mark(&self) -> String {
+        format!("sparkha-{}-", short_digest([self.path.to_string_lossy().as_ref()]))
+    }
+
     /// Whether there is a cluster, and not only data that one left.
     pub fn exists(&self) -> bool {
         self.wanted_file().exists()
@@ -171,7 +177,13 @@ impl ClusterDir {
     }
 
     pub fn wanted(&self) -> Result<Option<Wanted>, Error> {
-        read(&self.wanted_file())
+        let path = self.wanted_file();
+        let wanted: Option<Wanted> = read(&path)?;
+        match wanted.as_ref().map(Wanted::check) {
+            // Read as if it were not there, a set's pods would be deleted.
+            Some(Err(reason)) => Err(Error::Unreadable { path, reason }),
+            _ => Ok(wanted),
+        }
     }
 
     pub fn write_wanted(&self, wanted: &Wanted) -> Result<(), Error> {
@@ -230,16 +242,23 @@ impl ClusterDir {
 
     /// Removes everything but the data of volume claims; these too if `data`.
     pub fn remove(&self, data: bool) -> Result<(), Error> {
-        // What makes it a cluster goes first but for the processes' records, of which there are none any more.
-        let keep = |name: &str| !data && name == "claims";
-        for name in names(&self.path)?.into_iter().filter(|name| !keep(name)) {
+        // What makes it a cluster goes last, so that a teardown that is cut off can be gone on with; and after it the lock, without
+        // which another command would begin in the middle of this.
+        let last = ["wanted.json", "lock"];
+        let is_first = |name: &&String| !last.contains(&name.as_str()) && (data || *name != "claims");
+        let there = names(&self.path)?;
+        let first = there.iter().filter(is_first).map(String::as_str);
+        for name in first.chain(last) {
             let path = self.path.join(name);
             let removed = if path.is_dir() && !path.is_symlink() {
                 fs::remove_dir_all(&path)
             } else {
                 fs::remove_file(&path)
             };
-            removed.map_err(Error::file("remove", &path))?;
+            match removed {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::file("remove", &path))?,
+            }
         }
         // Folders that are empty now; what is not, stays.
         for folder in self.path.ancestors().take(4) {
@@ -264,6 +283,21 @@ impl Wanted {
         self.of_kind::<ConfigMap>(Kind::ConfigMap)
             .into_iter()
             .find(|config_map| config_map.name_any() == name)
+    }
+
+    /// Whether all objects that matter can be read.
+    fn check(&self) -> Result<(), String> {
+        for resource in &self.resources {
+            let object = resource.object.clone();
+            let read = match resource.kind {
+                Kind::StatefulSet => serde_json::from_value::<StatefulSet>(object).map(|_| ()),
+                Kind::Service => serde_json::from_value::<Service>(object).map(|_| ()),
+                Kind::ConfigMap => serde_json::from_value::<ConfigMap>(object).map(|_| ()),
+                Kind::ServiceAccount | Kind::PodDisruptionBudget => Ok(()),
+            };
+            read.map_err(|error| format!("{} {}: {error}", resource.kind, resource.name))?;
+        }
+        Ok(())
     }
 
     fn of_kind<T: DeserializeOwned>(&self, kind: Kind) -> Vec<T> {

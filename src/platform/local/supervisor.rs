@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::kubelet::{Kubelet, ports};
+use super::outside::{self, Outside};
+use super::process::{CLUSTER, MARK, end_bearing};
 use super::stateful_set::{self, Step};
-use super::store::{ClusterDir, PodRecord, Seen, Store, write_file};
-use super::{Error, addresses, hosts, outside, volumes};
+use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
+use super::{Error, addresses, hosts, volumes};
 
 /// How long the first pods wait for outside names.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
@@ -35,7 +37,10 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let failed = |reason: String| Error::Supervisor { reason };
     if let Some(supervisor) = dir.supervisor() {
         let told = supervisor.signal(rustix::process::Signal::HUP);
-        return told.map(|()| false).map_err(|error| failed(error.to_string()));
+        told.map_err(|error| failed(error.to_string()))?;
+        if supervisor.is_alive() {
+            return Ok(false);
+        }
     }
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let log = std::fs::File::options()
@@ -47,6 +52,9 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let mut child = Command::new(program)
         .args(["-v", "local", "supervise"])
         .arg(dir.path())
+        // Started by a job of another cluster, it would else be ended with that job's pod.
+        .env_remove(MARK)
+        .env_remove(CLUSTER)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
@@ -56,7 +64,8 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     while dir.supervisor().is_none() {
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(failed(format!("it ended with {status}")));
+            let words = tail(&dir.supervisor_log(), 5);
+            return Err(failed(format!("it ended with {status}: {words}")));
         }
         if tokio::time::Instant::now() > deadline {
             return Err(failed(format!("it was not there after {} s", START_TIMEOUT.as_secs())));
@@ -82,31 +91,31 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     if let Err(error) = rustix::process::setsid() {
         tracing::warn!("the supervisor stays in the session that started it: {error}");
     }
+    // Before anybody can know of this process: a signal that nobody expects would end it.
+    let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?)));
+    let signals = signals.map_err(|error| Error::Supervisor {
+        reason: format!("signals cannot be received: {error}"),
+    })?;
     let Some(_part) = dir.supervise()? else { return Ok(()) };
     let Some(wanted) = dir.wanted()? else { return Ok(()) };
     let kubelet = Kubelet::new(Store::open()?, dir, wanted);
-    LocalSet::new().run_until(work(kubelet)).await
+    LocalSet::new().run_until(work(kubelet, signals)).await
 }
 
-async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
-    let (Ok(mut look_again), Ok(mut end)) = (signal(SignalKind::hangup()), signal(SignalKind::terminate())) else {
-        return Err(Error::Supervisor {
-            reason: "signals cannot be received".into(),
-        });
-    };
-    let outside = Rc::new(RefCell::new(String::new()));
+async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal)) -> Result<(), Error> {
+    let mut outside = Outside::default();
     // Masters ask for an external ZooKeeper at once; names that take longer come later.
-    if let Ok(lines) = tokio::time::timeout(FIRST_LOOK_UP, outside::lines(&kubelet.wanted())).await {
-        outside.replace(lines);
-    }
-    tokio::task::spawn_local(keep_house(kubelet.clone(), outside.clone()));
+    let first = tokio::time::timeout(FIRST_LOOK_UP, outside.refresh(&kubelet.wanted())).await;
+    tracing::debug!("outside names asked for in time: {}", first.is_ok());
+    let lines = Rc::new(RefCell::new(outside.lines()));
+    tokio::task::spawn_local(keep_house(kubelet.clone(), outside, lines.clone()));
     let seen = kubelet.dir.seen()?;
     tracing::info!("at work, with {} pods from before", seen.pods.len());
     kubelet.made.set(seen.made);
     kubelet.care_for(seen.pods);
     let mut written = String::new();
     loop {
-        let carried_out = carry_out(&kubelet, &outside.borrow(), &mut written);
+        let carried_out = carry_out(&kubelet, &lines.borrow(), &mut written);
         let again = async {
             match &carried_out {
                 Ok(()) => std::future::pending().await,
@@ -128,7 +137,11 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
         }
         match kubelet.dir.wanted() {
             Ok(Some(wanted)) => kubelet.set_wanted(wanted),
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                // Somebody removed the folder by hand: nobody could ever end these processes otherwise.
+                end_bearing(CLUSTER, &kubelet.dir.path().display().to_string()).await;
+                return Ok(());
+            }
             Err(error) => tracing::warn!("{error}"),
         }
     }
@@ -136,24 +149,25 @@ async fn work(kubelet: Rc<Kubelet>) -> Result<(), Error> {
 
 /// One look at what is wanted and what is there.
 fn carry_out(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -> Result<(), Error> {
-    create_and_delete(kubelet, outside_lines)?;
+    create_and_delete(kubelet, outside_lines, written)?;
     write_hosts(kubelet, &kubelet.pods(), outside_lines)?;
     write_seen(kubelet, written)
 }
 
 /// Looks after logs, and asks for outside names again.
-async fn keep_house(kubelet: Rc<Kubelet>, outside: Rc<RefCell<String>>) {
+async fn keep_house(kubelet: Rc<Kubelet>, mut outside: Outside, lines: Rc<RefCell<String>>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         cut_logs(&kubelet);
-        let lines = outside::lines(&kubelet.wanted()).await;
-        if outside.replace(lines.clone()) != lines {
+        outside.refresh(&kubelet.wanted()).await;
+        let new = outside.lines();
+        if lines.replace(new.clone()) != new {
             kubelet.changed.notify_one();
         }
     }
 }
 
-fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str) -> Result<(), Error> {
+fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -> Result<(), Error> {
     let sets = kubelet.wanted().sets();
     let steps = stateful_set::steps(&sets, &kubelet.pods());
     let mut new = Vec::new();
@@ -174,6 +188,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str) -> Result<(), E
             made: kubelet.made.get(),
         };
         seen.pods.extend(new.iter().cloned());
+        written.clear();
         kubelet.dir.write_seen(&seen)?;
         // The names must be there before the first process asks for them.
         let pods: Vec<_> = seen.pods.into_iter().map(|record| record.pod).collect();
@@ -212,7 +227,7 @@ fn new_pod(
     PodRecord {
         pod,
         process: None,
-        mark: format!("sparkha-{uid}"),
+        mark: format!("{}{uid}", kubelet.dir.mark()),
         failures: 0,
     }
 }

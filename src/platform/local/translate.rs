@@ -40,9 +40,9 @@ impl Translation {
     }
 }
 
-/// Whether a character goes on with the name of a file or folder. A brace closes `${HOME}` before a path.
+/// Whether a character goes on with the name of a file or folder. A brace or parenthesis closes `${HOME}` or `$(HOME)` before a path.
 fn is_of_a_name(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}')
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}' | ')')
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
         for (text, expected) in [
             ("/tmp", "/s/tmp"),
             ("HOME=/tmp/x:/var/tmp", "HOME=/s/tmp/x:/var/tmp"),
-            ("/tmpfs /tmp.d ${X}/tmp", "/tmpfs /tmp.d ${X}/tmp"),
+            ("/tmpfs /tmp.d ${X}/tmp $(X)/tmp", "/tmpfs /tmp.d ${X}/tmp $(X)/tmp"),
             (
                 "-Dx=file:/etc/spark/log4j2.properties",
                 "-Dx=file:/s/conf/log4j2.properties",

@@ -4,23 +4,44 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Volume};
 use kube::ResourceExt;
 
 use super::container::container_of;
-use super::store::{ClusterDir, Store, Wanted, make_folder};
+use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths};
 
-/// Makes what the pod's volumes need, and says where its mounts are. Volumes that are there already keep what is in them.
+/// A pod's volumes, made.
+pub struct Volumes {
+    /// Where its mounts are.
+    pub translation: Translation,
+    /// Our own ConfigMaps, to be written before the container starts.
+    files: Vec<(PathBuf, ConfigMap)>,
+}
+
+impl Volumes {
+    /// Writes our own files, which name paths of the container's; the user's are left as they are.
+    pub fn fill(self) -> Result<(), String> {
+        for (folder, config_map) in self.files {
+            for (name, text) in config_map.data.unwrap_or_default() {
+                let path = folder.join(name);
+                write_file(&path, self.translation.text(&text).as_bytes()).map_err(|error| with_source(&error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the folders that the pod's volumes need, and says where its mounts are. What is there already keeps what is in it.
 ///
 /// # Errors
 /// With the kubelet's word for what is missing.
-pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> Result<Translation, String> {
+pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> Result<Volumes, String> {
     let plain = |error: Error| with_source(&error);
     make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
     let mut mounts = Vec::new();
-    let mut filled_later = Vec::new();
+    let mut files = Vec::new();
     let spec = pod.spec.as_ref();
     let container = container_of(pod);
     let volumes = spec.and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
@@ -38,7 +59,7 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
             .as_ref()
             .and_then(|source| wanted.config_map(&source.name))
         {
-            filled_later.push((folder.clone(), rendered));
+            files.push((folder.clone(), rendered));
         }
         if let Some(sub_path) = &mount.sub_path {
             folder = folder.join(sub_path);
@@ -49,17 +70,10 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
         let path = mount.mount_path.trim_end_matches('/');
         mounts.push((path.to_owned(), folder.display().to_string()));
     }
-    let translation = Translation::new(mounts);
-    // Our own files name paths of the container's; the user's are left as they are.
-    for (folder, config_map) in filled_later {
-        for (name, text) in config_map.data.unwrap_or_default() {
-            let path = folder.join(name);
-            fs::write(&path, translation.text(&text))
-                .map_err(Error::file("write", &path))
-                .map_err(plain)?;
-        }
-    }
-    Ok(translation)
+    Ok(Volumes {
+        translation: Translation::new(mounts),
+        files,
+    })
 }
 
 fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &Volume) -> Result<PathBuf, String> {
@@ -68,7 +82,13 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
         return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        let own = claim.claim_name.ends_with(&format!("-{}", pod.name_any()));
+        let owner = pod.owner_references().first().map(|owner| owner.name.as_str());
+        let sets = wanted.sets();
+        let set = sets.iter().find(|set| Some(set.name_any().as_str()) == owner);
+        let mut templates = set
+            .iter()
+            .flat_map(|set| set.spec.volume_claim_templates.iter().flatten());
+        let own = templates.any(|template| template.name_any() == volume.name);
         return made(match own {
             true => dir.claim(&claim.claim_name),
             false => store.shared_claim(&dir.namespace, &claim.claim_name),

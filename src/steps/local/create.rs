@@ -6,7 +6,9 @@ use kube::core::DynamicObject;
 use serde_json::json;
 
 use super::{LocalView, inventory_of, teardown};
+use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
+use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, kubelet, machine, supervisor};
@@ -166,12 +168,7 @@ fn failure(message: String, help: String) -> Finding {
 /// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
 fn room(spec: &ClusterSpec, dir: &ClusterDir) -> Result<Option<Finding>, Error> {
     let all = needed(&render(spec));
-    let running = if dir.supervisor().is_some() {
-        dir.wanted()?
-            .map_or(Memory::default(), |wanted| needed(&wanted.resources))
-    } else {
-        Memory::default()
-    };
+    let running = running(dir)?;
     let Some((total, available)) = machine::memory() else {
         return Ok(None);
     };
@@ -201,6 +198,17 @@ fn ports(spec: &ClusterSpec) -> Vec<Finding> {
     taken
         .map(|port| failure(addresses::taken_message(port), addresses::TAKEN_HELP.into()))
         .collect()
+}
+
+/// The memory that the cluster's running pods requested: they have it already.
+pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
+    let records = dir.seen()?.pods.into_iter();
+    let alive = records.filter(|record| record.process.as_ref().is_some_and(ProcessId::is_alive));
+    let requests = alive.filter_map(|record| {
+        let requests = container_of(&record.pod)?.resources.as_ref()?.requests.as_ref()?;
+        Memory::parse(&requests.get("memory")?.0).ok()
+    });
+    Ok(requests.fold(Memory::default(), |sum, memory| sum + memory))
 }
 
 /// The memory that all pods request.

@@ -83,12 +83,20 @@ impl View for LocalView {
 
     async fn last_words(&self, pod: &Pod) -> String {
         let name = pod.name_any();
-        let previous = tail(&self.dir.previous_log(&name), LOG_LINES as usize);
-        if previous.is_empty() {
-            tail(&self.dir.log(&name), LOG_LINES as usize)
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref());
+        let runs = statuses
+            .and_then(|statuses| statuses.first()?.state.as_ref())
+            .is_some_and(|state| state.running.is_some());
+        // The log of the run that ended is put aside when the next begins.
+        let log = if runs {
+            self.dir.previous_log(&name)
         } else {
-            previous
-        }
+            self.dir.log(&name)
+        };
+        tail(&log, LOG_LINES as usize)
     }
 }
 
@@ -127,7 +135,12 @@ fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, 
 pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<ClusterState>, Error> {
     let mut states = Vec::new();
     for dir in store.clusters(namespace)? {
-        states.push(LocalView::of(&dir).state().await?);
+        match LocalView::of(&dir).state().await {
+            Ok(state) => states.push(state),
+            // Torn down meanwhile.
+            Err(Error::NoCluster { .. }) => {}
+            Err(error) => tracing::warn!("{}/{}: {error}", dir.namespace, dir.name),
+        }
     }
     Ok(states)
 }

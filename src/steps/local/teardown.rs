@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::inventory_of;
 use crate::platform::local::cgroup::Groups;
 use crate::platform::local::kubelet::end_process;
-use crate::platform::local::process::{CLUSTER, kill_bearing};
+use crate::platform::local::process::{CLUSTER, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::supervisor;
 use crate::render::labels::{COMPONENT, Component};
@@ -79,8 +79,8 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
         }
         join_all(records.into_iter().map(end)).await;
     }
-    kill_bearing(CLUSTER, &dir.path().display().to_string());
-    seen.pods.iter().for_each(|record| Groups::remove(&record.mark));
+    end_bearing(CLUSTER, &dir.path().display().to_string()).await;
+    Groups::remove(&dir.mark());
     dir.remove(!keep_data)?;
     progress.clear_parts();
     progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));

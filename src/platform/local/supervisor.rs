@@ -215,7 +215,8 @@ fn new_pod(
         .trim()
         .to_owned();
     let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
-    let seed = format!("{namespace}/{}", kubelet.dir.name);
+    // Another user's cluster of the same name begins elsewhere: its addresses are not among those that are known to be taken.
+    let seed = kubelet.dir.path().display().to_string();
     match addresses::free(&seed, kubelet.made.get(), &ports(&pod), taken) {
         Ok(address) => {
             taken.insert(address);

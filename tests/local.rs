@@ -344,16 +344,34 @@ fn configuration_changes_restart_what_they_concern() {
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     assert!(String::from_utf8_lossy(&environment).contains("TOKEN=top secret\0"));
     let (master, worker) = (home.process("spark", "spark-master-0"), worker);
-    write(
-        "masters: {count: 1}\nworkers: {count: 1, env: {TOKEN: {secretKeyRef: {name: s, key: k}}, MORE: $(POD_IP)!}}\n",
-    );
-    create(&home).exits(0);
+    let host_path = home.folder.path().join("host");
+    write(&format!(
+        "masters: {{count: 1}}\nworkers:\n  count: 1\n  \
+         env: {{TOKEN: {{secretKeyRef: {{name: s, key: k}}}}, MORE: $(POD_IP)!, FILES: '/keys/k|/host/x|/own'}}\n  \
+         volumes:\n  - {{name: keys, mountPath: /keys, secret: {{secretName: s}}}}\n  \
+         - {{name: host, mountPath: /host, hostPath: {{path: '{}', type: DirectoryOrCreate}}}}\n  \
+         - {{name: own, mountPath: /own, emptyDir: {{}}}}\n",
+        host_path.display()
+    ));
+    create(&home).exits(0).says("mount paths of your own volumes");
     assert_eq!(home.process("spark", "spark-master-0"), master);
     assert_ne!(home.process("spark", "spark-worker-0"), worker);
     let environment = std::fs::read(format!("/proc/{}/environ", home.process("spark", "spark-worker-0"))).unwrap();
     let address = home.address("spark", "spark-worker-0");
-    assert!(String::from_utf8_lossy(&environment).contains(&format!("MORE={address}!")));
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains(&format!("MORE={address}!")));
+    // Paths of the container are those of this machine.
+    let files = environment
+        .split('\0')
+        .find_map(|variable| variable.strip_prefix("FILES="))
+        .unwrap();
+    let files: Vec<_> = files.split('|').map(Path::new).collect();
+    assert_eq!(std::fs::read_to_string(files[0]).unwrap(), "top secret\n");
+    assert_eq!(files[1], host_path.join("x"));
+    assert!(files[2].is_dir() && files[2].starts_with(home.cluster("spark")));
     home.run(&["teardown"]).exits(0);
+    assert!(!files[2].exists() && host_path.is_dir());
+    std::fs::remove_dir(host_path).unwrap();
     assert!(secret.join("k").exists(), "the user's own");
     std::fs::remove_dir_all(home.folder.path().join(".config")).unwrap();
     std::fs::remove_file(file).unwrap();

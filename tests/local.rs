@@ -579,6 +579,20 @@ fn a_damaged_folder_can_be_torn_down() {
 }
 
 #[test]
+fn the_cluster_file_may_come_from_standard_input() {
+    let home = Home::new();
+    let mut create = home
+        .command(&["create", "-f", "-", "--dry-run"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    create.stdin.take().unwrap().write_all(b"name: etl\n").unwrap();
+    let output = String::from_utf8(create.wait_with_output().unwrap().stdout).unwrap();
+    assert!(output.contains("create statefulsets/etl-master\n"), "{output}");
+}
+
+#[test]
 fn without_kubernetes_create_says_that_local_is_there() {
     run(&["create"]).exits(3).says("--local");
     assert!(run(&["render", "--local"]).exits(0).stdout.contains("StatefulSet"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::spec::SpecArguments;
+use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::connect;
@@ -54,9 +54,10 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    let mut spec = arguments.spec.resolve(global)?;
+    let description = arguments.spec.describe()?;
+    let mut spec = description.resolve(global)?;
     if global.local {
-        return run_local(global, arguments).await;
+        return run_local(global, &arguments, &description, spec.namespace.as_ref()).await;
     }
     let progress = Progress::new(global.quiet);
     let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
@@ -65,7 +66,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         // Known only now: it is the kubeconfig's own, and names derived from it follow.
         let mut global = global.clone();
         global.namespace = Some(namespace.to_string());
-        spec = arguments.spec.resolve(&global)?;
+        spec = description.resolve(&global)?;
     }
     let options = arguments.options();
     let name = &spec.name;
@@ -78,12 +79,16 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     report(&outcome, &arguments, name)
 }
 
-/// The same on this machine.
-async fn run_local(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    let spec = arguments.spec.resolve(global)?;
-    let namespace = super::local_namespace(spec.namespace.as_ref().map(Namespace::as_str))?;
+/// The same on this machine; `named` is the namespace that somebody said.
+async fn run_local(
+    global: &Global,
+    arguments: &Arguments,
+    description: &Description<'_>,
+    named: Option<&Namespace>,
+) -> Result<ExitCode, Error> {
+    let namespace = super::local_namespace(named.map(Namespace::as_str))?;
     // Names derived from the namespace follow from it even if nobody said it.
-    let spec = arguments.spec.resolve(&Global {
+    let spec = description.resolve(&Global {
         namespace: Some(namespace.to_string()),
         ..global.clone()
     })?;
@@ -96,7 +101,7 @@ async fn run_local(global: &Global, arguments: Arguments) -> Result<ExitCode, Er
     let work = local::create(&store, &namespace, &spec, home, &options, &progress);
     let outcome = super::unless_interrupted(work, next).await?;
     drop(progress);
-    report(&outcome, &arguments, name)
+    report(&outcome, arguments, name)
 }
 
 fn report(outcome: &Outcome, arguments: &Arguments, name: &ClusterName) -> Result<ExitCode, Error> {

@@ -39,36 +39,54 @@ pub struct SpecArguments {
     pub ui_domain: Option<String>,
 }
 
-impl SpecArguments {
-    /// Reads the file and resolves. A namespace of the kubeconfig is not known here.
+/// The arguments with the text of their cluster file, which can be read only once: it may be standard input.
+pub struct Description<'a> {
+    arguments: &'a SpecArguments,
+    /// For messages, and the text.
+    file: Option<(String, String)>,
+}
+
+impl Description<'_> {
+    /// What is described. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
+        let arguments = self.arguments;
         let overrides = Overrides {
-            name: self.name.clone(),
+            name: arguments.name.clone(),
             namespace: global.namespace.clone(),
-            image: self.image.clone(),
-            masters: self.masters,
-            workers: self.workers,
-            worker_cores: self.worker_cores,
-            worker_memory: self.worker_memory.clone(),
-            zookeeper: self.zookeeper.clone(),
-            ui_domain: self.ui_domain.clone(),
+            image: arguments.image.clone(),
+            masters: arguments.masters,
+            workers: arguments.workers,
+            worker_cores: arguments.worker_cores,
+            worker_memory: arguments.worker_memory.clone(),
+            zookeeper: arguments.zookeeper.clone(),
+            ui_domain: arguments.ui_domain.clone(),
         };
-        let Some(path) = &self.file else {
-            return Ok(resolve(None, &overrides)?);
-        };
-        let name = if path.as_os_str() == "-" {
-            "standard input".into()
-        } else {
-            path.display().to_string()
-        };
-        let text = self.read(path, &name)?;
-        Ok(resolve(
-            Some(Source {
-                name: &name,
-                text: &text,
-            }),
-            &overrides,
-        )?)
+        let source = self.file.as_ref().map(|(name, text)| Source { name, text });
+        Ok(resolve(source, &overrides)?)
+    }
+}
+
+impl SpecArguments {
+    /// Reads the file and resolves.
+    pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
+        self.describe()?.resolve(global)
+    }
+
+    /// Reads the file.
+    pub fn describe(&self) -> Result<Description<'_>, Error> {
+        let file = self.file.as_ref().map(|path| {
+            let name = if path.as_os_str() == "-" {
+                "standard input".into()
+            } else {
+                path.display().to_string()
+            };
+            let text = self.read(path, &name)?;
+            Ok::<_, Error>((name, text))
+        });
+        Ok(Description {
+            arguments: self,
+            file: file.transpose()?,
+        })
     }
 
     fn read(&self, path: &PathBuf, name: &str) -> Result<String, Error> {

@@ -11,6 +11,7 @@ mod platform;
 mod render;
 mod report;
 mod routing;
+mod sources;
 mod spark;
 mod spec;
 mod steps;

@@ -164,10 +164,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         ready: false,
         not_ready: vec![],
         master_url: summary.master_url.clone(),
-        web_ui: format!(
-            "http://{}-master.{namespace}.{}:{MASTER_UI_PORT}",
-            summary.name, summary.ui_domain
-        ),
+        web_ui: format!("http://{}:{MASTER_UI_PORT}", leader_host(summary, namespace)),
         masters,
         zookeeper: zookeeper_state(summary, facts),
         workers: workers_state(namespace, summary, facts, leader),
@@ -288,8 +285,18 @@ fn phase(pod: &Pod) -> String {
 
 /// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
 fn routed_address(pod: &Pod, namespace: &str, domain: &str, port: u16) -> Option<String> {
+    Some(format!("http://{}:{port}", pod_host(pod, namespace, domain)?))
+}
+
+/// The routed host name of a pod's web UI.
+pub fn pod_host(pod: &Pod, namespace: &str, domain: &str) -> Option<String> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?.replace(['.', ':'], "-");
-    Some(format!("http://spark-{ip}.{namespace}.{domain}:{port}"))
+    Some(format!("spark-{ip}.{namespace}.{domain}"))
+}
+
+/// The routed host name of the leader's web UI, whichever master that is.
+pub fn leader_host(cluster: &Summary, namespace: &str) -> String {
+    format!("{}-master.{namespace}.{}", cluster.name, cluster.ui_domain)
 }
 
 /// `None` once all pods are of the newest revision.

@@ -38,6 +38,17 @@ impl Component {
     }
 }
 
+/// Whether these labels say that sparkha made the object.
+pub fn is_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
+    labels.and_then(|labels| labels.get(MANAGED_BY)).map(String::as_str) == Some(SPARKHA)
+}
+
+/// Whether these labels say that sparkha made the object for this cluster.
+pub fn is_of_cluster(labels: Option<&BTreeMap<String, String>>, cluster: &str) -> bool {
+    let instance = labels.and_then(|labels| labels.get(INSTANCE));
+    is_ours(labels) && instance.map(String::as_str) == Some(cluster)
+}
+
 /// Selects everything of one cluster.
 pub fn cluster_selector(name: &ClusterName) -> String {
     format!("{MANAGED_BY}={SPARKHA},{INSTANCE}={name}")

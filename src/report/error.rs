@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::colours;
+use crate::sources::with_sources;
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
 
@@ -48,16 +49,6 @@ fn text(error: &Error, colours: bool) -> String {
                 line(format!("  {bold}help:{end} {help}"));
             }
         }
-    }
-    text
-}
-
-fn with_sources(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
     }
     text
 }

@@ -18,9 +18,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::observe::{Facts, pods_of};
+use crate::observe::{Facts, leader_host, pod_host, pods_of};
 use crate::render::inventory::Inventory;
-use crate::render::labels::{Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::render::labels::{Component, is_of_cluster};
 use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spark::MasterStatus;
 
@@ -71,10 +71,7 @@ pub fn routes(namespace: &str, inventory: &Inventory, facts: &Facts) -> Vec<Rout
             },
         })
     };
-    let own_host = |pod: &Pod| {
-        let dashed = address(pod)?.to_string().replace(['.', ':'], "-");
-        Some(format!("spark-{dashed}.{namespace}.{}", summary.ui_domain))
-    };
+    let own_host = |pod: &Pod| pod_host(pod, namespace, &summary.ui_domain);
     let of = |component| pods_of(facts, component).filter(|pod| is_routed(pod, namespace, &summary.name));
     let masters = of(Component::Master).filter_map(|pod| route(pod, own_host(pod)?, MASTER_UI_PORT, Role::Master));
     let workers = of(Component::Worker).filter_map(|pod| route(pod, own_host(pod)?, WORKER_UI_PORT, Role::Worker));
@@ -85,12 +82,7 @@ pub fn routes(namespace: &str, inventory: &Inventory, facts: &Facts) -> Vec<Rout
     let leaders: Vec<_> = of(Component::Master).filter(leads).collect();
     // Two masters that both say ALIVE are for a moment possible; neither is the cluster's then.
     let leader = match leaders[..] {
-        [leader] => route(
-            leader,
-            format!("{}-master.{namespace}.{}", summary.name, summary.ui_domain),
-            MASTER_UI_PORT,
-            Role::Leader,
-        ),
+        [leader] => route(leader, leader_host(summary, namespace), MASTER_UI_PORT, Role::Leader),
         _ => None,
     };
     let mut routes: Vec<_> = masters.chain(workers).chain(leader).collect();
@@ -101,10 +93,8 @@ pub fn routes(namespace: &str, inventory: &Inventory, facts: &Facts) -> Vec<Rout
 
 /// Whether a pod is of this very cluster, and there to be asked.
 fn is_routed(pod: &Pod, namespace: &str, cluster: &str) -> bool {
-    let label = |key: &str| pod.labels().get(key).map(String::as_str);
     pod.namespace().as_deref() == Some(namespace)
-        && label(MANAGED_BY) == Some(SPARKHA)
-        && label(INSTANCE) == Some(cluster)
+        && is_of_cluster(pod.metadata.labels.as_ref(), cluster)
         && pod.metadata.deletion_timestamp.is_none()
 }
 
@@ -144,6 +134,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::render::labels::{INSTANCE, MANAGED_BY, SPARKHA};
     use crate::render::render;
     use crate::spec::resolve::{Source, resolve};
 

@@ -15,7 +15,6 @@ pub mod wait;
 use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
-use crate::render::labels::SPARKHA;
 use crate::spec::problem::Problems;
 use crate::{spark, zookeeper};
 
@@ -75,12 +74,4 @@ impl Error {
             Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::Output(_) => None,
         }
     }
-}
-
-/// Whether these labels say that sparkha made the object.
-fn is_ours(labels: Option<&std::collections::BTreeMap<String, String>>) -> bool {
-    labels
-        .and_then(|labels| labels.get(crate::render::labels::MANAGED_BY))
-        .map(String::as_str)
-        == Some(SPARKHA)
 }

@@ -6,9 +6,9 @@ use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 
-use super::{Error, is_ours};
+use super::Error;
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::labels::{MANAGED_BY, SPARKHA};
+use crate::render::labels::{MANAGED_BY, SPARKHA, is_ours};
 
 /// What Kubernetes itself puts into every namespace, or leaves behind there for a while.
 const OF_KUBERNETES: [&str; 8] = [

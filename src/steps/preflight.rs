@@ -13,12 +13,12 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
+use super::Error;
 use super::plan::Live;
-use super::{Error, is_ours};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
-use crate::render::labels::{INSTANCE, cluster_selector};
+use crate::render::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
 use crate::render::{Resource, render};
 use crate::spec::{ClusterSpec, Recovery};
 use crate::zookeeper;
@@ -287,10 +287,6 @@ async fn names(
 /// Names that something else has already. What bears this cluster's labels is ours, if only since a moment ago: another sparkha
 /// is at work, which the lock will tell.
 fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
-    let is_this_clusters = |metadata: &ObjectMeta| {
-        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
-        is_ours(metadata.labels.as_ref()) && instance.map(String::as_str) == Some(spec.name.as_str())
-    };
     resources
         .iter()
         .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
@@ -298,7 +294,7 @@ fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Ki
             let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
                 *kind == resource.kind
                     && metadata.name.as_deref() == Some(resource.name.as_str())
-                    && !is_this_clusters(metadata)
+                    && !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str())
             };
             names
                 .iter()

@@ -10,12 +10,12 @@ use kube::core::DynamicObject;
 
 use super::namespace::{Removal, remove_if_empty};
 use super::preflight::read_inventory;
-use super::{Error, is_ours, lock};
+use super::{Error, lock};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::kubernetes::ForwardGuard;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component, INSTANCE, cluster_selector};
+use crate::render::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
 use crate::render::teardown_script::in_teardown_order;
 use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
@@ -184,9 +184,7 @@ async fn delete(
     let Some(found) = cluster.get(kind, object).await? else {
         return Ok(());
     };
-    let labels = found.metadata.labels.as_ref();
-    let instance = labels.and_then(|labels| labels.get(INSTANCE)).map(String::as_str);
-    if !is_ours(labels) || instance != Some(name.as_str()) {
+    if !is_of_cluster(found.metadata.labels.as_ref(), name.as_str()) {
         tracing::warn!("{kind} {object} is in the inventory, but no longer bears our labels; it is left alone");
         return Ok(());
     }

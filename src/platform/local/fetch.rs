@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::store::make_folder;
 use super::{Error, paths, software};
+use crate::sources::with_sources;
 
 /// Tries of a download, each of which goes on where the one before stopped.
 const TRIES: u32 = 6;
@@ -355,16 +356,6 @@ fn unpack_into(file: impl Read, scratch: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted, make_folder};
 use super::translate::Translation;
 use super::{addresses, volumes};
+use crate::sources::with_sources;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_secs(10);
@@ -268,7 +269,7 @@ impl Kubelet {
         let name = pod.name_any();
         let (log, previous) = (self.dir.log(&name), self.dir.previous_log(&name));
         let opened = log.parent().map_or(Ok(()), make_folder);
-        opened.map_err(|error| volumes::with_source(&error))?;
+        opened.map_err(|error| with_sources(&error))?;
         if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
             std::fs::rename(&log, &previous).map_err(|error| format!("failed to rename {}: {error}", log.display()))?;
         }

@@ -19,7 +19,8 @@ use super::outside::{self, Outside};
 use super::process::{CLUSTER, MARK, end_bearing};
 use super::stateful_set::{self, Step};
 use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
-use super::{Error, addresses, hosts, volumes};
+use super::{Error, addresses, hosts};
+use crate::sources::with_sources;
 
 /// How long the first pods wait for outside names.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
@@ -121,7 +122,7 @@ async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal))
                 Ok(()) => std::future::pending().await,
                 // A full disk must not end the one who keeps the cluster alive.
                 Err(error) => {
-                    tracing::warn!("{}; trying again", volumes::with_source(error));
+                    tracing::warn!("{}; trying again", with_sources(error));
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
             }

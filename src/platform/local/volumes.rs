@@ -11,6 +11,7 @@ use super::container::container_of;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths};
+use crate::sources::with_sources;
 
 /// A pod's volumes, made.
 pub struct Volumes {
@@ -26,7 +27,7 @@ impl Volumes {
         for (folder, config_map) in self.files {
             for (name, text) in config_map.data.unwrap_or_default() {
                 let path = folder.join(name);
-                write_file(&path, self.translation.text(&text).as_bytes()).map_err(|error| with_source(&error))?;
+                write_file(&path, self.translation.text(&text).as_bytes()).map_err(|error| with_sources(&error))?;
             }
         }
         Ok(())
@@ -38,7 +39,7 @@ impl Volumes {
 /// # Errors
 /// With the kubelet's word for what is missing.
 pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> Result<Volumes, String> {
-    let plain = |error: Error| with_source(&error);
+    let plain = |error: Error| with_sources(&error);
     make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
     let mut mounts = Vec::new();
     let mut files = Vec::new();
@@ -77,7 +78,7 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
 }
 
 fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &Volume) -> Result<PathBuf, String> {
-    let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(|error| with_source(&error));
+    let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(|error| with_sources(&error));
     if let Some(host) = &volume.host_path {
         return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
     }
@@ -149,12 +150,4 @@ pub fn missing(kind: &str, name: &str, folder: &std::path::Path) -> String {
         "{what} {name} is not there: make {}, with a file for each key",
         folder.display()
     )
-}
-
-/// An error and what caused it, on one line.
-pub fn with_source(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -9,9 +9,9 @@ use kube::api::Api;
 
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::Cluster;
-use crate::render::labels::INSTANCE;
+use crate::render::labels::is_of_cluster;
 use crate::spec::{ClusterSpec, NewClaim, Recovery, VolumeSource};
-use crate::steps::{demand, is_ours};
+use crate::steps::demand;
 
 /// Provisioners whose volumes are disks: one node at a time.
 const DISKS: [&str; 15] = [
@@ -81,8 +81,7 @@ pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) 
     };
     let own = |pod: &Pod| {
         pod.namespace().as_deref() == Some(cluster.namespace().as_str())
-            && is_ours(pod.metadata.labels.as_ref())
-            && pod.labels().get(INSTANCE).map(String::as_str) == Some(spec.name.as_str())
+            && is_of_cluster(pod.metadata.labels.as_ref(), spec.name.as_str())
     };
     let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
     let demands = demand::pods(sets);

@@ -98,9 +98,18 @@ impl MasterUi {
 
     /// Asks for the master's state.
     pub async fn report(&mut self) -> Result<MasterReport, Error> {
-        let mut request = Request::new(Empty::new());
         // `/json` without the slash is a redirect.
-        *request.uri_mut() = hyper::Uri::from_static("/json/");
+        Ok(serde_json::from_slice(&self.get("/json/").await?)?)
+    }
+
+    /// Asks for the web UIs of the running applications' drivers; only the page for people tells them.
+    pub async fn driver_uis(&mut self) -> Result<Vec<String>, Error> {
+        Ok(driver_uis(&String::from_utf8_lossy(&self.get("/").await?)))
+    }
+
+    async fn get(&mut self, path: &'static str) -> Result<Bytes, Error> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = hyper::Uri::from_static(path);
         request
             .headers_mut()
             .insert(header::HOST, header::HeaderValue::from_static("localhost"));
@@ -109,14 +118,36 @@ impl MasterUi {
         if response.status() != StatusCode::OK {
             return Err(Error::Status(response.status()));
         }
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(serde_json::from_slice(&body)?)
+        Ok(response.into_body().collect().await?.to_bytes())
     }
+}
+
+/// The links of a master's page that stand in the row of an application: `MasterPage.appRow` makes the name of a running application a link to
+/// its driver's web UI, after the one to `app/?appId=…`.
+fn driver_uis(page: &str) -> Vec<String> {
+    let rows = page.split("href=\"app/?appId=").skip(1);
+    let links = rows.filter_map(|rest| {
+        let row = rest.split("</tr>").next()?;
+        let (_, link) = row.split_once("href=\"http://")?;
+        Some(format!("http://{}", link.split('"').next()?))
+    });
+    links.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_drivers_in_the_page_that_spark_4_3_wrote() {
+        let page = r##"<a href="http://spark-10-244-0-9.x.k8s:8081">worker</a><tr><td>
+            <a href="app/?appId=app-20261121105049-0001">app-20261121105049-0001</a>
+            <form action="app/kill/" method="POST"><a href="#" class="kill-link">(kill)</a></form></td><td>
+            <a href="http://spark-10-244-0-12.x.k8s:4040">demo</a></td></tr>
+            <tr><td><a href="app/?appId=app-20261121105049-0000">app-20261121105049-0000</a></td><td>done</td></tr>
+            <a href="http://elsewhere:4040">no row</a>"##;
+        assert_eq!(driver_uis(page), ["http://spark-10-244-0-12.x.k8s:4040"]);
+    }
 
     #[test]
     fn reads_what_spark_4_3_wrote() {

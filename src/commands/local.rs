@@ -1,5 +1,6 @@
 //! `sparkha local`: what belongs to this machine alone.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -11,6 +12,7 @@ use crate::platform::local::software::version_in_image;
 use crate::platform::local::{container, supervisor};
 use crate::report;
 use crate::report::progress::Progress;
+use crate::routing::pod_host;
 use crate::spec::resolve::DEFAULT_IMAGE;
 use crate::steps::Error;
 use crate::steps::local::LocalView;
@@ -62,19 +64,26 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Env { name } => {
             let name = super::cluster_name(name.as_deref())?;
             let dir = super::local_cluster(global, &name)?;
-            let state = LocalView::of(&dir).state().await?;
-            let Some(wanted) = dir.wanted()? else {
-                return Ok(ExitCode::NotFound);
+            let (Some((inventory, _)), Some(wanted)) = (LocalView::of(&dir).look().await?, dir.wanted()?) else {
+                return Err(Error::NoCluster {
+                    name: dir.name.to_string(),
+                    namespace: dir.namespace.to_string(),
+                });
             };
             let mut variables = wanted.software.environment();
             variables.retain(|(name, _)| name != "PATH" && name != "LANG");
-            variables.push((
-                "JDK_JAVA_OPTIONS".into(),
-                container::java_options(&dir.hosts_file(), None),
-            ));
-            // The driver's own address: executors are on this machine too.
-            variables.push(("SPARK_LOCAL_IP".into(), "127.0.0.1".into()));
-            variables.push(("SPARK_MASTER_URL".into(), state.master_url));
+            // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
+            let address = dir.seen()?.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
+            variables.extend([
+                (
+                    "JDK_JAVA_OPTIONS".into(),
+                    container::java_options(&dir.hosts_file(), None),
+                ),
+                ("SPARK_LOCAL_IP".into(), address.to_string()),
+                ("SPARK_PUBLIC_DNS".into(), host),
+                ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
+            ]);
             report::print(&report::shell(&variables, &wanted.software.spark_home.join("bin")))?;
         }
         Command::Supervise { folder } => supervisor::supervise(&folder).await?,

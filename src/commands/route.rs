@@ -1,6 +1,7 @@
 //! `sparkha route`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -9,7 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
 use crate::report;
-use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
+use crate::routing::{Route, Table, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
 use crate::steps::Error;
 use crate::steps::routes::{local_routes, routes};
 
@@ -70,14 +71,14 @@ enum Format {
 pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
     let Command::Render(arguments) = command;
     let table = table(global, arguments.all_namespaces).await?;
-    report::print(&text(&table, &arguments)?)?;
+    report::print(&text(&table.routes, &arguments)?)?;
     Ok(ExitCode::Success)
 }
 
-async fn table(global: &Global, all_namespaces: bool) -> Result<Vec<Route>, Error> {
+async fn table(global: &Global, all_namespaces: bool) -> Result<Arc<Table>, Error> {
     if global.local {
         let namespace = super::local_namespace(global.namespace.as_deref())?;
-        return local_routes(&Store::open()?, (!all_namespaces).then_some(&namespace)).await;
+        return local_routes(Store::open()?, (!all_namespaces).then_some(namespace)).await;
     }
     let cluster: Cluster = super::connected(global).await?;
     routes(&cluster, all_namespaces).await

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::render::inventory::{Inventory, Summary, ZooKeeperSummary};
 use crate::render::labels::{COMPONENT, Component};
 use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::routing::{leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
 use crate::zookeeper::Mode;
 
@@ -164,7 +165,10 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         ready: false,
         not_ready: vec![],
         master_url: summary.master_url.clone(),
-        web_ui: format!("http://{}:{MASTER_UI_PORT}", leader_host(summary, namespace)),
+        web_ui: format!(
+            "http://{}:{MASTER_UI_PORT}",
+            leader_host(&summary.name, namespace, &summary.ui_domain)
+        ),
         masters,
         zookeeper: zookeeper_state(summary, facts),
         workers: workers_state(namespace, summary, facts, leader),
@@ -285,18 +289,8 @@ fn phase(pod: &Pod) -> String {
 
 /// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
 fn routed_address(pod: &Pod, namespace: &str, domain: &str, port: u16) -> Option<String> {
-    Some(format!("http://{}:{port}", pod_host(pod, namespace, domain)?))
-}
-
-/// The routed host name of a pod's web UI.
-pub fn pod_host(pod: &Pod, namespace: &str, domain: &str) -> Option<String> {
-    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.replace(['.', ':'], "-");
-    Some(format!("spark-{ip}.{namespace}.{domain}"))
-}
-
-/// The routed host name of the leader's web UI, whichever master that is.
-pub fn leader_host(cluster: &Summary, namespace: &str) -> String {
-    format!("{}-master.{namespace}.{}", cluster.name, cluster.ui_domain)
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))
 }
 
 /// `None` once all pods are of the newest revision.

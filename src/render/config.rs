@@ -50,7 +50,7 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
         Component::Master => &["log4j2.properties", "master.conf", "master.sh"],
         Component::Worker => &["log4j2.properties", "worker.conf", "worker.sh"],
         Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
-        Component::Cluster => &[],
+        Component::Cluster | Component::Driver | Component::History => &[],
     };
     let texts = files
         .iter()

@@ -24,6 +24,9 @@ pub enum Component {
     Master,
     Worker,
     ZooKeeper,
+    /// An application's driver in client mode: a pod that the user runs.
+    Driver,
+    History,
 }
 
 impl Component {
@@ -34,7 +37,22 @@ impl Component {
             Component::Master => "master",
             Component::Worker => "worker",
             Component::ZooKeeper => "zookeeper",
+            Component::Driver => "driver",
+            Component::History => "history-server",
         }
+    }
+
+    /// The component with this label's value.
+    pub fn parse(value: &str) -> Option<Self> {
+        let all = [
+            Component::Cluster,
+            Component::Master,
+            Component::Worker,
+            Component::ZooKeeper,
+            Component::Driver,
+            Component::History,
+        ];
+        all.into_iter().find(|component| component.as_str() == value)
     }
 }
 

@@ -37,6 +37,8 @@ pub const MASTER_REST_PORT: u16 = 6066;
 pub const WORKER_PORT: u16 = 7078;
 /// Port of a worker's web UI.
 pub const WORKER_UI_PORT: u16 = 8081;
+/// Port of the history server's web UI.
+pub const HISTORY_UI_PORT: u16 = 18080;
 /// Port for ZooKeeper's clients.
 pub const ZOOKEEPER_PORT: u16 = 2181;
 

@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use super::Route;
 use super::ingress::{backends, metadata, service_name};
+use super::{Route, by_host};
 
 /// All objects; `gateway` is the name of the Gateway in each cluster's namespace.
 pub fn objects(routes: &[Route], gateway: &str) -> Vec<Value> {
-    let http_routes = routes.iter().map(|route| {
+    let http_routes = by_host(routes).map(|route| {
         let service = service_name(&route.owner);
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",

@@ -1,11 +1,12 @@
 //! Ingress objects. Their backends must be Services, so each route gets a Service without selector and Endpoints with the pod's address.
 //! (Endpoints and not EndpointSlices: every server from 1.20 on serves them in the same version, and mirrors them into slices.)
 //!
-//! An Ingress listens on ports 80 and 443 alone: links that carry 8080 or 8081 need one of the other ways.
+//! An Ingress listens on ports 80 and 443 alone: links that carry 8080 or 8081 need one of the other ways. Nor can it tell the ports of one
+//! host apart: a worker's host leads to the worker, not to a driver beside it.
 
 use serde_json::{Value, json};
 
-use super::{Owner, Role, Route};
+use super::{Owner, Role, Route, by_host};
 use crate::render::labels::{INSTANCE, MANAGED_BY, SPARKHA};
 
 /// Services and Endpoints first, then an Ingress for each cluster.
@@ -13,7 +14,7 @@ pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
     let mut objects = backends(routes);
     for (owner, routes) in by_cluster(routes) {
         let rules: Vec<_> = routes
-            .iter()
+            .into_iter()
             .map(|route| {
                 let service = json!({"name": service_name(&route.owner), "port": {"number": route.port}});
                 let path = json!({"path": "/", "pathType": "Prefix", "backend": {"service": service}});
@@ -33,9 +34,9 @@ pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
     objects
 }
 
-/// A Service and its Endpoints for each route.
+/// A Service and its Endpoints for each host.
 pub fn backends(routes: &[Route]) -> Vec<Value> {
-    let objects = routes.iter().flat_map(|route| {
+    let objects = by_host(routes).flat_map(|route| {
         let metadata = metadata(service_name(&route.owner), &route.owner);
         [
             json!({
@@ -54,10 +55,10 @@ pub fn backends(routes: &[Route]) -> Vec<Value> {
     objects.collect()
 }
 
-/// The routes of each cluster.
-pub fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
+/// Each cluster's routes, one for each host.
+fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
     let mut clusters: Vec<(&Owner, Vec<&Route>)> = Vec::new();
-    for route in routes {
+    for route in by_host(routes) {
         let same = |owner: &Owner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
         match clusters.iter_mut().find(|(owner, _)| same(owner)) {
             Some((_, routes)) => routes.push(route),
@@ -71,7 +72,7 @@ pub fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
 pub fn service_name(owner: &Owner) -> String {
     match owner.role {
         Role::Leader => format!("{}-leader-ui", owner.cluster),
-        Role::Master | Role::Worker => format!("{}-ui", owner.pod),
+        Role::Master | Role::Worker | Role::Driver | Role::History => format!("{}-ui", owner.pod),
     }
 }
 

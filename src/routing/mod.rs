@@ -1,7 +1,7 @@
 //! The route table: which host name and port of the UI domain leads to which pod's web UI. Pure; every format and the order to apply
 //! them follows from it.
 //!
-//! Only addresses of pods that were listed, with the labels of a managed cluster, ever get into it, and only on that pod's own UI port: a
+//! Only addresses of pods that were listed, with the labels of a managed cluster, ever get into it, and only on that pod's own UI ports: a
 //! rule for "any address in a host name" would be an open proxy.
 
 pub mod coredns;
@@ -12,20 +12,20 @@ pub mod nginx;
 pub mod traefik;
 pub mod vulcand;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use serde::Serialize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
 
-use crate::observe::{Facts, leader_host, pod_host, pods_of};
-use crate::render::inventory::Inventory;
-use crate::render::labels::{Component, is_of_cluster};
-use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
-use crate::spark::MasterStatus;
+use crate::render::labels::{COMPONENT, Component, INSTANCE, is_ours};
+use crate::render::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+
+/// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
+pub const DRIVER_UI_PORTS: RangeInclusive<u16> = 4040..=4056;
 
 /// One host name and port, and where it leads.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// As browsers send it, in lower case and without a port.
@@ -37,7 +37,7 @@ pub struct Route {
 }
 
 /// Whose UI it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     pub namespace: String,
@@ -46,60 +46,197 @@ pub struct Owner {
     pub role: Role,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// Whichever master leads now: the cluster's web UI.
     Leader,
     Master,
     Worker,
+    /// A running application.
+    Driver,
+    History,
 }
 
-/// The routes of one cluster, in order of their hosts. Without a leader, the cluster's own name leads nowhere.
-pub fn routes(namespace: &str, inventory: &Inventory, facts: &Facts) -> Vec<Route> {
-    let summary = &inventory.cluster;
-    let route = |pod: &Pod, host: String, port, role| {
-        Some(Route {
-            host: host.to_lowercase(),
+/// A pod that was listed as a cluster's own: the only thing to which a route can lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub pod: String,
+    pub component: Component,
+    pub address: IpAddr,
+}
+
+/// A managed cluster, as far as its routes follow from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub namespace: String,
+    pub name: String,
+    pub ui_domain: String,
+    pub members: Vec<Member>,
+    /// Name of the pod whose master leads.
+    pub leader: Option<String>,
+    /// Addresses of the running drivers' web UIs, as the leader shows them.
+    pub driver_uis: Vec<String>,
+}
+
+/// All that is routed at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Table {
+    /// Also those of which nothing is routed now.
+    pub clusters: Vec<ClusterEntry>,
+    /// In order of host and port, each pair once.
+    pub routes: Vec<Route>,
+}
+
+/// A cluster that has routes, or should have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterEntry {
+    pub namespace: String,
+    pub name: String,
+    /// Host of the leader's web UI, whichever master that is.
+    pub host: String,
+}
+
+impl Member {
+    /// The pod, if it is this very cluster's and there to be asked. Drivers are the users' own pods: they name the cluster, and need
+    /// not be made by sparkha.
+    pub fn of(pod: &ObjectMeta, pod_ip: Option<&str>, namespace: &str, cluster: &str) -> Option<Self> {
+        let labels = pod.labels.as_ref()?;
+        let component = Component::parse(labels.get(COMPONENT)?)?;
+        let is_of_cluster = pod.namespace.as_deref() == Some(namespace)
+            && labels.get(INSTANCE).map(String::as_str) == Some(cluster)
+            && (component == Component::Driver || is_ours(Some(labels)));
+        let is_there = pod.deletion_timestamp.is_none();
+        let address = pod_ip?.parse().ok()?;
+        (is_of_cluster && is_there).then(|| Self {
+            pod: pod.name.clone().unwrap_or_default(),
+            component,
+            address,
+        })
+    }
+}
+
+impl Cluster {
+    /// Host of the leader's web UI, whichever master that is.
+    pub fn host(&self) -> String {
+        leader_host(&self.name, &self.namespace, &self.ui_domain)
+    }
+
+    /// Its routes. Without a leader, the cluster's own name leads nowhere.
+    fn routes(&self) -> Vec<Route> {
+        let route = |member: &Member, host: String, port, role| Route {
+            host,
             port,
-            target: address(pod)?,
+            target: member.address,
             owner: Owner {
-                namespace: namespace.to_owned(),
-                cluster: summary.name.clone(),
-                pod: pod.name_any(),
+                namespace: self.namespace.clone(),
+                cluster: self.name.clone(),
+                pod: member.pod.clone(),
                 role,
             },
-        })
-    };
-    let own_host = |pod: &Pod| pod_host(pod, namespace, &summary.ui_domain);
-    let of = |component| pods_of(facts, component).filter(|pod| is_routed(pod, namespace, &summary.name));
-    let masters = of(Component::Master).filter_map(|pod| route(pod, own_host(pod)?, MASTER_UI_PORT, Role::Master));
-    let workers = of(Component::Worker).filter_map(|pod| route(pod, own_host(pod)?, WORKER_UI_PORT, Role::Worker));
-    let leads = |pod: &&Pod| {
-        let report = facts.masters.get(&pod.name_any());
-        report.is_some_and(|report| report.as_ref().is_ok_and(|report| report.status == MasterStatus::Alive))
-    };
-    let leaders: Vec<_> = of(Component::Master).filter(leads).collect();
-    // Two masters that both say ALIVE are for a moment possible; neither is the cluster's then.
-    let leader = match leaders[..] {
-        [leader] => route(leader, leader_host(summary, namespace), MASTER_UI_PORT, Role::Leader),
-        _ => None,
-    };
-    let mut routes: Vec<_> = masters.chain(workers).chain(leader).collect();
-    routes.sort();
-    routes.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
-    routes
+        };
+        let own_host = |member: &Member| pod_host(member.address, &self.namespace, &self.ui_domain);
+        let mut routes = Vec::new();
+        for member in &self.members {
+            match member.component {
+                Component::Master => {
+                    routes.push(route(member, own_host(member), MASTER_UI_PORT, Role::Master));
+                    if Some(&member.pod) == self.leader.as_ref() {
+                        routes.push(route(member, self.host(), MASTER_UI_PORT, Role::Leader));
+                    }
+                }
+                Component::Worker => routes.push(route(member, own_host(member), WORKER_UI_PORT, Role::Worker)),
+                Component::History => {
+                    let host = format!("{}-history.{}.{}", self.name, self.namespace, self.ui_domain).to_lowercase();
+                    routes.push(route(member, host, HISTORY_UI_PORT, Role::History));
+                }
+                // A driver's is wherever its application says.
+                Component::Driver | Component::ZooKeeper | Component::Cluster => {}
+            }
+        }
+        for (host, port) in self.driver_uis.iter().filter_map(|url| driver_ui(url)) {
+            // In cluster mode, drivers run in workers' pods.
+            let member = self.members.iter().find(|member| {
+                matches!(member.component, Component::Driver | Component::Worker)
+                    && (own_host(member) == host || member.address.to_string() == host || member.pod == host)
+            });
+            if let Some(member) = member {
+                routes.push(route(member, own_host(member), port, Role::Driver));
+            }
+        }
+        routes
+    }
 }
 
-/// Whether a pod is of this very cluster, and there to be asked.
-fn is_routed(pod: &Pod, namespace: &str, cluster: &str) -> bool {
-    pod.namespace().as_deref() == Some(namespace)
-        && is_of_cluster(pod.metadata.labels.as_ref(), cluster)
-        && pod.metadata.deletion_timestamp.is_none()
+impl Table {
+    pub fn of<'a>(clusters: impl IntoIterator<Item = &'a Cluster>) -> Self {
+        let mut table = Self::default();
+        for cluster in clusters {
+            table.routes.extend(cluster.routes());
+            table.clusters.push(ClusterEntry {
+                namespace: cluster.namespace.clone(),
+                name: cluster.name.clone(),
+                host: cluster.host(),
+            });
+        }
+        table.clusters.sort();
+        table.routes.sort();
+        table.routes.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
+        table
+    }
+
+    /// Where a host and port lead.
+    pub fn find(&self, host: &str, port: u16) -> Option<&Route> {
+        let at = self
+            .routes
+            .binary_search_by(|route| (route.host.as_str(), route.port).cmp(&(host, port)));
+        self.routes.get(at.ok()?)
+    }
+
+    /// Where a host leads when it is asked for without Spark's own port: its own UI, or else its first driver's.
+    pub fn find_host(&self, host: &str) -> Option<&Route> {
+        let first = self.routes.partition_point(|route| route.host.as_str() < host);
+        let mut of_hosts = self.routes[first..].chunk_by(|a, b| a.host == b.host);
+        main_route(of_hosts.next()?).filter(|route| route.host == host)
+    }
+
+    /// The cluster whose leader's web UI has this host.
+    pub fn cluster_at(&self, host: &str) -> Option<&ClusterEntry> {
+        self.clusters.iter().find(|cluster| cluster.host == host)
+    }
 }
 
-fn address(pod: &Pod) -> Option<IpAddr> {
-    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+/// A route for each host, for routers that cannot tell ports apart.
+pub fn by_host(routes: &[Route]) -> impl Iterator<Item = &Route> {
+    routes.chunk_by(|a, b| a.host == b.host).filter_map(main_route)
+}
+
+/// Of the routes of one host, the one to its pod's own UI, or else to its first driver's.
+fn main_route(of_host: &[Route]) -> Option<&Route> {
+    of_host
+        .iter()
+        .min_by_key(|route| (route.owner.role == Role::Driver, route.port))
+}
+
+/// `spark-<ip with dashes>.<namespace>.<domain>`: the routed host name of a pod, which `SPARK_PUBLIC_DNS` puts into Spark's own links.
+pub fn pod_host(address: IpAddr, namespace: &str, domain: &str) -> String {
+    let dashed = address.to_string().replace(['.', ':'], "-");
+    format!("spark-{dashed}.{namespace}.{domain}").to_lowercase()
+}
+
+/// The routed host name of the leader's web UI, whichever master that is.
+pub fn leader_host(cluster: &str, namespace: &str, domain: &str) -> String {
+    format!("{cluster}-master.{namespace}.{domain}").to_lowercase()
+}
+
+/// Host and port of a driver's web UI, if it is where drivers have theirs: an application must not lead to another port of its pod.
+fn driver_ui(url: &str) -> Option<(String, u16)> {
+    let authority = url.strip_prefix("http://")?.split('/').next()?;
+    let (host, port) = authority.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| DRIVER_UI_PORTS.contains(port))?;
+    Some((host.trim_matches(['[', ']']).to_lowercase(), port))
 }
 
 /// The domains in which a table's hosts are.
@@ -126,7 +263,7 @@ pub fn ports(routes: &[Route]) -> Vec<u16> {
 
 /// `address:port`, as URLs have it.
 pub fn authority(route: &Route) -> String {
-    std::net::SocketAddr::new(route.target, route.port).to_string()
+    SocketAddr::new(route.target, route.port).to_string()
 }
 
 #[cfg(test)]
@@ -134,76 +271,58 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::render::labels::{INSTANCE, MANAGED_BY, SPARKHA};
-    use crate::render::render;
-    use crate::spec::resolve::{Source, resolve};
+    use crate::render::labels::{MANAGED_BY, SPARKHA};
 
-    fn pod(name: &str, component: &str, ip: &str, namespace: &str, instance: &str) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": {
-                MANAGED_BY: SPARKHA, INSTANCE: instance, crate::render::labels::COMPONENT: component,
-            }},
-            "status": {"podIP": ip},
-        }))
-        .unwrap()
+    fn pod(name: &str, component: &str, namespace: &str, instance: &str) -> ObjectMeta {
+        let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: instance, COMPONENT: component});
+        serde_json::from_value(json!({"name": name, "namespace": namespace, "labels": labels})).unwrap()
     }
 
-    fn report(status: &str) -> Result<crate::spark::MasterReport, String> {
-        Ok(serde_json::from_value(json!({"status": status, "url": "spark://x"})).unwrap())
+    fn member(pod: &ObjectMeta, ip: &str) -> Option<Member> {
+        Member::of(pod, Some(ip), "ns", "spark")
     }
 
-    fn inventory() -> Inventory {
-        let source = Source {
-            name: "f",
-            text: "namespace: ns\nmasters: {count: 2}\n",
-        };
-        let spec = resolve(Some(source), &Default::default()).unwrap();
-        Inventory::of(&spec, &render(&spec)[1..])
-    }
-
-    fn facts() -> Facts {
-        Facts {
-            pods: vec![
-                pod("spark-master-0", "master", "10.1.2.3", "ns", "spark"),
-                pod("spark-master-1", "master", "10.1.2.4", "ns", "spark"),
-                pod("spark-worker-0", "worker", "fd00::5", "ns", "spark"),
-                pod("spark-zookeeper-0", "zookeeper", "10.1.2.6", "ns", "spark"),
-                // None of ours.
-                pod("spark-worker-1", "worker", "10.1.2.7", "other", "spark"),
-                pod("etl-worker-0", "worker", "10.1.2.8", "ns", "etl"),
-                pod("spark-worker-2", "worker", "not an address", "ns", "spark"),
-            ],
-            masters: [
-                ("spark-master-0".into(), report("STANDBY")),
-                ("spark-master-1".into(), report("ALIVE")),
-            ]
-            .into(),
-            ..Facts::default()
+    fn cluster() -> Cluster {
+        let pods = [
+            ("spark-master-0", "master", "10.1.2.3", "ns", "spark"),
+            ("spark-master-1", "master", "10.1.2.4", "ns", "spark"),
+            ("spark-worker-0", "worker", "fd00::5", "ns", "spark"),
+            ("spark-zookeeper-0", "zookeeper", "10.1.2.6", "ns", "spark"),
+            // None of ours.
+            ("spark-worker-1", "worker", "10.1.2.7", "other", "spark"),
+            ("etl-worker-0", "worker", "10.1.2.8", "ns", "etl"),
+            ("spark-worker-2", "worker", "not an address", "ns", "spark"),
+        ];
+        let members = pods.iter().filter_map(|(name, component, ip, namespace, instance)| {
+            member(&pod(name, component, namespace, instance), ip)
+        });
+        Cluster {
+            namespace: "ns".into(),
+            name: "spark".into(),
+            ui_domain: "k8s".into(),
+            members: members.collect(),
+            leader: Some("spark-master-1".into()),
+            driver_uis: vec![],
         }
+    }
+
+    fn lines(cluster: &Cluster) -> Vec<String> {
+        let line = |route: &Route| {
+            let Route { host, port, owner, .. } = route;
+            format!("{host}:{port} {} {:?} {}", authority(route), owner.role, owner.pod)
+        };
+        Table::of([cluster]).routes.iter().map(line).collect()
     }
 
     /// A small table for the formats' tests.
     pub fn table() -> Vec<Route> {
-        routes("ns", &inventory(), &facts())
+        Table::of([&cluster()]).routes
     }
 
     #[test]
     fn listed_pods_on_their_own_ports_and_nothing_else() {
-        let lines: Vec<_> = table()
-            .iter()
-            .map(|route| {
-                format!(
-                    "{}:{} {} {:?} {}",
-                    route.host,
-                    route.port,
-                    authority(route),
-                    route.owner.role,
-                    route.owner.pod
-                )
-            })
-            .collect();
         assert_eq!(
-            lines,
+            lines(&cluster()),
             [
                 "spark-10-1-2-3.ns.k8s:8080 10.1.2.3:8080 Master spark-master-0",
                 "spark-10-1-2-4.ns.k8s:8080 10.1.2.4:8080 Master spark-master-1",
@@ -216,29 +335,79 @@ pub mod tests {
     }
 
     #[test]
-    fn no_leader_or_two_lead_nowhere() {
-        for statuses in [["STANDBY", "RECOVERING"], ["ALIVE", "ALIVE"]] {
-            let mut facts = facts();
-            facts.masters = (0..2)
-                .map(|n| (format!("spark-master-{n}"), report(statuses[n])))
-                .collect();
-            let routes = routes("ns", &inventory(), &facts);
-            assert!(
-                routes.iter().all(|route| route.owner.role != Role::Leader),
-                "{statuses:?}"
-            );
-        }
+    fn without_a_leader_its_name_leads_nowhere() {
+        let cluster = Cluster {
+            leader: None,
+            ..cluster()
+        };
+        let table = Table::of([&cluster]);
+        assert!(table.routes.iter().all(|route| route.owner.role != Role::Leader));
+        assert!(table.find("spark-master.ns.k8s", 8080).is_none());
+        assert_eq!(table.cluster_at("spark-master.ns.k8s").unwrap().name, "spark");
+    }
+
+    #[test]
+    fn running_drivers_of_listed_pods_on_drivers_ports() {
+        let mut cluster = cluster();
+        // A user's own pod: it names its cluster, and nobody says that sparkha made it.
+        let mut driver = pod("job", "driver", "ns", "spark");
+        driver.labels.as_mut().unwrap().remove(MANAGED_BY);
+        cluster.members.extend(member(&driver, "10.1.2.9"));
+        cluster.driver_uis = [
+            "http://spark-10-1-2-9.ns.k8s:4040",
+            "http://10.1.2.9:4041",
+            "http://job:4042",
+            // In cluster mode a worker's pod has it.
+            "http://spark-fd00--5.ns.k8s:4040",
+            // Not where drivers have their web UIs, not listed, of another kind, of another namespace.
+            "http://spark-10-1-2-9.ns.k8s:7078",
+            "http://169.254.169.254:4040",
+            "http://10.1.2.6:4040",
+            "http://spark-10-1-2-9.other.k8s:4043",
+            "https://10.1.2.9:4044",
+            "nonsense",
+        ]
+        .map(str::to_owned)
+        .into();
+        let drivers: Vec<_> = lines(&cluster)
+            .into_iter()
+            .filter(|line| line.contains("Driver"))
+            .collect();
+        assert_eq!(
+            drivers,
+            [
+                "spark-10-1-2-9.ns.k8s:4040 10.1.2.9:4040 Driver job",
+                "spark-10-1-2-9.ns.k8s:4041 10.1.2.9:4041 Driver job",
+                "spark-10-1-2-9.ns.k8s:4042 10.1.2.9:4042 Driver job",
+                "spark-fd00--5.ns.k8s:4040 [fd00::5]:4040 Driver spark-worker-0",
+            ]
+        );
+        let table = Table::of([&cluster]);
+        assert_eq!(
+            table.find_host("spark-fd00--5.ns.k8s").unwrap().owner.role,
+            Role::Worker
+        );
+        assert_eq!(table.find_host("spark-10-1-2-9.ns.k8s").unwrap().port, 4040);
+        assert!(table.find_host("spark-10-1-2-").is_none());
+        assert!(table.find_host("zzz").is_none());
+    }
+
+    #[test]
+    fn a_history_server_has_a_name_of_its_own() {
+        let mut cluster = cluster();
+        let history = pod("spark-history-0", "history-server", "ns", "spark");
+        cluster.members = member(&history, "10.1.2.10").into_iter().collect();
+        assert_eq!(
+            lines(&cluster),
+            ["spark-history.ns.k8s:18080 10.1.2.10:18080 History spark-history-0"]
+        );
     }
 
     #[test]
     fn a_pod_that_is_being_deleted_is_no_target() {
-        let mut facts = facts();
-        facts.pods[0].metadata.deletion_timestamp =
-            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-        assert!(
-            routes("ns", &inventory(), &facts)
-                .iter()
-                .all(|route| route.owner.pod != "spark-master-0")
-        );
+        let mut pod = pod("spark-master-0", "master", "ns", "spark");
+        assert!(member(&pod, "10.1.2.3").is_some());
+        pod.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert_eq!(member(&pod, "10.1.2.3"), None);
     }
 }

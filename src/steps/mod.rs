@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod demand;
+pub mod follow;
 pub mod local;
 pub mod lock;
 pub mod namespace;

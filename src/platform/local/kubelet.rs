@@ -48,6 +48,8 @@ pub struct Kubelet {
     members: RefCell<BTreeMap<String, Rc<Member>>>,
     /// How many pods there have been so far.
     pub made: Cell<u32>,
+    /// The address for drivers that run in the user's own shell.
+    pub drivers: Cell<Option<IpAddr>>,
     /// Told whenever something of a pod has changed.
     pub changed: Notify,
 }
@@ -79,6 +81,7 @@ impl Kubelet {
             wanted: RefCell::new(Rc::new(wanted)),
             members: RefCell::default(),
             made: Cell::default(),
+            drivers: Cell::default(),
             changed: Notify::new(),
         })
     }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,20 @@ pub struct Seen {
     /// How many pods there have been so far.
     #[serde(default)]
     pub made: u32,
+    /// The address for drivers that run in the user's own shell.
+    #[serde(default)]
+    pub drivers: Option<IpAddr>,
+}
+
+impl Seen {
+    /// All addresses that the cluster has.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let pods = self
+            .pods
+            .iter()
+            .filter_map(|record| record.pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
+        pods.chain(self.drivers)
+    }
 }
 
 /// A pod, and the process that is its container.
@@ -98,6 +113,17 @@ impl Store {
         }
         found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(found)
+    }
+
+    /// The folders in which clusters' files change, as far as they are there.
+    pub fn folders(&self, namespace: Option<&Namespace>) -> Vec<PathBuf> {
+        let clusters = self.clusters(namespace).unwrap_or_default();
+        let of_clusters = clusters.iter().flat_map(|dir| dir.path.ancestors().take(2));
+        let mut folders: Vec<_> = of_clusters.map(Path::to_owned).collect();
+        folders.extend([self.root.clone(), self.root.join("clusters")]);
+        folders.sort();
+        folders.dedup();
+        folders
     }
 
     /// A claim that is not of one cluster.

@@ -20,6 +20,7 @@ use super::process::{CLUSTER, MARK, end_bearing};
 use super::stateful_set::{self, Step};
 use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
 use super::{Error, addresses, hosts};
+use crate::routing::DRIVER_UI_PORTS;
 use crate::sources::with_sources;
 
 /// How long the first pods wait for outside names.
@@ -113,6 +114,7 @@ async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal))
     let seen = kubelet.dir.seen()?;
     tracing::info!("at work, with {} pods from before", seen.pods.len());
     kubelet.made.set(seen.made);
+    kubelet.drivers.set(seen.drivers);
     kubelet.care_for(seen.pods);
     let mut written = String::new();
     loop {
@@ -176,6 +178,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut S
         // Until the new addresses are written down, no other cluster may choose.
         let _turn = kubelet.store.lock_addresses()?;
         let mut taken = taken(&kubelet.store)?;
+        choose_drivers_address(kubelet, &mut taken);
         for step in &steps {
             let Step::Create { set, ordinal } = step else { continue };
             let Some(set) = sets.iter().find(|candidate| candidate.name_any() == *set) else {
@@ -187,6 +190,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut S
             pods: kubelet.records(),
             sets: vec![],
             made: kubelet.made.get(),
+            drivers: kubelet.drivers.get(),
         };
         seen.pods.extend(new.iter().cloned());
         written.clear();
@@ -234,19 +238,28 @@ fn new_pod(
     }
 }
 
-/// Addresses of all clusters' pods.
+/// Drivers in the user's shell have one address, which is listed: so their web UIs can be routed.
+fn choose_drivers_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
+    if kubelet.drivers.get().is_some() {
+        return;
+    }
+    let seed = format!("{} drivers", kubelet.dir.path().display());
+    let ports: Vec<_> = DRIVER_UI_PORTS.collect();
+    match addresses::free(&seed, 0, &ports, taken) {
+        Ok(address) => {
+            taken.insert(address);
+            kubelet.drivers.set(Some(address));
+        }
+        Err(port) => tracing::warn!("for drivers: {}", addresses::taken_message(port)),
+    }
+}
+
+/// Addresses of all clusters' pods and drivers.
 fn taken(store: &Store) -> Result<BTreeSet<IpAddr>, Error> {
     let mut taken = BTreeSet::new();
     for dir in store.clusters(None)? {
         // What cannot be read is found by trying its ports.
-        for record in dir.seen().unwrap_or_default().pods {
-            taken.extend(
-                record
-                    .pod
-                    .status
-                    .and_then(|status| status.pod_ip?.parse::<IpAddr>().ok()),
-            );
-        }
+        taken.extend(dir.seen().unwrap_or_default().addresses());
     }
     Ok(taken)
 }
@@ -274,6 +287,7 @@ fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
         pods: kubelet.records(),
         sets,
         made: kubelet.made.get(),
+        drivers: kubelet.drivers.get(),
     };
     let text = serde_json::to_string(&seen).unwrap_or_default();
     if *written == text {

@@ -124,7 +124,7 @@ fn as_it_is(record: PodRecord) -> Pod {
 }
 
 /// The inventory among the wanted resources.
-fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
     match wanted.config_map(&dir.name.inventory()) {
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),

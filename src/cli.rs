@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, doctor, list, local, render, route, status, teardown};
+use crate::commands::{create, doctor, list, local, render, route, router, status, teardown, ui};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -89,6 +89,10 @@ pub enum Command {
     /// Routes to the web UIs
     #[command(subcommand)]
     Route(route::Command),
+    /// Be the router of the web UIs: HTTP and DNS for the UI domain
+    Router(router::Arguments),
+    /// Open the web UIs in this machine's browser, without router or DNS
+    Ui(ui::Arguments),
     /// Check what a cluster needs, and say what is missing
     Doctor(doctor::Arguments),
     /// Spark and clusters on this machine

@@ -71,6 +71,12 @@ impl From<&Error> for ExitCode {
                 _ => ExitCode::Impossible,
             },
             Error::Busy { .. } => ExitCode::Conflict,
+            Error::Listen { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => ExitCode::Conflict,
+                std::io::ErrorKind::PermissionDenied => ExitCode::NotAllowed,
+                _ => ExitCode::BadInput,
+            },
+            Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } => ExitCode::Impossible,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } => ExitCode::NotFound,

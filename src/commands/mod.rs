@@ -6,9 +6,11 @@ pub mod list;
 pub mod local;
 pub mod render;
 pub mod route;
+pub mod router;
 mod spec;
 pub mod status;
 pub mod teardown;
+pub mod ui;
 
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
         Command::Route(command) => route::run(&global, command).await,
+        Command::Router(arguments) => router::run(&global, arguments).await,
+        Command::Ui(arguments) => ui::run(&global, arguments).await,
         Command::Doctor(arguments) => doctor::run(&global, arguments),
         Command::Local(command) => local::run(&global, command).await,
         Command::Schema => {

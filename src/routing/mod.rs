@@ -9,11 +9,13 @@ pub mod dnsmasq;
 pub mod gateway;
 pub mod ingress;
 pub mod nginx;
+pub mod router;
 pub mod traefik;
 pub mod vulcand;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,9 @@ use crate::render::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 
 /// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
 pub const DRIVER_UI_PORTS: RangeInclusive<u16> = 4040..=4056;
+
+/// Where all other web UIs are.
+pub const UI_PORTS: [u16; 3] = [MASTER_UI_PORT, WORKER_UI_PORT, HISTORY_UI_PORT];
 
 /// One host name and port, and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +92,14 @@ pub struct Table {
     pub clusters: Vec<ClusterEntry>,
     /// In order of host and port, each pair once.
     pub routes: Vec<Route>,
+}
+
+/// The table as whoever keeps it current publishes it.
+#[derive(Clone, Default)]
+pub struct Published {
+    pub table: Arc<Table>,
+    /// Everything has been listed, and every master asked, at least once.
+    pub settled: bool,
 }
 
 /// A cluster that has routes, or should have.
@@ -185,6 +198,22 @@ impl Table {
         table.routes.sort();
         table.routes.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
         table
+    }
+
+    /// A table that was printed before; its clusters are those whose leader was known.
+    pub fn from_routes(mut routes: Vec<Route>) -> Self {
+        routes.sort();
+        routes.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
+        let leaders = routes.iter().filter(|route| route.owner.role == Role::Leader);
+        let mut clusters: Vec<_> = leaders
+            .map(|route| ClusterEntry {
+                namespace: route.owner.namespace.clone(),
+                name: route.owner.cluster.clone(),
+                host: route.host.clone(),
+            })
+            .collect();
+        clusters.sort();
+        Self { clusters, routes }
     }
 
     /// Where a host and port lead.
@@ -317,6 +346,14 @@ pub mod tests {
     /// A small table for the formats' tests.
     pub fn table() -> Vec<Route> {
         Table::of([&cluster()]).routes
+    }
+
+    /// A table with a host that has two UIs.
+    pub fn with_driver_beside_worker() -> Table {
+        Table::of([&Cluster {
+            driver_uis: vec!["http://spark-fd00--5.ns.k8s:4040".into()],
+            ..cluster()
+        }])
     }
 
     #[test]

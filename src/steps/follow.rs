@@ -3,6 +3,7 @@
 //! Sources ([`kubernetes`], [`local`]) tell what is there; each master has a task that asks it ([`masters`]); one task puts it together and
 //! publishes a new [`Table`] whenever it differs from the last. What cannot be seen for a while stays as it was seen last.
 
+mod file;
 mod kubernetes;
 mod local;
 mod masters;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::{mpsc, watch};
 
+pub use file::follow as follow_file;
 pub use local::follow as follow_local;
 use masters::Answer;
 
@@ -21,18 +23,10 @@ use super::Error;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::way::Way;
 use crate::render::labels::{Component, INSTANCE};
-use crate::routing::{self, Member, Table};
+use crate::routing::{self, Member, Published, Table};
 
 /// How long a first look may take: a command that only wants the routes as they are waits no longer.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
-
-/// What is published.
-#[derive(Clone, Default)]
-pub struct Published {
-    pub table: Arc<Table>,
-    /// Everything has been listed, and every master asked, at least once.
-    pub settled: bool,
-}
 
 /// Routes being followed. Ends when dropped.
 pub struct Follow {
@@ -129,6 +123,18 @@ impl Follow {
             }),
         }
     }
+}
+
+/// Says when something in the watched folders changes. One word that is waiting says it for all.
+fn folder_watcher() -> (notify::Result<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
+    let (changed, changes) = mpsc::channel(1);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading is no change.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = changed.try_send(());
+        }
+    });
+    (watcher, changes)
 }
 
 impl Drop for Follow {
@@ -268,35 +274,29 @@ impl State {
     }
 
     fn clusters(&self) -> Vec<routing::Cluster> {
-        let mut clusters: HashMap<(&str, &str), (routing::Cluster, Vec<(&str, &Answer)>)> = HashMap::new();
-        for ((namespace, name), (ui_domain, _)) in &self.clusters.objects {
-            let cluster = routing::Cluster {
+        let mut members: HashMap<(&str, &str), Vec<&PodSeen>> = HashMap::new();
+        for ((namespace, _), (pod, _)) in &self.pods.objects {
+            members.entry((namespace, &pod.cluster)).or_default().push(pod);
+        }
+        let clusters = self.clusters.objects.iter().map(|((namespace, name), (ui_domain, _))| {
+            let pods = members.remove(&(namespace.as_str(), name.as_str())).unwrap_or_default();
+            let answers: Vec<_> = pods.iter().filter_map(|pod| self.answer(pod)).collect();
+            let leader = masters::leader(&answers);
+            routing::Cluster {
                 namespace: namespace.clone(),
                 name: name.clone(),
                 ui_domain: ui_domain.clone(),
-                members: vec![],
-                leader: None,
-                driver_uis: vec![],
-            };
-            clusters.insert((namespace, name), (cluster, vec![]));
-        }
-        for ((namespace, _), (pod, _)) in &self.pods.objects {
-            let Some((cluster, answers)) = clusters.get_mut(&(namespace.as_str(), pod.cluster.as_str())) else {
-                continue;
-            };
-            cluster.members.push(pod.member.clone());
-            if let Some(answer) = self.masters.get(&pod.uid).and_then(|master| master.last.as_ref()) {
-                answers.push((&pod.member.pod, answer));
+                leader: leader.map(|(pod, _)| pod.to_owned()),
+                driver_uis: leader.map(|(_, drivers)| drivers.to_vec()).unwrap_or_default(),
+                members: pods.into_iter().map(|pod| pod.member.clone()).collect(),
             }
-        }
-        let led = clusters.into_values().map(|(mut cluster, answers)| {
-            if let Some((pod, driver_uis)) = masters::leader(&answers) {
-                cluster.leader = Some(pod.to_owned());
-                cluster.driver_uis = driver_uis.to_vec();
-            }
-            cluster
         });
-        led.collect()
+        clusters.collect()
+    }
+
+    fn answer<'a>(&'a self, pod: &'a PodSeen) -> Option<(&'a str, &'a Answer)> {
+        let master = self.masters.get(&pod.uid)?;
+        Some((&pod.member.pod, master.last.as_ref()?))
     }
 }
 

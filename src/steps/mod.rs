@@ -8,6 +8,7 @@ pub mod lock;
 pub mod namespace;
 pub mod plan;
 pub mod preflight;
+pub mod router;
 pub mod routes;
 pub mod status;
 pub mod teardown;
@@ -50,6 +51,20 @@ pub enum Error {
     NoCluster { name: String, namespace: String },
     #[error("interrupted")]
     Interrupted { next: String },
+    #[error("failed to listen at {address}")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Access(#[from] crate::routing::router::AccessError),
+    #[error("failed to use the certificate in {}", path.display())]
+    Certificate {
+        path: std::path::PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("failed to write the output")]
     Output(#[from] std::io::Error),
 }
@@ -72,6 +87,21 @@ impl Error {
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
             Error::Interrupted { next } => Some(next.clone()),
+            Error::Listen { address, source } => Some(match source.kind() {
+                std::io::ErrorKind::PermissionDenied => format!(
+                    "ports below 1024 need root or the capability NET_BIND_SERVICE; another port than {} can be chosen, \
+                     `--help` says how",
+                    address.port()
+                ),
+                std::io::ErrorKind::AddrInUse => {
+                    "end what listens there (`ss -ltnup` shows it), or listen at another address".into()
+                }
+                _ => "choose an address that this machine has".into(),
+            }),
+            Error::Access(_) => Some("correct the file; nothing was started or changed".into()),
+            Error::Certificate { .. } => {
+                Some("both files are PEM: the chain, the server's own first, and its key".into())
+            }
             Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::Output(_) => None,
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::{Change, Event, Follow, Key, PodSeen};
+use super::{Change, Event, Follow, Key, PodSeen, folder_watcher};
 use crate::platform::local::store::{ClusterDir, Seen, Store};
 use crate::platform::way::Way;
 use crate::render::labels::{COMPONENT, Component, INSTANCE};
@@ -26,13 +26,7 @@ pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
 }
 
 async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
-    let (changed, mut changes) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading is no change. One that is waiting says it for all.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = changed.try_send(());
-        }
-    });
+    let (watcher, mut changes) = folder_watcher();
     let mut watcher = watcher
         .inspect_err(|error| tracing::info!("changes of files are not told: {error}"))
         .ok();

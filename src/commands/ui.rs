@@ -1,0 +1,68 @@
+//! `sparkha ui`.
+
+use std::net::Ipv4Addr;
+
+use clap::Args;
+
+use super::router::{Reach, follow};
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::routing::router::Naming;
+use crate::routing::{Role, Table};
+use crate::steps::Error;
+use crate::steps::router::{Bound, Options};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha ui --namespace data           prints the addresses; Ctrl-C ends it
+  sparkha ui -A --port 9000
+  sparkha ui --local
+
+Browsers take every name below localhost for this machine. From a terminal:
+  curl --resolve '*:4400:127.0.0.1' http://spark-master.data.k8s.localhost:4400/json/")]
+pub struct Arguments {
+    /// Clusters of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Port at 127.0.0.1; 0 is any that is free
+    #[arg(long, default_value_t = 4400)]
+    port: u16,
+    /// How to reach the pods
+    #[arg(long, value_enum, default_value_t)]
+    reach: Reach,
+}
+
+pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let options = Options {
+        listen: vec![Ipv4Addr::LOCALHOST.into()],
+        ports: vec![arguments.port],
+        naming: Naming::Localhost { port: arguments.port },
+        tls: None,
+        users: None,
+        tokens: None,
+    };
+    let bound = Bound::bind(options).await?;
+    let (follow, way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
+    let table = follow.first().await?;
+    report::print(&addresses(&table, bound.naming()))?;
+    bound.serve(&follow, way).await?;
+    Ok(ExitCode::Success)
+}
+
+/// The address of everything, and of each cluster.
+fn addresses(table: &Table, naming: Naming) -> String {
+    let Naming::Localhost { port } = naming else {
+        return String::new();
+    };
+    let mut text = format!("All web UIs: http://localhost:{port}/\n");
+    for cluster in &table.clusters {
+        let leader = table
+            .routes
+            .iter()
+            .find(|route| route.owner.role == Role::Leader && route.host == cluster.host);
+        let address = leader.map_or_else(|| "no master leads".into(), |route| naming.url(table, route) + "/");
+        text.push_str(&format!("  {}/{}: {address}\n", cluster.namespace, cluster.name));
+    }
+    text
+}

@@ -1,0 +1,204 @@
+//! Who may use the router: anybody, or those with a password or a token. Passwords are bcrypt hashes as `htpasswd -B` writes them; a password that was
+//! right once is remembered by its digest, for checking a hash takes a tenth of a second.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+/// How many hashes are checked at a time: guessing must not take the whole machine.
+const CHECKS: usize = 1;
+/// How many right passwords are remembered.
+const REMEMBERED: usize = 1000;
+
+/// A file of passwords or tokens that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    #[error("failed to read {}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} line {line}: {problem}", path.display())]
+    Line {
+        path: PathBuf,
+        line: usize,
+        problem: &'static str,
+    },
+}
+
+/// Who may come in.
+pub struct Access {
+    /// bcrypt hashes by user.
+    users: HashMap<String, String>,
+    tokens: HashSet<[u8; 32]>,
+    right: Mutex<HashSet<[u8; 32]>>,
+    checks: Semaphore,
+}
+
+impl Access {
+    /// Reads users (`name:hash`) and tokens, a line each; empty lines and lines that begin with `#` say nothing.
+    pub fn read(users: Option<&Path>, tokens: Option<&Path>) -> Result<Self, AccessError> {
+        let mut access = Self {
+            users: HashMap::new(),
+            tokens: HashSet::new(),
+            right: Mutex::default(),
+            checks: Semaphore::new(CHECKS),
+        };
+        for (path, line, text) in lines(users)? {
+            let wrong = |problem| AccessError::Line {
+                path: path.clone(),
+                line,
+                problem,
+            };
+            let (name, hash) = text
+                .split_once(':')
+                .ok_or_else(|| wrong("it has no colon between name and hash"))?;
+            let known = ["$2a$", "$2b$", "$2x$", "$2y$"]
+                .iter()
+                .any(|kind| hash.starts_with(kind));
+            if !known {
+                return Err(wrong("the hash is no bcrypt hash; `htpasswd -B` makes one"));
+            }
+            access.users.insert(name.to_owned(), hash.to_owned());
+        }
+        for (path, line, text) in lines(tokens)? {
+            if text.len() < 16 {
+                let problem = "a token has at least 16 characters";
+                return Err(AccessError::Line { path, line, problem });
+            }
+            access.tokens.insert(digest(&text));
+        }
+        Ok(access)
+    }
+
+    /// Whether everybody may.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty() && self.tokens.is_empty()
+    }
+
+    /// Whether a request may come in.
+    pub async fn admits(&self, headers: &HeaderMap) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        let Some((scheme, secret)) = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+        else {
+            return false;
+        };
+        if scheme.eq_ignore_ascii_case("bearer") {
+            // Digests are compared: their time tells nothing of the token.
+            return self.tokens.contains(&digest(secret.trim()));
+        }
+        scheme.eq_ignore_ascii_case("basic") && self.knows(secret.trim()).await
+    }
+
+    async fn knows(&self, secret: &str) -> bool {
+        let Some(credentials) = BASE64_STANDARD
+            .decode(secret)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+        else {
+            return false;
+        };
+        let digest = digest(&credentials);
+        if self.remembered().contains(&digest) {
+            return true;
+        }
+        let Some((name, password)) = credentials.split_once(':') else {
+            return false;
+        };
+        let Some(hash) = self.users.get(name).cloned() else {
+            return false;
+        };
+        let Ok(_permit) = self.checks.acquire().await else {
+            return false;
+        };
+        let password = password.to_owned();
+        let check = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash));
+        let is_right = matches!(check.await, Ok(Ok(true)));
+        if is_right {
+            let mut remembered = self.remembered();
+            if remembered.len() >= REMEMBERED {
+                remembered.clear();
+            }
+            remembered.insert(digest);
+        }
+        is_right
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.right.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn lines(path: Option<&Path>) -> Result<Vec<(PathBuf, usize, String)>, AccessError> {
+    let Some(path) = path else { return Ok(vec![]) };
+    let text = std::fs::read_to_string(path).map_err(|source| AccessError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    Ok(lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| (path.to_owned(), number, line.to_owned()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn passwords_and_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let (users, tokens) = (folder.path().join("users"), folder.path().join("tokens"));
+        let hash = bcrypt::hash("secret:with colon", 4).unwrap();
+        std::fs::write(&users, format!("# who\nann:{hash}\n")).unwrap();
+        std::fs::write(&tokens, "0123456789abcdef\n").unwrap();
+        let access = Access::read(Some(&users), Some(&tokens)).unwrap();
+        let admits = async |value: &str| {
+            let headers = [(AUTHORIZATION, HeaderValue::from_str(value).unwrap())];
+            access.admits(&headers.into_iter().collect()).await
+        };
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        for _ in 0..2 {
+            assert!(admits(&basic("ann:secret:with colon")).await);
+            assert!(!admits(&basic("ann:secret")).await);
+        }
+        assert!(!admits(&basic("bob:secret:with colon")).await);
+        assert!(!admits(&basic("ann")).await);
+        assert!(admits("bearer 0123456789abcdef").await);
+        assert!(!admits("Bearer 0123456789abcdeF").await);
+        assert!(!admits("Basic 0123456789abcdef").await);
+        assert!(!access.admits(&HeaderMap::new()).await);
+        assert!(Access::read(None, None).unwrap().admits(&HeaderMap::new()).await);
+    }
+
+    #[test]
+    fn files_that_are_wrong_are_told_with_their_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        std::fs::write(&file, "\nann:{SHA}abc\n").unwrap();
+        let error = Access::read(Some(&file), None).err().unwrap().to_string();
+        assert!(error.contains("line 2: the hash is no bcrypt hash"), "{error}");
+        std::fs::write(&file, "short\n").unwrap();
+        assert!(Access::read(None, Some(&file)).is_err());
+        assert!(Access::read(None, Some(&folder.path().join("none"))).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! The head of a request: what it asks for, or why it is refused, and what of it goes on to the pod. Self-contained and pure.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+
+use super::authority::Authority;
+
+/// Headers that speak of one connection, not of the request (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];
+
+/// Headers by which a client could make Spark believe what only a router may say. Spark puts `X-Forwarded-Context` before every link and script
+/// of its pages.
+const ONLY_ROUTERS_SAY: [HeaderName; 7] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-context"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-server"),
+];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There must be exactly one, and it must be a host.
+    Host,
+    /// The target is a URL, and names another host than `Host` does.
+    OtherHost,
+    /// The target is neither a path nor a URL.
+    Target,
+    /// `CONNECT` and `TRACE` are for proxies of another kind.
+    Method,
+    /// Both a length and chunks: two servers could see two different ends.
+    Length,
+}
+
+impl Refusal {
+    pub fn status(self) -> StatusCode {
+        match self {
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::Host => "a request must have exactly one Host header, with a host name",
+            Refusal::OtherHost => "the request's target and its Host header name different hosts",
+            Refusal::Target => "the request's target is no path",
+            Refusal::Method => "this method is not for web UIs",
+            Refusal::Length => "a request has either a Content-Length or a Transfer-Encoding",
+        }
+    }
+}
+
+/// Whom a request asks for.
+pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
+    if [Method::CONNECT, Method::TRACE].contains(&head.method) {
+        return Err(Refusal::Method);
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(Refusal::Length);
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refusal::Host);
+    };
+    let host = host.to_str().ok().and_then(Authority::parse).ok_or(Refusal::Host)?;
+    match (head.uri.scheme_str(), head.uri.authority()) {
+        (None, None) => {}
+        (Some(scheme), Some(authority)) => {
+            let default = match scheme {
+                "http" => 80,
+                "https" => 443,
+                _ => return Err(Refusal::Target),
+            };
+            let with_port = |authority: &Authority| (authority.host.clone(), authority.port.unwrap_or(default));
+            let target = Authority::parse(authority.as_str()).ok_or(Refusal::Target)?;
+            if with_port(&target) != with_port(&host) {
+                return Err(Refusal::OtherHost);
+            }
+        }
+        _ => return Err(Refusal::Target),
+    }
+    let is_path = head.uri.path().starts_with('/') || (head.method == Method::OPTIONS && head.uri.path() == "*");
+    is_path.then_some(host).ok_or(Refusal::Target)
+}
+
+/// How the request came in.
+pub struct Came {
+    pub from: IpAddr,
+    pub port: u16,
+    pub secure: bool,
+}
+
+/// Makes the headers those of the request to the pod. A switch to WebSocket is asked for again; no other is known.
+pub fn forward(headers: &mut HeaderMap, came: &Came) {
+    let to_websocket = is_websocket(headers);
+    leave_out_hop_by_hop(headers);
+    for name in ONLY_ROUTERS_SAY {
+        headers.remove(name);
+    }
+    let earlier: Vec<_> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let hops = earlier.into_iter().map(str::to_owned).chain([came.from.to_string()]);
+    let forwarded_for = hops.collect::<Vec<_>>().join(", ");
+    let scheme = if came.secure { "https" } else { "http" };
+    if let Ok(value) = HeaderValue::from_str(&forwarded_for) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert("x-forwarded-host", host);
+    }
+    headers.insert("x-forwarded-port", HeaderValue::from(came.port));
+    headers.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
+    if to_websocket {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// Whether a request or an answer switches to WebSocket.
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+        && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Takes out what is for this connection alone.
+pub fn leave_out_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<_> = connection_options(headers)
+        .filter_map(|option| option.parse::<HeaderName>().ok())
+        // Framing and addressing are never options.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    fn parts(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn of(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<String, Refusal> {
+        asked(&parts(method, target, headers)).map(|authority| authority.host)
+    }
+
+    #[test]
+    fn who_is_asked_for() {
+        let host = ("Host", "a.k8s:8080");
+        assert_eq!(of("GET", "/x", &[host]), Ok("a.k8s".into()));
+        assert_eq!(of("GET", "http://A.k8s:8080/x", &[host]), Ok("a.k8s".into()));
+        assert_eq!(of("GET", "http://a.k8s/", &[("Host", "a.k8s:80")]), Ok("a.k8s".into()));
+        assert_eq!(of("OPTIONS", "*", &[host]), Ok("a.k8s".into()));
+        assert_eq!(of("GET", "*", &[host]), Err(Refusal::Target));
+        assert_eq!(of("GET", "http://b.k8s:8080/x", &[host]), Err(Refusal::OtherHost));
+        assert_eq!(of("GET", "http://a.k8s/x", &[host]), Err(Refusal::OtherHost));
+        assert_eq!(of("GET", "ftp://a.k8s:8080/x", &[host]), Err(Refusal::Target));
+        assert_eq!(of("GET", "a.k8s:8080", &[host]), Err(Refusal::Target));
+        assert_eq!(of("CONNECT", "a.k8s:8080", &[host]), Err(Refusal::Method));
+        assert_eq!(of("TRACE", "/", &[host]), Err(Refusal::Method));
+        assert_eq!(of("GET", "/", &[]), Err(Refusal::Host));
+        assert_eq!(of("GET", "/", &[host, host]), Err(Refusal::Host));
+        assert_eq!(of("GET", "/", &[("Host", "a b")]), Err(Refusal::Host));
+        let both = [host, ("Content-Length", "3"), ("Transfer-Encoding", "chunked")];
+        assert_eq!(of("POST", "/", &both), Err(Refusal::Length));
+    }
+
+    #[test]
+    fn what_goes_on() {
+        let mut headers = parts(
+            "GET",
+            "/",
+            &[
+                ("Host", "a.k8s:8080"),
+                ("Connection", "close, X-Secret, host"),
+                ("X-Secret", "1"),
+                ("X-Forwarded-Context", "/evil"),
+                ("X-Forwarded-For", "1.2.3.4"),
+                ("X-Forwarded-Proto", "https"),
+                ("Upgrade", "h2c"),
+                ("TE", "trailers"),
+                ("Cookie", "a=b"),
+            ],
+        )
+        .headers;
+        let came = Came {
+            from: [10, 0, 0, 1].into(),
+            port: 8080,
+            secure: false,
+        };
+        forward(&mut headers, &came);
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "cookie: a=b",
+                "host: a.k8s:8080",
+                "x-forwarded-for: 1.2.3.4, 10.0.0.1",
+                "x-forwarded-host: a.k8s:8080",
+                "x-forwarded-port: 8080",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn websocket_is_asked_for_again() {
+        let headers = [
+            ("Host", "a"),
+            ("Connection", "keep-alive, Upgrade"),
+            ("Upgrade", "WebSocket"),
+        ];
+        let mut headers = parts("GET", "/", &headers).headers;
+        let came = Came {
+            from: [10, 0, 0, 1].into(),
+            port: 80,
+            secure: true,
+        };
+        forward(&mut headers, &came);
+        assert!(is_websocket(&headers));
+        assert_eq!(headers["x-forwarded-proto"], "https");
+    }
+}

@@ -1,0 +1,239 @@
+//! How hosts of the table are called in the browser, and the rewriting of Spark's own links where they are called otherwise than Spark says.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+use super::authority::Authority;
+use crate::routing::{Route, Table};
+
+/// What all of Spark's links to other web UIs begin with.
+const START: &[u8] = b"http://";
+/// No host and port is longer.
+const LONGEST: usize = 320;
+
+/// The names under which browsers know the web UIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Exactly as in Spark's links: `http://spark-10-1-2-3.ns.k8s:8081`.
+    AsLinked,
+    /// The same hosts and ports by HTTPS.
+    Secure,
+    /// All at one port of this machine: `http://spark-10-1-2-3.ns.k8s.localhost:PORT`, and `http://4040.spark-….localhost:PORT` for a driver that
+    /// has its host in common with a worker. Browsers take `*.localhost` for this machine without asking a DNS server.
+    Localhost { port: u16 },
+}
+
+const LOCALHOST: &str = ".localhost";
+
+impl Naming {
+    /// The route that a browser means with a host at one of the router's ports.
+    pub fn find<'a>(self, table: &'a Table, host: &str, port: u16) -> Option<&'a Route> {
+        let Naming::Localhost { .. } = self else {
+            return table.find(host, port).or_else(|| {
+                // At ports 80 and 443, the host alone decides. At a port of Spark's it must be that very port's UI.
+                let is_spark_s =
+                    crate::routing::UI_PORTS.contains(&port) || crate::routing::DRIVER_UI_PORTS.contains(&port);
+                (!is_spark_s).then(|| table.find_host(host)).flatten()
+            });
+        };
+        let host = host.strip_suffix(LOCALHOST)?;
+        match host.split_once('.').map(|(first, rest)| (first.parse(), rest)) {
+            Some((Ok(port), rest)) => table.find(rest, port),
+            _ => table.find_host(host),
+        }
+    }
+
+    /// The host of the table that a browser means, whether there is a route or not.
+    pub fn host(self, host: &str) -> Option<&str> {
+        match self {
+            Naming::Localhost { .. } => host.strip_suffix(LOCALHOST),
+            Naming::AsLinked | Naming::Secure => Some(host),
+        }
+    }
+
+    /// The address of a route in the browser.
+    pub fn url(self, table: &Table, route: &Route) -> String {
+        let Route { host, port, .. } = route;
+        match self {
+            Naming::AsLinked => format!("http://{host}:{port}"),
+            Naming::Secure => format!("https://{host}:{port}"),
+            Naming::Localhost { port: ours } => match table.find_host(host) {
+                Some(main) if main.port != *port => format!("http://{port}.{host}{LOCALHOST}:{ours}"),
+                _ => format!("http://{host}{LOCALHOST}:{ours}"),
+            },
+        }
+    }
+
+    /// Whether Spark's links must be rewritten.
+    pub fn rewrites(self) -> bool {
+        self != Naming::AsLinked
+    }
+
+    /// What a link's `http://host:port` becomes; `None` leaves it as it is.
+    fn link(self, table: &Table, authority: &str) -> Option<String> {
+        let authority = Authority::parse(authority)?;
+        let port = authority.port.unwrap_or(80);
+        let host = authority.host.as_str();
+        let route = table.find(host, port).or_else(|| {
+            // A driver that was not told a public name links to its address.
+            let address = host.trim_matches(['[', ']']).parse().ok()?;
+            table
+                .routes
+                .iter()
+                .find(|route| (route.target, route.port) == (address, port))
+        });
+        route.map(|route| self.url(table, route))
+    }
+}
+
+/// Rewrites the links of a page as it comes.
+pub struct Rewriter {
+    naming: Naming,
+    table: std::sync::Arc<Table>,
+    /// What may be the beginning of a link.
+    held: Vec<u8>,
+}
+
+impl Rewriter {
+    pub fn new(naming: Naming, table: std::sync::Arc<Table>) -> Self {
+        Self {
+            naming,
+            table,
+            held: vec![],
+        }
+    }
+
+    /// The next part of the page, rewritten as far as its links are complete.
+    pub fn next(&mut self, part: &[u8]) -> Vec<u8> {
+        let text = match self.held.is_empty() {
+            true => Cow::Borrowed(part),
+            false => {
+                self.held.extend_from_slice(part);
+                Cow::Owned(std::mem::take(&mut self.held))
+            }
+        };
+        let (done, rest) = self.rewrite(&text, false);
+        self.held = rest.to_vec();
+        done
+    }
+
+    /// What was held back.
+    pub fn end(&mut self) -> Vec<u8> {
+        let held = std::mem::take(&mut self.held);
+        self.rewrite(&held, true).0
+    }
+
+    fn rewrite<'a>(&self, text: &'a [u8], is_end: bool) -> (Vec<u8>, &'a [u8]) {
+        let mut done = Vec::with_capacity(text.len() + 64);
+        let mut rest = text;
+        while let Some(at) = memmem::find(rest, START) {
+            let after = &rest[at + START.len()..];
+            let length = after.iter().position(|&byte| !is_of_authority(byte));
+            let length = match length {
+                None if !is_end && after.len() < LONGEST => {
+                    done.extend_from_slice(&rest[..at]);
+                    return (done, &rest[at..]);
+                }
+                length => length.unwrap_or(after.len()),
+            };
+            let authority = std::str::from_utf8(&after[..length]).unwrap_or_default();
+            done.extend_from_slice(&rest[..at]);
+            match self.naming.link(&self.table, authority) {
+                Some(link) => done.extend_from_slice(link.as_bytes()),
+                None => done.extend_from_slice(&rest[at..at + START.len() + length]),
+            }
+            rest = &after[length..];
+        }
+        // The beginning of a link may be cut in two.
+        let held = match is_end {
+            true => 0,
+            false => (1..START.len())
+                .rev()
+                .find(|&n| rest.ends_with(&START[..n]))
+                .unwrap_or(0),
+        };
+        let (sure, held) = rest.split_at(rest.len() - held);
+        done.extend_from_slice(sure);
+        (done, held)
+    }
+}
+
+fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::routing::tests::{table, with_driver_beside_worker};
+
+    fn whole() -> Arc<Table> {
+        Arc::new(Table::from_routes(table()))
+    }
+
+    const LOCAL: Naming = Naming::Localhost { port: 4400 };
+    const PAGE: &str = "<a href=\"http://spark-10-1-2-4.ns.k8s:8080\">m</a> http://spark-fd00--5.ns.k8s:8081/logPage/?a=b \
+                        http://10.1.2.3:8080/ http://elsewhere:8080 http://spark-10-1-2-4.ns.k8s:22 http:/ http";
+
+    fn rewritten(naming: Naming, parts: impl Iterator<Item = Vec<u8>>) -> String {
+        let mut rewriter = Rewriter::new(naming, whole());
+        let mut done: Vec<u8> = parts.flat_map(|part| rewriter.next(&part)).collect();
+        done.extend(rewriter.end());
+        String::from_utf8(done).unwrap()
+    }
+
+    #[test]
+    fn links_wherever_the_page_is_cut() {
+        let expected = "<a href=\"http://spark-10-1-2-4.ns.k8s.localhost:4400\">m</a> \
+                        http://spark-fd00--5.ns.k8s.localhost:4400/logPage/?a=b http://spark-10-1-2-3.ns.k8s.localhost:4400/ \
+                        http://elsewhere:8080 http://spark-10-1-2-4.ns.k8s:22 http:/ http";
+        for size in 1..PAGE.len() {
+            let parts = PAGE.as_bytes().chunks(size).map(<[u8]>::to_vec);
+            assert_eq!(rewritten(LOCAL, parts), expected, "{size}");
+        }
+        let secure = rewritten(Naming::Secure, [PAGE.as_bytes().to_vec()].into_iter());
+        assert!(secure.starts_with("<a href=\"https://spark-10-1-2-4.ns.k8s:8080\">"));
+        assert_eq!(
+            rewritten(LOCAL, [b"http://spark-10-1-2-4.ns.k8s:8080".to_vec()].into_iter()),
+            "http://spark-10-1-2-4.ns.k8s.localhost:4400"
+        );
+    }
+
+    #[test]
+    fn hosts_in_the_browser_and_back() {
+        let table = with_driver_beside_worker();
+        for naming in [Naming::AsLinked, Naming::Secure, LOCAL] {
+            for route in &table.routes {
+                let url = naming.url(&table, route);
+                let authority = Authority::parse(url.split_once("://").unwrap().1).unwrap();
+                let found = naming.find(&table, &authority.host, authority.port.unwrap());
+                assert_eq!(found, Some(route), "{url}");
+            }
+        }
+        let driver = table.routes.iter().find(|route| route.port == 4040).unwrap();
+        assert_eq!(
+            LOCAL.url(&table, driver),
+            "http://4040.spark-fd00--5.ns.k8s.localhost:4400"
+        );
+    }
+
+    #[test]
+    fn a_port_of_spark_s_leads_to_that_port_only() {
+        let table = with_driver_beside_worker();
+        let find = |host, port| Naming::AsLinked.find(&table, host, port).map(|route| route.port);
+        assert_eq!(find("spark-fd00--5.ns.k8s", 80), Some(8081));
+        assert_eq!(find("spark-fd00--5.ns.k8s", 443), Some(8081));
+        assert_eq!(find("spark-fd00--5.ns.k8s", 8080), None);
+        assert_eq!(find("spark-fd00--5.ns.k8s", 4041), None);
+        assert_eq!(find("spark-fd00--5.ns.k8s.evil.example", 80), None);
+        assert!(LOCAL.find(&table, "spark-fd00--5.ns.k8s", 4400).is_none());
+        assert!(
+            LOCAL
+                .find(&table, "7078.spark-fd00--5.ns.k8s.localhost", 4400)
+                .is_none()
+        );
+    }
+}

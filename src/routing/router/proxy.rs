@@ -1,0 +1,417 @@
+//! One request: found in the table, passed to the pod, and the answer passed back.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{self, HeaderValue};
+use hyper::http::uri::{Parts as UriParts, PathAndQuery, Scheme};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tower_http::timeout::TimeoutBody;
+
+use super::access::Access;
+use super::head::{self, Came, Refusal};
+use super::links::{Naming, Rewriter};
+use super::pages::{Why, page};
+use crate::platform::way::{Stream, Way};
+use crate::routing::{Published, Role, Route, Table};
+
+/// A pod that is gone must not cost a browser more.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long either side may pause in the middle of a body.
+const BODY_PAUSE: Duration = Duration::from_secs(60);
+/// The largest body that a client may send: web UIs take forms, nothing else.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// Jetty, in which Spark's web UIs run, closes idle connections after 30 s; ours must be gone before.
+const IDLE: Duration = Duration::from_secs(20);
+const IDLE_PER_POD: usize = 64;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What all connections share.
+pub struct Router {
+    routes: watch::Receiver<Published>,
+    client: Client<Connector, AnyBody>,
+    way: Way,
+    naming: Naming,
+    access: RwLock<Arc<Access>>,
+}
+
+/// The other end of a request.
+#[derive(Clone, Copy)]
+pub struct Peer {
+    pub from: SocketAddr,
+    /// The port at which the router was asked.
+    pub port: u16,
+    pub secure: bool,
+}
+
+impl Router {
+    pub fn new(routes: watch::Receiver<Published>, way: Way, naming: Naming, access: Access) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_POD)
+            .set_host(false)
+            .build(Connector(way.clone()));
+        Self {
+            routes,
+            client,
+            way,
+            naming,
+            access: RwLock::new(Arc::new(access)),
+        }
+    }
+
+    /// From now on these may come in.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<AnyBody> {
+        let began = Instant::now();
+        let said = tracing::enabled!(target: "sparkha::access", tracing::Level::INFO).then(|| {
+            let host = request.headers().get(header::HOST).cloned();
+            (request.method().clone(), host, request.uri().clone())
+        });
+        let mut response = self.respond(request, peer).await;
+        // A router's pages are of this moment.
+        if response.extensions().get::<Own>().is_some() {
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if let Some((method, host, uri)) = said {
+            let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
+            let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
+            tracing::info!(target: "sparkha::access", "{} {method} {host}{uri} {status} {ms} ms", peer.from.ip());
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<AnyBody> {
+        let (mut parts, body) = request.into_parts();
+        let asked = match head::asked(&parts) {
+            Ok(asked) => asked,
+            Err(refusal) => return refused(refusal),
+        };
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if !access.admits(&parts.headers).await {
+            return unauthorized();
+        }
+        if !access.is_open() {
+            // It is for the router, and no pod's business.
+            parts.headers.remove(header::AUTHORIZATION);
+        }
+        let (table, settled) = {
+            let published = self.routes.borrow();
+            (published.table.clone(), published.settled)
+        };
+        let own_page = |why| self.own_page(why, &table, &parts.headers);
+        let Some(route) = self.naming.find(&table, &asked.host, peer.port) else {
+            let cluster = self.naming.host(&asked.host).and_then(|host| table.cluster_at(host));
+            return match cluster {
+                _ if !settled => own_page(Why::Starting),
+                Some(cluster) => own_page(Why::NoLeader(cluster)),
+                None if self.is_index(&asked.host) => own_page(Why::Index),
+                None => own_page(Why::UnknownHost {
+                    host: &asked.host,
+                    port: peer.port,
+                }),
+            };
+        };
+        let accepts = parts.headers.get(header::ACCEPT).cloned();
+        let sent = self.send(route, parts, body, peer, &table).await;
+        sent.unwrap_or_else(|failure| {
+            tracing::info!("{}: {failure}", route.owner.pod);
+            let why = match failure {
+                Failure::TooLong => Why::Slow(route),
+                Failure::TooLarge => return too_large(),
+                Failure::Pod(_) if route.owner.role == Role::Leader => {
+                    match table.clusters.iter().find(|cluster| cluster.host == route.host) {
+                        Some(cluster) => Why::NoLeader(cluster),
+                        None => Why::Unreachable(route),
+                    }
+                }
+                Failure::Pod(_) => Why::Unreachable(route),
+            };
+            let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
+            self.own_page(why, &table, &headers)
+        })
+    }
+
+    /// Whether the router itself is asked for: by address, or as localhost.
+    fn is_index(&self, host: &str) -> bool {
+        matches!(self.naming, Naming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
+    }
+
+    async fn send(
+        &self,
+        route: &Route,
+        mut parts: hyper::http::request::Parts,
+        body: Incoming,
+        peer: Peer,
+        table: &Arc<Table>,
+    ) -> Result<Response<AnyBody>, Failure> {
+        let came = Came {
+            from: peer.from.ip().to_canonical(),
+            port: peer.port,
+            secure: peer.secure,
+        };
+        head::forward(&mut parts.headers, &came);
+        if self.naming.rewrites() {
+            // What is compressed cannot be rewritten.
+            parts.headers.remove(header::ACCEPT_ENCODING);
+        }
+        if body.size_hint().lower() > BODY_LIMIT as u64 {
+            return Err(Failure::TooLarge);
+        }
+        parts.uri = self.uri(route, parts.uri.path_and_query().cloned())?;
+        let to_websocket = head::is_websocket(&parts.headers);
+        let body = if body.is_end_stream() {
+            Full::default().map_err(|never| match never {}).boxed_unsync()
+        } else {
+            TimeoutBody::new(BODY_PAUSE, Box::pin(Limited::new(body, BODY_LIMIT))).boxed_unsync()
+        };
+        let client_end = to_websocket
+            .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
+            .flatten();
+        let request = Request::from_parts(parts, body);
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
+        let mut response = answered.map_err(|_| Failure::TooLong)?.map_err(Failure::of)?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
+                return Err(Failure::Pod("it switched to a protocol that nobody asked for".into()));
+            };
+            let pod_end = hyper::upgrade::on(&mut response);
+            tokio::spawn(join(client_end, pod_end));
+            let (parts, _) = response.into_parts();
+            return Ok(Response::from_parts(
+                parts,
+                Full::default().map_err(|never| match never {}).boxed_unsync(),
+            ));
+        }
+        let (mut parts, body) = response.into_parts();
+        head::leave_out_hop_by_hop(&mut parts.headers);
+        let body = TimeoutBody::new(BODY_PAUSE, Box::pin(body));
+        if self.naming.rewrites() {
+            self.rewrite_headers(&mut parts.headers, table);
+            if has_links(&parts.headers) {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let rewriter = Rewriter::new(self.naming, table.clone());
+                let body = Rewritten {
+                    body: body.boxed_unsync(),
+                    rewriter: Some(rewriter),
+                };
+                return Ok(Response::from_parts(parts, body.boxed_unsync()));
+            }
+        }
+        Ok(Response::from_parts(parts, body.boxed_unsync()))
+    }
+
+    fn uri(&self, route: &Route, path: Option<PathAndQuery>) -> Result<Uri, Failure> {
+        let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
+        let mut uri = UriParts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        let authority = format!("{host}:{}", route.port).parse();
+        uri.authority = Some(authority.map_err(|error| Failure::Pod(Box::new(error)))?);
+        uri.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
+        Uri::from_parts(uri).map_err(|error| Failure::Pod(Box::new(error)))
+    }
+
+    fn rewrite_headers(&self, headers: &mut HeaderMap, table: &Arc<Table>) {
+        for name in [header::LOCATION, header::REFRESH] {
+            let Some(value) = headers.get(&name) else { continue };
+            let mut rewriter = Rewriter::new(self.naming, table.clone());
+            let mut new = rewriter.next(value.as_bytes());
+            new.extend(rewriter.end());
+            if let Ok(new) = HeaderValue::from_bytes(&new) {
+                headers.insert(name, new);
+            }
+        }
+    }
+
+    fn own_page(&self, why: Why<'_>, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+        let page = page(why, table, self.naming);
+        let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
+            true => ("text/html; charset=utf-8", page.html),
+            false => ("text/plain; charset=utf-8", page.text),
+        };
+        let mut response = own(page.status, text);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
+        );
+        if page.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Marks an answer as the router's own.
+#[derive(Clone)]
+struct Own;
+
+fn own(status: StatusCode, text: String) -> Response<AnyBody> {
+    let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    response.extensions_mut().insert(Own);
+    response
+}
+
+fn refused(refusal: Refusal) -> Response<AnyBody> {
+    let mut response = own(refusal.status(), format!("{}\n", refusal.reason()));
+    // Whoever sent this may see the next request elsewhere than we do.
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn too_large() -> Response<AnyBody> {
+    own(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "web UIs take no bodies of this size\n".into(),
+    )
+}
+
+fn unauthorized() -> Response<AnyBody> {
+    let mut response = own(
+        StatusCode::UNAUTHORIZED,
+        "a name and password, or a token, is needed\n".into(),
+    );
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Basic realm=\"Spark\", charset=\"UTF-8\""),
+    );
+    response
+}
+
+/// Whether links in a body are for browsers.
+fn has_links(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_text = kind.is_some_and(|kind| kind.starts_with("text/html") || kind.starts_with("application/json"));
+    is_text && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// Why there is no answer from a pod.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("no answer in time")]
+    TooLong,
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("{0}")]
+    Pod(BoxError),
+}
+
+impl Failure {
+    fn of(error: ClientError) -> Self {
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            if cause.is::<http_body_util::LengthLimitError>() {
+                return Failure::TooLarge;
+            }
+            source = cause.source();
+        }
+        Failure::Pod(crate::sources::with_sources(&error).into())
+    }
+}
+
+/// Passes everything between the two ends of a WebSocket until one of them closes it.
+async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade) {
+    let ends = futures::try_join!(client, pod);
+    if let Ok((client, pod)) = ends {
+        let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
+        let passed = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
+        tracing::debug!("a WebSocket was closed: {passed:?}");
+    }
+}
+
+/// A body whose links are rewritten.
+struct Rewritten {
+    body: AnyBody,
+    /// `None` at the end.
+    rewriter: Option<Rewriter>,
+}
+
+impl Body for Rewritten {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            let this = &mut *self;
+            let Some(rewriter) = &mut this.rewriter else {
+                return Poll::Ready(None);
+            };
+            let written = match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(part) => rewriter.next(&part),
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let rest = rewriter.end();
+                    this.rewriter = None;
+                    rest
+                }
+            };
+            if !written.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(written.into()))));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+/// Opens connections to pods for the client.
+#[derive(Clone)]
+struct Connector(Way);
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let way = self.0.clone();
+        Box::pin(async move {
+            let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, way.connect(host, port)).await;
+            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}

@@ -1,0 +1,156 @@
+//! The built-in router from its options to its end: sockets bound, files read and read again at SIGHUP, drained at SIGTERM.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Error;
+use super::follow::Follow;
+use crate::platform::way::Way;
+use crate::routing::router::{Access, Front, Naming, Router, serve};
+use crate::routing::{DRIVER_UI_PORTS, UI_PORTS};
+use crate::sources::with_sources;
+
+/// Where and how to serve.
+pub struct Options {
+    pub listen: Vec<IpAddr>,
+    /// Ports at which the host alone decides.
+    pub ports: Vec<u16>,
+    pub naming: Naming,
+    pub tls: Option<Tls>,
+    pub users: Option<PathBuf>,
+    pub tokens: Option<PathBuf>,
+}
+
+/// Files of a certificate.
+pub struct Tls {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A router whose sockets are bound.
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    options: Options,
+    access: Access,
+    certificate: Option<Arc<ServerConfig>>,
+}
+
+impl Bound {
+    /// Binds the sockets and reads the files, before anything else is begun.
+    pub async fn bind(mut options: Options) -> Result<Self, Error> {
+        let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
+        let certificate = options.tls.as_ref().map(certificate).transpose()?;
+        let mut ports = options.ports.clone();
+        if !matches!(options.naming, Naming::Localhost { .. }) {
+            ports.extend(UI_PORTS.into_iter().chain(DRIVER_UI_PORTS));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let mut listeners = Vec::new();
+        for address in options
+            .listen
+            .iter()
+            .flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port)))
+        {
+            let listener = TcpListener::bind(address).await;
+            listeners.push(listener.map_err(|source| Error::Listen { address, source })?);
+        }
+        // Port 0 was any: from now on it is this one.
+        if let (Naming::Localhost { port }, Some(Ok(address))) =
+            (&mut options.naming, listeners.first().map(TcpListener::local_addr))
+        {
+            *port = address.port();
+        }
+        Ok(Self {
+            listeners,
+            options,
+            access,
+            certificate,
+        })
+    }
+
+    pub fn naming(&self) -> Naming {
+        self.options.naming
+    }
+
+    /// Serves until SIGTERM or Ctrl-C.
+    pub async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
+        let (certificates, tls) = match self.certificate {
+            Some(certificate) => {
+                let (sender, receiver) = watch::channel(certificate);
+                (Some(sender), Some(receiver))
+            }
+            None => (None, None),
+        };
+        let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
+        let front = Front {
+            listeners: self.listeners,
+            tls,
+        };
+        let end = until_told(&router, &self.options, certificates.as_ref())?;
+        serve(router.clone(), front, end).await;
+        Ok(())
+    }
+}
+
+/// Reads the files again at every SIGHUP, and ends at SIGTERM or Ctrl-C.
+fn until_told<'a>(
+    router: &'a Router,
+    options: &'a Options,
+    certificates: Option<&'a watch::Sender<Arc<ServerConfig>>>,
+) -> Result<impl Future<Output = ()> + 'a, Error> {
+    let mut again = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = again.recv() => match reload(router, options, certificates) {
+                    Ok(()) => tracing::info!("certificate, users and tokens were read again"),
+                    Err(error) => tracing::warn!("{}; all stays as it was", with_sources(&error)),
+                },
+            }
+        }
+    })
+}
+
+fn reload(
+    router: &Router,
+    options: &Options,
+    certificates: Option<&watch::Sender<Arc<ServerConfig>>>,
+) -> Result<(), Error> {
+    let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
+    if let (Some(sender), Some(tls)) = (certificates, &options.tls) {
+        sender.send_replace(certificate(tls)?);
+    }
+    router.set_access(access);
+    Ok(())
+}
+
+fn certificate(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
+    let wrong = |path: &PathBuf| {
+        let path = path.clone();
+        move |source: Box<dyn std::error::Error + Send + Sync>| Error::Certificate { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(&tls.chain)(error.into()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key)(error.into()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| wrong(&tls.chain)(error.into()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

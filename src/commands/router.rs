@@ -84,7 +84,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         users: arguments.users,
         tokens: arguments.tokens,
     };
-    let bound = Bound::bind(options).await?;
+    let bound = Bound::bind(options)?;
     let (follow, way) = match &arguments.routes {
         Some(file) => (follow_file(file)?, Way::Direct),
         None => follow(global, arguments.all_namespaces, arguments.reach).await?,

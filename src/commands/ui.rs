@@ -42,7 +42,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         users: None,
         tokens: None,
     };
-    let bound = Bound::bind(options).await?;
+    let bound = Bound::bind(options)?;
     let (follow, way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
     let table = follow.first().await?;
     report::print(&addresses(&table, bound.naming()))?;

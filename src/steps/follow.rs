@@ -9,6 +9,7 @@ mod local;
 mod masters;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,12 +126,14 @@ impl Follow {
     }
 }
 
-/// Says when something in the watched folders changes. One word that is waiting says it for all.
-fn folder_watcher() -> (notify::Result<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
+/// Says when a file changes in the watched folders; one word that is waiting says it for all. `concerns` chooses the files.
+fn folder_watcher(
+    concerns: impl Fn(&Path) -> bool + Send + 'static,
+) -> (notify::Result<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
     let (changed, changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading is no change.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| concerns(path))) {
             let _ = changed.try_send(());
         }
     });

@@ -1,13 +1,12 @@
 //! The built-in router from its options to its end: sockets bound, files read and read again at SIGHUP, drained at SIGTERM.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -45,7 +44,7 @@ pub struct Bound {
 
 impl Bound {
     /// Binds the sockets and reads the files, before anything else is begun.
-    pub async fn bind(mut options: Options) -> Result<Self, Error> {
+    pub fn bind(mut options: Options) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
         let mut ports = options.ports.clone();
@@ -60,8 +59,7 @@ impl Bound {
             .iter()
             .flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port)))
         {
-            let listener = TcpListener::bind(address).await;
-            listeners.push(listener.map_err(|source| Error::Listen { address, source })?);
+            listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
         }
         // Port 0 was any: from now on it is this one.
         if let (Naming::Localhost { port }, Some(Ok(address))) =
@@ -96,9 +94,14 @@ impl Bound {
             tls,
         };
         let end = until_told(&router, &self.options, certificates.as_ref())?;
-        serve(router.clone(), front, end).await;
-        Ok(())
+        Ok(serve(router.clone(), front, end).await?)
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Reads the files again at every SIGHUP, and ends at SIGTERM or Ctrl-C.

@@ -7,6 +7,7 @@ pub mod head;
 mod links;
 mod listen;
 mod pages;
+mod pods;
 mod proxy;
 
 pub use access::{Access, AccessError};

@@ -1,6 +1,5 @@
 //! One request: found in the table, passed to the pod, and the answer passed back.
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,15 +7,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
-use hyper::http::uri::{Parts as UriParts, PathAndQuery, Scheme};
+use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
@@ -24,29 +20,20 @@ use super::access::Access;
 use super::head::{self, Came, Refusal};
 use super::links::{Naming, Rewriter};
 use super::pages::{Why, page};
-use crate::platform::way::{Stream, Way};
+use super::pods::{self, AnyBody, BoxError, Pods};
+use crate::platform::way::Way;
 use crate::routing::{Published, Role, Route, Table};
 
-/// A pod that is gone must not cost a browser more.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long either side may pause in the middle of a body.
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// The largest body that a client may send: web UIs take forms, nothing else.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Jetty, in which Spark's web UIs run, closes idle connections after 30 s; ours must be gone before.
-const IDLE: Duration = Duration::from_secs(20);
-const IDLE_PER_POD: usize = 64;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
-
 /// What all connections share.
 pub struct Router {
     routes: watch::Receiver<Published>,
-    client: Client<Connector, AnyBody>,
-    way: Way,
+    pub way: Way,
     naming: Naming,
     access: RwLock<Arc<Access>>,
 }
@@ -62,15 +49,8 @@ pub struct Peer {
 
 impl Router {
     pub fn new(routes: watch::Receiver<Published>, way: Way, naming: Naming, access: Access) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_POD)
-            .set_host(false)
-            .build(Connector(way.clone()));
         Self {
             routes,
-            client,
             way,
             naming,
             access: RwLock::new(Arc::new(access)),
@@ -83,13 +63,13 @@ impl Router {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<AnyBody> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer, pods: &Arc<Pods>) -> Response<AnyBody> {
         let began = Instant::now();
         let said = tracing::enabled!(target: "sparkha::access", tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
-        let mut response = self.respond(request, peer).await;
+        let mut response = self.respond(request, peer, pods).await;
         // A router's pages are of this moment.
         if response.extensions().get::<Own>().is_some() {
             let headers = response.headers_mut();
@@ -103,7 +83,7 @@ impl Router {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: Peer) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: Peer, pods: &Arc<Pods>) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
         let asked = match head::asked(&parts) {
             Ok(asked) => asked,
@@ -135,7 +115,7 @@ impl Router {
             };
         };
         let accepts = parts.headers.get(header::ACCEPT).cloned();
-        let sent = self.send(route, parts, body, peer, &table).await;
+        let sent = self.send(route, parts, body, peer, &table, pods).await;
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
@@ -166,6 +146,7 @@ impl Router {
         body: Incoming,
         peer: Peer,
         table: &Arc<Table>,
+        pods: &Arc<Pods>,
     ) -> Result<Response<AnyBody>, Failure> {
         let came = Came {
             from: peer.from.ip().to_canonical(),
@@ -180,10 +161,12 @@ impl Router {
         if body.size_hint().lower() > BODY_LIMIT as u64 {
             return Err(Failure::TooLarge);
         }
-        parts.uri = self.uri(route, parts.uri.path_and_query().cloned())?;
+        // The path alone: a URL is for proxies.
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         let to_websocket = head::is_websocket(&parts.headers);
         let body = if body.is_end_stream() {
-            Full::default().map_err(|never| match never {}).boxed_unsync()
+            empty()
         } else {
             TimeoutBody::new(BODY_PAUSE, Box::pin(Limited::new(body, BODY_LIMIT))).boxed_unsync()
         };
@@ -191,19 +174,17 @@ impl Router {
             .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
             .flatten();
         let request = Request::from_parts(parts, body);
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
+        let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request(&host, route.port, request)).await;
         let mut response = answered.map_err(|_| Failure::TooLong)?.map_err(Failure::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
                 return Err(Failure::Pod("it switched to a protocol that nobody asked for".into()));
             };
-            let pod_end = hyper::upgrade::on(&mut response);
-            tokio::spawn(join(client_end, pod_end));
-            let (parts, _) = response.into_parts();
-            return Ok(Response::from_parts(
-                parts,
-                Full::default().map_err(|never| match never {}).boxed_unsync(),
-            ));
+            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response)));
+            let (parts, answer) = response.into_parts();
+            answer.upgrade();
+            return Ok(Response::from_parts(parts, empty()));
         }
         let (mut parts, body) = response.into_parts();
         head::leave_out_hop_by_hop(&mut parts.headers);
@@ -221,16 +202,6 @@ impl Router {
             }
         }
         Ok(Response::from_parts(parts, body.boxed_unsync()))
-    }
-
-    fn uri(&self, route: &Route, path: Option<PathAndQuery>) -> Result<Uri, Failure> {
-        let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
-        let mut uri = UriParts::default();
-        uri.scheme = Some(Scheme::HTTP);
-        let authority = format!("{host}:{}", route.port).parse();
-        uri.authority = Some(authority.map_err(|error| Failure::Pod(Box::new(error)))?);
-        uri.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
-        Uri::from_parts(uri).map_err(|error| Failure::Pod(Box::new(error)))
     }
 
     fn rewrite_headers(&self, headers: &mut HeaderMap, table: &Arc<Table>) {
@@ -264,6 +235,10 @@ impl Router {
         }
         response
     }
+}
+
+fn empty() -> AnyBody {
+    Full::default().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Marks an answer as the router's own.
@@ -324,7 +299,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn of(error: ClientError) -> Self {
+    fn of(error: pods::Error) -> Self {
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             if cause.is::<http_body_util::LengthLimitError>() {
@@ -383,35 +358,5 @@ impl Body for Rewritten {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
-    }
-}
-
-/// Opens connections to pods for the client.
-#[derive(Clone)]
-struct Connector(Way);
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let way = self.0.clone();
-        Box::pin(async move {
-            let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, way.connect(host, port)).await;
-            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok(TokioIo::new(stream))
-        })
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
     }
 }

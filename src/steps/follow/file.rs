@@ -35,7 +35,8 @@ fn read(path: &Path) -> Result<Table, Error> {
 }
 
 async fn look(path: PathBuf, sender: watch::Sender<Published>) {
-    let (watcher, mut changes) = folder_watcher();
+    let name = path.file_name().map(ToOwned::to_owned);
+    let (watcher, mut changes) = folder_watcher(move |path| path.file_name() == name.as_deref());
     // The folder, for files are replaced rather than written.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let watched = watcher.and_then(|mut watcher| {

@@ -26,7 +26,7 @@ pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
 }
 
 async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
-    let (watcher, mut changes) = folder_watcher();
+    let (watcher, mut changes) = folder_watcher(|_| true);
     let mut watcher = watcher
         .inspect_err(|error| tracing::info!("changes of files are not told: {error}"))
         .ok();

@@ -1,0 +1,230 @@
+//! Kept connections to pods. A connection is driven by whoever reads from it, in the same task: nothing is handed from one to another, which is
+//! what makes the router as fast as it is. Each of the router's threads has its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+
+use crate::platform::way::Way;
+
+/// A pod that is gone must not cost a browser more.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Jetty, in which Spark's web UIs run, closes idle connections after 30 s; ours must be gone before.
+const IDLE: Duration = Duration::from_secs(20);
+const IDLE_PER_POD: usize = 64;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A pod could not be asked, or broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to connect")]
+    Connect(#[source] io::Error),
+    #[error("failed to speak HTTP with it")]
+    Http(#[from] hyper::Error),
+}
+
+/// The connections of one thread.
+pub struct Pods {
+    way: Way,
+    /// By host and port; the longest unused first.
+    idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+struct Connection {
+    sender: SendRequest<AnyBody>,
+    /// Reads and writes when it is polled.
+    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    closed: bool,
+}
+
+impl Connection {
+    /// Lets the connection read and write what it can.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
+            self.closed = true;
+        }
+    }
+
+    /// Waits until a request can be sent; false if the pod has closed the connection.
+    async fn is_ready(&mut self) -> bool {
+        std::future::poll_fn(|cx| {
+            self.drive(cx);
+            match self.sender.poll_ready(cx) {
+                _ if self.closed => Poll::Ready(false),
+                Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+impl Pods {
+    pub fn new(way: Way) -> Arc<Self> {
+        Arc::new(Self {
+            way,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Sends a request to a pod. Its body must not be polled before the answer's.
+    pub async fn request(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+        mut request: Request<AnyBody>,
+    ) -> Result<Response<Answer>, Error> {
+        loop {
+            let mut connection = match self.take(host, port).await {
+                Some(connection) => connection,
+                None => self.connect(host, port).await?,
+            };
+            if !connection.is_ready().await {
+                continue;
+            }
+            let mut sending = std::pin::pin!(connection.sender.try_send_request(request));
+            let (driver, closed) = (&mut connection.driver, &mut connection.closed);
+            let outcome = std::future::poll_fn(|cx| {
+                if !*closed && driver.as_mut().poll(cx).is_ready() {
+                    *closed = true;
+                }
+                sending.as_mut().poll(cx)
+            })
+            .await;
+            match outcome {
+                Ok(response) => {
+                    return Ok(response.map(|body| Answer {
+                        body,
+                        connection: Some(connection),
+                        place: Some((self.clone(), host.to_owned(), port)),
+                    }));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // Closed before anything was sent: another connection can have it.
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().into()),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<Connection, Error> {
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.way.connect(host, port)).await;
+        let stream = connected
+            .map_err(|_| Error::Connect(io::ErrorKind::TimedOut.into()))?
+            .map_err(Error::Connect)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Connection {
+            sender,
+            driver: Box::pin(driver.with_upgrades()),
+            closed: false,
+        })
+    }
+
+    /// A kept connection that is still open.
+    async fn take(&self, host: &str, port: u16) -> Option<Connection> {
+        loop {
+            let idle = {
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.get_mut(&(host.to_owned(), port))?.pop()?
+            };
+            if idle.since.elapsed() < IDLE {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    fn keep(&self, host: String, port: u16, connection: Connection) {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pod = idle.entry((host, port)).or_default();
+        if of_pod.len() < IDLE_PER_POD {
+            of_pod.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Closes what has not been used for a while.
+    pub fn tidy(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|_, of_pod| {
+            of_pod.retain(|idle| idle.since.elapsed() < IDLE);
+            !of_pod.is_empty()
+        });
+    }
+}
+
+/// The body of a pod's answer. Its connection is kept once it has been read to the end.
+pub struct Answer {
+    body: Incoming,
+    connection: Option<Connection>,
+    place: Option<(Arc<Pods>, String, u16)>,
+}
+
+impl Answer {
+    /// Lets the connection become that of another protocol, to which the pod has switched.
+    pub fn upgrade(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Whoever waits for the upgrade learns of a failure.
+            tokio::spawn(connection.driver);
+        }
+    }
+
+    fn is_over(&mut self) {
+        if let (Some(connection), Some((pods, host, port))) = (self.connection.take(), self.place.take())
+            && !connection.closed
+        {
+            pods.keep(host, port, connection);
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(connection) = &mut this.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut this.body).poll_frame(cx);
+        }
+        if let Poll::Ready(frame) = &polled
+            && (frame.is_none() || this.body.is_end_stream())
+        {
+            if let Some(connection) = &mut this.connection {
+                // What the pod says last, that it will close the connection, may still be to be read.
+                connection.drive(cx);
+            }
+            this.is_over();
+        }
+        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

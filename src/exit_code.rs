@@ -3,6 +3,7 @@
 use crate::platform::{kubernetes, local};
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
+use crate::{etcd, vulcand_api};
 
 /// Why sparkha ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +15,11 @@ pub enum ExitCode {
     Failure = 1,
     /// Arguments or cluster file are wrong; nothing was changed.
     BadInput = 2,
-    /// There is no API server, ZooKeeper or pod to talk to.
+    /// There is no API server, ZooKeeper, etcd, Vulcand or pod to talk to.
     Unreachable = 3,
-    /// The API server does not allow it.
+    /// The API server or etcd does not allow it.
     NotAllowed = 4,
-    /// Something belongs to somebody else: a name, a field, a cluster at which another sparkha is at work.
+    /// Something belongs to somebody else: a name, a field, a route, a cluster at which another sparkha is at work.
     Conflict = 5,
     /// It did not happen in time.
     TimedOut = 6,
@@ -26,7 +27,7 @@ pub enum ExitCode {
     NotFound = 7,
     /// There is no room, or the cluster cannot come up.
     Impossible = 8,
-    /// The cluster is there, but not in service (`status`).
+    /// The cluster is there, but not in service (`status`), or its routes do not lead to it (`route check`).
     NotReady = 9,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
@@ -39,13 +40,13 @@ Exit codes:
   0    all is as it was asked for
   1    something failed that none of the others describes
   2    arguments or cluster file are wrong; nothing was changed
-  3    there is no API server, ZooKeeper or pod to talk to
-  4    the API server does not allow it
-  5    something belongs to somebody else: a name, a field, a lock
+  3    there is no API server, ZooKeeper, etcd, Vulcand or pod to talk to
+  4    the API server or etcd does not allow it
+  5    something belongs to somebody else: a name, a field, a route, a lock
   6    it did not happen in time
   7    there is no such cluster
   8    there is no room, or the cluster cannot come up
-  9    the cluster is there, but not in service (status)
+  9    the cluster is there, but not in service (status), or routes are wrong (route check)
   130  interrupted";
 }
 
@@ -65,6 +66,18 @@ impl From<&Error> for ExitCode {
                 kubernetes::Error::Protocol { .. } => ExitCode::Failure,
             },
             Error::ZooKeeper(_) | Error::Spark(_) => ExitCode::Unreachable,
+            Error::Etcd(error) => match error {
+                etcd::Error::Unreachable { .. } => ExitCode::Unreachable,
+                etcd::Error::NotAllowed { .. } => ExitCode::NotAllowed,
+                etcd::Error::Endpoint { .. } | etcd::Error::File { .. } | etcd::Error::Tls(_) => ExitCode::BadInput,
+                etcd::Error::Rejected { .. } | etcd::Error::Protocol { .. } => ExitCode::Failure,
+            },
+            Error::Vulcand(error) => match error {
+                vulcand_api::Error::Unreachable { .. } => ExitCode::Unreachable,
+                vulcand_api::Error::Address { .. } => ExitCode::BadInput,
+                _ => ExitCode::Failure,
+            },
+            Error::RouteConflict(_) | Error::RoutesContended { .. } => ExitCode::Conflict,
             Error::Preflight { findings } => match findings.iter().map(|finding| finding.severity).max() {
                 Some(Severity::Clash) => ExitCode::Conflict,
                 Some(Severity::NotAllowed) => ExitCode::NotAllowed,

@@ -4,7 +4,9 @@
 
 mod cli;
 mod commands;
+mod contains;
 mod doctor;
+mod etcd;
 mod exit_code;
 mod observe;
 mod platform;
@@ -15,6 +17,7 @@ mod sources;
 mod spark;
 mod spec;
 mod steps;
+mod vulcand_api;
 mod zookeeper;
 
 use clap::Parser;

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod error;
 pub mod progress;
+pub mod routes;
 pub mod status;
 
 use std::io::{self, IsTerminal, Write};

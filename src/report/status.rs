@@ -147,7 +147,7 @@ fn leader(state: &ClusterState) -> Option<String> {
 }
 
 /// As kubectl's tables: no lines, no wrapping, columns that line up.
-fn new_table(header: &[&str]) -> Table {
+pub(super) fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -159,7 +159,7 @@ fn new_table(header: &[&str]) -> Table {
     table
 }
 
-fn lines(table: &Table) -> String {
+pub(super) fn lines(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 

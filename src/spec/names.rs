@@ -122,6 +122,24 @@ impl fmt::Display for Namespace {
     }
 }
 
+/// In whose name routes are written into a router that several share: a DNS label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerName(String);
+
+impl OwnerName {
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        check(name, "owner", LABEL_MAX, starts_well, "a letter or digit")?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for OwnerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether this is a DNS label (RFC 1123).
 pub fn is_dns_label(name: &str) -> bool {
     check(

@@ -1,5 +1,6 @@
 //! What create and teardown do, as visible lists of steps over a [`Cluster`], and what can go wrong on the way.
 
+pub mod check_routes;
 pub mod create;
 pub mod demand;
 pub mod follow;
@@ -8,6 +9,7 @@ pub mod lock;
 pub mod namespace;
 pub mod plan;
 pub mod preflight;
+pub mod publish;
 pub mod router;
 pub mod routes;
 pub mod status;
@@ -17,8 +19,9 @@ pub mod wait;
 use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
+use crate::routing::vulcand::diff::Conflict;
 use crate::spec::problem::Problems;
-use crate::{spark, zookeeper};
+use crate::{etcd, spark, vulcand_api, zookeeper};
 
 /// A step that could not be done. [`crate::exit_code`] gives each kind its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,14 @@ pub enum Error {
     ZooKeeper(#[from] zookeeper::Error),
     #[error(transparent)]
     Spark(#[from] spark::Error),
+    #[error(transparent)]
+    Etcd(#[from] etcd::Error),
+    #[error(transparent)]
+    Vulcand(#[from] vulcand_api::Error),
+    #[error("what is in Vulcand under these names is not ours; nothing was written: {}", joined(.0))]
+    RouteConflict(Vec<Conflict>),
+    #[error("failed to write the routes: others changed them meanwhile, {tries} times in a row")]
+    RoutesContended { tries: u32 },
     #[error("preflight found what would make this fail; nothing was changed")]
     Preflight { findings: Vec<preflight::Finding> },
     #[error("another sparkha ({holder}) is at work on this cluster")]
@@ -77,6 +88,14 @@ impl Error {
             Error::Kubernetes(error) => error.help(),
             Error::Local(error) => error.help(),
             Error::Inventory(_) => Some("use the version of sparkha that made the cluster, or a newer one".into()),
+            Error::Etcd(error) => error.help(),
+            Error::Vulcand(error) => error.help(),
+            Error::RouteConflict(_) => Some(
+                "delete it if nobody needs it; if another Kubernetes cluster shares this Vulcand, give each its own --owner \
+                 and its own UI domain"
+                    .into(),
+            ),
+            Error::RoutesContended { .. } => Some("run it again; two with the same --owner should not run at a time".into()),
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
@@ -105,4 +124,8 @@ impl Error {
             Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::Output(_) => None,
         }
     }
+}
+
+fn joined(conflicts: &[Conflict]) -> String {
+    conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use kube::core::DynamicObject;
-use serde_json::Value;
-
+use crate::contains::contains;
 use crate::render::Resource;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::kind::Kind;
+use kube::core::DynamicObject;
 
 /// Objects of ours that are there, by kind and name.
 pub type Live = HashMap<(Kind, String), DynamicObject>;
@@ -74,34 +73,9 @@ fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &I
     Some(applied) == digest(new) && serde_json::to_value(object).is_ok_and(|object| contains(&object, &wanted))
 }
 
-/// Whether every field of `part` stands in `whole`; lists must agree item by item.
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
-            // The server leaves out what is empty.
-            whole
-                .get(key)
-                .map_or_else(|| is_empty(part), |whole| contains(whole, part))
-        }),
-        (Value::Array(whole), Value::Array(part)) => {
-            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
-        }
-        _ => whole == part,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,0 +1,60 @@
+//! `sparkha route apply`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::target::{TargetArguments, scope};
+use crate::cli::{Global, Output};
+use crate::commands::{bad_flag, duration, unless_interrupted};
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::routing::vulcand::diff::Changes;
+use crate::steps::Error;
+
+/// Shorter leases etcd makes longer by itself, and a run of sparkha takes some of it.
+const SHORTEST_TTL: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha route apply --etcd etcd.example:2379 --namespace data
+  sparkha route apply -A --vulcand-api http://vulcand.example:8182
+  sparkha route apply -A --etcd a:2379,b:2379 --etcd-ca ca.pem --etcd-user sparkha --etcd-password-file password
+  sparkha route apply --etcd 127.0.0.1:2379 --local --dry-run
+
+Run again, it writes the difference: whatever has this owner's name in the namespace (or with -A anywhere) and leads nowhere any more, goes.
+What somebody else wrote is never changed; in the way of a route it is an error, with exit code 5.")]
+pub struct Arguments {
+    /// Clusters of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Let routes go by themselves after this time, unless they are applied again: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    ttl: Option<Duration>,
+    /// Tell what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    if arguments.ttl.is_some_and(|ttl| ttl < SHORTEST_TTL) {
+        return Err(bad_flag("--ttl", "it must be 5s or more"));
+    }
+    let mut target = arguments.target.target(global, arguments.ttl)?;
+    let work = async {
+        let scope = scope(global, arguments.all_namespaces).await?;
+        let table = super::table(global, arguments.all_namespaces).await?;
+        match arguments.dry_run {
+            true => Ok(Changes::from(&target.plan(&table.routes, &scope).await?)),
+            false => target.reconcile(&table.routes, &scope).await,
+        }
+    };
+    let changes = unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
+    report::print(&text)?;
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,50 @@
+//! `sparkha route`.
+
+mod apply;
+mod check;
+mod remove;
+mod render;
+mod target;
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::store::Store;
+use crate::routing::Table;
+use crate::steps::Error;
+use crate::steps::routes::{local_routes, routes};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the routes to the web UIs, in the words of a router or DNS server
+    Render(render::Arguments),
+    /// Write the routes to Vulcand: what is missing or changed, and no more
+    Apply(apply::Arguments),
+    /// Delete the routes that apply wrote; needs no Kubernetes
+    Remove(remove::Arguments),
+    /// Check that every web UI is reached by its name, and say what is wrong
+    Check(check::Arguments),
+}
+
+pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Render(arguments) => render::run(global, &arguments).await,
+        Command::Apply(arguments) => apply::run(global, &arguments).await,
+        Command::Remove(arguments) => remove::run(global, &arguments).await,
+        Command::Check(arguments) => check::run(global, &arguments).await,
+    }
+}
+
+/// The routes of the namespace, or of all.
+async fn table(global: &Global, all_namespaces: bool) -> Result<Arc<Table>, Error> {
+    if global.local {
+        let namespace = super::local_namespace(global.namespace.as_deref())?;
+        return local_routes(Store::open()?, (!all_namespaces).then_some(namespace)).await;
+    }
+    let cluster: Cluster = super::connected(global).await?;
+    routes(&cluster, all_namespaces).await
+}

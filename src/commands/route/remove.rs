@@ -1,0 +1,46 @@
+//! `sparkha route remove`.
+
+use clap::Args;
+
+use super::target::{TargetArguments, scope};
+use crate::cli::{Global, Output};
+use crate::commands::unless_interrupted;
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::routing::vulcand::diff::Changes;
+use crate::steps::Error;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha route remove --etcd etcd.example:2379 --namespace data
+  sparkha route remove -A --vulcand-api http://vulcand.example:8182 --owner east
+  sparkha route remove --etcd 127.0.0.1:2379 --local --dry-run
+
+Deletes what has this owner's name, and nothing else.")]
+pub struct Arguments {
+    /// Routes of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Tell what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let mut target = arguments.target.target(global, None)?;
+    let work = async {
+        let scope = scope(global, arguments.all_namespaces).await?;
+        match arguments.dry_run {
+            true => Ok(Changes::from(&target.plan(&[], &scope).await?)),
+            false => target.reconcile(&[], &scope).await,
+        }
+    };
+    let changes = unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
+    report::print(&text)?;
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,145 @@
+//! Arguments that say where Vulcand's routes are written, and in whose name.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::commands::{bad_flag, connected, local_namespace};
+use crate::etcd::{self, Etcd, Login};
+use crate::routing::vulcand::Scope;
+use crate::spec::names::{Namespace, OwnerName};
+use crate::steps::Error;
+use crate::steps::publish::{Server, Target};
+use crate::vulcand_api::VulcandApi;
+
+/// Instead of an argument, which every user of the machine can read.
+const PASSWORD: &str = "SPARKHA_ETCD_PASSWORD";
+
+/// How Vulcand's routes are named.
+#[derive(Debug, Args)]
+pub struct Naming {
+    /// Root of Vulcand's keys in etcd
+    #[arg(long, value_name = "KEY", default_value = "/vulcand")]
+    pub etcd_root: String,
+    /// Address at which the router listens, for nginx and Vulcand
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub listen: IpAddr,
+    /// In whose name routes are written to Vulcand: another for each Kubernetes cluster that shares it [default: kubernetes, or local with
+    /// --local]
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+}
+
+impl Naming {
+    pub fn owner(&self, global: &Global) -> Result<OwnerName, Error> {
+        let default = if global.local { "local" } else { "kubernetes" };
+        let owner = self.owner.as_deref().unwrap_or(default);
+        OwnerName::parse(owner).map_err(|error| bad_flag("--owner", &error.to_string()))
+    }
+}
+
+/// Where routes are written.
+#[derive(Debug, Args)]
+pub struct TargetArguments {
+    /// Vulcand's etcd, version 3.4 or newer: HOST:PORT or URLs, separated by commas, tried in turn
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with = "vulcand_api")]
+    etcd: Vec<String>,
+    /// Certificates that vouch for etcd's own, a PEM file [default: those of this machine]
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// Certificate to show to etcd, a PEM file
+    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// Key of that certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// User of etcd; the password is read from SPARKHA_ETCD_PASSWORD or --etcd-password-file
+    #[arg(long, value_name = "NAME", requires = "etcd")]
+    etcd_user: Option<String>,
+    /// File with the password, in its first line
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+    /// Vulcand's API, instead of its etcd: http://HOST:8182
+    #[arg(long, value_name = "URL")]
+    vulcand_api: Option<String>,
+    #[command(flatten)]
+    naming: Naming,
+}
+
+impl TargetArguments {
+    /// Where to write.
+    pub fn target(&self, global: &Global, ttl: Option<Duration>) -> Result<Target, Error> {
+        self.target_if_any(global, ttl)?.ok_or_else(|| Error::Usage {
+            message: "there is no Vulcand to write to".into(),
+            help: "pass --etcd HOST:2379, or --vulcand-api http://HOST:8182".into(),
+        })
+    }
+
+    /// The same, if one is named.
+    pub fn target_if_any(&self, global: &Global, ttl: Option<Duration>) -> Result<Option<Target>, Error> {
+        let server = if let Some(address) = &self.vulcand_api {
+            Server::Api {
+                api: VulcandApi::new(address)?,
+                kept: Vec::new(),
+            }
+        } else if self.etcd.is_empty() {
+            return Ok(None);
+        } else {
+            Server::Etcd {
+                etcd: Etcd::new(etcd::Options {
+                    endpoints: self.etcd.clone(),
+                    ca: self.etcd_ca.clone(),
+                    certificate: self.etcd_cert.clone(),
+                    key: self.etcd_key.clone(),
+                    login: self.login()?,
+                })?,
+                root: self.naming.etcd_root.trim_end_matches('/').to_owned(),
+                lease: None,
+            }
+        };
+        Ok(Some(Target {
+            server,
+            owner: self.naming.owner(global)?,
+            listen: self.naming.listen,
+            ttl,
+        }))
+    }
+
+    fn login(&self) -> Result<Option<Login>, Error> {
+        let Some(user) = &self.etcd_user else {
+            return Ok(None);
+        };
+        let password = match &self.etcd_password_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| etcd::Error::File {
+                    path: path.clone(),
+                    source,
+                })?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            None => std::env::var(PASSWORD).map_err(|_| Error::Usage {
+                message: format!("there is no password for {user} of etcd"),
+                help: format!("set {PASSWORD}, or pass --etcd-password-file"),
+            })?,
+        };
+        Ok(Some(Login {
+            user: user.clone(),
+            password,
+        }))
+    }
+}
+
+/// Whose routes are looked at. Asks no API server: the kubeconfig knows its namespace.
+pub async fn scope(global: &Global, all_namespaces: bool) -> Result<Scope, Error> {
+    Ok(match &global.namespace {
+        _ if all_namespaces => Scope::All,
+        namespace if global.local => Scope::Namespace(local_namespace(namespace.as_deref())?),
+        Some(name) => {
+            Scope::Namespace(Namespace::parse(name).map_err(|error| bad_flag("--namespace", &error.to_string()))?)
+        }
+        None => Scope::Namespace(connected(global).await?.namespace().clone()),
+    })
+}

@@ -1,0 +1,28 @@
+//! Comparing what was written with what a server made of it: servers add defaults, and leave out what is empty.
+
+use serde_json::Value;
+
+/// Whether every field of `part` stands in `whole`; lists must agree item by item.
+pub fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
+            // The server leaves out what is empty.
+            whole
+                .get(key)
+                .map_or_else(|| is_empty(part), |whole| contains(whole, part))
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| contains(whole, part))
+        }
+        _ => whole == part,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}

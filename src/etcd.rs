@@ -1,0 +1,490 @@
+//! etcd, by the JSON gateway that its servers from 3.4 on offer beside gRPC: keys and values are base64, 64-bit numbers are texts
+//! (etcd's `rpc.proto` names all fields). Knows nothing of what the keys mean.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::{Client, StatusCode, Url};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use crate::sources::with_sources;
+
+/// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.
+pub const MAX_OPERATIONS: usize = 128;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often all endpoints are tried, and the pause between.
+const ROUNDS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to reach etcd: {}", reasons.join("; "))]
+    Unreachable { reasons: Vec<String> },
+    #[error("etcd at {endpoint} does not allow it: {message}")]
+    NotAllowed { endpoint: String, message: String },
+    #[error("etcd at {endpoint} refused: {message}")]
+    Rejected { endpoint: String, message: String },
+    #[error("failed to understand the answer of etcd at {endpoint}: {reason}")]
+    Protocol { endpoint: String, reason: String },
+    #[error("`{endpoint}` is no endpoint of etcd")]
+    Endpoint { endpoint: String },
+    #[error("failed to read {}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("failed to use the certificates for etcd")]
+    Tls(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// What to do about it, where there is something to say.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Error::Unreachable { .. } => {
+                "check the addresses of --etcd, and for https:// also --etcd-ca, --etcd-cert and --etcd-key"
+            }
+            Error::NotAllowed { .. } => {
+                "pass --etcd-user, with the password in SPARKHA_ETCD_PASSWORD or --etcd-password-file; \
+                 the user needs a role that may read and write below --etcd-root"
+            }
+            Error::Endpoint { .. } => "write it like etcd.example:2379 or https://etcd.example:2379",
+            Error::Tls(_) => "--etcd-ca, --etcd-cert and --etcd-key are PEM files",
+            Error::Protocol { .. } => "sparkha speaks to etcd 3.4 and newer, at its client port",
+            Error::Rejected { .. } | Error::File { .. } => return None,
+        };
+        Some(help.into())
+    }
+
+    /// Whether the lease that was named is there no more.
+    pub fn is_lease_gone(&self) -> bool {
+        matches!(self, Error::Rejected { message, .. } if message.contains("requested lease not found"))
+    }
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
+}
+
+/// How to find etcd.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// `host:port`, or URLs. Tried in turn.
+    pub endpoints: Vec<String>,
+    /// PEM files. With one of them, endpoints without a scheme are https.
+    pub ca: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub login: Option<Login>,
+}
+
+/// A key that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Vec<u8>,
+    /// Revision of the last write to it.
+    pub revision: i64,
+    /// 0: none.
+    pub lease: i64,
+}
+
+/// A key to be written, provided that nobody else did meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub key: String,
+    /// `None`: the key goes.
+    pub value: Option<String>,
+    /// 0: none, also if the key had one.
+    pub lease: i64,
+    /// The key's revision when it was read; 0 if it was not there.
+    pub seen: i64,
+}
+
+/// A client. It has no connection until it is asked for something.
+pub struct Etcd {
+    http: Client,
+    endpoints: Vec<Url>,
+    /// Which endpoint answered last.
+    current: usize,
+    login: Option<Login>,
+    token: Option<String>,
+}
+
+/// What became of one request.
+enum Failure {
+    /// Another endpoint, or the same one later, may do it.
+    Passing(String),
+    /// The token is of the past.
+    Token(Error),
+    Final(Error),
+}
+
+impl Etcd {
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let tls = options.ca.is_some() || options.certificate.is_some();
+        let endpoints = options.endpoints.iter().map(|text| endpoint(text, tls));
+        Ok(Self {
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            http: client(&options)?,
+            current: 0,
+            login: options.login,
+            token: None,
+        })
+    }
+
+    /// All keys that begin with this, in their order. Keys that are no UTF-8 are left out.
+    pub async fn range(&mut self, prefix: &str) -> Result<Vec<Entry>, Error> {
+        let mut end = prefix.as_bytes().to_vec();
+        // The next text of this length: prefixes end with a character below 0xff.
+        if let Some(last) = end.last_mut() {
+            *last = last.saturating_add(1);
+        }
+        let body = json!({"key": encoded(prefix), "range_end": encoded(end)});
+        let answer: RangeAnswer = self.ask("kv/range", &body).await?;
+        let entries = answer.kvs.into_iter().filter_map(|kv| {
+            Some(Entry {
+                key: String::from_utf8(decoded(&kv.key)?).ok()?,
+                value: decoded(&kv.value)?,
+                revision: kv.mod_revision,
+                lease: kv.lease,
+            })
+        });
+        Ok(entries.collect())
+    }
+
+    /// Writes all of them, in this order, or none; `false` if one of the keys is no longer as it was seen. At most
+    /// [`MAX_OPERATIONS`], and no key twice.
+    pub async fn write(&mut self, writes: &[Write]) -> Result<bool, Error> {
+        let answer: TransactionAnswer = self.ask("kv/txn", &transaction(writes)).await?;
+        Ok(answer.succeeded)
+    }
+
+    /// A new lease. Its ID; etcd may choose a longer time than was asked for.
+    pub async fn grant(&mut self, ttl: Duration) -> Result<i64, Error> {
+        let seconds = ttl.as_secs().max(1).to_string();
+        let answer: LeaseAnswer = self.ask("lease/grant", &json!({"TTL": seconds})).await?;
+        Ok(answer.id)
+    }
+
+    /// Makes a lease last for its whole time again. That time, or `None` if it is gone.
+    pub async fn keep_alive(&mut self, lease: i64) -> Result<Option<Duration>, Error> {
+        let answer: KeepAliveAnswer = self.ask("lease/keepalive", &json!({"ID": lease.to_string()})).await?;
+        Ok(u64::try_from(answer.result.ttl)
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs))
+    }
+
+    /// Asks one endpoint after the other, for passing errors again after a pause. A transaction may so be sent twice: the second
+    /// then finds its keys changed, by itself.
+    async fn ask<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
+        let mut reasons = BTreeSet::new();
+        let mut is_new_token = false;
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            for _ in 0..self.endpoints.len() {
+                let mut outcome = self.ask_with_token(path, body, &mut is_new_token).await;
+                // Simple tokens end after five minutes, and with the server that gave them.
+                if matches!(outcome, Err(Failure::Token(_))) && !is_new_token {
+                    self.token = None;
+                    outcome = self.ask_with_token(path, body, &mut is_new_token).await;
+                }
+                let reason = match outcome {
+                    Ok(answer) => return self.understood(answer),
+                    Err(Failure::Final(error) | Failure::Token(error)) => return Err(error),
+                    Err(Failure::Passing(reason)) => reason,
+                };
+                tracing::info!("{reason}");
+                reasons.insert(reason);
+                self.current = (self.current + 1) % self.endpoints.len();
+            }
+        }
+        Err(Error::Unreachable {
+            reasons: reasons.into_iter().collect(),
+        })
+    }
+
+    async fn ask_with_token(&mut self, path: &str, body: &Value, is_new: &mut bool) -> Result<Value, Failure> {
+        if let (Some(login), None) = (&self.login, &self.token) {
+            let login = json!({"name": login.user, "password": login.password});
+            let answer = self.send("auth/authenticate", &login).await?;
+            self.token = answer["token"].as_str().map(str::to_owned);
+            *is_new = true;
+        }
+        self.send(path, body).await
+    }
+
+    async fn send(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let endpoint = &self.endpoints[self.current];
+        let name = endpoint.origin().ascii_serialization();
+        let url = endpoint
+            .join(&format!("v3/{path}"))
+            .map_err(|_| Failure::Final(Error::Endpoint { endpoint: name.clone() }))?;
+        let mut request = self.http.post(url).body(body.to_string());
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token);
+        }
+        let passing =
+            |error: reqwest::Error| Failure::Passing(format!("{name}: {}", with_sources(&error.without_url())));
+        let answer = request.send().await.map_err(passing)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(passing)?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| {
+                Failure::Final(Error::Protocol {
+                    endpoint: name,
+                    reason: error.to_string(),
+                })
+            });
+        }
+        // 3.4 says `error` and `message`, later ones `message` alone.
+        let message = serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|answer| answer["message"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| format!("HTTP {status}"));
+        Err(failure(status, name, message))
+    }
+
+    fn understood<T: serde::de::DeserializeOwned>(&self, answer: Value) -> Result<T, Error> {
+        serde_json::from_value(answer).map_err(|error| Error::Protocol {
+            endpoint: self.endpoints[self.current].origin().ascii_serialization(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// What etcd means by it. Authentication fails with code 400 as often as with 401 and 403.
+fn failure(status: StatusCode, endpoint: String, message: String) -> Failure {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["invalid auth token", "revision of auth store is old"]) {
+        return Failure::Token(Error::NotAllowed { endpoint, message });
+    }
+    match status {
+        // A full database is no passing matter, though it has the code of too many requests.
+        StatusCode::TOO_MANY_REQUESTS if says(&["space exceeded"]) => {
+            Failure::Final(Error::Rejected { endpoint, message })
+        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Failure::Passing(format!("{endpoint}: {message}")),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(Error::NotAllowed { endpoint, message }),
+        _ if says(&["user name is empty", "authentication failed"]) => {
+            Failure::Final(Error::NotAllowed { endpoint, message })
+        }
+        _ => Failure::Final(Error::Rejected { endpoint, message }),
+    }
+}
+
+/// A transaction that happens only if every key is as it was seen.
+fn transaction(writes: &[Write]) -> Value {
+    let compare: Vec<_> = writes
+        .iter()
+        .map(|write| {
+            json!({
+                "key": encoded(&write.key), "target": "MOD", "result": "EQUAL",
+                "mod_revision": write.seen.to_string(),
+            })
+        })
+        .collect();
+    let success: Vec<_> = writes
+        .iter()
+        .map(|write| match &write.value {
+            Some(value) => json!({"request_put": {
+                "key": encoded(&write.key), "value": encoded(value), "lease": write.lease.to_string(),
+            }}),
+            None => json!({"request_delete_range": {"key": encoded(&write.key)}}),
+        })
+        .collect();
+    json!({"compare": compare, "success": success})
+}
+
+/// `host:port` or a URL without path, user and password.
+fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
+    // Neither does the error repeat what may be a password.
+    let wrong = || Error::Endpoint {
+        endpoint: text.rsplit('@').next().unwrap_or_default().to_owned(),
+    };
+    let full = match (text.contains("://"), tls) {
+        (true, _) => text.to_owned(),
+        (false, true) => format!("https://{text}"),
+        (false, false) => format!("http://{text}"),
+    };
+    let url = Url::parse(&full).map_err(|_| wrong())?;
+    let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    match is_plain && url.has_host() && matches!(url.scheme(), "http" | "https") {
+        true => Ok(url),
+        false => Err(wrong()),
+    }
+}
+
+fn client(options: &Options) -> Result<Client, Error> {
+    // Only the first caller in a process decides, and all of ours decide the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        // A proxy would see the password.
+        .no_proxy();
+    if let Some(path) = &options.ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(Error::Tls)?;
+        builder = builder.tls_certs_only(certificates);
+    }
+    if let (Some(certificate), Some(key)) = (&options.certificate, &options.key) {
+        let mut pem = read(certificate)?;
+        pem.push(b'\n');
+        pem.extend(read(key)?);
+        builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(Error::Tls)?);
+    }
+    builder.build().map_err(Error::Tls)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn encoded(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(text).ok()
+}
+
+/// What is empty or zero, etcd leaves out.
+#[derive(Deserialize)]
+struct RangeAnswer {
+    #[serde(default)]
+    kvs: Vec<Kv>,
+}
+
+#[derive(Deserialize)]
+struct Kv {
+    key: String,
+    #[serde(default)]
+    value: String,
+    #[serde(deserialize_with = "number")]
+    mod_revision: i64,
+    #[serde(default, deserialize_with = "number")]
+    lease: i64,
+}
+
+#[derive(Deserialize)]
+struct TransactionAnswer {
+    #[serde(default)]
+    succeeded: bool,
+}
+
+#[derive(Deserialize)]
+struct LeaseAnswer {
+    #[serde(rename = "ID", deserialize_with = "number")]
+    id: i64,
+}
+
+#[derive(Deserialize)]
+struct KeepAliveAnswer {
+    result: Remaining,
+}
+
+#[derive(Deserialize)]
+struct Remaining {
+    #[serde(rename = "TTL", default, deserialize_with = "number")]
+    ttl: i64,
+}
+
+/// A 64-bit number in protobuf's JSON.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_guarded_key_by_key() {
+        let writes = [
+            Write {
+                key: "/v/a".into(),
+                value: Some("x".into()),
+                lease: 7,
+                seen: 0,
+            },
+            Write {
+                key: "/v/b".into(),
+                value: None,
+                lease: 0,
+                seen: 12,
+            },
+        ];
+        assert_eq!(
+            transaction(&writes),
+            json!({
+                "compare": [
+                    {"key": "L3YvYQ==", "target": "MOD", "result": "EQUAL", "mod_revision": "0"},
+                    {"key": "L3YvYg==", "target": "MOD", "result": "EQUAL", "mod_revision": "12"},
+                ],
+                "success": [
+                    {"request_put": {"key": "L3YvYQ==", "value": "eA==", "lease": "7"}},
+                    {"request_delete_range": {"key": "L3YvYg=="}},
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn endpoints() {
+        let url = |text: &str, tls| endpoint(text, tls).map(String::from).map_err(|error| error.to_string());
+        assert_eq!(url("etcd:2379", false), Ok("http://etcd:2379/".into()));
+        assert_eq!(url("[::1]:2379", true), Ok("https://[::1]:2379/".into()));
+        assert_eq!(url("http://etcd:2379", true), Ok("http://etcd:2379/".into()));
+        for wrong in ["", "etcd:2379/path", "ftp://etcd", "http://"] {
+            assert!(url(wrong, false).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            url("http://root:secret@etcd:2379", false),
+            Err("`etcd:2379` is no endpoint of etcd".into()),
+            "secrets do not belong into arguments, and are not repeated"
+        );
+    }
+
+    #[test]
+    fn what_passes_and_what_does_not() {
+        let kind = |status, message: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            match failure(status, "etcd".into(), message.into()) {
+                Failure::Passing(_) => "passing",
+                Failure::Token(_) => "token",
+                Failure::Final(Error::NotAllowed { .. }) => "not allowed",
+                Failure::Final(_) => "final",
+            }
+        };
+        // Codes and messages of etcd 3.4.23.
+        assert_eq!(kind(401, "etcdserver: invalid auth token"), "token");
+        assert_eq!(kind(400, "etcdserver: user name is empty"), "not allowed");
+        assert_eq!(
+            kind(400, "etcdserver: authentication failed, invalid user ID or password"),
+            "not allowed"
+        );
+        assert_eq!(kind(403, "etcdserver: permission denied"), "not allowed");
+        assert_eq!(kind(412, "etcdserver: authentication is not enabled"), "final");
+        assert_eq!(kind(503, "etcdserver: no leader"), "passing");
+        assert_eq!(kind(429, "etcdserver: too many requests"), "passing");
+        assert_eq!(kind(429, "etcdserver: mvcc: database space exceeded"), "final");
+    }
+}

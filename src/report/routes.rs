@@ -1,0 +1,154 @@
+//! Routes that were written, and routes that were checked.
+
+use super::status::{lines, new_table};
+use super::{Format, structured};
+use crate::routing::vulcand::diff::Changes;
+use crate::steps::check_routes::{Check, Problem, RouteReport, RouteState};
+
+/// What was written and deleted, or would be.
+pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {
+    let names = |verb: &str| -> String {
+        let line = |(what, name): (&str, &String)| match verb {
+            "" => format!("{name}\n"),
+            _ => format!("{verb}{what} {name}\n"),
+        };
+        let written = changes.written.iter().map(|name| ("write", name));
+        let deleted = changes.deleted.iter().map(|name| ("delete", name));
+        written.chain(deleted).map(line).collect()
+    };
+    match format {
+        Format::Name => names(""),
+        Format::Table if dry_run && changes.is_empty() => "Nothing would change\n".into(),
+        Format::Table if dry_run => names("would "),
+        Format::Table => format!(
+            "{} written, {} deleted, {} unchanged\n",
+            changes.written.len(),
+            changes.deleted.len(),
+            changes.unchanged
+        ),
+        _ => structured(format, changes).unwrap_or_default(),
+    }
+}
+
+/// Every route with what is wrong, and below what to do.
+pub fn check(report: &RouteReport, format: Format) -> String {
+    let wrong = || report.routes.iter().filter(|route| !route.problems.is_empty());
+    match format {
+        Format::Name => wrong()
+            .map(|route| format!("{}:{}\n", route.host, route.port))
+            .collect(),
+        Format::Table if report.routes.is_empty() && report.problems.is_empty() => "No routes\n".into(),
+        Format::Table => {
+            let mut text = if report.routes.is_empty() {
+                String::new()
+            } else {
+                table(&report.routes)
+            };
+            if !report.is_right() {
+                text.push('\n');
+            }
+            for route in wrong() {
+                for problem in &route.problems {
+                    text.push_str(&told(&format!("{}:{}: ", route.host, route.port), problem));
+                }
+            }
+            for problem in &report.problems {
+                text.push_str(&told("", problem));
+            }
+            text
+        }
+        _ => structured(format, report).unwrap_or_default(),
+    }
+}
+
+fn table(routes: &[RouteState]) -> String {
+    let mut table = new_table(&["WEB UI", "POD", "LEADS TO", "ADDRESS", "STATE"]);
+    for route in routes {
+        let addresses: Vec<_> = route.addresses.iter().map(ToString::to_string).collect();
+        let mut wrong: Vec<_> = route.problems.iter().map(|problem| word(problem.check)).collect();
+        wrong.dedup();
+        table.add_row([
+            format!("{}:{}", route.host, route.port),
+            route.pod.clone(),
+            route.target.to_string(),
+            if addresses.is_empty() {
+                "-".into()
+            } else {
+                addresses.join(",")
+            },
+            if wrong.is_empty() {
+                "right".into()
+            } else {
+                format!("wrong {}", wrong.join(", "))
+            },
+        ]);
+    }
+    lines(&table)
+}
+
+fn word(check: Check) -> &'static str {
+    match check {
+        Check::Vulcand => "in Vulcand",
+        Check::Name => "name",
+        Check::Page => "page",
+    }
+}
+
+fn told(prefix: &str, problem: &Problem) -> String {
+    format!("- {prefix}{}\n  help: {}\n", problem.message, problem.hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_and_what_to_do() {
+        let route = |port, problems| RouteState {
+            host: "spark-master.ns.k8s".into(),
+            port,
+            pod: "spark-master-0".into(),
+            target: [10, 1, 2, 3].into(),
+            addresses: [[192, 0, 2, 7].into()].into(),
+            problems,
+        };
+        let problem = Problem {
+            check: Check::Page,
+            message: "192.0.2.7:8081 answers 404 Not Found".into(),
+            hint: "`sparkha route apply`".into(),
+        };
+        let report = RouteReport {
+            routes: vec![route(8080, vec![]), route(8081, vec![problem])],
+            problems: vec![],
+        };
+        assert_eq!(
+            check(&report, Format::Table),
+            "WEB UI                    POD             LEADS TO  ADDRESS    STATE\n\
+             spark-master.ns.k8s:8080  spark-master-0  10.1.2.3  192.0.2.7  right\n\
+             spark-master.ns.k8s:8081  spark-master-0  10.1.2.3  192.0.2.7  wrong page\n\n\
+             - spark-master.ns.k8s:8081: 192.0.2.7:8081 answers 404 Not Found\n  help: `sparkha route apply`\n"
+        );
+        assert_eq!(check(&report, Format::Name), "spark-master.ns.k8s:8081\n");
+    }
+
+    #[test]
+    fn what_was_done_and_what_would_be() {
+        let done = Changes {
+            written: ["a.ns.k8s".into(), "listener sparkha-kubernetes-8080".into()].into(),
+            deleted: ["b.ns.k8s".into()].into(),
+            unchanged: 3,
+        };
+        assert_eq!(
+            changes(&done, false, Format::Table),
+            "2 written, 1 deleted, 3 unchanged\n"
+        );
+        assert_eq!(
+            changes(&done, true, Format::Table),
+            "would write a.ns.k8s\nwould write listener sparkha-kubernetes-8080\nwould delete b.ns.k8s\n"
+        );
+        assert_eq!(
+            changes(&Changes::default(), true, Format::Table),
+            "Nothing would change\n"
+        );
+    }
+}

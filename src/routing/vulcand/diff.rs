@@ -1,0 +1,734 @@
+//! What has to be written so that Vulcand knows a table's routes: what is new comes before what is old goes, and nobody else's objects are
+//! touched. Pure; sizes of transactions included.
+//!
+//! Where Vulcand would come to harm, nothing is written: it does not start with two listeners at one address, gives a backend whose ID is
+//! the beginning of another's the other's servers too, and a frontend takes up changed settings only if it is made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Id, Object, SERVER_PREFIX, Scope, listener_id};
+use crate::contains::contains;
+use crate::spec::names::OwnerName;
+
+/// An object that is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    pub value: Value,
+    /// Revision of the last write, in etcd; 0 where there are none.
+    pub revision: i64,
+    /// The lease with which it goes, in etcd; 0: none.
+    pub lease: i64,
+}
+
+/// All that is there, whoever wrote it.
+pub type Present = BTreeMap<Id, Found>;
+
+/// One object to be written, or to go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub id: Id,
+    /// `None`: it goes.
+    pub value: Option<Value>,
+    /// The lease that it gets.
+    pub lease: i64,
+    /// Its revision when it was read; 0 if it was not there.
+    pub seen: i64,
+}
+
+/// What to do. Each phase must be over before the next begins: what is new, frontends and listeners that have to go before they come back,
+/// the same coming back, what is old. Changes of one host are together in a group.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    phases: [Vec<Vec<Change>>; 4],
+    /// Hosts that are wanted.
+    wanted: usize,
+}
+
+/// What was done, or would be. Hosts by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    pub written: BTreeSet<String>,
+    pub deleted: BTreeSet<String>,
+    /// Hosts that were as they should be.
+    pub unchanged: usize,
+}
+
+/// Something of somebody else's in a host's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub host: String,
+    pub reason: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.host, self.reason)
+    }
+}
+
+impl Plan {
+    /// All changes, in order.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.phases.iter().flatten().flatten()
+    }
+
+    /// What Vulcand's API would delete along with what shall go: it deletes by prefix.
+    pub fn swallowed(&self, present: &Present) -> Vec<Conflict> {
+        let name = |id: &Id| match id {
+            Id::Listener(id) => Some(("listener", id.clone())),
+            Id::Frontend(id) | Id::Backend(id) => Some(("host", id.clone())),
+            Id::Server { .. } => None,
+        };
+        let going: BTreeSet<_> = self
+            .changes()
+            .filter(|change| change.value.is_none())
+            .filter_map(|c| name(&c.id))
+            .collect();
+        let staying: BTreeSet<_> = present
+            .keys()
+            .filter_map(name)
+            .filter(|id| !going.contains(id))
+            .collect();
+        let swallowed = going.iter().filter_map(|(kind, id)| {
+            let (_, other) = staying
+                .iter()
+                .find(|(of, other)| of == kind && other != id && other.starts_with(id.as_str()))?;
+            Some(Conflict {
+                host: id.clone(),
+                reason: format!("to delete it by Vulcand's API would delete {other} too; --etcd deletes exactly"),
+            })
+        });
+        swallowed.collect()
+    }
+
+    /// The changes in pieces of at most so many, in order. No piece has half a group, or things of two phases.
+    pub fn transactions(&self, most: usize) -> Vec<Vec<Change>> {
+        let mut pieces = Vec::new();
+        for phase in &self.phases {
+            let mut piece: Vec<Change> = Vec::new();
+            for group in phase {
+                if !piece.is_empty() && piece.len() + group.len() > most {
+                    pieces.push(std::mem::take(&mut piece));
+                }
+                piece.extend(group.iter().cloned());
+            }
+            if !piece.is_empty() {
+                pieces.push(piece);
+            }
+        }
+        pieces
+    }
+}
+
+impl Changes {
+    /// Takes note of a change that was made.
+    pub fn note(&mut self, change: &Change) {
+        let name = change.id.host().map_or_else(|| change.id.to_string(), str::to_owned);
+        match change.value {
+            // What had to go before it came back was written, and nothing else.
+            Some(_) => {
+                self.deleted.remove(&name);
+                self.written.insert(name);
+            }
+            None if self.written.contains(&name) => {}
+            None => {
+                self.deleted.insert(name);
+            }
+        }
+    }
+
+    /// Counts what needed no change.
+    pub fn finish(&mut self, plan: &Plan) {
+        let hosts = self.written.iter().filter(|name| !name.starts_with("listener "));
+        self.unchanged = plan.wanted.saturating_sub(hosts.count());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.deleted.is_empty()
+    }
+}
+
+impl From<&Plan> for Changes {
+    /// What would be done.
+    fn from(plan: &Plan) -> Self {
+        let mut changes = Self::default();
+        plan.changes().for_each(|change| changes.note(change));
+        changes.finish(plan);
+        changes
+    }
+}
+
+/// Compares what is there with what is wanted. Within the scope, hosts of the owner that are not wanted go. Hosts get the lease (0: none);
+/// listeners never have one, for others may use them too.
+pub fn plan(
+    present: &Present,
+    wanted: &[Object],
+    owner: &OwnerName,
+    scope: &Scope,
+    lease: i64,
+) -> Result<Plan, Vec<Conflict>> {
+    let hosts: BTreeSet<&str> = wanted.iter().filter_map(|object| object.id.host()).collect();
+    let going: BTreeSet<&str> = own_hosts(present, owner, scope)
+        .filter(|host| !hosts.contains(host))
+        .collect();
+    let conflicts = conflicts(present, wanted, &hosts, &going);
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    let mut plan = Plan {
+        wanted: hosts.len(),
+        ..Plan::default()
+    };
+    for group in wanted.chunk_by(|a, b| a.id.host().is_some() && a.id.host() == b.id.host()) {
+        let mut new = Vec::new();
+        for object in group {
+            let lease = if object.id.host().is_some() { lease } else { 0 };
+            let found = present.get(&object.id);
+            let put = |seen| Change {
+                id: object.id.clone(),
+                value: Some(object.value.clone()),
+                lease,
+                seen,
+            };
+            match found {
+                _ if address_is_taken(present, object) => {}
+                None => new.push(put(0)),
+                Some(found) if must_be_made_anew(object, found) => {
+                    plan.phases[1].push(vec![gone(&object.id, found)]);
+                    plan.phases[2].push(vec![put(0)]);
+                }
+                Some(found) if found.lease == lease && contains(&found.value, &object.value) => {}
+                Some(found) => new.push(put(found.revision)),
+            }
+        }
+        if !new.is_empty() {
+            plan.phases[0].push(new);
+        }
+    }
+    let mut old: Vec<_> = going.iter().map(|host| without(present, host, owner, scope)).collect();
+    old.extend(idle_listeners(present, wanted, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
+    plan.phases[3] = old;
+    Ok(plan)
+}
+
+fn gone(id: &Id, found: &Found) -> Change {
+    Change {
+        id: id.clone(),
+        value: None,
+        lease: 0,
+        seen: found.revision,
+    }
+}
+
+/// Hosts with a server of the owner's.
+pub fn own_hosts<'a>(present: &'a Present, owner: &'a OwnerName, scope: &'a Scope) -> impl Iterator<Item = &'a str> {
+    present.keys().filter_map(|id| match id {
+        Id::Server { backend, id } if scope.has(id, owner) => Some(backend.as_str()),
+        _ => None,
+    })
+}
+
+/// Servers of a backend, by their IDs.
+fn servers<'a>(present: &'a Present, backend: &'a str) -> impl Iterator<Item = (&'a Id, &'a str, &'a Found)> {
+    let first = Id::Server {
+        backend: backend.to_owned(),
+        id: String::new(),
+    };
+    present.range(first..).map_while(move |(key, found)| match key {
+        Id::Server { backend: of, id } if of == backend => Some((key, id.as_str(), found)),
+        _ => None,
+    })
+}
+
+fn frontends(present: &Present) -> impl Iterator<Item = (&str, &Found)> {
+    present.iter().filter_map(|(id, found)| match id {
+        Id::Frontend(id) => Some((id.as_str(), found)),
+        _ => None,
+    })
+}
+
+/// Settings of a live frontend are not looked at again (PassHostHeader), and a listener does not move.
+fn must_be_made_anew(object: &Object, found: &Found) -> bool {
+    match object.id {
+        Id::Listener(_) => !contains(&found.value, &object.value),
+        Id::Frontend(_) => !contains(&found.value["Settings"], &object.value["Settings"]),
+        Id::Backend(_) | Id::Server { .. } => false,
+    }
+}
+
+/// Whether another listener listens where this one would.
+fn address_is_taken(present: &Present, object: &Object) -> bool {
+    let address = |value: &Value| {
+        let (ip, port) = value["Address"]["Address"].as_str()?.rsplit_once(':')?;
+        Some((ip.to_owned(), port.to_owned()))
+    };
+    let everywhere = |ip: &str| matches!(ip, "" | "0.0.0.0" | "[::]");
+    let Some((ip, port)) = address(&object.value) else {
+        return false;
+    };
+    matches!(object.id, Id::Listener(_))
+        && present.iter().any(|(id, found)| {
+            let theirs = address(&found.value).filter(|_| matches!(id, Id::Listener(_)) && *id != object.id);
+            theirs.is_some_and(|(their_ip, their_port)| {
+                their_port == port && (their_ip == ip || everywhere(&their_ip) || everywhere(&ip))
+            })
+        })
+}
+
+/// What goes of a host: nothing that somebody else added to it, or uses.
+fn without(present: &Present, host: &str, owner: &OwnerName, scope: &Scope) -> Vec<Change> {
+    let (own, foreign): (Vec<_>, Vec<_>) = servers(present, host).partition(|(_, id, _)| scope.has(id, owner));
+    let mut changes = Vec::new();
+    let frontend = Id::Frontend(host.to_owned());
+    if let Some(found) = present.get(&frontend).filter(|found| found.value["BackendId"] == host)
+        && foreign.is_empty()
+    {
+        changes.push(gone(&frontend, found));
+    }
+    changes.extend(own.into_iter().map(|(id, _, found)| gone(id, found)));
+    let backend = Id::Backend(host.to_owned());
+    let is_used = frontends(present).any(|(id, found)| id != host && found.value["BackendId"] == host);
+    if let Some(found) = present.get(&backend)
+        && foreign.is_empty()
+        && !is_used
+    {
+        changes.push(gone(&backend, found));
+    }
+    changes
+}
+
+/// Listeners of the owner at whose port no host of sparkha's is any more, whoever's it is: where two owners want the same address, only
+/// one of them has a listener.
+fn idle_listeners<'a>(
+    present: &'a Present,
+    wanted: &[Object],
+    going: &BTreeSet<&str>,
+    owner: &'a OwnerName,
+    scope: &Scope,
+) -> impl Iterator<Item = (&'a Id, &'a Found)> {
+    let staying = present.iter().filter(|(id, _)| match id {
+        Id::Server { backend, id } => {
+            id.starts_with(SERVER_PREFIX) && !(going.contains(backend.as_str()) && scope.has(id, owner))
+        }
+        _ => false,
+    });
+    let urls = staying
+        .map(|(_, found)| &found.value["URL"])
+        .chain(wanted.iter().map(|object| &object.value["URL"]));
+    let needed: BTreeSet<String> = urls
+        .filter_map(|url| url.as_str()?.rsplit_once(':')?.1.parse().ok())
+        .map(|port| listener_id(owner, port))
+        .collect();
+    let prefix = format!("sparkha-{owner}-");
+    present.iter().filter(move |(id, _)| match id {
+        Id::Listener(id) => {
+            let port = id.strip_prefix(&prefix).and_then(|port| port.parse::<u16>().ok());
+            port.is_some() && !needed.contains(id)
+        }
+        _ => false,
+    })
+}
+
+fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going: &BTreeSet<&str>) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    let mut conflict = |host: &str, reason: String| {
+        conflicts.push(Conflict {
+            host: host.to_owned(),
+            reason,
+        });
+    };
+    let staying: BTreeSet<&str> = present
+        .keys()
+        .filter_map(Id::host)
+        .filter(|host| !going.contains(host))
+        .chain(hosts.iter().copied())
+        .collect();
+    for object in wanted {
+        match &object.id {
+            Id::Listener(_) => {}
+            Id::Server { backend, id } => {
+                if let Some((_, theirs, _)) = servers(present, backend).find(|(_, other, _)| other != id) {
+                    conflict(backend, format!("its backend has server {theirs} of somebody else"));
+                }
+            }
+            // What was cut off while it was written has no server yet, or the frontend is missing; nobody else writes the same.
+            Id::Backend(host) => {
+                let is_foreign = present
+                    .get(&object.id)
+                    .is_some_and(|found| !contains(&found.value, &object.value));
+                if is_foreign && servers(present, host).next().is_none() {
+                    conflict(host, "there is a backend of that ID which is not sparkha's".into());
+                }
+                let of_prefix =
+                    |other: &&&str| **other != host && (other.starts_with(host.as_str()) || host.starts_with(**other));
+                if let Some(other) = staying.iter().find(of_prefix) {
+                    conflict(
+                        host,
+                        format!("Vulcand would mix it up with {other}, for it reads IDs by their beginnings"),
+                    );
+                }
+            }
+            Id::Frontend(host) => {
+                let is_foreign = present
+                    .get(&object.id)
+                    .is_some_and(|found| !contains(&found.value, &object.value));
+                if is_foreign && servers(present, host).next().is_none() {
+                    conflict(host, "there is a frontend of that ID which is not sparkha's".into());
+                }
+                let same_route = |(id, found): &(&str, &Found)| {
+                    id != host && found.value["Route"] == object.value["Route"] && !going.contains(id)
+                };
+                if let Some((id, _)) = frontends(present).find(same_route) {
+                    conflict(host, format!("frontend {id} of somebody else has the same route"));
+                }
+            }
+        }
+    }
+    conflicts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::routing::vulcand::objects;
+    use crate::routing::{Owner, Role, Route};
+    use crate::spec::names::Namespace;
+
+    const LISTEN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+    fn owner(name: &str) -> OwnerName {
+        OwnerName::parse(name).unwrap()
+    }
+
+    fn in_namespace(name: &str) -> Scope {
+        Scope::Namespace(Namespace::parse(name).unwrap())
+    }
+
+    fn route(namespace: &str, first_label: &str, port: u16, last: u8) -> Route {
+        Route {
+            host: format!("{first_label}.{namespace}.k8s"),
+            port,
+            target: [10, 0, 0, last].into(),
+            owner: Owner {
+                namespace: namespace.into(),
+                cluster: "spark".into(),
+                pod: format!("spark-{last}"),
+                role: Role::Master,
+            },
+        }
+    }
+
+    fn wanted(routes: &[Route], by: &str) -> Vec<Object> {
+        objects(routes, &owner(by), LISTEN)
+    }
+
+    /// What an empty store has after these were written.
+    fn written(objects: &[Object]) -> Present {
+        let found = |(object, revision): (&Object, i64)| {
+            let found = Found {
+                value: object.value.clone(),
+                revision,
+                lease: 0,
+            };
+            (object.id.clone(), found)
+        };
+        objects.iter().zip(2..).map(found).collect()
+    }
+
+    /// Changes as lines, a blank one between transactions.
+    fn lines(plan: &Plan) -> Vec<String> {
+        let line = |change: &Change| {
+            let verb = if change.value.is_some() { "put" } else { "delete" };
+            format!("{verb} {} @{}", change.id, change.seen)
+        };
+        let pieces = plan.transactions(128);
+        let pieces: Vec<Vec<_>> = pieces.iter().map(|piece| piece.iter().map(line).collect()).collect();
+        pieces.join(&String::new())
+    }
+
+    fn planned(present: &Present, objects: &[Object], scope: &Scope) -> Vec<String> {
+        lines(&plan(present, objects, &owner("a"), scope, 0).unwrap())
+    }
+
+    #[test]
+    fn into_an_empty_store_in_vulcands_order_and_then_nothing() {
+        let objects = wanted(&[route("ns", "spark-10-0-0-1", 8080, 1)], "a");
+        let plan = plan(&Present::new(), &objects, &owner("a"), &Scope::All, 0).unwrap();
+        assert_eq!(
+            lines(&plan),
+            [
+                "put listener sparkha-a-8080 @0",
+                "put backend spark-10-0-0-1.ns.k8s @0",
+                "put server sparkha.a.ns of backend spark-10-0-0-1.ns.k8s @0",
+                "put frontend spark-10-0-0-1.ns.k8s @0",
+            ]
+        );
+        let changes = Changes::from(&plan);
+        let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>();
+        assert_eq!(
+            names(&changes.written),
+            ["listener sparkha-a-8080", "spark-10-0-0-1.ns.k8s"]
+        );
+        assert_eq!((changes.deleted.len(), changes.unchanged), (0, 0));
+        let again = super::plan(&written(&objects), &objects, &owner("a"), &Scope::All, 0).unwrap();
+        assert_eq!(again.changes().count(), 0);
+        assert_eq!(Changes::from(&again).unchanged, 1);
+    }
+
+    #[test]
+    fn the_new_before_the_old_and_nothing_else() {
+        let kept = route("ns", "spark-10-0-0-12", 8080, 12);
+        let before = wanted(&[kept.clone(), route("ns", "spark-10-0-0-1", 8081, 1)], "a");
+        let after = wanted(&[kept, route("ns", "spark-10-0-0-2", 8080, 2)], "a");
+        assert_eq!(
+            planned(&written(&before), &after, &in_namespace("ns")),
+            [
+                "put backend spark-10-0-0-2.ns.k8s @0",
+                "put server sparkha.a.ns of backend spark-10-0-0-2.ns.k8s @0",
+                "put frontend spark-10-0-0-2.ns.k8s @0",
+                "",
+                "delete frontend spark-10-0-0-1.ns.k8s @6",
+                "delete server sparkha.a.ns of backend spark-10-0-0-1.ns.k8s @5",
+                "delete backend spark-10-0-0-1.ns.k8s @4",
+                "delete listener sparkha-a-8081 @3",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_leader_elsewhere_is_one_write() {
+        let before = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let after = wanted(&[route("ns", "spark-master", 8080, 2)], "a");
+        assert_eq!(
+            planned(&written(&before), &after, &Scope::All),
+            ["put server sparkha.a.ns of backend spark-master.ns.k8s @4"]
+        );
+    }
+
+    #[test]
+    fn other_namespaces_and_owners_are_left_alone() {
+        let of = |namespace: &str, by: &str| wanted(&[route(namespace, "spark-master", 8080, 1)], by);
+        let all = [of("dev", "a"), of("dev2", "a"), of("live", "b")].concat();
+        let present = written(&all);
+        let deletes_of = |namespace: &str| {
+            ["frontend {}", "server sparkha.a.{} of backend {}", "backend {}"].map(|what| {
+                let host = format!("spark-master.{namespace}.k8s");
+                format!(
+                    "delete {}",
+                    what.replacen("a.{}", &format!("a.{namespace}"), 1).replace("{}", &host)
+                )
+            })
+        };
+        let ids = |lines: Vec<String>| -> Vec<_> {
+            lines
+                .iter()
+                .map(|line| line.split(" @").next().unwrap().to_owned())
+                .collect()
+        };
+        // The listener stays: dev2 is behind it, and so is another owner's host.
+        assert_eq!(ids(planned(&present, &[], &in_namespace("dev"))), deletes_of("dev"));
+        assert_eq!(
+            ids(planned(&present, &[], &Scope::All)),
+            [deletes_of("dev"), deletes_of("dev2")].concat()
+        );
+        let alone = written(&[of("dev", "a"), of("dev2", "a")].concat());
+        assert_eq!(
+            ids(planned(&alone, &[], &Scope::All)).last().unwrap(),
+            "delete listener sparkha-a-8080"
+        );
+    }
+
+    #[test]
+    fn a_frontend_with_other_settings_goes_before_it_comes_back() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let mut present = written(&objects);
+        let frontend = Id::Frontend("spark-master.ns.k8s".into());
+        present.get_mut(&frontend).unwrap().value["Settings"]["PassHostHeader"] = json!(false);
+        let plan = plan(&present, &objects, &owner("a"), &Scope::All, 0).unwrap();
+        assert_eq!(
+            lines(&plan),
+            [
+                "delete frontend spark-master.ns.k8s @5",
+                "",
+                "put frontend spark-master.ns.k8s @0",
+            ]
+        );
+        assert!(Changes::from(&plan).deleted.is_empty());
+    }
+
+    #[test]
+    fn what_a_server_adds_is_no_difference() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let mut present = written(&objects);
+        for (id, found) in &mut present {
+            found.value["Id"] = json!(id.to_string());
+            found.value["Settings"]["Stream"] = json!(false);
+        }
+        assert!(planned(&present, &objects, &Scope::All).is_empty());
+    }
+
+    #[test]
+    fn a_lease_that_differs_is_written() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let with_lease = plan(&written(&objects), &objects, &owner("a"), &Scope::All, 7).unwrap();
+        assert_eq!(
+            lines(&with_lease),
+            [
+                "put backend spark-master.ns.k8s @3",
+                "put server sparkha.a.ns of backend spark-master.ns.k8s @4",
+                "put frontend spark-master.ns.k8s @5",
+            ]
+        );
+        assert!(with_lease.changes().all(|change| change.lease == 7));
+        let mut leased = written(&objects);
+        for (id, found) in &mut leased {
+            found.lease = if id.host().is_some() { 7 } else { 0 };
+        }
+        let kept = plan(&leased, &objects, &owner("a"), &Scope::All, 7).unwrap();
+        assert_eq!(kept.changes().count(), 0);
+        let without = plan(&leased, &objects, &owner("a"), &Scope::All, 0).unwrap();
+        assert_eq!(without.changes().count(), 3);
+    }
+
+    #[test]
+    fn hosts_are_never_split_between_transactions() {
+        let routes: Vec<_> = (0..300)
+            .map(|n| {
+                route(
+                    "ns",
+                    &format!("spark-10-0-{}-{}", n / 250, n % 250),
+                    8080 + n % 2,
+                    (n % 250) as u8,
+                )
+            })
+            .collect();
+        let objects = wanted(&routes, "a");
+        for plan in [
+            plan(&Present::new(), &objects, &owner("a"), &Scope::All, 0).unwrap(),
+            plan(&written(&objects), &[], &owner("a"), &Scope::All, 0).unwrap(),
+        ] {
+            let pieces = plan.transactions(128);
+            assert_eq!(pieces.len(), 8, "42 hosts in each");
+            assert!(pieces.iter().all(|piece| piece.len() <= 128));
+            let flat: Vec<_> = pieces.concat();
+            assert_eq!(flat.iter().collect::<Vec<_>>(), plan.changes().collect::<Vec<_>>());
+            for route in &routes {
+                let has = |piece: &&Vec<Change>| piece.iter().any(|change| change.id.host() == Some(&route.host));
+                assert_eq!(pieces.iter().filter(has).count(), 1, "{}", route.host);
+            }
+        }
+    }
+
+    fn conflict(present: &Present, routes: &[Route]) -> String {
+        let conflicts = plan(present, &wanted(routes, "a"), &owner("a"), &Scope::All, 0).unwrap_err();
+        conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_refused() {
+        let routes = [route("ns", "spark-master", 8080, 1)];
+        let host = "spark-master.ns.k8s";
+        let mut present = written(&wanted(&routes, "b"));
+        assert_eq!(
+            conflict(&present, &routes),
+            "spark-master.ns.k8s: its backend has server sparkha.b.ns of somebody else"
+        );
+        present.retain(|id, _| *id == Id::Frontend(host.into()));
+        present
+            .values_mut()
+            .for_each(|found| found.value["BackendId"] = json!("shop"));
+        assert_eq!(
+            conflict(&present, &routes),
+            "spark-master.ns.k8s: there is a frontend of that ID which is not sparkha's"
+        );
+        let foreign = |id| Object {
+            id,
+            value: json!({"Type": "http", "BackendId": "shop", "Route": format!("Host(`{host}`)")}),
+        };
+        assert_eq!(
+            conflict(&written(&[foreign(Id::Backend(host.into()))]), &routes),
+            "spark-master.ns.k8s: there is a backend of that ID which is not sparkha's"
+        );
+        assert_eq!(
+            conflict(&written(&[foreign(Id::Frontend("shop".into()))]), &routes),
+            "spark-master.ns.k8s: frontend shop of somebody else has the same route"
+        );
+        assert_eq!(
+            conflict(&written(&[foreign(Id::Backend(format!("{host}.example")))]), &routes),
+            "spark-master.ns.k8s: Vulcand would mix it up with spark-master.ns.k8s.example, for it reads IDs by their beginnings"
+        );
+    }
+
+    #[test]
+    fn what_was_cut_off_is_gone_on_with() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        for there in 0..objects.len() {
+            let present = written(&objects[..there]);
+            assert_eq!(planned(&present, &objects, &Scope::All).len(), objects.len() - there);
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_listener() {
+        let routes = [
+            route("ns", "spark-master", 8080, 1),
+            route("ns", "spark-worker", 8081, 2),
+        ];
+        let mut present = written(&[Object {
+            id: Id::Listener("web".into()),
+            value: json!({"Protocol": "http", "Address": {"Network": "tcp", "Address": "192.0.2.1:8080"}}),
+        }]);
+        let listeners = |present: &Present, objects: &[Object]| -> Vec<_> {
+            let lines = planned(present, objects, &Scope::All);
+            lines.into_iter().filter(|line| line.contains("listener")).collect()
+        };
+        assert_eq!(
+            listeners(&present, &wanted(&routes, "a")),
+            ["put listener sparkha-a-8081 @0"]
+        );
+        // One's own moves.
+        present = written(&wanted(&routes[1..], "a"));
+        assert_eq!(
+            listeners(&present, &objects(&routes[1..], &owner("a"), [192, 0, 2, 9].into())),
+            ["delete listener sparkha-a-8081 @2", "put listener sparkha-a-8081 @0"]
+        );
+    }
+
+    #[test]
+    fn what_the_api_would_delete_along_is_told() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let plan = |present: &Present| plan(present, &[], &owner("a"), &Scope::All, 0).unwrap();
+        let mut present = written(&objects);
+        assert_eq!(plan(&present).swallowed(&present), []);
+        present.insert(Id::Backend("spark-master.ns.k8s2".into()), Found::default());
+        let conflicts = plan(&present).swallowed(&present);
+        assert_eq!(conflicts.len(), 1);
+        assert_eq!(conflicts[0].host, "spark-master.ns.k8s");
+    }
+
+    #[test]
+    fn what_others_added_to_a_host_stays() {
+        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let mut present = written(&objects);
+        let theirs = Id::Server {
+            backend: "spark-master.ns.k8s".into(),
+            id: "canary".into(),
+        };
+        present.insert(theirs, Found::default());
+        assert_eq!(
+            planned(&present, &[], &Scope::All),
+            [
+                "delete server sparkha.a.ns of backend spark-master.ns.k8s @4",
+                "delete listener sparkha-a-8080 @2",
+            ]
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! Vulcand's own HTTP API, version 2 (its `api/api.go`): lists are objects with one field, POST writes or overwrites, and a missing object
+//! is 404. It has no authentication, and no revisions: what somebody else writes at the same time is not noticed.
+
+use std::time::Duration;
+
+use futures::stream::{StreamExt, TryStreamExt};
+use reqwest::{Client, Method, StatusCode, Url};
+use serde_json::{Value, json};
+
+use crate::routing::vulcand::Id;
+use crate::routing::vulcand::diff::{Found, Present};
+use crate::sources::with_sources;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+/// Requests under way at a time.
+const CONCURRENT: usize = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to reach Vulcand's API at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("Vulcand's API refused {what}: {message}")]
+    Rejected { what: String, message: String },
+    #[error("failed to understand Vulcand's API at {url}: {reason}")]
+    Protocol { url: String, reason: String },
+    #[error("`{url}` is no address of Vulcand's API")]
+    Address { url: String },
+    #[error("failed to prepare requests to Vulcand's API")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Error {
+    /// What to do about it, where there is something to say.
+    pub fn help(&self) -> Option<String> {
+        let help = match self {
+            Error::Unreachable { .. } | Error::Protocol { .. } => {
+                "check --vulcand-api: Vulcand's API is at its -apiInterface and -apiPort, 8182 unless it was told otherwise"
+            }
+            Error::Address { .. } => "write it like http://vulcand.example:8182",
+            Error::Rejected { .. } | Error::Client(_) => return None,
+        };
+        Some(help.into())
+    }
+}
+
+/// A client of one Vulcand; of several that share their etcd, any will do.
+pub struct VulcandApi {
+    http: Client,
+    url: Url,
+}
+
+impl VulcandApi {
+    pub fn new(address: &str) -> Result<Self, Error> {
+        let wrong = || Error::Address {
+            url: address.rsplit('@').next().unwrap_or_default().to_owned(),
+        };
+        let url = Url::parse(address).map_err(|_| wrong())?;
+        let is_plain =
+            url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        if !is_plain || !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong());
+        }
+        // Only the first caller in a process decides, and all of ours decide the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Client::builder()
+            .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(Error::Client)?;
+        Ok(Self { http, url })
+    }
+
+    /// All listeners, backends, servers and frontends.
+    pub async fn list(&self) -> Result<Present, Error> {
+        let (listeners, backends, frontends) = futures::try_join!(
+            self.list_of(&["listeners"], "Listeners"),
+            self.list_of(&["backends"], "Backends"),
+            self.list_of(&["frontends"], "Frontends"),
+        )?;
+        let lookups = backends.iter().map(|(backend, _)| self.servers(backend));
+        let servers: Vec<_> = futures::stream::iter(lookups)
+            .buffered(CONCURRENT)
+            .try_collect()
+            .await?;
+        let named = |name: fn(String) -> Id, list: Vec<(String, Value)>| {
+            list.into_iter().map(move |(id, value)| (name(id), value))
+        };
+        let all = named(Id::Listener, listeners)
+            .chain(named(Id::Backend, backends))
+            .chain(servers.concat())
+            .chain(named(Id::Frontend, frontends));
+        let found = |value| Found {
+            value,
+            ..Found::default()
+        };
+        Ok(all.map(|(id, value)| (id, found(value))).collect())
+    }
+
+    async fn servers(&self, backend: &str) -> Result<Vec<(Id, Value)>, Error> {
+        let servers = self.list_of(&["backends", backend, "servers"], "Servers").await?;
+        let id = |id| Id::Server {
+            backend: backend.to_owned(),
+            id,
+        };
+        Ok(servers.into_iter().map(|(server, value)| (id(server), value)).collect())
+    }
+
+    /// Writes one object. Frontends and servers may go by themselves after some time; nothing else has one.
+    pub async fn put(&self, id: &Id, value: &Value, ttl: Option<Duration>) -> Result<(), Error> {
+        let (path, body) = upsert(id, value, ttl);
+        self.ask(Method::POST, &path, Some(&body)).await.map(drop)
+    }
+
+    /// Deletes one object, if it is there.
+    pub async fn delete(&self, id: &Id) -> Result<(), Error> {
+        let path = match id {
+            Id::Listener(id) => vec!["listeners", id],
+            Id::Backend(id) => vec!["backends", id],
+            Id::Server { backend, id } => vec!["backends", backend, "servers", id],
+            Id::Frontend(id) => vec!["frontends", id],
+        };
+        self.ask(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// IDs and values of a list; what is missing is empty.
+    async fn list_of(&self, path: &[&str], field: &str) -> Result<Vec<(String, Value)>, Error> {
+        let Some(answer) = self.ask(Method::GET, path, None).await? else {
+            return Ok(Vec::new());
+        };
+        let protocol = |reason: String| Error::Protocol {
+            url: self.url.to_string(),
+            reason,
+        };
+        // An empty list is null.
+        let list = match answer.get(field) {
+            Some(Value::Array(list)) => list.clone(),
+            Some(Value::Null) => Vec::new(),
+            _ => return Err(protocol(format!("there is no list of {field}"))),
+        };
+        list.into_iter()
+            .map(|value| match value["Id"].as_str() {
+                Some(id) => Ok((id.to_owned(), value.clone())),
+                None => Err(protocol(format!("one of {field} has no ID"))),
+            })
+            .collect()
+    }
+
+    /// `None` if it is not there. All requests may be sent twice.
+    async fn ask(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<Value>, Error> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().push("v2").extend(path);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.ask_once(&method, &url, body).await {
+                Err(Error::Unreachable { reason, .. }) if tries < TRIES => {
+                    tracing::info!("{url}: {reason}; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn ask_once(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Option<Value>, Error> {
+        let unreachable = |reason: String| Error::Unreachable {
+            url: self.url.to_string(),
+            reason,
+        };
+        let failed = |error: reqwest::Error| unreachable(with_sources(&error.without_url()));
+        let mut request = self.http.request(method.clone(), url.clone());
+        if let Some(body) = body {
+            // Vulcand reads the body only if the content says that it is no form.
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let answer = request.send().await.map_err(failed)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(failed)?;
+        let parsed = serde_json::from_str::<Value>(&text);
+        match status {
+            StatusCode::OK => parsed.map(Some).map_err(|error| Error::Protocol {
+                url: self.url.to_string(),
+                reason: error.to_string(),
+            }),
+            StatusCode::NOT_FOUND if *method != Method::POST => Ok(None),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                Err(unreachable(format!("HTTP {status}")))
+            }
+            _ => Err(Error::Rejected {
+                what: format!("{method} {}", url.path()),
+                message: parsed
+                    .ok()
+                    .and_then(|answer| answer["message"].as_str().map(str::to_owned))
+                    .unwrap_or_else(|| format!("HTTP {status}")),
+            }),
+        }
+    }
+}
+
+/// Path and body with which an object is written.
+fn upsert<'a>(id: &'a Id, value: &Value, ttl: Option<Duration>) -> (Vec<&'a str>, Value) {
+    let with_id = |id: &str| {
+        let mut value = value.clone();
+        value["Id"] = json!(id);
+        value
+    };
+    // The word of Go's time.ParseDuration.
+    let ttl = ttl.map_or_else(String::new, |ttl| format!("{}s", ttl.as_secs().max(1)));
+    match id {
+        Id::Listener(id) => (vec!["listeners"], json!({"Listener": with_id(id)})),
+        Id::Backend(id) => (vec!["backends"], json!({"Backend": with_id(id)})),
+        Id::Server { backend, id } => (
+            vec!["backends", backend, "servers"],
+            json!({"Server": with_id(id), "TTL": ttl}),
+        ),
+        Id::Frontend(id) => (vec!["frontends"], json!({"Frontend": with_id(id), "TTL": ttl})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_as_the_api_reads_them() {
+        let server = Id::Server {
+            backend: "spark-master.ns.k8s".into(),
+            id: "sparkha.kubernetes.ns".into(),
+        };
+        assert_eq!(
+            upsert(
+                &server,
+                &json!({"URL": "http://10.1.2.4:8080"}),
+                Some(Duration::from_secs(60))
+            ),
+            (
+                vec!["backends", "spark-master.ns.k8s", "servers"],
+                json!({"Server": {"Id": "sparkha.kubernetes.ns", "URL": "http://10.1.2.4:8080"}, "TTL": "60s"})
+            )
+        );
+        assert_eq!(
+            upsert(
+                &Id::Backend("b".into()),
+                &json!({"Type": "http"}),
+                Some(Duration::from_secs(60))
+            ),
+            (vec!["backends"], json!({"Backend": {"Id": "b", "Type": "http"}}))
+        );
+    }
+
+    #[test]
+    fn addresses() {
+        assert!(VulcandApi::new("http://127.0.0.1:8182").is_ok());
+        for wrong in ["127.0.0.1:8182", "http://vulcand:8182/v2", "ftp://vulcand"] {
+            assert!(VulcandApi::new(wrong).is_err(), "{wrong}");
+        }
+        let error = VulcandApi::new("http://root:secret@vulcand:8182")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

@@ -21,8 +21,8 @@ demo-kubernetes: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	demo/prepare.sh nginx-light dnsmasq-base
-	$(CARGO) test --locked --test main -- --test-threads=2 local:: routes::
+	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl
+	$(CARGO) test --locked --test main -- --test-threads=2 local:: routes:: vulcand::
 	tests/kubernetes.sh
 
 check:

@@ -3,11 +3,12 @@
 //! - [`offline`]: what needs no Kubernetes: render, schema, completions, bad input, exit codes, the files under manifests/.
 //! - [`local`]: the local platform with real processes: failover, lost quorum, lost supervisor, full disk, fetching Spark.
 //! - [`routes`]: routes to the web UIs under real routers and DNS servers.
+//! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
-//! All but the first three need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
+//! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
 
 // Tests may fail loudly, and what they print is shown only then.
 #![allow(
@@ -25,3 +26,4 @@ mod lifecycle;
 mod local;
 mod offline;
 mod routes;
+mod vulcand;

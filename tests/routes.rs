@@ -12,7 +12,7 @@ const ROUTER: &str = "127.0.7.1";
 const READY: Duration = Duration::from_secs(20);
 
 /// A server of a test, ended with it.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Drop for Server {
     }
 }
 
-fn start(command: &mut Command) -> Server {
+pub fn start(command: &mut Command) -> Server {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

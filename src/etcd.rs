@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::sources::with_sources;
+use crate::sources::root_cause;
 
 /// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.
 pub const MAX_OPERATIONS: usize = 128;
@@ -233,8 +233,7 @@ impl Etcd {
         if let Some(token) = &self.token {
             request = request.header("authorization", token);
         }
-        let passing =
-            |error: reqwest::Error| Failure::Passing(format!("{name}: {}", with_sources(&error.without_url())));
+        let passing = |error: reqwest::Error| Failure::Passing(format!("{name}: {}", root_cause(&error.without_url())));
         let answer = request.send().await.map_err(passing)?;
         let status = answer.status();
         let text = answer.text().await.map_err(passing)?;

@@ -12,3 +12,12 @@ pub fn with_sources(error: &dyn Error) -> String {
     }
     text
 }
+
+/// The words of what is at the bottom of it: what lies between only says which layers there are.
+pub fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

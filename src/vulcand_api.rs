@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{Found, Present};
-use crate::sources::with_sources;
+use crate::sources::root_cause;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -175,7 +175,7 @@ impl VulcandApi {
             url: self.url.to_string(),
             reason,
         };
-        let failed = |error: reqwest::Error| unreachable(with_sources(&error.without_url()));
+        let failed = |error: reqwest::Error| unreachable(root_cause(&error.without_url()));
         let mut request = self.http.request(method.clone(), url.clone());
         if let Some(body) = body {
             // Vulcand reads the body only if the content says that it is no form.

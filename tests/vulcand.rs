@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::kit::http::{HttpServer, Request, ask};
 use crate::kit::local::Home;
-use crate::kit::run;
+use crate::kit::{Run, run, sparkha};
 use crate::routes::{Server, start};
 
 const READY: Duration = Duration::from_secs(20);
@@ -29,11 +29,11 @@ struct Etcd {
 
 impl Etcd {
     fn start(home: &Home, ip: &str) -> Self {
-        Self::with(home, ip, &[], |_| vec![])
+        Self::with(home, ip, &[], &[])
     }
 
     /// With further client URLs and arguments.
-    fn with(home: &Home, ip: &str, urls: &[String], arguments: impl Fn(&std::path::Path) -> Vec<String>) -> Self {
+    fn with(home: &Home, ip: &str, urls: &[String], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (client, peer) = (format!("http://{ip}:2379"), format!("http://{ip}:2380"));
         let clients = [&[client][..], urls].concat().join(",");
@@ -44,7 +44,7 @@ impl Etcd {
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"])
-            .args(arguments(folder.path()));
+            .args(arguments);
         let etcd = Self {
             plain: format!("{ip}:2379"),
             token: Mutex::default(),
@@ -302,8 +302,11 @@ fn etcd_with_certificates_users_and_a_member_that_is_down() {
         );
     }
     let path = |name: &str| folder.join(name).display().to_string();
-    let etcd = Etcd::with(&home, "127.0.7.13", &["https://127.0.7.13:2381".into()], |_| {
-        let arguments = [
+    let etcd = Etcd::with(
+        &home,
+        "127.0.7.13",
+        &["https://127.0.7.13:2381".into()],
+        &[
             "--client-cert-auth",
             "--trusted-ca-file",
             &path("ca.pem"),
@@ -311,9 +314,8 @@ fn etcd_with_certificates_users_and_a_member_that_is_down() {
             &path("server.pem"),
             "--key-file",
             &path("server.key"),
-        ];
-        arguments.map(str::to_owned).into()
-    });
+        ],
+    );
     // A user that may write Vulcand's keys and no others.
     let encode = |text| BASE64_STANDARD.encode(text);
     for (path, body) in [
@@ -350,7 +352,7 @@ fn etcd_with_certificates_users_and_a_member_that_is_down() {
         if !password.is_empty() {
             command.env("SPARKHA_ETCD_PASSWORD", password);
         }
-        crate::kit::Run::from(command.output().unwrap())
+        Run::from(command.output().unwrap())
     };
     // Without its certificate nobody gets in, without its CA it is not trusted, without a user nothing is allowed.
     apply(&[&tls[..2], &user], "the-password")
@@ -439,6 +441,42 @@ fn what_others_write_meanwhile_is_noticed_and_what_passes_is_tried_again() {
     }
     assert_eq!(apply().exits(0).stdout, "3 written, 0 deleted, 0 unchanged\n");
     home.run(&["teardown"]).exits(0);
+}
+
+#[test]
+fn a_token_that_is_of_the_past_is_replaced() {
+    let tokens = Arc::new(AtomicU32::new(0));
+    let given = tokens.clone();
+    let ours = BASE64_STANDARD.encode("/vulcand/backends/a.b.k8s/servers/sparkha.kubernetes.b");
+    let ours = json!({"header": {}, "kvs": [{"key": ours, "value": "e30=", "mod_revision": "7"}]}).to_string();
+    let _etcd = HttpServer::start("127.0.7.18:2379", move |request: &Request| {
+        match (request.path.as_str(), request.authorization.as_str()) {
+            ("/v3/auth/authenticate", _) => {
+                let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+                (
+                    200,
+                    json!({"header": {}, "token": format!("token{number}")}).to_string(),
+                )
+            }
+            // The first is good for reading once.
+            ("/v3/kv/range", "token1") => (200, ours.clone()),
+            ("/v3/kv/txn", "token2") => (200, json!({"header": {}, "succeeded": true}).to_string()),
+            _ => (
+                401,
+                json!({"message": "etcdserver: invalid auth token", "code": 16}).to_string(),
+            ),
+        }
+    });
+    let remove = || {
+        let mut command = sparkha(&["route", "remove", "-A", "--etcd", "127.0.7.18:2379", "--etcd-user", "u"]);
+        command.env("SPARKHA_ETCD_PASSWORD", "p");
+        Run::from(command.output().unwrap())
+    };
+    assert_eq!(remove().exits(0).stdout, "0 written, 1 deleted, 0 unchanged\n");
+    assert_eq!(tokens.load(Ordering::SeqCst), 2);
+    // One that is refused though it is new is not asked for again and again.
+    remove().exits(4).says("invalid auth token");
+    assert_eq!(tokens.load(Ordering::SeqCst), 3);
 }
 
 /// Vulcand's API over objects by their paths, as `api.go` and the etcd engine behave: values get defaults, lists may be null, what is
@@ -590,7 +628,7 @@ fn vulcands_api_gets_the_same() {
 fn check_says_what_is_wrong() {
     const ROUTER: &str = "127.0.7.17";
     let home = Home::new();
-    let etcd = Etcd::start(&home, ROUTER);
+    let _etcd = Etcd::start(&home, ROUTER);
     home.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
     let rendered = |format: &str, more: &[&str]| {
         home.run(&[&["route", "render", "--format", format], more].concat())

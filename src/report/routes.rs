@@ -47,14 +47,12 @@ pub fn check(report: &RouteReport, format: Format) -> String {
             if !report.is_right() {
                 text.push('\n');
             }
-            for route in wrong() {
-                for problem in &route.problems {
-                    text.push_str(&told(&format!("{}:{}: ", route.host, route.port), problem));
-                }
-            }
-            for problem in &report.problems {
-                text.push_str(&told("", problem));
-            }
+            let of_routes = report.routes.iter().flat_map(|route| {
+                let told = move |problem| (format!("{}:{}: ", route.host, route.port), problem);
+                route.problems.iter().map(told)
+            });
+            let others = report.problems.iter().map(|problem| (String::new(), problem));
+            text.push_str(&told(of_routes.chain(others).collect()));
             text
         }
         _ => structured(format, report).unwrap_or_default(),
@@ -94,8 +92,22 @@ fn word(check: Check) -> &'static str {
     }
 }
 
-fn told(prefix: &str, problem: &Problem) -> String {
-    format!("- {prefix}{}\n  help: {}\n", problem.message, problem.hint)
+/// What is to be done once for all to which it applies.
+fn told(problems: Vec<(String, &Problem)>) -> String {
+    let mut hints: Vec<&str> = Vec::new();
+    for (_, problem) in &problems {
+        if !hints.contains(&problem.hint.as_str()) {
+            hints.push(&problem.hint);
+        }
+    }
+    let one = |hint: &&str| {
+        let of_hint = problems.iter().filter(|(_, problem)| problem.hint == **hint);
+        let lines: String = of_hint
+            .map(|(prefix, problem)| format!("- {prefix}{}\n", problem.message))
+            .collect();
+        format!("{lines}  help: {hint}\n")
+    };
+    hints.iter().map(one).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::publish::Target;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
-use crate::sources::with_sources;
+use crate::sources::root_cause;
 use crate::spark::{MasterReport, MasterStatus};
 
 /// Hosts that are looked at at a time.
@@ -24,6 +24,8 @@ const CONCURRENT: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For one page, and for one name with all tries.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For one question to one name server, which is asked a second time.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a page is read.
 const PAGE_MAX: usize = 1 << 20;
 
@@ -99,6 +101,14 @@ pub async fn check(
     target: Option<&mut Target>,
     asked: &Asked,
 ) -> Result<RouteReport, Error> {
+    // What cannot be reached at all is told before anything is waited for.
+    let told = match target {
+        Some(target) => match target.differences(routes, scope).await {
+            Err(error) if !matches!(error, Error::RouteConflict(_)) => return Err(error),
+            told => Some(told),
+        },
+        None => None,
+    };
     let resolver = resolver(asked.dns)?;
     let router = match &asked.router {
         Some(router) => Some(addresses(&resolver, router).await.map_err(|reason| Error::Usage {
@@ -118,17 +128,16 @@ pub async fn check(
     if router.is_none() {
         same_address(&mut report.routes);
     }
-    if let Some(target) = target {
-        match target.differences(routes, scope).await {
-            Ok(plan) => told(&mut report, &Changes::from(&plan)),
-            Err(Error::RouteConflict(conflicts)) => {
-                for conflict in conflicts {
-                    let hint = "delete it, or give the clusters another UI domain";
-                    report.add(&conflict.host, Problem::new(Check::Vulcand, conflict.reason, hint));
-                }
+    match told {
+        None => {}
+        Some(Ok(plan)) => compare(&mut report, &Changes::from(&plan)),
+        Some(Err(Error::RouteConflict(conflicts))) => {
+            for conflict in conflicts {
+                let hint = "delete it, or give the clusters another UI domain";
+                report.add(&conflict.host, Problem::new(Check::Vulcand, conflict.reason, hint));
             }
-            Err(error) => return Err(error),
         }
+        Some(Err(error)) => return Err(error),
     }
     Ok(report)
 }
@@ -148,7 +157,7 @@ impl RouteReport {
 }
 
 /// What apply would write is missing or wrong.
-fn told(report: &mut RouteReport, changes: &Changes) {
+fn compare(report: &mut RouteReport, changes: &Changes) {
     let hint = "`sparkha route apply`, with the same arguments, puts it right";
     for host in &changes.written {
         let problem = Problem::new(Check::Vulcand, "Vulcand was not told, or told otherwise", hint);
@@ -248,7 +257,7 @@ async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), 
 async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> Result<(StatusCode, String), Problem> {
     let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
     let failed = |error: reqwest::Error| {
-        let reason = with_sources(&error.without_url());
+        let reason = root_cause(&error.without_url());
         wrong(
             format!("{router} does not answer: {reason}"),
             "check that the router runs and listens at this port, and that no firewall is between",
@@ -307,9 +316,13 @@ fn resolver(dns: Option<SocketAddr>) -> Result<TokioResolver, Error> {
         }
     };
     builder
-        .and_then(hickory_resolver::ResolverBuilder::build)
+        .and_then(|mut builder| {
+            builder.options_mut().timeout = NAME_TIMEOUT;
+            builder.options_mut().attempts = 1;
+            builder.build()
+        })
         .map_err(|error| Error::Usage {
-            message: format!("there is no name server to ask: {}", with_sources(&error)),
+            message: format!("there is no name server to ask: {}", root_cause(&error)),
             help: "pass --dns SERVER".into(),
         })
 }
@@ -322,7 +335,10 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<IpAd
     let lookup = resolver.lookup_ip(format!("{}.", name.trim_end_matches('.')));
     match tokio::time::timeout(TIMEOUT, lookup).await {
         Ok(Ok(found)) => Ok(found.iter().collect()),
-        Ok(Err(error)) => Err(with_sources(&error)),
+        Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
+            Err("the name server knows of none".into())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
     }
 }
@@ -370,7 +386,7 @@ mod tests {
             deleted: ["old".into()].into(),
             unchanged: 1,
         };
-        told(&mut report, &changes);
+        compare(&mut report, &changes);
         assert!(report.routes[0].problems.is_empty());
         assert_eq!(report.routes[1].problems.len(), 1);
         assert_eq!(

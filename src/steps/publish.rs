@@ -83,21 +83,22 @@ impl Target {
         self.compare(&present, routes, scope, 0)
     }
 
-    /// Makes routes with a time to live last for all of it again. What has gone already, the next [`Target::reconcile`] writes.
+    /// Makes routes with a time to live last for all of it again. `false` if they have gone already: then [`Target::reconcile`] at once.
     #[expect(dead_code, reason = "for a process that stays")]
-    pub async fn keep_alive(&mut self) -> Result<(), Error> {
-        let Some(ttl) = self.ttl else { return Ok(()) };
+    pub async fn keep_alive(&mut self) -> Result<bool, Error> {
+        let Some(ttl) = self.ttl else { return Ok(true) };
         match &mut self.server {
             Server::Etcd { etcd, lease, .. } => {
                 if let Some(id) = *lease
                     && etcd.keep_alive(id).await?.is_none()
                 {
                     *lease = None;
+                    return Ok(false);
                 }
             }
             Server::Api { api, kept } => write_again(api, kept, ttl).await?,
         }
-        Ok(())
+        Ok(true)
     }
 
     fn compare(&self, present: &Present, routes: &[Route], scope: &Scope, lease: i64) -> Result<Plan, Error> {

@@ -12,6 +12,7 @@ pub struct Request {
     pub method: String,
     pub path: String,
     pub content_type: String,
+    pub authorization: String,
     pub body: String,
 }
 
@@ -77,6 +78,7 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> (u16, String)) -> Opti
         method: words.next()?.to_owned(),
         path: words.next()?.to_owned(),
         content_type: String::new(),
+        authorization: String::new(),
         body: String::new(),
     };
     let mut length = 0;
@@ -88,6 +90,7 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> (u16, String)) -> Opti
         };
         match name.to_lowercase().as_str() {
             "content-length" => length = value.parse().ok()?,
+            "authorization" => request.authorization = value.to_owned(),
             "content-type" => request.content_type = value.to_owned(),
             _ => {}
         }

@@ -27,8 +27,8 @@ pub struct Naming {
     /// Address at which the router listens, for nginx and Vulcand
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub listen: IpAddr,
-    /// In whose name routes are written to Vulcand: another for each Kubernetes cluster that shares it [default: kubernetes, or local with
-    /// --local]
+    /// In whose name routes are written to Vulcand: another for each Kubernetes cluster or machine that shares it [default: kubernetes, or
+    /// local with --local]
     #[arg(long, value_name = "NAME")]
     owner: Option<String>,
 }

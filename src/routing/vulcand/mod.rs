@@ -116,7 +116,8 @@ fn listener_id(owner: &OwnerName, port: u16) -> String {
 ///
 /// `Host()` knows no port: of several UIs at one host, only its pod's own is routed.
 pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Object> {
-    let listeners = ports(routes).into_iter().map(|port| {
+    let hosts: Vec<_> = by_host(routes).cloned().collect();
+    let listeners = ports(&hosts).into_iter().map(|port| {
         let address = json!({"Network": "tcp", "Address": SocketAddr::new(listen, port).to_string()});
         Object {
             id: Id::Listener(listener_id(owner, port)),
@@ -124,7 +125,7 @@ pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Objec
         }
     });
     listeners
-        .chain(by_host(routes).flat_map(|route| host(route, owner)))
+        .chain(hosts.iter().flat_map(|route| host(route, owner)))
         .collect()
 }
 
@@ -210,6 +211,15 @@ mod tests {
                 .unwrap(),
             r#"etcdctl put '/vulcand/listeners/sparkha-kubernetes-8080' '{"Address":{"Address":"0.0.0.0:8080","Network":"tcp"},"Protocol":"http"}'"#
         );
+    }
+
+    #[test]
+    fn of_several_uis_at_a_host_the_first_is_routed() {
+        let owner = OwnerName::parse("kubernetes").unwrap();
+        let mut routes = vec![table()[3].clone(), table()[3].clone()];
+        routes[0].port = 8090;
+        let of = |routes: &[Route]| objects(routes, &owner, [0, 0, 0, 0].into());
+        assert_eq!(of(&routes), of(&table()[3..]), "and there is no listener for the other");
     }
 
     #[test]

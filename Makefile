@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -21,8 +21,8 @@ demo-kubernetes: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl
-	$(CARGO) test --locked --test main -- --test-threads=2 local:: routes:: vulcand::
+	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl bind9-dnsutils
+	$(CARGO) test --locked --test main -- --test-threads=2 local:: routes:: dns:: vulcand::
 	tests/kubernetes.sh
 
 check:
@@ -35,12 +35,17 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-kubernetes
+bench: bench-local bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/local.sh target/release/sparkha
+
+bench-dns:
+	demo/prepare.sh dnsperf bind9-dnsutils
+	$(CARGO) build --release --locked
+	tests/bench/dns.sh target/release/sparkha
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

@@ -1,5 +1,7 @@
 //! Every exit code of sparkha, in one place.
 
+use std::io::ErrorKind;
+
 use crate::platform::{kubernetes, local};
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
@@ -17,9 +19,9 @@ pub enum ExitCode {
     BadInput = 2,
     /// There is no API server, ZooKeeper, etcd, Vulcand or pod to talk to.
     Unreachable = 3,
-    /// The API server or etcd does not allow it.
+    /// The API server, etcd or this machine does not allow it.
     NotAllowed = 4,
-    /// Something belongs to somebody else: a name, a field, a route, a cluster at which another sparkha is at work.
+    /// Something belongs to somebody else: a name, a field, a route, a port, a cluster at which another sparkha is at work.
     Conflict = 5,
     /// It did not happen in time.
     TimedOut = 6,
@@ -41,8 +43,8 @@ Exit codes:
   1    something failed that none of the others describes
   2    arguments or cluster file are wrong; nothing was changed
   3    there is no API server, ZooKeeper, etcd, Vulcand or pod to talk to
-  4    the API server or etcd does not allow it
-  5    something belongs to somebody else: a name, a field, a route, a lock
+  4    the API server, etcd or this machine does not allow it
+  5    something belongs to somebody else: a name, a field, a route, a port, a lock
   6    it did not happen in time
   7    there is no such cluster
   8    there is no room, or the cluster cannot come up
@@ -84,15 +86,16 @@ impl From<&Error> for ExitCode {
                 _ => ExitCode::Impossible,
             },
             Error::Busy { .. } => ExitCode::Conflict,
-            Error::Listen { source, .. } => match source.kind() {
-                std::io::ErrorKind::AddrInUse => ExitCode::Conflict,
-                std::io::ErrorKind::PermissionDenied => ExitCode::NotAllowed,
-                _ => ExitCode::BadInput,
-            },
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } => ExitCode::Impossible,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } => ExitCode::NotFound,
+            Error::Listen { source, .. } => match source.kind() {
+                ErrorKind::AddrInUse => ExitCode::Conflict,
+                ErrorKind::PermissionDenied => ExitCode::NotAllowed,
+                ErrorKind::AddrNotAvailable => ExitCode::BadInput,
+                _ => ExitCode::Failure,
+            },
             Error::Interrupted { .. } => ExitCode::Interrupted,
             Error::Local(error) => match error {
                 error if error.is_full() => ExitCode::Impossible,

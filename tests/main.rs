@@ -4,6 +4,7 @@
 //! - [`local`]: the local platform with real processes: failover, lost quorum, lost supervisor, full disk, fetching Spark.
 //! - [`routes`]: routes to the web UIs under real routers and DNS servers.
 //! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
+//! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
@@ -19,6 +20,7 @@
     clippy::print_stderr
 )]
 
+mod dns;
 mod faults;
 mod kit;
 mod layouts;

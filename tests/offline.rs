@@ -89,7 +89,7 @@ fn every_shell_gets_its_completions() {
 fn help_has_examples_and_exit_codes() {
     let help = run(&["--help"]).exits(0).stdout;
     assert!(help.contains("Exit codes:"), "{help}");
-    for command in ["create", "render", "teardown", "status", "list"] {
+    for command in ["create", "render", "teardown", "status", "list", "router"] {
         let help = run(&[command, "--help"]).exits(0).stdout;
         assert!(help.contains("Examples:"), "{command}");
     }

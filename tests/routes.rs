@@ -1,34 +1,17 @@
 //! Routes to the web UIs, under real routers: what they let through, and what they must not.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
+use crate::kit::dns::addresses;
 use crate::kit::local::Home;
+use crate::kit::server::Server;
 
 /// The address at which routers of these tests listen; the pods have others.
 const ROUTER: &str = "127.0.7.1";
 const READY: Duration = Duration::from_secs(20);
-
-/// A server of a test, ended with it.
-pub struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub fn start(command: &mut Command) -> Server {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Server(child.unwrap())
-}
 
 /// The answer to a request that is sent as it stands; empty if there is none.
 fn ask(port: u16, request: &str) -> String {
@@ -70,7 +53,7 @@ fn nginx_leads_to_every_ui_and_nowhere_else() {
     );
     let configuration = folder.join("nginx.conf");
     std::fs::write(&configuration, main).unwrap();
-    let nginx = start(Command::new("/usr/sbin/nginx").arg("-c").arg(&configuration));
+    let nginx = Server::start(Command::new("/usr/sbin/nginx").arg("-c").arg(&configuration));
     let leader_says = |host: &str| {
         get(8080, host, "/json/").contains("\"status\" : \"ALIVE\"")
             || get(8080, host, "/json/").contains("\"status\":\"ALIVE\"")
@@ -115,25 +98,6 @@ fn nginx_leads_to_every_ui_and_nowhere_else() {
     assert!(!render().contains("map $host"), "no cluster, no route");
 }
 
-/// Asks a DNS server for the IPv4 addresses of a name.
-fn addresses(server: (&str, u16), name: &str) -> Option<Vec<[u8; 4]>> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        query.push(label.len() as u8);
-        query.extend(label.as_bytes());
-    }
-    query.extend([0, 0, 1, 0, 1]);
-    socket.send_to(&query, server).ok()?;
-    let mut answer = [0; 512];
-    let length = socket.recv(&mut answer).ok()?;
-    let count = u16::from_be_bytes([answer[6], answer[7]]);
-    // Each answer is a pointer to the name, type, class, time to live, length and four bytes.
-    let records = answer[query.len()..length].chunks(16).take(usize::from(count));
-    Some(records.map(|record| record[12..16].try_into().unwrap()).collect())
-}
-
 #[test]
 fn dnsmasq_answers_for_the_whole_domain_and_asks_nobody() {
     let home = Home::new();
@@ -153,7 +117,7 @@ fn dnsmasq_answers_for_the_whole_domain_and_asks_nobody() {
     let text = home.run(&arguments).exits(0).stdout;
     let file = home.folder.path().join("dnsmasq.conf");
     std::fs::write(&file, text).unwrap();
-    let dnsmasq = start(
+    let dnsmasq = Server::start(
         Command::new("/usr/sbin/dnsmasq")
             .args([
                 "--keep-in-foreground",

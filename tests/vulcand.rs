@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::kit::http::{HttpServer, Request, ask};
 use crate::kit::local::Home;
+use crate::kit::server::Server;
 use crate::kit::{Run, run, sparkha};
-use crate::routes::{Server, start};
 
 const READY: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,7 @@ impl Etcd {
         let etcd = Self {
             plain: format!("{ip}:2379"),
             token: Mutex::default(),
-            _server: start(&mut command),
+            _server: Server::start(&mut command),
             _folder: folder,
         };
         home.wait_for(READY, "etcd", || {
@@ -656,7 +656,7 @@ fn check_says_what_is_wrong() {
             ])
             .args(["--pid-file=", &format!("--listen-address={ROUTER}")])
             .arg(format!("--conf-file={}", file.display()));
-        let server = start(&mut command);
+        let server = Server::start(&mut command);
         home.wait_for(READY, "dnsmasq", || TcpStream::connect((ROUTER, 5353)).is_ok());
         server
     };
@@ -670,7 +670,7 @@ fn check_says_what_is_wrong() {
             folder.display()
         ),
     );
-    let nginx = start(Command::new("/usr/sbin/nginx").arg("-c").arg(&configuration));
+    let nginx = Server::start(Command::new("/usr/sbin/nginx").arg("-c").arg(&configuration));
     home.wait_for(READY, "nginx", || TcpStream::connect((ROUTER, 8081)).is_ok());
     let dnsmasq = dns("right.conf", ROUTER);
 

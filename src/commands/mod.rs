@@ -15,6 +15,7 @@ pub mod ui;
 use std::time::Duration;
 
 use clap::CommandFactory;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, Global};
 use crate::exit_code::ExitCode;
@@ -86,12 +87,23 @@ fn bad_flag(flag: &'static str, message: &str) -> Error {
 
 /// Ends the work at Ctrl-C or SIGTERM. Nothing has to be undone: whatever was begun, the next run goes on with.
 async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: String) -> Result<T, Error> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let interrupted = interruption()?;
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted { next }),
-        _ = terminate.recv() => Err(Error::Interrupted { next }),
+        () = interrupted => Err(Error::Interrupted { next }),
     }
+}
+
+/// Ctrl-C or SIGTERM, from now on.
+fn interruption() -> Result<impl Future<Output = ()>, Error> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// `90`, `90s`, `5m` or `1h`.

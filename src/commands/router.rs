@@ -1,25 +1,33 @@
-//! `sparkha router`.
+//! `sparkha router`: a router in the foreground, until it is told to end.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
+use hickory_proto::rr::Name;
 
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
 use crate::report::progress::Progress;
+use crate::routing::dns::zone::Zone;
 use crate::routing::router::Naming;
+use crate::spec::names::is_dns_subdomain;
 use crate::steps::Error;
 use crate::steps::follow::{Follow, follow_file, follow_local};
 use crate::steps::router::{Bound, Options, Tls};
+
+/// Where DNS servers listen.
+const DNS_PORT: u16 = 53;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha router --namespace data                            port 80 and Spark's own, at all addresses
   sparkha router -A --dns 0.0.0.0 --address 192.0.2.7        and DNS for the UI domain
   sparkha router --local --listen 127.0.0.1 --port 8000
+  sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
   sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd")]
 pub struct Arguments {
     /// Clusters of all namespaces
@@ -53,6 +61,18 @@ pub struct Arguments {
     /// Write no line for each request
     #[arg(long)]
     no_access_log: bool,
+    /// Answer DNS queries here, over UDP and TCP; may be repeated [default port: 53]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = dns_address)]
+    dns: Vec<SocketAddr>,
+    /// UI domain whose names all lead to this router; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "k8s", requires = "dns")]
+    domain: Vec<Name>,
+    /// Address that the names get; may be repeated [default: those of --dns]
+    #[arg(long, value_name = "IP", requires = "dns")]
+    address: Vec<IpAddr>,
+    /// DNS alone: another router is at --address
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "all_namespaces"])]
+    no_http: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -67,6 +87,33 @@ pub enum Reach {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let dns = match arguments.dns.is_empty() {
+        true => None,
+        false => Some((zone(&arguments)?, arguments.dns.clone())),
+    };
+    let progress = Progress::new(global.quiet);
+    let serving = match &dns {
+        Some((_, at)) => format!("DNS for {} at {}", list(&arguments.domain), list(at)),
+        None => "Routing; Ctrl-C ends it".into(),
+    };
+    if arguments.no_http {
+        let bound = Bound::bind(None, dns).await?;
+        progress.done(&serving);
+        bound.serve(None).await?;
+        return Ok(ExitCode::Success);
+    }
+    let (all_namespaces, reach, routes) = (arguments.all_namespaces, arguments.reach, arguments.routes.clone());
+    let bound = Bound::bind(Some(options(global, arguments)), dns).await?;
+    let (follow, way) = match &routes {
+        Some(file) => (follow_file(file)?, Way::Direct),
+        None => follow(global, all_namespaces, reach).await?,
+    };
+    progress.done(&serving);
+    bound.serve(Some((&follow, way))).await?;
+    Ok(ExitCode::Success)
+}
+
+fn options(global: &Global, arguments: Arguments) -> Options {
     let tls = arguments.tls_cert.zip(arguments.tls_key);
     let (naming, port) = match &tls {
         Some(_) => (Naming::Secure, 443),
@@ -76,22 +123,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         true => Ipv4Addr::LOCALHOST,
         false => Ipv4Addr::UNSPECIFIED,
     };
-    let options = Options {
+    Options {
         listen: or_default(arguments.listen, default_listen.into()),
         ports: or_default(arguments.ports, port),
         naming,
         tls: tls.map(|(chain, key)| Tls { chain, key }),
         users: arguments.users,
         tokens: arguments.tokens,
-    };
-    let bound = Bound::bind(options)?;
-    let (follow, way) = match &arguments.routes {
-        Some(file) => (follow_file(file)?, Way::Direct),
-        None => follow(global, arguments.all_namespaces, arguments.reach).await?,
-    };
-    Progress::new(global.quiet).done("Routing; Ctrl-C ends it");
-    bound.serve(&follow, way).await?;
-    Ok(ExitCode::Success)
+    }
 }
 
 fn or_default<T>(given: Vec<T>, default: T) -> Vec<T> {
@@ -119,4 +158,78 @@ pub async fn follow(global: &Global, all_namespaces: bool, reach: Reach) -> Resu
         Reach::Auto | Reach::PortForward => Way::Forwarded(cluster.clone()),
     };
     Ok((Follow::kubernetes(&cluster, all_namespaces, way.clone()).await?, way))
+}
+
+/// What names resolve to.
+fn zone(arguments: &Arguments) -> Result<Zone, Error> {
+    let mut addresses = arguments.address.clone();
+    if addresses.is_empty() {
+        let own = arguments.dns.iter().map(SocketAddr::ip);
+        addresses.extend(own.filter(|address| !address.is_unspecified()));
+    }
+    if addresses.is_empty() {
+        return Err(Error::Usage {
+            message: "which of this machine's addresses the names are to get is not known".into(),
+            help: "pass --address IP, the address at which browsers reach this router".into(),
+        });
+    }
+    // Serial numbers go round (RFC 1982).
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs() as u32;
+    Zone::new(&arguments.domain, &addresses, seconds)
+        .map_err(|_| super::bad_flag("--domain", "it is so long that there can be no names below it"))
+}
+
+/// An address with or without a port.
+fn dns_address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let without = || {
+        text.parse()
+            .ok()
+            .map(|address: IpAddr| SocketAddr::new(address, DNS_PORT))
+    };
+    with_port
+        .or_else(without)
+        .ok_or_else(|| "write it like 192.0.2.7, 192.0.2.7:5353, 2001:db8::7 or [2001:db8::7]:5353".into())
+}
+
+fn domain(text: &str) -> Result<Name, String> {
+    match Name::from_ascii(text) {
+        Ok(name) if is_dns_subdomain(text) => Ok(name),
+        _ => Err("it is no domain name in lower case".into()),
+    }
+}
+
+fn list(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_may_be_left_out() {
+        for (text, address) in [
+            ("192.0.2.7", "192.0.2.7:53"),
+            ("192.0.2.7:5353", "192.0.2.7:5353"),
+            ("2001:db8::7", "[2001:db8::7]:53"),
+            ("[2001:db8::7]:5353", "[2001:db8::7]:5353"),
+        ] {
+            assert_eq!(dns_address(text), Ok(address.parse().unwrap()));
+        }
+        for wrong in ["", "53", ":53", "localhost", "192.0.2.7:", "192.0.2.7:99999"] {
+            assert!(dns_address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn domains_are_names() {
+        assert!(domain("ui.example.com").is_ok());
+        for wrong in ["", ".", "K8s", "k8s.", "a..b", "*.k8s"] {
+            assert!(domain(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -42,11 +42,11 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         users: None,
         tokens: None,
     };
-    let bound = Bound::bind(options)?;
+    let bound = Bound::bind(Some(options), None).await?;
     let (follow, way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
     let table = follow.first().await?;
-    report::print(&addresses(&table, bound.naming()))?;
-    bound.serve(&follow, way).await?;
+    report::print(&addresses(&table, bound.naming().unwrap_or(Naming::AsLinked)))?;
+    bound.serve(Some((&follow, way))).await?;
     Ok(ExitCode::Success)
 }
 

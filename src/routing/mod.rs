@@ -5,6 +5,7 @@
 //! rule for "any address in a host name" would be an open proxy.
 
 pub mod coredns;
+pub mod dns;
 pub mod dnsmasq;
 pub mod gateway;
 pub mod ingress;

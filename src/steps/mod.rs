@@ -16,6 +16,9 @@ pub mod status;
 pub mod teardown;
 pub mod wait;
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
 use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
@@ -60,14 +63,14 @@ pub enum Error {
     StillThere { seconds: u64, blockers: Vec<String> },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
-    #[error("interrupted")]
-    Interrupted { next: String },
     #[error("failed to listen at {address}")]
     Listen {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         source: std::io::Error,
     },
+    #[error("interrupted")]
+    Interrupted { next: String },
     #[error(transparent)]
     Access(#[from] crate::routing::router::AccessError),
     #[error("failed to use the certificate in {}", path.display())]
@@ -105,18 +108,20 @@ impl Error {
             ),
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
-            Error::Interrupted { next } => Some(next.clone()),
             Error::Listen { address, source } => Some(match source.kind() {
-                std::io::ErrorKind::PermissionDenied => format!(
-                    "ports below 1024 need root or the capability NET_BIND_SERVICE; another port than {} can be chosen, \
-                     `--help` says how",
+                ErrorKind::AddrInUse => format!(
+                    "`ss -lntup sport = :{}` shows who listens there; end it, or choose another address or port",
                     address.port()
                 ),
-                std::io::ErrorKind::AddrInUse => {
-                    "end what listens there (`ss -ltnup` shows it), or listen at another address".into()
+                ErrorKind::PermissionDenied => {
+                    "ports below 1024 need the capability CAP_NET_BIND_SERVICE; or choose another port".into()
                 }
-                _ => "choose an address that this machine has".into(),
+                ErrorKind::AddrNotAvailable => {
+                    "it is none of this machine's addresses: `ip address` shows them, 0.0.0.0 stands for all".into()
+                }
+                _ => return None,
             }),
+            Error::Interrupted { next } => Some(next.clone()),
             Error::Access(_) => Some("correct the file; nothing was started or changed".into()),
             Error::Certificate { .. } => {
                 Some("both files are PEM: the chain, the server's own first, and its key".into())

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use super::Error;
 use super::follow::Follow;
 use crate::platform::way::Way;
+use crate::routing::dns::zone::Zone;
+use crate::routing::dns::{self, Sockets};
 use crate::routing::router::{Access, Front, Naming, Router, serve};
 use crate::routing::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::sources::with_sources;
@@ -36,6 +38,11 @@ pub struct Tls {
 
 /// A router whose sockets are bound.
 pub struct Bound {
+    http: Option<Http>,
+    dns: Option<(Arc<Zone>, Vec<Sockets>)>,
+}
+
+struct Http {
     listeners: Vec<TcpListener>,
     options: Options,
     access: Access,
@@ -44,7 +51,53 @@ pub struct Bound {
 
 impl Bound {
     /// Binds the sockets and reads the files, before anything else is begun.
-    pub fn bind(mut options: Options) -> Result<Self, Error> {
+    pub async fn bind(http: Option<Options>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
+        let dns = match dns {
+            Some((zone, at)) => {
+                let mut sockets = Vec::new();
+                for address in at {
+                    let bound = Sockets::bind(address).await;
+                    sockets.push(bound.map_err(|source| Error::Listen { address, source })?);
+                }
+                Some((Arc::new(zone), sockets))
+            }
+            None => None,
+        };
+        let http = http.map(Http::bind).transpose()?;
+        Ok(Self { http, dns })
+    }
+
+    /// How the web UIs are called in the browser.
+    pub fn naming(&self) -> Option<Naming> {
+        self.http.as_ref().map(|http| http.options.naming)
+    }
+
+    /// Serves until SIGTERM or Ctrl-C. Without routes there is no HTTP.
+    pub async fn serve(self, routes: Option<(&Follow, Way)>) -> Result<(), Error> {
+        let dns = async {
+            match self.dns {
+                Some((zone, sockets)) => dns::serve(zone, sockets).await,
+                None => std::future::pending().await,
+            }
+        };
+        let http = async {
+            match (self.http, routes) {
+                (Some(http), Some((follow, way))) => http.serve(follow, way).await,
+                _ => {
+                    until_told(|| Ok(()))?.await;
+                    Ok(())
+                }
+            }
+        };
+        tokio::select! {
+            outcome = http => outcome,
+            () = dns => Ok(()),
+        }
+    }
+}
+
+impl Http {
+    fn bind(mut options: Options) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
         let mut ports = options.ports.clone();
@@ -54,11 +107,11 @@ impl Bound {
         ports.sort_unstable();
         ports.dedup();
         let mut listeners = Vec::new();
-        for address in options
+        let places = options
             .listen
             .iter()
-            .flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port)))
-        {
+            .flat_map(|ip| ports.iter().map(|port| (*ip, *port)));
+        for address in places.map(SocketAddr::from) {
             listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
         }
         // Port 0 was any: from now on it is this one.
@@ -75,25 +128,14 @@ impl Bound {
         })
     }
 
-    pub fn naming(&self) -> Naming {
-        self.options.naming
-    }
-
-    /// Serves until SIGTERM or Ctrl-C.
-    pub async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
-        let (certificates, tls) = match self.certificate {
-            Some(certificate) => {
-                let (sender, receiver) = watch::channel(certificate);
-                (Some(sender), Some(receiver))
-            }
-            None => (None, None),
-        };
+    async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
+        let (certificates, tls) = self.certificate.map(watch::channel).unzip();
         let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
         let front = Front {
             listeners: self.listeners,
             tls,
         };
-        let end = until_told(&router, &self.options, certificates.as_ref())?;
+        let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
         Ok(serve(router.clone(), front, end).await?)
     }
 }
@@ -104,12 +146,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Reads the files again at every SIGHUP, and ends at SIGTERM or Ctrl-C.
-fn until_told<'a>(
-    router: &'a Router,
-    options: &'a Options,
-    certificates: Option<&'a watch::Sender<Arc<ServerConfig>>>,
-) -> Result<impl Future<Output = ()> + 'a, Error> {
+/// Ends at SIGTERM or Ctrl-C, and reads the files again at every SIGHUP.
+fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
     let mut again = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -118,7 +156,7 @@ fn until_told<'a>(
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = again.recv() => match reload(router, options, certificates) {
+                _ = again.recv() => match reload() {
                     Ok(()) => tracing::info!("certificate, users and tokens were read again"),
                     Err(error) => tracing::warn!("{}; all stays as it was", with_sources(&error)),
                 },

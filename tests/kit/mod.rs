@@ -1,9 +1,11 @@
 //! What the tests have in common: running sparkha and kubectl, a namespace of one's own on the real cluster, and waiting for
 //! conditions.
 
+pub mod dns;
 pub mod http;
 pub mod local;
 pub mod proxy;
+pub mod server;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

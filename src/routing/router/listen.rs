@@ -1,17 +1,18 @@
 //! The router's sockets: plain or TLS, bounded in number and in how long a client may dawdle, and drained when the router ends. Each processor has a
-//! thread that accepts connections and serves them to their end.
+//! thread that serves connections to their end.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -34,84 +35,113 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// The sockets, and what to speak at them.
 pub struct Front {
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<std::net::TcpListener>,
     /// The newest certificate; `None` for plain HTTP.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
 }
 
-/// What the threads share.
+/// What all connections need.
 struct Shared {
     router: Arc<Router>,
-    front: Front,
-    room: Arc<Semaphore>,
     /// Told when the router ends.
     told: watch::Receiver<bool>,
+}
+
+/// A connection that was accepted, and its place among all.
+struct Accepted {
+    stream: std::net::TcpStream,
+    tls: Option<TlsAcceptor>,
+    peer: Peer,
+    place: OwnedSemaphorePermit,
+}
+
+/// One of the threads that serve connections.
+#[derive(Clone)]
+struct Server {
+    accepted: mpsc::UnboundedSender<Accepted>,
+    /// How many connections it has.
+    load: Arc<AtomicUsize>,
 }
 
 /// Serves until `end`, and then as long as open requests need.
 ///
 /// # Errors
-/// If no thread or none of what it needs can be had.
+/// If a thread or a socket cannot be had.
 pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = ()>) -> io::Result<()> {
     let (ending, told) = watch::channel(false);
-    let shared = Arc::new(Shared {
-        router,
-        front,
-        room: Arc::new(Semaphore::new(CONNECTIONS)),
-        told,
-    });
+    let shared = Arc::new(Shared { router, told });
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads: Vec<_> = (0..processors)
-        .map(|_| thread(shared.clone()))
+    let servers: Vec<_> = (0..processors)
+        .map(|_| server(shared.clone()))
         .collect::<io::Result<_>>()?;
+    let mut accepting = JoinSet::new();
+    for listener in front.listeners {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.spawn(accept(listener, front.tls.clone(), servers.clone(), room.clone()));
+    }
     end.await;
+    accepting.shutdown().await;
     ending.send_replace(true);
     // There is room for all again once every connection is closed.
-    let all_closed = shared.room.acquire_many(CONNECTIONS as u32);
+    let all_closed = room.acquire_many(CONNECTIONS as u32);
     if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
         tracing::info!("some connections were still in use");
     }
-    drop(threads);
     Ok(())
 }
 
-/// A thread that serves connections until the process ends.
-fn thread(shared: Arc<Shared>) -> io::Result<()> {
+/// A thread that serves the connections it is given, until nobody can give it any more.
+fn server(shared: Arc<Shared>) -> io::Result<Server> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listeners = shared.front.listeners.iter().map(TcpListener::try_clone);
-    let listeners: Vec<_> = listeners.collect::<io::Result<_>>()?;
+    let (sender, mut accepted) = mpsc::unbounded_channel();
+    let load = Arc::new(AtomicUsize::new(0));
+    let server = Server {
+        accepted: sender,
+        load: load.clone(),
+    };
     let work = async move {
         let pods = Pods::new(shared.router.way.clone());
-        for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::spawn(accept(listener, shared.clone(), pods.clone()))),
-                Err(error) => tracing::warn!("failed to listen: {error}"),
-            }
-        }
+        let mut tidy = tokio::time::interval(TIDY);
         loop {
-            tokio::time::sleep(TIDY).await;
-            pods.tidy();
+            tokio::select! {
+                accepted = accepted.recv() => {
+                    let Some(accepted) = accepted else { return };
+                    let (shared, pods, load) = (shared.clone(), pods.clone(), load.clone());
+                    tokio::spawn(async move {
+                        connection(accepted, shared, pods).await;
+                        load.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                _ = tidy.tick() => pods.tidy(),
+            }
         }
     };
     std::thread::Builder::new()
         .name("router".into())
         .spawn(move || runtime.block_on(work))?;
-    Ok(())
+    Ok(server)
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, pods: Arc<Pods>) {
+/// Accepts connections and gives each to the thread with the fewest: were they to accept themselves, one would get them all.
+async fn accept(
+    listener: TcpListener,
+    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    servers: Vec<Server>,
+    room: Arc<Semaphore>,
+) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else {
         return;
     };
-    let mut told = shared.told.clone();
     loop {
-        let Ok(permit) = shared.room.clone().acquire_owned().await else {
+        let Ok(place) = room.clone().acquire_owned().await else {
             return;
         };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = ending(&mut told) => return,
-        };
+        let accepted = listener.accept().await.and_then(|(stream, from)| {
+            // Answers must not wait for the acknowledgement of what was sent before.
+            stream.set_nodelay(true)?;
+            Ok((stream.into_std()?, from))
+        });
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             // No file descriptors, most likely: others are closed meanwhile.
@@ -121,21 +151,23 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, pods: Ar
                 continue;
             }
         };
-        let tls = shared
-            .front
-            .tls
-            .as_ref()
-            .map(|tls| TlsAcceptor::from(tls.borrow().clone()));
+        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
         let peer = Peer {
             from,
             port,
             secure: tls.is_some(),
         };
-        let connection = connection(stream, tls, shared.clone(), pods.clone(), peer);
-        tokio::spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        if let Some(server) = servers.iter().min_by_key(|server| server.load.load(Ordering::Relaxed)) {
+            server.load.fetch_add(1, Ordering::Relaxed);
+            let accepted = Accepted {
+                stream,
+                tls,
+                peer,
+                place,
+            };
+            // Threads last as long as the process.
+            drop(server.accepted.send(accepted));
+        }
     }
 }
 
@@ -144,9 +176,17 @@ async fn ending(told: &mut watch::Receiver<bool>) {
     drop(told.wait_for(|ends| *ends).await);
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer) {
-    // Answers must not wait for the acknowledgement of what was sent before.
-    let _ = stream.set_nodelay(true);
+async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
+    let Accepted {
+        stream,
+        tls,
+        peer,
+        place: _place,
+    } = accepted;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!("failed to serve a connection: {error}"),
+    };
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let stream = Box::pin(stream);

@@ -399,7 +399,7 @@ mod tests {
 
     use super::*;
     use crate::routing::vulcand::objects;
-    use crate::routing::{Owner, Role, Route};
+    use crate::routing::{Owner, Role, Route, Table};
     use crate::spec::names::Namespace;
 
     const LISTEN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
@@ -427,7 +427,8 @@ mod tests {
     }
 
     fn wanted(routes: &[Route], by: &str) -> Vec<Object> {
-        objects(routes, &owner(by), LISTEN)
+        let table = Table::from_routes(routes.to_vec());
+        objects(&table.routes, &owner(by), LISTEN)
     }
 
     /// What an empty store has after these were written.

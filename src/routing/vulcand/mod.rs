@@ -112,7 +112,7 @@ fn listener_id(owner: &OwnerName, port: u16) -> String {
     format!("sparkha-{owner}-{port}")
 }
 
-/// All objects of a table, in the order in which they must be written.
+/// All objects of a table's routes, in the order in which they must be written.
 ///
 /// `Host()` knows no port: of several UIs at one host, only its pod's own is routed.
 pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Object> {

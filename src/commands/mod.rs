@@ -1,6 +1,7 @@
 //! One file for each command: its arguments, and one call.
 
 pub mod create;
+mod deploy;
 pub mod doctor;
 pub mod list;
 pub mod local;

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
 
+use super::deploy;
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::platform::local::store::Store;
@@ -28,6 +29,7 @@ const DNS_PORT: u16 = 53;
   sparkha router -A --dns 0.0.0.0 --address 192.0.2.7        and DNS for the UI domain
   sparkha router --local --listen 127.0.0.1 --port 8000
   sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
+  sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer
   sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd")]
 pub struct Arguments {
     /// Clusters of all namespaces
@@ -44,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     reach: Reach,
     /// Routes from a file, as `route render --format json` prints them, instead of asking Kubernetes
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["all_namespaces", "local"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "all_namespaces")]
     routes: Option<PathBuf>,
     /// Certificate chain (PEM); read again at SIGHUP, as are all files
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -58,6 +60,9 @@ pub struct Arguments {
     /// Who may come in: bearer tokens, a line each
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Write no line for each request
     #[arg(long)]
     no_access_log: bool,
@@ -71,8 +76,10 @@ pub struct Arguments {
     #[arg(long, value_name = "IP", requires = "dns")]
     address: Vec<IpAddr>,
     /// DNS alone: another router is at --address
-    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "all_namespaces"])]
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "metrics", "all_namespaces"])]
     no_http: bool,
+    #[command(flatten)]
+    deploy: deploy::DeployArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -87,6 +94,13 @@ pub enum Reach {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    if arguments.deploy.wanted() {
+        let part = deploy::Part::Router {
+            tls: arguments.tls_cert.is_some(),
+            dns: !arguments.dns.is_empty(),
+        };
+        return deploy::run(global, &arguments.deploy, part, arguments.all_namespaces).await;
+    }
     let dns = match arguments.dns.is_empty() {
         true => None,
         false => Some((zone(&arguments)?, arguments.dns.clone())),
@@ -130,6 +144,7 @@ fn options(global: &Global, arguments: Arguments) -> Options {
         tls: tls.map(|(chain, key)| Tls { chain, key }),
         users: arguments.users,
         tokens: arguments.tokens,
+        metrics: arguments.metrics,
     }
 }
 

@@ -41,6 +41,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         tls: None,
         users: None,
         tokens: None,
+        metrics: None,
     };
     let bound = Bound::bind(Some(options), None).await?;
     let (follow, way) = follow(global, arguments.all_namespaces, arguments.reach).await?;

@@ -3,6 +3,7 @@
 
 mod budgets;
 pub mod config;
+pub mod deployed;
 pub mod inventory;
 pub mod kind;
 pub mod labels;

@@ -3,6 +3,7 @@
 pub mod check_routes;
 pub mod create;
 pub mod demand;
+pub mod deploy;
 pub mod follow;
 pub mod local;
 pub mod lock;
@@ -15,6 +16,7 @@ pub mod routes;
 pub mod status;
 pub mod teardown;
 pub mod wait;
+pub mod watch_routes;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -84,7 +84,6 @@ impl Target {
     }
 
     /// Makes routes with a time to live last for all of it again. `false` if they have gone already: then [`Target::reconcile`] at once.
-    #[expect(dead_code, reason = "for a process that stays")]
     pub async fn keep_alive(&mut self) -> Result<bool, Error> {
         let Some(ttl) = self.ttl else { return Ok(true) };
         match &mut self.server {

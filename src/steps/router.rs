@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::follow::Follow;
+use crate::metrics;
 use crate::platform::way::Way;
 use crate::routing::dns::zone::Zone;
 use crate::routing::dns::{self, Sockets};
@@ -28,6 +29,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     pub users: Option<PathBuf>,
     pub tokens: Option<PathBuf>,
+    /// Where metrics and health are told.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Files of a certificate.
@@ -47,6 +50,7 @@ struct Http {
     options: Options,
     access: Access,
     certificate: Option<Arc<ServerConfig>>,
+    metrics: Option<tokio::net::TcpListener>,
 }
 
 impl Bound {
@@ -63,7 +67,10 @@ impl Bound {
             }
             None => None,
         };
-        let http = http.map(Http::bind).transpose()?;
+        let http = match http {
+            Some(options) => Some(Http::bind(options).await?),
+            None => None,
+        };
         Ok(Self { http, dns })
     }
 
@@ -97,7 +104,7 @@ impl Bound {
 }
 
 impl Http {
-    fn bind(mut options: Options) -> Result<Self, Error> {
+    async fn bind(mut options: Options) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
         let mut ports = options.ports.clone();
@@ -120,11 +127,19 @@ impl Http {
         {
             *port = address.port();
         }
+        let metrics = match options.metrics {
+            Some(address) => {
+                let bound = metrics::bind(address).await;
+                Some(bound.map_err(|source| Error::Listen { address, source })?)
+            }
+            None => None,
+        };
         Ok(Self {
             listeners,
             options,
             access,
             certificate,
+            metrics,
         })
     }
 
@@ -136,7 +151,16 @@ impl Http {
             tls,
         };
         let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
-        Ok(serve(router.clone(), front, end).await?)
+        let telling = async {
+            match self.metrics {
+                Some(listener) => metrics::serve(listener, router.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = serve(router.clone(), front, end) => Ok(served?),
+            () = telling => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::cli::{Global, Output};
-use crate::commands::{bad_flag, duration, unless_interrupted};
+use crate::commands::{duration, unless_interrupted};
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::routing::vulcand::diff::Changes;
@@ -31,7 +31,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArguments,
     /// Let routes go by themselves after this time, unless they are applied again: 60s, 5m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
     ttl: Option<Duration>,
     /// Tell what would be written, and write nothing
     #[arg(long)]
@@ -40,10 +40,15 @@ pub struct Arguments {
     output: Output,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    if arguments.ttl.is_some_and(|ttl| ttl < SHORTEST_TTL) {
-        return Err(bad_flag("--ttl", "it must be 5s or more"));
+/// A time to live that etcd keeps to.
+pub fn ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        ttl if ttl < SHORTEST_TTL => Err("it must be 5s or more".into()),
+        ttl => Ok(ttl),
     }
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut target = arguments.target.target(global, arguments.ttl)?;
     let work = async {
         let scope = scope(global, arguments.all_namespaces).await?;

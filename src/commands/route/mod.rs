@@ -5,6 +5,7 @@ mod check;
 mod remove;
 mod render;
 mod target;
+mod watch;
 
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Apply(apply::Arguments),
     /// Delete the routes that apply wrote; needs no Kubernetes
     Remove(remove::Arguments),
+    /// Keep the routes in Vulcand current
+    Watch(watch::Arguments),
     /// Check that every web UI is reached by its name, and say what is wrong
     Check(check::Arguments),
 }
@@ -35,6 +38,7 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Render(arguments) => render::run(global, &arguments).await,
         Command::Apply(arguments) => apply::run(global, &arguments).await,
         Command::Remove(arguments) => remove::run(global, &arguments).await,
+        Command::Watch(arguments) => watch::run(global, arguments).await,
         Command::Check(arguments) => check::run(global, &arguments).await,
     }
 }

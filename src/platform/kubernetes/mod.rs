@@ -160,7 +160,19 @@ impl Cluster {
         object: &serde_json::Value,
         force: bool,
     ) -> Result<DynamicObject, Error> {
-        let api = self.objects(kind);
+        self.apply_in(&self.objects(kind), kind.name(), name, object, force)
+            .await
+    }
+
+    /// As [`Cluster::apply`], for any kind.
+    pub async fn apply_in(
+        &self,
+        api: &Api<DynamicObject>,
+        kind: &str,
+        name: &str,
+        object: &serde_json::Value,
+        force: bool,
+    ) -> Result<DynamicObject, Error> {
         let mut params = PatchParams::apply(FIELD_MANAGER);
         if force {
             params = params.force();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use super::head::{self, Came, Refusal};
 use super::links::{Naming, Rewriter};
 use super::pages::{Why, page};
 use super::pods::{self, AnyBody, BoxError, Pods};
+use crate::metrics::{Metric, Tell};
 use crate::platform::way::Way;
 use crate::routing::{Published, Role, Route, Table};
 
@@ -36,6 +38,8 @@ pub struct Router {
     pub way: Way,
     naming: Naming,
     access: RwLock<Arc<Access>>,
+    /// Answers by the first digit of their status.
+    answers: [AtomicU64; 5],
 }
 
 /// The other end of a request.
@@ -54,6 +58,7 @@ impl Router {
             way,
             naming,
             access: RwLock::new(Arc::new(access)),
+            answers: Default::default(),
         }
     }
 
@@ -70,6 +75,12 @@ impl Router {
             (request.method().clone(), host, request.uri().clone())
         });
         let mut response = self.respond(request, peer, pods).await;
+        if let Some(answers) = self
+            .answers
+            .get(usize::from(response.status().as_u16() / 100).wrapping_sub(1))
+        {
+            answers.fetch_add(1, Ordering::Relaxed);
+        }
         // A router's pages are of this moment.
         if response.extensions().get::<Own>().is_some() {
             let headers = response.headers_mut();
@@ -239,6 +250,45 @@ impl Router {
 
 fn empty() -> AnyBody {
     Full::default().map_err(|never| match never {}).boxed_unsync()
+}
+
+impl Tell for Router {
+    fn metrics(&self) -> Vec<Metric> {
+        let table = self.routes.borrow().table.clone();
+        let led = table
+            .routes
+            .iter()
+            .filter(|route| route.owner.role == Role::Leader)
+            .count();
+        let answers = self.answers.iter().enumerate();
+        vec![
+            Metric {
+                name: "sparkha_router_answers_total",
+                help: "Answers by their status.",
+                values: answers
+                    .map(|(at, count)| (format!("code=\"{}xx\"", at + 1), count.load(Ordering::Relaxed) as f64))
+                    .collect(),
+            },
+            Metric::new("sparkha_routes", "Web UIs that are routed.", table.routes.len() as f64),
+            Metric::new(
+                "sparkha_clusters",
+                "Clusters that are known.",
+                table.clusters.len() as f64,
+            ),
+            Metric::new(
+                "sparkha_clusters_led",
+                "Clusters one of whose masters leads.",
+                led as f64,
+            ),
+        ]
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.routes.borrow().settled {
+            true => Ok(()),
+            false => Err("not everything has been seen yet".into()),
+        }
+    }
 }
 
 /// Marks an answer as the router's own.

@@ -1,0 +1,241 @@
+//! `--deploy`, of commands that stay: the same command in the cluster instead of here.
+
+use clap::{Args, CommandFactory, ValueEnum};
+
+use crate::cli::{Cli, Global};
+use crate::exit_code::ExitCode;
+use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
+use crate::report;
+use crate::report::progress::Progress;
+use crate::spec::ServiceType;
+use crate::steps::{self, Error};
+
+#[derive(Clone, Debug, Args)]
+pub struct DeployArguments {
+    /// Run this in the namespace as a Deployment, with a Role that may look at its pods and inventories; all other arguments are passed on
+    #[arg(
+        long,
+        requires = "image",
+        conflicts_with = "undeploy",
+        help_heading = "In the cluster"
+    )]
+    deploy: bool,
+    /// Remove what --deploy made
+    #[arg(long, help_heading = "In the cluster")]
+    undeploy: bool,
+    /// Image with sparkha
+    #[arg(long, value_name = "IMAGE", help_heading = "In the cluster")]
+    image: Option<String>,
+    /// Number of pods
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "In the cluster")]
+    replicas: u32,
+    /// Secret whose files are to be at /etc/sparkha/NAME; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "In the cluster")]
+    mount_secret: Vec<String>,
+    /// Type of the router's Service
+    #[arg(long, value_enum, default_value = "cluster-ip", help_heading = "In the cluster")]
+    service_type: ServiceTypeArgument,
+    /// Print the objects instead
+    #[arg(long, requires = "deploy", help_heading = "In the cluster")]
+    print: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ServiceTypeArgument {
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+}
+
+/// What is deployed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Router { tls: bool, dns: bool },
+    RouteWatch,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::Router { .. } => "sparkha-router",
+            Part::RouteWatch => "sparkha-route-watch",
+        }
+    }
+
+    /// The subcommand in the container.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Part::Router { .. } => &["router"],
+            Part::RouteWatch => &["route", "watch"],
+        }
+    }
+}
+
+impl DeployArguments {
+    /// Whether anything is to be done in the cluster rather than here.
+    pub fn wanted(&self) -> bool {
+        self.deploy || self.undeploy
+    }
+}
+
+pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: bool) -> Result<ExitCode, Error> {
+    if global.local {
+        return Err(Error::Usage {
+            message: "--deploy is for Kubernetes, and --local is not".into(),
+            help: "leave out one of them".into(),
+        });
+    }
+    if all {
+        return Err(Error::Usage {
+            message: "--deploy is for one namespace: its Role ends there".into(),
+            help: "leave out -A and name the namespace; deploy to each, or apply `--print`ed objects with a ClusterRole of your own".into(),
+        });
+    }
+    let cluster = super::connected(global).await?;
+    let namespace = cluster.namespace().to_string();
+    let front = match part {
+        Part::Router { tls, dns } => Some(Front {
+            service_type: match arguments.service_type {
+                ServiceTypeArgument::ClusterIp => ServiceType::ClusterIp,
+                ServiceTypeArgument::NodePort => ServiceType::NodePort,
+                ServiceTypeArgument::LoadBalancer => ServiceType::LoadBalancer,
+            },
+            tls,
+            dns,
+        }),
+        Part::RouteWatch => None,
+    };
+    let deployed = Deployed {
+        name: part.name(),
+        args: words(part, &namespace, std::env::args_os()),
+        image: arguments.image.clone().unwrap_or_default(),
+        replicas: arguments.replicas,
+        secrets: arguments.mount_secret.clone(),
+        front: match arguments.undeploy {
+            // There may be a DNS Service from before.
+            true => front.map(|front| Front { dns: true, ..front }),
+            false => front,
+        },
+        namespace,
+    };
+    let objects = objects(&deployed);
+    if arguments.print {
+        report::print(&report::yaml(&objects))?;
+        return Ok(ExitCode::Success);
+    }
+    let progress = Progress::new(global.quiet);
+    let work = async {
+        match arguments.undeploy {
+            true => steps::deploy::remove(&cluster, &objects, &progress).await,
+            false => steps::deploy::deploy(&cluster, &objects, &progress).await,
+        }
+    };
+    super::unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    if arguments.deploy {
+        progress.done(&format!("{} runs in namespace {}", deployed.name, deployed.namespace));
+    }
+    Ok(ExitCode::Success)
+}
+
+/// What the container is told: the arguments of this very run, but for those that belong to this machine or to the deployment.
+fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+    const NOT_PASSED_ON: [&str; 14] = [
+        "deploy",
+        "undeploy",
+        "image",
+        "replicas",
+        "mount_secret",
+        "service_type",
+        "print",
+        "namespace",
+        "context",
+        "kubeconfig",
+        "reach",
+        "metrics",
+        "ports",
+        "dns",
+    ];
+    let mut words: Vec<String> = part.words().iter().map(|&word| word.to_owned()).collect();
+    let mut command = Cli::command();
+    command.build();
+    // They were understood once already.
+    if let Ok(matches) = command.clone().try_get_matches_from(given) {
+        let (mut command, mut matches) = (&command, &matches);
+        while let Some((name, below)) = matches.subcommand() {
+            let Some(found) = command.find_subcommand(name) else {
+                break;
+            };
+            (command, matches) = (found, below);
+        }
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+            let (true, false, Some(long)) = (is_given, NOT_PASSED_ON.contains(&id), argument.get_long()) else {
+                continue;
+            };
+            let values = matches.get_raw(id).into_iter().flatten();
+            let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            match argument.get_action().takes_values() {
+                true => words.extend(values.into_iter().map(|value| format!("--{long}={value}"))),
+                false => words.push(format!("--{long}")),
+            }
+        }
+    }
+    words.extend([
+        format!("--namespace={namespace}"),
+        "--reach=direct".into(),
+        format!("--metrics=0.0.0.0:{METRICS_PORT}"),
+    ]);
+    if let Part::Router { dns, .. } = part {
+        words.push(format!("--port={ANY_UI_PORT}"));
+        if dns {
+            words.push(format!("--dns=0.0.0.0:{DNS_PORT}"));
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed_on(part: Part, line: &str) -> Vec<String> {
+        words(part, "data", line.split(' ').map(Into::into))
+    }
+
+    #[test]
+    fn the_container_is_told_the_same() {
+        let part = Part::Router { tls: false, dns: true };
+        let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
+                    --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
+        assert_eq!(
+            passed_on(part, line),
+            [
+                "router",
+                "--users=/etc/sparkha/users/htpasswd",
+                "--no-access-log",
+                "--address=192.0.2.7",
+                "--address=192.0.2.8",
+                "--namespace=data",
+                "--reach=direct",
+                "--metrics=0.0.0.0:9090",
+                "--port=8000",
+                "--dns=0.0.0.0:5353",
+            ]
+        );
+        let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data";
+        assert_eq!(
+            passed_on(Part::RouteWatch, line),
+            [
+                "route",
+                "watch",
+                "--etcd=a:2379",
+                "--etcd=b:2379",
+                "--ttl=30s",
+                "--namespace=data",
+                "--reach=direct",
+                "--metrics=0.0.0.0:9090",
+            ]
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! `sparkha route watch`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::apply::ttl;
+use super::target::{TargetArguments, scope};
+use crate::cli::Global;
+use crate::commands::router::{Reach, follow};
+use crate::commands::{deploy, interruption};
+use crate::exit_code::ExitCode;
+use crate::metrics;
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::watch_routes::{Tally, watch_routes};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha route watch --etcd etcd.example:2379 --namespace data
+  sparkha route watch -A --etcd a:2379,b:2379 --metrics 127.0.0.1:9090
+  sparkha route watch --etcd etcd.infra:2379 --namespace data --deploy --image registry.example/sparkha:0.1
+
+It writes differences only, and goes on after any loss of the API server or etcd. What it wrote lasts for --ttl after its end, so that another
+can take over without a gap.")]
+pub struct Arguments {
+    /// Clusters of all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// How long routes outlive their writer: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = ttl, default_value = "60s")]
+    ttl: Duration,
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
+    /// How to reach the masters
+    #[arg(long, value_enum, default_value_t)]
+    reach: Reach,
+    #[command(flatten)]
+    deploy: deploy::DeployArguments,
+}
+
+pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    if arguments.deploy.wanted() {
+        return deploy::run(
+            global,
+            &arguments.deploy,
+            deploy::Part::RouteWatch,
+            arguments.all_namespaces,
+        )
+        .await;
+    }
+    let interrupted = interruption()?;
+    let target = arguments.target.target(global, Some(arguments.ttl))?;
+    let scope = scope(global, arguments.all_namespaces).await?;
+    let progress = Progress::new(global.quiet);
+    let tally = Arc::new(Tally::default());
+    let telling = match arguments.metrics {
+        Some(address) => Some(
+            metrics::bind(address)
+                .await
+                .map_err(|source| Error::Listen { address, source })?,
+        ),
+        None => None,
+    };
+    let (follow, _way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
+    progress.done("Watching; Ctrl-C ends it");
+    let telling = async {
+        match telling {
+            Some(listener) => metrics::serve(listener, tally.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        outcome = watch_routes(follow.published(), target, &scope, &tally, &progress) => outcome?,
+        () = telling => {}
+        () = interrupted => {}
+    }
+    Ok(ExitCode::Success)
+}

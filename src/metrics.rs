@@ -1,0 +1,133 @@
+//! What a sparkha that stays tells of itself: Prometheus metrics, and whether it is alive and ready, at an address of its own.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+/// How long to wait after the kernel would not give a connection.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// One metric, with a value for each set of labels.
+pub struct Metric {
+    /// A counter's name ends in `_total`; everything else is a gauge.
+    pub name: &'static str,
+    pub help: &'static str,
+    /// The labels as `name="value"`, empty for none.
+    pub values: Vec<(String, f64)>,
+}
+
+impl Metric {
+    pub fn new(name: &'static str, help: &'static str, value: f64) -> Self {
+        Self {
+            name,
+            help,
+            values: vec![(String::new(), value)],
+        }
+    }
+}
+
+/// Who can tell.
+pub trait Tell: Send + Sync + 'static {
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// Whether it does its work; if not, why.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Metrics in Prometheus' text format.
+fn text(metrics: &[Metric]) -> String {
+    let mut text = String::new();
+    for Metric { name, help, values } in metrics {
+        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = match labels.as_str() {
+                "" => writeln!(text, "{name} {value}"),
+                labels => writeln!(text, "{name}{{{labels}}} {value}"),
+            };
+        }
+    }
+    text
+}
+
+/// Listens at an address.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Answers `/metrics`, `/healthz` and `/readyz` until it is dropped.
+pub async fn serve(listener: TcpListener, teller: Arc<impl Tell>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("failed to accept a connection: {error}");
+                tokio::time::sleep(AFTER_ERROR).await;
+                continue;
+            }
+        };
+        let teller = teller.clone();
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let response = answer(request.uri().path(), teller.as_ref());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // Whoever asks may hang up.
+            let _ = served.await;
+        });
+    }
+}
+
+fn answer(path: &str, teller: &impl Tell) -> Response<Full<Bytes>> {
+    let (status, kind, body) = match path {
+        "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", text(&teller.metrics())),
+        "/healthz" => (StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" => match teller.ready() {
+            Ok(()) => (StatusCode::OK, "text/plain", "ok\n".into()),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{reason}\n")),
+        },
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "/metrics, /healthz or /readyz\n".into(),
+        ),
+    };
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_format() {
+        let by_code = Metric {
+            name: "requests_total",
+            help: "Requests by their answer.",
+            values: vec![("code=\"2xx\"".into(), 12.0), ("code=\"5xx\"".into(), 0.0)],
+        };
+        assert_eq!(
+            text(&[Metric::new("routes", "Routes.", 3.0), by_code]),
+            "# HELP routes Routes.\n# TYPE routes gauge\nroutes 3\n# HELP requests_total Requests by their answer.\n\
+             # TYPE requests_total counter\nrequests_total{code=\"2xx\"} 12\nrequests_total{code=\"5xx\"} 0\n"
+        );
+    }
+}

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::kit::http::{HttpServer, Request, ask};
-use crate::kit::local::Home;
+use crate::kit::local::{Home, signal};
 use crate::kit::server::Server;
 use crate::kit::{Run, run, sparkha};
 
@@ -716,5 +716,78 @@ fn check_says_what_is_wrong() {
     drop(nginx);
     let told = check(&["--router", ROUTER]).exits(9).stdout;
     assert!(told.contains("127.0.7.17:8080 does not answer"), "{told}");
+    home.run(&["teardown"]).exits(0);
+}
+
+#[test]
+fn a_watch_keeps_routes_current_through_every_loss() {
+    const IP: &str = "127.0.7.19";
+    let home = Home::new();
+    let etcd = Etcd::start(&home, IP);
+    home.run(&["create", "--masters", "2", "--workers", "1"]).exits(0);
+    let (store, metrics) = (format!("{IP}:2379"), format!("{IP}:9090"));
+    let watch = || {
+        let ttl = ["--ttl", "8s", "--metrics", &metrics];
+        Server::start(&mut home.command(&[&["route", "watch", "--etcd", &store][..], &ttl].concat()))
+    };
+    let is_ready = || ask(&metrics, "GET", "/readyz", "", "").is_some_and(|(status, _)| status == 200);
+    let wait_for = |what: &str, condition: &mut dyn FnMut() -> bool| home.wait_for(READY, what, condition);
+    let url_of = |etcd: &Etcd, host: &str| {
+        let key = format!("/vulcand/backends/{host}/servers/sparkha.local.default");
+        etcd.keys().get(&key).cloned()
+    };
+    let leader = |etcd: &Etcd| url_of(etcd, "spark-master.default.k8s");
+
+    let watching = watch();
+    wait_for("the first routes", &mut is_ready.clone());
+    let first_leader = leader(&etcd).expect("the leader's route");
+    assert_eq!(
+        etcd.leases().len(),
+        etcd.keys().len() - 2,
+        "all but the listeners go by themselves"
+    );
+
+    // One worker more is one host more, and nothing else is written.
+    let revision = etcd.revision();
+    home.run(&["create", "--masters", "2", "--workers", "2"]).exits(0);
+    let second = host(&home, "spark-worker-1");
+    wait_for("the second worker's route", &mut || url_of(&etcd, &second).is_some());
+    assert_eq!(etcd.revision(), revision + 1);
+    home.run(&["create", "--masters", "2", "--workers", "1"]).exits(0);
+    wait_for("its end", &mut || url_of(&etcd, &second).is_none());
+
+    // The leader's name follows the leader.
+    let status = home.status("spark");
+    let masters = status["masters"].as_array().unwrap();
+    let led = masters.iter().find(|master| master["status"] == "ALIVE").unwrap();
+    signal(home.process("spark", led["name"].as_str().unwrap()), "KILL");
+    wait_for("another leader's route", &mut || {
+        leader(&etcd).is_some_and(|url| url != first_leader)
+    });
+
+    // Its own restart changes nothing.
+    drop(watching);
+    let keys = etcd.keys();
+    let watching = watch();
+    wait_for("the watch's restart", &mut is_ready.clone());
+    assert_eq!(etcd.keys(), keys);
+
+    // An etcd that lost everything has it back.
+    drop(etcd);
+    wait_for("the loss to be noticed", &mut || !is_ready());
+    let etcd = Etcd::start(&home, IP);
+    wait_for("everything to be there again", &mut || {
+        is_ready() && etcd.keys() == keys
+    });
+    let (_, told) = ask(&metrics, "GET", "/metrics", "", "").unwrap();
+    let failures = told
+        .lines()
+        .find_map(|line| line.strip_prefix("sparkha_route_failures_total "));
+    assert!(failures.unwrap().parse::<u32>().unwrap() > 0, "{told}");
+
+    // Nobody prolongs what a dead watch wrote.
+    drop(watching);
+    wait_for("the routes' end", &mut || etcd.leases().is_empty());
+    assert_eq!(etcd.keys().len(), 2, "the listeners");
     home.run(&["teardown"]).exits(0);
 }

@@ -12,6 +12,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use crate::http;
 use crate::sources::root_cause;
 
 /// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.
@@ -130,9 +131,10 @@ impl Etcd {
     pub fn new(options: Options) -> Result<Self, Error> {
         let tls = options.ca.is_some() || options.certificate.is_some();
         let endpoints = options.endpoints.iter().map(|text| endpoint(text, tls));
+        let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
         Ok(Self {
-            endpoints: endpoints.collect::<Result<_, _>>()?,
-            http: client(&options)?,
+            http: client(&options, &endpoints)?,
+            endpoints,
             current: 0,
             login: options.login,
             token: None,
@@ -326,16 +328,9 @@ fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
     }
 }
 
-fn client(options: &Options) -> Result<Client, Error> {
-    // Only the first caller in a process decides, and all of ours decide the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        // A proxy would see the password.
-        .no_proxy();
+fn client(options: &Options, endpoints: &[Url]) -> Result<Client, Error> {
+    let tls = endpoints.iter().any(|url| url.scheme() == "https");
+    let mut builder = http::client(CONNECT_TIMEOUT, TIMEOUT, tls);
     if let Some(path) = &options.ca {
         let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(Error::Tls)?;
         builder = builder.tls_certs_only(certificates);

@@ -8,6 +8,7 @@ mod contains;
 mod doctor;
 mod etcd;
 mod exit_code;
+mod http;
 mod metrics;
 mod observe;
 mod platform;

@@ -7,6 +7,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 
+use crate::http;
 use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{Found, Present};
 use crate::sources::root_cause;
@@ -63,14 +64,7 @@ impl VulcandApi {
         if !is_plain || !matches!(url.scheme(), "http" | "https") {
             return Err(wrong());
         }
-        // Only the first caller in a process decides, and all of ours decide the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder()
-            .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+        let http = http::client(CONNECT_TIMEOUT, TIMEOUT, url.scheme() == "https")
             .build()
             .map_err(Error::Client)?;
         Ok(Self { http, url })

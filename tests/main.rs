@@ -7,6 +7,7 @@
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
+//! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
 //! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
@@ -20,6 +21,7 @@
     clippy::print_stderr
 )]
 
+mod deployed;
 mod dns;
 mod faults;
 mod kit;

@@ -67,10 +67,22 @@ pub fn permissions() -> Vec<Permission> {
     managed.into_iter().chain(others).collect()
 }
 
+/// What following clusters needs beyond [`permissions`]: `ui`, `router` and `route watch` learn of new clusters at once.
+fn following() -> Permission {
+    Permission {
+        group: "",
+        resource: "configmaps",
+        verbs: &["watch"],
+        purpose: "follow clusters",
+        optional: true,
+    }
+}
+
 /// The Role to bind to whoever runs sparkha.
 pub fn role(namespace: Option<String>) -> Role {
     let rules = permissions()
         .into_iter()
+        .chain([following()])
         .map(|permission| PolicyRule {
             api_groups: Some(vec![permission.group.into()]),
             resources: Some(vec![permission.resource.into()]),

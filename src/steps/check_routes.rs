@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::publish::Target;
+use crate::http;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
@@ -289,15 +290,7 @@ async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> 
 }
 
 fn client() -> Result<Client, Error> {
-    // Only the first caller in a process decides, and all of ours decide the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
-        .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build();
+    let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false).build();
     client.map_err(|error| std::io::Error::other(error).into())
 }
 

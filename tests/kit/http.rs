@@ -16,14 +16,24 @@ pub struct Request {
     pub body: String,
 }
 
+/// Gets what a host has, from whoever is at the address.
+pub fn get(address: &str, host: &str, path: &str) -> Option<(u16, String)> {
+    send(address, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"))
+}
+
 /// Sends a request. Status and body of the answer; `None` if there is none.
 pub fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    let length = body.len();
+    // 1.0: the answer ends with the connection, and is not chunked.
+    send(
+        address,
+        &format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"),
+    )
+}
+
+fn send(address: &str, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-    // 1.0: the answer ends with the connection, and is not chunked.
-    let length = body.len();
-    let request =
-        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

@@ -138,6 +138,19 @@ debian_mirror() {
   apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | grep -v -e security -e updates | head -n 1
 }
 
+# program_image PROGRAM ARCHIVE TAG: an image of one program and the libraries that it loads.
+program_image() {
+  local root library
+  root=$(mktemp -d "$cache/program.XXXXXX")
+  install -D -s -m 755 "$1" "$root/usr/local/bin/${1##*/}"
+  for library in $(ldd "$1" | grep -o '/[^ ]*'); do
+    install -D -m 755 "$library" "$root$library"
+  done
+  chmod 755 "$root"
+  image_archive "$root" "$2" '{"User":"65532","Entrypoint":["/usr/local/bin/'"${1##*/}"'"]}' "$3"
+  rm -rf "$root"
+}
+
 # image_archive FOLDER ARCHIVE CONFIG TAG…: an image of one layer, as `docker save` would write it.
 image_archive() {
   local folder=$1 archive=$2 config=$3

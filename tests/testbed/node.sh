@@ -7,7 +7,7 @@
 group=sparkha-testbed
 bridge=sparkha0
 gateway=10.244.0.1
-server=https://127.0.0.1:16443
+server=https://$gateway:16443
 
 # The control group's folder in every hierarchy (version 1) or in the only one (version 2).
 group_folders() {
@@ -73,7 +73,7 @@ node_up() {
     --initial-cluster testbed=http://127.0.0.1:16380 --logger zap
   start containerd containerd --config "$state/containerd.toml"
   start kube-apiserver "$binaries/kube-apiserver" \
-    --etcd-servers=http://127.0.0.1:16379 --bind-address=127.0.0.1 --secure-port=16443 --advertise-address=$gateway \
+    --etcd-servers=http://127.0.0.1:16379 --bind-address=$gateway --secure-port=16443 --advertise-address=$gateway \
     --client-ca-file="$state/pki/ca.crt" --tls-cert-file="$state/pki/server.crt" \
     --tls-private-key-file="$state/pki/server.key" --authorization-mode=Node,RBAC --allow-privileged \
     --kubelet-client-certificate="$state/pki/admin.crt" --kubelet-client-key="$state/pki/admin.key" \
@@ -120,7 +120,7 @@ make_certificates() {
     cd "$state/pki"
     openssl genrsa -out ca.key 2048
     openssl req -x509 -new -key ca.key -subj /CN=testbed -days 365 -out ca.crt
-    certificate server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+    certificate server /CN=kube-apiserver "subjectAltName=IP:$gateway,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
     certificate admin /O=system:masters/CN=testbed-admin "extendedKeyUsage=clientAuth"
     openssl genrsa -out service-account.key 2048
   ) 2>/dev/null

@@ -8,6 +8,7 @@
 #   testbed.sh healthy    exit code 0 if it is up
 #   testbed.sh env        prints how to use it from a shell
 #   testbed.sh kubectl …  runs kubectl against it
+#   testbed.sh image PROGRAM TAG   gives the node an image of a program
 #
 # What takes long is kept in a cache outside the checkout, keyed by version (SPARKHA_CACHE, default ~/.cache/sparkha).
 # SPARKHA_TEST_CLUSTER=existing uses the cluster of your KUBECONFIG instead: up and down then do nothing.
@@ -59,7 +60,12 @@ wait_for() {
 if [ "${SPARKHA_TEST_CLUSTER:-}" = existing ]; then
   case ${1:-} in
     up | down) say "SPARKHA_TEST_CLUSTER=existing: your own cluster is used, nothing to do" && exit 0 ;;
-    kubectl) shift && exec kubectl "$@" ;;
+    image)
+    program_image "$2" "$state/program.tar" "$3"
+    containers images import "$state/program.tar" >/dev/null
+    rm "$state/program.tar"
+    ;;
+  kubectl) shift && exec kubectl "$@" ;;
   esac
 fi
 
@@ -78,6 +84,11 @@ case ${1:-} in
   leftovers) node_leftovers ;;
   healthy) node_is_healthy ;;
   env) echo "export KUBECONFIG=$state/kubeconfig PATH=$binaries:\$PATH" ;;
+  image)
+    program_image "$2" "$state/program.tar" "$3"
+    containers images import "$state/program.tar" >/dev/null
+    rm "$state/program.tar"
+    ;;
   kubectl) shift && exec "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@" ;;
   *)
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
 use crate::platform::way::Way;
@@ -85,12 +86,15 @@ impl Pods {
     }
 
     /// Sends a request to a pod. Its body must not be polled before the answer's.
+    ///
+    /// What only reads is sent once more if its connection ends before there is an answer: port-forwards break off now and then.
     pub async fn request(
         self: &Arc<Self>,
         host: &str,
         port: u16,
         mut request: Request<AnyBody>,
     ) -> Result<Response<Answer>, Error> {
+        let mut again = again(&request);
         loop {
             let mut connection = match self.take(host, port).await {
                 Some(connection) => connection,
@@ -119,7 +123,16 @@ impl Pods {
                 Err(mut failed) => match failed.take_message() {
                     // Closed before anything was sent: another connection can have it.
                     Some(unsent) => request = unsent,
-                    None => return Err(failed.into_error().into()),
+                    None => {
+                        let error = failed.into_error();
+                        match again.take().filter(|_| error.is_incomplete_message()) {
+                            Some(same) => {
+                                tracing::info!("{host}: {error}; it is asked again");
+                                request = same;
+                            }
+                            None => return Err(error.into()),
+                        }
+                    }
                 },
             }
         }
@@ -168,6 +181,18 @@ impl Pods {
             !of_pod.is_empty()
         });
     }
+}
+
+/// The same request, if it may be sent twice: it changes nothing, and has no body that would be gone.
+fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut same = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    request.method().clone_into(same.method_mut());
+    request.uri().clone_into(same.uri_mut());
+    request.headers().clone_into(same.headers_mut());
+    Some(same)
 }
 
 /// The body of a pod's answer. Its connection is kept once it has been read to the end.
@@ -226,5 +251,43 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The status with which a pod answers that breaks off its first connections.
+    async fn status(method: Method, body: &'static str, broken: usize) -> Option<u16> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let pod = tokio::spawn(async move {
+            for n in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                if n >= broken {
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                }
+            }
+        });
+        let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
+        let request = Request::builder().method(method).uri("/").body(body).unwrap();
+        let answered = Pods::new(Way::Direct).request("127.0.0.1", port, request).await;
+        pod.abort();
+        answered.ok().map(|answer| answer.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn what_only_reads_is_asked_once_more() {
+        assert_eq!(status(Method::GET, "", 0).await, Some(204));
+        assert_eq!(status(Method::GET, "", 1).await, Some(204));
+        assert_eq!(status(Method::GET, "", 2).await, None);
+        assert_eq!(status(Method::POST, "", 1).await, None);
+        assert_eq!(status(Method::GET, "body", 1).await, None);
     }
 }

@@ -25,7 +25,7 @@ fn ready(home: &Home) -> bool {
 }
 
 /// A shell with the environment that drivers need.
-fn driver(home: &Home, script: &str) -> Command {
+pub fn driver(home: &Home, script: &str) -> Command {
     let environment = home.run(&["local", "env"]).exits(0).stdout;
     let mut shell = Command::new("bash");
     shell

@@ -3,6 +3,7 @@
 //! - [`offline`]: what needs no Kubernetes: render, schema, completions, bad input, exit codes, the files under manifests/.
 //! - [`local`]: the local platform with real processes: failover, lost quorum, lost supervisor, full disk, fetching Spark.
 //! - [`routes`]: routes to the web UIs under real routers and DNS servers.
+//! - [`browser`]: a walk through all web UIs by clicking their links, before and after a failover; here and on Kubernetes.
 //! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
@@ -21,6 +22,7 @@
     clippy::print_stderr
 )]
 
+mod browser;
 mod deployed;
 mod dns;
 mod faults;

@@ -205,6 +205,7 @@ impl Drop for Home {
 
 /// Sends a signal to one process.
 pub fn signal(pid: i32, signal: &str) {
+    assert!(pid > 0, "{pid} is not one process");
     let _ = Command::new("kill")
         .arg(format!("-{signal}"))
         .arg(pid.to_string())

@@ -1,8 +1,11 @@
 //! Servers of tests: processes in the foreground that end with the test, whatever its outcome.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::local::signal;
 use super::sparkha;
@@ -40,6 +43,25 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process of a test, ended with all that it started in its process group.
+pub struct Group(pub Child);
+
+impl Group {
+    pub fn start(command: &mut Command) -> Self {
+        let started = command.process_group(0).stdin(Stdio::null()).spawn();
+        Self(started.unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display())))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Not by kill(1): that of procps 4.0.2 takes -123 for -1, which is every process.
+        let group = Pid::from_child(&self.0);
+        let _ = kill_process_group(group, Signal::KILL);
         let _ = self.0.wait();
     }
 }

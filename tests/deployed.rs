@@ -156,8 +156,8 @@ fn the_router_and_the_watch_run_in_the_cluster_with_the_least_rights() {
         for (verb, resource) in [
             ("get", "secrets"),
             ("create", "pods"),
-            ("get", "pods/log"),
-            ("create", "pods/exec"),
+            ("delete", "pods"),
+            ("update", "configmaps"),
         ] {
             assert!(
                 !may(&sandbox, account, verb, resource, namespace),

@@ -21,8 +21,8 @@ demo-kubernetes: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl bind9-dnsutils chromium chromium-driver
-	$(CARGO) test --locked --test main -- --test-threads=2 browser::on_this_machine local:: routes:: dns:: vulcand::
+	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils chromium chromium-driver
+	$(CARGO) test --locked --test main -- --test-threads=2 browser::on_this_machine local:: routes:: router:: dns:: vulcand::
 	tests/kubernetes.sh
 
 check:

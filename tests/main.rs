@@ -4,6 +4,7 @@
 //! - [`local`]: the local platform with real processes: failover, lost quorum, lost supervisor, full disk, fetching Spark.
 //! - [`routes`]: routes to the web UIs under real routers and DNS servers.
 //! - [`browser`]: a walk through all web UIs by clicking their links, before and after a failover; here and on Kubernetes.
+//! - [`router`]: the built-in router: whom it leads where, what it refuses, and what it does when pods, clients or masters fail.
 //! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
@@ -31,5 +32,6 @@ mod layouts;
 mod lifecycle;
 mod local;
 mod offline;
+mod router;
 mod routes;
 mod vulcand;

@@ -1,7 +1,9 @@
 //! What the tests have in common: running sparkha and kubectl, a namespace of one's own on the real cluster, and waiting for
 //! conditions.
 
+pub mod backend;
 pub mod browser;
+pub mod client;
 pub mod dns;
 pub mod http;
 pub mod local;

@@ -35,6 +35,8 @@ pub enum AccessError {
 
 /// Who may come in.
 pub struct Access {
+    /// No file was named: everybody may come in. Files that name nobody let nobody in.
+    open: bool,
     /// bcrypt hashes by user.
     users: HashMap<String, String>,
     tokens: HashSet<[u8; 32]>,
@@ -46,6 +48,7 @@ impl Access {
     /// Reads users (`name:hash`) and tokens, a line each; empty lines and lines that begin with `#` say nothing.
     pub fn read(users: Option<&Path>, tokens: Option<&Path>) -> Result<Self, AccessError> {
         let mut access = Self {
+            open: users.is_none() && tokens.is_none(),
             users: HashMap::new(),
             tokens: HashSet::new(),
             right: Mutex::default(),
@@ -80,7 +83,7 @@ impl Access {
 
     /// Whether everybody may.
     pub fn is_open(&self) -> bool {
-        self.users.is_empty() && self.tokens.is_empty()
+        self.open
     }
 
     /// Whether a request may come in.
@@ -188,6 +191,10 @@ mod tests {
         assert!(!admits("Basic 0123456789abcdef").await);
         assert!(!access.admits(&HeaderMap::new()).await);
         assert!(Access::read(None, None).unwrap().admits(&HeaderMap::new()).await);
+        std::fs::write(&users, "# nobody\n").unwrap();
+        for (users, tokens) in [(Some(&*users), None), (None, Some(&*users))] {
+            assert!(!Access::read(users, tokens).unwrap().admits(&HeaderMap::new()).await);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::platform::way::Way;
@@ -96,12 +96,16 @@ impl Pods {
     ) -> Result<Response<Answer>, Error> {
         let mut again = again(&request);
         loop {
-            let mut connection = match self.take(host, port).await {
-                Some(connection) => connection,
-                None => self.connect(host, port).await?,
+            let (mut connection, is_kept) = match self.take(host, port) {
+                Some(connection) => (connection, true),
+                None => (self.connect(host, port).await?, false),
             };
             if !connection.is_ready().await {
-                continue;
+                match is_kept {
+                    true => continue,
+                    // A pod that hangs up is not tried again and again.
+                    false => return Err(Error::Connect(io::ErrorKind::ConnectionReset.into())),
+                }
             }
             let mut sending = std::pin::pin!(connection.sender.try_send_request(request));
             let (driver, closed) = (&mut connection.driver, &mut connection.closed);
@@ -114,16 +118,27 @@ impl Pods {
             .await;
             match outcome {
                 Ok(response) => {
-                    return Ok(response.map(|body| Answer {
+                    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    let mut response = response.map(|body| Answer {
                         body,
                         connection: Some(connection),
                         place: Some((self.clone(), host.to_owned(), port)),
-                    }));
+                    });
+                    let answer = response.body_mut();
+                    if answer.body.is_end_stream() && !switches {
+                        // Nobody will poll what is empty.
+                        std::future::poll_fn(|cx| {
+                            answer.is_over(cx);
+                            Poll::Ready(())
+                        })
+                        .await;
+                    }
+                    return Ok(response);
                 }
                 Err(mut failed) => match failed.take_message() {
                     // Closed before anything was sent: another connection can have it.
-                    Some(unsent) => request = unsent,
-                    None => {
+                    Some(unsent) if is_kept => request = unsent,
+                    _ => {
                         let error = failed.into_error();
                         match again.take().filter(|_| error.is_incomplete_message()) {
                             Some(same) => {
@@ -151,8 +166,8 @@ impl Pods {
         })
     }
 
-    /// A kept connection that is still open.
-    async fn take(&self, host: &str, port: u16) -> Option<Connection> {
+    /// A kept connection, as far as is known still open.
+    fn take(&self, host: &str, port: u16) -> Option<Connection> {
         loop {
             let idle = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,11 +226,14 @@ impl Answer {
         }
     }
 
-    fn is_over(&mut self) {
-        if let (Some(connection), Some((pods, host, port))) = (self.connection.take(), self.place.take())
-            && !connection.closed
-        {
-            pods.keep(host, port, connection);
+    fn is_over(&mut self, cx: &mut Context<'_>) {
+        if let (Some(mut connection), Some((pods, host, port))) = (self.connection.take(), self.place.take()) {
+            // What the pod says last, that it will close the connection, may still be to be read.
+            connection.drive(cx);
+            // A pod may answer before it has the whole request: the rest must not hold up the next one.
+            if !connection.closed && connection.sender.is_ready() {
+                pods.keep(host, port, connection);
+            }
         }
     }
 }
@@ -236,11 +254,7 @@ impl Body for Answer {
         if let Poll::Ready(frame) = &polled
             && (frame.is_none() || this.body.is_end_stream())
         {
-            if let Some(connection) = &mut this.connection {
-                // What the pod says last, that it will close the connection, may still be to be read.
-                connection.drive(cx);
-            }
-            this.is_over();
+            this.is_over(cx);
         }
         polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }

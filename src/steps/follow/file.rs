@@ -36,7 +36,9 @@ fn read(path: &Path) -> Result<Table, Error> {
 
 async fn look(path: PathBuf, sender: watch::Sender<Published>) {
     let name = path.file_name().map(ToOwned::to_owned);
-    let (watcher, mut changes) = folder_watcher(move |path| path.file_name() == name.as_deref());
+    // In a mounted ConfigMap the file is a link into a folder, and what is replaced is `..data`, the link to that.
+    let concerns = move |path: &Path| path.file_name() == name.as_deref() || path.ends_with("..data");
+    let (watcher, mut changes) = folder_watcher(concerns);
     // The folder, for files are replaced rather than written.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let watched = watcher.and_then(|mut watcher| {

@@ -44,8 +44,8 @@ pub enum Refusal {
     Target,
     /// `CONNECT` and `TRACE` are for proxies of another kind.
     Method,
-    /// Both a length and chunks: two servers could see two different ends.
-    Length,
+    /// Another transfer encoding than chunks, or chunks named twice: two servers could see two different ends.
+    Encoding,
 }
 
 impl Refusal {
@@ -62,7 +62,7 @@ impl Refusal {
             Refusal::OtherHost => "the request's target and its Host header name different hosts",
             Refusal::Target => "the request's target is no path",
             Refusal::Method => "this method is not for web UIs",
-            Refusal::Length => "a request has either a Content-Length or a Transfer-Encoding",
+            Refusal::Encoding => "the only Transfer-Encoding of a request is chunked",
         }
     }
 }
@@ -72,8 +72,13 @@ pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
     if [Method::CONNECT, Method::TRACE].contains(&head.method) {
         return Err(Refusal::Method);
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(Refusal::Length);
+    // A length beside it was already left out; hyper ends the connection after such a request.
+    let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = encodings
+        .next()
+        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || encodings.next().is_some() {
+        return Err(Refusal::Encoding);
     }
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -198,8 +203,11 @@ mod tests {
         assert_eq!(of("GET", "/", &[]), Err(Refusal::Host));
         assert_eq!(of("GET", "/", &[host, host]), Err(Refusal::Host));
         assert_eq!(of("GET", "/", &[("Host", "a b")]), Err(Refusal::Host));
-        let both = [host, ("Content-Length", "3"), ("Transfer-Encoding", "chunked")];
-        assert_eq!(of("POST", "/", &both), Err(Refusal::Length));
+        let chunked = ("Transfer-Encoding", "Chunked");
+        assert_eq!(of("POST", "/", &[host, chunked]), Ok("a.k8s".into()));
+        assert_eq!(of("POST", "/", &[host, chunked, chunked]), Err(Refusal::Encoding));
+        let gzip = ("Transfer-Encoding", "gzip, chunked");
+        assert_eq!(of("POST", "/", &[host, gzip]), Err(Refusal::Encoding));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
@@ -114,7 +114,11 @@ impl Router {
         };
         let own_page = |why| self.own_page(why, &table, &parts.headers);
         let Some(route) = self.naming.find(&table, &asked.host, peer.port) else {
-            let cluster = self.naming.host(&asked.host).and_then(|host| table.cluster_at(host));
+            let known = self.naming.host(&asked.host);
+            // A leader that is there was asked for at another port than its own.
+            let cluster = known
+                .filter(|host| table.find_host(host).is_none())
+                .and_then(|host| table.cluster_at(host));
             return match cluster {
                 _ if !settled => own_page(Why::Starting),
                 Some(cluster) => own_page(Why::NoLeader(cluster)),
@@ -175,6 +179,8 @@ impl Router {
         // The path alone: a URL is for proxies.
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        // Each connection has its own.
+        parts.version = Version::HTTP_11;
         let to_websocket = head::is_websocket(&parts.headers);
         let body = if body.is_end_stream() {
             empty()
@@ -198,6 +204,11 @@ impl Router {
             return Ok(Response::from_parts(parts, empty()));
         }
         let (mut parts, body) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+            // The chunks count (RFC 9112, section 6.3), and only they are passed on.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
         head::leave_out_hop_by_hop(&mut parts.headers);
         let body = TimeoutBody::new(BODY_PAUSE, Box::pin(body));
         if self.naming.rewrites() {

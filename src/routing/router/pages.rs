@@ -52,6 +52,8 @@ pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
             .routes
             .iter()
             .filter(|route| (&route.owner.namespace, &route.owner.cluster) == (&cluster.namespace, &cluster.name))
+            // The one that led a moment ago does not answer.
+            .filter(|route| route.owner.role != Role::Leader || !matches!(why, Why::NoLeader(led) if led == cluster))
             .collect();
         routes.sort_by_key(|route| (route.owner.role, &route.owner.pod, route.port));
         if !routes.iter().any(|route| route.owner.role == Role::Leader) {
@@ -174,9 +176,16 @@ mod tests {
     #[test]
     fn a_cluster_without_a_leader_is_listed_too() {
         let mut table = Table::from_routes(table());
-        table.routes.clear();
-        let page = page(Why::NoLeader(&table.clusters[0]), &table, Naming::AsLinked);
-        assert_eq!(page.status, 503);
-        assert!(page.text.contains("ns/spark\n  leader   none at present\n"));
+        // One that does not answer, and none at all.
+        for leaders in [1, 0] {
+            let page = page(Why::NoLeader(&table.clusters[0]), &table, Naming::AsLinked);
+            assert_eq!(page.status, 503);
+            assert!(
+                page.text.contains("ns/spark\n  leader   none at present\n"),
+                "{leaders}"
+            );
+            assert!(!page.html.contains("spark-master.ns.k8s"), "{leaders}");
+            table.routes.retain(|route| route.owner.role != Role::Leader);
+        }
     }
 }

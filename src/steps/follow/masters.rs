@@ -1,6 +1,6 @@
 //! Asks one master again and again whether it leads, and judges the answers of all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -13,6 +13,8 @@ use crate::spark::{MasterStatus, MasterUi};
 const EVERY: Duration = Duration::from_millis(250);
 /// How long an answer may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a leader may be silent before nobody leads: pages had better say so than wait for it.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long to leave a master alone that could not be reached through the API server.
 const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 
@@ -21,7 +23,7 @@ const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 pub enum Answer {
     /// It leads, and shows these drivers' web UIs.
     Leads(Vec<String>),
-    /// It led when it answered last, and says nothing now: a loaded machine, or a leader that hangs.
+    /// It led when it answered last, not long ago, and says nothing now: a loaded machine, or a leader that hangs.
     LedWhenItAnswered(Vec<String>),
     /// It does not lead, or nobody is there.
     DoesNotLead,
@@ -56,9 +58,13 @@ pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event
     let mut ui = None;
     let mut drivers = Drivers::default();
     let mut last = None;
+    let mut heard = Instant::now();
     loop {
         let answer = match tokio::time::timeout(ANSWER_TIMEOUT, once(&way, &host, &mut ui, &mut drivers)).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                heard = Instant::now();
+                answer
+            }
             Ok(Err(reason)) => {
                 tracing::debug!("{host}: {reason}");
                 ui = None;
@@ -67,7 +73,7 @@ pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event
             Err(_) => {
                 ui = None;
                 match last.clone() {
-                    Some(Answer::Leads(drivers) | Answer::LedWhenItAnswered(drivers)) => {
+                    Some(Answer::Leads(drivers) | Answer::LedWhenItAnswered(drivers)) if heard.elapsed() < SILENT => {
                         Answer::LedWhenItAnswered(drivers)
                     }
                     _ => Answer::DoesNotLead,

@@ -9,6 +9,7 @@ mod doctor;
 mod etcd;
 mod exit_code;
 mod http;
+mod log;
 mod metrics;
 mod observe;
 mod platform;
@@ -23,11 +24,10 @@ mod vulcand_api;
 mod zookeeper;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> std::process::ExitCode {
     let cli = cli::Cli::parse();
-    log(cli.global.verbose);
+    log::start(&cli);
     // Two threads serve hundreds of waiting requests, and cost less memory than one for each processor.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -44,23 +44,4 @@ fn main() -> std::process::ExitCode {
             exit_code::ExitCode::from(&error).into()
         }
     }
-}
-
-/// What goes on inside, on standard error.
-fn log(verbose: u8) {
-    let level = match verbose {
-        0 => "sparkha=warn",
-        1 => "sparkha=info",
-        2 => "sparkha=debug",
-        _ => "debug",
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
-        .with_writer(std::io::stderr)
-        .with_ansi(report::colours(&std::io::stderr()))
-        .with_target(false)
-        .without_time()
-        // Nobody reading, or a full disk below a log, is no reason to end.
-        .log_internal_errors(false)
-        .init();
 }

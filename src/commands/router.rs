@@ -65,7 +65,7 @@ pub struct Arguments {
     metrics: Option<SocketAddr>,
     /// Write no line for each request
     #[arg(long)]
-    no_access_log: bool,
+    pub no_access_log: bool,
     /// Answer DNS queries here, over UDP and TCP; may be repeated [default port: 53]
     #[arg(long, value_name = "IP[:PORT]", value_parser = dns_address)]
     dns: Vec<SocketAddr>,

@@ -13,4 +13,4 @@ mod proxy;
 pub use access::{Access, AccessError};
 pub use links::Naming;
 pub use listen::{Front, serve};
-pub use proxy::Router;
+pub use proxy::{ACCESS_LOG, Router};

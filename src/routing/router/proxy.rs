@@ -32,6 +32,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// The largest body that a client may send: web UIs take forms, nothing else.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// Target of the lines that tell of each request.
+pub const ACCESS_LOG: &str = "sparkha::access";
+
 /// What all connections share.
 pub struct Router {
     routes: watch::Receiver<Published>,
@@ -70,7 +73,7 @@ impl Router {
     /// Answers a request, whatever it is.
     pub async fn answer(&self, request: Request<Incoming>, peer: Peer, pods: &Arc<Pods>) -> Response<AnyBody> {
         let began = Instant::now();
-        let said = tracing::enabled!(target: "sparkha::access", tracing::Level::INFO).then(|| {
+        let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
@@ -89,7 +92,9 @@ impl Router {
         if let Some((method, host, uri)) = said {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
-            tracing::info!(target: "sparkha::access", "{} {method} {host}{uri} {status} {ms} ms", peer.from.ip());
+            let (from, method, path) = (peer.from.ip(), method.as_str(), uri.path());
+            // Questions may hold what is nobody else's business, and a line is to be written at once.
+            tracing::info!(target: ACCESS_LOG, "{from} {method:.20} {host:.300} {path:.1000} {status} {ms} ms");
         }
         response
     }

@@ -1,0 +1,63 @@
+//! What goes on inside, on standard error: warnings, more with `-v`, and the router's line for each request.
+
+use std::io::{self, Stderr, Write};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
+
+use crate::cli::{Cli, Command};
+use crate::report;
+use crate::routing::router::ACCESS_LOG;
+
+/// Begins to write what the arguments ask for.
+pub fn start(cli: &Cli) {
+    let level = match cli.global.verbose {
+        0 => "sparkha=warn",
+        1 => "sparkha=info",
+        2 => "sparkha=debug",
+        _ => "debug",
+    };
+    let access = match &cli.command {
+        Command::Router(arguments) if arguments.no_access_log || cli.global.quiet => "off",
+        Command::Router(_) => "info",
+        _ if cli.global.verbose > 0 => "info",
+        _ => "off",
+    };
+    let of_requests = AtOnce::new.with_filter(|metadata| metadata.target() == ACCESS_LOG);
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(format!("{level},{ACCESS_LOG}={access}")))
+        .with_writer(of_requests.or_else(io::stderr))
+        .with_ansi(report::colours(&io::stderr()))
+        .with_target(false)
+        .without_time()
+        // Nobody reading, or a full disk below a log, is no reason to end.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Standard error, for lines that may be left out: if nobody reads a pipe, requests must not wait for it.
+struct AtOnce(Stderr);
+
+impl AtOnce {
+    fn new() -> Self {
+        Self(io::stderr())
+    }
+}
+
+impl Write for AtOnce {
+    /// A line is shorter than what a pipe takes as soon as it takes anything (4096 bytes).
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Locked, so that nobody else takes the room.
+        let mut stderr = self.0.lock();
+        let mut room = [PollFd::new(&stderr, PollFlags::OUT)];
+        match poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+            0 => Ok(line.len()),
+            _ => stderr.write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -5,12 +5,21 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::kubernetes::Cluster;
 use crate::spec::names::Namespace;
+
+/// A pod that is gone must not cost a browser more.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// When to knock again. Spark's web UIs queue hardly any connections (a backlog of 1 was seen): of a browser's six that come at once some are dropped,
+/// and the kernel would knock again after 1 and 3 s only.
+const KNOCK_AGAIN: Duration = Duration::from_millis(400);
+/// For the API server, the node and the pod together.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub enum Way {
@@ -38,18 +47,29 @@ impl Way {
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<Stream> {
         match self {
             Way::Direct => {
-                let address: IpAddr = host.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
-                let stream = TcpStream::connect((address, port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Direct(stream))
+                let address = host.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, knock(address, port)).await?;
+                Ok(Stream::Direct(connected?))
             }
             Way::Forwarded(cluster) => {
                 // Pods' names may have dots, namespaces' have none.
                 let (pod, namespace) = host.rsplit_once('.').unwrap_or((host, ""));
                 let namespace = Namespace::parse(namespace).map_err(io::Error::other)?;
-                let opened = cluster.in_namespace(namespace).forward(pod, port).await;
+                let cluster = cluster.in_namespace(namespace);
+                let opened = tokio::time::timeout(FORWARD_TIMEOUT, cluster.forward(pod, port)).await?;
                 Ok(Stream::Forwarded(opened.map_err(io::Error::other)?))
             }
+        }
+    }
+}
+
+/// Connects, as often as it takes; what is refused is refused.
+async fn knock(address: IpAddr, port: u16) -> io::Result<TcpStream> {
+    loop {
+        if let Ok(connected) = tokio::time::timeout(KNOCK_AGAIN, TcpStream::connect((address, port))).await {
+            let stream = connected?;
+            stream.set_nodelay(true)?;
+            return Ok(stream);
         }
     }
 }

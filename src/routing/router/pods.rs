@@ -18,10 +18,9 @@ use hyper_util::rt::TokioIo;
 
 use crate::platform::way::Way;
 
-/// A pod that is gone must not cost a browser more.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Jetty, in which Spark's web UIs run, closes idle connections after 30 s; ours must be gone before.
-const IDLE: Duration = Duration::from_secs(20);
+/// Spark's web UIs close idle connections after 8 s (measured with 4.3); ours must be gone before. By port-forward that may be noticed only when a
+/// request is lost.
+const IDLE: Duration = Duration::from_secs(5);
 const IDLE_PER_POD: usize = 64;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -87,7 +86,7 @@ impl Pods {
 
     /// Sends a request to a pod. Its body must not be polled before the answer's.
     ///
-    /// What only reads is sent once more if its connection ends before there is an answer: port-forwards break off now and then.
+    /// What only reads is sent once more, by a new connection, if the first ends before there is an answer: port-forwards break off now and then.
     pub async fn request(
         self: &Arc<Self>,
         host: &str,
@@ -95,8 +94,10 @@ impl Pods {
         mut request: Request<AnyBody>,
     ) -> Result<Response<Answer>, Error> {
         let mut again = again(&request);
+        let mut anew = false;
         loop {
-            let (mut connection, is_kept) = match self.take(host, port) {
+            let kept = if anew { None } else { self.take(host, port) };
+            let (mut connection, is_kept) = match kept {
                 Some(connection) => (connection, true),
                 None => (self.connect(host, port).await?, false),
             };
@@ -144,6 +145,7 @@ impl Pods {
                             Some(same) => {
                                 tracing::info!("{host}: {error}; it is asked again");
                                 request = same;
+                                anew = true;
                             }
                             None => return Err(error.into()),
                         }
@@ -154,10 +156,7 @@ impl Pods {
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<Connection, Error> {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.way.connect(host, port)).await;
-        let stream = connected
-            .map_err(|_| Error::Connect(io::ErrorKind::TimedOut.into()))?
-            .map_err(Error::Connect)?;
+        let stream = self.way.connect(host, port).await.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Connection {
             sender,

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,12 +35,17 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-dns bench-kubernetes
+bench: bench-local bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/local.sh target/release/sparkha
+
+bench-router:
+	demo/prepare.sh nginx-light wrk
+	$(CARGO) build --release --locked
+	tests/bench/router.sh target/release/sparkha
 
 bench-dns:
 	demo/prepare.sh dnsperf bind9-dnsutils

@@ -101,14 +101,17 @@ pub fn bearing(variable: &str, value: &str) -> Vec<ProcessId> {
         .collect()
 }
 
-/// Ends every process with this in its environment, and waits until there is none: one may have started another meanwhile.
+/// Ends every process with this in its environment, and waits until there is none: one may have started another meanwhile. None must be seen twice, for
+/// between fork and exec a process has no environment for a moment.
 pub async fn end_bearing(variable: &str, value: &str) {
     let deadline = Instant::now() + END_TIMEOUT;
+    let mut none_before = false;
     loop {
         let left = bearing(variable, value);
-        if left.is_empty() {
+        if left.is_empty() && none_before {
             return;
         }
+        none_before = left.is_empty();
         for process in &left {
             if let Err(error) = process.signal(Signal::KILL) {
                 tracing::warn!("failed to end process {}: {error}", process.pid);

@@ -3,16 +3,16 @@
 //! - [`refused`]: nobody reaches anything but listed web UIs.
 //! - [`framing`]: two servers never see two different requests: smuggling, injection, limits.
 //! - [`passing`]: what goes to the pod and comes back: headers, streams, kept connections, WebSocket.
-//! - [`faults`]: pods and clients that fail or dawdle, routes that change, and the router's end.
+//! - [`trouble`]: pods and clients that fail or dawdle, routes that change, and the router's end.
 //! - [`access`]: TLS, passwords, tokens, and the log.
 //! - [`cluster`]: real masters: who leads, and nobody.
 
 mod access;
 mod cluster;
-mod faults;
 mod framing;
 mod passing;
 mod refused;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use notify::EventKind;
+use notify::event::{ModifyKind, RenameMode};
 use tokio::sync::{mpsc, watch};
 
 pub use file::follow as follow_file;
@@ -132,8 +134,12 @@ fn folder_watcher(
 ) -> (notify::Result<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
     let (changed, changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading is no change.
-        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| concerns(path))) {
+        // Reading is no change, and a renaming that was told for either name need not be told for both.
+        let is_change = |event: &notify::Event| {
+            let is_repeated = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+            !event.kind.is_access() && !is_repeated && event.paths.iter().any(|path| concerns(path))
+        };
+        if event.is_ok_and(|event| is_change(&event)) {
             let _ = changed.try_send(());
         }
     });

@@ -34,7 +34,7 @@ measure() {
 
 for _ in $(seq "$rounds"); do
   measure echo 127.0.8.101 "$work/udp_echo" 127.0.8.101:5353
-  measure sparkha 127.0.8.102 "$sparkha" router --dns 127.0.8.102:5353 --address 192.0.2.7
+  measure sparkha 127.0.8.102 "$sparkha" router --no-http --dns 127.0.8.102:5353 --address 192.0.2.7
 done
 for name in echo sparkha; do
   printf '%-8s %7s answers for each second of its processor time, %7s for each second\n' "$name" \

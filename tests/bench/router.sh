@@ -115,6 +115,8 @@ for n in range(15):
         response.read()
         if response.status == 200:
             break
+        # Asking without a pause would take the processor that the router needs.
+        time.sleep(0.001)
     taken.append((time.monotonic() - began) * 1000)
 taken.sort()
 print(f"{'a route among 10,000 live after its change in the file, median':<66} {taken[7]:10.1f} ms (at most 20)")

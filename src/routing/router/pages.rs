@@ -1,9 +1,15 @@
 //! The pages that the router itself shows: what there is, and why something is not there. Pure.
 
+use std::collections::HashMap;
+
 use hyper::StatusCode;
 
 use super::links::Naming;
 use crate::routing::{ClusterEntry, Role, Route, Table};
+
+/// How many web UIs a page lists that nobody asked for, shared by the clusters. Measured: a list of 10,000 takes 20 ms, which whoever asks for
+/// unknown hosts would take from everybody else.
+const LISTED: usize = 200;
 
 /// Why somebody sees a page of the router's own.
 #[derive(Clone, Copy, Debug)]
@@ -44,18 +50,30 @@ pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
         html.push_str(&format!("<p>{none}</p>"));
         text.push_str(&format!("\n{none}\n"));
     }
+    let mut of_clusters: HashMap<_, Vec<&Route>> = HashMap::new();
+    for route in &table.routes {
+        let owner = &route.owner;
+        of_clusters
+            .entry((&owner.namespace, &owner.cluster))
+            .or_default()
+            .push(route);
+    }
+    let most = match why {
+        Why::Index => usize::MAX,
+        _ => (LISTED / table.clusters.len().max(1)).max(1),
+    };
     for cluster in &table.clusters {
         let name = format!("{}/{}", cluster.namespace, cluster.name);
         html.push_str(&format!("<h2>{}</h2><table>", escape(&name)));
         text.push_str(&format!("\n{name}\n"));
-        let mut routes: Vec<_> = table
-            .routes
-            .iter()
-            .filter(|route| (&route.owner.namespace, &route.owner.cluster) == (&cluster.namespace, &cluster.name))
-            // The one that led a moment ago does not answer.
-            .filter(|route| route.owner.role != Role::Leader || !matches!(why, Why::NoLeader(led) if led == cluster))
-            .collect();
+        let mut routes = of_clusters
+            .remove(&(&cluster.namespace, &cluster.name))
+            .unwrap_or_default();
+        // The one that led a moment ago does not answer.
+        routes.retain(|route| route.owner.role != Role::Leader || !matches!(why, Why::NoLeader(led) if led == cluster));
         routes.sort_by_key(|route| (route.owner.role, &route.owner.pod, route.port));
+        let more = routes.len().saturating_sub(most);
+        routes.truncate(most);
         if !routes.iter().any(|route| route.owner.role == Role::Leader) {
             html.push_str("<tr><th>leader</th><td>none at present</td></tr>");
             text.push_str("  leader   none at present\n");
@@ -67,6 +85,10 @@ pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
                 escape(pod)
             ));
             text.push_str(&format!("  {role:<8} {pod:<24} {url}/\n"));
+        }
+        if more > 0 {
+            html.push_str(&format!("<tr><td colspan=\"3\">and {more} more</td></tr>"));
+            text.push_str(&format!("  and {more} more\n"));
         }
         html.push_str("</table>");
     }
@@ -171,6 +193,25 @@ mod tests {
              master   spark-master-1           http://spark-10-1-2-4.ns.k8s:8080/\n  \
              worker   spark-worker-0           http://spark-fd00--5.ns.k8s:8081/\n"
         );
+    }
+
+    #[test]
+    fn of_thousands_an_error_lists_the_first_and_the_index_all() {
+        let mut routes = table();
+        let worker = routes.iter().find(|route| route.owner.role == Role::Worker).cloned();
+        routes.extend((0..9_996).map(|n| Route {
+            host: format!("spark-{n}.ns.k8s"),
+            ..worker.clone().unwrap()
+        }));
+        let table = Table::from_routes(routes);
+        let why = Why::UnknownHost { host: "h", port: 80 };
+        let lines = |why| page(why, &table, Naming::AsLinked).text.lines().count();
+        assert_eq!(lines(why), 4 + LISTED + 1);
+        assert_eq!(lines(Why::Index), 4 + 10_000);
+        let page = page(why, &table, Naming::AsLinked);
+        assert!(page.text.ends_with("\n  and 9800 more\n"), "{}", page.text);
+        assert!(page.text.contains("  leader   spark-master-1 "));
+        assert!(page.html.contains(">and 9800 more<"));
     }
 
     #[test]

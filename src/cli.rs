@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, doctor, list, local, render, route, router, status, teardown, ui};
+use crate::commands::{create, doctor, list, local, render, rotate_secret, route, router, status, teardown, ui};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -86,6 +86,8 @@ pub enum Command {
     Status(status::Arguments),
     /// List clusters
     List(list::Arguments),
+    /// Give a cluster another secret, and start anew all that knew the old one
+    RotateSecret(rotate_secret::Arguments),
     /// Routes to the web UIs
     #[command(subcommand)]
     Route(route::Command),

@@ -41,6 +41,7 @@ remove service spark-master-1
 remove service spark-master-0
 remove service spark-masters
 remove serviceaccount spark
+remove secret spark-auth
 remove configmap spark-conf
 remove configmap spark-sparkha
 if [ -n "$delete_data" ]; then

@@ -207,6 +207,26 @@ fn the_documented_role_is_enough() {
     as_engineer(&["status"]).exits(0);
     as_engineer(&["list"]).exits(0);
     as_engineer(&["create", "--masters", "1", "--workers", "2"]).exits(0);
+    let secret_and_pods = || {
+        let secret = sandbox.kubectl(&["get", "secret", "spark-auth", "-o", "jsonpath={.data}"]);
+        (
+            secret,
+            sandbox.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]),
+        )
+    };
+    let (secret, pods) = secret_and_pods();
+    as_engineer(&["rotate-secret"])
+        .exits(2)
+        .says("nothing was changed")
+        .says("--yes");
+    assert_eq!(secret_and_pods(), (secret.clone(), pods.clone()));
+    // Registered again: all know the new one.
+    as_engineer(&["rotate-secret", "--yes"])
+        .exits(0)
+        .says("2 of 2 registered");
+    let (new_secret, new_pods) = secret_and_pods();
+    assert_ne!(new_secret, secret);
+    assert!(new_pods.split(' ').all(|pod| !pods.contains(pod)), "{pods} {new_pods}");
     as_engineer(&["teardown"]).exits(0);
     assert_eq!(sandbox.contents(), before);
 }
@@ -221,10 +241,21 @@ fn sandbox_file(text: &str) -> tempfile::NamedTempFile {
 fn the_manifests_alone_make_a_working_cluster() {
     let sandbox = Sandbox::new("manifests");
     let before = sandbox.contents();
-    let manifest = |name: &str| format!("{}/manifests/{name}", env!("CARGO_MANIFEST_DIR"));
+    let manifest = include_str!("../manifests/spark-ha.yaml");
     let script = |name: &str| format!("{}/teardown/{name}", env!("CARGO_MANIFEST_DIR"));
     // A kind that this server does not serve must not keep the others from being applied.
-    sandbox.try_kubectl(&["apply", "-f", &manifest("spark-ha.yaml")]);
+    let apply = |manifest: &str| {
+        let file = sandbox_file(manifest);
+        sandbox.try_kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
+    };
+    // Whoever forgets the secret gets no cluster that everybody may use, and is told.
+    apply(manifest);
+    sandbox.wait_for(Duration::from_secs(60), "a master's complaint", || {
+        let log = sandbox.try_kubectl(&["logs", "spark-master-0"]).unwrap_or_default();
+        log.contains("still has its placeholder")
+    });
+    apply(&manifest.replace("REPLACE-ME", "from a test"));
+    sandbox.kubectl(&["delete", "pods", "--all", "--grace-period=1"]);
     sandbox.wait_for(Duration::from_secs(120), "the cluster", || {
         sandbox.status("spark")["ready"] == true
     });

@@ -30,18 +30,22 @@ pub fn start_job(sandbox: &Sandbox, name: &str, masters: &str, rounds: u32) {
         "spec": {
             "restartPolicy": "Never", "enableServiceLinks": false, "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 185, "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [{"name": "job", "configMap": {"name": name}}, {"name": "tmp", "emptyDir": {}}],
+            "volumes": [{"name": "job", "configMap": {"name": name}}, {"name": "tmp", "emptyDir": {}},
+                {"name": "conf", "configMap": {"name": "spark-conf"}}, {"name": "auth", "secret": {"secretName": "spark-auth"}}],
             "containers": [{
                 "name": "driver", "image": "docker.io/apache/spark:4.3.0",
-                "command": ["/opt/spark/bin/spark-submit", "--master", masters,
+                "command": ["bash", "-c", ". /etc/spark/secret.sh; exec /opt/spark/bin/spark-submit \
+                    --properties-file \"$(with_secret spark-defaults.conf)\" \"$@\"", "bash", "--master", masters,
                     "--conf", "spark.driver.host=$(POD_IP)", "--conf", "spark.cores.max=2",
                     "--conf", "spark.executor.cores=1", "--conf", "spark.executor.memory=600m",
                     "--conf", "spark.jars.ivy=/tmp/ivy", "/job/job.py", rounds.to_string()],
-                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                    {"name": "SPARK_CONF_DIR", "value": "/etc/spark"}],
                 "resources": {"requests": {"cpu": "50m", "memory": "900Mi"}},
                 "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                     "capabilities": {"drop": ["ALL"]}},
-                "volumeMounts": [{"name": "job", "mountPath": "/job"}, {"name": "tmp", "mountPath": "/tmp"}],
+                "volumeMounts": [{"name": "job", "mountPath": "/job"}, {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "conf", "mountPath": "/etc/spark"}, {"name": "auth", "mountPath": "/etc/spark-auth"}],
             }],
         },
     });
@@ -114,6 +118,7 @@ fn a_cluster_survives_what_kubernetes_does_to_it() {
     assert_eq!(modes.iter().filter(|mode| **mode == "follower").count(), 2);
 
     assert_eq!(every_pod_is_restricted(&sandbox), 8);
+    the_secret_is_nowhere_else(&sandbox);
     nothing_is_written_when_nothing_changed(&sandbox);
     a_job_survives_the_loss_of_the_leader(&sandbox);
     the_leaders_zookeeper_may_go(&sandbox);
@@ -182,11 +187,41 @@ pub fn every_pod_is_restricted(sandbox: &Sandbox) -> usize {
     pods.len()
 }
 
+/// Spark's secret stands in its Secret, and in no other object, environment or argument, nor in what sparkha prints.
+fn the_secret_is_nowhere_else(sandbox: &Sandbox) {
+    let secret = sandbox.kubectl(&[
+        "get",
+        "secret",
+        "spark-auth",
+        "-o",
+        "go-template={{index .data \"spark.authenticate.secret\" | base64decode}}",
+    ]);
+    assert!(
+        secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{secret}"
+    );
+    let objects = sandbox.kubectl(&["get", "all,configmaps,events", "-o", "json"]);
+    assert!(objects.contains("spark-auth") && !objects.contains(&secret));
+    for pod in ["spark-master-0", "spark-worker-0"] {
+        let script = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'; cat /tmp/*.conf";
+        let inside = sandbox.kubectl(&["exec", pod, "--", "bash", "-c", script]);
+        assert!(inside.contains("SPARK_CONF_DIR"), "{inside}");
+        let (processes, file) = inside.split_once("spark.authenticate.secret=").unwrap();
+        assert!(file.starts_with(&secret) && !processes.contains(&secret), "{pod}");
+        assert!(!sandbox.kubectl(&["logs", pod]).contains(&secret), "{pod}");
+    }
+    let rendered = sandbox.run(&["render"]).exits(0).stdout;
+    assert!(
+        rendered.contains("spark.authenticate.secret: REPLACE-ME\n"),
+        "{rendered}"
+    );
+}
+
 fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
     let versions = || {
         sandbox.kubectl(&[
             "get",
-            "statefulsets,services,configmaps,serviceaccounts",
+            "statefulsets,services,configmaps,serviceaccounts,secrets",
             "-l",
             "app.kubernetes.io/managed-by=sparkha",
             "-o",
@@ -195,7 +230,7 @@ fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
     };
     let settled = |text: &str| text.lines().count();
     let before = versions();
-    assert_eq!(settled(&before), 13, "{before}");
+    assert_eq!(settled(&before), 14, "{before}");
     sandbox.run(&["create"]).exits(0).says("Nothing to change");
     let after = versions();
     // A StatefulSet's status may still be written by its controller; its generation may not change.

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -78,10 +79,19 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
         "a session of its own"
     );
 
+    the_secret_is_nowhere_else(&home);
+    // It tries for a minute, while other things are tested.
+    let stranger = a_job_without_the_secret(&home);
     memory_is_limited_where_that_is_permitted(&home);
     a_job_survives_the_loss_of_the_leader(&home);
     a_worker_that_ends_is_started_again(&home);
     a_lost_zookeeper_comes_back(&home);
+    let stranger = stranger.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&stranger.stdout);
+    assert!(
+        !stranger.status.success() && said.contains("All masters are unresponsive"),
+        "{said}"
+    );
     a_lost_quorum_comes_back(&home);
     the_supervisor_may_be_killed(&home);
     after_a_reboot_create_starts_it_again(&home);
@@ -174,9 +184,50 @@ fn a_job_survives_the_loss_of_the_leader(home: &Home) {
     assert!(text.contains("RESULT 332833500"), "{text}");
     assert_ne!(leader(home), old, "another leads");
     home.wait_for(READY, "the killed master as a standby", || ready(home));
-    for file in ["job.py", "job.err"] {
+    for file in ["job.py", "job.err", "stranger.py"] {
         std::fs::remove_file(home.folder.path().join(file)).unwrap();
     }
+}
+
+/// Spark's secret is in the cluster's folder alone, which is the user's alone.
+fn the_secret_is_nowhere_else(home: &Home) {
+    let folder = home.cluster("spark");
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o077, 0);
+    let secret = std::fs::read_to_string(folder.join("secrets/spark-auth/spark.authenticate.secret")).unwrap();
+    assert!(secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_hexdigit()));
+    let environment = home.run(&["local", "env"]).exits(0).stdout;
+    assert!(!environment.contains(&secret));
+    for file in ["wanted.json", "seen.json"] {
+        assert!(
+            !std::fs::read_to_string(folder.join(file)).unwrap().contains(&secret),
+            "{file}"
+        );
+    }
+    for pod in ["spark-master-0", "spark-worker-0"] {
+        for what in ["environ", "cmdline"] {
+            let text = std::fs::read(format!("/proc/{}/{what}", home.process("spark", pod))).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains(&secret), "{pod}: {what}");
+        }
+        let log = std::fs::read_to_string(folder.join(format!("logs/{pod}.log"))).unwrap();
+        assert!(!log.contains(&secret), "{pod}");
+    }
+    // Nobody gets in by REST, which asks nobody for a secret.
+    let rest = std::net::TcpStream::connect((home.address("spark", "spark-master-0"), 6066));
+    assert_eq!(rest.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn a_job_without_the_secret(home: &Home) -> Child {
+    let job = home.folder.path().join("stranger.py");
+    std::fs::write(
+        &job,
+        "from pyspark.sql import SparkSession\nSparkSession.builder.getOrCreate()\n",
+    )
+    .unwrap();
+    let submit = format!(
+        "unset SPARK_CONF_DIR; spark-submit --master \"$SPARK_MASTER_URL\" '{}' 2>&1",
+        job.display()
+    );
+    driver(home, &submit).spawn().unwrap()
 }
 
 fn a_worker_that_ends_is_started_again(home: &Home) {
@@ -320,8 +371,28 @@ fn one_create_at_a_time_and_an_interrupted_one_is_gone_on_with() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     home.run(&SMALL).exits(0).says("In service");
+    another_secret_is_everybodys(&home);
     home.run(&["teardown"]).exits(0);
     home.is_empty();
+}
+
+fn another_secret_is_everybodys(home: &Home) {
+    let secret = home
+        .cluster("spark")
+        .join("secrets/spark-auth/spark.authenticate.secret");
+    let old = std::fs::read_to_string(&secret).unwrap();
+    let worker = home.process("spark", "spark-worker-0");
+    home.run(&["rotate-secret"])
+        .exits(2)
+        .says("nothing was changed")
+        .says("--yes");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), old);
+    home.run(&["rotate-secret", "--yes"]).exits(0).says("1 of 1 registered");
+    let new = std::fs::read_to_string(&secret).unwrap();
+    assert!(new != old && new.len() == 64);
+    assert_ne!(home.process("spark", "spark-worker-0"), worker);
+    let drivers = std::fs::read_to_string(home.cluster("spark").join("drivers/spark-defaults.conf")).unwrap();
+    assert!(drivers.contains(&new) && !drivers.contains(&old));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::report::progress::Progress;
 use crate::routing::pod_host;
 use crate::spec::resolve::DEFAULT_IMAGE;
 use crate::steps::Error;
-use crate::steps::local::LocalView;
+use crate::steps::local::inventory_of;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -64,7 +64,9 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Env { name } => {
             let name = super::cluster_name(name.as_deref())?;
             let dir = super::local_cluster(global, &name)?;
-            let (Some((inventory, _)), Some(wanted)) = (LocalView::of(&dir).look().await?, dir.wanted()?) else {
+            let wanted = dir.wanted()?;
+            let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, &dir)).transpose()?;
+            let (Some(wanted), Some(inventory)) = (wanted, inventory.flatten()) else {
                 return Err(Error::NoCluster {
                     name: dir.name.to_string(),
                     namespace: dir.namespace.to_string(),
@@ -80,6 +82,7 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
                     "JDK_JAVA_OPTIONS".into(),
                     container::java_options(&dir.hosts_file(), None),
                 ),
+                ("SPARK_CONF_DIR".into(), dir.drivers_conf().display().to_string()),
                 ("SPARK_LOCAL_IP".into(), address.to_string()),
                 ("SPARK_PUBLIC_DNS".into(), host),
                 ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),

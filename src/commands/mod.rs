@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod list;
 pub mod local;
 pub mod render;
+pub mod rotate_secret;
 pub mod route;
 pub mod router;
 mod spec;
@@ -13,6 +14,7 @@ pub mod status;
 pub mod teardown;
 pub mod ui;
 
+use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -36,6 +38,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,
         Command::Ui(arguments) => ui::run(&global, arguments).await,
@@ -105,6 +108,26 @@ fn interruption() -> Result<impl Future<Output = ()>, Error> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Nothing is lost without being told: asks on a terminal, and refuses elsewhere.
+fn confirm(consequence: &str, question: &str, help: &str) -> Result<(), Error> {
+    let refused = |message: String| Error::Usage {
+        message,
+        help: help.into(),
+    };
+    if !std::io::stdin().is_terminal() {
+        return Err(refused(format!("{consequence}; nothing was changed")));
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{consequence}\n{question} [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(refused("nothing was changed".into())),
+    }
 }
 
 /// `90`, `90s`, `5m` or `1h`.

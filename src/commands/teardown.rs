@@ -1,6 +1,5 @@
 //! `sparkha teardown`.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -79,31 +78,13 @@ async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -
     Ok(ExitCode::Success)
 }
 
-/// Data is never removed without being told: asks on a terminal, and refuses elsewhere.
+/// Data is never removed without being told.
 fn confirm(claims: &[String]) -> Result<(), Error> {
-    let refused = |message: String| Error::Usage {
-        message,
-        help: "pass --yes to remove the data, or --keep-data to keep it".into(),
-    };
-    let count = claims.len();
-    if !std::io::stdin().is_terminal() {
-        return Err(refused(format!(
-            "the cluster has {count} volume claims with data ({}); nothing was removed",
-            claims.join(", ")
-        )));
-    }
-    let mut stderr = std::io::stderr();
-    write!(
-        stderr,
-        "{count} volume claims and their data will be removed: {}\nRemove them? [y/N] ",
+    let consequence = format!(
+        "{} volume claims and their data will be removed: {}",
+        claims.len(),
         claims.join(", ")
-    )?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(refused("nothing was removed".into()))
-    }
+    );
+    let help = "pass --yes to remove the data, or --keep-data to keep it";
+    super::confirm(&consequence, "Remove them?", help)
 }

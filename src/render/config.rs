@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ZOOKEEPER_PORT;
 use super::labels::{Component, metadata};
-use crate::spec::{ClusterSpec, ManagedZooKeeper, Recovery};
+use crate::spec::{Authentication, ClusterSpec, ManagedZooKeeper, Recovery};
 
 /// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
 pub const CONF_DIR: &str = "/etc/spark";
@@ -27,6 +27,7 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
             "master.conf",
             properties(&with(&common, master_properties(&spec.recovery, spec))),
         ),
+        ("secret.sh", include_str!("files/secret.sh").to_owned()),
         ("worker.sh", include_str!("files/worker.sh").to_owned()),
         ("worker.conf", properties(&with(&common, worker_properties()))),
     ]
@@ -47,8 +48,8 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
 /// restarts the pods that it concerns and no others.
 pub fn digest(config: &ConfigMap, component: Component) -> String {
     let files: &[&str] = match component {
-        Component::Master => &["log4j2.properties", "master.conf", "master.sh"],
-        Component::Worker => &["log4j2.properties", "worker.conf", "worker.sh"],
+        Component::Master => &["log4j2.properties", "master.conf", "master.sh", "secret.sh"],
+        Component::Worker => &["log4j2.properties", "secret.sh", "worker.conf", "worker.sh"],
         Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
         Component::Cluster | Component::Driver | Component::History => &[],
     };
@@ -89,6 +90,17 @@ pub fn zookeeper_url(spec: &ClusterSpec) -> Option<String> {
 
 fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     let mut conf = BTreeMap::new();
+    let mut set = |key: &str, value: &str| conf.insert(key.to_owned(), value.to_owned());
+    // Whoever reaches a web UI could otherwise end its applications.
+    set("spark.ui.killEnabled", "false");
+    if spec.authentication != Authentication::Off {
+        // The secret itself is in no ConfigMap: see auth.rs.
+        set("spark.authenticate", "true");
+        set("spark.network.crypto.enabled", "true");
+        // Version 1 lacks a key derivation function.
+        set("spark.network.crypto.authEngineVersion", "2");
+        set("spark.network.crypto.saslFallback", "false");
+    }
     if let Some(s3) = &spec.s3 {
         let prefix = "spark.hadoop.fs.s3a";
         if let Some(endpoint) = &s3.endpoint {
@@ -133,6 +145,8 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
             ]);
         }
     }
+    // It takes and runs drivers from anybody, authentication or not (measured with 4.3.0).
+    conf.push(("spark.master.rest.enabled", "false".to_owned()));
     // A new leader waits this long for workers that died together with the old one; Spark's default is 60 s.
     conf.push(("spark.deploy.recoveryTimeout", "15".to_owned()));
     conf

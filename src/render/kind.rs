@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     // The inventory is a ConfigMap. It goes first, so that teardown finds everything even if create dies after it.
     ConfigMap,
+    // Pods mount it, and wait for it.
+    Secret,
     // Pods name their ServiceAccount, and are refused without it.
     ServiceAccount,
     // Service names must resolve before the first JVM asks for them: a JVM remembers a failed look-up for 10 s.
@@ -21,8 +23,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 6] = [
         Kind::ConfigMap,
+        Kind::Secret,
         Kind::ServiceAccount,
         Kind::Service,
         Kind::PodDisruptionBudget,
@@ -33,6 +36,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Kind::ConfigMap => "ConfigMap",
+            Kind::Secret => "Secret",
             Kind::ServiceAccount => "ServiceAccount",
             Kind::Service => "Service",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
@@ -43,7 +47,7 @@ impl Kind {
     /// API group; the core group is the empty string.
     pub const fn group(self) -> &'static str {
         match self {
-            Kind::ConfigMap | Kind::ServiceAccount | Kind::Service => "",
+            Kind::ConfigMap | Kind::Secret | Kind::ServiceAccount | Kind::Service => "",
             Kind::PodDisruptionBudget => "policy",
             Kind::StatefulSet => "apps",
         }
@@ -53,6 +57,7 @@ impl Kind {
     pub const fn plural(self) -> &'static str {
         match self {
             Kind::ConfigMap => "configmaps",
+            Kind::Secret => "secrets",
             Kind::ServiceAccount => "serviceaccounts",
             Kind::Service => "services",
             Kind::PodDisruptionBudget => "poddisruptionbudgets",

@@ -1,6 +1,7 @@
 //! From a [`ClusterSpec`] to Kubernetes objects: pure, deterministic, and unable to fail. `sparkha render` prints them,
 //! `sparkha create` applies them, and the files under `manifests/` are them.
 
+pub mod auth;
 mod budgets;
 pub mod config;
 pub mod deployed;
@@ -46,7 +47,9 @@ pub const ZOOKEEPER_PORT: u16 = 2181;
 /// All objects of a cluster, in the order in which they are applied (see [`Kind`]).
 pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
     let config = config::config_map(spec);
-    let mut resources = vec![resource(Kind::ConfigMap, &config), service_account(spec)];
+    let mut resources = vec![resource(Kind::ConfigMap, &config)];
+    resources.extend(auth::secret(spec).map(|secret| resource(Kind::Secret, &secret)));
+    resources.push(service_account(spec));
     resources.extend(services::services(spec).iter().map(|s| resource(Kind::Service, s)));
     resources.extend(
         budgets::budgets(spec)

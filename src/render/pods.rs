@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::auth::{AUTH_DIR, AUTH_VOLUME, secret_name};
 use super::config::{CONF_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
 use crate::spec::{ClusterSpec, EnvValue, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
@@ -31,7 +32,7 @@ pub struct PodPlan<'a> {
     pub command: Vec<String>,
     pub args: Vec<String>,
     pub env: Vec<EnvVar>,
-    /// Whether the cluster's `env` and S3 keys are for this part: ZooKeeper has no use for them.
+    /// Whether the cluster's `env`, S3 keys and Spark's secret are for this part: ZooKeeper has no use for them.
     pub spark_env: bool,
     pub ports: Vec<ContainerPort>,
     pub readiness: Probe,
@@ -104,7 +105,7 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
 
 fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
     let settings = plan.settings;
-    let mounts = mounts(&plan);
+    let mounts = mounts(spec, &plan);
     let user_env = user_env(spec, settings, plan.spark_env);
     let mut env = plan.env;
     env.extend(user_env);
@@ -259,10 +260,26 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     if plan.component == Component::Worker {
         volumes.push(empty_dir("work"));
     }
+    if plan.spark_env {
+        volumes.extend(secret_name(spec).map(auth_volume));
+    }
     let state = plan.state.iter().map(|state| (state.name, &state.source));
     let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
     volumes.extend(state.chain(users).filter_map(|(name, source)| volume(name, source)));
     volumes
+}
+
+/// Spark's secret, for the pod's group to read.
+fn auth_volume(secret: String) -> Volume {
+    Volume {
+        name: AUTH_VOLUME.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(0o440),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 fn empty_dir(name: &str) -> Volume {
@@ -320,7 +337,7 @@ fn volume(name: &str, source: &VolumeSource) -> Option<Volume> {
     Some(volume)
 }
 
-fn mounts(plan: &PodPlan<'_>) -> Vec<VolumeMount> {
+fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -335,6 +352,12 @@ fn mounts(plan: &PodPlan<'_>) -> Vec<VolumeMount> {
     ];
     if plan.component == Component::Worker {
         mounts.push(mount("work", &format!("{STATE_DIR}/work")));
+    }
+    if plan.spark_env && secret_name(spec).is_some() {
+        mounts.push(VolumeMount {
+            read_only: Some(true),
+            ..mount(AUTH_VOLUME, AUTH_DIR)
+        });
     }
     mounts.extend(plan.state.iter().map(|state| mount(state.name, &state.mount_path)));
     mounts.extend(plan.settings.volumes.iter().map(|volume| VolumeMount {

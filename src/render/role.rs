@@ -21,6 +21,8 @@ pub struct Permission {
 
 /// Server-side apply of a new object asks for both `patch` and `create`.
 const MANAGE: &[&str] = &["get", "list", "create", "patch", "delete"];
+/// Nobody needs to see all Secrets of a namespace.
+const MANAGE_BY_NAME: &[&str] = &["get", "create", "patch", "delete"];
 /// StatefulSets are also waited for.
 const MANAGE_AND_WATCH: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
@@ -29,10 +31,10 @@ pub fn permissions() -> Vec<Permission> {
     let managed = Kind::ALL.map(|kind| Permission {
         group: kind.group(),
         resource: kind.plural(),
-        verbs: if kind == Kind::StatefulSet {
-            MANAGE_AND_WATCH
-        } else {
-            MANAGE
+        verbs: match kind {
+            Kind::StatefulSet => MANAGE_AND_WATCH,
+            Kind::Secret => MANAGE_BY_NAME,
+            _ => MANAGE,
         },
         purpose: "create, change and remove the cluster",
         optional: kind.is_optional(),
@@ -46,6 +48,7 @@ pub fn permissions() -> Vec<Permission> {
             "ask masters and ZooKeepers for their state",
             false,
         ),
+        ("pods", &["delete"], "start all pods anew with another secret", true),
         ("pods/log", &["get"], "show why a pod crashes", true),
         ("events", &["list", "watch"], "show why pods do not come up", true),
         (

@@ -41,6 +41,8 @@ pub struct ClusterFile {
     pub env: Option<BTreeMap<String, EnvFile>>,
     /// Access to an S3-compatible store through s3a://.
     pub s3: Option<S3File>,
+    /// How masters, workers, executors and drivers know each other.
+    pub authentication: Option<AuthenticationFile>,
     /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
     /// Labels for every object and pod.
@@ -325,6 +327,16 @@ pub struct WebUiFile {
     pub load_balancer_ip: Option<String>,
     /// Annotations for the web UI's Service, as load balancers ask for.
     pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Authentication and encryption between the parts of Spark.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AuthenticationFile {
+    /// Whether whoever connects must know the cluster's secret, and what is said is encrypted (on if left out).
+    pub enabled: Option<bool>,
+    /// Name of a Secret that exists already, with the key spark.authenticate.secret; without it sparkha makes one.
+    pub secret: Option<String>,
 }
 
 /// A text, or a number or truth value that stands for its text.

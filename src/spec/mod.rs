@@ -31,6 +31,7 @@ pub struct ClusterSpec {
     /// Environment of masters and workers (a role's own `env` wins).
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
+    pub authentication: Authentication,
     pub web_ui: WebUi,
     /// Added to every object and pod.
     pub labels: BTreeMap<String, String>,
@@ -106,7 +107,7 @@ pub enum EnvValue {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume {
-    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `data`, `shuffle`).
+    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `auth`, `data`, `shuffle`).
     pub name: String,
     pub mount_path: String,
     pub sub_path: Option<String>,
@@ -183,6 +184,18 @@ pub struct ExternalZooKeeper {
     /// Absolute path under which this cluster keeps its znodes (`spark.deploy.zookeeper.dir`): `/sparkha/NAMESPACE/NAME`,
     /// below the chroot if one is given. `None` as namespace in `render` leaves the namespace out.
     pub directory: String,
+}
+
+/// How the parts of the cluster know each other (`spark.authenticate`), and whether they encrypt what they say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Authentication {
+    Off,
+    /// By a random secret that sparkha makes.
+    Own,
+    /// By the key `spark.authenticate.secret` of a Secret that exists already.
+    Secret {
+        name: String,
+    },
 }
 
 /// Access to an S3-compatible store through `s3a://`.

@@ -83,6 +83,11 @@ impl ClusterName {
         format!("{self}-conf")
     }
 
+    /// Secret by which the cluster's parts know each other.
+    pub fn auth(&self) -> String {
+        format!("{self}-auth")
+    }
+
     /// ConfigMap with the inventory.
     pub fn inventory(&self) -> String {
         format!("{self}-sparkha")

@@ -6,12 +6,17 @@ mod rules;
 
 use std::collections::BTreeMap;
 
+pub use pods::RESERVED_VOLUMES;
+
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::names::{ClusterName, Namespace, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
-use super::{ClusterSpec, EnvValue, Image, Masters, S3, S3Secret, ServiceType, VolumeSource, WebUi, Workers, caps};
+use super::{
+    Authentication, ClusterSpec, EnvValue, Image, Masters, S3, S3Secret, ServiceType, VolumeSource, WebUi, Workers,
+    caps,
+};
 
 /// The image of the newest Spark that sparkha was tested with.
 pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
@@ -86,6 +91,7 @@ impl Resolver {
         let spark_conf = self.spark_conf(file.spark_conf);
         let env = self.env("env", file.env.unwrap_or_default());
         let s3 = file.s3.map(|s3| self.s3(s3));
+        let authentication = self.authentication(file.authentication.unwrap_or_default());
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
         let labels = self.labels("labels", file.labels.unwrap_or_default());
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
@@ -99,6 +105,7 @@ impl Resolver {
             spark_conf,
             env,
             s3,
+            authentication,
             web_ui,
             labels,
             annotations,
@@ -364,6 +371,25 @@ impl Resolver {
             region: s3.region,
             path_style: s3.path_style_access.unwrap_or(false),
             secret,
+        }
+    }
+
+    fn authentication(&mut self, file: file::AuthenticationFile) -> Authentication {
+        if let Some(secret) = &file.secret {
+            self.object_name("authentication.secret", secret);
+        }
+        match (file.enabled.unwrap_or(true), file.secret) {
+            (true, Some(name)) => Authentication::Secret { name },
+            (true, None) => Authentication::Own,
+            (false, None) => Authentication::Off,
+            (false, Some(_)) => {
+                self.problem(
+                    "authentication.secret",
+                    "without authentication no secret is used",
+                    "remove it, or authentication.enabled",
+                );
+                Authentication::Off
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use super::lock::{self, Lock};
 use super::plan::{Live, Plan, plan};
 use super::preflight::{NamespaceState, Situation, preflight};
-use super::{Error, namespace, teardown, wait};
+use super::{Error, namespace, secret, teardown, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::render::Resource;
@@ -168,7 +168,7 @@ async fn apply_and_prune(
     for kind in Kind::ALL {
         let resources = plan.apply.iter().filter(|resource| resource.kind == kind);
         let count = stream::iter(resources)
-            .map(|resource| cluster.apply(kind, &resource.name, &resource.object, options.force_conflicts))
+            .map(|resource| apply(cluster, resource, situation, options.force_conflicts))
             .buffer_unordered(CONCURRENCY)
             .try_fold(0, |count, _| async move { Ok(count + 1) })
             .await?;
@@ -185,6 +185,14 @@ async fn apply_and_prune(
         progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
     }
     Ok(())
+}
+
+async fn apply(cluster: &Cluster, resource: &Resource, situation: &Situation, force: bool) -> Result<(), Error> {
+    let Resource { kind, name, object } = resource;
+    match kind {
+        Kind::Secret => secret::make(cluster, resource, situation.live.get(&(*kind, name.clone()))).await,
+        _ => Ok(cluster.apply(*kind, name, object, force).await.map(drop)?),
+    }
 }
 
 /// A dry run's lines.

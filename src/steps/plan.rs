@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::contains::contains;
-use crate::render::Resource;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::kind::Kind;
+use crate::render::{Resource, auth};
 use kube::core::DynamicObject;
 
 /// Objects of ours that are there, by kind and name.
@@ -52,7 +52,12 @@ pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inv
     }
 }
 
+/// What is secret cannot be compared: a Secret is current as soon as all of it was made.
 fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &Inventory) -> bool {
+    let object = live.get(&(resource.kind, resource.name.clone()));
+    if resource.kind == Kind::Secret {
+        return auth::missing(&resource.object, object).is_empty();
+    }
     let digest = |inventory: &Inventory| {
         let entry = inventory.entry(resource.kind, &resource.name);
         entry
@@ -62,7 +67,7 @@ fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &I
     let Some(applied) = old.and_then(digest) else {
         return false;
     };
-    let Some(object) = live.get(&(resource.kind, resource.name.clone())) else {
+    let Some(object) = object else {
         return false;
     };
     // Items of a list do not say their kind: it is the list's.

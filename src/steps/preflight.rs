@@ -230,7 +230,14 @@ async fn live(
     let lists = kinds.into_iter().map(|kind| {
         let selector = &selector;
         async move {
-            match cluster.list(kind, selector).await {
+            let found = match kind {
+                Kind::Secret => secrets(cluster, resources).await.map(|mut secrets| {
+                    secrets.retain(|secret| is_of_cluster(secret.metadata.labels.as_ref(), spec.name.as_str()));
+                    secrets
+                }),
+                _ => cluster.list(kind, selector).await,
+            };
+            match found {
                 Ok(objects) => Ok((kind, objects)),
                 // Told with all other missing permissions.
                 Err(kubernetes::Error::Forbidden { .. }) => Ok((kind, vec![])),
@@ -247,6 +254,14 @@ async fn live(
                 .map(move |object| ((kind, object.name_any()), object))
         })
         .collect())
+}
+
+/// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
+async fn secrets(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
+    let wanted = resources.iter().filter(|resource| resource.kind == Kind::Secret);
+    let found = wanted.map(|resource| cluster.get(Kind::Secret, &resource.name));
+    let found = futures::future::try_join_all(found).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Reads the inventory out of its ConfigMap.
@@ -273,8 +288,18 @@ async fn names(
     }
     let kinds: BTreeSet<Kind> = resources.iter().map(|resource| resource.kind).collect();
     let lists = kinds.into_iter().map(|kind| async move {
-        match cluster.list_names(kind).await {
-            Ok(found) => Ok(found.into_iter().map(|metadata| (kind, metadata)).collect()),
+        let found = match kind {
+            Kind::Secret => {
+                let secrets = secrets(cluster, resources).await;
+                secrets.map(|secrets| secrets.into_iter().map(|secret| secret.metadata).collect())
+            }
+            _ => cluster.list_names(kind).await,
+        };
+        match found {
+            Ok(found) => {
+                let found: Vec<ObjectMeta> = found;
+                Ok(found.into_iter().map(|metadata| (kind, metadata)).collect())
+            }
             // Told with all other missing permissions.
             Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
             Err(error) => Err(error),

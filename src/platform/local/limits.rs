@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
 use super::software::{Software, version_in_image};
 use super::store::Wanted;
+use crate::spec::resolve::RESERVED_VOLUMES;
 
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
 pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
@@ -102,7 +103,7 @@ fn volumes(pod: &PodSpec) -> impl Iterator<Item = &Volume> {
 
 /// Not one of those that sparkha renders by itself.
 fn is_users(volume: &Volume) -> bool {
-    !matches!(volume.name.as_str(), "conf" | "tmp" | "work" | "shuffle" | "data")
+    !RESERVED_VOLUMES.contains(&volume.name.as_str())
 }
 
 #[cfg(test)]

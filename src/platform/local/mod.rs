@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod cgroup;
 pub mod container;
+pub mod drivers;
 pub mod fetch;
 mod hosts;
 pub mod kubelet;

@@ -1,12 +1,14 @@
 //! A cluster's folder: what is wanted (`wanted.json`, written by commands), what is there (`seen.json`, written by the supervisor), the
 //! pods' volumes and logs. Files are replaced whole, so that whoever is cut off leaves the old one or the new one.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
@@ -174,6 +176,11 @@ impl ClusterDir {
         self.path.join("hosts")
     }
 
+    /// `SPARK_CONF_DIR` of drivers that run in the user's own shell.
+    pub fn drivers_conf(&self) -> PathBuf {
+        self.path.join("drivers")
+    }
+
     pub fn supervisor_log(&self) -> PathBuf {
         self.path.join("supervisor.log")
     }
@@ -200,6 +207,28 @@ impl ClusterDir {
     /// Names of the cluster's own volume claims that hold data.
     pub fn claims(&self) -> Result<Vec<String>, Error> {
         names(&self.path.join("claims"))
+    }
+
+    /// Where the keys of one of the cluster's own Secrets are, a file for each.
+    pub fn secret_folder(&self, secret: &str) -> PathBuf {
+        self.path.join("secrets").join(secret)
+    }
+
+    /// The keys of one of the cluster's own Secrets, and their values.
+    pub fn secret(&self, secret: &str) -> Result<BTreeMap<String, ByteString>, Error> {
+        let folder = self.secret_folder(secret);
+        let keys = names(&folder)?.into_iter().map(|key| {
+            let path = folder.join(&key);
+            let value = fs::read(&path).map_err(Error::file("read", &path))?;
+            Ok((key, ByteString(value)))
+        });
+        keys.collect()
+    }
+
+    pub fn write_secret(&self, secret: &str, key: &str, value: &[u8]) -> Result<(), Error> {
+        let folder = self.secret_folder(secret);
+        make_folder(&folder)?;
+        write_file(&folder.join(key), value)
     }
 
     pub fn wanted(&self) -> Result<Option<Wanted>, Error> {
@@ -311,6 +340,12 @@ impl Wanted {
             .find(|config_map| config_map.name_any() == name)
     }
 
+    /// Whether the cluster has a Secret of its own of this name.
+    pub fn has_secret(&self, name: &str) -> bool {
+        let is_it = |resource: &Resource| resource.kind == Kind::Secret && resource.name == name;
+        self.resources.iter().any(is_it)
+    }
+
     /// Whether all objects that matter can be read.
     fn check(&self) -> Result<(), String> {
         for resource in &self.resources {
@@ -319,7 +354,7 @@ impl Wanted {
                 Kind::StatefulSet => serde_json::from_value::<StatefulSet>(object).map(|_| ()),
                 Kind::Service => serde_json::from_value::<Service>(object).map(|_| ()),
                 Kind::ConfigMap => serde_json::from_value::<ConfigMap>(object).map(|_| ()),
-                Kind::ServiceAccount | Kind::PodDisruptionBudget => Ok(()),
+                Kind::Secret | Kind::ServiceAccount | Kind::PodDisruptionBudget => Ok(()),
             };
             read.map_err(|error| format!("{} {}: {error}", resource.kind, resource.name))?;
         }

@@ -101,7 +101,7 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
         return users("configmaps", dir, &source.name);
     }
     if let Some(source) = &volume.secret {
-        return users("secrets", dir, source.secret_name.as_deref().unwrap_or_default());
+        return secret_folder(dir, wanted, source.secret_name.as_deref().unwrap_or_default());
     }
     if volume.nfs.is_some() {
         return Err(format!(
@@ -110,6 +110,14 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
         ));
     }
     made(dir.pod(&pod.name_any()).join(&volume.name))
+}
+
+/// Where the keys of a Secret are: the cluster's own, or one that the user put there.
+pub fn secret_folder(dir: &ClusterDir, wanted: &Wanted, name: &str) -> Result<PathBuf, String> {
+    match wanted.has_secret(name) {
+        true => Ok(dir.secret_folder(name)),
+        false => users("secrets", dir, name),
+    }
 }
 
 fn host_path(path: &str, kind: &str) -> Result<PathBuf, String> {

@@ -8,6 +8,8 @@ export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_D
 starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
 echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
 export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
+. "$SPARK_CONF_DIR/secret.sh"
+properties=$(with_secret worker.conf)
 init=$(command -v tini || true)
 exec ${init:+"$init" --} "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
-  --properties-file "${SPARK_CONF_DIR}/worker.conf" "$1"
+  --properties-file "$properties" "$1"

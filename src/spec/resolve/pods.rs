@@ -17,7 +17,7 @@ use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
 /// Volumes of sparkha's own.
-const RESERVED_VOLUMES: [&str; 5] = ["conf", "tmp", "work", "data", "shuffle"];
+pub const RESERVED_VOLUMES: [&str; 6] = ["auth", "conf", "tmp", "work", "data", "shuffle"];
 /// Folders where sparkha's or Spark's own files are.
 const RESERVED_PATHS: [&str; 5] = ["/etc/spark", "/opt/spark", "/tmp", "/var/spark", "/proc"];
 

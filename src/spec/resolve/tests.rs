@@ -159,6 +159,7 @@ sparkConf:
   spark.hadoop.fs.s3a.secret.key: abc
 env: {1A: b}
 s3: {endpoint: minio}
+authentication: {enabled: false, secret: mine}
 webUi: {nodePort: 30080, domain: a_b}
 labels: {app.kubernetes.io/name: x}
 ";
@@ -193,9 +194,10 @@ labels: {app.kubernetes.io/name: x}
             "22 sparkConf.spark.hadoop.fs.s3a.secret.key",
             "23 env.1A",
             "24 s3.endpoint",
-            "25 webUi.nodePort",
-            "25 webUi.domain",
-            "26 labels.app.kubernetes.io/name",
+            "25 authentication.secret",
+            "26 webUi.nodePort",
+            "26 webUi.domain",
+            "27 labels.app.kubernetes.io/name",
         ]
     );
     assert!(problems.list.iter().all(|problem| problem.help.is_some()), "{problems}");

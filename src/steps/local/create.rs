@@ -11,7 +11,7 @@ use crate::platform::local::limits::limits;
 use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
-use crate::platform::local::{addresses, cgroup, kubelet, machine, supervisor};
+use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::kind::Kind;
 use crate::render::render;
 use crate::report::progress::Progress;
@@ -22,7 +22,7 @@ use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
 use crate::steps::plan::{Live, plan};
 use crate::steps::preflight::{Finding, Severity};
 use crate::steps::teardown::ZOOKEEPER_TIMEOUT;
-use crate::steps::{Error, wait};
+use crate::steps::{Error, secret, wait};
 use crate::zookeeper;
 
 /// The pods' annotation with the Spark that they run: another one restarts them.
@@ -51,7 +51,7 @@ pub async fn create(
         name: spec.name.to_string(),
         namespace: namespace.to_string(),
     })?;
-    let live = old.as_ref().map(live).unwrap_or_default();
+    let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
     let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
     if options.dry_run {
         return Ok(Outcome {
@@ -72,9 +72,13 @@ pub async fn create(
     // From a cluster before this one.
     let has_data = !dir.claims()?.is_empty();
     let made = async {
+        for secret in wanted.resources.iter().filter(|resource| resource.kind == Kind::Secret) {
+            secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
+        }
         if old.as_ref() != Some(&wanted) {
             dir.write_wanted(&wanted)?;
         }
+        drivers::configure(&dir, &wanted)?;
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
             progress.done(if started {
@@ -121,9 +125,12 @@ fn wanted(spec: &ClusterSpec, software: Software) -> Wanted {
 }
 
 /// What is there, as Kubernetes would list it.
-fn live(old: &Wanted) -> Live {
+fn live(old: &Wanted, dir: &ClusterDir) -> Live {
     let objects = old.resources.iter().filter_map(|resource| {
-        let object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
+        let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
+        if resource.kind == Kind::Secret {
+            object.data = json!({"data": dir.secret(&resource.name).ok()?});
+        }
         Some(((resource.kind, resource.name.clone()), object))
     });
     objects.collect()

@@ -1,0 +1,57 @@
+//! `sparkha rotate-secret`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::{Global, Output};
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::rotate::{rotate, rotate_local};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Masters and workers are started anew, all at once: applications that run are lost, and drivers that know the old secret
+are refused.
+
+Examples:
+  sparkha rotate-secret --namespace data
+  sparkha rotate-secret etl --yes              without asking"
+)]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// Rotate without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// How long to wait until the cluster is in service again
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let name = super::cluster_name(arguments.name.as_deref())?;
+    if !arguments.yes {
+        super::confirm(
+            "the masters and workers of the cluster are started anew, and applications that run are lost",
+            "Rotate its secret?",
+            "pass --yes to rotate it",
+        )?;
+    }
+    let progress = Progress::new(global.quiet);
+    let work = async {
+        match global.local {
+            true => rotate_local(&super::local_cluster(global, &name)?, arguments.timeout, &progress).await,
+            false => rotate(&super::connected(global).await?, &name, arguments.timeout, &progress).await,
+        }
+    };
+    let next = "run the same command again: it makes another secret, and starts all anew".to_owned();
+    let state = super::unless_interrupted(work, next).await?;
+    drop(progress);
+    report::print(&report::status::cluster(&state, arguments.output.output))?;
+    Ok(ExitCode::Success)
+}

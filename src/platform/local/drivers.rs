@@ -1,0 +1,37 @@
+//! What drivers read that run in the user's own shell: the `spark-defaults.conf` that a driver's pod would mount, with the secret that such a
+//! pod would add to it. The cluster's folder is the user's alone.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Error;
+use super::store::{ClusterDir, Wanted, make_folder, write_file};
+use super::volumes::secret_folder;
+use crate::render::auth::{AUTH_VOLUME, SPARK_SECRET};
+
+const DEFAULTS: &str = "spark-defaults.conf";
+
+/// Writes it into the cluster's folder.
+pub fn configure(dir: &ClusterDir, wanted: &Wanted) -> Result<(), Error> {
+    let config = wanted.config_map(&dir.name.conf()).and_then(|config| config.data);
+    let mut text = config.and_then(|mut data| data.remove(DEFAULTS)).unwrap_or_default();
+    if let Some(file) = secret_file(dir, wanted) {
+        let secret = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+        let escaped = secret.trim_end().replace('\\', "\\\\");
+        text.push_str(&format!("{SPARK_SECRET}={escaped}\n"));
+    }
+    make_folder(&dir.drivers_conf())?;
+    write_file(&dir.drivers_conf().join(DEFAULTS), text.as_bytes())
+}
+
+/// The file with Spark's secret, the cluster's own or the user's; `None` without authentication.
+fn secret_file(dir: &ClusterDir, wanted: &Wanted) -> Option<PathBuf> {
+    let sets = wanted.sets().into_iter();
+    let volumes = sets.flat_map(|set| set.spec.template.spec.and_then(|spec| spec.volumes).unwrap_or_default());
+    let secret = volumes
+        .filter(|volume| volume.name == AUTH_VOLUME)
+        .find_map(|volume| volume.secret?.secret_name);
+    // One that is missing is told of the pods, which wait for it.
+    let folder = secret.and_then(|name| secret_folder(dir, wanted, &name).ok());
+    folder.map(|folder| folder.join(SPARK_SECRET))
+}

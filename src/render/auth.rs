@@ -1,0 +1,85 @@
+//! Secret `NAME-auth`: the secret by which masters, workers, executors and drivers know each other (`spark.authenticate.secret`). It is rendered
+//! with a placeholder: what is secret is made when the cluster is created, stays in the Secret, and is in no manifest, inventory, argument or
+//! environment of ours. Pods read it as a file.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use super::labels::{Component, identity, metadata, non_empty};
+use crate::spec::{Authentication, ClusterSpec};
+
+/// Where the Secret is mounted.
+pub const AUTH_DIR: &str = "/etc/spark-auth";
+/// Name of the pods' volume with it.
+pub const AUTH_VOLUME: &str = "auth";
+/// Key of the Secret, and name of the property that has its value.
+pub const SPARK_SECRET: &str = "spark.authenticate.secret";
+/// What stands for a secret that was not made yet. Pods that find it do not start.
+pub const PLACEHOLDER: &str = "REPLACE-ME";
+
+/// The Secret that sparkha makes, if it makes one.
+pub fn secret(spec: &ClusterSpec) -> Option<Secret> {
+    let keys: &[&str] = match spec.authentication {
+        Authentication::Own => &[SPARK_SECRET],
+        Authentication::Off | Authentication::Secret { .. } => return None,
+    };
+    let placeholders = keys.iter().map(|&key| (key.to_owned(), PLACEHOLDER.to_owned()));
+    let mut metadata = metadata(spec, spec.name.auth(), Component::Cluster);
+    // Once made it is left alone, so it bears nothing that changes.
+    metadata.labels = non_empty(identity(spec, Component::Cluster));
+    Some(Secret {
+        metadata,
+        type_: Some("Opaque".into()),
+        string_data: Some(placeholders.collect()),
+        ..Default::default()
+    })
+}
+
+/// Name of the Secret that pods mount; `None` without authentication.
+pub fn secret_name(spec: &ClusterSpec) -> Option<String> {
+    match &spec.authentication {
+        Authentication::Off => None,
+        Authentication::Own => Some(spec.name.auth()),
+        Authentication::Secret { name } => Some(name.clone()),
+    }
+}
+
+/// Keys of a rendered Secret that have no value yet in the one that is there.
+pub fn missing(rendered: &Value, live: Option<&DynamicObject>) -> Vec<String> {
+    let there: BTreeMap<String, ByteString> = live
+        .and_then(|live| serde_json::from_value(live.data["data"].clone()).ok())
+        .unwrap_or_default();
+    let is_there = |key: &String| there.get(key).is_some_and(|value| is_made(&value.0));
+    let keys = rendered["stringData"]
+        .as_object()
+        .into_iter()
+        .flat_map(|keys| keys.keys());
+    keys.filter(|key| !is_there(key)).cloned().collect()
+}
+
+/// Whether this is a secret, and not what stands for one.
+fn is_made(value: &[u8]) -> bool {
+    !value.is_empty() && value != PLACEHOLDER.as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let rendered = json!({"stringData": {"a": PLACEHOLDER, "b": PLACEHOLDER, "c": PLACEHOLDER}});
+        assert_eq!(missing(&rendered, None), ["a", "b", "c"]);
+        let data = |a: &str, b: &str| json!({"a": ByteString(a.into()), "b": ByteString(b.into())});
+        let live = |data: Value| serde_json::from_value(json!({"metadata": {}, "data": data})).unwrap();
+        assert_eq!(missing(&rendered, Some(&live(data("x", "")))), ["b", "c"]);
+        // Applied with kubectl as it was rendered.
+        assert_eq!(missing(&rendered, Some(&live(data(PLACEHOLDER, "x")))), ["a", "c"]);
+    }
+}

@@ -1,0 +1,120 @@
+//! `sparkha rotate-secret`: a new secret, and all that knew the old one started anew at once. Masters and workers with different secrets cannot
+//! talk, so there is nothing to be gained by one after the other. Cut off half-way, the next run makes yet another secret.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use rustix::process::Signal;
+
+use super::local::{LocalView, inventory_of};
+use super::preflight::read_inventory;
+use super::{Error, lock, secret, wait};
+use crate::observe::ClusterState;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::drivers;
+use crate::platform::local::process::ProcessId;
+use crate::platform::local::store::{ClusterDir, Held};
+use crate::render::inventory::Inventory;
+use crate::render::kind::Kind;
+use crate::render::labels::{COMPONENT, Component, cluster_selector};
+use crate::report::progress::Progress;
+use crate::spec::names::{ClusterName, Namespace};
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Whose pods know the secret.
+const KNOWING: [Component; 2] = [Component::Master, Component::Worker];
+
+/// Rotates the secret of a cluster on Kubernetes, and waits until it is in service again.
+pub async fn rotate(
+    cluster: &Cluster,
+    name: &ClusterName,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<ClusterState, Error> {
+    let no_cluster = || no_cluster(name, cluster.namespace());
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    lock::settle(cluster, name, found.as_ref()).await?;
+    let inventory = read_inventory(found.as_ref().ok_or_else(no_cluster)?)?;
+    has_own_secret(&inventory, name)?;
+    secret::replace(cluster, &name.auth()).await?;
+    progress.done(&format!("Secret {} has a new secret", name.auth()));
+    let knowing = KNOWING.map(Component::as_str).join(",");
+    let selector = format!("{},{COMPONENT} in ({knowing})", cluster_selector(name));
+    let old = cluster.list_of::<Pod>(&selector).await?;
+    let api = cluster.api::<Pod>();
+    let deleted = old.iter().map(|pod| {
+        let api = &api;
+        async move {
+            let action = format!("delete Pod {}", pod.name_any());
+            cluster.delete_in(api, &pod.name_any(), pod.uid(), &action).await
+        }
+    });
+    try_join_all(deleted).await?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let now = cluster.list_of::<Pod>(&selector).await?;
+        let left = now.iter().filter(|pod| old.iter().any(|old| old.uid() == pod.uid()));
+        let left: Vec<_> = left.map(ResourceExt::name_any).collect();
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: left.into_iter().map(|pod| format!("the end of {pod}")).collect(),
+            });
+        }
+        progress.part("Old pods", &format!("{} left", left.len()));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let view = wait::KubernetesView::of(cluster, name).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait::until_ready(view, cluster.namespace(), &inventory, left, progress).await
+}
+
+/// The same on the local platform: what ends there is started again with the new secret.
+pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
+    let no_cluster = || no_cluster(&dir.name, &dir.namespace);
+    let wanted = dir.wanted()?.ok_or_else(no_cluster)?;
+    let inventory = inventory_of(&wanted, dir)?.ok_or_else(no_cluster)?;
+    has_own_secret(&inventory, &dir.name)?;
+    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    secret::replace_local(dir, &dir.name.auth())?;
+    drivers::configure(dir, &wanted)?;
+    progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
+    let knowing = KNOWING.map(Component::as_str);
+    let is_knowing = |pod: &Pod| {
+        let component = pod.labels().get(COMPONENT).map(String::as_str);
+        component.is_some_and(|component| knowing.contains(&component))
+    };
+    let records = dir.seen()?.pods.into_iter().filter(|record| is_knowing(&record.pod));
+    let processes: Vec<_> = records.filter_map(|record| record.process).collect();
+    for process in &processes {
+        // One that has just ended is started again anyway.
+        let _ = process.signal(Signal::TERM);
+    }
+    try_join_all(processes.iter().map(ProcessId::ended)).await?;
+    wait::until_ready(LocalView::of(dir), &dir.namespace, &inventory, timeout, progress).await
+}
+
+fn no_cluster(name: &ClusterName, namespace: &Namespace) -> Error {
+    Error::NoCluster {
+        name: name.to_string(),
+        namespace: namespace.to_string(),
+    }
+}
+
+fn has_own_secret(inventory: &Inventory, name: &ClusterName) -> Result<(), Error> {
+    match inventory.entry(Kind::Secret, &name.auth()) {
+        Some(_) => Ok(()),
+        None => Err(Error::Usage {
+            message: format!("cluster {name} has no secret that sparkha made; nothing was changed"),
+            help:
+                "without authentication there is none; one of your own you change yourself, and then restart the pods"
+                    .into(),
+        }),
+    }
+}

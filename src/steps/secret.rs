@@ -1,0 +1,65 @@
+//! Makes what is secret, once, where it stays: in a Secret, or on the local platform in files that the user alone can read.
+
+use std::io;
+
+use k8s_openapi::ByteString;
+use kube::core::DynamicObject;
+use serde_json::{Map, Value, json};
+
+use super::Error;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::store::ClusterDir;
+use crate::render::Resource;
+use crate::render::auth::{SPARK_SECRET, missing};
+use crate::render::kind::Kind;
+
+/// Makes the keys of a rendered Secret that are not made yet; the others stay what they are.
+pub async fn make(cluster: &Cluster, secret: &Resource, live: Option<&DynamicObject>) -> Result<(), Error> {
+    let mut data = Map::new();
+    for key in missing(&secret.object, live) {
+        data.insert(key, json!(ByteString(random()?.into_bytes())));
+    }
+    if live.is_some() {
+        cluster
+            .merge(Kind::Secret, &secret.name, &json!({"data": data}))
+            .await?;
+        return Ok(());
+    }
+    let mut object = secret.object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("stringData");
+        fields.insert("data".into(), Value::Object(data));
+    }
+    cluster.apply(Kind::Secret, &secret.name, &object, false).await?;
+    Ok(())
+}
+
+/// The same on the local platform, a file for each key.
+pub fn make_local(dir: &ClusterDir, secret: &Resource, live: Option<&DynamicObject>) -> Result<(), Error> {
+    for key in missing(&secret.object, live) {
+        dir.write_secret(&secret.name, &key, random()?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Another secret for Spark in a Secret that is there.
+pub async fn replace(cluster: &Cluster, name: &str) -> Result<(), Error> {
+    let data = json!({SPARK_SECRET: ByteString(random()?.into_bytes())});
+    cluster.merge(Kind::Secret, name, &json!({"data": data})).await?;
+    Ok(())
+}
+
+/// The same on the local platform.
+pub fn replace_local(dir: &ClusterDir, name: &str) -> Result<(), Error> {
+    Ok(dir.write_secret(name, SPARK_SECRET, random()?.as_bytes())?)
+}
+
+/// 256 bits of the system's randomness, as hexadecimal digits.
+fn random() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    source
+        .fill(&mut bytes)
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -102,6 +102,11 @@ pub enum Command {
     Local(local::Command),
     /// Print the JSON Schema of the cluster file, for editors
     Schema,
+    /// Write man pages into a folder, one for each command
+    Man {
+        /// The folder, such as ~/.local/share/man/man1
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

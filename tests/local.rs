@@ -67,6 +67,11 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(state["workers"]["registered"], 2);
     assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
     assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");
+    let listed = &home.run(&["list", "-o", "json"]).json()[0];
+    assert_eq!(
+        (&listed["ready"], &listed["zookeeper"]["ready"]),
+        (&true.into(), &3.into())
+    );
     home.run(&["create"]).exits(0).says("Nothing to change");
     let supervisor = home.supervisor("spark").to_string();
     let session = Command::new("ps")
@@ -82,8 +87,10 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     the_secret_is_nowhere_else(&home);
     // It tries for a minute, while other things are tested.
     let stranger = a_job_without_the_secret(&home);
+    let (watch, screen) = watchers(&home);
     memory_is_limited_where_that_is_permitted(&home);
     a_job_survives_the_loss_of_the_leader(&home);
+    a_failover_was_watched(watch, screen);
     a_worker_that_ends_is_started_again(&home);
     a_lost_zookeeper_comes_back(&home);
     let stranger = stranger.wait_with_output().unwrap();
@@ -214,6 +221,64 @@ fn the_secret_is_nowhere_else(home: &Home) {
     // Nobody gets in by REST, which asks nobody for a secret.
     let rest = std::net::TcpStream::connect((home.address("spark", "spark-master-0"), 6066));
     assert_eq!(rest.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// `status --watch` as a script sees it, and on a terminal.
+fn watchers(home: &Home) -> (Child, Child) {
+    let watch = home
+        .command(&["status", "--watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut terminal = Command::new("script");
+    let inside = home.command(&["status", "--watch"]);
+    for (name, value) in inside.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    let words = std::iter::once(inside.get_program()).chain(inside.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    // What a terminal of this size shows, for script's own is none.
+    let line = format!("stty rows 40 cols 150; exec {}", words.join(" "));
+    let screen = terminal
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (watch, screen)
+}
+
+fn a_failover_was_watched(watch: Child, screen: Child) {
+    signal(watch.id() as i32, "INT");
+    let watched = watch.wait_with_output().unwrap();
+    let said = String::from_utf8(watched.stdout).unwrap();
+    assert!(watched.status.success(), "{said}");
+    // The whole state once, then what changed.
+    assert_eq!(said.matches("Cluster    default/spark").count(), 1, "{said}");
+    for news in [
+        "was STANDBY, and is ",
+        "application squares has begun",
+        "the cluster is NOT READY: ",
+    ] {
+        assert!(said.contains(news), "{news}: {said}");
+    }
+    // Ctrl-C at the terminal.
+    let mut keyboard = screen.stdin.as_ref().unwrap();
+    keyboard.write_all(&[3]).unwrap();
+    let shown = screen.wait_with_output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.starts_with("\x1b[?1049h"), "the alternate screen: {shown:?}");
+    assert!(
+        shown.contains("Ctrl-C ends") && shown.contains("was STANDBY, and is "),
+        "{shown:?}"
+    );
+    assert!(
+        shown.trim_end().ends_with("\x1b[?1049l"),
+        "the terminal as it was: {shown:?}"
+    );
 }
 
 fn a_job_without_the_secret(home: &Home) -> Child {

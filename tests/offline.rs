@@ -16,6 +16,16 @@ const GENERATED: [(&str, &[&str]); 6] = [
 ];
 
 #[test]
+fn man_pages_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["man", folder.path().to_str().unwrap()]).exits(0);
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(page("sparkha.1").contains("sparkha\\-create(1)"));
+    assert!(page("sparkha-status.1").contains("sparkha status \\-\\-watch"));
+    assert!(page("sparkha-route-render.1").contains("traefik"));
+}
+
+#[test]
 fn generated_files_are_what_render_prints() {
     for (path, arguments) in GENERATED {
         let file = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `sparkha list`.
 
 use clap::Args;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
@@ -10,9 +11,13 @@ use crate::steps::status::list;
 use crate::steps::{Error, local};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The numbers are of pods that are ready; `sparkha status` asks masters and ZooKeepers, too.
+
+Examples:
   sparkha list --namespace data
-  sparkha list -A -o name")]
+  sparkha list -A -o name"
+)]
 pub struct Arguments {
     /// Clusters of all namespaces
     #[arg(short = 'A', long)]
@@ -22,13 +27,17 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let states = if global.local {
+    let overviews = if global.local {
         let namespace = super::local_namespace(global.namespace.as_deref())?;
         let namespace = (!arguments.all_namespaces).then_some(&namespace);
-        local::list(&Store::open()?, namespace).await?
+        local::list(&Store::open()?, namespace)?
     } else {
         list(&super::connected(global).await?, arguments.all_namespaces).await?
     };
-    report::print(&report::status::clusters(&states, arguments.output.output))?;
+    report::print(&report::status::clusters(
+        &overviews,
+        Timestamp::now(),
+        arguments.output.output,
+    ))?;
     Ok(ExitCode::Success)
 }

@@ -48,6 +48,11 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             report::print(&report::json(&crate::spec::file::schema()))?;
             Ok(ExitCode::Success)
         }
+        Command::Man { folder } => {
+            std::fs::create_dir_all(&folder)?;
+            clap_mangen::generate_to(Cli::command(), &folder)?;
+            Ok(ExitCode::Success)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sparkha", &mut script);

@@ -1,21 +1,24 @@
 //! `sparkha status`.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
+use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;
+use crate::report::live::Live;
 use crate::report::{self, Format};
+use crate::sources::with_sources;
+use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::local::LocalView;
 use crate::steps::status::status;
 
-/// How often a watched status is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a watched cluster is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -27,7 +30,7 @@ Exit code 0 means in service, 9 means that something is missing.")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
-    /// Look again and again
+    /// Go on looking: a live view on a terminal, a line for each change elsewhere
     #[arg(short, long)]
     watch: bool,
     #[command(flatten)]
@@ -51,24 +54,44 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         }
     };
     let format = arguments.output.output;
-    let clear = format == Format::Table && std::io::stdout().is_terminal();
+    if !arguments.watch {
+        let state = look.state(&name).await?;
+        report::print(&report::status::cluster(&state, format))?;
+        return Ok(if state.ready {
+            ExitCode::Success
+        } else {
+            ExitCode::NotReady
+        });
+    }
+    let interrupted = super::interruption()?;
+    tokio::select! {
+        ended = watch(&mut look, &name, format) => ended,
+        () = interrupted => Ok(ExitCode::Success),
+    }
+}
+
+/// Looks until there is nothing left to look at.
+async fn watch(look: &mut Look, name: &ClusterName, format: Format) -> Result<ExitCode, Error> {
+    let mut state = look.state(name).await?;
+    let mut live = Live::new(format)?;
     loop {
-        let state = match &mut look {
-            Look::Local(view) => view.state().await?,
-            Look::Kubernetes(observer, cluster) => status(cluster, &name, observer).await?,
+        live.show(state)?;
+        state = loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match look.state(name).await {
+                Ok(state) => break state,
+                Err(Error::Kubernetes(error)) => live.blind(with_sources(&error))?,
+                Err(error) => return Err(error),
+            }
         };
-        let text = report::status::cluster(&state, format);
-        if !arguments.watch {
-            report::print(&text)?;
-            return Ok(if state.ready {
-                ExitCode::Success
-            } else {
-                ExitCode::NotReady
-            });
+    }
+}
+
+impl Look {
+    async fn state(&mut self, name: &ClusterName) -> Result<ClusterState, Error> {
+        match self {
+            Look::Local(view) => view.state().await,
+            Look::Kubernetes(observer, cluster) => status(cluster, name, observer).await,
         }
-        // Home, and clear what is below: the screen does not flicker.
-        let text = if clear { format!("\x1b[H\x1b[2J{text}") } else { text };
-        report::print(&text)?;
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

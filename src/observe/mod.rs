@@ -1,6 +1,8 @@
 //! From facts to a [`ClusterState`]: what pods, masters and ZooKeepers were seen to be, put together without any client.
 //! [`readiness`] judges it, [`trouble`] explains what does not come up.
 
+pub mod changes;
+pub mod overview;
 pub mod readiness;
 pub mod trouble;
 
@@ -136,6 +138,14 @@ pub struct Rollout {
     pub set: String,
     pub updated: i32,
     pub replicas: i32,
+}
+
+impl ClusterState {
+    /// The master that leads.
+    pub fn leader(&self) -> Option<&MasterState> {
+        let leads = |master: &&MasterState| master.status == Some(MasterStatus::Alive);
+        self.masters.iter().find(leads)
+    }
 }
 
 /// Puts the facts together. The inventory says what should be there.
@@ -310,4 +320,76 @@ fn rollout(set: &StatefulSet) -> Option<Rollout> {
         updated,
         replicas: wanted,
     })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> PodState {
+        PodState {
+            name: name.into(),
+            phase: "Running".into(),
+            restarts: 0,
+            node: None,
+        }
+    }
+
+    fn master(name: &str, status: MasterStatus) -> MasterState {
+        MasterState {
+            pod: pod(name),
+            status: Some(status),
+            web_ui: None,
+        }
+    }
+
+    /// A small cluster in service, with an application.
+    pub fn state() -> ClusterState {
+        ClusterState {
+            name: "spark".into(),
+            namespace: "data".into(),
+            image: "spark:4.3.0".into(),
+            ready: true,
+            not_ready: vec![],
+            master_url: "spark://spark-master-0:7077,spark-master-1:7077".into(),
+            web_ui: "http://spark-master.data.k8s:8080".into(),
+            masters: vec![
+                master("spark-master-0", MasterStatus::Alive),
+                master("spark-master-1", MasterStatus::Standby),
+            ],
+            zookeeper: ZooKeeperState::Managed {
+                servers: vec![ServerState {
+                    pod: pod("spark-zookeeper-0"),
+                    mode: Some(Mode::Standalone),
+                }],
+            },
+            workers: WorkersState {
+                expected: 1,
+                registered: 1,
+                cores: 1,
+                cores_used: 1,
+                memory_mib: 1282,
+                memory_used_mib: 600,
+                expected_cores: 1,
+                expected_memory_mib: 1282,
+                pods: vec![WorkerState {
+                    pod: pod("spark-worker-0"),
+                    state: Some("ALIVE".into()),
+                    cores: 1,
+                    cores_used: 1,
+                    memory_mib: 1282,
+                    memory_used_mib: 600,
+                    web_ui: None,
+                }],
+            },
+            applications: vec![ApplicationReport {
+                id: "app-1".into(),
+                name: "squares".into(),
+                cores: 1,
+                user: "spark".into(),
+                state: "RUNNING".into(),
+            }],
+            rollouts: vec![],
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod error;
+pub mod live;
 pub mod progress;
 pub mod routes;
 pub mod status;

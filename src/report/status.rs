@@ -1,8 +1,10 @@
 //! Clusters as tables.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Format, structured};
+use crate::observe::overview::Overview;
 use crate::observe::{ClusterState, PodState, ZooKeeperState};
 
 /// One cluster.
@@ -15,44 +17,51 @@ pub fn cluster(state: &ClusterState, format: Format) -> String {
 }
 
 /// Many clusters, a line each.
-pub fn clusters(states: &[ClusterState], format: Format) -> String {
+pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> String {
     match format {
-        Format::Name => states
+        Format::Name => overviews
             .iter()
-            .map(|state| format!("{}/{}\n", state.namespace, state.name))
+            .map(|cluster| format!("{}/{}\n", cluster.namespace, cluster.name))
             .collect(),
-        Format::Table if states.is_empty() => "No clusters\n".into(),
+        Format::Table if overviews.is_empty() => "No clusters\n".into(),
         Format::Table => {
             let mut table = new_table(&[
                 "NAMESPACE",
                 "NAME",
                 "STATE",
-                "LEADER",
+                "MASTERS",
+                "ZOOKEEPER",
                 "WORKERS",
-                "CORES",
-                "MEMORY",
-                "APPS",
+                "AGE",
+                "IMAGE",
             ]);
-            for state in states {
-                let workers = &state.workers;
+            for cluster in overviews {
+                let created = cluster.created.as_ref();
                 table.add_row([
-                    state.namespace.clone(),
-                    state.name.clone(),
-                    if state.ready {
-                        "in service".into()
-                    } else {
-                        "not ready".to_owned()
-                    },
-                    leader(state).unwrap_or_else(|| "none".into()),
-                    format!("{}/{}", workers.registered, workers.expected),
-                    format!("{}/{}", workers.cores_used, workers.cores),
-                    format!("{}/{}", mib(workers.memory_used_mib), mib(workers.memory_mib)),
-                    state.applications.len().to_string(),
+                    cluster.namespace.clone(),
+                    cluster.name.clone(),
+                    if cluster.ready { "ready" } else { "not ready" }.into(),
+                    cluster.masters.to_string(),
+                    cluster.zookeeper.map_or_else(|| "-".into(), |count| count.to_string()),
+                    cluster.workers.to_string(),
+                    created.map_or_else(|| "-".into(), |created| age(now.duration_since(created.0))),
+                    cluster.image.clone(),
                 ]);
             }
             lines(&table)
         }
-        _ => structured(format, &states).unwrap_or_default(),
+        _ => structured(format, &overviews).unwrap_or_default(),
+    }
+}
+
+/// As kubectl says it, by the largest unit that fits twice.
+fn age(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -141,11 +150,6 @@ fn members(state: &ClusterState) -> Table {
     table
 }
 
-fn leader(state: &ClusterState) -> Option<String> {
-    let alive = |master: &&crate::observe::MasterState| master.status == Some(crate::spark::MasterStatus::Alive);
-    state.masters.iter().find(alive).map(|master| master.pod.name.clone())
-}
-
 /// As kubectl's tables: no lines, no wrapping, columns that line up.
 pub(super) fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -176,5 +180,16 @@ pub fn dry_run(would: &[String], format: Format) -> String {
         Format::Table if would.is_empty() => "Nothing would change\n".into(),
         Format::Table | Format::Name => would.iter().map(|line| format!("{line}\n")).collect(),
         _ => structured(format, &would).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        let said = [0, 119, 120, 7_199, 7_200, 172_799, 172_800, -5].map(|s| age(SignedDuration::from_secs(s)));
+        assert_eq!(said, ["0s", "119s", "2m", "119m", "2h", "47h", "2d", "0s"]);
     }
 }

@@ -1,5 +1,7 @@
 //! What `sparkha status` and `sparkha list` look at.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
@@ -7,13 +9,14 @@ use kube::api::Api;
 
 use super::Error;
 use super::preflight::read_inventory;
+use crate::observe::overview::{Overview, overview};
 use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA, cluster_selector};
-use crate::spec::names::{ClusterName, Namespace};
+use crate::render::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
+use crate::spec::names::ClusterName;
 
 /// One cluster as it is now; the observer keeps its connections for the next look.
 pub async fn status(
@@ -33,51 +36,39 @@ pub async fn status(
     Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
 }
 
-/// All clusters of the namespace, or of all namespaces.
-pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<ClusterState>, Error> {
-    let seen = look_at_all(cluster, all_namespaces).await?;
-    let states = seen
-        .iter()
-        .map(|(namespace, inventory, facts)| cluster_state(namespace, inventory, facts));
-    Ok(states.collect())
-}
-
-/// Inventory and facts of all clusters, by namespace and name.
-pub async fn look_at_all(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<(String, Inventory, Facts)>, Error> {
-    let api: Api<ConfigMap> = if all_namespaces {
-        Api::all(cluster.client())
-    } else {
-        cluster.api()
+/// All clusters of the namespace, or of all namespaces, at a glance: one list of inventories and one of pods, however many there are.
+pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overview>, Error> {
+    let (inventories, pods): (Api<ConfigMap>, Api<Pod>) = match all_namespaces {
+        true => (Api::all(cluster.client()), Api::all(cluster.client())),
+        false => (cluster.api(), cluster.api()),
     };
-    let selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
-    let config_maps = cluster.list_in(&api, &selector).await?;
-    let looks = config_maps
-        .iter()
-        .filter_map(|config_map| Some((config_map, Inventory::read(config_map).ok()?)))
-        .map(|(config_map, inventory)| look(cluster, config_map.namespace().unwrap_or_default(), inventory));
-    let mut seen: Vec<_> = futures::future::try_join_all(looks)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
-    seen.sort_by(|(a, one, _), (b, other, _)| (a, &one.cluster.name).cmp(&(b, &other.cluster.name)));
-    Ok(seen)
-}
-
-async fn look(
-    cluster: &Cluster,
-    namespace: String,
-    inventory: Inventory,
-) -> Result<Option<(String, Inventory, Facts)>, Error> {
-    let (Ok(parsed), Ok(name)) = (
-        Namespace::parse(&namespace),
-        ClusterName::parse(&inventory.cluster.name),
-    ) else {
-        return Ok(None);
-    };
-    let cluster = cluster.in_namespace(parsed);
-    let facts = observe(&cluster, &name, &mut Observer::new(cluster.clone())).await?;
-    Ok(Some((namespace, inventory, facts)))
+    let inventory_selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
+    let pod_selector = format!("{MANAGED_BY}={SPARKHA}");
+    let (inventories, pods) = futures::try_join!(
+        cluster.list_in(&inventories, &inventory_selector),
+        cluster.list_in(&pods, &pod_selector),
+    )?;
+    let mut of_clusters: HashMap<_, Facts> = HashMap::new();
+    for pod in pods {
+        let cluster = (pod.namespace(), pod.labels().get(INSTANCE).cloned());
+        of_clusters.entry(cluster).or_default().pods.push(pod);
+    }
+    let overviews = inventories.iter().filter_map(|config_map| {
+        // The cluster's other ConfigMap is none.
+        let inventory = Inventory::read(config_map).ok()?;
+        let namespace = config_map.namespace();
+        let facts = of_clusters.remove(&(namespace.clone(), Some(inventory.cluster.name.clone())));
+        let created = config_map.metadata.creation_timestamp.clone();
+        Some(overview(
+            &namespace.unwrap_or_default(),
+            &inventory,
+            &facts.unwrap_or_default(),
+            created,
+        ))
+    });
+    let mut overviews: Vec<_> = overviews.collect();
+    overviews.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(overviews)
 }
 
 /// Lists pods and StatefulSets, and asks.

@@ -11,11 +11,13 @@ use kube::ResourceExt;
 
 use super::Error;
 use super::wait::{LOG_LINES, View};
+use crate::observe::overview::{Overview, overview};
 use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::local::Loopback;
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
+use crate::sources::with_sources;
 use crate::spec::names::Namespace;
 
 /// A local cluster being looked at.
@@ -131,16 +133,27 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
     }
 }
 
-/// All clusters of a namespace, or of all.
-pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<ClusterState>, Error> {
-    let mut states = Vec::new();
+/// All clusters of a namespace, or of all, at a glance.
+pub fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
+    let mut overviews = Vec::new();
     for dir in store.clusters(namespace)? {
-        match LocalView::of(&dir).state().await {
-            Ok(state) => states.push(state),
-            // Torn down meanwhile.
-            Err(Error::NoCluster { .. }) => {}
-            Err(error) => tracing::warn!("{}/{}: {error}", dir.namespace, dir.name),
+        match overview_of(&dir) {
+            Ok(overview) => overviews.extend(overview),
+            Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
         }
     }
-    Ok(states)
+    Ok(overviews)
+}
+
+/// `None` if it was torn down meanwhile.
+fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
+    let Some(wanted) = dir.wanted()? else { return Ok(None) };
+    let Some(inventory) = inventory_of(&wanted, dir)? else {
+        return Ok(None);
+    };
+    let facts = Facts {
+        pods: dir.seen()?.pods.into_iter().map(as_it_is).collect(),
+        ..Default::default()
+    };
+    Ok(Some(overview(dir.namespace.as_str(), &inventory, &facts, None)))
 }

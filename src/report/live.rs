@@ -1,0 +1,174 @@
+//! A cluster being watched: on a terminal a view that is drawn anew in place, with what has changed below it; elsewhere the state once, and
+//! then a line for each change, or in the machines' formats the whole state whenever it differs.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+
+use crossterm::cursor::{Hide, MoveTo, Show};
+use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::{execute, queue};
+use k8s_openapi::jiff::Zoned;
+
+use super::{Format, print, status};
+use crate::observe::ClusterState;
+use crate::observe::changes::changes;
+use crate::steps::Error;
+
+/// How many changes stay in sight at most.
+const KEPT: usize = 100;
+
+/// What is shown. Leaves the terminal as it was when dropped.
+pub struct Live {
+    format: Format,
+    on_terminal: bool,
+    last: Option<ClusterState>,
+    /// With the time of day; the newest last.
+    changes: VecDeque<String>,
+    /// Why nothing can be seen at present.
+    trouble: Option<String>,
+}
+
+impl Live {
+    /// # Errors
+    /// If the terminal cannot be written to.
+    pub fn new(format: Format) -> Result<Self, Error> {
+        let on_terminal = format == Format::Table && io::stdout().is_terminal();
+        if on_terminal {
+            execute!(io::stdout(), EnterAlternateScreen, Hide)?;
+        }
+        Ok(Self {
+            format,
+            on_terminal,
+            last: None,
+            changes: VecDeque::new(),
+            trouble: None,
+        })
+    }
+
+    /// Shows the cluster as it is now.
+    pub fn show(&mut self, state: ClusterState) -> Result<(), Error> {
+        let mut news = Vec::new();
+        if self.trouble.take().is_some() {
+            news.push("the cluster can be seen again".to_owned());
+        }
+        if let Some(last) = &self.last {
+            news.extend(changes(last, &state));
+        }
+        let is_first = self.last.is_none();
+        let differs = self.last.as_ref() != Some(&state);
+        self.last = Some(state);
+        self.tell(news)?;
+        match self.format {
+            Format::Table if self.on_terminal => self.draw(),
+            Format::Table if is_first => self.whole(),
+            Format::Json | Format::Yaml | Format::Name if differs => self.whole(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that nothing can be seen; what was seen last stays.
+    pub fn blind(&mut self, reason: String) -> Result<(), Error> {
+        if self.trouble.as_ref() == Some(&reason) {
+            return Ok(());
+        }
+        self.tell(vec![format!("the cluster cannot be seen: {reason}")])?;
+        self.trouble = Some(reason);
+        match self.on_terminal {
+            true => self.draw(),
+            false => Ok(()),
+        }
+    }
+
+    fn whole(&self) -> Result<(), Error> {
+        match &self.last {
+            Some(state) => print(&status::cluster(state, self.format)),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, news: Vec<String>) -> Result<(), Error> {
+        let time = Zoned::now().strftime("%H:%M:%S").to_string();
+        for text in news {
+            let line = format!("{time}  {text}");
+            match self.on_terminal {
+                true => self.changes.push_back(line),
+                false if self.format == Format::Table => print(&format!("{line}\n"))?,
+                false => tracing::info!("{text}"),
+            }
+        }
+        while self.changes.len() > KEPT {
+            self.changes.pop_front();
+        }
+        Ok(())
+    }
+
+    fn draw(&self) -> Result<(), Error> {
+        let (width, height) = terminal::size()?;
+        let mut lines = Vec::new();
+        if let Some(state) = &self.last {
+            lines.extend(status::cluster(state, Format::Table).lines().map(str::to_owned));
+        }
+        let foot = format!("{}  Ctrl-C ends", Zoned::now().strftime("%H:%M:%S"));
+        let lines = screen(lines, &self.changes, foot, width.into(), height.into());
+        let mut out = io::stdout().lock();
+        // Each line is overwritten and its rest cleared: the screen does not flicker.
+        for (row, line) in lines.iter().enumerate() {
+            queue!(out, MoveTo(0, row as u16))?;
+            out.write_all(line.as_bytes())?;
+            queue!(out, Clear(ClearType::UntilNewLine))?;
+        }
+        queue!(out, Clear(ClearType::FromCursorDown))?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.on_terminal {
+            // A terminal that is gone needs nothing.
+            let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+        }
+    }
+}
+
+/// The lines of a screen: the cluster, as many of the newest changes as fit, and the foot. Where there is no room for all of the cluster, its
+/// end is left out.
+fn screen(cluster: Vec<String>, changes: &VecDeque<String>, foot: String, width: usize, height: usize) -> Vec<String> {
+    let mut lines = cluster;
+    let room = height.saturating_sub(1);
+    if lines.len() > room {
+        lines.truncate(room.saturating_sub(1));
+        lines.push("…".into());
+    }
+    // A blank line before and after.
+    let left = room.saturating_sub(lines.len() + 2);
+    if left > 0 && !changes.is_empty() {
+        lines.push(String::new());
+        lines.extend(changes.iter().skip(changes.len().saturating_sub(left)).cloned());
+        lines.push(String::new());
+    }
+    lines.push(foot);
+    let cut = |line: String| line.chars().take(width).collect();
+    lines.into_iter().map(cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_changes_fill_what_is_left() {
+        let lines = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let changes: VecDeque<_> = lines(&["one", "two", "three"]).into();
+        let cluster = lines(&["Cluster", "Master"]);
+        let shown = |height| screen(cluster.clone(), &changes, "12:00:00  Ctrl-C ends".into(), 10, height);
+        assert_eq!(
+            shown(20),
+            lines(&["Cluster", "Master", "", "one", "two", "three", "", "12:00:00  "])
+        );
+        assert_eq!(shown(6), lines(&["Cluster", "Master", "", "three", "", "12:00:00  "]));
+        assert_eq!(shown(5), lines(&["Cluster", "Master", "12:00:00  "]));
+        assert_eq!(shown(2), lines(&["…", "12:00:00  "]));
+    }
+}

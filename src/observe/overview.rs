@@ -65,9 +65,12 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref());
+    let all_are = containers.is_some_and(|containers| containers.iter().all(|container| container.ready));
+    pod.metadata.deletion_timestamp.is_none() && all_are
 }
 
 #[cfg(test)]
@@ -78,10 +81,12 @@ mod tests {
     use crate::render::labels::{COMPONENT, INSTANCE};
     use crate::spec::resolve::{Source, resolve};
 
-    fn pod(name: &str, component: &str, ready: &str) -> Pod {
+    fn pod(name: &str, component: &str, ready: bool) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "labels": {INSTANCE: "spark", COMPONENT: component}},
-            "status": {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": ready}]},
+            "status": {"containerStatuses": [
+                {"name": component, "ready": ready, "restartCount": 0, "image": "", "imageID": ""},
+            ]},
         }))
         .unwrap()
     }
@@ -92,11 +97,11 @@ mod tests {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &[]);
         let mut pods = vec![
-            pod("spark-master-0", "master", "True"),
-            pod("spark-master-1", "master", "False"),
-            pod("spark-zookeeper-0", "zookeeper", "True"),
-            pod("spark-worker-0", "worker", "True"),
-            pod("job", "driver", "False"),
+            pod("spark-master-0", "master", true),
+            pod("spark-master-1", "master", false),
+            pod("spark-zookeeper-0", "zookeeper", true),
+            pod("spark-worker-0", "worker", true),
+            pod("job", "driver", false),
         ];
         let look = |pods: &[Pod]| {
             let facts = Facts {
@@ -118,7 +123,7 @@ mod tests {
             counts(&look(&pods)),
             ("1/2".into(), Some("1/1".into()), "1/1".into(), false)
         );
-        pods[1] = pod("spark-master-1", "master", "True");
+        pods[1] = pod("spark-master-1", "master", true);
         assert!(look(&pods).ready);
         pods[1].metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(!look(&pods).ready);

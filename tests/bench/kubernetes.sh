@@ -72,6 +72,26 @@ for ((i = 0; i < ${WAIT_ROUNDS:-3}; i++)); do
 done
 ratio "$(median <"$work/created")" "$(median <"$work/polled")" 1.1 "create to registered / kubectl apply and tight poll"
 
+# clusters COUNT: their ConfigMaps, and pods that no scheduler looks at: a list tells of what the API server knows.
+clusters() {
+  fresh bench-a
+  for ((n = 0; n < $1; n++)); do
+    "$sparkha" render "c$n" | awk -v RS='---\n' '/kind: ConfigMap/ {print "---"; printf "%s", $0}'
+    for part in master-{0..2} zookeeper-{0..2} worker-{0..1}; do
+      printf -- '---\napiVersion: v1\nkind: Pod\nmetadata: {name: c%s-%s, labels: {app.kubernetes.io/managed-by: sparkha, %s}}\n' "$n" "$part" \
+        "app.kubernetes.io/instance: c$n, app.kubernetes.io/component: ${part%-*}"
+      printf 'spec: {schedulerName: nobody, containers: [{name: spark, image: none}]}\n'
+    done
+  done | kubectl --namespace bench-a create -f - >/dev/null
+  rm -f "$work/listed"
+  for ((n = 0; n < rounds; n++)); do ms "$sparkha" list --namespace bench-a >>"$work/listed"; done
+  [ "$("$sparkha" list --namespace bench-a -o name | wc -l)" = "$1" ]
+  printf '%-58s %8d ms, %d requests%s\n' "$1 clusters listed" "$(median <"$work/listed")" \
+    "$("$sparkha" list --namespace bench-a -vv 2>&1 >/dev/null | grep -c '^DEBUG request')" "$2"
+}
+clusters 10 ""
+clusters 100 "  (at most 1000 ms, and as many for 100 as for 10)"
+
 fresh bench-a
 python3 - "$sparkha" <<'PY'
 import os, resource, subprocess, sys

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, doctor, list, local, render, rotate_secret, route, router, status, teardown, ui};
+use crate::commands::{create, doctor, list, local, render, rotate_secret, route, router, scale, status, teardown, ui};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -82,6 +82,8 @@ pub enum Command {
     Render(render::Arguments),
     /// Remove a cluster and everything that create made
     Teardown(teardown::Arguments),
+    /// Change the number of workers; those that go hand over what they have
+    Scale(scale::Arguments),
     /// Show masters, ZooKeepers, workers and applications
     Status(status::Arguments),
     /// List clusters

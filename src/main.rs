@@ -12,6 +12,7 @@ mod http;
 mod log;
 mod metrics;
 mod observe;
+mod owned;
 mod platform;
 mod render;
 mod report;

@@ -22,8 +22,13 @@ print("RESULT", total, "on", len(hosts), "hosts", flush=True)
 
 /// A driver pod of the restricted kind, as a user would run one.
 pub fn start_job(sandbox: &Sandbox, name: &str, masters: &str, rounds: u32) {
+    start(sandbox, name, JOB, masters, rounds);
+}
+
+/// The same with another program.
+pub fn start(sandbox: &Sandbox, name: &str, program: &str, masters: &str, argument: u32) {
     let job = serde_json::json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"job.py": JOB},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"job.py": program},
     });
     let driver = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -38,7 +43,7 @@ pub fn start_job(sandbox: &Sandbox, name: &str, masters: &str, rounds: u32) {
                     --properties-file \"$(with_secret spark-defaults.conf)\" \"$@\"", "bash", "--master", masters,
                     "--conf", "spark.driver.host=$(POD_IP)", "--conf", "spark.cores.max=2",
                     "--conf", "spark.executor.cores=1", "--conf", "spark.executor.memory=600m",
-                    "--conf", "spark.jars.ivy=/tmp/ivy", "/job/job.py", rounds.to_string()],
+                    "--conf", "spark.jars.ivy=/tmp/ivy", "/job/job.py", argument.to_string()],
                 "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                     {"name": "SPARK_CONF_DIR", "value": "/etc/spark"}],
                 "resources": {"requests": {"cpu": "50m", "memory": "900Mi"}},

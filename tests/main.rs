@@ -9,6 +9,7 @@
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
+//! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
@@ -34,4 +35,5 @@ mod local;
 mod offline;
 mod router;
 mod routes;
+mod scale;
 mod vulcand;

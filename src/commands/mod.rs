@@ -9,6 +9,7 @@ pub mod render;
 pub mod rotate_secret;
 pub mod route;
 pub mod router;
+pub mod scale;
 mod spec;
 pub mod status;
 pub mod teardown;
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Create(arguments) => create::run(&global, arguments).await,
         Command::Render(arguments) => render::run(&global, &arguments),
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
+        Command::Scale(arguments) => scale::run(&global, &arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
         Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,

@@ -132,6 +132,13 @@ pub struct WorkerState {
     pub web_ui: Option<String>,
 }
 
+impl WorkerState {
+    /// Its number in the StatefulSet.
+    pub fn ordinal(&self) -> Option<u32> {
+        ordinal(&self.pod.name)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
@@ -181,7 +188,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         ),
         masters,
         zookeeper: zookeeper_state(summary, facts),
-        workers: workers_state(namespace, summary, facts, leader),
+        workers: workers_state(namespace, inventory, facts, leader),
         applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
         rollouts: facts.sets.iter().filter_map(rollout).collect(),
     };
@@ -214,13 +221,21 @@ fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
     }
 }
 
-fn workers_state(namespace: &str, summary: &Summary, facts: &Facts, leader: Option<&MasterReport>) -> WorkersState {
+fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: Option<&MasterReport>) -> WorkersState {
+    let summary = &inventory.cluster;
+    let set = facts
+        .sets
+        .iter()
+        .find(|set| set.name_any() == format!("{}-worker", summary.name));
+    let chosen = set.and_then(|set| u32::try_from(set.spec.replicas?).ok());
     let reports = leader.map(|report| report.workers.as_slice()).unwrap_or_default();
     let alive: Vec<_> = reports.iter().filter(|worker| worker.state == "ALIVE").collect();
     let mut pods: Vec<_> = pods_of(facts, Component::Worker).collect();
     pods.sort_by_key(|pod| ordinal(&pod.name_any()));
     WorkersState {
-        expected: summary.workers.count,
+        expected: chosen
+            .filter(|_| inventory.is_autoscaled())
+            .unwrap_or(summary.workers.count),
         registered: alive.len() as u32,
         cores: alive.iter().map(|worker| worker.cores).sum(),
         cores_used: alive.iter().map(|worker| worker.coresused).sum(),

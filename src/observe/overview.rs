@@ -46,7 +46,12 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
         expected,
     };
     let masters = count(Component::Master, summary.masters);
-    let workers = count(Component::Worker, summary.workers.count);
+    let expected = match inventory.is_autoscaled() {
+        // As many as the autoscaler has let be made.
+        true => pods_of(facts, Component::Worker).count() as u32,
+        false => summary.workers.count,
+    };
+    let workers = count(Component::Worker, expected);
     let zookeeper = match summary.zookeeper {
         ZooKeeperSummary::Managed { count: expected, .. } => Some(count(Component::ZooKeeper, expected)),
         ZooKeeperSummary::None | ZooKeeperSummary::External { .. } => None,

@@ -57,6 +57,9 @@ impl std::fmt::Display for NotReady {
                 f,
                 "worker {worker} offers {cores} cores and {memory_mib} MiB, which is not what was asked for"
             ),
+            NotReady::RollingOut { set, updated, replicas } if updated > replicas => {
+                write!(f, "{} pods of {set} have still to go", updated - replicas)
+            }
             NotReady::RollingOut { set, updated, replicas } => {
                 write!(f, "{updated} of {replicas} pods of {set} are up to date")
             }

@@ -9,19 +9,24 @@ use sha2::{Digest, Sha256};
 
 use super::ZOOKEEPER_PORT;
 use super::labels::{Component, metadata};
-use crate::spec::{Authentication, ClusterSpec, ManagedZooKeeper, Recovery};
+use crate::spec::{Authentication, ClusterSpec, DynamicAllocation, ManagedZooKeeper, Recovery};
 
 /// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
 pub const CONF_DIR: &str = "/etc/spark";
 /// Where state lives that must outlive a container.
 pub const STATE_DIR: &str = "/var/spark";
+/// The file among the ConfigMap's that drivers read.
+pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
+
+/// Whether daemons, drivers and executors know how to leave.
+const DECOMMISSION: &str = "spark.decommission.enabled";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let common = common_properties(spec);
     let mut data: BTreeMap<String, String> = [
         ("log4j2.properties", include_str!("files/log4j2.properties").to_owned()),
         // What a driver should know: mount this ConfigMap into its pod and set SPARK_CONF_DIR.
-        ("spark-defaults.conf", properties(&common)),
+        (DRIVER_DEFAULTS, properties(&with(&common, driver_properties(spec)))),
         ("master.sh", include_str!("files/master.sh").to_owned()),
         (
             "master.conf",
@@ -154,10 +159,48 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
 
 fn worker_properties() -> Vec<(&'static str, String)> {
     vec![
+        // At SIGPWR the worker is decommissioned: see worker.sh. The masters do not have this property: with it, whoever gets a request
+        // to their web UI could decommission any worker.
+        (DECOMMISSION, "true".to_owned()),
         ("spark.port.maxRetries", "0".to_owned()),
         // Off by default in Spark: finished applications' directories would fill the node.
         ("spark.worker.cleanup.enabled", "true".to_owned()),
     ]
+}
+
+/// What only a driver and its executors read.
+fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
+    // Executors of a worker that leaves finish their tasks and move their blocks instead of taking them along.
+    let mut conf = [
+        DECOMMISSION,
+        "spark.storage.decommission.enabled",
+        "spark.storage.decommission.shuffleBlocks.enabled",
+        "spark.storage.decommission.rddBlocks.enabled",
+    ]
+    .map(|key| (key, "true".to_owned()))
+    .to_vec();
+    // An executor ends once it has looked and found nothing left to move; Spark looks every 30 s.
+    conf.push((
+        "spark.storage.decommission.replicationReattemptInterval",
+        "3s".to_owned(),
+    ));
+    if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
+        conf.extend([
+            ("spark.dynamicAllocation.enabled", "true".to_owned()),
+            // Without an external shuffle service an executor stays as long as its shuffle files are needed.
+            ("spark.dynamicAllocation.shuffleTracking.enabled", "true".to_owned()),
+        ]);
+        let bounds = [
+            ("spark.dynamicAllocation.minExecutors", min),
+            ("spark.dynamicAllocation.maxExecutors", max),
+        ];
+        conf.extend(
+            bounds
+                .into_iter()
+                .filter_map(|(key, bound)| Some((key, bound?.to_string()))),
+        );
+    }
+    conf
 }
 
 /// The common properties over a daemon's defaults, so that a user can change what sparkha only suggests; the recovery
@@ -241,6 +284,34 @@ mod tests {
             properties(&conf),
             "spark.a\\ b=\\ leading, trailing \nspark.c\\=d\\:e=C:\\\\path\\nsecond line\n"
         );
+    }
+
+    #[test]
+    fn drivers_learn_how_to_leave_and_masters_do_not() {
+        let source = crate::spec::resolve::Source {
+            name: "f",
+            text: "dynamicAllocation: {maxExecutors: 4}\n\
+                   sparkConf: {spark.storage.decommission.rddBlocks.enabled: false}\n",
+        };
+        let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+        let data = config_map(&spec).data.unwrap();
+        let has = |file: &str, line: &str| data[file].lines().any(|found| found == line);
+        for line in [
+            "spark.decommission.enabled=true",
+            "spark.storage.decommission.enabled=true",
+            "spark.storage.decommission.shuffleBlocks.enabled=true",
+            // The user's word.
+            "spark.storage.decommission.rddBlocks.enabled=false",
+            "spark.dynamicAllocation.enabled=true",
+            "spark.dynamicAllocation.shuffleTracking.enabled=true",
+            "spark.dynamicAllocation.maxExecutors=4",
+        ] {
+            assert!(has(DRIVER_DEFAULTS, line), "{line}: {}", data[DRIVER_DEFAULTS]);
+        }
+        assert!(!data[DRIVER_DEFAULTS].contains("minExecutors"));
+        // What worker.sh looks for; the master's page would else take orders.
+        assert!(has("worker.conf", "spark.decommission.enabled=true"));
+        assert!(!data["master.conf"].contains("spark.decommission.enabled"));
     }
 
     #[test]

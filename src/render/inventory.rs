@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::config::short_digest;
 use super::kind::Kind;
@@ -141,6 +142,20 @@ impl Inventory {
         read().map_err(|reason| InventoryError { name, reason })
     }
 
+    /// This inventory with another number of workers.
+    pub fn with_workers(&self, count: u32) -> Inventory {
+        let mut inventory = self.clone();
+        inventory.cluster.workers.count = count;
+        inventory
+    }
+
+    /// Whether Kubernetes chooses the number of workers.
+    pub fn is_autoscaled(&self) -> bool {
+        self.objects
+            .iter()
+            .any(|entry| entry.kind == Kind::HorizontalPodAutoscaler)
+    }
+
     pub fn entry(&self, kind: Kind, name: &str) -> Option<&Entry> {
         self.objects
             .iter()
@@ -209,10 +224,15 @@ fn entry(resource: &Resource) -> Entry {
         .filter_map(|claim| claim["metadata"]["name"].as_str())
         .map(str::to_owned)
         .collect();
+    let mut object = resource.object.clone();
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        // The number of pods may change without create, which compares it with what is there.
+        spec.remove("replicas");
+    }
     Entry {
         kind: resource.kind,
         name: resource.name.clone(),
-        digest: short_digest([resource.object.to_string().as_str()]),
+        digest: short_digest([object.to_string().as_str()]),
         claims,
     }
 }

@@ -17,19 +17,22 @@ pub enum Kind {
     Service,
     // A budget that comes after its pods leaves them unprotected for a moment.
     PodDisruptionBudget,
-    // Last, for it starts the pods.
+    // It starts the pods, so all that they need comes before it.
     StatefulSet,
+    // Removed before the workers, whose number it would go on changing.
+    HorizontalPodAutoscaler,
 }
 
 impl Kind {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::ConfigMap,
         Kind::Secret,
         Kind::ServiceAccount,
         Kind::Service,
         Kind::PodDisruptionBudget,
         Kind::StatefulSet,
+        Kind::HorizontalPodAutoscaler,
     ];
 
     /// The name used in manifests.
@@ -41,6 +44,7 @@ impl Kind {
             Kind::Service => "Service",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
             Kind::StatefulSet => "StatefulSet",
+            Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
             Kind::ConfigMap | Kind::Secret | Kind::ServiceAccount | Kind::Service => "",
             Kind::PodDisruptionBudget => "policy",
             Kind::StatefulSet => "apps",
+            Kind::HorizontalPodAutoscaler => "autoscaling",
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
             Kind::Service => "services",
             Kind::PodDisruptionBudget => "poddisruptionbudgets",
             Kind::StatefulSet => "statefulsets",
+            Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",
         }
     }
 

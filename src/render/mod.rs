@@ -2,6 +2,7 @@
 //! `sparkha create` applies them, and the files under `manifests/` are them.
 
 pub mod auth;
+mod autoscaler;
 mod budgets;
 pub mod config;
 pub mod deployed;
@@ -61,6 +62,7 @@ pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
             .iter()
             .map(|s| resource(Kind::StatefulSet, s)),
     );
+    resources.extend(autoscaler::autoscaler(spec).map(|scaler| resource(Kind::HorizontalPodAutoscaler, &scaler)));
     with_inventory(spec, resources)
 }
 

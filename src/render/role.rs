@@ -17,6 +17,8 @@ pub struct Permission {
     pub purpose: &'static str,
     /// Without it sparkha works, but sees less.
     pub optional: bool,
+    /// The kind without which nobody needs it: not every cluster has an autoscaler.
+    pub only_for: Option<Kind>,
 }
 
 /// Server-side apply of a new object asks for both `patch` and `create`.
@@ -38,6 +40,7 @@ pub fn permissions() -> Vec<Permission> {
         },
         purpose: "create, change and remove the cluster",
         optional: kind.is_optional(),
+        only_for: (kind == Kind::HorizontalPodAutoscaler).then_some(kind),
     });
     let others = [
         ("pods", &["get", "list", "watch"][..], "see whether pods run", false),
@@ -66,6 +69,7 @@ pub fn permissions() -> Vec<Permission> {
         verbs,
         purpose,
         optional,
+        only_for: None,
     });
     managed.into_iter().chain(others).collect()
 }
@@ -78,6 +82,7 @@ fn following() -> Permission {
         verbs: &["watch"],
         purpose: "follow clusters",
         optional: true,
+        only_for: None,
     }
 }
 

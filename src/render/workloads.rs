@@ -79,6 +79,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         pods::env("SPARK_WORKER_MEMORY", workers.offer.memory.spark()),
         pods::env("SPARK_WORKER_DIR", format!("{STATE_DIR}/work")),
         pods::env("SPARK_LOCAL_DIRS", &shuffle_dir),
+        pods::env("SPARKHA_DRAIN_SECONDS", workers.drain_seconds),
         // Ivy and Python look for a home that can be written.
         pods::env("HOME", "/tmp"),
     ];
@@ -102,16 +103,22 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
             mount_path: shuffle_dir,
             source: workers.shuffle.clone(),
         }),
-        termination_grace_seconds: 30,
+        // What comes after the drain: the worker's own end.
+        termination_grace_seconds: i64::from(workers.drain_seconds) + 30,
         config_digest: digest(config, Component::Worker),
     };
-    stateful_set(
+    let mut set = stateful_set(
         spec,
         spec.name.workers_set(),
         spec.name.workers_service(),
         workers.count,
         plan,
-    )
+    );
+    if workers.autoscale.is_some() {
+        // The number is the autoscaler's: whoever applies this leaves it as it is.
+        set.spec.replicas = None;
+    }
+    set
 }
 
 fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &ConfigMap) -> StatefulSet {

@@ -37,6 +37,8 @@ pub struct ClusterFile {
     pub zookeeper: Option<ZooKeeperFile>,
     /// Spark properties for the daemons, and by ConfigMap NAME-conf for drivers.
     pub spark_conf: Option<BTreeMap<String, Scalar>>,
+    /// Applications give back executors that idle, and ask for more when tasks wait: `true`, or with bounds.
+    pub dynamic_allocation: Option<DynamicAllocationFile>,
     /// Environment of masters and workers.
     pub env: Option<BTreeMap<String, EnvFile>>,
     /// Access to an S3-compatible store through s3a://.
@@ -83,10 +85,51 @@ pub struct WorkersFile {
     /// Share of the pod's memory that is set aside for what executors use beside their heaps, at least 384 MiB.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub off_heap_share: Option<f64>,
+    /// How long the executors of a worker that leaves (scaled down, drained, replaced) may finish tasks and move their blocks to other
+    /// workers; 300 if left out. Workers without executors leave at once.
+    #[schemars(range(max = 86400))]
+    pub drain_seconds: Option<u32>,
+    /// Let Kubernetes choose the number of workers by their load, instead of `count`. Needs a metrics server.
+    pub autoscale: Option<AutoscaleFile>,
     /// The volume for shuffle and spill files.
     pub shuffle: Option<SourceFile>,
     #[serde(flatten)]
     pub pod: PodFile,
+}
+
+/// A HorizontalPodAutoscaler over the workers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AutoscaleFile {
+    /// The least number of workers.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min: u32,
+    /// The greatest number of workers.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max: u32,
+    /// How much of their cores the workers should use on the average, in percent; 80 if left out.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub cpu_percent: Option<u32>,
+}
+
+/// Whether executors come and go with the work.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(transform = dynamic_allocation_schema)]
+pub enum DynamicAllocationFile {
+    Enabled(bool),
+    Between(ExecutorsFile),
+}
+
+/// Bounds for each application's executors.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExecutorsFile {
+    /// Executors that an application keeps even if they idle.
+    pub min_executors: Option<u32>,
+    /// Executors that an application has at most.
+    pub max_executors: Option<u32>,
 }
 
 /// ZooKeeper: managed by sparkha, or external.
@@ -390,6 +433,14 @@ pub struct KeyRefFile {
 fn scalar_schema(schema: &mut schemars::Schema) {
     schema.remove("anyOf");
     schema.insert("type".into(), serde_json::json!(["string", "number", "boolean"]));
+}
+
+fn dynamic_allocation_schema(schema: &mut schemars::Schema) {
+    schema.remove("anyOf");
+    schema.insert("type".into(), serde_json::json!(["boolean", "object"]));
+    let mut bounds = schemars::schema_for!(ExecutorsFile).to_value();
+    schema.insert("properties".into(), bounds["properties"].take());
+    schema.insert("additionalProperties".into(), serde_json::json!(false));
 }
 
 fn env_schema(schema: &mut schemars::Schema) {

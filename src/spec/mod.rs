@@ -28,6 +28,8 @@ pub struct ClusterSpec {
     pub recovery: Recovery,
     /// `spark.*` properties for daemons and, by the ConfigMap, for drivers.
     pub spark_conf: BTreeMap<String, String>,
+    /// Whether applications give back executors that idle, unless they say otherwise.
+    pub dynamic_allocation: Option<DynamicAllocation>,
     /// Environment of masters and workers (a role's own `env` wins).
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
@@ -62,9 +64,29 @@ pub struct Masters {
     pub pod: PodSettings,
 }
 
+/// How many executors an application has at least and at most; Spark's own defaults where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DynamicAllocation {
+    pub min: Option<u32>,
+    pub max: Option<u32>,
+}
+
+/// A HorizontalPodAutoscaler over the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Autoscale {
+    pub min: u32,
+    pub max: u32,
+    /// Of a worker's cores, on the average of all workers.
+    pub cpu_percent: u32,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workers {
+    /// With an autoscaler, its minimum.
     pub count: u32,
+    pub autoscale: Option<Autoscale>,
+    /// How long executors may take to hand over what they have when their worker leaves.
+    pub drain_seconds: u32,
     /// Heap of the worker's own JVM (`SPARK_DAEMON_MEMORY`).
     pub daemon_memory: Memory,
     /// What each worker offers to applications (`SPARK_WORKER_CORES`, `SPARK_WORKER_MEMORY`): see [`caps`].

@@ -14,8 +14,8 @@ use super::names::{ClusterName, Namespace, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
 use super::{
-    Authentication, ClusterSpec, EnvValue, Image, Masters, S3, S3Secret, ServiceType, VolumeSource, WebUi, Workers,
-    caps,
+    Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, S3, S3Secret, ServiceType,
+    VolumeSource, WebUi, Workers, caps,
 };
 
 /// The image of the newest Spark that sparkha was tested with.
@@ -25,6 +25,11 @@ pub const DEFAULT_NAME: &str = "spark";
 const DEFAULT_UI_DOMAIN: &str = "k8s";
 const DEFAULT_OFF_HEAP_SHARE: f64 = 0.2;
 const DEFAULT_FAILOVER_SECONDS: u32 = 6;
+/// Longer than most tasks, and shorter than a node's draining may take.
+const DEFAULT_DRAIN_SECONDS: u32 = 300;
+const DEFAULT_CPU_PERCENT: u32 = 80;
+/// More workers than this are a slip.
+pub const MAX_WORKERS: u32 = 1000;
 /// How much shuffle space a worker has, unless told otherwise: enough for small jobs, too little to fill a node.
 const DEFAULT_SHUFFLE: &str = "20Gi";
 
@@ -89,6 +94,7 @@ impl Resolver {
         let masters = self.masters(&file, count);
         let workers = self.workers(&file, flags);
         let spark_conf = self.spark_conf(file.spark_conf);
+        let dynamic_allocation = self.dynamic_allocation(file.dynamic_allocation);
         let env = self.env("env", file.env.unwrap_or_default());
         let s3 = file.s3.map(|s3| self.s3(s3));
         let authentication = self.authentication(file.authentication.unwrap_or_default());
@@ -103,6 +109,7 @@ impl Resolver {
             workers: workers?,
             recovery: recovery?,
             spark_conf,
+            dynamic_allocation,
             env,
             s3,
             authentication,
@@ -227,14 +234,26 @@ impl Resolver {
 
     fn workers(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Workers> {
         let workers = file.workers.clone().unwrap_or_default();
-        let count = flags.workers.or(workers.count).unwrap_or(2);
-        if count > 1000 {
-            let flag = flags.workers.map(|_| "--workers");
+        let autoscale = workers.autoscale.map(|autoscale| Autoscale {
+            min: autoscale.min,
+            max: autoscale.max,
+            cpu_percent: autoscale.cpu_percent.unwrap_or(DEFAULT_CPU_PERCENT),
+        });
+        let count_flag = flags.workers.map(|_| "--workers");
+        let said = flags.workers.or(workers.count);
+        let count = match autoscale {
+            Some(autoscale) => {
+                self.autoscale(autoscale, said, count_flag);
+                autoscale.min
+            }
+            None => said.unwrap_or(2),
+        };
+        if count > MAX_WORKERS {
             self.problem_in(
                 "workers.count",
-                flag,
+                count_flag,
                 format!("{count} workers are not possible"),
-                "choose up to 1000",
+                format!("choose up to {MAX_WORKERS}"),
             );
         }
         let cores_flag = flags.worker_cores.map(|_| "--worker-cores");
@@ -300,11 +319,57 @@ impl Resolver {
         };
         Some(Workers {
             count,
+            autoscale,
+            drain_seconds: workers.drain_seconds.unwrap_or(DEFAULT_DRAIN_SECONDS),
             daemon_memory,
             offer: offer?,
             shuffle: shuffle?,
             pod,
         })
+    }
+
+    fn autoscale(&mut self, autoscale: Autoscale, count: Option<u32>, flag: Option<&'static str>) {
+        if count.is_some() {
+            self.problem_in(
+                "workers.count",
+                flag,
+                "the autoscaler chooses the number of workers",
+                "remove this, or workers.autoscale",
+            );
+        }
+        let Autoscale { min, max, .. } = autoscale;
+        if min > max {
+            self.problem(
+                "workers.autoscale.min",
+                format!("at least {min} and at most {max} workers are not possible"),
+                "swap them",
+            );
+        }
+    }
+
+    fn dynamic_allocation(&mut self, file: Option<file::DynamicAllocationFile>) -> Option<DynamicAllocation> {
+        let (min, max) = match file? {
+            file::DynamicAllocationFile::Enabled(false) => return None,
+            file::DynamicAllocationFile::Enabled(true) => (None, None),
+            file::DynamicAllocationFile::Between(bounds) => (bounds.min_executors, bounds.max_executors),
+        };
+        if let (Some(min), Some(max)) = (min, max)
+            && min > max
+        {
+            self.problem(
+                "dynamicAllocation.minExecutors",
+                format!("at least {min} and at most {max} executors are not possible"),
+                "swap them",
+            );
+        }
+        if max == Some(0) {
+            self.problem(
+                "dynamicAllocation.maxExecutors",
+                "without executors no application does anything",
+                "choose at least 1",
+            );
+        }
+        Some(DynamicAllocation { min, max })
     }
 
     /// A limit that may be said in two places.

@@ -7,13 +7,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::core::DynamicObject;
 
 use super::lock::{self, Lock};
-use super::plan::{Live, Plan, plan};
+use super::plan::{Live, Plan, plan, to_apply};
 use super::preflight::{NamespaceState, Situation, preflight};
 use super::{Error, namespace, secret, teardown, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::render::Resource;
-use crate::render::inventory::Inventory;
+use crate::render::inventory::{Entry, Inventory};
 use crate::render::kind::Kind;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
@@ -140,7 +140,7 @@ async fn write(
         None => inventory.without_digests(),
     };
     let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between).await?;
-    match apply_and_prune(cluster, plan, situation, options, progress).await {
+    match apply_and_prune(cluster, plan, situation, inventory, options, progress).await {
         Ok(()) => lock.release(inventory).await,
         Err(error) => {
             give_up(lock, &between).await;
@@ -150,7 +150,7 @@ async fn write(
 }
 
 /// Leaves the inventory of what may exist, and lets go of the lock so that the next run need not wait for it.
-async fn give_up(lock: Lock, between: &Inventory) {
+pub async fn give_up(lock: Lock, between: &Inventory) {
     if let Err(error) = lock.release(between).await {
         tracing::info!("the lock was not released: {error}");
     }
@@ -160,15 +160,22 @@ async fn apply_and_prune(
     cluster: &Cluster,
     plan: &Plan,
     situation: &Situation,
+    inventory: &Inventory,
     options: &Options,
     progress: &Progress,
 ) -> Result<(), Error> {
+    let is_autoscaler = |entry: &&Entry| entry.kind == Kind::HorizontalPodAutoscaler;
+    // An autoscaler that is no longer wanted would change the number again that is applied now.
+    prune(cluster, plan.prune.iter().filter(is_autoscaler), situation, progress).await?;
+    let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
     // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once.
     let mut applied = 0;
     for kind in Kind::ALL {
         let resources = plan.apply.iter().filter(|resource| resource.kind == kind);
+        // The number that an autoscaler chose belongs to it, though it is gone.
+        let force = options.force_conflicts || was_autoscaled && kind == Kind::StatefulSet;
         let count = stream::iter(resources)
-            .map(|resource| apply(cluster, resource, situation, options.force_conflicts))
+            .map(|resource| apply(cluster, resource, situation, inventory.cluster.workers.count, force))
             .buffer_unordered(CONCURRENCY)
             .try_fold(0, |count, _| async move { Ok(count + 1) })
             .await?;
@@ -178,7 +185,22 @@ async fn apply_and_prune(
         }
     }
     progress.done(&format!("{applied} objects applied"));
-    for entry in &plan.prune {
+    prune(
+        cluster,
+        plan.prune.iter().filter(|entry| !is_autoscaler(entry)),
+        situation,
+        progress,
+    )
+    .await
+}
+
+async fn prune(
+    cluster: &Cluster,
+    entries: impl Iterator<Item = &Entry>,
+    situation: &Situation,
+    progress: &Progress,
+) -> Result<(), Error> {
+    for entry in entries {
         let live = situation.live.get(&(entry.kind, entry.name.clone()));
         let uid = live.and_then(|object| object.metadata.uid.clone());
         cluster.delete(entry.kind, &entry.name, uid).await?;
@@ -187,11 +209,20 @@ async fn apply_and_prune(
     Ok(())
 }
 
-async fn apply(cluster: &Cluster, resource: &Resource, situation: &Situation, force: bool) -> Result<(), Error> {
-    let Resource { kind, name, object } = resource;
+async fn apply(
+    cluster: &Cluster,
+    resource: &Resource,
+    situation: &Situation,
+    least: u32,
+    force: bool,
+) -> Result<(), Error> {
+    let Resource { kind, name, .. } = resource;
     match kind {
         Kind::Secret => secret::make(cluster, resource, situation.live.get(&(*kind, name.clone()))).await,
-        _ => Ok(cluster.apply(*kind, name, object, force).await.map(drop)?),
+        _ => {
+            let object = to_apply(resource, &situation.live, least);
+            Ok(cluster.apply(*kind, name, &object, force).await.map(drop)?)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod create;
 pub mod demand;
 pub mod deploy;
 pub mod follow;
+pub mod leaving;
 pub mod local;
 pub mod lock;
 pub mod namespace;
@@ -14,6 +15,7 @@ pub mod publish;
 pub mod rotate;
 pub mod router;
 pub mod routes;
+pub mod scale;
 pub mod secret;
 pub mod status;
 pub mod teardown;
@@ -107,7 +109,7 @@ impl Error {
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
             Error::NotInTime { .. } => Some(
-                "--timeout 10m waits longer; --retain leaves everything in place for a look with `sparkha status`"
+                "--timeout 10m waits longer; `sparkha status` shows how far it is (a first create needs --retain for that)"
                     .into(),
             ),
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Value, json};
+
 use crate::contains::contains;
+use crate::owned::owned;
+use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::kind::Kind;
 use crate::render::{Resource, auth};
@@ -52,6 +56,25 @@ pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inv
     }
 }
 
+/// A resource as it is to be applied. Where its number of pods is an autoscaler's, applying leaves it as it is: a field that we own already
+/// must be applied again, or it would fall back to 1; and what is new begins with the least.
+pub fn to_apply(resource: &Resource, live: &Live, least: u32) -> Value {
+    let mut object = resource.object.clone();
+    if resource.kind != Kind::StatefulSet || !object["spec"]["replicas"].is_null() {
+        return object;
+    }
+    match live.get(&(resource.kind, resource.name.clone())) {
+        None => object["spec"]["replicas"] = json!(least),
+        Some(there) => {
+            let replicas = owned(there, FIELD_MANAGER)["spec"]["replicas"].take();
+            if !replicas.is_null() {
+                object["spec"]["replicas"] = replicas;
+            }
+        }
+    }
+    object
+}
+
 /// What is secret cannot be compared: a Secret is current as soon as all of it was made.
 fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &Inventory) -> bool {
     let object = live.get(&(resource.kind, resource.name.clone()));
@@ -80,8 +103,6 @@ fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &I
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn service(object: Value) -> Resource {
@@ -118,6 +139,25 @@ mod tests {
                 .len(),
             1
         );
+    }
+
+    #[test]
+    fn the_number_of_pods_is_left_to_an_autoscaler() {
+        let set = |object: Value| Resource {
+            kind: Kind::StatefulSet,
+            name: "s".into(),
+            object,
+        };
+        let live = |managed: Value| {
+            let object = json!({"metadata": {"name": "s", "managedFields": managed}, "spec": {"replicas": 5}});
+            Live::from([((Kind::StatefulSet, "s".into()), serde_json::from_value(object).unwrap())])
+        };
+        let ours = json!([{"manager": "sparkha", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+        let replicas = |object: Value, live: &Live| to_apply(&set(object), live, 2)["spec"]["replicas"].clone();
+        assert_eq!(replicas(json!({"spec": {}}), &Live::new()), json!(2));
+        assert_eq!(replicas(json!({"spec": {}}), &live(ours.clone())), json!(5));
+        assert_eq!(replicas(json!({"spec": {}}), &live(json!([]))), Value::Null);
+        assert_eq!(replicas(json!({"spec": {"replicas": 3}}), &live(ours)), json!(3));
     }
 
     #[test]

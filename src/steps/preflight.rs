@@ -97,10 +97,14 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
             "Kubernetes 1.21 and later do",
         ));
     }
-    let (live, missing_permissions, names) = futures::try_join!(
-        live(cluster, spec, &resources, namespace),
-        permissions::missing_permissions(cluster, namespace),
-        names(cluster, &resources, namespace),
+    let wanted: Vec<_> = resources
+        .iter()
+        .map(|resource| (resource.kind, resource.name.as_str()))
+        .collect();
+    let (mut live, missing_permissions, names) = futures::try_join!(
+        live(cluster, spec, &wanted, namespace),
+        permissions::missing_permissions(cluster, &resources, namespace),
+        names(cluster, &wanted, namespace),
     )?;
     let clashes = clashes(spec, &resources, &live, &names);
     findings.extend(missing_permissions);
@@ -108,6 +112,13 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         Some(object) => Some(read_inventory(object)?),
         None => None,
     };
+    // What is no longer wanted may be of a kind of which nothing is wanted.
+    let entries = inventory.iter().flat_map(|inventory| &inventory.objects);
+    let others: Vec<_> = entries
+        .map(|entry| (entry.kind, entry.name.as_str()))
+        .filter(|(kind, _)| wanted.iter().all(|(listed, _)| listed != kind))
+        .collect();
+    live.extend(self::live(cluster, spec, &others, namespace).await?);
     let sets: Vec<StatefulSet> = typed(
         resources
             .iter()
@@ -219,19 +230,19 @@ async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error> {
 async fn live(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    resources: &[Resource],
+    objects: &[(Kind, &str)],
     namespace: NamespaceState,
 ) -> Result<Live, Error> {
     if namespace == NamespaceState::Missing {
         return Ok(Live::new());
     }
     let selector = cluster_selector(&spec.name);
-    let kinds: BTreeSet<Kind> = resources.iter().map(|resource| resource.kind).collect();
+    let kinds: BTreeSet<Kind> = objects.iter().map(|&(kind, _)| kind).collect();
     let lists = kinds.into_iter().map(|kind| {
         let selector = &selector;
         async move {
             let found = match kind {
-                Kind::Secret => secrets(cluster, resources).await.map(|mut secrets| {
+                Kind::Secret => secrets(cluster, objects).await.map(|mut secrets| {
                     secrets.retain(|secret| is_of_cluster(secret.metadata.labels.as_ref(), spec.name.as_str()));
                     secrets
                 }),
@@ -257,9 +268,9 @@ async fn live(
 }
 
 /// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
-async fn secrets(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
-    let wanted = resources.iter().filter(|resource| resource.kind == Kind::Secret);
-    let found = wanted.map(|resource| cluster.get(Kind::Secret, &resource.name));
+async fn secrets(cluster: &Cluster, objects: &[(Kind, &str)]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
+    let wanted = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
+    let found = wanted.map(|&(kind, name)| cluster.get(kind, name));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
 }
@@ -280,17 +291,17 @@ fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a se
 /// The names that are taken, whoever has them: one list for each kind.
 async fn names(
     cluster: &Cluster,
-    resources: &[Resource],
+    objects: &[(Kind, &str)],
     namespace: NamespaceState,
 ) -> Result<Vec<(Kind, ObjectMeta)>, Error> {
     if namespace == NamespaceState::Missing {
         return Ok(vec![]);
     }
-    let kinds: BTreeSet<Kind> = resources.iter().map(|resource| resource.kind).collect();
+    let kinds: BTreeSet<Kind> = objects.iter().map(|&(kind, _)| kind).collect();
     let lists = kinds.into_iter().map(|kind| async move {
         let found = match kind {
             Kind::Secret => {
-                let secrets = secrets(cluster, resources).await;
+                let secrets = secrets(cluster, objects).await;
                 secrets.map(|secrets| secrets.into_iter().map(|secret| secret.metadata).collect())
             }
             _ => cluster.list_names(kind).await,

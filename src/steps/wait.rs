@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
 use super::Error;
+use super::leaving::leaving;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
@@ -144,6 +145,10 @@ fn show(state: &ClusterState, progress: &Progress) {
         "Workers",
         &format!("{} of {} registered", workers.registered, workers.expected),
     );
+    let leaving = leaving(state, workers.expected);
+    if !leaving.is_empty() {
+        progress.part("Leaving", &leaving.now());
+    }
 }
 
 /// Since when each trouble has been there.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use kube::ResourceExt;
@@ -58,6 +59,12 @@ pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
 /// The pod's only container.
 pub fn container_of(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.first()
+}
+
+/// How long the pod's container may take to end once it was asked to.
+pub fn grace_of(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)
 }
 
 fn command(container: &Container) -> impl Iterator<Item = &String> {
@@ -257,6 +264,7 @@ mod tests {
                 ("POD_NAMESPACE", "n"),
                 ("SPARKHA_CLUSTER_DIR", "/s/n/spark"),
                 ("SPARKHA_CONTAINER_ID", "m"),
+                ("SPARKHA_DRAIN_SECONDS", "300"),
                 ("SPARKHA_UI_DOMAIN", "k8s"),
                 ("SPARK_CONF_DIR", "/p/conf"),
                 (

@@ -8,20 +8,21 @@ use super::Error;
 use super::store::{ClusterDir, Wanted, make_folder, write_file};
 use super::volumes::secret_folder;
 use crate::render::auth::{AUTH_VOLUME, SPARK_SECRET};
-
-const DEFAULTS: &str = "spark-defaults.conf";
+use crate::render::config::DRIVER_DEFAULTS;
 
 /// Writes it into the cluster's folder.
 pub fn configure(dir: &ClusterDir, wanted: &Wanted) -> Result<(), Error> {
     let config = wanted.config_map(&dir.name.conf()).and_then(|config| config.data);
-    let mut text = config.and_then(|mut data| data.remove(DEFAULTS)).unwrap_or_default();
+    let mut text = config
+        .and_then(|mut data| data.remove(DRIVER_DEFAULTS))
+        .unwrap_or_default();
     if let Some(file) = secret_file(dir, wanted) {
         let secret = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
         let escaped = secret.trim_end().replace('\\', "\\\\");
         text.push_str(&format!("{SPARK_SECRET}={escaped}\n"));
     }
     make_folder(&dir.drivers_conf())?;
-    write_file(&dir.drivers_conf().join(DEFAULTS), text.as_bytes())
+    write_file(&dir.drivers_conf().join(DRIVER_DEFAULTS), text.as_bytes())
 }
 
 /// The file with Spark's secret, the cluster's own or the user's; `None` without authentication.

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::cgroup::Groups;
-use super::container::{self, Launch, Surroundings, container_of};
+use super::container::{self, Launch, Surroundings, container_of, grace_of};
 use super::probe::{self, Target, Verdict};
 use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted, make_folder};
@@ -142,6 +142,8 @@ impl Kubelet {
     async fn live(self: Rc<Self>, member: Rc<Member>) {
         loop {
             if member.is_deleting() {
+                // A supervisor before this one asked it to go: it has its grace all the same.
+                member.let_go().await;
                 break;
             }
             match self.run_container(&member).await {
@@ -421,22 +423,25 @@ impl Member {
             reason = self.probes(target, changed) => End::Unhealthy(reason),
             () = self.deletion.notified() => End::Deleted,
         };
-        let grace = {
-            let record = self.record.borrow();
-            record
-                .pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.termination_grace_period_seconds)
-                .unwrap_or(30)
-        };
         let process = running.process().clone();
+        let grace = grace_of(&self.record.borrow().pod);
         let ending = async {
             let reaped = running.ended();
-            futures::join!(end_process(&process, Duration::from_secs(grace.max(0) as u64)), reaped);
+            futures::join!(end_process(&process, grace), reaped);
         };
         ending.await;
         end
+    }
+
+    /// Ends a process of which somebody else was the parent.
+    async fn let_go(&self) {
+        let (process, grace) = {
+            let record = self.record.borrow();
+            (record.process.clone(), grace_of(&record.pod))
+        };
+        if let Some(process) = process {
+            end_process(&process, grace).await;
+        }
     }
 
     /// Runs the probes; ends with a reason when the container is to be ended.

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
 use super::software::{Software, version_in_image};
 use super::store::Wanted;
+use crate::render::Resource;
+use crate::render::kind::Kind;
 use crate::spec::resolve::RESERVED_VOLUMES;
 
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
@@ -70,6 +72,12 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     let kinds = wanted.services().into_iter().filter_map(|service| service.spec?.type_);
     if kinds.into_iter().any(|kind| kind != "ClusterIP") {
         lines.push("node ports and load balancers: the web UI is at the pods' own addresses".into());
+    }
+    let is_autoscaler = |resource: &Resource| resource.kind == Kind::HorizontalPodAutoscaler;
+    if wanted.resources.iter().any(is_autoscaler) {
+        lines.push(
+            "workers.autoscale: there are as many workers as its least; `sparkha scale --local` changes that".into(),
+        );
     }
     lines
 }
@@ -143,7 +151,7 @@ mod tests {
         );
         let much = limits_of(
             "image: x/spark:3.5.1\nwebUi: {serviceType: NodePort}\nzookeeper: {storage: {size: 1Gi}}\n\
-             workers: {nodeSelector: {a: b}, priorityClassName: p, volumes: [{name: d, mountPath: /d, nfs: {server: s, path: /}}]}",
+             workers: {autoscale: {min: 1, max: 3}, nodeSelector: {a: b}, priorityClassName: p, volumes: [{name: d, mountPath: /d, nfs: {server: s, path: /}}]}",
         );
         for part in [
             "ANOTHER VERSION",
@@ -153,6 +161,7 @@ mod tests {
             "mount paths",
             "storage classes",
             "node ports",
+            "workers.autoscale",
         ] {
             assert!(much.iter().any(|line| line.contains(part)), "{part}: {much:#?}");
         }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Starts a Spark worker in the foreground; the masters' URL is the argument. tini, where the image has it, reaps the
-# Python workers that a killed executor leaves behind.
+# Runs a Spark worker in the foreground; the masters' URL is the argument. This shell stays: it reaps the Python workers that a
+# killed executor leaves behind, and when it is asked to leave it lets the worker's executors hand over what they have.
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 # A leader that recovers calls the workers that it remembers by their addresses. One that was started anew meanwhile would
@@ -8,8 +8,34 @@ export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_D
 starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
 echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
 export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
+# Whether a process has living children: a worker's are its executors and drivers. (A shell in spark-class stays as a dead one.)
+is_busy() {
+  for child in $(grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status); do
+    # A bare `return` in a trap would return what went before the trap.
+    grep -qs '^State:[[:space:]]*[^[:space:]Z]' "$child" && return 0
+  done
+  return 1
+}
+# The pod is to go: scaled down, drained, replaced. At SIGPWR the worker tells the leader that it is decommissioned and gets nothing new;
+# its executors finish their tasks, move their blocks to others, and end.
+leave() {
+  trap '' TERM
+  worker=${!:-}
+  if [ -n "$worker" ]; then
+    if is_busy "$worker" && grep -q '^spark\.decommission\.enabled=true$' "$SPARK_CONF_DIR/worker.conf"; then
+      echo "Asked to leave: the executors have $SPARKHA_DRAIN_SECONDS s to hand over" >&2
+      kill -PWR "$worker" || true
+      deadline=$((SECONDS + SPARKHA_DRAIN_SECONDS))
+      while [ "$SECONDS" -lt "$deadline" ] && is_busy "$worker"; do sleep 0.5; done
+    fi
+    kill -TERM "$worker" || true
+    wait "$worker" || true
+  fi
+  exit 143
+}
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
-init=$(command -v tini || true)
-exec ${init:+"$init" --} "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
-  --properties-file "$properties" "$1"
+trap leave TERM
+"${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
+  --properties-file "$properties" "$1" &
+wait "$!"

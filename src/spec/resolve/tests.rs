@@ -202,3 +202,48 @@ labels: {app.kubernetes.io/name: x}
     );
     assert!(problems.list.iter().all(|problem| problem.help.is_some()), "{problems}");
 }
+
+#[test]
+fn workers_are_counted_or_scaled_by_load_but_not_both() {
+    let spec = from_file("workers: {autoscale: {min: 2, max: 5}, drainSeconds: 60}\n").unwrap();
+    let autoscale = Autoscale {
+        min: 2,
+        max: 5,
+        cpu_percent: 80,
+    };
+    assert_eq!(spec.workers.autoscale, Some(autoscale));
+    assert_eq!((spec.workers.count, spec.workers.drain_seconds), (2, 60));
+    let spec = from_file("workers: {count: 2}\n").unwrap();
+    assert_eq!((spec.workers.autoscale, spec.workers.drain_seconds), (None, 300));
+    for (text, place) in [
+        ("workers: {count: 2, autoscale: {min: 2, max: 5}}\n", "workers.count"),
+        ("workers: {autoscale: {min: 3, max: 2}}\n", "workers.autoscale.min"),
+        ("workers: {autoscale: {min: 0, max: 2}}\n", "workers.autoscale.min"),
+        ("workers: {autoscale: {max: 2}}\n", "workers.autoscale"),
+        ("workers: {drainSeconds: -1}\n", "workers.drainSeconds"),
+    ] {
+        let problems = from_file(text).unwrap_err();
+        assert_eq!(problems.list.len(), 1, "{text}: {problems:?}");
+        assert!(problems.to_string().contains(place), "{text}: {problems}");
+    }
+}
+
+#[test]
+fn dynamic_allocation_is_a_word_or_bounds() {
+    let allocation = |text: &str| from_file(text).map(|spec| spec.dynamic_allocation);
+    let bounds = |min, max| Ok(Some(DynamicAllocation { min, max }));
+    let same = |text: &str, expected: Result<Option<DynamicAllocation>, Problems>| {
+        assert_eq!(allocation(text).ok(), expected.ok(), "{text}");
+    };
+    same("dynamicAllocation: true\n", bounds(None, None));
+    same("dynamicAllocation: {maxExecutors: 4}\n", bounds(None, Some(4)));
+    same("dynamicAllocation: false\n", Ok(None));
+    for wrong in [
+        "dynamicAllocation: {minExecutors: 4, maxExecutors: 3}\n",
+        "dynamicAllocation: {maxExecutors: 0}\n",
+        "dynamicAllocation: {executors: 3}\n",
+        "dynamicAllocation: 3\n",
+    ] {
+        assert!(allocation(wrong).is_err(), "{wrong}");
+    }
+}

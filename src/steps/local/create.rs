@@ -114,12 +114,18 @@ pub async fn create(
 /// The resources, each pod with the Spark that it will run.
 fn wanted(spec: &ClusterSpec, software: Software) -> Wanted {
     let mut resources = render(spec);
+    // No autoscaler here: it stays at the least.
+    let least = json!(spec.workers.count);
     let spark = format!("{} at {}", software.spark_version, software.spark_home.display());
     for resource in resources
         .iter_mut()
         .filter(|resource| resource.kind == Kind::StatefulSet)
     {
         resource.object["spec"]["template"]["metadata"]["annotations"][SPARK] = json!(spark);
+        let replicas = &mut resource.object["spec"]["replicas"];
+        if replicas.is_null() {
+            *replicas = least.clone();
+        }
     }
     Wanted { software, resources }
 }
@@ -145,7 +151,10 @@ async fn preflight(
     progress: &Progress,
 ) -> Result<Software, Error> {
     let found = software::find(spark_home.map(PathBuf::as_path), version_in_image(&spec.image.name));
-    let mut findings: Vec<_> = room(spec, dir)?.into_iter().collect();
+    let mut findings: Vec<_> = has_room(needed(&render(spec)), running(dir)?)
+        .err()
+        .into_iter()
+        .collect();
     findings.extend(ports(spec));
     if let Recovery::ExternalZooKeeper(external) = &spec.recovery
         && let Err(error) = zookeeper::connect(&external.servers.join(","), ZOOKEEPER_TIMEOUT).await
@@ -173,25 +182,23 @@ fn failure(message: String, help: String) -> Finding {
 }
 
 /// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
-fn room(spec: &ClusterSpec, dir: &ClusterDir) -> Result<Option<Finding>, Error> {
-    let all = needed(&render(spec));
-    let running = running(dir)?;
+pub fn has_room(all: Memory, running: Memory) -> Result<(), Finding> {
     let Some((total, available)) = machine::memory() else {
-        return Ok(None);
+        return Ok(());
     };
-    let more = all.saturating_sub(running);
+    if all.saturating_sub(running) <= available {
+        return Ok(());
+    }
     let gib = |memory: Memory| format!("{:.1} GiB", memory.mib() as f64 / 1024.0);
-    Ok((more > available).then(|| {
-        failure(
-            format!(
-                "the pods' memory adds up to {}, and this machine has {} available of {}",
-                gib(all),
-                gib(available),
-                gib(total)
-            ),
-            "lower workers.memory or the number of workers; --skip-preflight tries it all the same".into(),
-        )
-    }))
+    Err(failure(
+        format!(
+            "the pods' memory adds up to {}, and this machine has {} available of {}",
+            gib(all),
+            gib(available),
+            gib(total)
+        ),
+        "lower workers.memory or the number of workers; create's --skip-preflight tries it all the same".into(),
+    ))
 }
 
 /// Ports at which no pod could listen.

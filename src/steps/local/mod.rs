@@ -1,7 +1,8 @@
-//! Create, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
+//! Create, scale, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
 //! Kubernetes; only where they are kept and who carries them out differs.
 
 pub mod create;
+pub mod scale;
 pub mod teardown;
 
 use std::time::Duration;

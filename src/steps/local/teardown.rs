@@ -1,14 +1,16 @@
 //! `sparkha teardown --local`: ends the supervisor, then the pods' processes, workers first, and removes the cluster's folder.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::future::join_all;
 use kube::ResourceExt;
+use rustix::process::Signal;
 
 use super::inventory_of;
 use crate::platform::local::cgroup::Groups;
+use crate::platform::local::container::grace_of;
 use crate::platform::local::kubelet::end_process;
-use crate::platform::local::process::{CLUSTER, end_bearing};
+use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::supervisor;
 use crate::render::labels::{COMPONENT, Component};
@@ -88,13 +90,12 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
 }
 
 async fn end(record: &PodRecord) {
-    let grace = record
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.termination_grace_period_seconds)
-        .unwrap_or(30);
-    if let Some(process) = &record.process {
-        end_process(process, Duration::from_secs(grace.max(0) as u64)).await;
+    let Some(process) = &record.process else { return };
+    // All of the pod's processes, not only the first: where all workers go, executors have nobody to hand over to.
+    for each in bearing(MARK, &record.mark) {
+        if let Err(error) = each.signal(Signal::TERM) {
+            tracing::warn!("failed to end process {}: {error}", each.pid);
+        }
     }
+    end_process(process, grace_of(&record.pod)).await;
 }

@@ -10,14 +10,21 @@ use kube::api::{Api, PostParams};
 
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::{self, Cluster};
+use crate::render::Resource;
 use crate::render::role::permissions;
 use crate::steps::Error;
 
 /// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
-pub async fn missing_permissions(cluster: &Cluster, namespace: NamespaceState) -> Result<Vec<Finding>, Error> {
+pub async fn missing_permissions(
+    cluster: &Cluster,
+    resources: &[Resource],
+    namespace: NamespaceState,
+) -> Result<Vec<Finding>, Error> {
     let rules = rules(cluster).await?;
+    let is_there = |kind| resources.iter().any(|resource| resource.kind == kind);
     let mut wanted: Vec<_> = permissions()
         .into_iter()
+        .filter(|permission| permission.only_for.is_none_or(is_there))
         .flat_map(|permission| permission.verbs.iter().map(move |&verb| (permission.clone(), verb)))
         .filter(|(permission, verb)| {
             !rules
@@ -32,6 +39,7 @@ pub async fn missing_permissions(cluster: &Cluster, namespace: NamespaceState) -
             verbs: &["create"],
             purpose: "make the namespace",
             optional: false,
+            only_for: None,
         };
         wanted.push((create, "create"));
     }

@@ -1,0 +1,120 @@
+//! What a field manager has applied to an object, read from its managed fields. Applying that again with one change is the way to change
+//! one field of what was applied before: a field that is left out would be removed, and a patch of another kind would make a
+//! second owner of it.
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use serde_json::{Map, Value, json};
+
+/// The fields of `object` that `manager` has applied, with the object's name.
+pub fn owned(object: &DynamicObject, manager: &str) -> Value {
+    let entries = object.managed_fields().iter();
+    let fields = entries
+        .filter(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply"))
+        .find_map(|entry| Some(&entry.fields_v1.as_ref()?.0));
+    let whole = serde_json::to_value(object).unwrap_or_default();
+    let mut owned = fields.map_or_else(|| json!({}), |fields| pick(&whole, fields));
+    if let Some(types) = &object.types {
+        owned["apiVersion"] = json!(types.api_version);
+        owned["kind"] = json!(types.kind);
+    }
+    owned["metadata"]["name"] = json!(object.name_any());
+    owned
+}
+
+/// The part of a value that a set of fields names: `f:` a key of a map, `k:` an item of a list by its keys, `v:` an item by its value.
+fn pick(value: &Value, fields: &Value) -> Value {
+    let names = fields
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| *name != ".");
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return value.clone();
+    }
+    match value {
+        Value::Object(map) => {
+            let picked = names.into_iter().filter_map(|(name, below)| {
+                let key = name.strip_prefix("f:")?;
+                Some((key.to_owned(), pick(map.get(key)?, below)))
+            });
+            Value::Object(picked.collect::<Map<_, _>>())
+        }
+        // In the list's own order.
+        Value::Array(items) => {
+            let picked = items.iter().filter_map(|item| {
+                let (_, below) = names.iter().find(|(name, _)| is_named(item, name))?;
+                Some(pick(item, below))
+            });
+            picked.collect()
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_named(item: &Value, name: &str) -> bool {
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    match (name.strip_prefix("k:"), name.strip_prefix("v:")) {
+        (Some(keys), _) => parsed(keys)
+            .as_object()
+            .is_some_and(|keys| keys.iter().all(|(key, value)| item.get(key) == Some(value))),
+        (_, Some(value)) => parsed(value) == *item,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_applied_comes_back_and_nothing_else() {
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": {
+                "name": "s", "uid": "u", "labels": {"a": "1", "b": "2"}, "finalizers": ["x", "y"],
+                "managedFields": [
+                    {"manager": "sparkha", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}},
+                    {"manager": "sparkha", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": {
+                        "f:metadata": {"f:labels": {"f:a": {}}, "f:finalizers": {"v:\"y\"": {}}},
+                        "f:spec": {
+                            "f:replicas": {},
+                            "f:gone": {},
+                            "f:template": {"f:containers": {
+                                "k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:args": {}, "f:ports": {
+                                    "k:{\"containerPort\":2,\"protocol\":\"TCP\"}": {
+                                        ".": {}, "f:containerPort": {}, "f:protocol": {},
+                                    },
+                                }},
+                            }},
+                        },
+                    }},
+                ],
+            },
+            "spec": {
+                "replicas": 3, "paused": true, "template": {"containers": [
+                    {"name": "other"},
+                    {"name": "c", "args": ["x"], "image": "i", "ports": [
+                        {"containerPort": 1, "protocol": "TCP"}, {"containerPort": 2, "protocol": "TCP", "name": "n"},
+                    ]},
+                ]},
+            },
+        }))
+        .unwrap();
+        assert_eq!(
+            owned(&object, "sparkha"),
+            json!({
+                "apiVersion": "apps/v1", "kind": "StatefulSet",
+                "metadata": {"name": "s", "labels": {"a": "1"}, "finalizers": ["y"]},
+                "spec": {"replicas": 3, "template": {"containers": [
+                    {"name": "c", "args": ["x"], "ports": [{"containerPort": 2, "protocol": "TCP"}]},
+                ]}},
+            })
+        );
+        assert_eq!(
+            owned(&object, "kubectl"),
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s"}})
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! `sparkha scale --local`: the number in what is wanted, as on Kubernetes; the supervisor asks those that are too many to go.
+
+use serde_json::json;
+
+use super::create::{has_room, needed, running};
+use super::{LocalView, inventory_of};
+use crate::observe::ClusterState;
+use crate::platform::local::store::{ClusterDir, Held, Wanted};
+use crate::platform::local::supervisor;
+use crate::render::inventory::Inventory;
+use crate::render::kind::Kind;
+use crate::report::progress::Progress;
+use crate::steps::scale::{Options, announce};
+use crate::steps::{Error, wait};
+
+/// Gives the cluster another number of workers. The state is `None` if it was not waited for.
+pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
+    let no_cluster = || Error::NoCluster {
+        name: dir.name.to_string(),
+        namespace: dir.namespace.to_string(),
+    };
+    if !dir.exists() {
+        return Err(no_cluster());
+    }
+    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let old = dir.wanted()?.ok_or_else(no_cluster)?;
+    let inventory = inventory_of(&old, dir)?.ok_or_else(no_cluster)?;
+    let inventory = inventory.with_workers(options.workers);
+    let new = with_workers(&old, dir, &inventory);
+    if new == old {
+        progress.done(match supervisor::ensure(dir).await? {
+            true => "Supervisor started again",
+            false => "Nothing to change",
+        });
+    } else {
+        has_room(needed(&new.resources), running(dir)?).map_err(|finding| Error::Preflight {
+            findings: vec![finding],
+        })?;
+        announce(&LocalView::of(dir).state().await?, options.workers, progress);
+        dir.write_wanted(&new)?;
+        supervisor::ensure(dir).await?;
+        progress.done(&format!(
+            "{} is to have {} workers",
+            dir.name.workers_set(),
+            options.workers
+        ));
+    }
+    if !options.wait {
+        return Ok(None);
+    }
+    let view = LocalView::of(dir);
+    let waiting = wait::until_ready(view, &dir.namespace, &inventory, options.timeout, progress);
+    waiting.await.map(Some)
+}
+
+fn with_workers(old: &Wanted, dir: &ClusterDir, inventory: &Inventory) -> Wanted {
+    let mut new = old.clone();
+    for resource in &mut new.resources {
+        if resource.kind == Kind::StatefulSet && resource.name == dir.name.workers_set() {
+            resource.object["spec"]["replicas"] = json!(inventory.cluster.workers.count);
+        }
+        if resource.kind == Kind::ConfigMap && resource.name == dir.name.inventory() {
+            resource.object["data"] = json!(inventory.data());
+        }
+    }
+    new
+}

@@ -6,60 +6,33 @@ pending claim of class "testbed" a folder of the node, and removes it when its v
 usage: addons.py SERVER STATE-DIRECTORY DNS-ADDRESS
 """
 
-import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
-import urllib.request
+
+from api import Api
 
 SERVER, STATE, ADDRESS = sys.argv[1:]
 HOSTS = f"{STATE}/hosts"
 DOMAIN = "cluster.local"
 STORAGE_CLASS = "testbed"
 
-tls = ssl.create_default_context(cafile=f"{STATE}/pki/ca.crt")
-tls.load_cert_chain(f"{STATE}/pki/admin.crt", f"{STATE}/pki/admin.key")
-changed = threading.Event()
-
-
-def call(method, path, body=None, timeout=10):
-    request = urllib.request.Request(SERVER + path, method=method)
-    if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
-    return urllib.request.urlopen(request, context=tls, timeout=timeout)
-
-
-def items(path):
-    return json.load(call("GET", path))["items"]
-
-
-def follow(path):
-    """Sets `changed` at every event of a watch, for ever."""
-    while True:
-        try:
-            for _ in call("GET", f"{path}?watch=1&timeoutSeconds=300", timeout=310):
-                changed.set()
-        except OSError:
-            time.sleep(0.5)
-        changed.set()
+api = Api(SERVER, STATE)
 
 
 def records():
     """Lines of the hosts file: services by their address, headless ones and their named pods by the pods' addresses."""
     services = {}
-    for service in items("/api/v1/services"):
+    for service in api.items("/api/v1/services"):
         meta, spec = service["metadata"], service["spec"]
         services[meta["namespace"], meta["name"]] = spec
         if spec.get("clusterIP", "None") != "None":
             yield spec["clusterIP"], f"{meta['name']}.{meta['namespace']}.svc.{DOMAIN}"
-    for endpoints in items("/api/v1/endpoints"):
+    for endpoints in api.items("/api/v1/endpoints"):
         namespace, name = endpoints["metadata"]["namespace"], endpoints["metadata"]["name"]
         spec = services.get((namespace, name))
         if spec is None:
@@ -92,8 +65,8 @@ def write_hosts(dnsmasq):
 
 def provision():
     volumes = "/api/v1/persistentvolumes"
-    known = {volume["metadata"]["name"]: volume for volume in items(volumes)}
-    for claim in items("/api/v1/persistentvolumeclaims"):
+    known = {volume["metadata"]["name"]: volume for volume in api.items(volumes)}
+    for claim in api.items("/api/v1/persistentvolumeclaims"):
         meta, spec = claim["metadata"], claim["spec"]
         name = f"testbed-{meta['uid']}"
         if spec.get("storageClassName") != STORAGE_CLASS or spec.get("volumeName") or name in known:
@@ -103,7 +76,7 @@ def provision():
         os.chmod(folder, 0o777)
         claimed = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "name": meta["name"],
                    "namespace": meta["namespace"], "uid": meta["uid"]}
-        call("POST", volumes, {
+        api.call("POST", volumes, {
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
             "spec": {"capacity": spec["resources"]["requests"], "accessModes": spec["accessModes"],
                      "persistentVolumeReclaimPolicy": "Retain", "storageClassName": STORAGE_CLASS,
@@ -111,7 +84,7 @@ def provision():
     for name, volume in known.items():
         if name.startswith("testbed-") and volume.get("status", {}).get("phase") == "Released":
             shutil.rmtree(f"{STATE}/volumes/{name}", ignore_errors=True)
-            call("DELETE", f"{volumes}/{name}")
+            api.call("DELETE", f"{volumes}/{name}")
 
 
 def main():
@@ -120,19 +93,17 @@ def main():
         "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", f"--addn-hosts={HOSTS}", "--user=root",
         f"--listen-address={ADDRESS}", "--bind-interfaces", f"--local=/{DOMAIN}/", "--no-negcache", "--local-ttl=0",
         "--pid-file", "--conf-file=/dev/null"])
-    for path in ("/api/v1/services", "/api/v1/endpoints", "/api/v1/persistentvolumeclaims",
-                 "/api/v1/persistentvolumes"):
-        threading.Thread(target=follow, args=(path,), daemon=True).start()
+    api.follow("/api/v1/services", "/api/v1/endpoints", "/api/v1/persistentvolumeclaims", "/api/v1/persistentvolumes")
     while dnsmasq.poll() is None:
-        changed.wait(timeout=30)
-        changed.clear()
+        api.changed.wait(timeout=30)
+        api.changed.clear()
         try:
             write_hosts(dnsmasq)
             provision()
         except (OSError, urllib.error.URLError) as error:
             print(error, flush=True)
             time.sleep(0.5)
-            changed.set()
+            api.changed.set()
     sys.exit(dnsmasq.returncode)
 
 

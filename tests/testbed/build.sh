@@ -4,7 +4,7 @@
 
 packages=(
   ca-certificates conntrack containerd containernetworking-plugins curl debootstrap dnsmasq-base dpkg-dev etcd-server gcc
-  golang-1.19-go iproute2 iptables libc6-dev openssl procps python3 python3-pip runc util-linux
+  golang-1.19-go iproute2 iptables libc6-dev nftables openssl procps python3 python3-pip runc util-linux
 )
 
 install_packages() {

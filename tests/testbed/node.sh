@@ -94,10 +94,12 @@ node_up() {
     --container-runtime-endpoint="unix://$state/containerd.sock"
   start kube-proxy "$binaries/kube-proxy" --config="$state/kube-proxy.yaml" --hostname-override=testbed
   api apply -f "$here/addons.yaml" >/dev/null
-  start addons python3 "$here/addons.py" "$server" "$state" "$gateway"
+  start addons python3 -B "$here/addons.py" "$server" "$state" "$gateway"
+  start policies python3 -B "$here/policies.py" "$server" "$state" "$group"
   wait_for 60 "the node" sh -c "'$binaries/kubectl' --kubeconfig '$state/kubeconfig' get nodes | grep -q ' Ready '"
   wait_for 30 "the service account of the default namespace" api get serviceaccount default
   wait_for 30 "DNS" test -s "$state/hosts"
+  wait_for 30 "network policies" nft list table ip "$group"
   touch "$state/up"
   say "is up"
 }
@@ -268,8 +270,10 @@ unmount_below() {
   done
 }
 
-# kube-proxy, the kubelet and CNI name their chains so; all other rules are left as they are.
+# kube-proxy, the kubelet and CNI name their chains so, and the table of policies is named as all of ours; all other rules are left as they
+# are.
 remove_chains() {
+  nft delete table ip "$group" 2>/dev/null || true
   local family rules
   for family in iptables ip6tables; do
     rules=$("$family-save" 2>/dev/null)
@@ -286,6 +290,7 @@ node_leftovers() {
     awk '{print $2}' /proc/mounts | grep -F -e "$state/" -e "$image_store/" | sed 's/^/mount /'
     ip -o link show 2>/dev/null | grep -o "$bridge" | sort -u | sed 's/^/interface /'
     { iptables-save; ip6tables-save; } 2>/dev/null | grep -o -e '^:KUBE-[^ ]*' -e '^:CNI-[^ ]*' | sed 's/^/chain /'
+    nft list tables 2>/dev/null | grep -F "$group"
     for folder in $(group_folders); do [ -d "$folder" ] && echo "control group $folder"; done
     [ -e "$state" ] && echo "folder $state"
     true

@@ -33,6 +33,10 @@ remove statefulset spark-master
 remove statefulset spark-zookeeper
 remove poddisruptionbudget spark-master
 remove poddisruptionbudget spark-zookeeper
+remove networkpolicy spark-zookeeper
+remove networkpolicy spark-driver
+remove networkpolicy spark-worker
+remove networkpolicy spark-master
 remove service spark-zookeeper
 remove service spark-workers
 remove service spark-master

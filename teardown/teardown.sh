@@ -30,6 +30,9 @@ remove() {
 # Workers before masters before ZooKeeper, so that each can still tell the next that it leaves.
 remove statefulset spark-worker
 remove statefulset spark-master
+remove networkpolicy spark-driver
+remove networkpolicy spark-worker
+remove networkpolicy spark-master
 remove service spark-workers
 remove service spark-master
 remove service spark-master-0

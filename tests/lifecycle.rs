@@ -31,7 +31,10 @@ pub fn start(sandbox: &Sandbox, name: &str, program: &str, masters: &str, argume
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"job.py": program},
     });
     let driver = serde_json::json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/instance": "spark", "app.kubernetes.io/component": "driver",
+        }},
         "spec": {
             "restartPolicy": "Never", "enableServiceLinks": false, "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 185, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -226,7 +229,7 @@ fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
     let versions = || {
         sandbox.kubectl(&[
             "get",
-            "statefulsets,services,configmaps,serviceaccounts,secrets",
+            "statefulsets,services,networkpolicies,configmaps,serviceaccounts,secrets",
             "-l",
             "app.kubernetes.io/managed-by=sparkha",
             "-o",
@@ -235,7 +238,7 @@ fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
     };
     let settled = |text: &str| text.lines().count();
     let before = versions();
-    assert_eq!(settled(&before), 14, "{before}");
+    assert_eq!(settled(&before), 18, "{before}");
     sandbox.run(&["create"]).exits(0).says("Nothing to change");
     let after = versions();
     // A StatefulSet's status may still be written by its controller; its generation may not change.

@@ -11,6 +11,7 @@
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
+//! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
 //! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
@@ -33,6 +34,7 @@ mod layouts;
 mod lifecycle;
 mod local;
 mod offline;
+mod policies;
 mod router;
 mod routes;
 mod scale;

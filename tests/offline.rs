@@ -47,7 +47,7 @@ fn rendering_is_deterministic_and_needs_no_namespace() {
         "an object has a namespace that nobody named"
     );
     let named = run(&["render", "--namespace", "data"]).exits(0).stdout;
-    assert_eq!(named.matches("\n  namespace: data\n").count(), 16);
+    assert_eq!(named.matches("\n  namespace: data\n").count(), 20);
 }
 
 #[test]

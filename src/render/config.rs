@@ -7,8 +7,8 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
-use super::ZOOKEEPER_PORT;
 use super::labels::{Component, metadata};
+use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT};
 use crate::spec::{Authentication, ClusterSpec, DynamicAllocation, ManagedZooKeeper, Recovery};
 
 /// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
@@ -262,7 +262,11 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
         cfg.push_str("quorumListenOnAllIPs=true\n");
         let set = spec.name.zookeeper();
         for ordinal in 0..zookeeper.count {
-            let _ = writeln!(cfg, "server.{}={set}-{ordinal}.{set}:2888:3888", ordinal + 1);
+            let _ = writeln!(
+                cfg,
+                "server.{}={set}-{ordinal}.{set}:{ZOOKEEPER_PEER_PORT}:{ZOOKEEPER_ELECTION_PORT}",
+                ordinal + 1
+            );
         }
     }
     cfg

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::labels::{COMPONENT, MANAGED_BY, SPARKHA};
+use super::labels::{COMPONENT, MANAGED_BY, NAME, SPARKHA};
 use super::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::DRIVER_UI_PORTS;
 use crate::spec::ServiceType;
@@ -71,7 +71,7 @@ pub fn objects(deployed: &Deployed) -> Vec<Value> {
 }
 
 fn labels(name: &str) -> Value {
-    json!({"app.kubernetes.io/name": SPARKHA, COMPONENT: name, MANAGED_BY: SPARKHA})
+    json!({NAME: SPARKHA, COMPONENT: name, MANAGED_BY: SPARKHA})
 }
 
 fn metadata(name: &str, deployed: &Deployed) -> Value {

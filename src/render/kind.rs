@@ -15,6 +15,8 @@ pub enum Kind {
     ServiceAccount,
     // Service names must resolve before the first JVM asks for them: a JVM remembers a failed look-up for 10 s.
     Service,
+    // Pods that come before their policy are open to everyone for a moment.
+    NetworkPolicy,
     // A budget that comes after its pods leaves them unprotected for a moment.
     PodDisruptionBudget,
     // It starts the pods, so all that they need comes before it.
@@ -30,6 +32,7 @@ impl Kind {
         Kind::Secret,
         Kind::ServiceAccount,
         Kind::Service,
+        Kind::NetworkPolicy,
         Kind::PodDisruptionBudget,
         Kind::StatefulSet,
         Kind::HorizontalPodAutoscaler,
@@ -42,6 +45,7 @@ impl Kind {
             Kind::Secret => "Secret",
             Kind::ServiceAccount => "ServiceAccount",
             Kind::Service => "Service",
+            Kind::NetworkPolicy => "NetworkPolicy",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
             Kind::StatefulSet => "StatefulSet",
             Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
@@ -52,6 +56,7 @@ impl Kind {
     pub const fn group(self) -> &'static str {
         match self {
             Kind::ConfigMap | Kind::Secret | Kind::ServiceAccount | Kind::Service => "",
+            Kind::NetworkPolicy => "networking.k8s.io",
             Kind::PodDisruptionBudget => "policy",
             Kind::StatefulSet => "apps",
             Kind::HorizontalPodAutoscaler => "autoscaling",
@@ -65,6 +70,7 @@ impl Kind {
             Kind::Secret => "secrets",
             Kind::ServiceAccount => "serviceaccounts",
             Kind::Service => "services",
+            Kind::NetworkPolicy => "networkpolicies",
             Kind::PodDisruptionBudget => "poddisruptionbudgets",
             Kind::StatefulSet => "statefulsets",
             Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",

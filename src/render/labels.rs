@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
 
+/// Label with the software's name.
+pub const NAME: &str = "app.kubernetes.io/name";
 /// Label that says who manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value for everything that sparkha makes.
@@ -83,7 +85,7 @@ pub fn selector(spec: &ClusterSpec, component: Component) -> LabelSelector {
 /// The labels that never change during a cluster's life: selectors and volume claim templates are immutable.
 pub fn identity(spec: &ClusterSpec, component: Component) -> BTreeMap<String, String> {
     [
-        ("app.kubernetes.io/name", "spark"),
+        (NAME, "spark"),
         (INSTANCE, spec.name.as_str()),
         (COMPONENT, component.as_str()),
         (MANAGED_BY, SPARKHA),

@@ -9,6 +9,7 @@ pub mod deployed;
 pub mod inventory;
 pub mod kind;
 pub mod labels;
+mod network_policies;
 mod pods;
 pub mod role;
 mod services;
@@ -38,12 +39,18 @@ pub const MASTER_UI_PORT: u16 = 8080;
 pub const MASTER_REST_PORT: u16 = 6066;
 /// Port of a worker's RPC.
 pub const WORKER_PORT: u16 = 7078;
+/// How many ports, from that one on, a worker takes in turn: see worker.sh.
+pub const WORKER_PORTS: u16 = 4;
 /// Port of a worker's web UI.
 pub const WORKER_UI_PORT: u16 = 8081;
 /// Port of the history server's web UI.
 pub const HISTORY_UI_PORT: u16 = 18080;
 /// Port for ZooKeeper's clients.
 pub const ZOOKEEPER_PORT: u16 = 2181;
+/// Port at which a ZooKeeper's followers reach their leader.
+pub const ZOOKEEPER_PEER_PORT: u16 = 2888;
+/// Port at which ZooKeepers elect their leader.
+pub const ZOOKEEPER_ELECTION_PORT: u16 = 3888;
 
 /// All objects of a cluster, in the order in which they are applied (see [`Kind`]).
 pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
@@ -52,6 +59,11 @@ pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
     resources.extend(auth::secret(spec).map(|secret| resource(Kind::Secret, &secret)));
     resources.push(service_account(spec));
     resources.extend(services::services(spec).iter().map(|s| resource(Kind::Service, s)));
+    resources.extend(
+        network_policies::network_policies(spec)
+            .iter()
+            .map(|p| resource(Kind::NetworkPolicy, p)),
+    );
     resources.extend(
         budgets::budgets(spec)
             .iter()
@@ -73,11 +85,12 @@ pub fn with_inventory(spec: &ClusterSpec, mut resources: Vec<Resource>) -> Vec<R
     resources
 }
 
-/// The objects of one part, and the configuration that they read.
+/// The objects of one part, and the configuration that they read. Its network policy is not among them: that admits the rest of the
+/// cluster alone, and a part on its own serves whoever names it.
 pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
     let of_part = |resource: &Resource| {
         let labels = &resource.object["metadata"]["labels"];
-        labels[labels::COMPONENT] == component.as_str()
+        (labels[labels::COMPONENT] == component.as_str() && resource.kind != Kind::NetworkPolicy)
             || (resource.kind == Kind::ConfigMap && resource.name == spec.name.conf())
             || resource.kind == Kind::ServiceAccount
     };

@@ -17,7 +17,7 @@ pub struct Permission {
     pub purpose: &'static str,
     /// Without it sparkha works, but sees less.
     pub optional: bool,
-    /// The kind without which nobody needs it: not every cluster has an autoscaler.
+    /// The kind without which nobody needs it: not every cluster has an autoscaler, or network policies.
     pub only_for: Option<Kind>,
 }
 
@@ -38,9 +38,12 @@ pub fn permissions() -> Vec<Permission> {
             Kind::Secret => MANAGE_BY_NAME,
             _ => MANAGE,
         },
-        purpose: "create, change and remove the cluster",
+        purpose: match kind {
+            Kind::NetworkPolicy => "admit none but those who belong to the cluster, as networkPolicy.enabled asks",
+            _ => "create, change and remove the cluster",
+        },
         optional: kind.is_optional(),
-        only_for: (kind == Kind::HorizontalPodAutoscaler).then_some(kind),
+        only_for: matches!(kind, Kind::HorizontalPodAutoscaler | Kind::NetworkPolicy).then_some(kind),
     });
     let others = [
         ("pods", &["get", "list", "watch"][..], "see whether pods run", false),

@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{Component, identity, metadata};
-use super::{MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_PORT};
+use super::{
+    MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
+    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+};
 use crate::spec::{ClusterSpec, Recovery, ServiceType};
 
 const RPC: (&str, u16) = ("rpc", MASTER_PORT);
@@ -31,7 +34,11 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
             spec,
             spec.name.zookeeper(),
             Component::ZooKeeper,
-            &[("client", ZOOKEEPER_PORT), ("peer", 2888), ("election", 3888)],
+            &[
+                ("client", ZOOKEEPER_PORT),
+                ("peer", ZOOKEEPER_PEER_PORT),
+                ("election", ZOOKEEPER_ELECTION_PORT),
+            ],
         ));
     }
     services

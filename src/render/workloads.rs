@@ -9,7 +9,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::config::{STATE_DIR, digest};
 use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
-use super::{MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_PORT};
+use super::{
+    MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
+    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+};
 use crate::spec::{ClusterSpec, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
 /// The StatefulSets in the order in which their pods are needed.
@@ -138,7 +141,11 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             pods::env("ZOOKEEPER_JAVA_OPTS", options),
         ],
         spark_env: false,
-        ports: container_ports(&[("client", ZOOKEEPER_PORT), ("peer", 2888), ("election", 3888)]),
+        ports: container_ports(&[
+            ("client", ZOOKEEPER_PORT),
+            ("peer", ZOOKEEPER_PEER_PORT),
+            ("election", ZOOKEEPER_ELECTION_PORT),
+        ]),
         // The port is open long before there is a quorum; only a server that takes part in one says its mode.
         readiness: Probe {
             exec: Some(ExecAction {

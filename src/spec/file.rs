@@ -47,6 +47,8 @@ pub struct ClusterFile {
     pub authentication: Option<AuthenticationFile>,
     /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
+    /// Who may connect to the cluster's pods.
+    pub network_policy: Option<NetworkPolicyFile>,
     /// Labels for every object and pod.
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations for every object and pod.
@@ -380,6 +382,19 @@ pub struct AuthenticationFile {
     pub enabled: Option<bool>,
     /// Name of a Secret that exists already, with the key spark.authenticate.secret; without it sparkha makes one.
     pub secret: Option<String>,
+}
+
+/// Who may connect to the cluster's pods: its own, its drivers, sparkha's router, and whoever is named here. The network must enforce
+/// NetworkPolicies.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkPolicyFile {
+    /// `false`: whoever reaches the pods' addresses may.
+    pub enabled: Option<bool>,
+    /// Who else may reach the web UIs, as in `spec.ingress.from` of a NetworkPolicy: an Ingress controller, a monitor.
+    pub web_uis_from: Option<Vec<serde_json::Value>>,
+    /// Who else may be a driver, likewise; drivers in the cluster's namespace need only their labels.
+    pub drivers_from: Option<Vec<serde_json::Value>>,
 }
 
 /// A text, or a number or truth value that stands for its text.

@@ -11,6 +11,7 @@ pub mod resolve;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
 use names::{ClusterName, Namespace};
 use quantity::{Cpu, Memory};
@@ -35,6 +36,8 @@ pub struct ClusterSpec {
     pub s3: Option<S3>,
     pub authentication: Authentication,
     pub web_ui: WebUi,
+    /// `None`: whoever reaches the pods' addresses reaches their ports.
+    pub network_policy: Option<NetworkPolicy>,
     /// Added to every object and pod.
     pub labels: BTreeMap<String, String>,
     /// Added to every object and pod.
@@ -248,6 +251,15 @@ pub struct WebUi {
     pub load_balancer_ip: Option<String>,
     /// Annotations of this Service alone.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Who is admitted besides the cluster's own pods, its drivers and sparkha's router.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct NetworkPolicy {
+    /// To every web UI.
+    pub web_uis_from: Vec<NetworkPolicyPeer>,
+    /// As drivers: to masters and workers.
+    pub drivers_from: Vec<NetworkPolicyPeer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]

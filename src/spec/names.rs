@@ -78,6 +78,11 @@ impl ClusterName {
         format!("{self}-zookeeper")
     }
 
+    /// NetworkPolicy of the drivers, which are the users' own pods.
+    pub fn drivers(&self) -> String {
+        format!("{self}-driver")
+    }
+
     /// ConfigMap with what the daemons read.
     pub fn conf(&self) -> String {
         format!("{self}-conf")

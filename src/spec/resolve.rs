@@ -1,5 +1,6 @@
 //! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
 
+mod network_policy;
 mod pods;
 mod recovery;
 mod rules;
@@ -99,6 +100,7 @@ impl Resolver {
         let s3 = file.s3.map(|s3| self.s3(s3));
         let authentication = self.authentication(file.authentication.unwrap_or_default());
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
+        let network_policy = self.network_policy(file.network_policy.unwrap_or_default());
         let labels = self.labels("labels", file.labels.unwrap_or_default());
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
         Some(ClusterSpec {
@@ -114,6 +116,7 @@ impl Resolver {
             s3,
             authentication,
             web_ui,
+            network_policy,
             labels,
             annotations,
         })

@@ -210,7 +210,13 @@ impl Sandbox {
     /// `kubectl apply -f -` of these objects.
     #[track_caller]
     pub fn apply(&self, objects: &str) {
-        let output = kubectl(&["apply", "-f", "-"], Some(&self.namespace), Some(objects));
+        self.apply_in(&self.namespace, objects);
+    }
+
+    /// The same in another namespace.
+    #[track_caller]
+    pub fn apply_in(&self, namespace: &str, objects: &str) {
+        let output = kubectl(&["apply", "-f", "-"], Some(namespace), Some(objects));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -239,7 +245,8 @@ impl Sandbox {
 
     /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines.
     pub fn contents(&self) -> Vec<String> {
-        let kinds = "statefulsets,pods,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
+        let kinds =
+            "statefulsets,pods,services,networkpolicies,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
         let found = self.kubectl(&["get", kinds, "-o", "name"]);
         found.lines().map(str::to_owned).collect()
     }

@@ -79,6 +79,13 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
             "workers.autoscale: there are as many workers as its least; `sparkha scale --local` changes that".into(),
         );
     }
+    if wanted
+        .resources
+        .iter()
+        .any(|resource| resource.kind == Kind::NetworkPolicy)
+    {
+        lines.push("network policies: every user of this machine reaches the cluster's ports".into());
+    }
     lines
 }
 
@@ -147,6 +154,7 @@ mod tests {
                 "pods' user 185, read-only root and dropped capabilities: processes run as you",
                 "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration",
                 "size limits of emptyDirs (spark-worker)",
+                "network policies: every user of this machine reaches the cluster's ports",
             ]
         );
         let much = limits_of(

@@ -354,9 +354,11 @@ impl Wanted {
                 Kind::StatefulSet => serde_json::from_value::<StatefulSet>(object).map(|_| ()),
                 Kind::Service => serde_json::from_value::<Service>(object).map(|_| ()),
                 Kind::ConfigMap => serde_json::from_value::<ConfigMap>(object).map(|_| ()),
-                Kind::Secret | Kind::ServiceAccount | Kind::PodDisruptionBudget | Kind::HorizontalPodAutoscaler => {
-                    Ok(())
-                }
+                Kind::Secret
+                | Kind::ServiceAccount
+                | Kind::NetworkPolicy
+                | Kind::PodDisruptionBudget
+                | Kind::HorizontalPodAutoscaler => Ok(()),
             };
             read.map_err(|error| format!("{} {}: {error}", resource.kind, resource.name))?;
         }

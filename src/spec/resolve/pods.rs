@@ -21,6 +21,9 @@ pub const RESERVED_VOLUMES: [&str; 6] = ["auth", "conf", "tmp", "work", "data", 
 /// Folders where sparkha's or Spark's own files are.
 const RESERVED_PATHS: [&str; 5] = ["/etc/spark", "/opt/spark", "/tmp", "/var/spark", "/proc"];
 
+/// What explains tolerations and affinity.
+const POD: &str = "pod.spec";
+
 /// Resources of a part where the file says nothing.
 #[derive(Clone, Copy)]
 pub struct Defaults {
@@ -74,11 +77,11 @@ impl Resolver {
             tolerations: tolerations
                 .iter()
                 .enumerate()
-                .filter_map(|(at, value)| self.passed_through(&format!("{part}.tolerations[{at}]"), value))
+                .filter_map(|(at, value)| self.passed_through(&format!("{part}.tolerations[{at}]"), value, POD))
                 .collect(),
             affinity: file
                 .affinity
-                .and_then(|value| self.passed_through(&join(part, "affinity"), &value)),
+                .and_then(|value| self.passed_through(&join(part, "affinity"), &value, POD)),
             priority_class: file.priority_class_name,
             labels: self.labels(&join(part, "labels"), file.labels.unwrap_or_default()),
             annotations: self.annotations(&join(part, "annotations"), file.annotations.unwrap_or_default()),
@@ -258,23 +261,25 @@ impl Resolver {
         }
     }
 
-    /// A value in Kubernetes' own words. Its types ignore what they do not know, so what does not come back from them is
-    /// a mistake.
-    fn passed_through<T: DeserializeOwned + Serialize>(&mut self, path: &str, value: &Value) -> Option<T> {
+    /// A value in Kubernetes' own words, which `kubectl explain FIELD` explains. Its types ignore what they do not know, so what
+    /// does not come back from them is a mistake.
+    pub(super) fn passed_through<T: DeserializeOwned + Serialize>(
+        &mut self,
+        path: &str,
+        value: &Value,
+        field: &str,
+    ) -> Option<T> {
+        let help = format!("see kubectl explain {field}");
         let typed: T = match serde_json::from_value(value.clone()) {
             Ok(typed) => typed,
             Err(error) => {
-                self.problem(
-                    path,
-                    format!("Kubernetes would not understand this: {error}"),
-                    "see kubectl explain pod.spec",
-                );
+                self.problem(path, format!("Kubernetes would not understand this: {error}"), help);
                 return None;
             }
         };
         let understood = serde_json::to_value(&typed).unwrap_or_default();
         for unknown in missing_paths(value, &understood, path) {
-            self.problem(&unknown, "unknown key", "see kubectl explain pod.spec");
+            self.problem(&unknown, "unknown key", help.clone());
         }
         Some(typed)
     }

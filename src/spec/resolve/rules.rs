@@ -1,5 +1,7 @@
 //! Rules for single values, as Kubernetes, Spark and ZooKeeper have them. A broken rule says why, and some say what to do.
 
+use std::net::IpAddr;
+
 use crate::spec::names::{is_dns_label, is_dns_subdomain};
 
 /// What is wrong, and what to do.
@@ -225,6 +227,19 @@ pub fn is_http_url(text: &str) -> bool {
     }
 }
 
+/// Whether this is a range of addresses: `192.0.2.0/24`.
+pub fn is_cidr(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else {
+        return false;
+    };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.parse::<u8>().is_ok_and(|length| length <= most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +304,16 @@ mod tests {
             "spark.kryo.tokenizer",
         ] {
             assert!(spark_conf(harmless, "x").is_ok(), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_addresses() {
+        for good in ["192.0.2.0/24", "10.1.2.3/32", "0.0.0.0/0", "2001:db8::/32"] {
+            assert!(is_cidr(good), "{good}");
+        }
+        for bad in ["192.0.2.1", "192.0.2.0/33", "192.0.2/24", "a/8", "/8", "2001:db8::/129"] {
+            assert!(!is_cidr(bad), "{bad}");
         }
     }
 

@@ -95,6 +95,7 @@ sparkConf: {spark.sql.shuffle.partitions: 64, spark.eventLog.enabled: true}
 env: {MODE: fast, TOKEN: {secretKeyRef: {name: s, key: k}}}
 s3: {endpoint: 'http://minio:9000', pathStyleAccess: true, secret: {name: keys}}
 webUi: {domain: spark.example, serviceType: LoadBalancer, loadBalancerIP: 192.0.2.1, annotations: {example.org/pool: a}}
+networkPolicy: {webUisFrom: [{namespaceSelector: {matchLabels: {a: b}}}], driversFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]}
 labels: {team: data}
 workers:
   shuffle: {newClaim: {size: 10Gi, storageClassName: fast}}
@@ -123,6 +124,9 @@ workers:
     let s3 = spec.s3.unwrap();
     assert_eq!(s3.secret.unwrap().secret_key, "AWS_SECRET_ACCESS_KEY");
     assert_eq!(spec.web_ui.service_type, ServiceType::LoadBalancer);
+    let policy = spec.network_policy.unwrap();
+    assert!(policy.web_uis_from[0].namespace_selector.is_some());
+    assert_eq!(policy.drivers_from[0].ip_block.as_ref().unwrap().cidr, "192.0.2.0/24");
     let pod = &spec.workers.pod;
     assert_eq!(pod.volumes.len(), 5);
     assert_eq!(pod.tolerations[0].key.as_deref(), Some("spark"));
@@ -161,6 +165,7 @@ env: {1A: b}
 s3: {endpoint: minio}
 authentication: {enabled: false, secret: mine}
 webUi: {nodePort: 30080, domain: a_b}
+networkPolicy: {webUisFrom: [{podSelector: {matchLabel: {a: b}}}, {ipBlock: {cidr: 192.0.2.1}}], driversFrom: [{}]}
 labels: {app.kubernetes.io/name: x}
 ";
     let problems = from_file(text).unwrap_err();
@@ -197,7 +202,10 @@ labels: {app.kubernetes.io/name: x}
             "25 authentication.secret",
             "26 webUi.nodePort",
             "26 webUi.domain",
-            "27 labels.app.kubernetes.io/name",
+            "27 networkPolicy.webUisFrom[0].podSelector.matchLabel",
+            "27 networkPolicy.webUisFrom[1].ipBlock",
+            "27 networkPolicy.driversFrom[0]",
+            "28 labels.app.kubernetes.io/name",
         ]
     );
     assert!(problems.list.iter().all(|problem| problem.help.is_some()), "{problems}");

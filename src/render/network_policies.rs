@@ -1,0 +1,269 @@
+//! NetworkPolicies: which pods may connect to which ports of the cluster's. What nobody needs is closed, the masters' REST port among
+//! it; what pods connect to elsewhere is not limited. The kubelet's probes, and whatever comes by port-forward, reach pods all the same.
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, NAME, SPARKHA, metadata, selector};
+use super::{
+    MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_PORTS, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
+    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+};
+use crate::routing::DRIVER_UI_PORTS;
+use crate::spec::{self, ClusterSpec, Recovery, ServiceType};
+
+pub fn network_policies(spec: &ClusterSpec) -> Vec<NetworkPolicy> {
+    let Some(settings) = &spec.network_policy else {
+        return vec![];
+    };
+    let mut policies = vec![
+        masters(spec, settings),
+        workers(spec, settings),
+        drivers(spec, settings),
+    ];
+    if let Recovery::ManagedZooKeeper(_) = spec.recovery {
+        policies.push(zookeepers(spec));
+    }
+    policies
+}
+
+fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
+    let jobs = with(
+        vec![part(spec, Component::Worker), part(spec, Component::Driver)],
+        &settings.drivers_from,
+    );
+    let pages = match spec.web_ui.service_type {
+        ServiceType::ClusterIp => {
+            let own = [
+                part(spec, Component::Master),
+                part(spec, Component::Worker),
+                part(spec, Component::Driver),
+            ];
+            admit(with(own.into(), &web_uis_from(settings)), [MASTER_UI_PORT])
+        }
+        // Meant for the world outside, whose addresses are known to nobody.
+        ServiceType::NodePort | ServiceType::LoadBalancer => admit(vec![], [MASTER_UI_PORT]),
+    };
+    policy(
+        spec,
+        spec.name.masters_set(),
+        Component::Master,
+        vec![admit(jobs, [MASTER_PORT]), pages],
+    )
+}
+
+fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
+    // Executors and their block managers listen on ports of the kernel's choice.
+    let jobs = with(
+        vec![part(spec, Component::Worker), part(spec, Component::Driver)],
+        &settings.drivers_from,
+    );
+    // A leader that recovers calls the workers that it remembers.
+    let rpc = WORKER_PORT..WORKER_PORT + WORKER_PORTS;
+    // Drivers in cluster mode are the workers' children.
+    let pages = std::iter::once(WORKER_UI_PORT).chain(DRIVER_UI_PORTS);
+    policy(
+        spec,
+        spec.name.workers_set(),
+        Component::Worker,
+        vec![
+            admit(jobs, []),
+            admit(vec![part(spec, Component::Master)], rpc),
+            admit(web_uis_from(settings), pages),
+        ],
+    )
+}
+
+fn drivers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
+    // A leader that recovers tells the drivers that it remembers, at whatever port they are.
+    let jobs = vec![part(spec, Component::Worker), part(spec, Component::Master)];
+    policy(
+        spec,
+        spec.name.drivers(),
+        Component::Driver,
+        vec![admit(jobs, []), admit(web_uis_from(settings), DRIVER_UI_PORTS)],
+    )
+}
+
+fn zookeepers(spec: &ClusterSpec) -> NetworkPolicy {
+    let peers = vec![part(spec, Component::ZooKeeper)];
+    policy(
+        spec,
+        spec.name.zookeeper(),
+        Component::ZooKeeper,
+        vec![
+            admit(vec![part(spec, Component::Master)], [ZOOKEEPER_PORT]),
+            admit(peers, [ZOOKEEPER_PEER_PORT, ZOOKEEPER_ELECTION_PORT]),
+        ],
+    )
+}
+
+/// Who may reach every web UI: sparkha's routers in all namespaces, and whom the user names.
+fn web_uis_from(settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
+    let router = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        pod_selector: Some(labelled([(NAME, SPARKHA), (MANAGED_BY, SPARKHA)])),
+        ..Default::default()
+    };
+    with(vec![router], &settings.web_uis_from)
+}
+
+/// A part of this cluster, in its namespace.
+fn part(spec: &ClusterSpec, component: Component) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        pod_selector: Some(pods(spec, component)),
+        ..Default::default()
+    }
+}
+
+fn pods(spec: &ClusterSpec, component: Component) -> LabelSelector {
+    match component {
+        // The users' own pods need no more than say whose drivers they are.
+        Component::Driver => labelled([(INSTANCE, spec.name.as_str()), (COMPONENT, component.as_str())]),
+        _ => selector(spec, component),
+    }
+}
+
+fn labelled(labels: [(&str, &str); 2]) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        ..Default::default()
+    }
+}
+
+fn with(mut peers: Vec<NetworkPolicyPeer>, others: &[NetworkPolicyPeer]) -> Vec<NetworkPolicyPeer> {
+    peers.extend_from_slice(others);
+    peers
+}
+
+/// Admits these to these ports. No peers are everyone, and no ports are all of them.
+fn admit(from: Vec<NetworkPolicyPeer>, ports: impl IntoIterator<Item = u16>) -> NetworkPolicyIngressRule {
+    // One by one: servers before 1.22 would ignore the end of a range.
+    let ports: Vec<_> = ports
+        .into_iter()
+        .map(|port| NetworkPolicyPort {
+            port: Some(IntOrString::Int(i32::from(port))),
+            protocol: Some("TCP".into()),
+            ..Default::default()
+        })
+        .collect();
+    NetworkPolicyIngressRule {
+        from: Some(from).filter(|from| !from.is_empty()),
+        ports: Some(ports).filter(|ports| !ports.is_empty()),
+    }
+}
+
+fn policy(
+    spec: &ClusterSpec,
+    name: String,
+    component: Component,
+    ingress: Vec<NetworkPolicyIngressRule>,
+) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: metadata(spec, name, component),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(pods(spec, component)),
+            policy_types: Some(vec!["Ingress".into()]),
+            ingress: Some(ingress),
+            ..Default::default()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::spec::resolve::{Source, resolve};
+
+    /// The `ingress` of each policy, by name.
+    fn ingress_of(text: &str) -> Vec<(String, Value)> {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        network_policies(&spec)
+            .iter()
+            .map(|policy| {
+                let value = serde_json::to_value(policy).unwrap();
+                let name = value["metadata"]["name"].as_str().unwrap().to_owned();
+                (name, value["spec"]["ingress"].clone())
+            })
+            .collect()
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        ingress_of(text).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn each_part_that_there_is_has_its_own() {
+        let default = ["spark-master", "spark-worker", "spark-driver", "spark-zookeeper"];
+        assert_eq!(names(""), default);
+        assert_eq!(names("masters: {count: 1}\n"), default[..3]);
+        let external = "namespace: a\nzookeeper: {external: {servers: ['zk:2181']}}\n";
+        assert_eq!(names(external), default[..3]);
+        assert_eq!(names("networkPolicy: {enabled: false}\n"), [""; 0]);
+    }
+
+    #[test]
+    fn every_selector_of_the_cluster_s_pods_names_the_cluster() {
+        let spec = resolve(None, &Default::default()).unwrap();
+        for policy in network_policies(&spec) {
+            let policy = policy.spec.unwrap();
+            let rules = policy.ingress.unwrap();
+            // Without peers a rule would be for everyone.
+            assert!(rules.iter().all(|rule| rule.from.is_some()), "{rules:#?}");
+            let peers = rules.into_iter().flat_map(|rule| rule.from.unwrap());
+            // sparkha's router serves all clusters, wherever it is.
+            let own = peers.filter(|peer| peer.namespace_selector.is_none());
+            for pods in own.map(|peer| peer.pod_selector).chain([policy.pod_selector]) {
+                assert_eq!(pods.unwrap().match_labels.unwrap()[INSTANCE], "spark");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_named_is_admitted_where_he_is_named() {
+        let guest = json!({"ipBlock": {"cidr": "192.0.2.0/24"}});
+        let admitted = |text: &str| -> Vec<String> {
+            let rules = ingress_of(text).into_iter().flat_map(|(name, ingress)| {
+                let rules = ingress.as_array().unwrap().clone();
+                rules.into_iter().map(move |rule| (name.clone(), rule))
+            });
+            let with_guest = rules.filter(|(_, rule)| rule["from"].as_array().unwrap().contains(&guest));
+            with_guest
+                .map(|(name, rule)| format!("{name} {}", rule["ports"][0]["port"]))
+                .collect()
+        };
+        assert_eq!(
+            admitted("networkPolicy: {webUisFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]}\n"),
+            ["spark-master 8080", "spark-worker 8081", "spark-driver 4040"]
+        );
+        assert_eq!(
+            admitted("networkPolicy: {driversFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]}\n"),
+            ["spark-master 7077", "spark-worker null"]
+        );
+    }
+
+    #[test]
+    fn a_web_ui_for_the_world_outside_is_open_to_it() {
+        for kind in ["NodePort", "LoadBalancer"] {
+            let ingress = ingress_of(&format!("webUi: {{serviceType: {kind}}}\n"));
+            let everyone = json!({"ports": [{"port": 8080, "protocol": "TCP"}]});
+            assert_eq!(ingress[0].1[1], everyone, "{kind}");
+            assert!(
+                ingress[1..]
+                    .iter()
+                    .all(|(_, ingress)| { ingress.as_array().unwrap().iter().all(|rule| rule["from"].is_array()) })
+            );
+        }
+    }
+
+    #[test]
+    fn a_worker_takes_as_many_ports_as_are_open() {
+        let script = include_str!("files/worker.sh");
+        assert!(script.contains(&format!("starts % {WORKER_PORTS}")), "{script}");
+    }
+}

@@ -29,7 +29,7 @@ pub enum ExitCode {
     NotFound = 7,
     /// There is no room, or the cluster cannot come up.
     Impossible = 8,
-    /// The cluster is there, but not in service (`status`), or its routes do not lead to it (`route check`).
+    /// The cluster is there, but not in service (`status`) or not as it should be (`doctor`), or its routes do not lead to it (`route check`).
     NotReady = 9,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
@@ -48,7 +48,7 @@ Exit codes:
   6    it did not happen in time
   7    there is no such cluster
   8    there is no room, or the cluster cannot come up
-  9    the cluster is there, but not in service (status), or routes are wrong (route check)
+  9    the cluster is there, but not in service (status) or not as it should be (doctor), or routes are wrong (route check)
   130  interrupted";
 }
 

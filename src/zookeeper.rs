@@ -48,24 +48,40 @@ pub enum Error {
 /// How long a session of ours lasts without a heartbeat.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a server in a quorum says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub mode: Mode,
+    /// Requests that wait for an answer.
+    pub outstanding: u64,
+    /// The last transaction that it knows; the upper half counts elections.
+    pub zxid: u64,
+}
+
 /// Asks a server over an open stream, with the four-letter word `srvr`.
-pub async fn mode(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Mode, Error> {
+pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Server, Error> {
     stream.write_all(b"srvr").await?;
     let mut answer = String::new();
     // The server closes the connection after its answer, of less than 1 KiB.
     stream.take(64 * 1024).read_to_string(&mut answer).await?;
-    parse_mode(&answer).ok_or(Error::NotServing)
+    parse(&answer).ok_or(Error::NotServing)
 }
 
-fn parse_mode(srvr: &str) -> Option<Mode> {
-    let mode = srvr.lines().find_map(|line| line.strip_prefix("Mode: "))?;
-    match mode.trim() {
-        "leader" => Some(Mode::Leader),
-        "follower" => Some(Mode::Follower),
-        "observer" => Some(Mode::Observer),
-        "standalone" => Some(Mode::Standalone),
-        _ => None,
-    }
+fn parse(srvr: &str) -> Option<Server> {
+    let value = |name: &str| Some(srvr.lines().find_map(|line| line.strip_prefix(name))?.trim());
+    Some(Server {
+        mode: match value("Mode: ")? {
+            "leader" => Mode::Leader,
+            "follower" => Mode::Follower,
+            "observer" => Mode::Observer,
+            "standalone" => Mode::Standalone,
+            _ => return None,
+        },
+        outstanding: value("Outstanding: ").and_then(|text| text.parse().ok()).unwrap_or(0),
+        zxid: value("Zxid: 0x")
+            .and_then(|text| u64::from_str_radix(text, 16).ok())
+            .unwrap_or(0),
+    })
 }
 
 /// Connects to an ensemble (`host:port,…`) within a bounded time.
@@ -157,11 +173,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_in_a_quorum_says_its_mode() {
-        let answer = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nMode: follower\nNode count: 5\n";
-        assert_eq!(parse_mode(answer), Some(Mode::Follower));
+    fn a_server_in_a_quorum_says_what_it_does() {
+        let answer = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nReceived: 6\nSent: 5\nConnections: 1\n\
+            Outstanding: 2\nZxid: 0x30000001f\nMode: follower\nNode count: 5\n";
+        let server = Server {
+            mode: Mode::Follower,
+            outstanding: 2,
+            zxid: 0x3_0000_001f,
+        };
+        assert_eq!(parse(answer), Some(server));
         assert_eq!(
-            parse_mode("This ZooKeeper instance is not currently serving requests\n"),
+            parse("This ZooKeeper instance is not currently serving requests\n"),
             None
         );
     }

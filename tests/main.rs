@@ -12,6 +12,7 @@
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
+//! - [`doctor`]: what goes wrong with clusters, caused and found.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
 //! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
@@ -28,6 +29,7 @@
 mod browser;
 mod deployed;
 mod dns;
+mod doctor;
 mod faults;
 mod kit;
 mod layouts;

@@ -4,22 +4,26 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::spec::SpecArguments;
+use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
-use crate::doctor::{self, Verdict};
+use crate::doctor::kubernetes::diagnose;
+use crate::doctor::{self, Check, Status};
 use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::connect;
 use crate::platform::local::store::Store;
 use crate::report;
 use crate::spec::names::Namespace;
 use crate::steps::Error;
+use crate::steps::local::LocalView;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sparkha doctor --local
+  sparkha doctor --namespace data              what is wrong with the cluster, or what making it would need
+  sparkha doctor etl -f sparkha.yaml -o json   the same as data: name, status, seen, hint
   sparkha doctor --local -f sparkha.yaml       what of this cluster file the machine cannot honour
-  sparkha doctor --local -o json
 
-Exit code 0 means that nothing is in the way, 8 that something is.")]
+Nothing is changed. Pods are asked about names, networks and clocks if you may run something in them (pods/exec).
+Exit code 0 means that nothing failed, 8 that a cluster could not be made, 9 that the one that is there is not as it should be.")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -30,20 +34,52 @@ pub struct Arguments {
     output: Output,
 }
 
-pub fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    if !global.local {
-        return Err(Error::Usage {
-            message: "doctor knows this machine only, so far".into(),
-            help: "pass --local; `sparkha create --dry-run` runs the checks of a Kubernetes cluster".into(),
-        });
-    }
-    let spec = arguments.spec.resolve(global)?;
-    let namespace = super::local_namespace(spec.namespace.as_ref().map(Namespace::as_str))?;
-    let dir = Store::open()?.cluster(&namespace, &spec.name);
-    let checks = doctor::local::checks(&spec, &dir, arguments.spark_home.as_deref());
+pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let description = arguments.spec.describe()?;
+    let (checks, code) = match global.local {
+        true => local(global, &arguments, &description).await?,
+        false => kubernetes(global, &description).await?,
+    };
     report::print(&report::doctor::checks(&checks, arguments.output.output))?;
-    match checks.iter().any(|check| check.verdict == Verdict::Fail) {
-        true => Ok(ExitCode::Impossible),
+    match checks.iter().any(|check| check.status == Status::Failed) {
+        true => Ok(code),
         false => Ok(ExitCode::Success),
     }
+}
+
+/// The checks, and the exit code if one of them failed.
+async fn kubernetes(global: &Global, description: &Description<'_>) -> Result<(Vec<Check>, ExitCode), Error> {
+    let mut spec = description.resolve(global)?;
+    let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
+    if spec.namespace.is_none() {
+        let mut global = global.clone();
+        global.namespace = Some(cluster.namespace().to_string());
+        spec = description.resolve(&global)?;
+    }
+    let work = async { Ok(diagnose(&cluster, &spec).await) };
+    let diagnosis = super::unless_interrupted(work, "nothing was changed".into()).await?;
+    tracing::info!("{} requests to the API server", cluster.requests());
+    let code = match (diagnosis.unreachable, diagnosis.exists) {
+        (Some(error), _) => ExitCode::from(&Error::from(error)),
+        (None, true) => ExitCode::NotReady,
+        (None, false) => ExitCode::Impossible,
+    };
+    Ok((diagnosis.checks, code))
+}
+
+/// The same on this machine.
+async fn local(
+    global: &Global,
+    arguments: &Arguments,
+    description: &Description<'_>,
+) -> Result<(Vec<Check>, ExitCode), Error> {
+    let spec = description.resolve(global)?;
+    let namespace = super::local_namespace(spec.namespace.as_ref().map(Namespace::as_str))?;
+    let dir = Store::open()?.cluster(&namespace, &spec.name);
+    let mut checks = doctor::local::checks(&spec, &dir, arguments.spark_home.as_deref());
+    if !dir.exists() {
+        return Ok((checks, ExitCode::Impossible));
+    }
+    checks.extend(doctor::local::of_cluster(&LocalView::of(&dir).state().await?));
+    Ok((checks, ExitCode::NotReady))
 }

@@ -44,7 +44,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,
         Command::Ui(arguments) => ui::run(&global, arguments).await,
-        Command::Doctor(arguments) => doctor::run(&global, arguments),
+        Command::Doctor(arguments) => doctor::run(&global, arguments).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Schema => {
             report::print(&report::json(&crate::spec::file::schema()))?;

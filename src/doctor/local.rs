@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::Check;
-use super::Verdict::{Fail, Pass, Warn};
+use super::{Check, or_ok};
+use crate::observe::ClusterState;
+use crate::observe::readiness::NotReady;
 use crate::platform::local::software::{self, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
@@ -11,7 +12,20 @@ use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::steps::local::create::{needed, running};
 
-/// All checks for this cluster.
+/// Whether a cluster that is there is in service.
+pub fn of_cluster(state: &ClusterState) -> Vec<Check> {
+    const NAME: &str = "cluster";
+    let lacks = state.not_ready.iter().map(|lack| {
+        let hint = match lack {
+            NotReady::Unattended => "",
+            _ => "`sparkha status --local` shows its parts, `sparkha logs --local` what they say",
+        };
+        Check::failed(NAME, lack.to_string(), hint)
+    });
+    or_ok(lacks.collect(), NAME, "in service")
+}
+
+/// All checks of what this cluster needs.
 pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -> Vec<Check> {
     let mut checks = Vec::new();
     let software = match software::find(spark_home, version_in_image(&spec.image.name)) {
@@ -22,13 +36,11 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
                 java_version,
                 ..
             } = &software;
-            checks.push(Check::new(
+            checks.push(Check::ok(
                 "Spark",
-                Pass,
                 format!("{spark_version} at {}", spark_home.display()),
-                "",
             ));
-            checks.push(Check::new("Java", Pass, java_version.to_string(), ""));
+            checks.push(Check::ok("Java", java_version.to_string()));
             Some(software)
         }
         Err(lacks) => {
@@ -36,7 +48,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
             checks.extend(
                 lacks
                     .into_iter()
-                    .map(|lack| Check::new(name(&lack.message), Fail, lack.message, lack.help)),
+                    .map(|lack| Check::failed(name(&lack.message), lack.message, lack.help)),
             );
             None
         }
@@ -51,10 +63,9 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
     checks.extend(ports(&wanted));
     let cgroups = cgroup::is_permitted();
     checks.push(match cgroups {
-        true => Check::new("control groups", Pass, "pods' memory and processors can be limited", ""),
-        false => Check::new(
+        true => Check::ok("control groups", "pods' memory and processors can be limited"),
+        false => Check::warning(
             "control groups",
-            Warn,
             "pods' memory and processors cannot be limited",
             "run as root, or go without",
         ),
@@ -62,7 +73,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
     let cannot = limits::limits(&wanted, cgroups)
         .into_iter()
         .filter(|_| software.is_some());
-    checks.extend(cannot.map(|line| Check::new("not honoured", Warn, line, "")));
+    checks.extend(cannot.map(|line| Check::warning("not honoured", line, "")));
     checks
 }
 
@@ -70,16 +81,14 @@ fn python(software: Option<&Software>) -> Check {
     let version = std::process::Command::new("python3").arg("--version").output();
     let has_pyspark = software.is_none_or(|software| software.python_path().is_some());
     match version {
-        Ok(output) if has_pyspark => Check::new("Python", Pass, String::from_utf8_lossy(&output.stdout).trim(), ""),
-        Ok(_) => Check::new(
+        Ok(output) if has_pyspark => Check::ok("Python", String::from_utf8_lossy(&output.stdout).trim()),
+        Ok(_) => Check::warning(
             "Python",
-            Warn,
             "this Spark brings no PySpark",
             "name another with --spark-home",
         ),
-        Err(_) => Check::new(
+        Err(_) => Check::warning(
             "Python",
-            Warn,
             "there is no python3: PySpark jobs cannot run",
             "install python3",
         ),
@@ -93,8 +102,8 @@ fn folder(dir: &ClusterDir) -> Check {
     let written = make_folder(folder).and_then(|()| write_file(&file, b"x"));
     let _ = std::fs::remove_file(&file);
     match written {
-        Ok(()) => Check::new("state", Pass, format!("{} can be written", folder.display()), ""),
-        Err(error) => Check::new("state", Fail, error.to_string(), error.help().unwrap_or_default()),
+        Ok(()) => Check::ok("state", format!("{} can be written", folder.display())),
+        Err(error) => Check::failed("state", error.to_string(), error.help().unwrap_or_default()),
     }
 }
 
@@ -107,8 +116,8 @@ fn memory(wanted: &Wanted, dir: &ClusterDir) -> Option<Check> {
         available.mib()
     );
     Some(match needed <= available {
-        true => Check::new("memory", Pass, message, ""),
-        false => Check::new("memory", Fail, message, "lower workers.memory or the number of workers"),
+        true => Check::ok("memory", message),
+        false => Check::failed("memory", message, "lower workers.memory or the number of workers"),
     })
 }
 
@@ -116,11 +125,7 @@ fn ports(wanted: &Wanted) -> Vec<Check> {
     let wanted = wanted.sets().iter().flat_map(kubelet::ports_of_set).collect();
     let busy: Vec<_> = addresses::taken_everywhere(&wanted)
         .into_iter()
-        .map(|port| Check::new("ports", Fail, addresses::taken_message(port), addresses::TAKEN_HELP))
+        .map(|port| Check::failed("ports", addresses::taken_message(port), addresses::TAKEN_HELP))
         .collect();
-    if busy.is_empty() {
-        vec![Check::new("ports", Pass, "free loopback addresses found", "")]
-    } else {
-        busy
-    }
+    or_ok(busy, "ports", "free loopback addresses found")
 }

@@ -1,5 +1,7 @@
-//! Checks as data: what was looked at, what was found, and what to do.
+//! Checks as data: what was looked at, what was seen, and what to do. Facts are gathered once; what they mean is judged by pure
+//! functions, a file for each group.
 
+pub mod kubernetes;
 pub mod local;
 
 use serde::Serialize;
@@ -8,8 +10,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     pub name: &'static str,
-    pub verdict: Verdict,
-    pub message: String,
+    pub status: Status,
+    /// What was seen, or why nothing was looked at.
+    pub seen: String,
     /// What to do; empty where nothing is to be done.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hint: String,
@@ -17,21 +20,47 @@ pub struct Check {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Pass,
+pub enum Status {
+    Ok,
     /// Worth knowing.
-    Warn,
+    Warning,
     /// In the way of a cluster.
-    Fail,
+    Failed,
+    /// It could not be looked at.
+    Skipped,
 }
 
 impl Check {
-    pub fn new(name: &'static str, verdict: Verdict, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn new(name: &'static str, status: Status, seen: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             name,
-            verdict,
-            message: message.into(),
+            status,
+            seen: seen.into(),
             hint: hint.into(),
         }
+    }
+
+    pub fn ok(name: &'static str, seen: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, seen, "")
+    }
+
+    pub fn warning(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, seen, hint)
+    }
+
+    pub fn failed(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Failed, seen, hint)
+    }
+
+    pub fn skipped(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Skipped, why, hint)
+    }
+}
+
+/// What was found, or that all is well if nothing was.
+fn or_ok(found: Vec<Check>, name: &'static str, seen: impl Into<String>) -> Vec<Check> {
+    match found.is_empty() {
+        true => vec![Check::ok(name, seen)],
+        false => found,
     }
 }

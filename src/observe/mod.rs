@@ -18,7 +18,7 @@ use crate::render::labels::{COMPONENT, Component};
 use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
-use crate::zookeeper::Mode;
+use crate::zookeeper::{Mode, Server};
 
 /// What was seen, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Facts {
     /// By pod: what its master says, or why it says nothing.
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
     /// By pod: what its ZooKeeper says, or why it says nothing.
-    pub zookeepers: BTreeMap<String, Result<Mode, String>>,
+    pub zookeepers: BTreeMap<String, Result<Server, String>>,
     /// Nobody restarts what ends: the local supervisor is gone.
     pub unattended: bool,
 }
@@ -212,7 +212,10 @@ fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
                 .map(|ordinal| {
                     let name = format!("{}-zookeeper-{ordinal}", summary.name);
                     ServerState {
-                        mode: facts.zookeepers.get(&name).and_then(|mode| mode.clone().ok()),
+                        mode: facts
+                            .zookeepers
+                            .get(&name)
+                            .and_then(|server| Some(server.as_ref().ok()?.mode)),
                         pod: pod_state(name.clone(), pod_named(facts, &name)),
                     }
                 })

@@ -75,7 +75,7 @@ impl TroubleKind {
                 "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations"
             }
             TroubleKind::Crash => {
-                "its last words stand above; the log of its run before has more (`kubectl logs --previous`)"
+                "its last words stand above; the log of its run before has more (`sparkha logs POD --previous`)"
             }
             TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
             TroubleKind::Port => "end what listens there (`ss -ltnp` shows it)",
@@ -245,6 +245,25 @@ mod tests {
             pods: vec![serde_json::from_value(pod).unwrap()],
             ..Facts::default()
         }
+    }
+
+    #[test]
+    fn a_volume_that_the_server_refuses_is_told() {
+        let pod = json!({"metadata": {"name": "p"}, "status": {"phase": "Pending"}});
+        let waiting = Facts {
+            pods: vec![serde_json::from_value(pod).unwrap()],
+            ..Facts::default()
+        };
+        let refused =
+            "MountVolume.SetUp failed: mount.nfs: access denied by server while mounting 172.28.128.10:/nfs_mnt";
+        let event = json!({
+            "metadata": {}, "involvedObject": {"kind": "Pod", "name": "p"}, "reason": "FailedMount", "message": refused,
+        });
+        let event = [serde_json::from_value(event).unwrap()];
+        let found = troubles(&waiting, &event, &Before::default());
+        assert_eq!(found[0].to_string(), format!("p: a volume is not to be had: {refused}"));
+        // Once it runs, that is over.
+        assert_eq!(troubles(&facts(0), &event, &Before::default()), []);
     }
 
     #[test]

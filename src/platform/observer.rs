@@ -14,7 +14,7 @@ use crate::observe::{Facts, pods_of};
 use crate::render::labels::Component;
 use crate::render::{MASTER_UI_PORT, ZOOKEEPER_PORT};
 use crate::spark::{MasterReport, MasterUi};
-use crate::zookeeper::{self, Mode};
+use crate::zookeeper;
 
 /// How long a pod may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ struct Master {
 }
 
 struct Server {
-    last: Result<Mode, String>,
+    last: Result<zookeeper::Server, String>,
     not_before: Instant,
 }
 
@@ -180,7 +180,7 @@ impl Server {
         }
         let asking = async {
             let stream = way.open(pod, ZOOKEEPER_PORT).await?;
-            zookeeper::mode(stream).await.map_err(|error| error.to_string())
+            zookeeper::ask(stream).await.map_err(|error| error.to_string())
         };
         self.last = match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
             Ok(answer) => answer,

@@ -122,7 +122,7 @@ pub fn non_empty<K: Ord, V>(map: BTreeMap<K, V>) -> Option<BTreeMap<K, V>> {
 }
 
 /// The image's tag, if it makes a valid label value.
-fn version(image: &str) -> Option<String> {
+pub fn version(image: &str) -> Option<String> {
     let without_digest = image.split('@').next()?;
     let (_, tag) = without_digest.rsplit('/').next()?.split_once(':')?;
     let fits = tag.len() <= 63 && tag.ends_with(|c: char| c.is_ascii_alphanumeric());

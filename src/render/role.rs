@@ -89,11 +89,22 @@ fn following() -> Permission {
     }
 }
 
+/// What `doctor` looks at beyond [`permissions`]; without it, it judges Services by their pods.
+fn diagnosing() -> Permission {
+    Permission {
+        group: "",
+        resource: "endpoints",
+        verbs: &["list"],
+        purpose: "see where Services lead",
+        optional: true,
+    }
+}
+
 /// The Role to bind to whoever runs sparkha.
 pub fn role(namespace: Option<String>) -> Role {
     let rules = permissions()
         .into_iter()
-        .chain([following()])
+        .chain([following(), diagnosing()])
         .map(|permission| PolicyRule {
             api_groups: Some(vec![permission.group.into()]),
             resources: Some(vec![permission.resource.into()]),

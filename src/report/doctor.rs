@@ -1,14 +1,14 @@
 //! Checks, a line each.
 
 use super::{Format, colours, structured};
-use crate::doctor::{Check, Verdict};
+use crate::doctor::{Check, Status};
 
 pub fn checks(checks: &[Check], format: Format) -> String {
     match format {
         Format::Table => checks.iter().map(line).collect(),
         Format::Name => checks
             .iter()
-            .filter(|check| check.verdict == Verdict::Fail)
+            .filter(|check| check.status == Status::Failed)
             .map(|check| format!("{}\n", check.name))
             .collect(),
         _ => structured(format, &checks).unwrap_or_default(),
@@ -16,17 +16,18 @@ pub fn checks(checks: &[Check], format: Format) -> String {
 }
 
 fn line(check: &Check) -> String {
-    let (mark, colour) = match check.verdict {
-        Verdict::Pass => ("✓", "32"),
-        Verdict::Warn => ("!", "33"),
-        Verdict::Fail => ("✗", "31"),
+    let (mark, colour) = match check.status {
+        Status::Ok => ("✓", "32"),
+        Status::Warning => ("!", "33"),
+        Status::Failed => ("✗", "31"),
+        Status::Skipped => ("-", "2"),
     };
     let mark = if colours(&std::io::stdout()) {
         format!("\x1b[{colour}m{mark}\x1b[0m")
     } else {
         mark.to_owned()
     };
-    let mut line = format!("{mark} {:<15} {}\n", check.name, check.message);
+    let mut line = format!("{mark} {:<15} {}\n", check.name, check.seen);
     if !check.hint.is_empty() {
         line.push_str(&format!("  {:<15} help: {}\n", "", check.hint));
     }

@@ -294,6 +294,7 @@ fn client() -> Result<Client, Error> {
     client.map_err(|error| std::io::Error::other(error).into())
 }
 
+/// Asks one name server, or those of this machine's configuration.
 fn resolver(dns: Option<SocketAddr>) -> Result<TokioResolver, Error> {
     let provider = TokioRuntimeProvider::default();
     let builder = match dns {

@@ -1,14 +1,15 @@
 //! What can be known before anything is changed: whether the server answers, serves and allows what will be done, whether there is
 //! room, and whether names are free. Everything found is told at once.
 
-mod permissions;
-mod room;
+pub mod permissions;
+pub mod room;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
@@ -170,28 +171,34 @@ fn without(spec: &ClusterSpec, resources: Vec<Resource>, kind: Kind) -> Vec<Reso
 }
 
 async fn version(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
+    let info = server_version(cluster).await?;
+    Ok(too_old(&info).into_iter().collect())
+}
+
+pub async fn server_version(cluster: &Cluster) -> Result<Info, kubernetes::Error> {
     let client = cluster.client();
-    let info = cluster
+    cluster
         .call("ask for the API server's version", || client.apiserver_version())
-        .await?;
+        .await
+}
+
+/// A server that is older than those that sparkha is tested with.
+pub fn too_old(info: &Info) -> Option<Finding> {
     let number = |text: &str| {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or(0)
     };
     let version = (number(&info.major), number(&info.minor));
-    Ok((version != (0, 0) && version < OLDEST)
-        .then(|| {
-            Finding::new(
-                Severity::Warning,
-                format!(
-                    "the API server is {}; 1.20 is the oldest that sparkha is tested with",
-                    info.git_version
-                ),
-                "upgrade it if something does not work",
-            )
-        })
-        .into_iter()
-        .collect())
+    (version != (0, 0) && version < OLDEST).then(|| {
+        Finding::new(
+            Severity::Warning,
+            format!(
+                "the API server is {}; 1.20 is the oldest that sparkha is tested with",
+                info.git_version
+            ),
+            "upgrade it if something does not work",
+        )
+    })
 }
 
 async fn serves_budgets(cluster: &Cluster) -> Result<bool, Error> {
@@ -211,7 +218,7 @@ async fn serves_budgets(cluster: &Cluster) -> Result<bool, Error> {
     }
 }
 
-async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error> {
+pub async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error> {
     let api: Api<Namespace> = Api::all(cluster.client());
     let name = cluster.namespace().as_str();
     let found = cluster
@@ -282,7 +289,7 @@ pub fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
     Ok(Inventory::read(&config_map)?)
 }
 
-fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a serde_json::Value>) -> Vec<T> {
+pub fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a serde_json::Value>) -> Vec<T> {
     values
         .filter_map(|value| serde_json::from_value(value.clone()).ok())
         .collect()
@@ -354,7 +361,7 @@ fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
     )
 }
 
-async fn external_zookeeper(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
+pub async fn external_zookeeper(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return vec![];
     };

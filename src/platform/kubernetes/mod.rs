@@ -55,6 +55,11 @@ impl Cluster {
         &self.namespace
     }
 
+    /// The API server's address.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The same cluster, another namespace.
     pub fn in_namespace(&self, namespace: Namespace) -> Self {
         Self {

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use super::{Finding, NamespaceState, Severity};
-use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::{self, Cluster};
 use crate::render::labels::is_of_cluster;
 use crate::spec::{ClusterSpec, NewClaim, Recovery, VolumeSource};
 use crate::steps::demand;
@@ -69,23 +69,40 @@ pub async fn quota(
 }
 
 pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {
+    match nodes_and_pods(cluster).await {
+        Ok((nodes, pods)) => without_room(cluster, spec.name.as_str(), sets, &nodes, pods),
+        Err(_) => {
+            // Most users may not; the scheduler will say.
+            tracing::info!(
+                "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
+            );
+            vec![]
+        }
+    }
+}
+
+/// All nodes, and the pods of all namespaces.
+pub async fn nodes_and_pods(cluster: &Cluster) -> Result<(Vec<Node>, Vec<Pod>), kubernetes::Error> {
     let nodes: Api<Node> = Api::all(cluster.client());
     let pods: Api<Pod> = Api::all(cluster.client());
-    let (nodes, pods) = futures::join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""));
-    let (Ok(nodes), Ok(pods)) = (nodes, pods) else {
-        // Most users may not; the scheduler will say.
-        tracing::info!(
-            "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
-        );
-        return vec![];
-    };
+    futures::try_join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""))
+}
+
+/// What of these StatefulSets the nodes cannot hold beside others' pods.
+pub fn without_room(
+    cluster: &Cluster,
+    name: &str,
+    sets: &[StatefulSet],
+    nodes: &[Node],
+    pods: Vec<Pod>,
+) -> Vec<Finding> {
     let own = |pod: &Pod| {
         pod.namespace().as_deref() == Some(cluster.namespace().as_str())
-            && is_of_cluster(pod.metadata.labels.as_ref(), spec.name.as_str())
+            && is_of_cluster(pod.metadata.labels.as_ref(), name)
     };
     let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
     let demands = demand::pods(sets);
-    let left_over = demand::without_a_node(&demands, &nodes, &others);
+    let left_over = demand::without_a_node(&demands, nodes, &others);
     if left_over.is_empty() {
         return vec![];
     }
@@ -97,7 +114,7 @@ pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) 
             left_over.len(),
             demands.len(),
             names.join(", "),
-            demand::free_in_all(&nodes, &others),
+            demand::free_in_all(nodes, &others),
             nodes.len()
         ),
         "ask for less (workers, resources.requests), or add nodes",
@@ -109,14 +126,31 @@ pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
     if claims.is_empty() {
         return vec![];
     }
-    let api: Api<StorageClass> = Api::all(cluster.client());
-    let classes = match cluster.list_in(&api, "").await {
-        Ok(classes) => classes,
+    match storage_classes(cluster).await {
+        Ok(classes) => wrong_claims(&claims, &classes),
         Err(error) => {
             tracing::info!("storage classes were not checked: {error}");
-            return vec![];
+            vec![]
         }
-    };
+    }
+}
+
+pub async fn storage_classes(cluster: &Cluster) -> Result<Vec<StorageClass>, kubernetes::Error> {
+    let api: Api<StorageClass> = Api::all(cluster.client());
+    cluster.list_in(&api, "").await
+}
+
+/// A claim, and what of it matters to storage classes.
+pub struct Wish {
+    /// Who asks for it: a part of the file, or a claim that exists.
+    pub subject: String,
+    /// The default class if `None`.
+    pub class: Option<String>,
+    pub access_modes: Vec<String>,
+}
+
+/// Claims that no storage class will fulfil.
+pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
     let is_default = |class: &&StorageClass| {
         class
             .annotations()
@@ -125,8 +159,13 @@ pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
             == Some("true")
     };
     let mut findings = Vec::new();
-    for (part, claim) in claims {
-        let class = match &claim.storage_class {
+    for Wish {
+        subject,
+        class: wanted,
+        access_modes,
+    } in claims
+    {
+        let class = match wanted {
             Some(name) => classes.iter().find(|class| class.name_any() == *name),
             None => classes.iter().find(is_default),
         };
@@ -134,9 +173,9 @@ pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
         match class {
             None => findings.push(Finding::new(
                 Severity::Failure,
-                match &claim.storage_class {
-                    Some(name) => format!("{part}: there is no storage class {name}"),
-                    None => format!("{part}: there is no default storage class"),
+                match wanted {
+                    Some(name) => format!("{subject}: there is no storage class {name}"),
+                    None => format!("{subject}: there is no default storage class"),
                 },
                 if known.is_empty() {
                     "this cluster has none; use an emptyDir or a claim that exists".to_owned()
@@ -144,11 +183,14 @@ pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
                     format!("set storageClassName to one of {}", known.join(", "))
                 },
             )),
-            Some(class) if claim.access_mode == "ReadWriteMany" && DISKS.contains(&class.provisioner.as_str()) => {
+            Some(class)
+                if access_modes.iter().any(|mode| mode == "ReadWriteMany")
+                    && DISKS.contains(&class.provisioner.as_str()) =>
+            {
                 findings.push(Finding::new(
                     Severity::Failure,
                     format!(
-                        "{part}: storage class {} ({}) makes disks, and a disk cannot be ReadWriteMany",
+                        "{subject}: storage class {} ({}) makes disks, and a disk cannot be ReadWriteMany",
                         class.name_any(),
                         class.provisioner
                     ),
@@ -162,8 +204,8 @@ pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
 }
 
 /// Every new claim of the cluster, with the part of the file that asks for it.
-fn new_claims(spec: &ClusterSpec) -> Vec<(String, NewClaim)> {
-    let mut claims = Vec::new();
+pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
+    let mut claims: Vec<(String, NewClaim)> = Vec::new();
     let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
     match &spec.recovery {
         Recovery::FileSystem { storage } => {
@@ -190,5 +232,10 @@ fn new_claims(spec: &ClusterSpec) -> Vec<(String, NewClaim)> {
             }
         }
     }
-    claims
+    let wish = |(subject, claim): (String, NewClaim)| Wish {
+        subject,
+        class: claim.storage_class,
+        access_modes: vec![claim.access_mode],
+    };
+    claims.into_iter().map(wish).collect()
 }

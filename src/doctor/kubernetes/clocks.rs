@@ -1,0 +1,138 @@
+//! Whether the clocks of pods, API server and this machine agree. Answers take time to come, so a reading is an interval: only what lies
+//! outside is certain.
+
+use std::time::SystemTime;
+
+use super::facts::{Seen, Server, joined, now};
+use super::probe::Answer;
+use crate::doctor::Check;
+use crate::platform::kubernetes::Cluster;
+
+const NAME: &str = "clocks";
+/// What nobody notices.
+const TOLERABLE: f64 = 2.0;
+/// Kerberos refuses tickets from here on; S3 refuses requests at 15 minutes.
+const HARMFUL: f64 = 300.0;
+
+/// What a clock showed, less what this machine's did when it was asked and when the answer had come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    who: String,
+    least: f64,
+    most: f64,
+}
+
+impl Reading {
+    pub fn within(who: &str, time: f64, (asked, answered): (f64, f64)) -> Self {
+        Self {
+            who: who.to_owned(),
+            least: time - answered,
+            most: time - asked,
+        }
+    }
+
+    /// Seconds that it certainly is ahead of this machine; negative if behind.
+    pub fn offset(&self) -> f64 {
+        match (self.least, self.most) {
+            (least, _) if least > 0.0 => least,
+            (_, most) if most < 0.0 => most,
+            _ => 0.0,
+        }
+    }
+}
+
+/// The API server's clock: every answer over HTTP has the time.
+pub async fn of_server(cluster: &Cluster) -> Option<Reading> {
+    let request = hyper::Request::get("/version").body(kube::client::Body::empty()).ok()?;
+    let asked = now();
+    cluster.count_request();
+    let answer = cluster.client().send(request).await.ok()?;
+    let date = answer.headers().get(hyper::header::DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date)
+        .ok()?
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    // It counts whole seconds.
+    let mut reading = Reading::within("the API server", date.as_secs_f64(), (asked, now()));
+    reading.most += 1.0;
+    Some(reading)
+}
+
+pub fn judge(server: &Server, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Check> {
+    let pods = probes.into_iter().flatten().flatten();
+    let readings: Vec<_> = server
+        .clock
+        .iter()
+        .chain(pods.filter_map(|answer| answer.clock.as_ref()))
+        .collect();
+    if readings.is_empty() {
+        return vec![Check::skipped(NAME, "nobody told the time", "")];
+    }
+    let certain = |reading: &&&Reading| reading.offset().abs() > TOLERABLE;
+    let wrong: Vec<_> = readings.iter().filter(certain).collect();
+    if wrong.is_empty() {
+        let seen = format!("{} agree with this machine's", readings.len());
+        return vec![Check::ok(NAME, seen)];
+    }
+    let list: Vec<_> = wrong
+        .iter()
+        .map(|reading| {
+            let offset = reading.offset();
+            let side = if offset > 0.0 { "ahead" } else { "behind" };
+            format!("{} is {:.0} s {side}", reading.who, offset.abs())
+        })
+        .collect();
+    let seen = format!("against this machine's clock, {}", joined(&list));
+    // If all agree with each other, it is this machine's clock that is wrong, and no job minds.
+    let offsets: Vec<_> = readings.iter().map(|reading| reading.offset()).collect();
+    let spread = offsets.iter().copied().fold(f64::MIN, f64::max) - offsets.iter().copied().fold(f64::MAX, f64::min);
+    let hint = if spread <= TOLERABLE {
+        "this machine's own clock is wrong: set it (`timedatectl`, chrony)"
+    } else {
+        "let the nodes keep the time (chrony, systemd-timesyncd): S3 and Kerberos refuse clocks that are minutes apart"
+    };
+    vec![match spread > HARMFUL {
+        true => Check::failed(NAME, seen, hint),
+        false => Check::warning(NAME, seen, hint),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    fn server(offset: f64) -> Server {
+        Server {
+            address: String::new(),
+            version: Default::default(),
+            clock: Some(Reading::within("the API server", 1000.0 + offset, (1000.0, 1001.0))),
+        }
+    }
+
+    fn answers(offsets: &[f64]) -> Seen<Vec<Answer>> {
+        let answer = |offset: &f64| Answer {
+            pod: "p".into(),
+            clock: Some(Reading::within("p", 1000.0 + offset, (1000.0, 1001.0))),
+            ports: vec![],
+            names: vec![],
+        };
+        Ok(offsets.iter().map(answer).collect())
+    }
+
+    #[test]
+    fn what_an_answer_took_is_no_skew() {
+        assert_eq!(judge(&server(0.9), Some(&answers(&[0.0, 1.0])))[0].status, Status::Ok);
+        let skewed = judge(&server(0.0), Some(&answers(&[0.0, -31.0])));
+        assert_eq!(skewed[0].seen, "against this machine's clock, p is 31 s behind");
+        assert_eq!(skewed[0].status, Status::Warning);
+        assert_eq!(judge(&server(0.0), Some(&answers(&[400.0])))[0].status, Status::Failed);
+    }
+
+    #[test]
+    fn this_machine_may_be_the_one_that_is_wrong() {
+        let check = &judge(&server(600.0), Some(&answers(&[600.5])))[0];
+        assert_eq!(check.status, Status::Warning);
+        assert!(check.hint.starts_with("this machine's own clock is wrong"), "{check:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Whether the cluster's names have addresses: asked of the cluster's name server over a forwarded port, and by the cluster's own pods, whose
+//! word counts more.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+
+use super::facts::{Seen, joined};
+use super::probe::{Answer, Resolved};
+use crate::doctor::Check;
+use crate::platform::kubernetes::Cluster;
+use crate::render::labels::is_of_cluster;
+use crate::spec::ClusterSpec;
+use crate::spec::names::Namespace;
+
+const NAME: &str = "DNS";
+/// Where cluster DNS runs, and how its pods are labelled, whether they are CoreDNS or kube-dns.
+const SYSTEM: &str = "kube-system";
+const SELECTOR: &str = "k8s-app=kube-dns";
+/// The cluster's domain, unless somebody changed it.
+const DOMAIN: &str = "cluster.local";
+/// For one question.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the name server was asked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The pod that answered.
+    pub server: String,
+    pub names: usize,
+    /// Names without an address, and why.
+    pub wrong: Vec<String>,
+}
+
+/// Asks a pod of the cluster's DNS for the API server, which every cluster has, and for this cluster's Services.
+pub async fn ask_cluster(cluster: &Cluster, spec: &ClusterSpec, services: &Seen<Vec<Service>>) -> Seen<Asked> {
+    let system = Namespace::parse(SYSTEM).map_err(|error| error.to_string())?;
+    let system = cluster.in_namespace(system);
+    let pods: Vec<Pod> = system
+        .list_of(SELECTOR)
+        .await
+        .map_err(|_| format!("you may not see the pods of {SYSTEM}"))?;
+    let Some(pod) = pods.iter().find(|pod| super::probe::is_ready(pod)) else {
+        return Err(match pods.is_empty() {
+            true => format!("{SYSTEM} has no pod with the label {SELECTOR}"),
+            false => format!("no pod with the label {SELECTOR} is ready in {SYSTEM}"),
+        });
+    };
+    let forwarded = system.forward_listener(&pod.name_any(), 53).await;
+    let forwarded = forwarded.map_err(|error| error.to_string())?;
+    let own = services
+        .iter()
+        .flatten()
+        .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), spec.name.as_str()))
+        .map(|service| format!("{}.{}.svc.{DOMAIN}.", service.name_any(), cluster.namespace()));
+    let names: Vec<_> = [format!("kubernetes.default.svc.{DOMAIN}.")]
+        .into_iter()
+        .chain(own)
+        .collect();
+    Ok(Asked {
+        server: pod.name_any(),
+        names: names.len(),
+        wrong: ask(forwarded.address, &names).await?,
+    })
+}
+
+/// The names that have no address, each with the reason. A forwarded port speaks TCP.
+async fn ask(server: SocketAddr, names: &[String]) -> Seen<Vec<String>> {
+    let mut connection = ConnectionConfig::tcp();
+    connection.port = server.port();
+    let servers = vec![NameServerConfig::new(server.ip(), true, vec![connection])];
+    let config = ResolverConfig::from_name_servers(servers);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    builder.options_mut().timeout = TIMEOUT;
+    builder.options_mut().attempts = 1;
+    let resolver = builder.build().map_err(|error| error.to_string())?;
+    let resolver = &resolver;
+    let lookups = names.iter().map(|name| async move {
+        match resolver.lookup_ip(name.as_str()).await {
+            Ok(_) => None,
+            Err(error) if error.is_nx_domain() || error.is_no_records_found() => Some(format!("{name} is unknown")),
+            Err(error) => Some(format!("{name}: {error}")),
+        }
+    });
+    Ok(join_all(lookups).await.into_iter().flatten().collect())
+}
+
+/// `probes` is `None` where there is no cluster whose pods could be asked.
+pub fn judge(server: &Seen<Asked>, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Check> {
+    let server_hint = "look at the name server: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
+    let mut checks = Vec::new();
+    let mut seen = Vec::new();
+    let mut why = Vec::new();
+    match server {
+        Ok(asked) if asked.wrong.is_empty() => seen.push(format!("{} knows {} names", asked.server, asked.names)),
+        Ok(asked) => checks.push(Check::failed(
+            NAME,
+            format!("{}: {}", asked.server, joined(&asked.wrong)),
+            server_hint,
+        )),
+        Err(reason) => why.push(reason.clone()),
+    }
+    match probes {
+        Some(Ok(answers)) => {
+            let wrong: Vec<_> = answers.iter().filter_map(unresolved).collect();
+            let asked = answers.iter().filter(|answer| !answer.names.is_empty()).count();
+            checks.extend(
+                wrong
+                    .iter()
+                    .cloned()
+                    .map(|(seen, hint)| Check::failed(NAME, seen, hint)),
+            );
+            match asked {
+                0 => why.push("its pods have no `getent` to ask with".into()),
+                _ if wrong.is_empty() => seen.push(format!("{asked} pods resolve masters and ZooKeepers")),
+                _ => {}
+            }
+        }
+        Some(Err(reason)) => why.push(reason.clone()),
+        None => {}
+    }
+    if !checks.is_empty() {
+        return checks;
+    }
+    vec![match seen.is_empty() {
+        false => Check::ok(NAME, seen.join(", ")),
+        true => Check::skipped(
+            NAME,
+            why.join("; "),
+            "with `pods/exec`, or a look at kube-system, more can be said",
+        ),
+    }]
+}
+
+/// What a pod cannot resolve. A worker's own name is judged with the workers.
+fn unresolved(answer: &Answer) -> Option<(String, &'static str)> {
+    let own = |name: &str| name.contains("-master-") || name.contains("-zookeeper");
+    let with = |outcome| {
+        let names = answer
+            .names
+            .iter()
+            .filter(move |name| name.outcome == outcome && own(&name.name));
+        names.map(|name| name.name.clone()).collect::<Vec<_>>()
+    };
+    let (silent, unknown) = (with(Resolved::Unanswered), with(Resolved::Unknown));
+    if !silent.is_empty() {
+        let seen = format!("{} gets no answer about {}", answer.pod, joined(&silent));
+        return Some((
+            seen,
+            "the pod does not reach its name server: check dnsPolicy, NetworkPolicies (port 53) and the node",
+        ));
+    }
+    (!unknown.is_empty()).then(|| {
+        (
+            format!("{} does not know {}", answer.pod, joined(&unknown)),
+            "the name server knows other names, or fewer: check the pod's dnsPolicy and /etc/resolv.conf, and the cluster's DNS",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::probe::Name;
+    use super::*;
+    use crate::doctor::Status;
+
+    fn answer(pod: &str, names: &[(&str, Resolved)]) -> Answer {
+        let names = names.iter().map(|&(name, outcome)| Name {
+            name: name.into(),
+            outcome,
+        });
+        Answer {
+            pod: pod.into(),
+            clock: None,
+            ports: vec![],
+            names: names.collect(),
+        }
+    }
+
+    #[test]
+    fn each_pod_that_resolves_nothing_is_told() {
+        let probes = Ok(vec![
+            answer(
+                "spark-master-0",
+                &[("spark-master-0", Resolved::Known), ("laptop", Resolved::Unknown)],
+            ),
+            answer("spark-worker-0", &[("spark-master-0", Resolved::Unanswered)]),
+            answer("spark-worker-1", &[("spark-master-0", Resolved::Unknown)]),
+        ]);
+        let checks = judge(&Err("not seen".into()), Some(&probes));
+        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                (Status::Failed, "spark-worker-0 gets no answer about spark-master-0"),
+                (Status::Failed, "spark-worker-1 does not know spark-master-0"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_skipped_with_its_reason() {
+        let checks = judge(&Err("you may not see kube-system".into()), None);
+        assert_eq!(checks[0].status, Status::Skipped);
+        assert_eq!(checks[0].seen, "you may not see kube-system");
+        let known = judge(
+            &Ok(Asked {
+                server: "coredns-1".into(),
+                names: 1,
+                wrong: vec![],
+            }),
+            None,
+        );
+        assert_eq!(known[0], Check::ok(NAME, "coredns-1 knows 1 names"));
+    }
+
+    /// A name server over TCP that knows one name.
+    #[tokio::test]
+    async fn a_forwarded_name_server_is_asked_over_tcp() {
+        use hickory_proto::op::{Message, ResponseCode};
+        use hickory_proto::rr::{RData, Record};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    while let Ok(length) = stream.read_u16().await {
+                        let mut bytes = vec![0; length.into()];
+                        stream.read_exact(&mut bytes).await.unwrap();
+                        let question = Message::from_vec(&bytes).unwrap();
+                        let query = question.queries[0].clone();
+                        let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+                        answer.metadata.recursion_available = true;
+                        if query.name().to_string().starts_with("known.") {
+                            if query.query_type() == hickory_proto::rr::RecordType::A {
+                                let data = RData::A(std::net::Ipv4Addr::new(10, 0, 0, 1).into());
+                                answer.add_answer(Record::from_rdata(query.name().clone(), 5, data));
+                            }
+                        } else {
+                            answer.metadata.response_code = ResponseCode::NXDomain;
+                        }
+                        answer.add_query(query);
+                        let bytes = answer.to_vec().unwrap();
+                        stream.write_u16(bytes.len() as u16).await.unwrap();
+                        stream.write_all(&bytes).await.unwrap();
+                    }
+                });
+            }
+        });
+        let names = ["known.svc.".to_owned(), "lost.svc.".to_owned()];
+        assert_eq!(ask(address, &names).await.unwrap(), ["lost.svc. is unknown"]);
+    }
+}

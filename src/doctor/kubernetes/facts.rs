@@ -1,0 +1,257 @@
+//! What the checks look at, gathered once and as concurrently as it can be. What may not be seen says so in its place, and
+//! costs only the checks that need it.
+
+use std::time::SystemTime;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::{clocks, dns, probe, routes};
+use crate::observe::{self, ClusterState, cluster_state};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::observer::{Ask, Observer};
+use crate::render::inventory::Inventory;
+use crate::render::labels::is_of_cluster;
+use crate::render::render;
+use crate::spec::ClusterSpec;
+use crate::steps::check_routes::RouteReport;
+use crate::steps::preflight::{self, Finding, NamespaceState, permissions, room};
+
+/// What was seen, or why it could not be.
+pub type Seen<T> = Result<T, String>;
+
+/// Everything, at one moment.
+pub struct Facts {
+    pub server: Server,
+    pub namespace: NamespaceState,
+    /// Permissions that are missing.
+    pub permissions: Seen<Vec<Finding>>,
+    pub nodes: Seen<Vec<Node>>,
+    pub capacity: Seen<Vec<Finding>>,
+    /// What quotas and limit ranges forbid.
+    pub quota: Vec<Finding>,
+    pub storage: Seen<Vec<Finding>>,
+    /// Whether an external ZooKeeper answers.
+    pub external_zookeeper: Vec<Finding>,
+    /// What the cluster's name server says, asked from here.
+    pub name_server: Seen<dns::Asked>,
+    /// Of the whole namespace, whoever made them.
+    pub pods: Seen<Vec<Pod>>,
+    pub services: Seen<Vec<Service>>,
+    pub endpoints: Seen<Vec<Endpoints>>,
+    pub claims: Seen<Vec<PersistentVolumeClaim>>,
+    pub events: Vec<Event>,
+    pub sets: Vec<StatefulSet>,
+    /// What the cluster would consist of, were it created.
+    pub wanted: Vec<crate::render::Resource>,
+    /// `None` where there is no such cluster; an error where that is not to be known.
+    pub cluster: Seen<Option<Existing>>,
+}
+
+/// The API server.
+pub struct Server {
+    pub address: String,
+    pub version: Info,
+    /// How far its clock is from this machine's.
+    pub clock: Option<clocks::Reading>,
+}
+
+/// A cluster that is there.
+pub struct Existing {
+    pub inventory: Inventory,
+    pub observed: observe::Facts,
+    pub state: ClusterState,
+    /// What its own pods see of each other.
+    pub probes: Seen<Vec<probe::Answer>>,
+    pub routes: Seen<RouteReport>,
+}
+
+impl Facts {
+    pub fn existing(&self) -> Option<&Existing> {
+        self.cluster.as_ref().ok()?.as_ref()
+    }
+}
+
+/// Gathers them. Only an API server that does not answer is an error.
+pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kubernetes::Error> {
+    let server = server(cluster).await?;
+    let namespace = match preflight::namespace_state(cluster).await {
+        Ok(state) => state,
+        Err(crate::steps::Error::Kubernetes(error)) => return Err(error),
+        // It knows no other.
+        Err(_) => NamespaceState::Others,
+    };
+    let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
+        list::<Pod>(cluster, namespace),
+        list::<Service>(cluster, namespace),
+        list::<Endpoints>(cluster, namespace),
+        list::<PersistentVolumeClaim>(cluster, namespace),
+        list::<Event>(cluster, namespace),
+        list::<StatefulSet>(cluster, namespace),
+        inventory(cluster, spec, namespace),
+    );
+    let name = spec.name.as_str();
+    let wanted = render(spec);
+    let sets: Vec<_> = sets.unwrap_or_default();
+    let live: Vec<StatefulSet> = sets
+        .iter()
+        .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
+        .cloned()
+        .collect();
+    let planned: Vec<StatefulSet> = preflight::typed(wanted.iter().map(|resource| &resource.object).filter(is_set));
+    // A cluster that is there is judged by what it is.
+    let (asked, wishes) = match &inventory {
+        Ok(Some(_)) => (&live, vec![]),
+        Ok(None) | Err(_) => (&planned, room::new_claims(spec)),
+    };
+    let existing = async {
+        Ok(match inventory? {
+            Some(inventory) => Some(existing(cluster, inventory, spec, &pods, &services, live.clone()).await),
+            None => None,
+        })
+    };
+    let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
+        permissions::missing_permissions(cluster, namespace),
+        room::nodes_and_pods(cluster),
+        room::quota(cluster, asked, &live, namespace),
+        storage(cluster, wishes, &claims),
+        preflight::external_zookeeper(cluster, spec),
+        dns::ask_cluster(cluster, spec, &services),
+        existing,
+    );
+    let (nodes, capacity) = match room {
+        Ok((nodes, others)) => {
+            let findings = room::without_room(cluster, name, asked, &nodes, others);
+            (Ok(nodes), Ok(findings))
+        }
+        Err(error) => (Err(error.to_string()), Err(error.to_string())),
+    };
+    Ok(Facts {
+        server,
+        namespace,
+        permissions: permissions.map_err(|error| error.to_string()),
+        nodes,
+        capacity,
+        quota,
+        storage,
+        external_zookeeper,
+        name_server,
+        pods,
+        services,
+        endpoints,
+        claims,
+        events: events.unwrap_or_default(),
+        sets,
+        wanted,
+        cluster: cluster_seen,
+    })
+}
+
+fn is_set(object: &&serde_json::Value) -> bool {
+    object["kind"] == "StatefulSet"
+}
+
+async fn server(cluster: &Cluster) -> Result<Server, kubernetes::Error> {
+    let version = preflight::server_version(cluster).await?;
+    Ok(Server {
+        address: cluster.server().to_owned(),
+        version,
+        clock: clocks::of_server(cluster).await,
+    })
+}
+
+async fn list<K>(cluster: &Cluster, namespace: NamespaceState) -> Seen<Vec<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    match namespace {
+        NamespaceState::Missing => Ok(vec![]),
+        _ => cluster.list_of::<K>("").await.map_err(|error| error.to_string()),
+    }
+}
+
+async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceState) -> Seen<Option<Inventory>> {
+    if namespace == NamespaceState::Missing {
+        return Ok(None);
+    }
+    let api = cluster.api::<ConfigMap>();
+    let name = spec.name.inventory();
+    let action = format!("read ConfigMap {name}");
+    let found = cluster.call(&action, || api.get_opt(&name)).await;
+    match found.map_err(|error| error.to_string())? {
+        Some(found) => Inventory::read(&found).map(Some).map_err(|error| error.to_string()),
+        None => Ok(None),
+    }
+}
+
+/// What no storage class will fulfil: what the file asks for, and claims that wait.
+async fn storage(
+    cluster: &Cluster,
+    mut wishes: Vec<room::Wish>,
+    claims: &Seen<Vec<PersistentVolumeClaim>>,
+) -> Seen<Vec<Finding>> {
+    wishes.extend(claims.iter().flatten().filter_map(super::storage::wish));
+    if wishes.is_empty() {
+        return Ok(vec![]);
+    }
+    let classes: Vec<StorageClass> = room::storage_classes(cluster)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(room::wrong_claims(&wishes, &classes))
+}
+
+async fn existing(
+    cluster: &Cluster,
+    inventory: Inventory,
+    spec: &ClusterSpec,
+    pods: &Seen<Vec<Pod>>,
+    services: &Seen<Vec<Service>>,
+    sets: Vec<StatefulSet>,
+) -> Existing {
+    let name = spec.name.as_str();
+    let own = pods.iter().flatten();
+    let own: Vec<_> = own
+        .filter(|pod| is_of_cluster(pod.metadata.labels.as_ref(), name))
+        .cloned()
+        .collect();
+    let mut observer = Observer::new(cluster.clone());
+    let observed = observer.ask(own, sets, Ask::Running).await;
+    let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
+    let services: Vec<_> = services.iter().flatten().cloned().collect();
+    let (probes, routes) = futures::join!(
+        probe::ask(cluster, &observed, &services),
+        routes::look(cluster, &inventory, &observed, pods),
+    );
+    Existing {
+        inventory,
+        observed,
+        state,
+        probes,
+        routes,
+    }
+}
+
+/// Seconds since the epoch, as this machine counts them.
+pub fn now() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+/// The names of these pods, for messages: all of a few, the first of many.
+pub fn named<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
+    joined(&pods.into_iter().map(ResourceExt::name_any).collect::<Vec<_>>())
+}
+
+/// All of a few, the first of many.
+pub fn joined(names: &[String]) -> String {
+    match names {
+        [a, b, c, _, more @ ..] => format!("{a}, {b}, {c} and {} more", more.len() + 1),
+        few => few.join(", "),
+    }
+}

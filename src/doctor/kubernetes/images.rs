@@ -1,0 +1,85 @@
+//! Images: those that nodes cannot pull, and those that are called the same and are not, as happens where each node has built its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+
+use super::facts::Existing;
+use super::pods::all_troubles;
+use crate::doctor::{Check, or_ok};
+use crate::observe::trouble::TroubleKind;
+
+const NAME: &str = "images";
+
+pub fn judge(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Check> {
+    let mut found: Vec<_> = all_troubles(existing, users, events)
+        .into_iter()
+        .filter(|trouble| trouble.kind == TroubleKind::Image)
+        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.kind.help()))
+        .collect();
+    found.extend(different(existing.observed.pods.iter().chain(users)));
+    or_ok(found, NAME, format!("{} is there", existing.inventory.cluster.image))
+}
+
+/// One name, several images.
+fn different<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Check> {
+    let mut ids: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
+    for pod in pods {
+        let specs = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let statuses = pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().flatten());
+        for container in specs {
+            let id = statuses
+                .clone()
+                .find(|status| status.name == container.name && !status.image_id.is_empty())
+                .map(|status| status.image_id.as_str());
+            if let (Some(image), Some(id)) = (container.image.as_deref(), id) {
+                ids.entry(image)
+                    .or_default()
+                    .entry(id)
+                    .or_default()
+                    .insert(pod.name_any());
+            }
+        }
+    }
+    let several = ids.into_iter().filter(|(_, ids)| ids.len() > 1);
+    several
+        .map(|(image, ids)| {
+            let parties: Vec<_> = ids.values().map(|pods| pods.iter().cloned().collect::<Vec<_>>().join(" and ")).collect();
+            let seen = format!("{image} is not the same image in {}", parties.join(" as in "));
+            let hint = "nodes have their own builds under one name, or the tag was moved: push it to a registry, and name it by its digest";
+            Check::warning(NAME, seen, hint)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_built_on_each_node_is_told() {
+        let pod = |name: &str, id: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": name},
+                "spec": {"containers": [{"name": "c", "image": "spark:4"}]},
+                "status": {"containerStatuses": [{
+                    "name": "c", "image": "spark:4", "imageID": id, "ready": true, "restartCount": 0,
+                }]},
+            }))
+            .unwrap()
+        };
+        let same = [pod("a", "sha256:1"), pod("b", "sha256:1"), pod("starting", "")];
+        assert_eq!(different(same.iter()), []);
+        let other = [pod("a", "sha256:1"), pod("b", "sha256:2")];
+        assert_eq!(
+            different(other.iter())[0].seen,
+            "spark:4 is not the same image in a as in b"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! What a cluster on Kubernetes needs, and what is wrong with one that is there. [`facts`] asks, everything else judges.
+
+mod clocks;
+mod dns;
+mod facts;
+mod images;
+mod links;
+mod network;
+mod nodes;
+mod objects;
+mod pods;
+mod probe;
+mod routes;
+mod server;
+mod services;
+mod spark;
+mod storage;
+mod versions;
+mod zookeeper;
+
+use super::Check;
+use crate::platform::kubernetes::{Cluster, Error};
+use crate::spec::ClusterSpec;
+use crate::steps::preflight::{Finding, Severity};
+
+/// All checks, and what they were about.
+pub struct Diagnosis {
+    pub checks: Vec<Check>,
+    /// Whether the cluster is there: if not, what its creation needs was checked.
+    pub exists: bool,
+    /// Why the API server was not to be asked.
+    pub unreachable: Option<Error>,
+}
+
+/// Checks a cluster, or what it would need.
+pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
+    match facts::gather(cluster, spec).await {
+        Ok(facts) => Diagnosis {
+            checks: judge(&facts, spec, cluster.namespace().as_str()),
+            exists: facts.existing().is_some(),
+            unreachable: None,
+        },
+        Err(error) => Diagnosis {
+            checks: vec![server::unreachable(&error)],
+            exists: false,
+            unreachable: Some(error),
+        },
+    }
+}
+
+fn judge(facts: &facts::Facts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
+    let existing = facts.existing();
+    let probes = existing.map(|existing| &existing.probes);
+    let mut checks = vec![server::judge(&facts.server)];
+    checks.extend(server::namespace(facts.namespace, namespace));
+    checks.extend(server::permissions(&facts.permissions));
+    checks.extend(nodes::judge(&facts.nodes));
+    checks.extend(nodes::capacity(&facts.capacity, &facts.quota));
+    checks.extend(storage::judge(&facts.storage, &facts.claims, &facts.events));
+    checks.extend(dns::judge(&facts.name_server, probes));
+    checks.extend(clocks::judge(&facts.server, probes));
+    checks.extend(objects::judge(facts, spec));
+    let users = pods::users(facts, spec);
+    checks.extend(links::judge(&users, &facts.services));
+    if let Some(existing) = existing {
+        checks.extend(versions::judge(existing, &users));
+        checks.extend(images::judge(existing, &users, &facts.events));
+        checks.extend(pods::judge(existing, &users, &facts.events, facts::now()));
+        checks.extend(services::judge(existing, facts));
+        checks.extend(network::judge(&existing.probes));
+        checks.extend(spark::judge(existing));
+        checks.extend(routes::judge(&existing.routes, &existing.inventory.cluster.ui_domain));
+    }
+    checks.extend(zookeeper::judge(existing, spec, &facts.external_zookeeper));
+    checks
+}
+
+/// What preflight finds, as checks.
+fn from_findings(name: &'static str, findings: &[Finding]) -> Vec<Check> {
+    let check = |finding: &Finding| match finding.severity {
+        Severity::Warning => Check::warning(name, &finding.message, &finding.help),
+        Severity::Failure | Severity::NotAllowed | Severity::Clash => {
+            Check::failed(name, &finding.message, &finding.help)
+        }
+    };
+    findings.iter().map(check).collect()
+}

@@ -1,0 +1,175 @@
+//! Whether pods reach each other, at their own addresses and through Services, and themselves through their own Service (the hairpin, which some
+//! networks do not carry).
+
+use super::facts::{Seen, joined};
+use super::probe::{Answer, Outcome, Target};
+use crate::doctor::{Check, or_ok};
+
+const PODS: &str = "pod network";
+const SERVICES: &str = "Service network";
+const HAIRPIN: &str = "hairpin";
+
+/// One attempt that failed, and by whom.
+struct Lost<'a> {
+    from: &'a str,
+    to: &'a Target,
+    outcome: Outcome,
+}
+
+pub fn judge(probes: &Seen<Vec<Answer>>) -> Vec<Check> {
+    let answers = match probes {
+        Ok(answers) => answers,
+        Err(why) => {
+            let hint = "with `pods/exec` the pods would be asked";
+            return [PODS, SERVICES, HAIRPIN]
+                .map(|name| Check::skipped(name, why, hint))
+                .into();
+        }
+    };
+    let attempts: Vec<_> = answers
+        .iter()
+        .flat_map(|answer| answer.ports.iter().map(move |port| (answer.pod.as_str(), port)))
+        .collect();
+    let lost: Vec<_> = attempts
+        .iter()
+        .filter(|(_, port)| port.outcome != Outcome::Open)
+        .map(|(from, port)| Lost {
+            from,
+            to: &port.target,
+            outcome: port.outcome,
+        })
+        .collect();
+    // A master's Service has its pod's name.
+    let is_hairpin = |from: &str, to: &Target| to.is_service && from == to.name;
+    let count = |wanted: &dyn Fn(&str, &Target) -> bool| {
+        attempts
+            .iter()
+            .filter(|(from, port)| wanted(from, &port.target))
+            .count()
+    };
+    let pods = &|_: &str, to: &Target| !to.is_service;
+    let services = &|from: &str, to: &Target| to.is_service && !is_hairpin(from, to);
+    let mut checks = group(
+        PODS,
+        &lost,
+        pods,
+        count(pods),
+        "pods reach each other",
+        "check the network plugin on the pods' nodes, firewalls between nodes, and NetworkPolicies; `refused` means that nothing listens there",
+    );
+    checks.extend(group(
+        SERVICES,
+        &lost,
+        services,
+        count(services),
+        "pods reach masters through their Services",
+        "check kube-proxy on the node, its bridge-nf-call-iptables, and the Service's ports",
+    ));
+    checks.extend(group(
+        HAIRPIN,
+        &lost,
+        &is_hairpin,
+        count(&is_hairpin),
+        "masters reach themselves through their own Services",
+        "the network does not lead a pod's traffic back to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
+         daemons do not need it, drivers in a master's pod would",
+    ));
+    checks
+}
+
+fn group(
+    name: &'static str,
+    lost: &[Lost<'_>],
+    wanted: &dyn Fn(&str, &Target) -> bool,
+    attempts: usize,
+    all_well: &str,
+    hint: &str,
+) -> Vec<Check> {
+    if attempts == 0 {
+        return vec![Check::skipped(name, "no two pods could be asked", "")];
+    }
+    let of_group: Vec<_> = lost
+        .iter()
+        .filter(|lost| wanted(lost.from, lost.to))
+        .map(|lost| {
+            let what = if lost.to.is_service { "Service " } else { "" };
+            let Target {
+                name, address, port, ..
+            } = lost.to;
+            format!(
+                "{} does not reach {what}{name} at {address}:{port} ({})",
+                lost.from, lost.outcome
+            )
+        })
+        .collect();
+    let found = match of_group.is_empty() {
+        true => vec![],
+        false => vec![Check::failed(name, joined(&of_group), hint)],
+    };
+    or_ok(found, name, format!("{all_well} ({attempts} connections)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::probe::Port;
+    use super::*;
+    use crate::doctor::Status;
+
+    fn port(name: &str, is_service: bool, outcome: Outcome) -> Port {
+        Port {
+            target: Target {
+                name: name.into(),
+                is_service,
+                address: "10.0.0.1".into(),
+                port: 7077,
+            },
+            outcome,
+        }
+    }
+
+    #[test]
+    fn a_lost_hairpin_is_no_lost_network() {
+        let master = Answer {
+            pod: "spark-master-0".into(),
+            clock: None,
+            ports: vec![
+                port("spark-worker-0", false, Outcome::Open),
+                port("spark-master-0", true, Outcome::Silent),
+            ],
+            names: vec![],
+        };
+        let worker = Answer {
+            pod: "spark-worker-0".into(),
+            ports: vec![port("spark-master-0", true, Outcome::Open)],
+            ..master.clone()
+        };
+        let statuses: Vec<_> = judge(&Ok(vec![master, worker]))
+            .iter()
+            .map(|check| (check.name, check.status))
+            .collect();
+        assert_eq!(
+            statuses,
+            [(PODS, Status::Ok), (SERVICES, Status::Ok), (HAIRPIN, Status::Failed)]
+        );
+    }
+
+    #[test]
+    fn services_that_are_reached_by_no_pod_are_told_apart_from_pods() {
+        let worker = Answer {
+            pod: "spark-worker-0".into(),
+            clock: None,
+            ports: vec![
+                port("spark-master-0", false, Outcome::Open),
+                port("spark-master-0", true, Outcome::Refused),
+            ],
+            names: vec![],
+        };
+        let checks = judge(&Ok(vec![worker]));
+        assert_eq!(checks[0].status, Status::Ok);
+        assert_eq!(
+            checks[1].seen,
+            "spark-worker-0 does not reach Service spark-master-0 at 10.0.0.1:7077 (refused)"
+        );
+        assert_eq!(checks[2].status, Status::Skipped);
+    }
+}

@@ -1,0 +1,116 @@
+//! Nodes: whether they work, and whether they have room.
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use kube::ResourceExt;
+
+use super::facts::{Seen, joined};
+use super::from_findings;
+use crate::doctor::{Check, or_ok};
+use crate::steps::preflight::Finding;
+
+pub fn judge(nodes: &Seen<Vec<Node>>) -> Vec<Check> {
+    const NAME: &str = "nodes";
+    let nodes = match nodes {
+        Ok(nodes) => nodes,
+        Err(_) => return vec![Check::skipped(NAME, "you may not list nodes", "")],
+    };
+    let is_ready =
+        |node: &&Node| conditions(node).any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ready = nodes.iter().filter(is_ready).count();
+    if ready == 0 {
+        let seen = format!("none of {} nodes is ready: {}", nodes.len(), joined(&troubles(nodes)));
+        return vec![Check::failed(NAME, seen, HINT)];
+    }
+    let troubles = troubles(nodes);
+    let found = match troubles.is_empty() {
+        true => vec![],
+        false => vec![Check::warning(NAME, joined(&troubles), HINT)],
+    };
+    or_ok(found, NAME, format!("{ready} of {} ready", nodes.len()))
+}
+
+const HINT: &str = "`kubectl describe node` says more; a node without a network plugin never becomes ready, and one whose disk is full evicts \
+                    pods (spark.worker.cleanup, workers.shuffle with a sizeLimit)";
+
+fn conditions(node: &Node) -> impl Iterator<Item = &NodeCondition> {
+    let status = node.status.iter();
+    status.flat_map(|status| status.conditions.iter().flatten())
+}
+
+fn troubles(nodes: &[Node]) -> Vec<String> {
+    let of_node = |node: &Node| {
+        let name = node.name_any();
+        let wrong = |condition: &NodeCondition| {
+            // `Ready` should be true, everything else is a trouble that a node has.
+            let should_be = if condition.type_ == "Ready" { "True" } else { "False" };
+            condition.status != should_be
+        };
+        let list = conditions(node).filter(|condition| wrong(condition)).map(|condition| {
+            let message = condition.message.as_deref().unwrap_or_default();
+            match (condition.type_.as_str(), message) {
+                ("Ready", message) => format!("{name} is not ready: {message}"),
+                (kind, "") => format!("{name} has {kind}"),
+                (kind, message) => format!("{name} has {kind}: {message}"),
+            }
+        });
+        list.collect::<Vec<_>>()
+    };
+    nodes.iter().flat_map(of_node).collect()
+}
+
+pub fn capacity(room: &Seen<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> {
+    const NAME: &str = "capacity";
+    let mut found = from_findings(NAME, quota);
+    match room {
+        Ok(findings) => {
+            found.extend(from_findings(NAME, findings));
+            or_ok(found, NAME, "the nodes and the quota have room for all pods")
+        }
+        Err(_) if found.is_empty() => vec![Check::skipped(
+            NAME,
+            "you may not list nodes and the pods of all namespaces",
+            "",
+        )],
+        Err(_) => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::doctor::Status;
+
+    fn node(name: &str, conditions: &serde_json::Value) -> Node {
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}})).unwrap()
+    }
+
+    #[test]
+    fn a_node_that_never_joined_its_network_is_named() {
+        let good = node(
+            "a",
+            &json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}]),
+        );
+        let unplugged = node(
+            "b",
+            &json!([
+                {"type": "NetworkUnavailable", "status": "True"},
+                {"type": "Ready", "status": "False", "message": "cni plugin not initialized"},
+            ]),
+        );
+        let full = node(
+            "c",
+            &json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]),
+        );
+        assert_eq!(judge(&Ok(vec![good.clone()])), [Check::ok("nodes", "1 of 1 ready")]);
+        let check = &judge(&Ok(vec![good, unplugged.clone(), full]))[0];
+        assert_eq!(check.status, Status::Warning);
+        assert_eq!(
+            check.seen,
+            "b has NetworkUnavailable, b is not ready: cni plugin not initialized, c has DiskPressure"
+        );
+        assert_eq!(judge(&Ok(vec![unplugged]))[0].status, Status::Failed);
+        assert_eq!(judge(&Err("no".into()))[0].status, Status::Skipped);
+    }
+}

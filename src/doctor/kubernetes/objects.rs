@@ -1,0 +1,132 @@
+//! The cluster's objects: all there, none left over, and no name taken by somebody else.
+
+use std::collections::BTreeMap;
+
+use kube::core::ObjectMeta;
+
+use super::facts::{Facts, joined};
+use crate::doctor::{Check, or_ok};
+use crate::render::kind::Kind;
+use crate::render::labels::{INSTANCE, is_of_cluster};
+use crate::spec::ClusterSpec;
+
+const NAME: &str = "objects";
+
+pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
+    let name = spec.name.as_str();
+    let services = facts
+        .services
+        .iter()
+        .flatten()
+        .map(|service| (Kind::Service, &service.metadata));
+    let sets = facts.sets.iter().map(|set| (Kind::StatefulSet, &set.metadata));
+    let live: Vec<_> = services.chain(sets).collect();
+    let existing = match &facts.cluster {
+        Ok(existing) => existing.as_ref(),
+        Err(why) => {
+            let hint = "without its inventory the cluster cannot be judged: it needs `get configmaps`, and the sparkha that made it or a newer one";
+            return vec![Check::failed(NAME, why, hint)];
+        }
+    };
+    let mut found = match existing {
+        Some(existing) => {
+            let listed = |kind, name: &str| existing.inventory.entry(kind, name).is_some();
+            let mut found = left_over(name, &live, &listed);
+            let entries = existing.inventory.objects.iter();
+            let gone: Vec<_> = entries
+                .filter(|entry| matches!(entry.kind, Kind::Service | Kind::StatefulSet))
+                .filter(|entry| {
+                    !live
+                        .iter()
+                        .any(|(kind, metadata)| is(metadata, &entry.name) && *kind == entry.kind)
+                })
+                .map(|entry| format!("{} {}", entry.kind, entry.name))
+                .collect();
+            if !gone.is_empty() {
+                let seen = format!("somebody removed {}", joined(&gone));
+                found.push(Check::failed(
+                    NAME,
+                    seen,
+                    "`sparkha create`, with the same arguments, makes it again",
+                ));
+            }
+            found
+        }
+        None => {
+            let mut found = left_over(name, &live, &|_, _| false);
+            found.extend(taken(facts, spec, &live));
+            found
+        }
+    };
+    let owns = |claim: &str| existing.is_some_and(|existing| existing.inventory.owns_claim(claim));
+    let claims = facts.claims.iter().flatten();
+    let forgotten: Vec<_> = claims
+        .filter(|claim| is_of_cluster(claim.metadata.labels.as_ref(), name))
+        .filter_map(|claim| claim.metadata.name.clone())
+        .filter(|claim| !owns(claim))
+        .collect();
+    if !forgotten.is_empty() {
+        let seen = format!("claims of a former cluster are left: {}", joined(&forgotten));
+        found.push(Check::warning(
+            NAME,
+            seen,
+            "the next cluster of this name takes them up; `kubectl delete pvc` removes them with their data",
+        ));
+    }
+    or_ok(
+        found,
+        NAME,
+        match existing {
+            Some(existing) => format!("all {} of the inventory", existing.inventory.objects.len()),
+            None => format!("nothing stands in the way of a cluster {name}"),
+        },
+    )
+}
+
+fn is(metadata: &ObjectMeta, name: &str) -> bool {
+    metadata.name.as_deref() == Some(name)
+}
+
+/// What bears the cluster's labels, and belongs to none.
+fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, &str) -> bool) -> Vec<Check> {
+    let names: Vec<_> = live
+        .iter()
+        .filter(|(_, metadata)| is_of_cluster(metadata.labels.as_ref(), cluster))
+        .filter_map(|(kind, metadata)| Some((kind, metadata.name.as_deref()?)))
+        .filter(|(kind, name)| !listed(**kind, name))
+        .map(|(kind, name)| format!("{kind} {name}"))
+        .collect();
+    if names.is_empty() {
+        return vec![];
+    }
+    let seen = format!(
+        "not of the cluster's inventory, but labelled as its own: {}",
+        joined(&names)
+    );
+    vec![Check::warning(
+        NAME,
+        seen,
+        "left over, or labelled by hand: `kubectl delete` what nobody needs",
+    )]
+}
+
+/// Names that a cluster to be made would need.
+fn taken(facts: &Facts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
+    let owners: BTreeMap<_, _> = live
+        .iter()
+        .filter(|(_, metadata)| !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str()))
+        .filter_map(|(kind, metadata)| Some(((*kind, metadata.name.as_deref()?), *metadata)))
+        .collect();
+    let clashes = facts.wanted.iter().filter_map(|resource| {
+        let metadata = owners.get(&(resource.kind, resource.name.as_str()))?;
+        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
+        let owner = instance.map_or("not sparkha's".to_owned(), |instance| format!("of {instance}"));
+        let seen = format!("{} {} is there already, {owner}", resource.kind, resource.name);
+        Some(Check::failed(
+            NAME,
+            seen,
+            "choose another NAME or namespace, or remove it",
+        ))
+    });
+    clashes.collect()
+}

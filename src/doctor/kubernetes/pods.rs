@@ -1,0 +1,178 @@
+//! Pods: why they do not come up, and what ended them not long ago. Users' driver pods are looked at too.
+
+use k8s_openapi::api::core::v1::{Container, Event, Pod};
+use kube::ResourceExt;
+
+use super::facts::{Existing, Facts};
+use crate::doctor::{Check, or_ok};
+use crate::observe;
+use crate::observe::readiness::NotReady;
+use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
+use crate::render::labels::{COMPONENT, Component, is_ours};
+use crate::spec::ClusterSpec;
+
+const NAME: &str = "pods";
+/// An end that is longer ago is history.
+const RECENT: f64 = 3600.0;
+
+/// The users' pods that have to do with Spark: labelled as drivers, or naming a master.
+pub fn users(facts: &Facts, spec: &ClusterSpec) -> Vec<Pod> {
+    let master = format!("spark://{}-master-", spec.name);
+    let names_a_master = |container: &Container| {
+        let words = container.command.iter().chain(&container.args).flatten();
+        let values = container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value.as_ref());
+        words.chain(values).any(|text| text.contains(&master))
+    };
+    let is_driver = |pod: &&Pod| {
+        let labels = pod.labels();
+        let labelled = labels.get(COMPONENT).map(String::as_str) == Some(Component::Driver.as_str())
+            || labels.get("spark-role").map(String::as_str) == Some("driver");
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        labelled || (!is_ours(Some(labels)) && containers.into_iter().any(names_a_master))
+    };
+    facts.pods.iter().flatten().filter(is_driver).cloned().collect()
+}
+
+/// Why pods of the cluster and of its users do not come up.
+pub fn all_troubles(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Trouble> {
+    let mut facts = existing.observed.clone();
+    facts.pods.extend_from_slice(users);
+    let warnings: Vec<_> = events
+        .iter()
+        .filter(|event| event.type_.as_deref() == Some("Warning"))
+        .cloned()
+        .collect();
+    troubles(&facts, &warnings, &Before::default())
+}
+
+pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> Vec<Check> {
+    let mut found: Vec<_> = all_troubles(existing, users, events)
+        .into_iter()
+        // Told as what they are.
+        .filter(|trouble| trouble.kind != TroubleKind::Image)
+        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.kind.help()))
+        .collect();
+    for pod in existing.observed.pods.iter().chain(users) {
+        let told = found
+            .iter()
+            .any(|check| check.seen.starts_with(&format!("{}:", pod.name_any())));
+        if !told {
+            found.extend(ended(pod, now));
+        }
+    }
+    let lacks = existing.state.not_ready.iter();
+    found.extend(
+        lacks
+            .filter(|lack| matches!(lack, NotReady::RollingOut { .. }))
+            .map(|lack| {
+                Check::warning(
+                    NAME,
+                    lack.to_string(),
+                    "a change is under way; if it stays so, a pod does not become ready",
+                )
+            }),
+    );
+    let missing = missing(&existing.state);
+    if !missing.is_empty() {
+        let seen = format!("{} not there", missing.join(", "));
+        found.push(Check::failed(
+            NAME,
+            seen,
+            "their StatefulSet's events say why: `kubectl describe statefulset`",
+        ));
+    }
+    or_ok(found, NAME, format!("{} run", existing.observed.pods.len()))
+}
+
+fn missing(state: &observe::ClusterState) -> Vec<String> {
+    let servers = match &state.zookeeper {
+        observe::ZooKeeperState::Managed { servers } => servers.as_slice(),
+        _ => &[],
+    };
+    let pods = state.masters.iter().map(|master| &master.pod);
+    let pods = pods.chain(servers.iter().map(|server| &server.pod));
+    pods.filter(|pod| pod.phase == "Missing")
+        .map(|pod| pod.name.clone())
+        .collect()
+}
+
+/// A pod that was evicted, or whose container ended within the last hour.
+fn ended(pod: &Pod, now: f64) -> Option<Check> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref()?;
+    if status.reason.as_deref() == Some("Evicted") {
+        let message = status.message.clone().unwrap_or_default();
+        let hint = "its node ran short: bound what it writes (workers.shuffle with a sizeLimit, spark.worker.cleanup), or raise requests";
+        return Some(Check::warning(NAME, format!("{name} was evicted: {message}"), hint));
+    }
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.restart_count > 0)?;
+    let last = container.last_state.as_ref()?.terminated.as_ref()?;
+    let age = now - last.finished_at.as_ref()?.0.as_second() as f64;
+    if age > RECENT {
+        return None;
+    }
+    let reason = last.reason.as_deref().unwrap_or("Error");
+    let seen = format!(
+        "{name} restarted {:.0} min ago: exit code {} ({reason}), {} restarts",
+        age / 60.0,
+        last.exit_code,
+        container.restart_count
+    );
+    let hint = match reason {
+        "OOMKilled" => {
+            "it used more memory than its limit: raise workers.memory, or offHeapShare (masters: daemonMemory)"
+                .to_owned()
+        }
+        _ => format!("`sparkha logs {name} --previous` shows its last words"),
+    };
+    Some(Check::warning(NAME, seen, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_end_of_this_hour_is_told_and_an_older_one_is_not() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "spark-worker-0"},
+            "status": {"containerStatuses": [{
+                "name": "worker", "image": "", "imageID": "", "ready": true, "restartCount": 1, "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}},
+            }]},
+        }))
+        .unwrap();
+        let end = 1_767_225_600.0;
+        let check = ended(&pod, end + 120.0).unwrap();
+        assert_eq!(
+            check.seen,
+            "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restarts"
+        );
+        assert!(check.hint.contains("raise workers.memory"));
+        assert_eq!(ended(&pod, end + 7200.0), None);
+    }
+
+    #[test]
+    fn a_full_node_that_evicts_is_told() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "status": {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."},
+        }))
+        .unwrap();
+        let check = ended(&pod, 0.0).unwrap();
+        assert_eq!(
+            check.seen,
+            "p was evicted: The node was low on resource: ephemeral-storage."
+        );
+    }
+}

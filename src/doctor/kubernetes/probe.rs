@@ -1,0 +1,337 @@
+//! What the cluster's own pods see of each other: names, addresses, Services and the time. One `exec` for each pod that is asked, all at
+//! once; whoever may not do that hears so.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+use kube::api::AttachParams;
+use tokio::io::AsyncReadExt;
+
+use super::clocks::Reading;
+use super::facts::{Seen, now};
+use crate::observe::{Facts, pods_of};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::render::labels::{Component, INSTANCE};
+use crate::render::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
+
+/// Each pod connects to each: more would take too long, and not tell more.
+const PODS_MAX: usize = 12;
+/// For all answers of one pod; each of its questions has 3 s.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Asks everything at once. A port is tried by bash itself, for images have neither nc nor curl.
+const SCRIPT: &str = r#"
+reach() {
+  timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null
+  case $? in 0) echo "open $1 $2" ;; 124) echo "silent $1 $2" ;; *) echo "refused $1 $2" ;; esac
+}
+resolve() {
+  timeout 3 getent ahosts "$1" >/dev/null 2>&1
+  case $? in 0) echo "known $1" ;; 126 | 127) ;; 124) echo "unanswered $1" ;; *) echo "unknown $1" ;; esac
+}
+echo "time $(date +%s.%N)"
+while [ $# -gt 0 ]; do
+  case $1 in
+    reach) reach "$2" "$3" & shift 3 ;;
+    resolve) resolve "$2" & shift 2 ;;
+  esac
+done
+wait
+"#;
+
+/// What one pod said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub pod: String,
+    pub clock: Option<Reading>,
+    pub ports: Vec<Port>,
+    pub names: Vec<Name>,
+}
+
+/// An attempt to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub target: Target,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pod or Service.
+    pub name: String,
+    pub is_service: bool,
+    pub address: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Open,
+    Refused,
+    Silent,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Outcome::Open => "open",
+            Outcome::Refused => "refused",
+            Outcome::Silent => "no answer",
+        })
+    }
+}
+
+/// An attempt to resolve a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub name: String,
+    pub outcome: Resolved,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    Known,
+    Unknown,
+    Unanswered,
+}
+
+/// Asks the running pods.
+pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Seen<Vec<Answer>> {
+    let pods = asked(facts);
+    if pods.is_empty() {
+        return Err("none of its pods is ready to be asked".into());
+    }
+    let targets = targets(&pods, services);
+    let names = names(&pods, facts);
+    let answers = join_all(pods.iter().map(|pod| ask_pod(cluster, pod, &targets, &names))).await;
+    if let Some(Err(kubernetes::Error::Forbidden { .. })) = answers.iter().find(|answer| answer.is_err()) {
+        return Err("you may not run anything in its pods (create pods/exec)".into());
+    }
+    let failed = answers
+        .iter()
+        .find_map(|answer| answer.as_ref().err())
+        .map(ToString::to_string);
+    let answers: Vec<_> = answers.into_iter().flatten().collect();
+    match failed {
+        Some(reason) if answers.is_empty() => Err(reason),
+        _ => Ok(answers),
+    }
+}
+
+/// Masters and ZooKeepers, a worker for each node, and those that no master knows.
+fn asked(facts: &Facts) -> Vec<&Pod> {
+    let daemons = pods_of(facts, Component::Master).chain(pods_of(facts, Component::ZooKeeper));
+    let mut pods: Vec<_> = daemons.filter(|pod| is_running(pod)).collect();
+    let mut nodes = Vec::new();
+    for worker in pods_of(facts, Component::Worker).filter(|pod| is_running(pod)) {
+        let node = worker.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        // The first stands for its node; one that nobody knows is asked why.
+        if !is_registered(worker, facts) || !nodes.contains(&node) {
+            pods.push(worker);
+            nodes.push(node);
+        }
+    }
+    pods.truncate(PODS_MAX);
+    pods
+}
+
+/// Whether it is in a master's list, under its address or its name.
+fn is_registered(worker: &Pod, facts: &Facts) -> bool {
+    let address = worker.status.as_ref().and_then(|status| status.pod_ip.clone());
+    let (name, reports) = (worker.name_any(), facts.masters.values().flatten());
+    let mut workers = reports.flat_map(|report| &report.workers);
+    workers.any(|known| known.state == "ALIVE" && (known.host == name || Some(&known.host) == address.as_ref()))
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let state = containers.and_then(|statuses| statuses.first()?.state.as_ref());
+    pod.metadata.deletion_timestamp.is_none() && state.is_some_and(|state| state.running.is_some())
+}
+
+/// Whether all of its containers are ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    containers.is_some_and(|statuses| !statuses.is_empty() && statuses.iter().all(|container| container.ready))
+}
+
+fn port_of(pod: &Pod) -> Option<u16> {
+    let component = Component::parse(pod.labels().get(crate::render::labels::COMPONENT)?)?;
+    match component {
+        Component::Master => Some(MASTER_PORT),
+        Component::Worker => Some(WORKER_PORT),
+        Component::ZooKeeper => Some(ZOOKEEPER_PORT),
+        _ => None,
+    }
+}
+
+/// Every pod at its own address, and every master's Service.
+fn targets(pods: &[&Pod], services: &[Service]) -> Vec<Target> {
+    let ready = pods.iter().filter(|pod| is_ready(pod));
+    let of_pods = ready.filter_map(|pod| {
+        Some(Target {
+            name: pod.name_any(),
+            is_service: false,
+            address: pod.status.as_ref()?.pod_ip.clone()?,
+            port: port_of(pod)?,
+        })
+    });
+    let of_services = services.iter().filter_map(|service| {
+        let name = service.name_any();
+        // A master's Service has its pod's name.
+        pods.iter().find(|pod| pod.name_any() == name && is_ready(pod))?;
+        let address = service.spec.as_ref()?.cluster_ip.clone()?;
+        (address != "None").then_some(Target {
+            name,
+            is_service: true,
+            address,
+            port: MASTER_PORT,
+        })
+    });
+    of_pods.chain(of_services).collect()
+}
+
+/// What these pods must be able to resolve: masters, ZooKeepers, and what workers call themselves.
+fn names(pods: &[&Pod], facts: &Facts) -> Vec<String> {
+    let of_pods = pods.iter().filter_map(|pod| {
+        let cluster = pod.labels().get(INSTANCE)?;
+        match port_of(pod)? {
+            MASTER_PORT => Some(pod.name_any()),
+            ZOOKEEPER_PORT => Some(format!("{}.{cluster}-zookeeper", pod.name_any())),
+            _ => None,
+        }
+    });
+    let reports = facts.masters.values().flatten();
+    let workers = reports
+        .flat_map(|report| &report.workers)
+        .map(|worker| worker.host.clone());
+    let advertised = workers.filter(|host| host.parse::<std::net::IpAddr>().is_err() && is_host(host));
+    let mut names: Vec<_> = of_pods.chain(advertised).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn is_host(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+}
+
+async fn ask_pod(
+    cluster: &Cluster,
+    pod: &Pod,
+    targets: &[Target],
+    names: &[String],
+) -> Result<Answer, kubernetes::Error> {
+    let mut command: Vec<String> = ["bash", "-c", SCRIPT, "bash"].map(str::to_owned).into();
+    for target in targets {
+        command.extend(["reach".to_owned(), target.address.clone(), target.port.to_string()]);
+    }
+    for name in names {
+        command.extend(["resolve".to_owned(), name.clone()]);
+    }
+    let started = now();
+    let text = cluster.exec(&pod.name_any(), &command, TIMEOUT).await?;
+    Ok(parse(&pod.name_any(), &text, targets, (started, now())))
+}
+
+fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> Answer {
+    let mut answer = Answer {
+        pod: pod.to_owned(),
+        clock: None,
+        ports: Vec::new(),
+        names: Vec::new(),
+    };
+    let at = |address: &str, port: &str| {
+        let is_it = |target: &&Target| target.address == address && target.port.to_string() == port;
+        targets.iter().find(is_it).cloned()
+    };
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let port = |outcome, address, port| at(address, port).map(|target| Port { target, outcome });
+        let name = |outcome, name: &str| Name {
+            name: name.to_owned(),
+            outcome,
+        };
+        match words[..] {
+            ["time", time] => {
+                answer.clock = time.parse().ok().map(|time| Reading::within(pod, time, asked));
+            }
+            ["open", address, number] => answer.ports.extend(port(Outcome::Open, address, number)),
+            ["refused", address, number] => answer.ports.extend(port(Outcome::Refused, address, number)),
+            ["silent", address, number] => answer.ports.extend(port(Outcome::Silent, address, number)),
+            ["known", text] => answer.names.push(name(Resolved::Known, text)),
+            ["unknown", text] => answer.names.push(name(Resolved::Unknown, text)),
+            ["unanswered", text] => answer.names.push(name(Resolved::Unanswered, text)),
+            _ => {}
+        }
+    }
+    // In the order in which they were asked, whoever answered first.
+    let place = |target: &Target| targets.iter().position(|other| other == target);
+    answer.ports.sort_by_key(|port| place(&port.target));
+    answer.names.sort_by(|a, b| a.name.cmp(&b.name));
+    answer
+}
+
+impl Cluster {
+    /// Runs a command in a pod's first container; its standard output.
+    async fn exec(&self, pod: &str, command: &[String], within: Duration) -> Result<String, kubernetes::Error> {
+        let api = self.api::<Pod>();
+        let action = format!("run a check in {pod}");
+        let params = AttachParams::default().stderr(false);
+        let mut process = self.call(&action, || api.exec(pod, command.iter(), &params)).await?;
+        let mut text = String::new();
+        if let Some(stdout) = process.stdout() {
+            let mut stdout = stdout.take(1 << 20);
+            // What came in time counts.
+            let _ = tokio::time::timeout(within, stdout.read_to_string(&mut text)).await;
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_back_in_the_order_of_the_questions() {
+        let target = |name: &str, address: &str| Target {
+            name: name.into(),
+            is_service: false,
+            address: address.into(),
+            port: 7077,
+        };
+        let targets = [target("a", "10.0.0.1"), target("b", "10.0.0.2")];
+        let text =
+            "time 100.5\nsilent 10.0.0.2 7077\nunknown x\nopen 10.0.0.1 7077\nknown b\nopen 10.0.0.9 7077\nnoise\n";
+        let answer = parse("p", text, &targets, (100.0, 101.0));
+        let outcomes: Vec<_> = answer
+            .ports
+            .iter()
+            .map(|port| (port.target.name.as_str(), port.outcome))
+            .collect();
+        assert_eq!(outcomes, [("a", Outcome::Open), ("b", Outcome::Silent)]);
+        let names: Vec<_> = answer
+            .names
+            .iter()
+            .map(|name| (name.name.as_str(), name.outcome))
+            .collect();
+        assert_eq!(names, [("b", Resolved::Known), ("x", Resolved::Unknown)]);
+        assert_eq!(answer.clock.unwrap().offset(), 0.0);
+    }
+
+    #[test]
+    fn only_what_is_a_host_is_asked_for() {
+        assert!(is_host("spark-worker-0"));
+        assert!(!is_host("$(reboot)"));
+    }
+}

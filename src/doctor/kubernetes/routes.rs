@@ -1,0 +1,102 @@
+//! Whether the web UIs are reached by their names: the routes that the cluster should have, resolved and asked for from here.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::facts::{Seen, joined};
+use crate::doctor::{Check, or_ok};
+use crate::observe::Facts;
+use crate::platform::kubernetes::Cluster;
+use crate::render::inventory::Inventory;
+use crate::routing::vulcand::Scope;
+use crate::routing::{self, Member, Table};
+use crate::spark::MasterStatus;
+use crate::steps::check_routes::{Asked, RouteReport, check};
+
+const NAME: &str = "web UIs";
+
+/// Asks for the leader's and every master's and worker's.
+pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods: &Seen<Vec<Pod>>) -> Seen<RouteReport> {
+    let namespace = cluster.namespace().as_str();
+    let name = &inventory.cluster.name;
+    let member = |pod: &Pod| {
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+        Member::of(&pod.metadata, address, namespace, name)
+    };
+    let leads = |pod: &String| {
+        let report = facts.masters.get(pod).and_then(|report| report.as_ref().ok());
+        report.is_some_and(|report| report.status == MasterStatus::Alive)
+    };
+    let routed = routing::Cluster {
+        namespace: namespace.to_owned(),
+        name: name.clone(),
+        ui_domain: inventory.cluster.ui_domain.clone(),
+        members: pods.iter().flatten().filter_map(member).collect(),
+        leader: facts.pods.iter().map(ResourceExt::name_any).find(leads),
+        driver_uis: vec![],
+    };
+    let table = Table::of([&routed]);
+    let asked = Asked {
+        dns: None,
+        router: None,
+    };
+    let scope = Scope::Namespace(cluster.namespace().clone());
+    check(&table.routes, &scope, None, &asked)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+pub fn judge(report: &Seen<RouteReport>, domain: &str) -> Vec<Check> {
+    let report = match report {
+        Ok(report) => report,
+        Err(why) => return vec![Check::skipped(NAME, why, "")],
+    };
+    let routes = &report.routes;
+    if routes.is_empty() {
+        return vec![Check::skipped(NAME, "no pod has an address yet", "")];
+    }
+    let without_name: Vec<_> = routes.iter().filter(|route| route.addresses.is_empty()).collect();
+    let with_problem: Vec<_> = routes
+        .iter()
+        .filter(|route| !route.addresses.is_empty() && !route.problems.is_empty())
+        .collect();
+    let mut found = Vec::new();
+    if !without_name.is_empty() {
+        let seen = format!(
+            "{} of {} names of the UI domain {domain} have no address here ({})",
+            without_name.len(),
+            routes.len(),
+            joined(&hosts(without_name.iter().map(|route| route.host.as_str()))),
+        );
+        found.push(Check::warning(
+            NAME,
+            seen,
+            "let the domain's names be a router's (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
+        ));
+    }
+    if let Some(problem) = with_problem.first().and_then(|route| route.problems.first()) {
+        let seen = format!(
+            "{} of {} are not reached by their names; {}: {}",
+            with_problem.len(),
+            routes.len(),
+            with_problem[0].host,
+            problem.message
+        );
+        found.push(Check::warning(NAME, seen, problem.hint.clone()));
+    }
+    let addresses: std::collections::BTreeSet<&IpAddr> = routes.iter().flat_map(|route| &route.addresses).collect();
+    let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    or_ok(
+        found,
+        NAME,
+        format!("{} are reached by their names, through {}", routes.len(), joined(&list)),
+    )
+}
+
+fn hosts<'a>(hosts: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut hosts: Vec<_> = hosts.map(str::to_owned).collect();
+    hosts.dedup();
+    hosts
+}

@@ -1,0 +1,65 @@
+//! The API server, the namespace, and what may be done there.
+
+use super::facts::{Seen, Server};
+use super::from_findings;
+use crate::doctor::{Check, or_ok};
+use crate::platform::kubernetes::Error;
+use crate::steps::preflight::{Finding, NamespaceState, too_old};
+
+const NAME: &str = "API server";
+
+pub fn unreachable(error: &Error) -> Check {
+    Check::failed(NAME, error.to_string(), error.help().unwrap_or_default())
+}
+
+pub fn judge(server: &Server) -> Check {
+    match too_old(&server.version) {
+        Some(finding) => Check::warning(NAME, finding.message, finding.help),
+        None => Check::ok(NAME, format!("{} at {}", server.version.git_version, server.address)),
+    }
+}
+
+pub fn namespace(state: NamespaceState, namespace: &str) -> Vec<Check> {
+    vec![Check::ok(
+        "namespace",
+        match state {
+            NamespaceState::Missing => format!("{namespace} is not there yet: create makes it"),
+            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} is there"),
+        },
+    )]
+}
+
+pub fn permissions(missing: &Seen<Vec<Finding>>) -> Vec<Check> {
+    const NAME: &str = "permissions";
+    match missing {
+        Ok(missing) => or_ok(
+            from_findings(NAME, missing),
+            NAME,
+            "you may do what create, status and teardown do",
+        ),
+        Err(why) => vec![Check::skipped(NAME, why, "")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn an_old_server_is_a_warning() {
+        let server = |minor: &str| Server {
+            address: "https://x".into(),
+            version: k8s_openapi::apimachinery::pkg::version::Info {
+                major: "1".into(),
+                minor: minor.into(),
+                git_version: format!("v1.{minor}.0"),
+                ..Default::default()
+            },
+            clock: None,
+        };
+        assert_eq!(judge(&server("19")).status, Status::Warning);
+        assert_eq!(judge(&server("20+")).status, Status::Ok);
+        assert_eq!(judge(&server("37")), Check::ok(NAME, "v1.37.0 at https://x"));
+    }
+}

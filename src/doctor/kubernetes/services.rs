@@ -1,0 +1,143 @@
+//! Services: each of the cluster's must select its pods, and nobody else's, and lead to those that are ready.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use kube::ResourceExt;
+
+use super::facts::{Existing, Facts, Seen, joined, named};
+use super::probe::is_ready;
+use crate::doctor::{Check, or_ok};
+use crate::render::labels::is_of_cluster;
+
+const NAME: &str = "Services";
+
+pub fn judge(existing: &Existing, facts: &Facts) -> Vec<Check> {
+    let cluster = existing.inventory.cluster.name.as_str();
+    let (services, pods) = match (&facts.services, &facts.pods) {
+        (Ok(services), Ok(pods)) => (services, pods),
+        (Err(why), _) | (_, Err(why)) => return vec![Check::skipped(NAME, why, "")],
+    };
+    let own: Vec<_> = services
+        .iter()
+        .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), cluster))
+        .collect();
+    let found: Vec<_> = own
+        .iter()
+        .filter_map(|service| of_service(service, pods, &facts.endpoints, cluster))
+        .collect();
+    or_ok(found, NAME, format!("{} lead to their pods", own.len()))
+}
+
+fn of_service(service: &Service, pods: &[Pod], endpoints: &Seen<Vec<Endpoints>>, cluster: &str) -> Option<Check> {
+    let name = service.name_any();
+    let spec = service.spec.as_ref()?;
+    let selector = spec.selector.clone().unwrap_or_default();
+    let selected: Vec<_> = pods.iter().filter(|pod| selects(&selector, pod)).collect();
+    if selected.is_empty() {
+        let list: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let seen = format!("{name} selects no pod ({})", list.join(","));
+        return Some(Check::failed(
+            NAME,
+            seen,
+            "if its pods are there, somebody changed its selector: `sparkha create --force-conflicts` puts it right",
+        ));
+    }
+    let foreign: Vec<_> = selected
+        .iter()
+        .copied()
+        .filter(|pod| !is_of_cluster(pod.metadata.labels.as_ref(), cluster))
+        .collect();
+    if !foreign.is_empty() {
+        let seen = format!("{name} leads to pods that are not the cluster's: {}", named(foreign));
+        return Some(Check::failed(
+            NAME,
+            seen,
+            "those pods bear the cluster's labels, or its selector was changed",
+        ));
+    }
+    let has_address = match endpoints {
+        Ok(endpoints) => {
+            let own = endpoints.iter().find(|endpoints| endpoints.name_any() == name);
+            let subsets = own.and_then(|endpoints| endpoints.subsets.as_ref());
+            subsets.is_some_and(|subsets| {
+                subsets
+                    .iter()
+                    .any(|subset| subset.addresses.iter().flatten().next().is_some())
+            })
+        }
+        // Who may not see them sees the pods.
+        Err(_) => selected.iter().any(|pod| is_ready(pod)),
+    };
+    if !has_address {
+        let waiting = selected.iter().copied().filter(|pod| !is_ready(pod));
+        let names: Vec<_> = waiting.map(ResourceExt::name_any).collect();
+        let (seen, hint) = match names.is_empty() {
+            true => (
+                format!("{name} has no address, though its pods are ready"),
+                "the controller that fills Endpoints does not: look at kube-controller-manager",
+            ),
+            false => (
+                format!("{name} has no ready address: {} not ready", joined(&names)),
+                "the checks of pods say why",
+            ),
+        };
+        return Some(Check::failed(NAME, seen, hint));
+    }
+    None
+}
+
+/// An empty selector selects nothing here: nobody fills its Endpoints.
+fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, instance: &str, ready: bool) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {
+                "app.kubernetes.io/managed-by": "sparkha", "app.kubernetes.io/instance": instance, "part": "master",
+            }},
+            "status": {"containerStatuses": [{
+                "name": "c", "image": "", "imageID": "", "ready": ready, "restartCount": 0,
+            }]},
+        }))
+        .unwrap()
+    }
+
+    fn seen(selector: &serde_json::Value, pods: &[Pod], endpoints: &Seen<Vec<Endpoints>>) -> Option<String> {
+        let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
+        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|check| check.seen)
+    }
+
+    #[test]
+    fn a_service_without_its_pods_is_told() {
+        let pods = [pod("a", "spark", true), pod("b", "other", true)];
+        let hidden = Err("not allowed".into());
+        let part = json!({"part": "master"});
+        let own = json!({"part": "master", "app.kubernetes.io/instance": "spark"});
+        assert_eq!(
+            seen(&json!({"part": "x"}), &pods, &hidden).unwrap(),
+            "s selects no pod (part=x)"
+        );
+        assert_eq!(
+            seen(&part, &pods, &hidden).unwrap(),
+            "s leads to pods that are not the cluster's: b"
+        );
+        assert_eq!(seen(&own, &pods, &hidden), None);
+        let asleep = [pod("a", "spark", false)];
+        assert_eq!(
+            seen(&own, &asleep, &hidden).unwrap(),
+            "s has no ready address: a not ready"
+        );
+        assert_eq!(
+            seen(&own, &pods, &Ok(vec![])).unwrap(),
+            "s has no address, though its pods are ready"
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! Masters, workers and applications, as the masters themselves tell of them.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::facts::{Existing, Seen, joined};
+use super::probe::{Answer, Resolved};
+use crate::doctor::{Check, or_ok};
+use crate::observe::readiness::NotReady;
+use crate::observe::{Facts, WorkersState, pods_of};
+use crate::render::MASTER_PORT;
+use crate::render::labels::Component;
+use crate::spark::{MasterReport, MasterStatus, WorkerReport};
+
+pub fn judge(existing: &Existing) -> Vec<Check> {
+    let mut checks = masters(existing);
+    checks.extend(workers(existing));
+    checks.extend(applications(leader(&existing.observed), &existing.state.workers));
+    checks
+}
+
+fn masters(existing: &Existing) -> Vec<Check> {
+    const NAME: &str = "masters";
+    let mut found: Vec<_> = existing
+        .state
+        .not_ready
+        .iter()
+        .filter_map(|lack| of_master(NAME, lack, &existing.observed))
+        .collect();
+    for (pod, report) in &existing.observed.masters {
+        let Ok(report) = report else { continue };
+        // Workers and drivers are told its Service's name, and Spark drops what comes under another.
+        let wanted = format!("spark://{pod}:{MASTER_PORT}");
+        if report.url != wanted {
+            let seen = format!(
+                "{pod} calls itself {}, and is called {wanted}: it drops what workers and drivers send",
+                report.url
+            );
+            let hint = "SPARK_MASTER_HOST must be the name of the master's own Service: leave it to sparkha, in env and sparkConf alike";
+            found.push(Check::failed(NAME, seen, hint));
+        }
+    }
+    let standby = existing.state.masters.len().saturating_sub(1);
+    or_ok(found, NAME, format!("1 alive, {standby} standby"))
+}
+
+fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check> {
+    let hint = match lack {
+        NotReady::MastersSilent { .. } => {
+            let reasons = facts
+                .masters
+                .iter()
+                .filter_map(|(pod, report)| Some((pod, report.as_ref().err()?)));
+            let reasons: Vec<_> = reasons.map(|(pod, reason)| format!("{pod}: {reason}")).collect();
+            let seen = match reasons.is_empty() {
+                true => lack.to_string(),
+                false => format!("{lack} ({})", joined(&reasons)),
+            };
+            return Some(Check::failed(name, seen, "`sparkha logs masters` shows what they do"));
+        }
+        NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; look again",
+        NotReady::NoLeader { recovering: None } => {
+            "an election needs ZooKeeper's quorum: see its check, and `sparkha logs masters`"
+        }
+        NotReady::SeveralLeaders { .. } => {
+            "they use no or different ZooKeepers or directories: compare spark.deploy.zookeeper.url and .dir of all masters"
+        }
+        _ => return None,
+    };
+    Some(Check::failed(name, lack.to_string(), hint))
+}
+
+fn workers(existing: &Existing) -> Vec<Check> {
+    const NAME: &str = "workers";
+    let mut found = Vec::new();
+    for lack in &existing.state.not_ready {
+        let hint = match lack {
+            NotReady::Workers { .. } => {
+                "`sparkha logs workers` shows why they do not register: names, networks, another secret"
+            }
+            NotReady::WorkerSize { .. } => {
+                "somebody set SPARK_WORKER_CORES or SPARK_WORKER_MEMORY, or it has no limits and offers its whole node"
+            }
+            _ => continue,
+        };
+        found.push(Check::failed(NAME, lack.to_string(), hint));
+    }
+    if let Some(leader) = leader(&existing.observed) {
+        let pods: Vec<_> = pods_of(&existing.observed, Component::Worker).collect();
+        let alive = leader.workers.iter().filter(|worker| worker.state == "ALIVE");
+        found.extend(alive.filter_map(|worker| advertised(NAME, worker, &pods, &existing.probes)));
+    }
+    let workers = &existing.state.workers;
+    or_ok(
+        found,
+        NAME,
+        format!(
+            "{} of {} registered, as large as they should be",
+            workers.registered, workers.expected
+        ),
+    )
+}
+
+fn leader(facts: &Facts) -> Option<&MasterReport> {
+    let reports = facts.masters.values().filter_map(|report| report.as_ref().ok());
+    reports.into_iter().find(|report| report.status == MasterStatus::Alive)
+}
+
+/// A worker's executors are reached under the name that it gives: it must mean the same to everybody.
+fn advertised(name: &'static str, worker: &WorkerReport, pods: &[&Pod], probes: &Seen<Vec<Answer>>) -> Option<Check> {
+    let host = &worker.host;
+    let hint = "SPARK_LOCAL_HOSTNAME must be what everybody can resolve: sparkha sets it to the pod's address";
+    let is_of_pod = |address: &str| {
+        let has = |pod: &&&Pod| pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) == Some(address);
+        pods.iter().any(|pod| has(&pod))
+    };
+    if host.parse::<IpAddr>().is_ok() {
+        return (!is_of_pod(host)).then(|| {
+            let seen = format!("a worker calls itself {host}, which is the address of none of its pods");
+            Check::failed(name, seen, hint)
+        });
+    }
+    let asked: Vec<_> = probes
+        .iter()
+        .flatten()
+        .flat_map(|answer| answer.names.iter().map(move |name| (answer.pod.as_str(), name)))
+        // In its own pod /etc/hosts knows it.
+        .filter(|(pod, name)| name.name == *host && pod != host)
+        .collect();
+    let deaf: Vec<_> = asked
+        .iter()
+        .filter(|(_, name)| name.outcome != Resolved::Known)
+        .collect();
+    match (asked.is_empty(), deaf.first()) {
+        (true, _) => Some(Check::warning(
+            name,
+            format!("a worker calls itself {host}; whether others can resolve that was not seen"),
+            hint,
+        )),
+        (false, None) => None,
+        (false, Some((pod, _))) => {
+            let seen =
+                format!("a worker calls itself {host}, which {pod} cannot resolve: jobs do not reach its executors");
+            Some(Check::failed(name, seen, hint))
+        }
+    }
+}
+
+/// Applications that get nothing: a driver waits for ever at "Initial job has not accepted any resources".
+fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Check> {
+    const NAME: &str = "applications";
+    let Some(leader) = leader else {
+        return vec![Check::skipped(NAME, "no master leads", "")];
+    };
+    let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
+    let found = waiting.map(|app| {
+        let seen = format!(
+            "{} ({}) waits for executors; {} cores and {} MiB are free on {} workers",
+            app.id,
+            app.name,
+            workers.cores.saturating_sub(workers.cores_used),
+            workers.memory_mib.saturating_sub(workers.memory_used_mib),
+            workers.registered
+        );
+        let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory); if executors start and end, they do not \
+                    reach the driver: spark.driver.host must be an address of its pod";
+        Check::warning(NAME, seen, hint)
+    });
+    let run = format!("{} run, none waits", leader.activeapps.len());
+    or_ok(found.collect(), NAME, run)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::probe::Name;
+    use super::*;
+    use crate::doctor::Status;
+
+    fn worker(host: &str) -> WorkerReport {
+        serde_json::from_value(json!({
+            "id": "w", "host": host, "webuiaddress": "", "cores": 1, "coresused": 0, "memory": 1, "memoryused": 0, "state": "ALIVE",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_name_that_only_its_pod_knows_is_told() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "w"}, "status": {"podIP": "10.0.0.1"}})).unwrap();
+        let pods = [&pod];
+        let answer = |pod: &str, outcome| Answer {
+            pod: pod.into(),
+            clock: None,
+            ports: vec![],
+            names: vec![Name {
+                name: "spark-worker-0".into(),
+                outcome,
+            }],
+        };
+        let status = |host: &str, probes: &Seen<Vec<Answer>>| {
+            advertised("workers", &worker(host), &pods, probes).map(|check| check.status)
+        };
+        let nobody = Err("not allowed".into());
+        assert_eq!(status("10.0.0.1", &nobody), None);
+        assert_eq!(status("10.0.0.2", &nobody), Some(Status::Failed));
+        assert_eq!(status("spark-worker-0", &nobody), Some(Status::Warning));
+        let only_itself = Ok(vec![
+            answer("spark-worker-0", Resolved::Known),
+            answer("m", Resolved::Unknown),
+        ]);
+        assert_eq!(status("spark-worker-0", &only_itself), Some(Status::Failed));
+        let everybody = Ok(vec![answer("m", Resolved::Known)]);
+        assert_eq!(status("spark-worker-0", &everybody), None);
+    }
+
+    #[test]
+    fn a_job_that_waits_is_told_what_is_free() {
+        let leader: MasterReport = serde_json::from_value(json!({
+            "status": "ALIVE", "url": "",
+            "activeapps": [
+                {"id": "app-1", "name": "report", "cores": 0, "user": "u", "state": "WAITING"},
+                {"id": "app-2", "name": "runs", "cores": 1, "user": "u", "state": "RUNNING"},
+            ],
+        }))
+        .unwrap();
+        let workers = WorkersState {
+            expected: 2,
+            registered: 2,
+            cores: 2,
+            cores_used: 1,
+            memory_mib: 2564,
+            memory_used_mib: 600,
+            expected_cores: 1,
+            expected_memory_mib: 1282,
+            pods: vec![],
+        };
+        let checks = applications(Some(&leader), &workers);
+        let seen = "app-1 (report) waits for executors; 1 cores and 1964 MiB are free on 2 workers";
+        assert_eq!(
+            checks.iter().map(|check| check.seen.as_str()).collect::<Vec<_>>(),
+            [seen]
+        );
+        assert_eq!(applications(None, &workers)[0].status, Status::Skipped);
+    }
+}

@@ -1,0 +1,137 @@
+//! Volumes: access modes that a disk cannot have, and claims that wait for one.
+
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
+use kube::ResourceExt;
+
+use super::facts::Seen;
+use super::from_findings;
+use crate::doctor::{Check, or_ok};
+use crate::steps::preflight::Finding;
+use crate::steps::preflight::room::Wish;
+
+const NAME: &str = "storage";
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+/// What a claim that still waits asks of its storage class. The empty class stands for volumes that somebody makes by hand.
+pub fn wish(claim: &PersistentVolumeClaim) -> Option<Wish> {
+    let spec = claim.spec.as_ref()?;
+    let class = spec.storage_class_name.clone();
+    (!is_bound(claim) && class.as_deref() != Some("")).then(|| Wish {
+        subject: format!("claim {}", claim.name_any()),
+        class,
+        access_modes: spec.access_modes.clone().unwrap_or_default(),
+    })
+}
+
+pub fn judge(findings: &Seen<Vec<Finding>>, claims: &Seen<Vec<PersistentVolumeClaim>>, events: &[Event]) -> Vec<Check> {
+    let claims = match claims {
+        Ok(claims) => claims,
+        Err(why) => return vec![Check::skipped(NAME, why, "")],
+    };
+    let mut found = from_findings(NAME, findings.as_deref().unwrap_or_default());
+    let waiting: Vec<_> = claims.iter().filter(|claim| !is_bound(claim)).collect();
+    for claim in &waiting {
+        let name = claim.name_any();
+        // Said already, and more clearly.
+        let subject = format!("claim {name}:");
+        if found.iter().any(|check| check.seen.starts_with(&subject)) {
+            continue;
+        }
+        let phase = claim
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default();
+        let reason = last_word(&name, events);
+        if reason
+            .as_deref()
+            .is_some_and(|reason| reason.contains("waiting for first consumer"))
+        {
+            // It gets its volume when a pod wants it.
+            continue;
+        }
+        let seen = format!(
+            "claim {name} is {phase}: {}",
+            reason.as_deref().unwrap_or("nobody says why")
+        );
+        let hint = "check storageClassName, accessMode and size; with no provisioner somebody has to make the volume";
+        found.push(Check::failed(NAME, seen, hint));
+    }
+    match findings {
+        Err(why) if found.is_empty() => {
+            let seen = format!(
+                "{} claims have their volumes; storage classes were not seen: {why}",
+                claims.len()
+            );
+            vec![Check::ok(NAME, seen)]
+        }
+        _ => or_ok(
+            found,
+            NAME,
+            match claims.len() {
+                0 => "no claim waits for a volume".into(),
+                count => format!("{} of {count} claims have their volumes", count - waiting.len()),
+            },
+        ),
+    }
+}
+
+/// The newest event about a claim.
+fn last_word(claim: &str, events: &[Event]) -> Option<String> {
+    let about = events.iter().filter(|event| {
+        event.involved_object.kind.as_deref() == Some("PersistentVolumeClaim")
+            && event.involved_object.name.as_deref() == Some(claim)
+    });
+    let newest = about.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0))?;
+    newest.message.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::steps::preflight::room::wrong_claims;
+
+    fn claim(name: &str, class: &str, mode: &str, phase: &str) -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"storageClassName": class, "accessModes": [mode]},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_disk_for_many_and_a_claim_that_waits_are_told_once_each() {
+        let disk = serde_json::from_value(json!({"metadata": {"name": "disk"}, "provisioner": "kubernetes.io/gce-pd"}));
+        let many = claim("many", "disk", "ReadWriteMany", "Pending");
+        let findings = wrong_claims(&[wish(&many).unwrap()], &[disk.unwrap()]);
+        let by_hand = claim("by-hand", "", "ReadWriteOnce", "Pending");
+        assert!(wish(&by_hand).is_none());
+        let event = serde_json::from_value(json!({
+            "metadata": {}, "message": "no persistent volumes available for this claim and no storage class is set",
+            "involvedObject": {"kind": "PersistentVolumeClaim", "name": "by-hand"},
+        }));
+        let claims = Ok(vec![many, by_hand, claim("good", "x", "ReadWriteOnce", "Bound")]);
+        let checks = judge(&Ok(findings), &claims, &[event.unwrap()]);
+        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        assert_eq!(
+            seen,
+            [
+                (
+                    Status::Failed,
+                    "claim many: storage class disk (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+                ),
+                (
+                    Status::Failed,
+                    "claim by-hand is Pending: no persistent volumes available for this claim and no storage class is set"
+                ),
+            ]
+        );
+    }
+}

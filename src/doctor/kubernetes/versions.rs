@@ -1,0 +1,108 @@
+//! Whether everything is of one version: this sparkha and the one that made the cluster, the Spark of its pods and of its drivers.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::facts::{Existing, joined};
+use crate::doctor::{Check, or_ok};
+use crate::render::labels::version;
+
+const NAME: &str = "versions";
+const OWN: &str = env!("CARGO_PKG_VERSION");
+
+pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
+    let cluster = &existing.inventory.cluster;
+    let made_by = cluster.sparkha_version.as_str();
+    let mut found = of_sparkha(made_by);
+    let others: BTreeSet<_> = existing
+        .observed
+        .pods
+        .iter()
+        .flat_map(images)
+        .filter(|image| *image != cluster.image)
+        .collect();
+    if !others.is_empty() {
+        let list: Vec<_> = others.into_iter().map(str::to_owned).collect();
+        let seen = format!(
+            "the cluster's image is {}, and some of its pods have {}",
+            cluster.image,
+            joined(&list)
+        );
+        let hint = "a change is still under way, or somebody changed a StatefulSet: `sparkha create --dry-run` shows what differs";
+        found.push(Check::warning(NAME, seen, hint));
+    }
+    found.extend(users.iter().filter_map(|pod| of_driver(pod, &cluster.image)));
+    or_ok(found, NAME, format!("sparkha {OWN} and one image, {}", cluster.image))
+}
+
+fn images(pod: &Pod) -> impl Iterator<Item = &str> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.filter_map(|container| container.image.as_deref())
+}
+
+fn of_sparkha(made_by: &str) -> Vec<Check> {
+    let number = |text: &str| -> Vec<u64> {
+        text.split(['.', '-', '+'])
+            .map_while(|part| part.parse().ok())
+            .collect()
+    };
+    let seen = format!("the cluster was made by sparkha {made_by}, this is {OWN}");
+    match number(made_by).cmp(&number(OWN)) {
+        std::cmp::Ordering::Equal => vec![],
+        std::cmp::Ordering::Greater => vec![Check::warning(NAME, seen, "use that version, or a newer one")],
+        std::cmp::Ordering::Less => {
+            let hint = "`sparkha create`, with the cluster's own file, brings it up to this version; --dry-run shows what would change";
+            vec![Check::warning(NAME, seen, hint)]
+        }
+    }
+}
+
+/// A driver of another Spark cannot talk to this one's masters and executors.
+fn of_driver(pod: &Pod, cluster: &str) -> Option<Check> {
+    let spark = |image: &str| {
+        let version = version(image)?;
+        let digits: Vec<_> = version.split('.').take(2).map(str::to_owned).collect();
+        digits
+            .iter()
+            .all(|part| part.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| digits.join("."))
+    };
+    let wanted = spark(cluster)?;
+    // Only an image of the same repository tells Spark's version by its tag.
+    let repository = |image: &str| image.rsplit_once(':').map(|(name, _)| name.to_owned());
+    let other = images(pod).find(|image| {
+        repository(image) == repository(cluster) && spark(image).is_some_and(|version| version != wanted)
+    })?;
+    let seen = format!("{} has {other}, and the cluster {cluster}", pod.name_any());
+    let hint = "drivers need the cluster's own version of Spark: others end with InvalidClassException or are refused";
+    Some(Check::warning(NAME, seen, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_driver_of_another_spark_is_told() {
+        let pod = |image: &str| -> Pod {
+            let spec = json!({"containers": [{"name": "c", "image": image}]});
+            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).unwrap()
+        };
+        let cluster = "docker.io/apache/spark:4.3.0";
+        assert!(of_driver(&pod("docker.io/apache/spark:3.5.1"), cluster).is_some());
+        assert!(of_driver(&pod("docker.io/apache/spark:4.3.1"), cluster).is_none());
+        assert!(of_driver(&pod("docker.io/apache/spark:latest"), cluster).is_none());
+        assert!(of_driver(&pod("example/job:1.0.0"), cluster).is_none());
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(of_sparkha(OWN).is_empty());
+        assert_eq!(of_sparkha("99.10.0")[0].hint, "use that version, or a newer one");
+        assert!(of_sparkha("0.0.9")[0].hint.contains("sparkha create"));
+    }
+}

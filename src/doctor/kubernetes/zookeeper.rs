@@ -1,0 +1,188 @@
+//! ZooKeeper: a full quorum under one leader, followers that keep up, and no queue.
+
+use std::collections::BTreeMap;
+
+use super::facts::{Existing, joined};
+use super::from_findings;
+use crate::doctor::{Check, or_ok};
+use crate::observe::ZooKeeperState;
+use crate::render::inventory::ZooKeeperSummary;
+use crate::spec::{ClusterSpec, Recovery};
+use crate::steps::preflight::Finding;
+use crate::zookeeper::{Mode, Server};
+
+const NAME: &str = "ZooKeeper";
+/// A follower that lags by so many transactions does not follow: a cluster of Spark writes some for each worker and application.
+const LAG: u64 = 100;
+/// So many requests wait only where a server is overloaded, or its disk slow.
+const QUEUE: u64 = 10;
+
+pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Finding]) -> Vec<Check> {
+    let servers = match existing.map(|existing| (&existing.state.zookeeper, existing)) {
+        Some((ZooKeeperState::Managed { servers }, existing)) => {
+            let names: Vec<_> = servers.iter().map(|server| server.pod.name.as_str()).collect();
+            return managed(&names, &existing.observed.zookeepers);
+        }
+        Some((ZooKeeperState::None, _)) => {
+            return vec![Check::ok(
+                NAME,
+                "not needed: the one master recovers from its own files",
+            )];
+        }
+        Some((ZooKeeperState::External { servers, .. }, _)) => servers.join(","),
+        None => match &spec.recovery {
+            Recovery::ExternalZooKeeper(external) => external.servers.join(","),
+            Recovery::ManagedZooKeeper(_) | Recovery::FileSystem { .. } => return vec![],
+        },
+    };
+    match existing.map(|existing| &existing.inventory.cluster.zookeeper) {
+        // Asked by the arguments that describe the cluster only.
+        Some(ZooKeeperSummary::External { .. }) if !matches!(spec.recovery, Recovery::ExternalZooKeeper(_)) => {
+            let hint = "pass --zookeeper or the cluster's file, and it is asked";
+            vec![Check::skipped(NAME, format!("{servers} is not sparkha's"), hint)]
+        }
+        _ => or_ok(from_findings(NAME, external), NAME, format!("{servers} answers")),
+    }
+}
+
+fn managed(names: &[&str], answers: &BTreeMap<String, Result<Server, String>>) -> Vec<Check> {
+    let serving: Vec<_> = answers
+        .iter()
+        .filter_map(|(name, answer)| Some((name.as_str(), answer.as_ref().ok()?)))
+        .collect();
+    let with = |mode: Mode| serving.iter().filter(move |(_, server)| server.mode == mode);
+    let led = with(Mode::Leader).count() + with(Mode::Standalone).count();
+    let mut found = Vec::new();
+    if serving.len() < names.len() {
+        let why: Vec<_> = names
+            .iter()
+            .filter_map(|name| match answers.get(*name) {
+                None => Some(format!("{name}: it does not run")),
+                Some(Err(reason)) => Some(format!("{name}: {reason}")),
+                Some(Ok(_)) => None,
+            })
+            .collect();
+        let seen = format!(
+            "{} of {} servers are in the quorum ({})",
+            serving.len(),
+            names.len(),
+            joined(&why)
+        );
+        // With a majority the cluster goes on.
+        found.push(match serving.len() * 2 > names.len() {
+            true => Check::warning(
+                NAME,
+                seen,
+                "one more that is lost, and no master leads: `sparkha logs zookeeper`",
+            ),
+            false => Check::failed(
+                NAME,
+                seen,
+                "without a majority no master leads: `sparkha logs zookeeper`",
+            ),
+        });
+    }
+    if led != 1 && !serving.is_empty() {
+        let seen = format!("{led} servers lead, and one should");
+        found.push(Check::failed(
+            NAME,
+            seen,
+            "they do not know of each other: check their names and port 2888",
+        ));
+    }
+    if let Some((_, leader)) = with(Mode::Leader).next() {
+        for (name, server) in with(Mode::Follower) {
+            // Of another election: it follows somebody else.
+            let epochs = (leader.zxid >> 32, server.zxid >> 32);
+            let behind = leader.zxid.saturating_sub(server.zxid);
+            if epochs.0 != epochs.1 && behind > 0 || behind > LAG {
+                let seen = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
+                found.push(Check::warning(
+                    NAME,
+                    seen,
+                    "it does not keep up: check its disk, its processor and its network",
+                ));
+            }
+        }
+    }
+    for (name, server) in &serving {
+        if server.outstanding > QUEUE {
+            let seen = format!("{} requests wait in {name}", server.outstanding);
+            found.push(Check::warning(
+                NAME,
+                seen,
+                "it is overloaded, or its disk is slow: give it its own disk and processor",
+            ));
+        }
+    }
+    let followers = with(Mode::Follower).count();
+    or_ok(
+        found,
+        NAME,
+        match names.len() {
+            1 => "1 server, no request waits".into(),
+            _ => format!("1 leader and {followers} followers in step, no request waits"),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    fn answers(servers: &[(Option<Mode>, u64, u64)]) -> BTreeMap<String, Result<Server, String>> {
+        let server = |(at, &(mode, zxid, outstanding)): (usize, &(Option<Mode>, u64, u64))| {
+            let server = mode.map(|mode| Server {
+                mode,
+                outstanding,
+                zxid,
+            });
+            (format!("z{at}"), server.ok_or_else(|| "in no quorum".to_owned()))
+        };
+        servers.iter().enumerate().map(server).collect()
+    }
+
+    fn statuses(servers: &[(Option<Mode>, u64, u64)]) -> Vec<(Status, String)> {
+        let names = ["z0", "z1", "z2"];
+        let checks = managed(&names[..servers.len()], &answers(servers));
+        checks.into_iter().map(|check| (check.status, check.seen)).collect()
+    }
+
+    #[test]
+    fn a_quorum_is_one_leader_and_followers_in_step() {
+        use Mode::{Follower, Leader, Standalone};
+        let (leader, follower) = ((Some(Leader), 0x2_0000_0010, 0), (Some(Follower), 0x2_0000_000f, 1));
+        let well = statuses(&[leader, follower, follower]);
+        assert_eq!(
+            well,
+            [(Status::Ok, "1 leader and 2 followers in step, no request waits".into())]
+        );
+        assert_eq!(statuses(&[(Some(Standalone), 1, 0)])[0].0, Status::Ok);
+
+        let lost = statuses(&[leader, follower, (None, 0, 0)]);
+        assert_eq!(
+            lost,
+            [(
+                Status::Warning,
+                "2 of 3 servers are in the quorum (z2: in no quorum)".into()
+            )]
+        );
+        assert_eq!(
+            statuses(&[(None, 0, 0), (None, 0, 0), (None, 0, 0)])[0].0,
+            Status::Failed
+        );
+        let apart = statuses(&[leader, leader, follower]);
+        assert_eq!(apart, [(Status::Failed, "2 servers lead, and one should".into())]);
+        let behind = statuses(&[leader, follower, (Some(Follower), 0x1_0000_0400, 0)]);
+        assert_eq!(
+            behind,
+            [(
+                Status::Warning,
+                "z2 is at 0x100000400, and the leader at 0x200000010".into()
+            )]
+        );
+        let slow = statuses(&[leader, follower, (Some(Follower), 0x2_0000_0010, 50)]);
+        assert_eq!(slow, [(Status::Warning, "50 requests wait in z2".into())]);
+    }
+}

@@ -1,0 +1,348 @@
+//! What goes wrong with clusters, caused in one of them, and found by `sparkha doctor`: each trouble that users of other set-ups told of.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Run, Sandbox, run};
+
+/// Two masters, and a worker for each of two faults.
+const CLUSTER: &str = "masters: {count: 2}\nzookeeper: {count: 1, failoverSeconds: 20}\nworkers: {count: 2}\n";
+
+/// What a check says, in one line, with pods' addresses replaced by their names.
+fn lines(sandbox: &Sandbox, checks: &Value) -> Vec<String> {
+    let format = "jsonpath={range .items[*]}{.status.podIP} {.metadata.name}{'\\n'}{end}";
+    let pods = sandbox.kubectl(&["get", "pods", "-o", format]);
+    let services = sandbox.kubectl(&[
+        "get",
+        "services",
+        "-o",
+        "jsonpath={range .items[*]}{.spec.clusterIP} {.metadata.name}'s{'\\n'}{end}",
+    ]);
+    let mut addresses: Vec<_> = pods
+        .lines()
+        .chain(services.lines())
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    addresses.retain(|(address, _)| address.contains('.'));
+    // Longer ones first: one may be the beginning of another.
+    addresses.sort_by_key(|(address, _)| std::cmp::Reverse(address.len()));
+    let line = |check: &Value| {
+        let text = |key: &str| check[key].as_str().unwrap_or_default();
+        assert!(text("status") != "failed" || check["hint"].is_string(), "{check}");
+        let mut line = format!("{} {}: {}", text("status"), text("name"), text("seen"));
+        // What the registry says differs from moment to moment.
+        if let Some((before, _)) = line.split_once("cannot be pulled: ") {
+            line = format!("{before}cannot be pulled");
+        }
+        for (address, name) in &addresses {
+            line = line.replace(address, &format!("<{name}>"));
+        }
+        line
+    };
+    checks.as_array().unwrap().iter().map(line).collect()
+}
+
+fn doctor(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    sandbox.run(&[&["doctor", "-o", "json"], arguments].concat())
+}
+
+/// All but what is well, the same everywhere, or of a busy machine: a probe that came too late.
+fn unwell(lines: Vec<String>) -> Vec<String> {
+    let is_expected = |line: &String| {
+        let restarted = line.starts_with("warning pods:") && line.contains(" restarted ");
+        line.starts_with("ok ") || line.starts_with("warning web UIs:") || restarted
+    };
+    lines.into_iter().filter(|line| !is_expected(line)).collect()
+}
+
+/// Runs the doctor until it finds exactly this: pods need time to fall ill, too.
+#[track_caller]
+fn finds(sandbox: &Sandbox, expected: &[&str]) {
+    let mut found = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while Instant::now() < deadline {
+        let run = doctor(sandbox, &[]);
+        found = unwell(lines(sandbox, &run.json()));
+        if found == expected {
+            run.exits(9);
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(found, expected);
+}
+
+/// Something of the whole cluster or machine, undone when the test ends, however it does.
+struct Undo(Vec<Vec<String>>);
+
+impl Undo {
+    fn add(&mut self, command: &[&str]) {
+        self.0.push(command.iter().map(|&word| word.to_owned()).collect());
+    }
+
+    /// The node loses what one address sends to a port of another.
+    fn lose(&mut self, from: &str, to: &str, port: &str) {
+        let rule = [
+            "FORWARD", "-s", from, "-d", to, "-p", "tcp", "--dport", port, "-j", "DROP",
+        ];
+        let added = Command::new("iptables").arg("-I").args(rule).status().unwrap();
+        assert!(added.success(), "iptables needs root");
+        self.add(&[&["iptables", "-D"], &rule[..]].concat());
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for command in &self.0 {
+            let _ = Command::new(&command[0]).args(&command[1..]).status();
+        }
+    }
+}
+
+fn address(sandbox: &Sandbox, pod: &str) -> String {
+    sandbox.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.podIP}"])
+}
+
+fn patch(sandbox: &Sandbox, object: &str, patch: &Value) {
+    sandbox.kubectl(&["patch", object, "--type=strategic", "-p", &patch.to_string()]);
+}
+
+/// A user's pod that has to do with the cluster.
+fn driver(name: &str, image: &str, service_links: bool) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "enableServiceLinks": service_links, "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "driver", "image": image, "command": ["sleep", "3600"],
+                "env": [{"name": "MASTER", "value": "spark://spark-master-0:7077"}],
+            }],
+        },
+    })
+}
+
+#[test]
+fn every_trouble_of_a_cluster_is_found() {
+    let sandbox = Sandbox::new("doctor");
+    let namespace = &sandbox.namespace;
+    let mut undo = Undo(Vec::new());
+
+    // Before there is a cluster.
+    let run = doctor(&sandbox, &[]).exits(0);
+    let before: Vec<_> = run
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| check["name"].clone())
+        .collect();
+    let groups = [
+        "API server",
+        "namespace",
+        "permissions",
+        "nodes",
+        "capacity",
+        "storage",
+        "DNS",
+        "clocks",
+        "objects",
+        "service links",
+    ];
+    assert_eq!(before, groups);
+    a_disk_cannot_be_shared(&sandbox, &mut undo);
+
+    // One that is well.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), CLUSTER).unwrap();
+    sandbox.run(&["create", "-f", file.path().to_str().unwrap()]).exits(0);
+    let run = doctor(&sandbox, &[]).exits(0);
+    assert_eq!(unwell(lines(&sandbox, &run.json())), Vec::<String>::new());
+
+    what_may_not_be_looked_at_is_skipped(&sandbox);
+    let disk = format!("{namespace}-disk");
+    break_everything(&sandbox, &disk, &mut undo);
+    let storage = [
+        format!(
+            "failed storage: claim everywhere: storage class {disk} (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+        ),
+        format!("failed storage: claim nowhere: there is no storage class {namespace}-none"),
+    ];
+    let mut expected: Vec<&str> = storage.iter().map(String::as_str).collect();
+    expected.extend([
+        "failed DNS: spark-worker-1 does not know spark-master-0, spark-master-1, spark-zookeeper-0.spark-zookeeper",
+        "warning objects: not of the cluster's inventory, but labelled as its own: Service spark-old",
+        "failed service links: driver is given SPARK_MASTER_PORT=tcp://… for a Service of that name",
+        "warning versions: the cluster was made by sparkha 99.0.0, this is 0.1.0",
+        "warning versions: old-driver has docker.io/apache/spark:3.0.0, and the cluster docker.io/apache/spark:4.3.0",
+        "failed images: old-driver: its image cannot be pulled",
+        "warning pods: 1 of 2 pods of spark-master are up to date",
+        "warning pods: 1 of 2 pods of spark-worker are up to date",
+        "failed Services: spark-master selects no pod (app.kubernetes.io/component=nobody,app.kubernetes.io/instance=spark,\
+         app.kubernetes.io/managed-by=sparkha,app.kubernetes.io/name=spark)",
+        "failed pod network: spark-master-0 does not reach spark-worker-0 at <spark-worker-0>:7078 (no answer)",
+        "failed hairpin: spark-master-0 does not reach Service spark-master-0 at <spark-master-0's>:7077 (no answer)",
+        "failed masters: spark-master-1 calls itself spark://<spark-master-1>:7077, and is called spark://spark-master-1:7077: \
+         it drops what workers and drivers send",
+        "failed workers: 1 of 2 workers are registered",
+        "failed workers: a worker calls itself spark-worker-0, which spark-master-0 cannot resolve: \
+         jobs do not reach its executors",
+    ]);
+    finds(&sandbox, &expected);
+
+    // Without ZooKeeper.
+    sandbox.kubectl(&["scale", "statefulset", "spark-zookeeper", "--replicas=0"]);
+    let lost = "failed ZooKeeper: 0 of 1 servers are in the quorum (spark-zookeeper-0: it does not run)";
+    sandbox.wait_for(Duration::from_secs(60), lost, || {
+        let run = doctor(&sandbox, &[]).exits(9);
+        lines(&sandbox, &run.json()).iter().any(|line| line == lost)
+    });
+}
+
+/// Told before anything is made.
+fn a_disk_cannot_be_shared(sandbox: &Sandbox, undo: &mut Undo) {
+    let disk = format!("{}-disk", sandbox.namespace);
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": disk},
+        "provisioner": "kubernetes.io/gce-pd", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    sandbox.apply(&class.to_string());
+    let kubeconfig = crate::kit::kubeconfig();
+    undo.add(&[
+        "kubectl",
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+        "delete",
+        "storageclass",
+        &disk,
+    ]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "workers: {{volumes: [{{name: shared, mountPath: /data, newClaim: {{size: 1Gi, storageClassName: {disk}, accessMode: ReadWriteMany}}}}]}}\n"
+    );
+    std::fs::write(file.path(), text).unwrap();
+    let run = doctor(sandbox, &["-f", file.path().to_str().unwrap()]).exits(8);
+    let seen = format!(
+        "failed storage: workers.volumes shared: storage class {disk} (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+    );
+    let failed: Vec<_> = lines(sandbox, &run.json())
+        .into_iter()
+        .filter(|line| line.starts_with("failed"))
+        .collect();
+    assert_eq!(failed, [seen]);
+}
+
+/// Somebody with the Role of sparkha, less two rules.
+fn what_may_not_be_looked_at_is_skipped(sandbox: &Sandbox) {
+    let role = run(&["render", "--role"]).exits(0).stdout;
+    let mut role: Value = serde_saphyr::from_str(&role).unwrap();
+    role["rules"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|rule| !["poddisruptionbudgets", "serviceaccounts"].contains(&rule["resources"][0].as_str().unwrap()));
+    sandbox.apply(&role.to_string());
+    sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
+    let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
+    sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
+    let clerk = sandbox.kubeconfig_of("clerk");
+    let mut command = sandbox.command(&["doctor", "-o", "json"]);
+    let run = Run::from(command.env("KUBECONFIG", clerk.path()).output().unwrap()).exits(9);
+    let namespace = &sandbox.namespace;
+    let expected = [
+        &format!(
+            "warning permissions: you may not get, list, create, patch, delete poddisruptionbudgets in namespace {namespace}; it is needed to create, change and remove the cluster"
+        ),
+        &format!(
+            "failed permissions: you may not get, list, create, patch, delete serviceaccounts in namespace {namespace}; it is needed to create, change and remove the cluster"
+        ),
+        "skipped nodes: you may not list nodes",
+        "skipped capacity: you may not list nodes and the pods of all namespaces",
+        "skipped DNS: you may not see the pods of kube-system; you may not run anything in its pods (create pods/exec)",
+        "skipped pod network: you may not run anything in its pods (create pods/exec)",
+        "skipped Service network: you may not run anything in its pods (create pods/exec)",
+        "skipped hairpin: you may not run anything in its pods (create pods/exec)",
+    ];
+    assert_eq!(unwell(lines(sandbox, &run.json())), expected);
+}
+
+fn break_everything(sandbox: &Sandbox, disk: &str, undo: &mut Undo) {
+    // The wrong names: of a worker that only its own pod knows, of a master that binds to what nobody calls.
+    let env = |container: &str, variable: &str, field: &str| json!({"containers": [{"name": container, "env": [{"name": variable, "valueFrom": {"fieldRef": {"fieldPath": field}}}]}]});
+    let last_only = json!({"rollingUpdate": {"partition": 1}});
+    patch(
+        sandbox,
+        "statefulset/spark-worker",
+        &json!({"spec": {"template": {"spec":
+        env("worker", "SPARK_LOCAL_HOSTNAME", "metadata.name")}}}),
+    );
+    patch(
+        sandbox,
+        "statefulset/spark-master",
+        &json!({"spec": {"updateStrategy": last_only, "template": {"spec":
+        env("master", "SPARK_MASTER_HOST", "status.podIP")}}}),
+    );
+
+    // A Service that leads nowhere, and one that nobody needs.
+    patch(
+        sandbox,
+        "service/spark-master",
+        &json!({"spec": {"selector": {"app.kubernetes.io/component": "nobody"}}}),
+    );
+    let labels = json!({"app.kubernetes.io/managed-by": "sparkha", "app.kubernetes.io/instance": "spark"});
+    let old = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "spark-old", "labels": labels},
+        "spec": {"selector": {"statefulset.kubernetes.io/pod-name": "spark-master-0"}, "ports": [{"port": 1}]},
+    });
+    // A volume for many on a disk for one, and one of a class that is not there.
+    let claim = |name: &str, class: &str, mode: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {"storageClassName": class, "accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}},
+        })
+    };
+    // An image that is not there, of another Spark, and variables that Spark takes for its own.
+    let items = [
+        old,
+        claim("everywhere", disk, "ReadWriteMany"),
+        claim("nowhere", &format!("{}-none", sandbox.namespace), "ReadWriteOnce"),
+        driver("driver", "docker.io/apache/spark:4.3.0", true),
+        driver("old-driver", "docker.io/apache/spark:3.0.0", false),
+    ];
+    sandbox.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+
+    // Another sparkha has been here.
+    let cluster = sandbox.kubectl(&[
+        "get",
+        "configmap",
+        "spark-sparkha",
+        "-o",
+        "jsonpath={.data.cluster\\.json}",
+    ]);
+    let newer = cluster.replace(r#""sparkhaVersion": "0.1.0""#, r#""sparkhaVersion": "99.0.0""#);
+    assert_ne!(newer, cluster);
+    patch(
+        sandbox,
+        "configmap/spark-sparkha",
+        &json!({"data": {"cluster.json": newer}}),
+    );
+
+    // One worker that cannot resolve any name, when both have their new name.
+    sandbox.wait_for(Duration::from_secs(180), "the workers' new names", || {
+        let path = "jsonpath={.status.updatedReplicas} {.status.readyReplicas} {.status.currentRevision}={.status.updateRevision}";
+        let status = sandbox.kubectl(&["get", "statefulset", "spark-worker", "-o", path]);
+        let revisions = status.rsplit(' ').next().and_then(|both| both.split_once('='));
+        status.contains("2 ") && revisions.is_some_and(|(one, other)| one == other)
+    });
+    patch(
+        sandbox,
+        "statefulset/spark-worker",
+        &json!({"spec": {"updateStrategy": last_only, "template": {"spec":
+        {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}}}}),
+    );
+
+    // A network that does not lead a master's traffic back to it, and one that loses what a master sends to a worker.
+    let (master, worker) = (address(sandbox, "spark-master-0"), address(sandbox, "spark-worker-0"));
+    undo.lose(&master, &master, "7077");
+    undo.lose(&master, &worker, "7078");
+}

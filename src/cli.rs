@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{create, doctor, list, local, render, rotate_secret, route, router, scale, status, teardown, ui};
+use crate::commands::{
+    create, doctor, list, local, logs, render, rotate_secret, route, router, scale, status, teardown, ui,
+};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
@@ -88,6 +90,8 @@ pub enum Command {
     Status(status::Arguments),
     /// List clusters
     List(list::Arguments),
+    /// Show or follow the logs of masters, workers, ZooKeepers, drivers and executors
+    Logs(logs::Arguments),
     /// Give a cluster another secret, and start anew all that knew the old one
     RotateSecret(rotate_secret::Arguments),
     /// Routes to the web UIs

@@ -10,6 +10,7 @@ mod etcd;
 mod exit_code;
 mod http;
 mod log;
+mod logs;
 mod metrics;
 mod observe;
 mod owned;

@@ -78,38 +78,27 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// A kept-alive connection to a master's web UI.
-pub struct MasterUi {
+/// A kept-alive connection to a web UI of Spark's.
+struct Connection {
     sender: SendRequest<Empty<Bytes>>,
 }
 
-impl MasterUi {
+impl Connection {
     /// Speaks HTTP over an open stream.
-    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // An error here reaches the caller too, as the failure of its next request.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!("connection to a master ended: {error}");
+                tracing::debug!("connection to a web UI ended: {error}");
             }
         });
         Ok(Self { sender })
     }
 
-    /// Asks for the master's state.
-    pub async fn report(&mut self) -> Result<MasterReport, Error> {
-        // `/json` without the slash is a redirect.
-        Ok(serde_json::from_slice(&self.get("/json/").await?)?)
-    }
-
-    /// Asks for the web UIs of the running applications' drivers; only the page for people tells them.
-    pub async fn driver_uis(&mut self) -> Result<Vec<String>, Error> {
-        Ok(driver_uis(&String::from_utf8_lossy(&self.get("/").await?)))
-    }
-
-    async fn get(&mut self, path: &'static str) -> Result<Bytes, Error> {
+    async fn get(&mut self, uri: hyper::Uri) -> Result<Bytes, Error> {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = hyper::Uri::from_static(path);
+        *request.uri_mut() = uri;
         request
             .headers_mut()
             .insert(header::HOST, header::HeaderValue::from_static("localhost"));
@@ -120,6 +109,94 @@ impl MasterUi {
         }
         Ok(response.into_body().collect().await?.to_bytes())
     }
+}
+
+/// A master's web UI.
+pub struct MasterUi(Connection);
+
+impl MasterUi {
+    /// Speaks HTTP over an open stream.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+        Ok(Self(Connection::over(stream).await?))
+    }
+
+    /// Asks for the master's state.
+    pub async fn report(&mut self) -> Result<MasterReport, Error> {
+        // `/json` without the slash is a redirect.
+        let answer = self.0.get(hyper::Uri::from_static("/json/")).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// Asks for the web UIs of the running applications' drivers; only the page for people tells them.
+    pub async fn driver_uis(&mut self) -> Result<Vec<String>, Error> {
+        let page = self.0.get(hyper::Uri::from_static("/")).await?;
+        Ok(driver_uis(&String::from_utf8_lossy(&page)))
+    }
+}
+
+/// A worker's web UI.
+pub struct WorkerUi(Connection);
+
+/// A part of an executor's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPart {
+    /// Where the next part begins.
+    pub end: u64,
+    /// How much there is.
+    pub length: u64,
+    pub text: String,
+}
+
+impl WorkerUi {
+    /// Speaks HTTP over an open stream.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+        Ok(Self(Connection::over(stream).await?))
+    }
+
+    /// The executors of an application that run here, or ran.
+    pub async fn executors(&mut self, application: &str) -> Result<Vec<u32>, Error> {
+        #[derive(Deserialize)]
+        struct Worker {
+            executors: Vec<Executor>,
+            finishedexecutors: Vec<Executor>,
+        }
+        #[derive(Deserialize)]
+        struct Executor {
+            id: u32,
+            appid: String,
+        }
+        let answer = self.0.get(hyper::Uri::from_static("/json/")).await?;
+        let worker: Worker = serde_json::from_slice(&answer)?;
+        let all = worker.executors.into_iter().chain(worker.finishedexecutors);
+        let mut ids: Vec<_> = all
+            .filter(|executor| executor.appid == application)
+            .map(|executor| executor.id)
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// What an executor wrote to `stdout` or `stderr`, from a place on.
+    pub async fn log(&mut self, application: &str, executor: u32, kind: &str, from: u64) -> Result<LogPart, Error> {
+        let path =
+            format!("/log/?appId={application}&executorId={executor}&logType={kind}&offset={from}&byteLength=1048576");
+        let uri = path.parse().map_err(|_| Error::Status(StatusCode::BAD_REQUEST))?;
+        let answer = self.0.get(uri).await?;
+        log_part(&String::from_utf8_lossy(&answer)).ok_or(Error::Status(StatusCode::NOT_FOUND))
+    }
+}
+
+/// `==== Bytes 0-120 of 4096 of /var/spark/work/app-…/0/stderr ====`, and the text: `LogPage.renderLog`.
+fn log_part(answer: &str) -> Option<LogPart> {
+    let (head, text) = answer.split_once('\n')?;
+    let mut words = head.strip_prefix("==== Bytes ")?.split(' ');
+    let (_, end) = words.next()?.split_once('-')?;
+    let length = words.nth(1)?;
+    Some(LogPart {
+        end: end.parse().ok()?,
+        length: length.parse().ok()?,
+        text: text.to_owned(),
+    })
 }
 
 /// The links of a master's page that stand in the row of an application: `MasterPage.appRow` makes the name of a running application a link to
@@ -147,6 +224,17 @@ mod tests {
             <tr><td><a href="app/?appId=app-20261121105049-0000">app-20261121105049-0000</a></td><td>done</td></tr>
             <a href="http://elsewhere:4040">no row</a>"##;
         assert_eq!(driver_uis(page), ["http://spark-10-244-0-12.x.k8s:4040"]);
+    }
+
+    #[test]
+    fn reads_a_part_of_an_executors_log() {
+        let answer = "==== Bytes 100-112 of 4096 of /var/spark/work/app-1/0/stderr ====\none\ntwo\nthr";
+        let part = log_part(answer).unwrap();
+        assert_eq!(
+            (part.end, part.length, part.text.as_str()),
+            (112, 4096, "one\ntwo\nthr")
+        );
+        assert_eq!(log_part("Error: Log type must be one of stderr, stdout"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`doctor`]: what goes wrong with clusters, caused and found.
+//! - [`logs`]: logs of pods and executors, there and on this machine.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
 //! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
@@ -35,6 +36,7 @@ mod kit;
 mod layouts;
 mod lifecycle;
 mod local;
+mod logs;
 mod offline;
 mod policies;
 mod router;

@@ -5,6 +5,7 @@ mod deploy;
 pub mod doctor;
 pub mod list;
 pub mod local;
+pub mod logs;
 pub mod render;
 pub mod rotate_secret;
 pub mod route;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Scale(arguments) => scale::run(&global, &arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::Logs(arguments) => logs::run(&global, arguments).await,
         Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,

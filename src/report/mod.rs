@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod error;
 pub mod live;
+pub mod logs;
 pub mod progress;
 pub mod routes;
 pub mod status;

@@ -8,6 +8,7 @@ pub mod follow;
 pub mod leaving;
 pub mod local;
 pub mod lock;
+pub mod logs;
 pub mod namespace;
 pub mod plan;
 pub mod preflight;

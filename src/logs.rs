@@ -1,0 +1,231 @@
+//! Which logs are meant, and in which order lines of several come. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::civil::DateTime;
+
+use crate::render::labels::Component;
+
+/// Whose logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All pods of a component.
+    Component(Component),
+    Pod(String),
+    /// An application's executors.
+    Application(String),
+}
+
+/// What was asked for: the cluster if it was named, and the parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub cluster: Option<String>,
+    /// All components' if empty.
+    pub parts: Vec<Part>,
+}
+
+/// One line of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The pod, or an executor and one of its two logs.
+    pub source: Arc<str>,
+    pub time: Time,
+    pub text: String,
+}
+
+/// When a line was written, in nanoseconds; of use only beside others of the same kind.
+pub type Time = i128;
+
+impl Wanted {
+    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name says its cluster's.
+    pub fn parse(words: &[String]) -> Self {
+        let mut wanted = Self::default();
+        for (at, word) in words.iter().enumerate() {
+            match part(word) {
+                Some(part) => wanted.parts.push(part),
+                None => match pod_of_cluster(word) {
+                    Some(cluster) if at == 0 => {
+                        wanted.cluster = Some(cluster.to_owned());
+                        wanted.parts.push(Part::Pod(word.clone()));
+                    }
+                    None if at == 0 => wanted.cluster = Some(word.clone()),
+                    _ => wanted.parts.push(Part::Pod(word.clone())),
+                },
+            }
+        }
+        wanted
+    }
+
+    /// Whether a pod's own log is meant.
+    pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
+        let is_meant = |part: &Part| match part {
+            Part::Component(wanted) => component == Some(*wanted),
+            Part::Pod(name) => name == pod,
+            Part::Application(_) => false,
+        };
+        self.parts.is_empty() || self.parts.iter().any(is_meant)
+    }
+
+    pub fn applications(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Application(id) => Some(id.as_str()),
+            _ => None,
+        })
+    }
+}
+
+fn part(word: &str) -> Option<Part> {
+    Some(Part::Component(match word {
+        "masters" => Component::Master,
+        "workers" => Component::Worker,
+        "zookeeper" => Component::ZooKeeper,
+        "drivers" => Component::Driver,
+        "history" => Component::History,
+        _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
+            return Some(Part::Application(word.to_owned()));
+        }
+        _ => return None,
+    }))
+}
+
+/// The cluster of `NAME-master-0` and its like.
+fn pod_of_cluster(word: &str) -> Option<&str> {
+    let (set, ordinal) = word.rsplit_once('-')?;
+    let is_number = !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit());
+    let (cluster, component) = set.rsplit_once('-')?;
+    (is_number && matches!(component, "master" | "worker" | "zookeeper")).then_some(cluster)
+}
+
+/// Takes the time from the beginning of a line that the API server stamped.
+pub fn stamped(line: &str) -> (Option<Time>, &str) {
+    let (stamp, text) = line.split_once(' ').unwrap_or((line, ""));
+    match stamp.parse::<Timestamp>() {
+        Ok(time) => (Some(time.as_nanosecond()), text),
+        Err(_) => (None, line),
+    }
+}
+
+/// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
+pub fn sparks_time(line: &str) -> Option<Time> {
+    let stamp = line.get(..17)?;
+    let bytes = stamp.as_bytes();
+    let shape = [(2, b'/'), (5, b'/'), (8, b' '), (11, b':'), (14, b':')];
+    if shape.iter().any(|&(at, c)| bytes[at] != c) {
+        return None;
+    }
+    let number = |at: usize| stamp.get(at..at + 2)?.parse::<i8>().ok();
+    let (year, month, day) = (2000 + i16::from(number(0)?), number(3)?, number(6)?);
+    let time = DateTime::new(year, month, day, number(9)?, number(12)?, number(15)?, 0).ok()?;
+    let zoned = time.to_zoned(k8s_openapi::jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp().as_nanosecond())
+}
+
+/// What of a stream has been seen, so that it can be taken up again without losing or doubling a line: a stream is asked for again
+/// from a whole second on, and several lines may have the same time.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub last: Option<Time>,
+    /// Lines with that time.
+    count: usize,
+    skip: usize,
+}
+
+impl Seen {
+    /// The stream begins again.
+    pub fn again(&mut self) {
+        self.skip = self.count;
+    }
+
+    /// Whether a line with this time comes for the first time.
+    pub fn is_new(&mut self, time: Time) -> bool {
+        match self.last {
+            Some(last) if time < last => false,
+            Some(last) if time == last => {
+                let is_new = self.skip == 0;
+                self.skip = self.skip.saturating_sub(1);
+                self.count += usize::from(is_new);
+                is_new
+            }
+            _ => {
+                (self.last, self.count, self.skip) = (Some(time), 1, 0);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Wanted {
+        Wanted::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_first_word_is_the_cluster_unless_it_is_a_part() {
+        assert_eq!(parse(&[]), Wanted::default());
+        let masters = Part::Component(Component::Master);
+        assert_eq!(parse(&["masters"]).parts, std::slice::from_ref(&masters));
+        assert_eq!(parse(&["masters"]).cluster, None);
+        let etl = parse(&["etl", "masters", "my-driver", "app-20261121144500-0001"]);
+        assert_eq!(etl.cluster.as_deref(), Some("etl"));
+        let driver = Part::Pod("my-driver".into());
+        let application = Part::Application("app-20261121144500-0001".into());
+        assert_eq!(etl.parts, [masters, driver, application]);
+        assert_eq!(etl.applications().collect::<Vec<_>>(), ["app-20261121144500-0001"]);
+        let pod = parse(&["etl-a-worker-12"]);
+        assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
+        assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
+        assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
+    }
+
+    #[test]
+    fn parts_choose_pods() {
+        let workers = parse(&["workers", "spark-master-1"]);
+        assert!(workers.has(Some(Component::Worker), "spark-worker-0"));
+        assert!(workers.has(Some(Component::Master), "spark-master-1"));
+        assert!(!workers.has(Some(Component::Master), "spark-master-0"));
+        assert!(parse(&["spark"]).has(Some(Component::ZooKeeper), "z"));
+        assert!(!parse(&["app-2026"]).has(Some(Component::Worker), "w"));
+    }
+
+    #[test]
+    fn stamps_of_any_precision_and_zone_are_in_order() {
+        let (a, text) = stamped("2026-11-21T14:20:56.12Z one two");
+        assert_eq!(text, "one two");
+        let (b, _) = stamped("2026-11-21T15:20:56.123000001+01:00 x");
+        assert_eq!(b.unwrap() - a.unwrap(), 3_000_001);
+        assert_eq!(stamped("no stamp"), (None, "no stamp"));
+    }
+
+    #[test]
+    fn reads_the_time_that_spark_writes() {
+        let time = |line| sparks_time(line).unwrap();
+        assert_eq!(
+            time("26/11/21 14:20:57 INFO x") - time("26/11/21 14:20:56 WARN y"),
+            1_000_000_000
+        );
+        for other in ["", "\tat java.lang.Thread", "26/13/21 14:20:57 x", "äöüäöüäöüäöüäöü"] {
+            assert_eq!(sparks_time(other), None);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_begins_again_neither_loses_nor_doubles() {
+        let mut seen = Seen::default();
+        let mut take = |times: &[Time]| {
+            seen.again();
+            times
+                .iter()
+                .filter(|&&time| seen.is_new(time))
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(take(&[1, 2, 2]), [1, 2, 2]);
+        assert_eq!(take(&[1, 2, 2, 2, 3]), [2, 3]);
+        assert_eq!(take(&[3]), Vec::<Time>::new());
+        assert_eq!(take(&[3, 3, 4]), [3, 4]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Lines of logs, each after the name of whoever wrote it.
+
+use std::io::{self, Write};
+
+use crate::logs::Line;
+use crate::steps::Error;
+
+/// Colours of names, in turn.
+const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+
+pub struct Printer {
+    /// Whose line it is stands before it.
+    pub prefix: bool,
+    colours: bool,
+    /// In the order in which they were first seen.
+    sources: Vec<std::sync::Arc<str>>,
+}
+
+impl Printer {
+    pub fn new(prefix: bool) -> Self {
+        Self {
+            prefix,
+            colours: super::colours(&io::stdout()),
+            sources: Vec::new(),
+        }
+    }
+
+    /// Writes a line at once: whoever follows waits for it. A reader that has gone away is an error, and ends the work.
+    pub fn print(&mut self, line: &Line) -> Result<(), Error> {
+        let text = self.text(line);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+
+    fn text(&mut self, Line { source, text, .. }: &Line) -> String {
+        if !self.prefix {
+            return format!("{text}\n");
+        }
+        if !self.colours {
+            return format!("{source} | {text}\n");
+        }
+        let known = self.sources.iter().position(|known| known == source);
+        let at = known.unwrap_or_else(|| {
+            self.sources.push(source.clone());
+            self.sources.len() - 1
+        });
+        format!("\x1b[{}m{source} |\x1b[0m {text}\n", COLOURS[at % COLOURS.len()])
+    }
+}
+
+/// Whether the error is only that nobody reads any more (`| head`).
+pub fn is_unread(error: &Error) -> bool {
+    matches!(error, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_keeps_its_colour() {
+        let mut printer = Printer {
+            prefix: true,
+            colours: true,
+            sources: Vec::new(),
+        };
+        let mut text = |source: &str| {
+            printer.text(&Line {
+                source: source.into(),
+                time: 0,
+                text: "x".into(),
+            })
+        };
+        assert_eq!(text("a"), "\x1b[36ma |\x1b[0m x\n");
+        assert_eq!(text("b"), "\x1b[33mb |\x1b[0m x\n");
+        assert_eq!(text("a"), "\x1b[36ma |\x1b[0m x\n");
+    }
+}

@@ -1,0 +1,216 @@
+//! Logs of a cluster on this machine: the containers' log files, and the executors' in the workers' folders. Followed by looking whether they have
+//! grown, or are other files than before.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, stream};
+use kube::ResourceExt;
+
+use super::{Error, Options, Write, in_order, trimmed};
+use crate::logs::{Line, Part, Time, Wanted, sparks_time};
+use crate::platform::local::store::{ClusterDir, PodRecord};
+use crate::render::labels::{COMPONENT, Component};
+use crate::spark::MasterStatus;
+use crate::steps::local::LocalView;
+
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The log files of one cluster.
+pub struct Files {
+    pub dir: ClusterDir,
+    pub wanted: Wanted,
+    pub options: Options,
+}
+
+/// A file that is being read.
+struct Log {
+    source: Arc<str>,
+    reader: BufReader<File>,
+    inode: u64,
+    time: Time,
+    /// The beginning of a line that is not yet written to its end.
+    rest: Vec<u8>,
+}
+
+impl Log {
+    fn open(source: &str, path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Self {
+            source: source.into(),
+            inode: file.metadata()?.ino(),
+            reader: BufReader::new(file),
+            time: 0,
+            rest: Vec::new(),
+        })
+    }
+
+    /// The next whole line, if there is one.
+    fn next(&mut self) -> Option<Line> {
+        self.reader.read_until(b'\n', &mut self.rest).ok()?;
+        self.rest.ends_with(b"\n").then(|| self.take())
+    }
+
+    /// What is left when nobody writes any more.
+    fn last(&mut self) -> Option<Line> {
+        (!self.rest.is_empty()).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Line {
+        let bytes = std::mem::take(&mut self.rest);
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches(['\n', '\r']).to_owned();
+        self.time = sparks_time(&text).unwrap_or(self.time);
+        Line {
+            source: self.source.clone(),
+            time: self.time,
+            text,
+        }
+    }
+}
+
+impl Files {
+    /// Writes the lines. Following ends when the cluster is gone.
+    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+        if !self.dir.exists() {
+            return Err(Error::NoCluster {
+                name: self.dir.name.to_string(),
+                namespace: self.dir.namespace.to_string(),
+            });
+        }
+        if self.options.leader {
+            self.only_the_leader().await?;
+        }
+        let since = self.options.since.and_then(oldest);
+        if self.options.follow {
+            return self.follow(since, write).await;
+        }
+        let mut logs = Vec::new();
+        for (source, path) in self.files()? {
+            let Ok(mut log) = Log::open(&source, &path) else {
+                continue;
+            };
+            let mut lines: Vec<_> = std::iter::from_fn(|| log.next()).collect();
+            lines.extend(log.last());
+            logs.push(stream::iter(trimmed(lines.into_iter(), since, self.options.tail)).boxed());
+        }
+        if logs.is_empty() {
+            return Err(Error::Usage {
+                message: format!("{} has no such log", self.dir.name),
+                help: format!("`sparkha status {} --local` shows its parts", self.dir.name),
+            });
+        }
+        in_order(logs, write).await
+    }
+
+    async fn only_the_leader(&mut self) -> Result<(), Error> {
+        let state = LocalView::of(&self.dir).state().await?;
+        let leader = state
+            .masters
+            .into_iter()
+            .find(|master| master.status == Some(MasterStatus::Alive));
+        match leader {
+            Some(master) => {
+                self.wanted.parts = vec![Part::Pod(master.pod.name)];
+                Ok(())
+            }
+            None => Err(Error::Usage {
+                message: "no master leads now".into(),
+                help: "leave --leader out: `sparkha logs masters --local`".into(),
+            }),
+        }
+    }
+
+    /// The files that are meant, by what their lines are called.
+    fn files(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
+        let mut files = BTreeMap::new();
+        for PodRecord { pod, .. } in self.dir.seen()?.pods {
+            let name = pod.name_any();
+            let component = pod.labels().get(COMPONENT).and_then(|value| Component::parse(value));
+            if self.wanted.has(component, &name) {
+                let path = match self.options.previous {
+                    true => self.dir.previous_log(&name),
+                    false => self.dir.log(&name),
+                };
+                if path.exists() {
+                    files.insert(name.clone(), path);
+                }
+            }
+            if component == Some(Component::Worker) {
+                for application in self.wanted.applications() {
+                    files.extend(executors(&self.dir.pod(&name).join("work").join(application), &name));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    async fn follow(self, since: Option<Time>, write: Write<'_>) -> Result<(), Error> {
+        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
+        let mut is_first = true;
+        while self.dir.exists() {
+            for (source, path) in self.files()? {
+                let inode = fs::metadata(&path).map(|metadata| metadata.ino()).ok();
+                // The run before has ended: what it still wrote is in the file that was renamed.
+                let ended = logs
+                    .get(&source)
+                    .is_some_and(|log| inode.is_some_and(|inode| inode != log.inode));
+                if ended && let Some(mut log) = logs.remove(&source) {
+                    while let Some(line) = log.next() {
+                        write(&line)?;
+                    }
+                    if let Some(line) = log.last() {
+                        write(&line)?;
+                    }
+                }
+                if !logs.contains_key(&source)
+                    && let Ok(mut log) = Log::open(&source, &path)
+                {
+                    if is_first {
+                        let lines = std::iter::from_fn(|| log.next());
+                        for line in trimmed(lines, since, self.options.tail) {
+                            write(&line)?;
+                        }
+                    }
+                    logs.insert(source, log);
+                }
+            }
+            is_first = false;
+            for log in logs.values_mut() {
+                while let Some(line) = log.next() {
+                    write(&line)?;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Both logs of each executor in the folder of an application.
+fn executors(folder: &Path, worker: &str) -> BTreeMap<String, PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let logs = entries.flat_map(|entry| {
+        let executor = entry.file_name().to_string_lossy().into_owned();
+        ["stdout", "stderr"].map(|kind| (format!("{worker}/{executor} {kind}"), entry.path().join(kind)))
+    });
+    logs.filter(|(_, path)| path.is_file()).collect()
+}
+
+/// What is just old enough, as Spark's lines have it: this machine's own time, taken for UTC.
+fn oldest(since: Duration) -> Option<Time> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let seconds = now.saturating_sub(since).as_secs();
+    // The standard library knows no time zones.
+    let date = std::process::Command::new("date")
+        .args(["-d", &format!("@{seconds}"), "+%y/%m/%d %H:%M:%S"])
+        .output()
+        .ok()?;
+    sparks_time(&String::from_utf8_lossy(&date.stdout))
+}

@@ -1,0 +1,119 @@
+//! Logs of all parts of a cluster as one stream of lines: by time if what is there is shown, as they arrive if they are followed.
+
+mod executors;
+mod kubernetes;
+mod local;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+pub use kubernetes::Pods;
+pub use local::Files;
+
+use super::Error;
+use crate::logs::{Line, Time};
+
+/// What of the logs is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub follow: bool,
+    /// Only what is not older.
+    pub since: Option<Duration>,
+    /// Of each log the last lines only.
+    pub tail: Option<usize>,
+    /// Of the container's run before the present one.
+    pub previous: bool,
+    /// Of masters only the one that leads.
+    pub leader: bool,
+}
+
+/// Lines of one log, in their order.
+type Lines = BoxStream<'static, Line>;
+
+/// Where lines go; an error ends everything.
+pub type Write<'a> = &'a mut dyn FnMut(&Line) -> Result<(), Error>;
+
+/// Writes the lines of all logs, the oldest first. Nothing is held but the next line of each.
+async fn in_order(mut logs: Vec<Lines>, write: Write<'_>) -> Result<(), Error> {
+    let mut heads = Vec::new();
+    for log in &mut logs {
+        heads.push(log.next().await);
+    }
+    let next = |heads: &[Option<Line>], at: usize| heads[at].as_ref().map(|line| Reverse((line.time, at)));
+    let mut queue: BinaryHeap<Reverse<(Time, usize)>> = (0..heads.len()).filter_map(|at| next(&heads, at)).collect();
+    while let Some(Reverse((_, at))) = queue.pop() {
+        if let Some(line) = heads[at].take() {
+            write(&line)?;
+        }
+        heads[at] = logs[at].next().await;
+        queue.extend(next(&heads, at));
+    }
+    Ok(())
+}
+
+/// The last lines of those that are new enough. Lines without a time have that of the line before, those at the beginning that of the
+/// first that has one; where none has one, all are new enough.
+fn trimmed(lines: impl Iterator<Item = Line>, since: Option<Time>, tail: Option<usize>) -> VecDeque<Line> {
+    let mut lines: Vec<_> = lines.collect();
+    if let Some(first) = lines.iter().map(|line| line.time).find(|&time| time != 0) {
+        let untimed = lines.iter_mut().take_while(|line| line.time == 0);
+        untimed.for_each(|line| line.time = first);
+    }
+    let is_new = |line: &Line| since.is_none_or(|since| line.time == 0 || line.time >= since);
+    let mut kept = VecDeque::new();
+    for line in lines.into_iter().filter(is_new) {
+        if tail == Some(kept.len()) {
+            kept.pop_front();
+        }
+        if tail != Some(0) {
+            kept.push_back(line);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(source: &str, times: &[Time]) -> Vec<Line> {
+        let line = |&time: &Time| Line {
+            source: source.into(),
+            time,
+            text: format!("{source}{time}"),
+        };
+        times.iter().map(line).collect()
+    }
+
+    #[tokio::test]
+    async fn lines_of_several_logs_come_by_their_time() {
+        let logs = [log("a", &[1, 4, 4]), log("b", &[2, 3, 5]), log("c", &[])];
+        let logs = logs.map(|log| futures::stream::iter(log).boxed()).into();
+        let mut written = Vec::new();
+        let mut write = |line: &Line| {
+            written.push(line.text.clone());
+            Ok(())
+        };
+        in_order(logs, &mut write).await.unwrap();
+        assert_eq!(written, ["a1", "b2", "b3", "a4", "a4", "b5"]);
+    }
+
+    #[test]
+    fn the_last_lines_are_kept() {
+        let times = |since, tail| {
+            let kept = trimmed(log("a", &[1, 2, 3, 4]).into_iter(), since, tail);
+            kept.iter().map(|line| line.time).collect::<Vec<_>>()
+        };
+        assert_eq!(times(None, None), [1, 2, 3, 4]);
+        assert_eq!(times(None, Some(2)), [3, 4]);
+        assert_eq!(times(Some(2), Some(9)), [2, 3, 4]);
+        assert_eq!(times(None, Some(0)), Vec::<Time>::new());
+        let begun = trimmed(log("a", &[0, 0, 3, 4]).into_iter(), Some(3), None);
+        assert_eq!(begun.len(), 4);
+        assert_eq!(trimmed(log("a", &[0, 0]).into_iter(), Some(3), None).len(), 2);
+    }
+}

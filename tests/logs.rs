@@ -1,0 +1,226 @@
+//! `sparkha logs`: of pods and executors, on Kubernetes (in the cluster of [`crate::doctor`]) and on this machine.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::kit::local::Home;
+use crate::kit::{Run, Sandbox};
+use crate::lifecycle::{finish_job, job_log, start_job};
+
+/// A run that goes on, and the lines that it has written. Ended with it.
+struct Following {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Following {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits until so many lines have all of these words.
+    #[track_caller]
+    fn until(&mut self, within: Duration, times: usize, words: &[&str]) {
+        let deadline = Instant::now() + within;
+        while self.count(words) < times {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(error) => panic!("{words:?}: {error}\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    fn count(&self, words: &[&str]) -> usize {
+        let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+        self.seen.iter().filter(has_all).count()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The ID of the application that runs.
+fn application(status: &serde_json::Value) -> Option<String> {
+    Some(status["applications"][0]["id"].as_str()?.to_owned())
+}
+
+const STARTED: &str = "I have been elected leader! New state: ALIVE";
+
+/// The cluster is well before, and is afterwards.
+pub fn logs_of_pods_and_executors(sandbox: &Sandbox) {
+    // All pods, by time.
+    let all = sandbox.run(&["logs"]).exits(0).stdout;
+    for pod in [
+        "spark-master-0",
+        "spark-master-1",
+        "spark-worker-0",
+        "spark-worker-1",
+        "spark-zookeeper-0",
+    ] {
+        assert!(
+            all.lines().any(|line| line.starts_with(&format!("{pod} | "))),
+            "{pod}: {all}"
+        );
+    }
+    let leads = all.lines().position(|line| line.contains(STARTED)).unwrap();
+    let registered = all
+        .lines()
+        .position(|line| line.contains("Registering worker"))
+        .unwrap();
+    assert!(leads < registered, "{all}");
+    let leader = all.lines().nth(leads).unwrap().split(" | ").next().unwrap();
+
+    let only = sandbox
+        .run(&["logs", "masters", "--leader", "--no-prefix"])
+        .exits(0)
+        .stdout;
+    assert!(
+        only.lines()
+            .any(|line| line.contains(STARTED) && !line.starts_with(leader)),
+        "{only}"
+    );
+    assert!(!only.contains("spark-worker-0 |"));
+    let last = sandbox
+        .run(&["logs", "workers", "zookeeper", "--tail", "1"])
+        .exits(0)
+        .stdout;
+    assert_eq!(last.lines().count(), 3, "{last}");
+    sandbox
+        .run(&["logs", "nosuch"])
+        .exits(7)
+        .says("there is no cluster nosuch");
+    sandbox
+        .run(&["logs", "spark", "nosuch"])
+        .exits(2)
+        .says("has no such pod now");
+
+    // Followed through a restart of the container, which loses the stream, and through a new pod.
+    let mut follow = Following::start(sandbox.command(&["logs", "workers", "--follow"]));
+    let registered = ["spark-worker-1 | ", "Successfully registered with master"];
+    follow.until(Duration::from_secs(20), 1, &registered);
+    sandbox.try_kubectl(&["exec", "spark-worker-1", "--", "bash", "-c", "kill -TERM 1"]);
+    follow.until(Duration::from_secs(60), 2, &registered);
+    sandbox.kubectl(&["delete", "pod", "spark-worker-1", "--grace-period=0", "--force"]);
+    follow.until(Duration::from_secs(60), 3, &registered);
+    // Each run said once that it began.
+    assert_eq!(
+        follow.count(&["spark-worker-1 | ", "Starting Spark worker"]),
+        3,
+        "{}",
+        follow.seen.join("\n")
+    );
+    drop(follow);
+    sandbox.wait_for(Duration::from_secs(60), "both workers", || {
+        sandbox.status("spark")["ready"] == true
+    });
+
+    // Executors, without a right to run anything.
+    start_job(sandbox, "job", "spark://spark-master-0:7077,spark-master-1:7077", 15);
+    let mut id = None;
+    sandbox.wait_for(Duration::from_secs(60), "the application", || {
+        id = application(&sandbox.status("spark"));
+        id.is_some()
+    });
+    let id = id.unwrap();
+    let mut follow = Following::start(sandbox.command(&["logs", &id, "-f"]));
+    follow.until(Duration::from_secs(60), 1, &[" stderr | "]);
+    sandbox.wait_for(Duration::from_secs(90), "the job's rounds", || {
+        job_log(sandbox, "job").contains("round 8")
+    });
+    follow.until(Duration::from_secs(30), 20, &["Finished task"]);
+    finish_job(sandbox, "job");
+    let whole = sandbox.run(&["logs", &id]).exits(0).stdout;
+    let of = |pod: &str| {
+        whole
+            .lines()
+            .filter(|line| line.starts_with(&format!("{pod}/")))
+            .count()
+    };
+    assert!(
+        of("spark-worker-0") + of("spark-worker-1") == whole.lines().count(),
+        "{whole}"
+    );
+    // What was followed is in the whole, line for line.
+    let log = |lines: Vec<String>| {
+        lines
+            .into_iter()
+            .filter(|line| line.contains("Finished task"))
+            .collect::<Vec<_>>()
+    };
+    let (followed, whole) = (
+        log(follow.seen.clone()),
+        log(whole.lines().map(str::to_owned).collect()),
+    );
+    assert!(!followed.is_empty());
+    for line in &followed {
+        assert!(whole.contains(line), "{line}");
+    }
+    let mut unique = followed.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), followed.len());
+}
+
+#[test]
+fn on_this_machine_logs_are_files() {
+    let home = Home::new();
+    home.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
+    let all = home.run(&["logs"]).exits(0).stdout;
+    let position = |text: &str| {
+        all.lines()
+            .position(|line| line.contains(text))
+            .unwrap_or_else(|| panic!("{text}: {all}"))
+    };
+    assert!(position("spark-master-0 | ") < position("Registering worker"));
+    position("spark-worker-0 | ");
+    let one: Run = home
+        .run(&["logs", "spark-worker-0", "--tail", "1", "--no-prefix"])
+        .exits(0);
+    assert_eq!(one.stdout.lines().count(), 1);
+    assert_eq!(
+        home.run(&["logs", "masters", "--since", "1h"]).exits(0).stdout,
+        home.run(&["logs", "masters"]).exits(0).stdout
+    );
+    home.run(&["logs", "masters", "--previous"])
+        .exits(2)
+        .says("has no such log");
+
+    // The container starts again, and the file is another.
+    let mut follow = Following::start(home.command(&["logs", "workers", "-f"]));
+    let registered = ["Successfully registered with master"];
+    follow.until(Duration::from_secs(20), 1, &registered);
+    crate::kit::local::signal(home.process("spark", "spark-worker-0"), "KILL");
+    follow.until(Duration::from_secs(60), 2, &registered);
+    assert_eq!(
+        follow.count(&["Starting Spark worker"]),
+        2,
+        "{}",
+        follow.seen.join("\n")
+    );
+    let previous = home.run(&["logs", "workers", "--previous"]).exits(0).stdout;
+    assert!(previous.contains("Successfully registered with master"), "{previous}");
+    drop(follow);
+    home.run(&["teardown"]).exits(0);
+    home.run(&["logs"]).exits(7);
+}

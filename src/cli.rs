@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    create, doctor, list, local, logs, render, rotate_secret, route, router, scale, status, teardown, ui,
+    create, doctor, failover, list, local, logs, render, rotate_secret, route, router, scale, status, teardown, ui,
 };
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
@@ -92,6 +92,8 @@ pub enum Command {
     List(list::Arguments),
     /// Show or follow the logs of masters, workers, ZooKeepers, drivers and executors
     Logs(logs::Arguments),
+    /// A drill: take the leader away and see the cluster recover
+    Failover(failover::Arguments),
     /// Give a cluster another secret, and start anew all that knew the old one
     RotateSecret(rotate_secret::Arguments),
     /// Routes to the web UIs

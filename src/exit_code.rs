@@ -29,7 +29,8 @@ pub enum ExitCode {
     NotFound = 7,
     /// There is no room, or the cluster cannot come up.
     Impossible = 8,
-    /// The cluster is there, but not in service (`status`) or not as it should be (`doctor`), or its routes do not lead to it (`route check`).
+    /// The cluster is there, but not in service (`status`, `failover`) or not as it should be (`doctor`), or its routes do not lead to it
+    /// (`route check`).
     NotReady = 9,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
@@ -48,7 +49,7 @@ Exit codes:
   6    it did not happen in time
   7    there is no such cluster
   8    there is no room, or the cluster cannot come up
-  9    the cluster is there, but not in service (status) or not as it should be (doctor), or routes are wrong (route check)
+  9    the cluster is there, but not in service (status, failover) or not as it should be (doctor), or routes are wrong (route check)
   130  interrupted";
 }
 
@@ -88,6 +89,7 @@ impl From<&Error> for ExitCode {
             Error::Busy { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } => ExitCode::Impossible,
+            Error::NotInService { .. } => ExitCode::NotReady,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } => match source.kind() {

@@ -1,6 +1,5 @@
 //! `sparkha local`: what belongs to this machine alone.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -9,13 +8,12 @@ use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::platform::local::fetch::{Stage, fetch};
 use crate::platform::local::software::version_in_image;
-use crate::platform::local::{container, supervisor};
+use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::progress::Progress;
-use crate::routing::pod_host;
 use crate::spec::resolve::DEFAULT_IMAGE;
 use crate::steps::Error;
-use crate::steps::local::inventory_of;
+use crate::steps::local::driver_environment;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -64,30 +62,8 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
         Command::Env { name } => {
             let name = super::cluster_name(name.as_deref())?;
             let dir = super::local_cluster(global, &name)?;
-            let wanted = dir.wanted()?;
-            let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, &dir)).transpose()?;
-            let (Some(wanted), Some(inventory)) = (wanted, inventory.flatten()) else {
-                return Err(Error::NoCluster {
-                    name: dir.name.to_string(),
-                    namespace: dir.namespace.to_string(),
-                });
-            };
-            let mut variables = wanted.software.environment();
-            variables.retain(|(name, _)| name != "PATH" && name != "LANG");
-            // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
-            let address = dir.seen()?.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
-            let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
-            variables.extend([
-                (
-                    "JDK_JAVA_OPTIONS".into(),
-                    container::java_options(&dir.hosts_file(), None),
-                ),
-                ("SPARK_CONF_DIR".into(), dir.drivers_conf().display().to_string()),
-                ("SPARK_LOCAL_IP".into(), address.to_string()),
-                ("SPARK_PUBLIC_DNS".into(), host),
-                ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
-            ]);
-            report::print(&report::shell(&variables, &wanted.software.spark_home.join("bin")))?;
+            let (variables, programs) = driver_environment(&dir)?;
+            report::print(&report::shell(&variables, &programs))?;
         }
         Command::Supervise { folder } => supervisor::supervise(&folder).await?,
     }

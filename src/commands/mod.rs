@@ -3,6 +3,7 @@
 pub mod create;
 mod deploy;
 pub mod doctor;
+pub mod failover;
 pub mod list;
 pub mod local;
 pub mod logs;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
         Command::Logs(arguments) => logs::run(&global, arguments).await,
+        Command::Failover(arguments) => failover::run(&global, &arguments).await,
         Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,

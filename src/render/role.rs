@@ -54,7 +54,12 @@ pub fn permissions() -> Vec<Permission> {
             "ask masters and ZooKeepers for their state",
             false,
         ),
-        ("pods", &["delete"], "start all pods anew with another secret", true),
+        (
+            "pods",
+            &["delete"],
+            "start pods anew with another secret, and drills",
+            true,
+        ),
         ("pods/log", &["get"], "show why a pod crashes", true),
         ("events", &["list", "watch"], "show why pods do not come up", true),
         (

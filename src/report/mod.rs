@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod error;
+pub mod failover;
 pub mod live;
 pub mod logs;
 pub mod progress;

@@ -1,9 +1,11 @@
 //! What create and teardown do, as visible lists of steps over a [`Cluster`], and what can go wrong on the way.
 
+pub mod canary;
 pub mod check_routes;
 pub mod create;
 pub mod demand;
 pub mod deploy;
+pub mod failover;
 pub mod follow;
 pub mod leaving;
 pub mod local;
@@ -66,6 +68,8 @@ pub enum Error {
     DoesNotComeUp { troubles: Vec<(Trouble, String)> },
     #[error("the cluster is not in service after {seconds} s: {}", missing.join("; "))]
     NotInTime { seconds: u64, missing: Vec<String> },
+    #[error("the cluster is not in service: {}", missing.join("; "))]
+    NotInService { missing: Vec<String> },
     #[error("not everything is gone after {seconds} s: {}", blockers.join("; "))]
     StillThere { seconds: u64, blockers: Vec<String> },
     #[error("there is no cluster {name} in namespace {namespace}")]
@@ -113,6 +117,7 @@ impl Error {
                 "--timeout 10m waits longer; `sparkha status` shows how far it is (a first create needs --retain for that)"
                     .into(),
             ),
+            Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows more".into()),
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
             Error::Listen { address, source } => Some(match source.kind() {

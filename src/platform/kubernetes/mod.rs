@@ -225,6 +225,21 @@ impl Cluster {
         }
     }
 
+    /// Deletes a pod if it is still this one; `hard` means that it is forgotten at once and killed.
+    pub async fn delete_pod(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let mut params = DeleteParams::background().preconditions(kube::api::Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        });
+        if hard {
+            params = params.grace_period(0);
+        }
+        let api = self.api::<Pod>();
+        let action = format!("delete Pod {name}");
+        self.call(&action, || api.delete(&name, &params)).await.map(|_| ())
+    }
+
     /// Creates an object of any kind.
     pub async fn create<K>(&self, api: &Api<K>, object: &K, action: &str) -> Result<K, Error>
     where

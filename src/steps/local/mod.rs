@@ -5,6 +5,8 @@ pub mod create;
 pub mod scale;
 pub mod teardown;
 
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, Pod};
@@ -14,10 +16,11 @@ use super::Error;
 use super::wait::{LOG_LINES, View};
 use crate::observe::overview::{Overview, overview};
 use crate::observe::{ClusterState, Facts, cluster_state};
-use crate::platform::local::Loopback;
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
+use crate::platform::local::{Loopback, container};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
+use crate::routing::pod_host;
 use crate::sources::with_sources;
 use crate::spec::names::Namespace;
 
@@ -132,6 +135,34 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),
     }
+}
+
+/// What a driver on this machine needs: variables, and a folder for its PATH.
+pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
+    let wanted = dir.wanted()?;
+    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
+    let (Some(wanted), Some(inventory)) = (wanted, inventory.flatten()) else {
+        return Err(Error::NoCluster {
+            name: dir.name.to_string(),
+            namespace: dir.namespace.to_string(),
+        });
+    };
+    let mut variables = wanted.software.environment();
+    variables.retain(|(name, _)| name != "PATH" && name != "LANG");
+    // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
+    let address = dir.seen()?.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
+    variables.extend([
+        (
+            "JDK_JAVA_OPTIONS".into(),
+            container::java_options(&dir.hosts_file(), None),
+        ),
+        ("SPARK_CONF_DIR".into(), dir.drivers_conf().display().to_string()),
+        ("SPARK_LOCAL_IP".into(), address.to_string()),
+        ("SPARK_PUBLIC_DNS".into(), host),
+        ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
+    ]);
+    Ok((variables, wanted.software.spark_home.join("bin")))
 }
 
 /// All clusters of a namespace, or of all, at a glance.

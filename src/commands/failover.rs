@@ -1,0 +1,100 @@
+//! `sparkha failover`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::{Global, Output};
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::failover::{Options, Target, on_kubernetes, on_this_machine};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha failover --namespace data            takes the leading master away, after asking
+  sparkha failover etl --yes -o json           tells when each phase was reached
+  sparkha failover --zookeeper --yes           takes a ZooKeeper server away
+  sparkha failover --local --hard --yes        kills instead of ending
+
+A cluster that is not in service is left alone (exit code 9). Exit code 0 means that it is in service again and the job that ran meanwhile
+went on, 6 that it is not in service within --timeout, 9 that the job did not go on.")]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// Take a ZooKeeper server away instead of the leading master
+    #[arg(long)]
+    zookeeper: bool,
+    /// Give it no time: as `kubectl delete pod --grace-period=0 --force`, on this machine SIGKILL
+    #[arg(long)]
+    hard: bool,
+    /// Run no job meanwhile (one is run on this machine only)
+    #[arg(long)]
+    no_canary: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// How long the cluster may take to be in service again
+    #[arg(long, default_value = "2m", value_parser = super::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let name = super::cluster_name(arguments.name.as_deref())?;
+    let options = Options {
+        target: if arguments.zookeeper {
+            Target::ZooKeeper
+        } else {
+            Target::Leader
+        },
+        hard: arguments.hard,
+        canary: !arguments.no_canary,
+        timeout: arguments.timeout,
+    };
+    if !arguments.yes {
+        confirm(options.target)?;
+    }
+    let progress = Progress::new(global.quiet);
+    let next = "what was taken away comes back by itself: `sparkha status --watch` shows it".to_owned();
+    let outcome = if global.local {
+        let dir = super::local_cluster(global, &name)?;
+        super::unless_interrupted(on_this_machine(&dir, &options, &progress), next).await?
+    } else {
+        let cluster = super::connected(global).await?;
+        super::unless_interrupted(on_kubernetes(&cluster, &name, &options, &progress), next).await?
+    };
+    report::print(&report::failover::outcome(&outcome, arguments.output.output))?;
+    Ok(match outcome.is_whole() {
+        _ if outcome.recovered => ExitCode::Success,
+        true => ExitCode::NotReady,
+        false => ExitCode::TimedOut,
+    })
+}
+
+/// A cluster at work is not disturbed without being told: asks on a terminal, and refuses elsewhere.
+fn confirm(target: Target) -> Result<(), Error> {
+    let refused = |message: &str| Error::Usage {
+        message: message.into(),
+        help: "pass --yes to run the drill without being asked".into(),
+    };
+    if !std::io::stdin().is_terminal() {
+        return Err(refused("a drill disturbs the cluster; nothing was changed"));
+    }
+    let what = match target {
+        Target::Leader => "The leading master",
+        Target::ZooKeeper => "A ZooKeeper server",
+    };
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{what} will be taken away. Go on? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(refused("nothing was changed")),
+    }
+}

@@ -102,7 +102,7 @@ fn until_another_leads(sandbox: &Sandbox, old: &str, since: Instant, bound: Dura
 }
 
 /// failoverSeconds of the default cluster.
-const FAILOVER: Duration = Duration::from_secs(6);
+const FAILOVER: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_cluster_survives_what_kubernetes_does_to_it() {

@@ -10,6 +10,7 @@
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
+//! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`doctor`]: what goes wrong with clusters, caused and found.
@@ -32,6 +33,7 @@ mod deployed;
 mod dns;
 mod doctor;
 mod faults;
+mod handover;
 mod kit;
 mod layouts;
 mod lifecycle;

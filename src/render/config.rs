@@ -38,6 +38,9 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     ]
     .map(|(name, text)| (name.to_owned(), text))
     .into();
+    if !matches!(spec.recovery, Recovery::FileSystem { .. }) {
+        data.insert("withdraw.sh".into(), include_str!("files/withdraw.sh").into());
+    }
     if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
         data.insert("zookeeper.sh".into(), include_str!("files/zookeeper.sh").into());
         data.insert("zoo.cfg".into(), zoo_cfg(spec, zookeeper));
@@ -53,7 +56,13 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
 /// restarts the pods that it concerns and no others.
 pub fn digest(config: &ConfigMap, component: Component) -> String {
     let files: &[&str] = match component {
-        Component::Master => &["log4j2.properties", "master.conf", "master.sh", "secret.sh"],
+        Component::Master => &[
+            "log4j2.properties",
+            "master.conf",
+            "master.sh",
+            "secret.sh",
+            "withdraw.sh",
+        ],
         Component::Worker => &["log4j2.properties", "secret.sh", "worker.conf", "worker.sh"],
         Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
         Component::Cluster | Component::Driver | Component::History => &[],
@@ -90,6 +99,15 @@ pub fn zookeeper_url(spec: &ClusterSpec) -> Option<String> {
             Some(servers.join(","))
         }
         Recovery::ExternalZooKeeper(zookeeper) => Some(zookeeper.servers.join(",")),
+    }
+}
+
+/// The znode below which the masters keep their election and their state.
+pub fn zookeeper_directory(spec: &ClusterSpec) -> Option<String> {
+    match &spec.recovery {
+        Recovery::FileSystem { .. } => None,
+        Recovery::ManagedZooKeeper(_) => Some(format!("/{}", spec.name)),
+        Recovery::ExternalZooKeeper(zookeeper) => Some(zookeeper.directory.clone()),
     }
 }
 
@@ -138,17 +156,14 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
             ("spark.deploy.recoveryMode", "FILESYSTEM".to_owned()),
             ("spark.deploy.recoveryDirectory", format!("{STATE_DIR}/recovery")),
         ]),
-        Recovery::ManagedZooKeeper(_) | Recovery::ExternalZooKeeper(_) => {
-            let directory = match recovery {
-                Recovery::ExternalZooKeeper(zookeeper) => zookeeper.directory.clone(),
-                _ => format!("/{}", spec.name),
-            };
-            conf.extend([
-                ("spark.deploy.recoveryMode", "ZOOKEEPER".to_owned()),
-                ("spark.deploy.zookeeper.url", zookeeper_url(spec).unwrap_or_default()),
-                ("spark.deploy.zookeeper.dir", directory),
-            ]);
-        }
+        Recovery::ManagedZooKeeper(_) | Recovery::ExternalZooKeeper(_) => conf.extend([
+            ("spark.deploy.recoveryMode", "ZOOKEEPER".to_owned()),
+            ("spark.deploy.zookeeper.url", zookeeper_url(spec).unwrap_or_default()),
+            (
+                "spark.deploy.zookeeper.dir",
+                zookeeper_directory(spec).unwrap_or_default(),
+            ),
+        ]),
     }
     // It takes and runs drivers from anybody, authentication or not (measured with 4.3.0).
     conf.push(("spark.master.rest.enabled", "false".to_owned()));

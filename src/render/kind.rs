@@ -27,7 +27,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::ConfigMap,
         Kind::Secret,
         Kind::ServiceAccount,

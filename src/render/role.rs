@@ -102,6 +102,7 @@ fn diagnosing() -> Permission {
         verbs: &["list"],
         purpose: "see where Services lead",
         optional: true,
+        only_for: None,
     }
 }
 

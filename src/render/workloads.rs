@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::config::{STATE_DIR, digest};
+use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
 use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
 use super::{
@@ -44,7 +44,10 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         component: Component::Master,
         settings: &spec.masters.pod,
         command: script("master.sh"),
-        args: vec![],
+        args: zookeeper_url(spec)
+            .into_iter()
+            .chain(zookeeper_directory(spec))
+            .collect(),
         env,
         spark_env: true,
         ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT), ("rest", MASTER_REST_PORT)]),

@@ -25,7 +25,7 @@ pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
 pub const DEFAULT_NAME: &str = "spark";
 const DEFAULT_UI_DOMAIN: &str = "k8s";
 const DEFAULT_OFF_HEAP_SHARE: f64 = 0.2;
-const DEFAULT_FAILOVER_SECONDS: u32 = 6;
+const DEFAULT_FAILOVER_SECONDS: u32 = 2;
 /// Longer than most tasks, and shorter than a node's draining may take.
 const DEFAULT_DRAIN_SECONDS: u32 = 300;
 const DEFAULT_CPU_PERCENT: u32 = 80;

@@ -116,7 +116,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         })
     };
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
-        permissions::missing_permissions(cluster, namespace),
+        permissions::missing_permissions(cluster, &wanted, namespace),
         room::nodes_and_pods(cluster),
         room::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),

@@ -90,6 +90,11 @@ fn base(pod: &Pod, around: &Surroundings<'_>) -> BTreeMap<String, String> {
             "JDK_JAVA_OPTIONS".to_owned(),
             java_options(&around.dir.hosts_file(), Some(&temporary)),
         ),
+        // For what is not Java.
+        (
+            "SPARKHA_HOSTS_FILE".to_owned(),
+            around.dir.hosts_file().display().to_string(),
+        ),
         (MARK.to_owned(), around.mark.to_owned()),
         (CLUSTER.to_owned(), around.dir.path().display().to_string()),
     ]);
@@ -265,6 +270,7 @@ mod tests {
                 ("SPARKHA_CLUSTER_DIR", "/s/n/spark"),
                 ("SPARKHA_CONTAINER_ID", "m"),
                 ("SPARKHA_DRAIN_SECONDS", "300"),
+                ("SPARKHA_HOSTS_FILE", "/s/n/spark/hosts"),
                 ("SPARKHA_UI_DOMAIN", "k8s"),
                 ("SPARK_CONF_DIR", "/p/conf"),
                 (

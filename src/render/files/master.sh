@@ -1,9 +1,55 @@
 #!/bin/bash
-# Starts a Spark master in the foreground. Its JVM replaces this shell and so receives the pod's signals;
-# whatever it exits with, the kubelet starts it again (a master whose leadership was revoked exits with 0).
+# Starts a Spark master in the foreground. Whatever it exits with, the kubelet starts it again (a master whose leadership was
+# revoked exits with 0).
+#
+#   master.sh [ZOOKEEPERS ZNODE]
+#
+# With ZooKeeper (HOST:PORT,… and the masters' znode) this shell outlives the JVM: once that has surely died, it withdraws it from
+# the election, or the others would wait until its session expires. Never before: a leader does not notice that its latch has gone,
+# and there would be two.
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret master.conf)
-exec "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.master.Master \
-  --properties-file "$properties"
+master=("${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.master.Master
+  --properties-file "$properties")
+[ $# -eq 2 ] || exec "${master[@]}"
+
+# To this file the JVM's log4j2.properties write what sessions it has had; it lasts as long as the pod.
+export SPARKHA_SESSIONS="/tmp/zookeeper-sessions"
+
+withdraw() {
+  local servers=${1//,/ } election=$2/leader_election server told
+  [ -s "$SPARKHA_SESSIONS" ] || return 0
+  # All servers at once, for some may be gone: the first that has done it is enough.
+  if read -r told < <(for server in $servers; do
+    timeout 2 /bin/bash "$SPARK_CONF_DIR/withdraw.sh" "$server" "$election" "$SPARKHA_SESSIONS" 2>/dev/null &
+  done); then
+    echo "$told"
+    rm -f "$SPARKHA_SESSIONS"
+  else
+    echo "no ZooKeeper server answers: the master's session is left to the next start, or to expire"
+  fi
+}
+
+# A master has nothing to save, and whoever waits for the next one has no time to lose.
+stop() {
+  stopped=yes
+  [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true
+}
+pid='' stopped=''
+trap stop TERM INT
+# What a container before this one had no time to withdraw.
+withdraw "$@"
+[ -z "$stopped" ] || exit 0
+"${master[@]}" &
+pid=$!
+[ -z "$stopped" ] || stop
+# A signal ends the waiting, too.
+while
+  code=0
+  wait "$pid" 2>/dev/null || code=$?
+  kill -0 "$pid" 2>/dev/null
+do :; done
+withdraw "$@"
+exit "$code"

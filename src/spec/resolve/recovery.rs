@@ -81,7 +81,7 @@ impl Resolver {
             self.problem(
                 "zookeeper.failoverSeconds",
                 format!("{failover_seconds} s is out of range"),
-                "choose 2 to 40; below 6 a busy machine may fail over without need",
+                "choose 2 to 40; the less, the sooner a busy machine fails over without need",
             );
         }
         let daemon_memory = self.memory("zookeeper.daemonMemory", zookeeper.daemon_memory.as_ref(), "128Mi");

@@ -29,7 +29,7 @@ fn nothing_said_is_the_highly_available_cluster() {
     };
     assert_eq!(
         (zookeeper.count, zookeeper.failover_seconds, zookeeper.storage),
-        (3, 6, None)
+        (3, 2, None)
     );
 }
 

@@ -1,0 +1,212 @@
+//! A leader that ends hands over: its entrypoint withdraws its latch once the JVM is dead, however it died, and the next one leads long
+//! before the session would have expired. Sessions last 40 s here, so that expiry cannot be what is seen. The drill finds the same.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::kit::local::{Home, is_alive, signal};
+use crate::kit::{Run, Sandbox};
+use crate::lifecycle::masters_in;
+
+/// How long sessions last without a sign of life.
+const SESSION: Duration = Duration::from_secs(40);
+/// Another leads so soon only if the latch was withdrawn; otherwise the session expires first.
+const WITHDRAWN: Duration = Duration::from_secs(25);
+const WHOLE: Duration = Duration::from_secs(120);
+
+fn cluster_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "workers: {{count: 1}}\nzookeeper: {{failoverSeconds: {}}}\n",
+        SESSION.as_secs()
+    );
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+fn leader(state: &Value) -> Option<String> {
+    masters_in(state, "ALIVE").pop()
+}
+
+/// The processes of a container's JVM: what its entrypoint has started.
+fn children(pid: i32) -> Vec<i32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+fn log(home: &Home, pod: &str, which: &str) -> String {
+    std::fs::read_to_string(home.cluster("spark").join(format!("logs/{pod}{which}.log"))).unwrap_or_default()
+}
+
+const SAYS: &str = "withdrawn from the election: session";
+
+/// What the report of a drill must say.
+fn drill_succeeded(run: Run, before: &str) -> Value {
+    let report = run.exits(0).json();
+    assert_eq!(report["recovered"], true, "{report}");
+    assert_eq!(report["missing"], serde_json::json!([]));
+    let seconds = |phase: &str| {
+        let steps = report["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["phase"] == phase);
+        step.unwrap_or_else(|| panic!("{phase}: {report}"))["seconds"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!(report["leaderBefore"], before);
+    assert!(seconds("lost") <= seconds("alive") || report["target"] == "zooKeeper");
+    assert!(
+        seconds("alive") <= seconds("workers") && seconds("workers") <= seconds("whole"),
+        "{report}"
+    );
+    assert!(
+        report["target"] == "zooKeeper" || seconds("alive") < WITHDRAWN.as_secs_f64(),
+        "{report}"
+    );
+    report
+}
+
+#[test]
+fn on_this_machine() {
+    let home = Home::alone();
+    let file = cluster_file();
+    let path = file.path().to_str().unwrap();
+    home.run(&["create", "-f", path]).exits(0);
+    home.run(&["failover"])
+        .exits(2)
+        .says("nothing was changed")
+        .says("pass --yes");
+
+    // Each master is the leader once, so none is restarted with a pause. The JVM alone is killed.
+    let first = leader(&home.status("spark")).unwrap();
+    let sessions = home
+        .cluster("spark")
+        .join(format!("pods/{first}/tmp/zookeeper-sessions"));
+    let told = std::fs::read_to_string(&sessions).unwrap();
+    assert_eq!(
+        told.lines().count(),
+        2,
+        "one for the election, one for the state: {told}"
+    );
+    let jvm = children(home.process("spark", &first));
+    assert_eq!(jvm.len(), 1);
+    signal(jvm[0], "KILL");
+    another_leads(&home, &first);
+    // The log of a run is put aside when the next begins.
+    home.wait_for(WITHDRAWN, "its entrypoint to tell of it", || {
+        [".previous", ""]
+            .iter()
+            .any(|which| log(&home, &first, which).contains(SAYS))
+    });
+
+    // The entrypoint dies, and the JVM with it: the next entrypoint withdraws what it finds.
+    home.wait_for(WHOLE, "the cluster to be whole", || {
+        home.run(&["status"]).code == Some(0)
+    });
+    let second = leader(&home.status("spark")).unwrap();
+    let entrypoint = home.process("spark", &second);
+    let jvm = children(entrypoint);
+    signal(entrypoint, "KILL");
+    another_leads(&home, &second);
+    assert!(jvm.iter().all(|&pid| !is_alive(pid)), "never before the JVM is dead");
+    home.wait_for(WITHDRAWN, "the next entrypoint to tell of it", || {
+        log(&home, &second, "").contains(SAYS)
+    });
+
+    // A drill ends it as a kubelet does, with a job that goes on.
+    home.wait_for(WHOLE, "the cluster to be whole", || {
+        home.run(&["status"]).code == Some(0)
+    });
+    let third = leader(&home.status("spark")).unwrap();
+    let report = drill_succeeded(home.run(&["failover", "--yes", "-o", "json"]), &third);
+    assert_eq!(report["victim"], third.as_str());
+    assert_ne!(report["leader"], third.as_str());
+    assert_eq!(report["canary"]["wentOn"], true);
+    assert!(report["canary"]["results"].as_u64() > Some(1), "{report}");
+    let run = home.run(&[
+        "failover",
+        "--zookeeper",
+        "--hard",
+        "--no-canary",
+        "--yes",
+        "-o",
+        "json",
+    ]);
+    drill_succeeded(run, report["leader"].as_str().unwrap());
+
+    // A cluster that lacks something is left alone.
+    let supervisor = home.supervisor("spark");
+    signal(supervisor, "STOP");
+    signal(home.process("spark", "spark-worker-0"), "KILL");
+    let leads = leader(&home.status("spark"));
+    home.wait_for(WHOLE, "the worker to be missed", || {
+        home.run(&["status"]).code == Some(9)
+    });
+    home.run(&["failover", "--yes"]).exits(9).says("nothing was changed");
+    assert_eq!(leader(&home.status("spark")), leads);
+    signal(supervisor, "CONT");
+    home.run(&["teardown"]).exits(0);
+    assert!(!Path::new(&sessions).exists());
+}
+
+fn another_leads(home: &Home, old: &str) {
+    home.wait_for(WITHDRAWN, "another leader", || {
+        leader(&home.status("spark")).is_some_and(|leader| leader != old)
+    });
+}
+
+#[test]
+fn on_kubernetes() {
+    let sandbox = Sandbox::unmade("handover");
+    let file = cluster_file();
+    let path = file.path().to_str().unwrap();
+    sandbox.run(&["create", "-f", path]).exits(0);
+    let whole = |sandbox: &Sandbox| {
+        sandbox.wait_for(WHOLE, "the cluster to be whole", || {
+            sandbox.status("spark")["ready"] == true
+        });
+        leader(&sandbox.status("spark")).unwrap()
+    };
+    let another_leads = |old: &str| {
+        sandbox.wait_for(WITHDRAWN, "another leader", || {
+            leader(&sandbox.status("spark")).is_some_and(|leader| leader != old)
+        });
+    };
+
+    let first = whole(&sandbox);
+    sandbox.kubectl(&[
+        "exec",
+        &first,
+        "--",
+        "bash",
+        "-c",
+        "kill -9 $(cat /proc/1/task/1/children)",
+    ]);
+    another_leads(&first);
+
+    // The drill deletes the leader's pod.
+    let second = whole(&sandbox);
+    let log = sandbox.kubectl(&["logs", &first, "--previous"]);
+    assert!(log.contains(SAYS), "{log}");
+    let report = drill_succeeded(sandbox.run(&["failover", "--yes", "-o", "json"]), &second);
+    assert_eq!(report["victim"], second.as_str());
+    let third = whole(&sandbox);
+    drill_succeeded(sandbox.run(&["failover", "--hard", "--yes", "-o", "json"]), &third);
+
+    // Rolled one by one, whoever leads: there is never nobody for as long as a session.
+    whole(&sandbox);
+    sandbox.kubectl(&["rollout", "restart", "statefulset/spark-master"]);
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    sandbox.wait_for(WHOLE * 2, "the roll-out", || {
+        let state = sandbox.status("spark");
+        if leader(&state).is_some() {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        state["ready"] == true && state["rollouts"] == serde_json::json!([])
+    });
+    println!("rolled out; no leader for {:.1} s at most", longest.as_secs_f64());
+    assert!(longest < WITHDRAWN, "{longest:?}");
+    sandbox.run(&["teardown"]).exits(0);
+}

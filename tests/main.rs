@@ -7,6 +7,7 @@
 //! - [`router`]: the built-in router: whom it leads where, what it refuses, and what it does when pods, clients or masters fail.
 //! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
+//! - [`parts`]: what a cluster may have beside masters and workers, by real jobs; here and on Kubernetes.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
@@ -40,6 +41,7 @@ mod lifecycle;
 mod local;
 mod logs;
 mod offline;
+mod parts;
 mod policies;
 mod router;
 mod routes;

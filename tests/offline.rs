@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use serde_json::Value;
+
 use crate::kit::{run, sparkha};
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
@@ -149,6 +151,110 @@ fn the_cluster_file_may_come_from_standard_input() {
     child.stdin.take().unwrap().write_all(b"name: etl\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("name: etl-master-0"));
+}
+
+/// Each example: its StatefulSets with their numbers of pods, and words that must stand in what is rendered.
+type Example = (&'static str, &'static [(&'static str, u64)], &'static [&'static str]);
+const EXAMPLES: [Example; 6] = [
+    (
+        "development.yaml",
+        &[
+            ("spark-connect", 1),
+            ("spark-history", 1),
+            ("spark-master", 1),
+            ("spark-worker", 1),
+        ],
+        &[
+            "recoveryMode=FILESYSTEM",
+            "ReadWriteOnce",
+            "cleaner.maxAge=1d",
+            "spark.cores.max=1",
+        ],
+    ),
+    (
+        "external-zookeeper.yaml",
+        &[("reports-master", 2), ("reports-worker", 4)],
+        &[
+            "zookeeper.url=zk-0.zk.infra:2181,zk-1.zk.infra:2181,zk-2.zk.infra:2181",
+            "dir=/spark/sparkha/data/reports",
+        ],
+    ),
+    (
+        "highly-available.yaml",
+        &[("etl-master", 3), ("etl-worker", 4), ("etl-zookeeper", 3)],
+        &["maxSessionTimeout=6000", "storage: 1Gi", "maxUnavailable: 1"],
+    ),
+    (
+        "large-workers.yaml",
+        &[
+            ("science-connect", 1),
+            ("science-master", 3),
+            ("science-worker", 6),
+            ("science-zookeeper", 3),
+        ],
+        &[
+            "storageClassName: local-nvme",
+            "claimName: datasets",
+            "kind: PodMonitor",
+            "prometheusServlet",
+            "spark.cores.max=48",
+            "spark.executor.memory=8192m",
+        ],
+    ),
+    (
+        "s3-history.yaml",
+        &[
+            ("lake-history", 1),
+            ("lake-master", 3),
+            ("lake-worker", 4),
+            ("lake-zookeeper", 3),
+        ],
+        &[
+            "spark.eventLog.dir=s3a://logs/events",
+            "fs.logDirectory=s3a://logs/events",
+            "name: AWS_SECRET_ACCESS_KEY",
+        ],
+    ),
+    (
+        "sparkha.yaml",
+        &[("etl-master", 3), ("etl-worker", 4), ("etl-zookeeper", 3)],
+        &["shuffle.partitions=64", "path.style.access=true", "disk: ssd"],
+    ),
+];
+
+#[test]
+fn examples_are_the_clusters_that_they_tell_of() {
+    let folder = format!("{}/examples", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(&folder).unwrap().flatten();
+    let mut there: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    there.sort();
+    assert_eq!(there, EXAMPLES.map(|(file, ..)| file), "each example is tested");
+    let readme = std::fs::read_to_string(format!("{folder}/../README.md")).unwrap();
+    for (file, sets, words) in EXAMPLES {
+        assert!(
+            readme.contains(&format!("examples/{file}")),
+            "the README tells of {file}"
+        );
+        let text = run(&["render", "-f", &format!("{folder}/{file}")]).exits(0).stdout;
+        let objects = text
+            .split("\n---\n")
+            .map(|object| serde_saphyr::from_str::<Value>(object).unwrap());
+        let mut found: Vec<_> = objects
+            .filter(|object| object["kind"] == "StatefulSet")
+            .map(|set| {
+                (
+                    set["metadata"]["name"].as_str().unwrap().to_owned(),
+                    set["spec"]["replicas"].as_u64().unwrap(),
+                )
+            })
+            .collect();
+        found.sort();
+        let wanted: Vec<_> = sets.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
+        assert_eq!(found, wanted, "{file}");
+        for word in words {
+            assert!(text.contains(word), "{file}: {word}");
+        }
+    }
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {

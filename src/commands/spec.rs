@@ -37,6 +37,15 @@ pub struct SpecArguments {
     /// Domain of the web UIs' addresses [default: k8s]
     #[arg(long, value_name = "DOMAIN")]
     pub ui_domain: Option<String>,
+    /// A history server, and event logs for it
+    #[arg(long)]
+    pub history: bool,
+    /// A Spark Connect server for remote clients
+    #[arg(long)]
+    pub connect: bool,
+    /// Metrics for Prometheus
+    #[arg(long)]
+    pub metrics: bool,
 }
 
 /// The arguments with the text of their cluster file, which can be read only once: it may be standard input.
@@ -60,6 +69,9 @@ impl Description<'_> {
             worker_memory: arguments.worker_memory.clone(),
             zookeeper: arguments.zookeeper.clone(),
             ui_domain: arguments.ui_domain.clone(),
+            history: arguments.history,
+            connect: arguments.connect,
+            metrics: arguments.metrics,
         };
         let source = self.file.as_ref().map(|(name, text)| Source { name, text });
         Ok(resolve(source, &overrides)?)

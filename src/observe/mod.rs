@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::render::inventory::{Inventory, Summary, ZooKeeperSummary};
 use crate::render::labels::{COMPONENT, Component};
-use crate::render::{MASTER_UI_PORT, WORKER_UI_PORT};
-use crate::routing::{leader_host, pod_host};
+use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::routing::{history_host, leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
 use crate::zookeeper::{Mode, Server};
 
@@ -29,6 +29,8 @@ pub struct Facts {
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
     /// By pod: what its ZooKeeper says, or why it says nothing.
     pub zookeepers: BTreeMap<String, Result<Server, String>>,
+    /// The pods are this machine's own: it reaches them at their addresses, and knows no names of Services.
+    pub here: bool,
     /// Nobody restarts what ends: the local supervisor is gone.
     pub unattended: bool,
 }
@@ -50,6 +52,10 @@ pub struct ClusterState {
     pub masters: Vec<MasterState>,
     pub zookeeper: ZooKeeperState,
     pub workers: WorkersState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<ConnectState>,
     pub applications: Vec<ApplicationReport>,
     /// StatefulSets that are still replacing pods.
     pub rollouts: Vec<Rollout>,
@@ -141,6 +147,33 @@ impl WorkerState {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+pub struct HistoryState {
+    #[serde(flatten)]
+    pub pod: PodState,
+    /// Its web UI answers.
+    pub ready: bool,
+    /// Routed address of its web UI.
+    pub web_ui: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectState {
+    #[serde(flatten)]
+    pub pod: PodState,
+    /// It takes connections.
+    pub ready: bool,
+    /// What remote clients connect to.
+    pub url: String,
+    /// What makes it `sc://localhost:15002` for those outside of the Kubernetes cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forward: Option<String>,
+    /// Routed address of its web UI, which is a driver's.
+    pub web_ui: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rollout {
     pub set: String,
     pub updated: i32,
@@ -189,6 +222,8 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         masters,
         zookeeper: zookeeper_state(summary, facts),
         workers: workers_state(namespace, inventory, facts, leader),
+        history: summary.history.then(|| history_state(namespace, summary, facts)),
+        connect: summary.connect.then(|| connect_state(namespace, summary, facts)),
         applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
         rollouts: facts.sets.iter().filter_map(rollout).collect(),
     };
@@ -270,6 +305,36 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
     }
 }
 
+fn history_state(namespace: &str, summary: &Summary, facts: &Facts) -> HistoryState {
+    let name = format!("{}-history-0", summary.name);
+    let pod = pod_named(facts, &name);
+    let host = history_host(&summary.name, namespace, &summary.ui_domain);
+    HistoryState {
+        ready: pod.is_some_and(is_ready),
+        web_ui: format!("http://{host}:{HISTORY_UI_PORT}"),
+        pod: pod_state(name, pod),
+    }
+}
+
+fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> ConnectState {
+    let service = format!("{}-connect", summary.name);
+    let name = format!("{service}-0");
+    let pod = pod_named(facts, &name);
+    let address = pod.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
+    let host = match address.filter(|_| facts.here) {
+        Some(address) => address,
+        None => format!("{service}.{namespace}"),
+    };
+    let forward = format!("kubectl port-forward --namespace {namespace} service/{service} {CONNECT_PORT}");
+    ConnectState {
+        forward: (!facts.here).then_some(forward),
+        ready: pod.is_some_and(is_ready),
+        url: format!("sc://{host}:{CONNECT_PORT}"),
+        web_ui: pod.and_then(|pod| routed_address(pod, namespace, &summary.ui_domain, CONNECT_UI_PORT)),
+        pod: pod_state(name, pod),
+    }
+}
+
 /// Pods of one part of the cluster.
 pub fn pods_of(facts: &Facts, component: Component) -> impl Iterator<Item = &Pod> {
     facts
@@ -285,6 +350,16 @@ fn pod_named<'a>(facts: &'a Facts, name: &str) -> Option<&'a Pod> {
 /// The number at the end of a StatefulSet pod's name.
 fn ordinal(pod: &str) -> Option<u32> {
     pod.rsplit('-').next()?.parse().ok()
+}
+
+/// Whether its readiness probe says so.
+fn is_ready(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && statuses.is_some_and(|statuses| statuses.iter().all(|container| container.ready))
 }
 
 fn pod_state(name: String, pod: Option<&Pod>) -> PodState {
@@ -400,6 +475,8 @@ pub mod tests {
                     web_ui: None,
                 }],
             },
+            history: None,
+            connect: None,
             applications: vec![ApplicationReport {
                 id: "app-1".into(),
                 name: "squares".into(),

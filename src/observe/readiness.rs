@@ -26,6 +26,10 @@ pub enum NotReady {
         cores: u32,
         memory_mib: u64,
     },
+    /// The web UI of the history server does not answer.
+    History,
+    /// The Spark Connect server takes no connections.
+    Connect,
     /// Pods of an older version are still being replaced.
     RollingOut { set: String, updated: i32, replicas: i32 },
     /// The local supervisor is gone.
@@ -60,6 +64,8 @@ impl std::fmt::Display for NotReady {
             NotReady::RollingOut { set, updated, replicas } if updated > replicas => {
                 write!(f, "{} pods of {set} have still to go", updated - replicas)
             }
+            NotReady::History => f.write_str("the history server is not ready"),
+            NotReady::Connect => f.write_str("the Spark Connect server is not ready"),
             NotReady::RollingOut { set, updated, replicas } => {
                 write!(f, "{updated} of {replicas} pods of {set} are up to date")
             }
@@ -101,6 +107,12 @@ pub fn judge(state: &ClusterState) -> Vec<NotReady> {
         cores: worker.cores,
         memory_mib: worker.memory_mib,
     }));
+    if state.history.as_ref().is_some_and(|history| !history.ready) {
+        missing.push(NotReady::History);
+    }
+    if state.connect.as_ref().is_some_and(|connect| !connect.ready) {
+        missing.push(NotReady::Connect);
+    }
     missing.extend(state.rollouts.iter().map(|rollout| NotReady::RollingOut {
         set: rollout.set.clone(),
         updated: rollout.updated,

@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT};
-use crate::spec::{Authentication, ClusterSpec, DynamicAllocation, ManagedZooKeeper, Recovery};
+use crate::spec::{
+    Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
+};
 
 /// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
 pub const CONF_DIR: &str = "/etc/spark";
@@ -20,6 +22,9 @@ pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
 
 /// Whether daemons, drivers and executors know how to leave.
 const DECOMMISSION: &str = "spark.decommission.enabled";
+
+/// Where the volume with event logs is mounted, in drivers and in the history server.
+pub const EVENTS_DIR: &str = "/var/spark/events";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let common = common_properties(spec);
@@ -45,6 +50,19 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         data.insert("zookeeper.sh".into(), include_str!("files/zookeeper.sh").into());
         data.insert("zoo.cfg".into(), zoo_cfg(spec, zookeeper));
     }
+    if let Some(history) = &spec.history {
+        data.insert("history.sh".into(), include_str!("files/history.sh").into());
+        data.insert(
+            "history.conf".into(),
+            properties(&with(&common, history_properties(history))),
+        );
+    }
+    if let Some(connect) = &spec.connect {
+        data.insert("connect.sh".into(), include_str!("files/connect.sh").into());
+        let mut conf = with(&common, driver_properties(spec));
+        conf.extend(connect_properties(connect));
+        data.insert("connect.conf".into(), properties(&conf));
+    }
     ConfigMap {
         metadata: metadata(spec, spec.name.conf(), Component::Cluster),
         data: Some(data),
@@ -65,7 +83,9 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
         ],
         Component::Worker => &["log4j2.properties", "secret.sh", "worker.conf", "worker.sh"],
         Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
-        Component::Cluster | Component::Driver | Component::History => &[],
+        Component::History => &["log4j2.properties", "history.conf", "history.sh"],
+        Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
+        Component::Cluster | Component::Driver => &[],
     };
     let texts = files
         .iter()
@@ -143,6 +163,9 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
             );
         }
     }
+    if spec.metrics.is_some() {
+        conf.extend(super::metrics::properties());
+    }
     // The user's word is the last.
     conf.extend(spec.spark_conf.clone());
     conf
@@ -215,7 +238,55 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
                 .filter_map(|(key, bound)| Some((key, bound?.to_string()))),
         );
     }
+    // Event logs for the history server.
+    if let Some(history) = &spec.history {
+        conf.extend([
+            ("spark.eventLog.enabled", "true".to_owned()),
+            ("spark.eventLog.dir", event_log_directory(history, "")),
+            ("spark.eventLog.rolling.enabled", "true".to_owned()),
+            ("spark.eventLog.rolling.maxFileSize", history.max_file_size.spark()),
+        ]);
+    }
     conf
+}
+
+fn history_properties(history: &History) -> Vec<(&'static str, String)> {
+    vec![
+        ("spark.port.maxRetries", "0".to_owned()),
+        ("spark.history.ui.port", super::HISTORY_UI_PORT.to_string()),
+        ("spark.history.fs.logDirectory", event_log_directory(history, "file:")),
+        (
+            "spark.history.fs.eventLog.rolling.maxFilesToRetain",
+            history.max_files_to_retain.to_string(),
+        ),
+        // Off by default in Spark: the volume would fill.
+        ("spark.history.fs.cleaner.enabled", "true".to_owned()),
+        ("spark.history.fs.cleaner.maxAge", history.max_age.clone()),
+    ]
+}
+
+/// These stand over the user's own properties, which are meant for jobs: what the server may take is said in `connect`, and its
+/// Service and its probes know its ports.
+fn connect_properties(connect: &Connect) -> BTreeMap<String, String> {
+    [
+        ("spark.cores.max", connect.cores.to_string()),
+        ("spark.driver.memory", connect.driver_memory.spark()),
+        ("spark.executor.memory", connect.executor_memory.spark()),
+        ("spark.connect.grpc.binding.port", super::CONNECT_PORT.to_string()),
+        ("spark.ui.enabled", "true".to_owned()),
+        ("spark.ui.port", super::CONNECT_UI_PORT.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// A driver takes a path without scheme for a file, whatever the default file system, and one with it for a URL, in which nothing may
+/// need escapes; the history server wants the scheme.
+fn event_log_directory(history: &History, scheme: &str) -> String {
+    match &history.event_logs {
+        EventLogs::Volume(_) => format!("{scheme}{EVENTS_DIR}"),
+        EventLogs::S3(url) => url.clone(),
+    }
 }
 
 /// The common properties over a daemon's defaults, so that a user can change what sparkha only suggests; the recovery
@@ -331,6 +402,37 @@ mod tests {
         // What worker.sh looks for; the master's page would else take orders.
         assert!(has("worker.conf", "spark.decommission.enabled=true"));
         assert!(!data["master.conf"].contains("spark.decommission.enabled"));
+    }
+
+    #[test]
+    fn drivers_and_the_history_server_mean_the_same_place() {
+        let text = |history: &str, file: &str| {
+            let text = format!("s3: {{}}\nhistory: {history}\n");
+            let source = crate::spec::resolve::Source { name: "f", text: &text };
+            let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+            config_map(&spec).data.unwrap()[file].clone()
+        };
+        for (history, directory) in [("true", "/var/spark/events"), ("{eventLogs: 's3a://b/e'}", "s3a://b/e")] {
+            let drivers = text(history, "spark-defaults.conf");
+            assert!(
+                drivers.contains(&format!("spark.eventLog.dir={directory}\n")),
+                "{drivers}"
+            );
+            assert!(drivers.contains("spark.eventLog.rolling.enabled=true\n"), "{drivers}");
+            let server = text(history, "history.conf");
+            let directory = directory.replace("/var", "file:/var");
+            assert!(
+                server.contains(&format!("spark.history.fs.logDirectory={directory}\n")),
+                "{server}"
+            );
+            for setting in [
+                "eventLog.rolling.maxFilesToRetain=10",
+                "cleaner.enabled=true",
+                "cleaner.maxAge=7d",
+            ] {
+                assert!(server.contains(&format!("spark.history.fs.{setting}\n")), "{server}");
+            }
+        }
     }
 
     #[test]

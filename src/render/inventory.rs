@@ -49,6 +49,12 @@ pub struct Summary {
     pub workers: WorkersSummary,
     pub zookeeper: ZooKeeperSummary,
     pub ui_domain: String,
+    /// Whether there is a history server.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub history: bool,
+    /// Whether there is a Spark Connect server.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub connect: bool,
     /// What workers and drivers connect to.
     pub master_url: String,
     /// Version of sparkha that wrote this.
@@ -204,16 +210,25 @@ impl Inventory {
         united
     }
 
-    /// Whether a claim came from a volume claim template of one of these StatefulSets: `TEMPLATE-SET-ORDINAL`.
+    /// Whether a claim came from a volume claim template of one of these StatefulSets.
     pub fn owns_claim(&self, claim: &str) -> bool {
         self.objects.iter().any(|set| {
-            set.claims.iter().any(|template| {
-                claim
-                    .strip_prefix(&format!("{template}-{}-", set.name))
-                    .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit()))
-            })
+            let mut templates = set.claims.iter();
+            templates.any(|template| is_claim_of(claim, template, &set.name))
         })
     }
+}
+
+/// Whether a claim came from this template of this StatefulSet: `TEMPLATE-SET-ORDINAL`.
+pub fn is_claim_of(claim: &str, template: &str, set: &str) -> bool {
+    claim
+        .strip_prefix(&format!("{template}-{set}-"))
+        .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn entry(resource: &Resource) -> Entry {
@@ -259,6 +274,8 @@ fn summary(spec: &ClusterSpec) -> Summary {
             },
         },
         ui_domain: spec.web_ui.domain.clone(),
+        history: spec.history.is_some(),
+        connect: spec.connect.is_some(),
         master_url: workloads::masters_url(spec),
         sparkha_version: env!("CARGO_PKG_VERSION").into(),
     }
@@ -281,6 +298,8 @@ mod tests {
                 },
                 zookeeper: ZooKeeperSummary::None,
                 ui_domain: "k8s".into(),
+                history: false,
+                connect: false,
                 master_url: "spark://spark-master-0:7077".into(),
                 sparkha_version: "0".into(),
             },

@@ -19,6 +19,8 @@ pub enum Kind {
     NetworkPolicy,
     // A budget that comes after its pods leaves them unprotected for a moment.
     PodDisruptionBudget,
+    // The Prometheus Operator's.
+    PodMonitor,
     // It starts the pods, so all that they need comes before it.
     StatefulSet,
     // Removed before the workers, whose number it would go on changing.
@@ -27,13 +29,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::ConfigMap,
         Kind::Secret,
         Kind::ServiceAccount,
         Kind::Service,
         Kind::NetworkPolicy,
         Kind::PodDisruptionBudget,
+        Kind::PodMonitor,
         Kind::StatefulSet,
         Kind::HorizontalPodAutoscaler,
     ];
@@ -47,6 +50,7 @@ impl Kind {
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
+            Kind::PodMonitor => "PodMonitor",
             Kind::StatefulSet => "StatefulSet",
             Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
         }
@@ -58,6 +62,7 @@ impl Kind {
             Kind::ConfigMap | Kind::Secret | Kind::ServiceAccount | Kind::Service => "",
             Kind::NetworkPolicy => "networking.k8s.io",
             Kind::PodDisruptionBudget => "policy",
+            Kind::PodMonitor => "monitoring.coreos.com",
             Kind::StatefulSet => "apps",
             Kind::HorizontalPodAutoscaler => "autoscaling",
         }
@@ -72,6 +77,7 @@ impl Kind {
             Kind::Service => "services",
             Kind::NetworkPolicy => "networkpolicies",
             Kind::PodDisruptionBudget => "poddisruptionbudgets",
+            Kind::PodMonitor => "podmonitors",
             Kind::StatefulSet => "statefulsets",
             Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",
         }
@@ -85,7 +91,24 @@ impl Kind {
 
     /// True for what a cluster can do without: left out, with a word about it, where the server does not serve it.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Kind::PodDisruptionBudget)
+        self.absence().is_some()
+    }
+
+    /// What to say where a kind is not served that a cluster can do without.
+    pub const fn absence(self) -> Option<&'static str> {
+        match self {
+            Kind::PodDisruptionBudget => Some("Kubernetes 1.21 and later do"),
+            Kind::PodMonitor => {
+                Some("the Prometheus Operator brings it; annotations of the pods say the same to other Prometheuses")
+            }
+            Kind::ConfigMap
+            | Kind::Secret
+            | Kind::ServiceAccount
+            | Kind::Service
+            | Kind::NetworkPolicy
+            | Kind::StatefulSet
+            | Kind::HorizontalPodAutoscaler => None,
+        }
     }
 }
 

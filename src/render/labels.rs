@@ -29,6 +29,8 @@ pub enum Component {
     /// An application's driver in client mode: a pod that the user runs.
     Driver,
     History,
+    /// The Spark Connect server, a driver of sparkha's own.
+    Connect,
 }
 
 impl Component {
@@ -41,6 +43,7 @@ impl Component {
             Component::ZooKeeper => "zookeeper",
             Component::Driver => "driver",
             Component::History => "history-server",
+            Component::Connect => "connect",
         }
     }
 
@@ -53,6 +56,7 @@ impl Component {
             Component::ZooKeeper,
             Component::Driver,
             Component::History,
+            Component::Connect,
         ];
         all.into_iter().find(|component| component.as_str() == value)
     }

@@ -9,8 +9,9 @@ pub mod deployed;
 pub mod inventory;
 pub mod kind;
 pub mod labels;
+mod metrics;
 mod network_policies;
-mod pods;
+pub mod pods;
 pub mod role;
 mod services;
 pub mod teardown_script;
@@ -45,6 +46,10 @@ pub const WORKER_PORTS: u16 = 4;
 pub const WORKER_UI_PORT: u16 = 8081;
 /// Port of the history server's web UI.
 pub const HISTORY_UI_PORT: u16 = 18080;
+/// Port of the Spark Connect server.
+pub const CONNECT_PORT: u16 = 15002;
+/// Port of the Spark Connect server's web UI, which is a driver's.
+pub const CONNECT_UI_PORT: u16 = 4040;
 /// Port for ZooKeeper's clients.
 pub const ZOOKEEPER_PORT: u16 = 2181;
 /// Port at which a ZooKeeper's followers reach their leader.
@@ -68,6 +73,11 @@ pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
         budgets::budgets(spec)
             .iter()
             .map(|b| resource(Kind::PodDisruptionBudget, b)),
+    );
+    resources.extend(
+        metrics::pod_monitors(spec)
+            .iter()
+            .map(|m| resource(Kind::PodMonitor, m)),
     );
     resources.extend(
         workloads::stateful_sets(spec, &config)

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, NAME, SPARKHA, metadata, selector};
 use super::{
-    MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_PORTS, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
-    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_PORTS,
+    WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
 use crate::routing::DRIVER_UI_PORTS;
 use crate::spec::{self, ClusterSpec, Recovery, ServiceType};
@@ -27,14 +27,16 @@ pub fn network_policies(spec: &ClusterSpec) -> Vec<NetworkPolicy> {
     if let Recovery::ManagedZooKeeper(_) = spec.recovery {
         policies.push(zookeepers(spec));
     }
+    if spec.history.is_some() {
+        policies.push(history(spec, settings));
+    }
+    if spec.connect.is_some() {
+        policies.push(connect(spec, settings));
+    }
     policies
 }
 
 fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
-    let jobs = with(
-        vec![part(spec, Component::Worker), part(spec, Component::Driver)],
-        &settings.drivers_from,
-    );
     let pages = match spec.web_ui.service_type {
         ServiceType::ClusterIp => {
             let own = [
@@ -51,16 +53,11 @@ fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
         spec,
         spec.name.masters_set(),
         Component::Master,
-        vec![admit(jobs, [MASTER_PORT]), pages],
+        vec![admit(jobs(spec, settings), [MASTER_PORT]), pages],
     )
 }
 
 fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
-    // Executors and their block managers listen on ports of the kernel's choice.
-    let jobs = with(
-        vec![part(spec, Component::Worker), part(spec, Component::Driver)],
-        &settings.drivers_from,
-    );
     // A leader that recovers calls the workers that it remembers.
     let rpc = WORKER_PORT..WORKER_PORT + WORKER_PORTS;
     // Drivers in cluster mode are the workers' children.
@@ -70,7 +67,8 @@ fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
         spec.name.workers_set(),
         Component::Worker,
         vec![
-            admit(jobs, []),
+            // Executors and their block managers listen on ports of the kernel's choice.
+            admit(jobs(spec, settings), []),
             admit(vec![part(spec, Component::Master)], rpc),
             admit(web_uis_from(settings), pages),
         ],
@@ -86,6 +84,38 @@ fn drivers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
         Component::Driver,
         vec![admit(jobs, []), admit(web_uis_from(settings), DRIVER_UI_PORTS)],
     )
+}
+
+fn history(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
+    policy(
+        spec,
+        spec.name.history(),
+        Component::History,
+        vec![admit(web_uis_from(settings), [HISTORY_UI_PORT])],
+    )
+}
+
+/// A driver, to which remote clients talk.
+fn connect(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
+    let cluster = vec![part(spec, Component::Worker), part(spec, Component::Master)];
+    let clients = with(vec![part(spec, Component::Driver)], &settings.drivers_from);
+    policy(
+        spec,
+        spec.name.connect(),
+        Component::Connect,
+        vec![
+            admit(cluster, []),
+            admit(clients, [CONNECT_PORT]),
+            admit(web_uis_from(settings), [CONNECT_UI_PORT]),
+        ],
+    )
+}
+
+/// Who takes part in jobs: executors and drivers.
+fn jobs(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
+    let mut own = vec![part(spec, Component::Worker), part(spec, Component::Driver)];
+    own.extend(spec.connect.iter().map(|_| part(spec, Component::Connect)));
+    with(own, &settings.drivers_from)
 }
 
 fn zookeepers(spec: &ClusterSpec) -> NetworkPolicy {

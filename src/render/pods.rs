@@ -1,4 +1,4 @@
-//! The pod template that masters, workers and ZooKeepers share: it passes the *restricted* Pod Security level (user 185, no
+//! The pod template that all parts share: it passes the *restricted* Pod Security level (user 185, no
 //! capabilities, read-only root, no service account token) and takes everything else from its plan and the user's settings.
 
 use std::collections::BTreeMap;
@@ -15,15 +15,17 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::auth::{AUTH_DIR, AUTH_VOLUME, secret_name};
-use super::config::{CONF_DIR, STATE_DIR};
+use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
-use crate::spec::{ClusterSpec, EnvValue, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
+use crate::spec::{ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
 
 /// User and group of the official Spark images.
 const SPARK_UID: i64 = 185;
 
 /// Annotation of pods: a digest of the files they read.
 const CONFIG_DIGEST: &str = "sparkha/config-digest";
+/// Name of the volume with event logs.
+pub const EVENTS: &str = "events";
 
 /// What distinguishes one part's pods from another's.
 pub struct PodPlan<'a> {
@@ -54,6 +56,7 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
     let mut pod_labels = settings.labels.clone();
     pod_labels.extend(labels(spec, plan.component));
     let mut annotations = spec.annotations.clone();
+    annotations.extend(super::metrics::annotations(spec, plan.component));
     annotations.extend(settings.annotations.clone());
     annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
     let pull_secrets: Vec<_> = spec
@@ -263,6 +266,9 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     if plan.spark_env {
         volumes.extend(secret_name(spec).map(auth_volume));
     }
+    if let Some(events) = drivers_events(spec, plan.component) {
+        volumes.extend(volume(events.name, &events.source));
+    }
     let state = plan.state.iter().map(|state| (state.name, &state.source));
     let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
     volumes.extend(state.chain(users).filter_map(|(name, source)| volume(name, source)));
@@ -280,6 +286,29 @@ fn auth_volume(secret: String) -> Volume {
         }),
         ..Default::default()
     }
+}
+
+/// The volume with event logs, as the history server has it: a new claim comes from its StatefulSet's template.
+pub fn event_logs(spec: &ClusterSpec) -> Option<StateVolume> {
+    let EventLogs::Volume(source) = &spec.history.as_ref()?.event_logs else {
+        return None;
+    };
+    Some(StateVolume {
+        name: EVENTS,
+        mount_path: EVENTS_DIR.into(),
+        source: source.clone(),
+    })
+}
+
+/// The same volume for drivers: the claim that the history server's StatefulSet made is one that exists.
+fn drivers_events(spec: &ClusterSpec, component: Component) -> Option<StateVolume> {
+    let is_driver = matches!(component, Component::Driver | Component::Connect);
+    let mut events = event_logs(spec).filter(|_| is_driver)?;
+    if let VolumeSource::NewClaim(_) = events.source {
+        let name = format!("{EVENTS}-{}-0", spec.name.history());
+        events.source = VolumeSource::ExistingClaim { name };
+    }
+    Some(events)
 }
 
 fn empty_dir(name: &str) -> Volume {
@@ -359,7 +388,9 @@ fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
             ..mount(AUTH_VOLUME, AUTH_DIR)
         });
     }
-    mounts.extend(plan.state.iter().map(|state| mount(state.name, &state.mount_path)));
+    let events = drivers_events(spec, plan.component);
+    let state = events.iter().chain(&plan.state);
+    mounts.extend(state.map(|state| mount(state.name, &state.mount_path)));
     mounts.extend(plan.settings.volumes.iter().map(|volume| VolumeMount {
         sub_path: volume.sub_path.clone(),
         read_only: volume.read_only.then_some(true),
@@ -398,5 +429,47 @@ fn claim_template(spec: &ClusterSpec, component: Component, name: &str, claim: &
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::render;
+    use crate::spec::resolve::{Source, resolve};
+
+    /// Volumes and mounts of the event logs in a part's pods.
+    fn events(text: &str, set: &str) -> serde_json::Value {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
+        let set = sets
+            .map(|set| set.object)
+            .find(|object| object["kind"] == "StatefulSet")
+            .unwrap();
+        let pod = &set["spec"]["template"]["spec"];
+        let named = |list: &serde_json::Value| {
+            let list = list.as_array().unwrap();
+            list.iter()
+                .find(|item| item["name"] == EVENTS)
+                .cloned()
+                .unwrap_or_default()
+        };
+        serde_json::json!([
+            named(&pod["volumes"]),
+            named(&pod["containers"][0]["volumeMounts"])["mountPath"]
+        ])
+    }
+
+    #[test]
+    fn drivers_mount_the_event_logs_that_the_history_server_reads() {
+        let both = "connect: true\nhistory: true\n";
+        let claim =
+            serde_json::json!({"name": EVENTS, "persistentVolumeClaim": {"claimName": "events-spark-history-0"}});
+        assert_eq!(events(both, "spark-connect"), serde_json::json!([claim, EVENTS_DIR]));
+        // From the template of its own.
+        assert_eq!(events(both, "spark-history"), serde_json::json!([null, EVENTS_DIR]));
+        let nfs = "connect: true\nhistory: {eventLogs: {nfs: {server: s, path: /e}}}\n";
+        assert_eq!(events(nfs, "spark-connect"), events(nfs, "spark-history"));
+        assert_eq!(events(nfs, "spark-worker"), serde_json::json!([null, null]));
     }
 }

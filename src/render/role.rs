@@ -17,8 +17,6 @@ pub struct Permission {
     pub purpose: &'static str,
     /// Without it sparkha works, but sees less.
     pub optional: bool,
-    /// The kind without which nobody needs it: not every cluster has an autoscaler, or network policies.
-    pub only_for: Option<Kind>,
 }
 
 /// Server-side apply of a new object asks for both `patch` and `create`.
@@ -28,9 +26,9 @@ const MANAGE_BY_NAME: &[&str] = &["get", "create", "patch", "delete"];
 /// StatefulSets are also waited for.
 const MANAGE_AND_WATCH: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
-/// Everything that create, status and teardown do in a namespace.
-pub fn permissions() -> Vec<Permission> {
-    let managed = Kind::ALL.map(|kind| Permission {
+/// Everything that create, status and teardown do in a namespace, with these kinds.
+pub fn permissions(kinds: impl Fn(&Kind) -> bool) -> Vec<Permission> {
+    let managed = Kind::ALL.into_iter().filter(kinds).map(|kind| Permission {
         group: kind.group(),
         resource: kind.plural(),
         verbs: match kind {
@@ -43,7 +41,6 @@ pub fn permissions() -> Vec<Permission> {
             _ => "create, change and remove the cluster",
         },
         optional: kind.is_optional(),
-        only_for: matches!(kind, Kind::HorizontalPodAutoscaler | Kind::NetworkPolicy).then_some(kind),
     });
     let others = [
         ("pods", &["get", "list", "watch"][..], "see whether pods run", false),
@@ -77,9 +74,8 @@ pub fn permissions() -> Vec<Permission> {
         verbs,
         purpose,
         optional,
-        only_for: None,
     });
-    managed.into_iter().chain(others).collect()
+    managed.chain(others).collect()
 }
 
 /// What following clusters needs beyond [`permissions`]: `ui`, `router` and `route watch` learn of new clusters at once.
@@ -90,7 +86,6 @@ fn following() -> Permission {
         verbs: &["watch"],
         purpose: "follow clusters",
         optional: true,
-        only_for: None,
     }
 }
 
@@ -102,13 +97,12 @@ fn diagnosing() -> Permission {
         verbs: &["list"],
         purpose: "see where Services lead",
         optional: true,
-        only_for: None,
     }
 }
 
 /// The Role to bind to whoever runs sparkha.
 pub fn role(namespace: Option<String>) -> Role {
-    let rules = permissions()
+    let rules = permissions(|_| true)
         .into_iter()
         .chain([following(), diagnosing()])
         .map(|permission| PolicyRule {

@@ -1,12 +1,13 @@
-//! Services: one for each master, one in front of the cluster's web UI, and the headless ones that give pods their names.
+//! Services: one for each master, one in front of the cluster's web UI and of each part that has one pod, and the headless ones that give
+//! pods their names.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{Component, identity, metadata};
 use super::{
-    MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
-    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
+    ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
 use crate::spec::{ClusterSpec, Recovery, ServiceType};
 
@@ -39,6 +40,22 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
                 ("peer", ZOOKEEPER_PEER_PORT),
                 ("election", ZOOKEEPER_ELECTION_PORT),
             ],
+        ));
+    }
+    if spec.history.is_some() {
+        services.push(single(
+            spec,
+            spec.name.history(),
+            Component::History,
+            &[("ui", HISTORY_UI_PORT)],
+        ));
+    }
+    if spec.connect.is_some() {
+        services.push(single(
+            spec,
+            spec.name.connect(),
+            Component::Connect,
+            &[("grpc", CONNECT_PORT)],
         ));
     }
     services
@@ -87,6 +104,20 @@ fn web_ui(spec: &ClusterSpec) -> Service {
             selector: Some(identity(spec, Component::Master)),
             ports: Some(ports),
             load_balancer_ip: web_ui.load_balancer_ip.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The Service of a part that has one pod, under an address that outlives it.
+fn single(spec: &ClusterSpec, name: String, component: Component, named_ports: &[(&str, u16)]) -> Service {
+    Service {
+        metadata: metadata(spec, name, component),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            selector: Some(identity(spec, component)),
+            ports: Some(ports(named_ports)),
             ..Default::default()
         }),
         ..Default::default()

@@ -1,4 +1,4 @@
-//! StatefulSets: masters, workers and managed ZooKeepers. What is alike in their pods is in [`super::pods`].
+//! StatefulSets: masters, workers, managed ZooKeepers, the history server and the Spark Connect server. What is alike in their pods is in [`super::pods`].
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
@@ -10,10 +10,10 @@ use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
 use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
 use super::{
-    MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
-    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT,
+    WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
-use crate::spec::{ClusterSpec, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
+use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
 /// The StatefulSets in the order in which their pods are needed.
 pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet> {
@@ -23,6 +23,12 @@ pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet>
     }
     sets.push(master_set(spec, config));
     sets.push(worker_set(spec, config));
+    if let Some(history) = &spec.history {
+        sets.push(history_set(spec, history, config));
+    }
+    if let Some(connect) = &spec.connect {
+        sets.push(connect_set(spec, connect, config));
+    }
     sets
 }
 
@@ -55,9 +61,9 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         readiness: Probe {
             period_seconds: Some(1),
             failure_threshold: Some(5),
-            ..http_probe(MASTER_UI_PORT)
+            ..http_probe("/json/", MASTER_UI_PORT)
         },
-        liveness: http_probe(MASTER_UI_PORT),
+        liveness: http_probe("/json/", MASTER_UI_PORT),
         state,
         termination_grace_seconds: 10,
         config_digest: digest(config, Component::Master),
@@ -101,9 +107,9 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         readiness: Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
-            ..http_probe(WORKER_UI_PORT)
+            ..http_probe("/json/", WORKER_UI_PORT)
         },
-        liveness: http_probe(WORKER_UI_PORT),
+        liveness: http_probe("/json/", WORKER_UI_PORT),
         state: Some(StateVolume {
             name: "shuffle",
             mount_path: shuffle_dir,
@@ -179,6 +185,69 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
     };
     let name = spec.name.zookeeper();
     stateful_set(spec, name.clone(), name, zookeeper.count, plan)
+}
+
+fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> StatefulSet {
+    let mut env = vec![pods::field_env("POD_NAMESPACE", "metadata.namespace")];
+    env.extend(daemon_env(spec, &history.daemon_memory.spark()));
+    let probe = http_probe("/api/v1/version", HISTORY_UI_PORT);
+    let plan = PodPlan {
+        component: Component::History,
+        settings: &history.pod,
+        command: script("history.sh"),
+        args: vec![],
+        env,
+        spark_env: true,
+        ports: container_ports(&[("ui", HISTORY_UI_PORT)]),
+        readiness: Probe {
+            period_seconds: Some(2),
+            failure_threshold: Some(3),
+            ..probe.clone()
+        },
+        liveness: probe,
+        state: pods::event_logs(spec),
+        termination_grace_seconds: 10,
+        config_digest: digest(config, Component::History),
+    };
+    let name = spec.name.history();
+    stateful_set(spec, name.clone(), name, 1, plan)
+}
+
+fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> StatefulSet {
+    let plan = PodPlan {
+        component: Component::Connect,
+        settings: &connect.pod,
+        command: script("connect.sh"),
+        args: vec![masters_url(spec)],
+        env: vec![
+            pods::field_env("POD_IP", "status.podIP"),
+            pods::field_env("POD_NAMESPACE", "metadata.namespace"),
+            pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+            // Ivy and Python look for a home that can be written.
+            pods::env("HOME", "/tmp"),
+            pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
+        ],
+        spark_env: true,
+        ports: container_ports(&[("grpc", CONNECT_PORT), ("ui", CONNECT_UI_PORT)]),
+        // An application that was ended from outside leaves a server that listens and can compute nothing: but its web UI is gone, of
+        // which this page comes last, after the port for clients.
+        readiness: Probe {
+            period_seconds: Some(2),
+            failure_threshold: Some(3),
+            ..http_probe("/connect/", CONNECT_UI_PORT)
+        },
+        // A driver's start takes longer than a daemon's; on a machine with too much to do, above a minute.
+        liveness: Probe {
+            initial_delay_seconds: Some(60),
+            failure_threshold: Some(12),
+            ..http_probe("/api/v1/version", CONNECT_UI_PORT)
+        },
+        state: None,
+        termination_grace_seconds: 30,
+        config_digest: digest(config, Component::Connect),
+    };
+    let name = spec.name.connect();
+    stateful_set(spec, name.clone(), name, 1, plan)
 }
 
 /// `spark://` with every master: what workers and drivers are given.
@@ -257,10 +326,10 @@ fn container_ports(named_ports: &[(&str, u16)]) -> Vec<ContainerPort> {
         .collect()
 }
 
-fn http_probe(port: u16) -> Probe {
+fn http_probe(path: &str, port: u16) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
-            path: Some("/json/".into()),
+            path: Some(path.into()),
             port: IntOrString::Int(i32::from(port)),
             ..Default::default()
         }),

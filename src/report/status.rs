@@ -79,6 +79,15 @@ fn table_of(state: &ClusterState) -> String {
     text.push_str(&format!("Image      {}\n", state.image));
     text.push_str(&format!("Master URL {}\n", state.master_url));
     text.push_str(&format!("Web UI     {}\n", state.web_ui));
+    if let Some(history) = &state.history {
+        text.push_str(&format!("History    {}\n", history.web_ui));
+    }
+    if let Some(connect) = &state.connect {
+        text.push_str(&format!("Connect    {}\n", connect.url));
+        if let Some(forward) = &connect.forward {
+            text.push_str(&format!("           from outside: {forward}\n"));
+        }
+    }
     text.push_str(&format!(
         "Workers    {} of {} registered, {} of {} cores and {} of {} in use\n\n",
         workers.registered,
@@ -147,7 +156,19 @@ fn members(state: &ClusterState) -> Table {
             worker.web_ui.as_ref(),
         );
     }
+    if let Some(history) = &state.history {
+        let said = readiness(history.ready);
+        row(&history.pod, said, none(), none(), Some(&history.web_ui));
+    }
+    if let Some(connect) = &state.connect {
+        let said = readiness(connect.ready);
+        row(&connect.pod, said, none(), none(), connect.web_ui.as_ref());
+    }
     table
+}
+
+fn readiness(ready: bool) -> String {
+    if ready { "ready" } else { "not ready" }.to_owned()
 }
 
 /// As kubectl's tables: no lines, no wrapping, columns that line up.

@@ -163,18 +163,21 @@ impl Cluster {
                 }
                 Component::Worker => routes.push(route(member, own_host(member), WORKER_UI_PORT, Role::Worker)),
                 Component::History => {
-                    let host = format!("{}-history.{}.{}", self.name, self.namespace, self.ui_domain).to_lowercase();
+                    let host = history_host(&self.name, &self.namespace, &self.ui_domain);
                     routes.push(route(member, host, HISTORY_UI_PORT, Role::History));
                 }
                 // A driver's is wherever its application says.
-                Component::Driver | Component::ZooKeeper | Component::Cluster => {}
+                Component::Driver | Component::Connect | Component::ZooKeeper | Component::Cluster => {}
             }
         }
         for (host, port) in self.driver_uis.iter().filter_map(|url| driver_ui(url)) {
             // In cluster mode, drivers run in workers' pods.
             let member = self.members.iter().find(|member| {
-                matches!(member.component, Component::Driver | Component::Worker)
-                    && (own_host(member) == host || member.address.to_string() == host || member.pod == host)
+                let has_drivers = matches!(
+                    member.component,
+                    Component::Driver | Component::Connect | Component::Worker
+                );
+                has_drivers && (own_host(member) == host || member.address.to_string() == host || member.pod == host)
             });
             if let Some(member) = member {
                 routes.push(route(member, own_host(member), port, Role::Driver));
@@ -259,6 +262,11 @@ pub fn pod_host(address: IpAddr, namespace: &str, domain: &str) -> String {
 /// The routed host name of the leader's web UI, whichever master that is.
 pub fn leader_host(cluster: &str, namespace: &str, domain: &str) -> String {
     format!("{cluster}-master.{namespace}.{domain}").to_lowercase()
+}
+
+/// The routed host name of the history server's web UI.
+pub fn history_host(cluster: &str, namespace: &str, domain: &str) -> String {
+    format!("{cluster}-history.{namespace}.{domain}").to_lowercase()
 }
 
 /// Host and port of a driver's web UI, if it is where drivers have theirs: an application must not lead to another port of its pod.

@@ -49,6 +49,12 @@ pub struct ClusterFile {
     pub web_ui: Option<WebUiFile>,
     /// Who may connect to the cluster's pods.
     pub network_policy: Option<NetworkPolicyFile>,
+    /// A history server, and the event logs that drivers write for it: `true`, or its settings.
+    pub history: Option<Part<HistoryFile>>,
+    /// A Spark Connect server for remote clients: `true`, or its settings.
+    pub connect: Option<Part<ConnectFile>>,
+    /// Metrics for Prometheus: `true`, or their settings.
+    pub metrics: Option<Part<MetricsFile>>,
     /// Labels for every object and pod.
     pub labels: Option<BTreeMap<String, String>>,
     /// Annotations for every object and pod.
@@ -153,7 +159,86 @@ pub struct ZooKeeperFile {
     pub pod: PodFile,
 }
 
-/// What masters, workers and ZooKeepers have in common. (Unknown keys are found by the check against the schema:
+/// A part that a cluster may have: `true`, or its settings.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Part<T> {
+    Wanted(bool),
+    Settings(Box<T>),
+}
+
+impl<T: Default> Part<T> {
+    /// The settings, if the part is wanted at all: a flag may want it, too.
+    pub fn settings(part: Option<Self>, flag: bool) -> Option<T> {
+        match part {
+            Some(Part::Settings(settings)) => Some(*settings),
+            Some(Part::Wanted(wanted)) => (wanted || flag).then(T::default),
+            None => flag.then(T::default),
+        }
+    }
+}
+
+/// The history server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct HistoryFile {
+    /// Where event logs are: a folder as s3a:// URL, or a volume that drivers share with the history server. A new claim
+    /// of 20Gi, ReadWriteMany, if left out.
+    pub event_logs: Option<EventLogsFile>,
+    /// How event logs of long applications are kept small.
+    pub rolling: Option<RollingFile>,
+    /// Event logs are deleted when they are older: `7d`.
+    pub max_age: Option<String>,
+    /// Heap of the server's JVM.
+    pub daemon_memory: Option<Scalar>,
+    #[serde(flatten)]
+    pub pod: PodFile,
+}
+
+/// The Spark Connect server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("additionalProperties" = false))]
+pub struct ConnectFile {
+    /// How many of the cluster's cores its executors may have; half of them if left out.
+    #[schemars(range(min = 1))]
+    pub cores: Option<u32>,
+    /// Memory of each of its executors; 1Gi if left out, or what a worker offers if that is less.
+    pub executor_memory: Option<Scalar>,
+    /// Heap of the server's JVM, which is a driver.
+    pub driver_memory: Option<Scalar>,
+    #[serde(flatten)]
+    pub pod: PodFile,
+}
+
+/// Metrics for Prometheus.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MetricsFile {
+    /// PodMonitors for the Prometheus Operator; left out where the server does not serve them.
+    pub pod_monitor: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum EventLogsFile {
+    Url(String),
+    Volume(Box<SourceFile>),
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RollingFile {
+    /// A driver begins a new file at this size: `128m`.
+    pub max_file_size: Option<Scalar>,
+    /// How many files of an application are kept as they are; older ones are compacted into one, without what ended long ago.
+    #[schemars(range(min = 1))]
+    pub max_files_to_retain: Option<u32>,
+}
+
+/// What all parts have in common. (Unknown keys are found by the check against the schema:
 /// serde cannot refuse them where structs are flattened.)
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -38,6 +38,9 @@ pub struct ClusterSpec {
     pub web_ui: WebUi,
     /// `None`: whoever reaches the pods' addresses reaches their ports.
     pub network_policy: Option<NetworkPolicy>,
+    pub history: Option<History>,
+    pub connect: Option<Connect>,
+    pub metrics: Option<Metrics>,
     /// Added to every object and pod.
     pub labels: BTreeMap<String, String>,
     /// Added to every object and pod.
@@ -99,7 +102,7 @@ pub struct Workers {
     pub pod: PodSettings,
 }
 
-/// What the three kinds of pods have in common.
+/// What all kinds of pods have in common.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct PodSettings {
     pub resources: Resources,
@@ -132,7 +135,7 @@ pub enum EnvValue {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume {
-    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `auth`, `data`, `shuffle`).
+    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `auth`, `data`, `shuffle`, `events`).
     pub name: String,
     pub mount_path: String,
     pub sub_path: Option<String>,
@@ -221,6 +224,49 @@ pub enum Authentication {
     Secret {
         name: String,
     },
+}
+
+/// A history server, and the event logs that drivers write for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    pub event_logs: EventLogs,
+    /// A driver begins a new file of its event log at this size.
+    pub max_file_size: Memory,
+    /// How many such files of an application are kept as they are; older ones are compacted into one.
+    pub max_files_to_retain: u32,
+    /// Event logs are deleted when they are older, in Spark's words: `7d`.
+    pub max_age: String,
+    /// Heap of the server's JVM.
+    pub daemon_memory: Memory,
+    pub pod: PodSettings,
+}
+
+/// A Spark Connect server: a driver of the cluster's own, which remote clients share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connect {
+    /// How many of the cluster's cores its executors may have (`spark.cores.max`).
+    pub cores: u32,
+    /// Memory of each of its executors (`spark.executor.memory`).
+    pub executor_memory: Memory,
+    /// Heap of the server's JVM (`spark.driver.memory`).
+    pub driver_memory: Memory,
+    pub pod: PodSettings,
+}
+
+/// Metrics for Prometheus, from the web UIs of masters, workers and drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// PodMonitors for the Prometheus Operator, where that is there.
+    pub pod_monitor: bool,
+}
+
+/// Where event logs are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventLogs {
+    /// A volume that drivers and the history server share.
+    Volume(VolumeSource),
+    /// A folder in an S3-compatible store, as `s3a://` URL.
+    S3(String),
 }
 
 /// Access to an S3-compatible store through `s3a://`.

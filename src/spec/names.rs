@@ -78,7 +78,17 @@ impl ClusterName {
         format!("{self}-zookeeper")
     }
 
-    /// NetworkPolicy of the drivers, which are the users' own pods.
+    /// StatefulSet and Service of the history server.
+    pub fn history(&self) -> String {
+        format!("{self}-history")
+    }
+
+    /// StatefulSet and Service of the Spark Connect server.
+    pub fn connect(&self) -> String {
+        format!("{self}-connect")
+    }
+
+    /// NetworkPolicy and PodMonitor of the drivers, which are the users' own pods.
     pub fn drivers(&self) -> String {
         format!("{self}-driver")
     }

@@ -1,5 +1,7 @@
 //! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
 
+mod connect;
+mod history;
 mod network_policy;
 mod pods;
 mod recovery;
@@ -15,8 +17,8 @@ use super::names::{ClusterName, Namespace, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
 use super::{
-    Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, S3, S3Secret, ServiceType,
-    VolumeSource, WebUi, Workers, caps,
+    Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
+    ServiceType, VolumeSource, WebUi, Workers, caps,
 };
 
 /// The image of the newest Spark that sparkha was tested with.
@@ -47,6 +49,12 @@ pub struct Overrides {
     /// `host:port,…`, with `/chroot` at the end if there is one.
     pub zookeeper: Option<String>,
     pub ui_domain: Option<String>,
+    /// A history server, with what the file says of it.
+    pub history: bool,
+    /// A Spark Connect server, with what the file says of it.
+    pub connect: bool,
+    /// Metrics, with what the file says of them.
+    pub metrics: bool,
 }
 
 /// The cluster file as it was read.
@@ -101,6 +109,10 @@ impl Resolver {
         let authentication = self.authentication(file.authentication.unwrap_or_default());
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
         let network_policy = self.network_policy(file.network_policy.unwrap_or_default());
+        let history = file::Part::settings(file.history, flags.history);
+        let history = history.map(|history| self.history(history, s3.is_some(), &spark_conf));
+        let connect = file::Part::settings(file.connect, flags.connect);
+        let connect = connect.map(|connect| self.connect(connect, workers.as_ref()));
         let labels = self.labels("labels", file.labels.unwrap_or_default());
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
         Some(ClusterSpec {
@@ -117,6 +129,11 @@ impl Resolver {
             authentication,
             web_ui,
             network_policy,
+            history: history.flatten(),
+            connect: connect.flatten(),
+            metrics: file::Part::settings(file.metrics, flags.metrics).map(|metrics| Metrics {
+                pod_monitor: metrics.pod_monitor.unwrap_or(false),
+            }),
             labels,
             annotations,
         })
@@ -591,9 +608,13 @@ impl Resolver {
     }
 
     fn heap_fits(&mut self, part: &str, heap: Memory, limit: Memory) {
+        self.heap_of_key_fits(part, "daemonMemory", heap, limit);
+    }
+
+    fn heap_of_key_fits(&mut self, part: &str, key: &str, heap: Memory, limit: Memory) {
         if heap >= limit {
             self.problem(
-                &join(part, "daemonMemory"),
+                &join(part, key),
                 format!("a heap of {heap} does not fit into a pod of {limit}"),
                 format!("lower it, or raise {part}.resources.limits.memory"),
             );

@@ -86,25 +86,26 @@ impl Situation {
 
 /// Looks at everything, as concurrently as it can.
 pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Situation, Error> {
-    let (version, serves_budgets, namespace) =
-        futures::try_join!(version(cluster), serves_budgets(cluster), namespace_state(cluster),)?;
-    let mut findings = version;
     let mut resources = render(spec);
-    if !serves_budgets {
-        resources = without(spec, resources, Kind::PodDisruptionBudget);
-        findings.push(Finding::new(
-            Severity::Warning,
-            "this server does not serve PodDisruptionBudget (policy/v1); the cluster goes without",
-            "Kubernetes 1.21 and later do",
-        ));
+    let (version, absent, namespace) = futures::try_join!(
+        version(cluster),
+        absent_kinds(cluster, &resources),
+        namespace_state(cluster),
+    )?;
+    let mut findings = version;
+    for (kind, help) in absent {
+        resources = without(spec, resources, kind);
+        let message = format!(
+            "this server does not serve {kind} ({}/v1); the cluster goes without",
+            kind.group()
+        );
+        findings.push(Finding::new(Severity::Warning, message, help));
     }
-    let wanted: Vec<_> = resources
-        .iter()
-        .map(|resource| (resource.kind, resource.name.as_str()))
-        .collect();
+    let wanted: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
+    let kinds = kinds(&wanted);
     let (mut live, missing_permissions, names) = futures::try_join!(
         live(cluster, spec, &wanted, namespace),
-        permissions::missing_permissions(cluster, &resources, namespace),
+        permissions::missing_permissions(cluster, &kinds, namespace),
         names(cluster, &wanted, namespace),
     )?;
     let clashes = clashes(spec, &resources, &live, &names);
@@ -113,13 +114,13 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         Some(object) => Some(read_inventory(object)?),
         None => None,
     };
-    // What is no longer wanted may be of a kind of which nothing is wanted.
-    let entries = inventory.iter().flat_map(|inventory| &inventory.objects);
-    let others: Vec<_> = entries
-        .map(|entry| (entry.kind, entry.name.as_str()))
-        .filter(|(kind, _)| wanted.iter().all(|(listed, _)| listed != kind))
-        .collect();
-    live.extend(self::live(cluster, spec, &others, namespace).await?);
+    // Kinds of which nothing is wanted any more: what is there of them has to go.
+    let old = inventory.iter().flat_map(|inventory| &inventory.objects);
+    let old = old.filter(|entry| !kinds.contains(&entry.kind));
+    let given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    if !given_up.is_empty() {
+        live.extend(self::live(cluster, spec, &given_up, namespace).await?);
+    }
     let sets: Vec<StatefulSet> = typed(
         resources
             .iter()
@@ -201,18 +202,35 @@ pub fn too_old(info: &Info) -> Option<Finding> {
     })
 }
 
-async fn serves_budgets(cluster: &Cluster) -> Result<bool, Error> {
+/// An object by its kind and name.
+type Named<'a> = (Kind, &'a str);
+
+fn kinds(objects: &[Named<'_>]) -> BTreeSet<Kind> {
+    objects.iter().map(|&(kind, _)| kind).collect()
+}
+
+/// The kinds that a cluster can do without and has to, with what to say.
+async fn absent_kinds(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<(Kind, &'static str)>, Error> {
+    let kinds: BTreeSet<_> = resources.iter().map(|resource| resource.kind).collect();
+    let optional = kinds.into_iter().filter_map(|kind| Some((kind, kind.absence()?)));
+    let asked = optional.map(|(kind, absence)| async move {
+        let is_served = serves(cluster, kind).await?;
+        Ok::<_, Error>((!is_served).then_some((kind, absence)))
+    });
+    let asked = futures::future::try_join_all(asked).await?;
+    Ok(asked.into_iter().flatten().collect())
+}
+
+async fn serves(cluster: &Cluster, kind: Kind) -> Result<bool, Error> {
     let client = cluster.client();
+    let group = format!("{}/v1", kind.group());
     let served = cluster
-        .call("ask for the kinds of policy/v1", || {
-            client.list_api_group_resources("policy/v1")
+        .call(&format!("ask for the kinds of {group}"), || {
+            client.list_api_group_resources(&group)
         })
         .await;
     match served {
-        Ok(list) => Ok(list
-            .resources
-            .iter()
-            .any(|resource| resource.name == Kind::PodDisruptionBudget.plural())),
+        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == kind.plural())),
         Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -237,15 +255,14 @@ pub async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error>
 async fn live(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    objects: &[(Kind, &str)],
+    objects: &[Named<'_>],
     namespace: NamespaceState,
 ) -> Result<Live, Error> {
     if namespace == NamespaceState::Missing {
         return Ok(Live::new());
     }
     let selector = cluster_selector(&spec.name);
-    let kinds: BTreeSet<Kind> = objects.iter().map(|&(kind, _)| kind).collect();
-    let lists = kinds.into_iter().map(|kind| {
+    let lists = kinds(objects).into_iter().map(|kind| {
         let selector = &selector;
         async move {
             let found = match kind {
@@ -259,6 +276,8 @@ async fn live(
                 Ok(objects) => Ok((kind, objects)),
                 // Told with all other missing permissions.
                 Err(kubernetes::Error::Forbidden { .. }) => Ok((kind, vec![])),
+                // A kind that is no longer served has no objects.
+                Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok((kind, vec![])),
                 Err(error) => Err(error),
             }
         }
@@ -275,9 +294,9 @@ async fn live(
 }
 
 /// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
-async fn secrets(cluster: &Cluster, objects: &[(Kind, &str)]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
+async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
     let wanted = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
-    let found = wanted.map(|&(kind, name)| cluster.get(kind, name));
+    let found = wanted.map(|(_, name)| cluster.get(Kind::Secret, name));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
 }
@@ -298,14 +317,13 @@ pub fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'
 /// The names that are taken, whoever has them: one list for each kind.
 async fn names(
     cluster: &Cluster,
-    objects: &[(Kind, &str)],
+    objects: &[Named<'_>],
     namespace: NamespaceState,
 ) -> Result<Vec<(Kind, ObjectMeta)>, Error> {
     if namespace == NamespaceState::Missing {
         return Ok(vec![]);
     }
-    let kinds: BTreeSet<Kind> = objects.iter().map(|&(kind, _)| kind).collect();
-    let lists = kinds.into_iter().map(|kind| async move {
+    let lists = kinds(objects).into_iter().map(|kind| async move {
         let found = match kind {
             Kind::Secret => {
                 let secrets = secrets(cluster, objects).await;

@@ -15,7 +15,7 @@ use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::drivers;
 use crate::platform::local::process::ProcessId;
-use crate::platform::local::store::{ClusterDir, Held};
+use crate::platform::local::store::{ClusterDir, Held, Store};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
@@ -25,7 +25,7 @@ use crate::spec::names::{ClusterName, Namespace};
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Whose pods know the secret.
-const KNOWING: [Component; 2] = [Component::Master, Component::Worker];
+const KNOWING: [Component; 3] = [Component::Master, Component::Worker, Component::Connect];
 
 /// Rotates the secret of a cluster on Kubernetes, and waits until it is in service again.
 pub async fn rotate(
@@ -83,7 +83,7 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
     has_own_secret(&inventory, &dir.name)?;
     let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
     secret::replace_local(dir, &dir.name.auth())?;
-    drivers::configure(dir, &wanted)?;
+    drivers::configure(&Store::open()?, dir, &wanted)?;
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
     let knowing = KNOWING.map(Component::as_str);
     let is_knowing = |pod: &Pod| {

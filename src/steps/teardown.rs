@@ -89,6 +89,8 @@ pub async fn teardown(
     });
     let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory).await?;
     let parts = [
+        (Component::Connect, name.connect()),
+        (Component::History, name.history()),
         (Component::Worker, name.workers_set()),
         (Component::Master, name.masters_set()),
         (Component::ZooKeeper, name.zookeeper()),

@@ -149,6 +149,12 @@ fn show(state: &ClusterState, progress: &Progress) {
     if !leaving.is_empty() {
         progress.part("Leaving", &leaving.now());
     }
+    if let Some(history) = &state.history {
+        progress.part("History", if history.ready { "ready" } else { "not ready" });
+    }
+    if let Some(connect) = &state.connect {
+        progress.part("Connect", if connect.ready { "ready" } else { "not ready" });
+    }
 }
 
 /// Since when each trouble has been there.

@@ -55,7 +55,8 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
         volumes(pod).any(|volume| volume.nfs.is_some())
     });
     of_pods("existing claims: each is a folder of its name", &|pod| {
-        volumes(pod).any(|volume| volume.persistent_volume_claim.is_some())
+        let mut claims = volumes(pod).filter_map(|volume| volume.persistent_volume_claim.as_ref());
+        claims.any(|claim| !wanted.owns_claim(&claim.claim_name))
     });
     of_pods(
         "mount paths of your own volumes: they are translated in commands, arguments and environment only",

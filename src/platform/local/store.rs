@@ -20,6 +20,7 @@ use super::software::Software;
 use super::{Error, paths};
 use crate::render::Resource;
 use crate::render::config::short_digest;
+use crate::render::inventory::is_claim_of;
 use crate::render::kind::Kind;
 use crate::spec::names::{ClusterName, Namespace};
 
@@ -346,6 +347,14 @@ impl Wanted {
         self.resources.iter().any(is_it)
     }
 
+    /// Whether a claim came from a volume claim template of the cluster's own.
+    pub fn owns_claim(&self, claim: &str) -> bool {
+        self.sets().iter().any(|set| {
+            let mut templates = set.spec.volume_claim_templates.iter().flatten();
+            templates.any(|template| is_claim_of(claim, &template.name_any(), &set.name_any()))
+        })
+    }
+
     /// Whether all objects that matter can be read.
     fn check(&self) -> Result<(), String> {
         for resource in &self.resources {
@@ -357,6 +366,7 @@ impl Wanted {
                 Kind::Secret
                 | Kind::ServiceAccount
                 | Kind::NetworkPolicy
+                | Kind::PodMonitor
                 | Kind::PodDisruptionBudget
                 | Kind::HorizontalPodAutoscaler => Ok(()),
             };

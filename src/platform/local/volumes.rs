@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use super::container::container_of;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
-use super::{Error, paths};
+use super::{Error, paths, stateful_set};
+use crate::render::pods::EVENTS;
 use crate::sources::with_sources;
 
 /// A pod's volumes, made.
@@ -83,14 +84,7 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
         return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        let owner = pod.owner_references().first().map(|owner| owner.name.as_str());
-        let sets = wanted.sets();
-        let set = sets.iter().find(|set| Some(set.name_any().as_str()) == owner);
-        let mut templates = set
-            .iter()
-            .flat_map(|set| set.spec.volume_claim_templates.iter().flatten());
-        let own = templates.any(|template| template.name_any() == volume.name);
-        return made(match own {
+        return made(match wanted.owns_claim(&claim.claim_name) {
             true => dir.claim(&claim.claim_name),
             false => store.shared_claim(&dir.namespace, &claim.claim_name),
         });
@@ -118,6 +112,24 @@ pub fn secret_folder(dir: &ClusterDir, wanted: &Wanted, name: &str) -> Result<Pa
         true => Ok(dir.secret_folder(name)),
         false => users("secrets", dir, name),
     }
+}
+
+/// Where the folder is that the cluster's event logs are in, for drivers that are no pods; `None` where they are in no volume.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn event_logs(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<Option<PathBuf>, String> {
+    let sets = wanted.sets();
+    let pods = sets
+        .iter()
+        .map(|set| stateful_set::pod(set, 0, dir.namespace.as_str(), "", String::new()));
+    for pod in pods {
+        let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        if let Some(volume) = volumes.find(|volume| volume.name == EVENTS) {
+            return folder(store, dir, wanted, &pod, volume).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn host_path(path: &str, kind: &str) -> Result<PathBuf, String> {

@@ -1,4 +1,4 @@
-//! What masters, workers and ZooKeepers have in common in the cluster file: resources, volumes, placement.
+//! What all parts have in common in the cluster file: resources, volumes, placement.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
 /// Volumes of sparkha's own.
-pub const RESERVED_VOLUMES: [&str; 6] = ["auth", "conf", "tmp", "work", "data", "shuffle"];
+pub const RESERVED_VOLUMES: [&str; 7] = ["auth", "conf", "tmp", "work", "data", "shuffle", "events"];
 /// Folders where sparkha's or Spark's own files are.
 const RESERVED_PATHS: [&str; 5] = ["/etc/spark", "/opt/spark", "/tmp", "/var/spark", "/proc"];
 

@@ -155,6 +155,19 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
     Ok(())
 }
 
+/// A length of time, as Spark reads it.
+pub fn spark_time(text: &str) -> Rule {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = &text[..text.len() - unit.len()];
+    if number.parse::<u32>().is_ok_and(|number| number > 0) && ["s", "min", "h", "d"].contains(&unit) {
+        return Ok(());
+    }
+    Err((
+        format!("`{text}` is no length of time"),
+        "write it like 12h or 7d".into(),
+    ))
+}
+
 /// The name of an environment variable.
 pub fn env_name(name: &str) -> Rule {
     if let Some((_, instead)) = OWN_ENV.iter().find(|(own, _)| *own == name) {
@@ -314,6 +327,16 @@ mod tests {
         }
         for bad in ["192.0.2.1", "192.0.2.0/33", "192.0.2/24", "a/8", "/8", "2001:db8::/129"] {
             assert!(!is_cidr(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for good in ["7d", "12h", "90min", "1s"] {
+            assert!(spark_time(good).is_ok(), "{good}");
+        }
+        for bad in ["", "7", "d", "0d", "7 d", "1w", "-1d"] {
+            assert!(spark_time(bad).is_err(), "{bad}");
         }
     }
 

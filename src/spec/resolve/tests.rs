@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{ExternalZooKeeper, NewClaim, PullPolicy, Recovery};
+use crate::spec::{EventLogs, ExternalZooKeeper, NewClaim, PullPolicy, Recovery};
 
 fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
     resolve(
@@ -134,6 +134,95 @@ workers:
     assert!(
         matches!(&spec.workers.shuffle, VolumeSource::NewClaim(claim) if claim.storage_class.as_deref() == Some("fast"))
     );
+}
+
+#[test]
+fn a_history_server_is_one_line_or_its_settings() {
+    assert_eq!(from_file("history: false\n").unwrap().history, None);
+    let history = from_file("history: true\n").unwrap().history.unwrap();
+    let claim = NewClaim {
+        size: Memory::from_mib(20 * 1024),
+        storage_class: None,
+        access_mode: "ReadWriteMany".into(),
+    };
+    assert_eq!(history.event_logs, EventLogs::Volume(VolumeSource::NewClaim(claim)));
+    assert_eq!((history.max_files_to_retain, history.max_age.as_str()), (10, "7d"));
+
+    let flag = Overrides {
+        history: true,
+        ..Overrides::default()
+    };
+    assert_eq!(resolve(None, &flag).unwrap().history, Some(history));
+
+    let text = "s3: {endpoint: 'http://minio:9000'}\nhistory: {eventLogs: 's3a://logs/spark', maxAge: 30d, \
+                rolling: {maxFileSize: 64m, maxFilesToRetain: 2}, daemonMemory: 1g, resources: {limits: {memory: 2Gi}}}\n";
+    let history = from_file(text).unwrap().history.unwrap();
+    assert_eq!(history.event_logs, EventLogs::S3("s3a://logs/spark".into()));
+    assert_eq!(history.max_file_size, Memory::from_mib(64));
+    assert_eq!(history.pod.resources.memory_limit, Memory::from_mib(2048));
+
+    let told = |text: &str| from_file(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (
+            "history: maybe\n",
+            "1:10: history: must be `true` or `false` or a mapping",
+        ),
+        ("history: {eventLogs: 's3a://logs'}\n", "need s3"),
+        (
+            "history: {eventLogs: {emptyDir: {}}}\n",
+            "could not write to this volume",
+        ),
+        ("history: {eventLogs: 'hdfs://x/y'}\n", "is no folder in an S3 store"),
+        ("history: {maxAge: 7 days}\n", "is no length of time"),
+        (
+            "history: {rolling: {maxFileSize: 1m, maxFilesToRetain: 0}}\n",
+            "is out of range",
+        ),
+        ("history: {rolling: {maxFileSize: 1m}}\n", "no new file below 10Mi"),
+        ("history: {retain: 1}\n", "1:11: history.retain: there is no such key"),
+        (
+            "history: true\nsparkConf: {spark.eventLog.dir: /x}\n",
+            "2:33: sparkConf.spark.eventLog.dir",
+        ),
+    ] {
+        assert!(told(text).contains(expected), "{expected}\n{}", told(text));
+    }
+}
+
+#[test]
+fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
+    let connect = |text: &str| from_file(text).unwrap().connect.unwrap();
+    let usual = connect("connect: true\nworkers: {count: 3, cores: 4}\n");
+    assert_eq!((usual.cores, usual.executor_memory), (6, Memory::from_mib(1024)));
+    assert_eq!(usual.pod.resources.memory_limit, Memory::from_mib(1536));
+    let small = connect("connect: true\nworkers: {count: 1, memory: 1300Mi}\n");
+    assert_eq!(small.cores, 1);
+    assert!(
+        small.executor_memory < Memory::from_mib(1024),
+        "what its worker can give"
+    );
+    let said = connect("connect: {cores: 2, driverMemory: 4g, executorMemory: 600m}\n");
+    assert_eq!((said.cores, said.executor_memory), (2, Memory::from_mib(600)));
+    assert!(said.pod.resources.memory_limit > said.driver_memory);
+
+    let told = |text: &str| from_file(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (
+            "connect: {driverMemory: 256m}\n",
+            "1:25: connect.driverMemory: no driver starts",
+        ),
+        (
+            "connect: {executorMemory: 4g}\n",
+            "no worker can start executors of 4Gi",
+        ),
+        (
+            "connect: {driverMemory: 4g, resources: {limits: {memory: 2Gi}}}\n",
+            "does not fit into a pod of 2Gi",
+        ),
+        ("connect: {cores: 0}\n", "is out of range"),
+    ] {
+        assert!(told(text).contains(expected), "{expected}\n{}", told(text));
+    }
 }
 
 #[test]

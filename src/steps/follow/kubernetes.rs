@@ -55,6 +55,7 @@ fn pod_selector() -> String {
         Component::Worker,
         Component::Driver,
         Component::History,
+        Component::Connect,
     ];
     format!(
         "{INSTANCE},{COMPONENT} in ({})",

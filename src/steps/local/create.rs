@@ -78,7 +78,7 @@ pub async fn create(
         if old.as_ref() != Some(&wanted) {
             dir.write_wanted(&wanted)?;
         }
-        drivers::configure(&dir, &wanted)?;
+        drivers::configure(store, &dir, &wanted)?;
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
             progress.done(if started {

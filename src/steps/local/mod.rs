@@ -80,7 +80,11 @@ impl View for LocalView {
         }
         let pods = seen.pods.into_iter().map(as_it_is).collect();
         let facts = self.observer.ask(pods, sets, Ask::Running).await;
-        Ok(Facts { unattended, ..facts })
+        Ok(Facts {
+            here: true,
+            unattended,
+            ..facts
+        })
     }
 
     fn events(&self) -> Vec<Event> {
@@ -150,8 +154,17 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
     let mut variables = wanted.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
     // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
-    let address = dir.seen()?.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let seen = dir.seen()?;
+    let address = seen.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
+    let facts = Facts {
+        pods: seen.pods.into_iter().map(|record| record.pod).collect(),
+        here: true,
+        ..Facts::default()
+    };
+    if let Some(connect) = cluster_state(dir.namespace.as_str(), &inventory, &facts).connect {
+        variables.push(("SPARK_CONNECT_URL".into(), connect.url));
+    }
     variables.extend([
         (
             "JDK_JAVA_OPTIONS".into(),

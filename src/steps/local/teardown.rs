@@ -62,7 +62,13 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
         progress.warn(&format!("{error}"));
         Default::default()
     });
-    for component in [Component::Worker, Component::Master, Component::ZooKeeper] {
+    for component in [
+        Component::Connect,
+        Component::History,
+        Component::Worker,
+        Component::Master,
+        Component::ZooKeeper,
+    ] {
         if component == Component::ZooKeeper
             && let Ok(Some(wanted)) = dir.wanted()
             && let Some(inventory) = inventory_of(&wanted, dir)?

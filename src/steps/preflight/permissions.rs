@@ -1,6 +1,6 @@
 //! Whether the user may do what create, status and teardown will do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
@@ -10,21 +10,19 @@ use kube::api::{Api, PostParams};
 
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::Resource;
+use crate::render::kind::Kind;
 use crate::render::role::permissions;
 use crate::steps::Error;
 
 /// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
 pub async fn missing_permissions(
     cluster: &Cluster,
-    resources: &[Resource],
+    kinds: &BTreeSet<Kind>,
     namespace: NamespaceState,
 ) -> Result<Vec<Finding>, Error> {
     let rules = rules(cluster).await?;
-    let is_there = |kind| resources.iter().any(|resource| resource.kind == kind);
-    let mut wanted: Vec<_> = permissions()
+    let mut wanted: Vec<_> = permissions(|kind| kinds.contains(kind))
         .into_iter()
-        .filter(|permission| permission.only_for.is_none_or(is_there))
         .flat_map(|permission| permission.verbs.iter().map(move |&verb| (permission.clone(), verb)))
         .filter(|(permission, verb)| {
             !rules
@@ -39,7 +37,6 @@ pub async fn missing_permissions(
             verbs: &["create"],
             purpose: "make the namespace",
             optional: false,
-            only_for: None,
         };
         wanted.push((create, "create"));
     }

@@ -10,7 +10,7 @@ use kube::api::Api;
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::labels::is_of_cluster;
-use crate::spec::{ClusterSpec, NewClaim, Recovery, VolumeSource};
+use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::steps::demand;
 
 /// Provisioners whose volumes are disks: one node at a time.
@@ -31,6 +31,9 @@ const DISKS: [&str; 15] = [
     "rancher.io/local-path",
     "driver.longhorn.io.block",
 ];
+
+/// The part of the file with the claim that many pods share.
+const EVENT_LOGS: &str = "history.eventLogs";
 
 pub async fn quota(
     cluster: &Cluster,
@@ -194,7 +197,12 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
                         class.name_any(),
                         class.provisioner
                     ),
-                    "use ReadWriteOnce (each pod gets its own claim), or a class of a shared file system",
+                    match subject.starts_with(EVENT_LOGS) {
+                        true => {
+                            "name a class of a shared file system or an s3a:// URL; where all drivers run on one node, ReadWriteOnce does"
+                        }
+                        false => "use ReadWriteOnce (each pod gets its own claim), or a class of a shared file system",
+                    },
                 ));
             }
             Some(_) => {}
@@ -224,6 +232,15 @@ pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
     }
     if let VolumeSource::NewClaim(claim) = &spec.workers.shuffle {
         claims.push(("workers.shuffle".to_owned(), claim.clone()));
+    }
+    if let Some(history) = &spec.history {
+        if let EventLogs::Volume(VolumeSource::NewClaim(claim)) = &history.event_logs {
+            claims.push((EVENT_LOGS.to_owned(), claim.clone()));
+        }
+        settings.push(("history", &history.pod));
+    }
+    if let Some(connect) = &spec.connect {
+        settings.push(("connect", &connect.pod));
     }
     for (part, pod) in settings {
         for volume in &pod.volumes {

@@ -1,0 +1,11 @@
+#!/bin/bash
+# Starts the Spark Connect server in the foreground: a driver in client mode, which executors reach at the pod's own address. The
+# masters' URL is the argument.
+set -eu
+export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
+. "$SPARK_CONF_DIR/secret.sh"
+properties=$(with_secret connect.conf)
+# Where pods share a machine's network, each server has an address of its own.
+exec "${SPARK_HOME:-/opt/spark}/bin/spark-submit" --class org.apache.spark.sql.connect.service.SparkConnectServer \
+  --name "Spark Connect" --master "$1" --properties-file "$properties" \
+  --conf "spark.driver.host=${POD_IP}" ${SPARK_LOCAL_IP:+--conf "spark.connect.grpc.binding.address=$SPARK_LOCAL_IP"}

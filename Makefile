@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-submit bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -22,7 +22,7 @@ test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
 	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils chromium chromium-driver
-	$(CARGO) test --locked --test main -- --test-threads=2 browser::on_this_machine handover::on_this_machine logs::on_this_machine parts::on_this_machine scale::on_this_machine local:: routes:: router:: dns:: vulcand::
+	$(CARGO) test --locked --test main -- --test-threads=2 browser::on_this_machine handover::on_this_machine logs::on_this_machine parts::on_this_machine scale::on_this_machine submit::jobs_run_on_this_machine local:: routes:: router:: dns:: vulcand::
 	tests/kubernetes.sh
 
 check:
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-scale bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-scale bench-submit bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -52,6 +52,11 @@ bench-failover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/failover.sh target/release/sparkha
+
+bench-submit: testbed-up
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/submit.sh target/release/sparkha
 
 bench-router:
 	demo/prepare.sh nginx-light wrk

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    create, doctor, failover, list, local, logs, render, rotate_secret, route, router, scale, status, teardown, ui,
+    create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale, status, submit,
+    teardown, ui,
 };
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
@@ -23,6 +24,7 @@ use crate::spec::names::Namespace;
   sparkha create --namespace data              3 masters, 3 ZooKeepers, 2 workers
   sparkha create etl -f sparkha.yaml           what the file says, named etl
   sparkha status --namespace data --watch
+  sparkha submit --namespace data -- job.py 20
   sparkha teardown --namespace data
   sparkha create --local                       the same, as processes on this machine",
     after_long_help = ExitCode::TABLE
@@ -96,6 +98,10 @@ pub enum Command {
     Failover(failover::Arguments),
     /// Give a cluster another secret, and start anew all that knew the old one
     RotateSecret(rotate_secret::Arguments),
+    /// Run a job: its files are sent, its output is shown, its exit code is kept
+    Submit(submit::Arguments),
+    /// List jobs, or end one
+    Jobs(jobs::Arguments),
     /// Routes to the web UIs
     #[command(subcommand)]
     Route(route::Command),

@@ -9,34 +9,52 @@ use crate::{etcd, vulcand_api};
 
 /// Why sparkha ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitCode {
     /// All is as it was asked for.
-    Success = 0,
+    Success,
     /// Something failed that none of the others describes.
-    Failure = 1,
+    Failure,
     /// Arguments or cluster file are wrong; nothing was changed.
-    BadInput = 2,
+    BadInput,
     /// There is no API server, ZooKeeper, etcd, Vulcand or pod to talk to.
-    Unreachable = 3,
+    Unreachable,
     /// The API server, etcd or this machine does not allow it.
-    NotAllowed = 4,
+    NotAllowed,
     /// Something belongs to somebody else: a name, a field, a route, a port, a cluster at which another sparkha is at work.
-    Conflict = 5,
+    Conflict,
     /// It did not happen in time.
-    TimedOut = 6,
-    /// There is no such cluster.
-    NotFound = 7,
+    TimedOut,
+    /// There is no such cluster or job.
+    NotFound,
     /// There is no room, or the cluster cannot come up.
-    Impossible = 8,
+    Impossible,
     /// The cluster is there, but not in service (`status`, `failover`) or not as it should be (`doctor`), or its routes do not lead to it
     /// (`route check`).
-    NotReady = 9,
+    NotReady,
     /// Ctrl-C or SIGTERM.
-    Interrupted = 130,
+    Interrupted,
+    /// Of `submit`: the job's own.
+    Job(u8),
 }
 
 impl ExitCode {
+    const fn number(self) -> u8 {
+        match self {
+            ExitCode::Success => 0,
+            ExitCode::Failure => 1,
+            ExitCode::BadInput => 2,
+            ExitCode::Unreachable => 3,
+            ExitCode::NotAllowed => 4,
+            ExitCode::Conflict => 5,
+            ExitCode::TimedOut => 6,
+            ExitCode::NotFound => 7,
+            ExitCode::Impossible => 8,
+            ExitCode::NotReady => 9,
+            ExitCode::Interrupted => 130,
+            ExitCode::Job(code) => code,
+        }
+    }
+
     /// The table for `sparkha help` and README.
     pub const TABLE: &str = "\
 Exit codes:
@@ -47,10 +65,12 @@ Exit codes:
   4    the API server, etcd or this machine does not allow it
   5    something belongs to somebody else: a name, a field, a route, a port, a lock
   6    it did not happen in time
-  7    there is no such cluster
+  7    there is no such cluster or job
   8    there is no room, or the cluster cannot come up
   9    the cluster is there, but not in service (status, failover) or not as it should be (doctor), or routes are wrong (route check)
-  130  interrupted";
+  130  interrupted
+  130  interrupted
+submit ends with the job's own exit code once the job runs.";
 }
 
 impl From<&Error> for ExitCode {
@@ -88,10 +108,11 @@ impl From<&Error> for ExitCode {
             },
             Error::Busy { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
-            Error::DoesNotComeUp { .. } => ExitCode::Impossible,
+            Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoRoom { .. } => ExitCode::Impossible,
             Error::NotInService { .. } => ExitCode::NotReady,
+            Error::Driver { .. } => ExitCode::Failure,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
-            Error::NoCluster { .. } => ExitCode::NotFound,
+            Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } => match source.kind() {
                 ErrorKind::AddrInUse => ExitCode::Conflict,
                 ErrorKind::PermissionDenied => ExitCode::NotAllowed,
@@ -111,7 +132,7 @@ impl From<&Error> for ExitCode {
 
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
+        Self::from(code.number())
     }
 }
 
@@ -140,6 +161,6 @@ mod tests {
             .skip(1)
             .filter_map(|line| line.split_whitespace().next()?.parse().ok())
             .collect();
-        assert_eq!(listed, all.map(|code| code as u8));
+        assert_eq!(listed, all.map(ExitCode::number));
     }
 }

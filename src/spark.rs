@@ -41,6 +41,8 @@ pub struct MasterReport {
     pub workers: Vec<WorkerReport>,
     #[serde(default)]
     pub activeapps: Vec<ApplicationReport>,
+    #[serde(default)]
+    pub completedapps: Vec<ApplicationReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +66,29 @@ pub struct ApplicationReport {
     pub name: String,
     pub cores: u32,
     pub user: String,
+    /// `WAITING`, `RUNNING`, `FINISHED`, `FAILED`, `KILLED` or `UNKNOWN`.
     pub state: String,
+    /// MiB that each executor gets.
+    #[serde(
+        default,
+        rename(serialize = "memoryPerExecutorMib", deserialize = "memoryperexecutor")
+    )]
+    pub memory_per_executor: u64,
+    /// When it registered, in milliseconds since 1970.
+    #[serde(default, rename(serialize = "startedMs", deserialize = "starttime"))]
+    pub started_ms: u64,
+    /// Milliseconds, so far.
+    #[serde(default, rename(serialize = "durationMs"))]
+    pub duration: u64,
+}
+
+/// What only a master's page for people says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// Version of Spark.
+    pub version: Option<String>,
+    /// Running applications, and the addresses of their drivers' web UIs.
+    pub driver_uis: Vec<(String, String)>,
 }
 
 /// A master could not be asked, or did not answer as one.
@@ -127,10 +151,14 @@ impl MasterUi {
         Ok(serde_json::from_slice(&answer)?)
     }
 
-    /// Asks for the web UIs of the running applications' drivers; only the page for people tells them.
-    pub async fn driver_uis(&mut self) -> Result<Vec<String>, Error> {
+    /// Asks for the page for people.
+    pub async fn page(&mut self) -> Result<Page, Error> {
         let page = self.0.get(hyper::Uri::from_static("/")).await?;
-        Ok(driver_uis(&String::from_utf8_lossy(&page)))
+        let page = String::from_utf8_lossy(&page);
+        Ok(Page {
+            version: version(&page),
+            driver_uis: driver_uis(&page),
+        })
     }
 }
 
@@ -201,14 +229,22 @@ fn log_part(answer: &str) -> Option<LogPart> {
 
 /// The links of a master's page that stand in the row of an application: `MasterPage.appRow` makes the name of a running application a link to
 /// its driver's web UI, after the one to `app/?appId=…`.
-fn driver_uis(page: &str) -> Vec<String> {
+fn driver_uis(page: &str) -> Vec<(String, String)> {
     let rows = page.split("href=\"app/?appId=").skip(1);
     let links = rows.filter_map(|rest| {
+        let (id, rest) = rest.split_once('"')?;
         let row = rest.split("</tr>").next()?;
         let (_, link) = row.split_once("href=\"http://")?;
-        Some(format!("http://{}", link.split('"').next()?))
+        Some((id.to_owned(), format!("http://{}", link.split('"').next()?)))
     });
     links.collect()
+}
+
+/// `<span class="version me-3">4.3.0</span>`; before 4.0 `class="version" style=…`.
+fn version(page: &str) -> Option<String> {
+    let (_, rest) = page.split_once("<span class=\"version")?;
+    let text = rest.split_once('>')?.1.split('<').next()?.trim();
+    Some(text.to_owned()).filter(|text| text.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -223,7 +259,19 @@ mod tests {
             <a href="http://spark-10-244-0-12.x.k8s:4040">demo</a></td></tr>
             <tr><td><a href="app/?appId=app-20261121105049-0000">app-20261121105049-0000</a></td><td>done</td></tr>
             <a href="http://elsewhere:4040">no row</a>"##;
-        assert_eq!(driver_uis(page), ["http://spark-10-244-0-12.x.k8s:4040"]);
+        let expected = ("app-20261121105049-0001", "http://spark-10-244-0-12.x.k8s:4040");
+        assert_eq!(driver_uis(page), [(expected.0.to_owned(), expected.1.to_owned())]);
+    }
+
+    #[test]
+    fn finds_the_version_in_pages_old_and_new() {
+        for page in [
+            r#"<a><img/><span class="version me-3">4.3.0</span></a>"#,
+            r#"<span class="version" style="margin-right: 15px;">4.3.0</span>"#,
+        ] {
+            assert_eq!(version(page).as_deref(), Some("4.3.0"));
+        }
+        assert_eq!(version("<html>"), None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ remove() {
     --cascade=foreground --ignore-not-found
 }
 
+# Drivers that sparkha made, while there is a master that they can tell.
+kubectl ${namespace:+"$namespace"} delete pod --selector="$ours,app.kubernetes.io/component=driver" --ignore-not-found
+
 # Workers before masters before ZooKeeper, so that each can still tell the next that it leaves.
 remove statefulset spark-worker
 remove statefulset spark-master

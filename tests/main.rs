@@ -12,6 +12,7 @@
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
+//! - [`submit`]: jobs with files, waiting jobs, detached and ended ones, on this machine and in pods.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`doctor`]: what goes wrong with clusters, caused and found.
@@ -46,4 +47,5 @@ mod policies;
 mod router;
 mod routes;
 mod scale;
+mod submit;
 mod vulcand;

@@ -4,6 +4,7 @@ pub mod create;
 mod deploy;
 pub mod doctor;
 pub mod failover;
+pub mod jobs;
 pub mod list;
 pub mod local;
 pub mod logs;
@@ -14,6 +15,7 @@ pub mod router;
 pub mod scale;
 mod spec;
 pub mod status;
+pub mod submit;
 pub mod teardown;
 pub mod ui;
 
@@ -45,6 +47,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Logs(arguments) => logs::run(&global, arguments).await,
         Command::Failover(arguments) => failover::run(&global, &arguments).await,
         Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
+        Command::Submit(arguments) => submit::run(&global, arguments).await,
+        Command::Jobs(arguments) => jobs::run(&global, &arguments).await,
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,
         Command::Ui(arguments) => ui::run(&global, arguments).await,

@@ -483,6 +483,9 @@ pub mod tests {
                 cores: 1,
                 user: "spark".into(),
                 state: "RUNNING".into(),
+                memory_per_executor: 600,
+                started_ms: 0,
+                duration: 0,
             }],
             rollouts: vec![],
         }

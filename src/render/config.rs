@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
 use super::labels::{Component, metadata};
-use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT};
+use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
 use crate::spec::{
     Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
 };
@@ -40,6 +40,9 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         ("secret.sh", include_str!("files/secret.sh").to_owned()),
         ("worker.sh", include_str!("files/worker.sh").to_owned()),
         ("worker.conf", properties(&with(&common, worker_properties()))),
+        ("driver.sh", include_str!("files/driver.sh").to_owned()),
+        // `sparkha submit` has no cluster file: it runs drivers as this pod.
+        (driver::TEMPLATE, driver::template(spec)),
     ]
     .map(|(name, text)| (name.to_owned(), text))
     .into();
@@ -298,7 +301,7 @@ fn with(common: &BTreeMap<String, String>, daemon: Vec<(&'static str, String)>) 
 }
 
 /// Java's properties format.
-fn properties(conf: &BTreeMap<String, String>) -> String {
+pub fn properties(conf: &BTreeMap<String, String>) -> String {
     conf.iter().fold(String::new(), |mut text, (key, value)| {
         let _ = writeln!(text, "{}={}", escape(key, true), escape(value, false));
         text

@@ -6,6 +6,7 @@ mod autoscaler;
 mod budgets;
 pub mod config;
 pub mod deployed;
+pub mod driver;
 pub mod inventory;
 pub mod kind;
 pub mod labels;

@@ -37,10 +37,12 @@ pub struct PodPlan<'a> {
     /// Whether the cluster's `env`, S3 keys and Spark's secret are for this part: ZooKeeper has no use for them.
     pub spark_env: bool,
     pub ports: Vec<ContainerPort>,
-    pub readiness: Probe,
-    pub liveness: Probe,
+    /// A driver has none: its end is its own.
+    pub readiness: Option<Probe>,
+    pub liveness: Option<Probe>,
     pub state: Option<StateVolume>,
     pub termination_grace_seconds: i64,
+    /// Empty where nothing has to be restarted.
     pub config_digest: String,
 }
 
@@ -58,7 +60,9 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
     let mut annotations = spec.annotations.clone();
     annotations.extend(super::metrics::annotations(spec, plan.component));
     annotations.extend(settings.annotations.clone());
-    annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
+    if !plan.config_digest.is_empty() {
+        annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
+    }
     let pull_secrets: Vec<_> = spec
         .image
         .pull_secrets
@@ -127,8 +131,8 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
         args: Some(plan.args).filter(|args| !args.is_empty()),
         env: Some(env),
         ports: Some(plan.ports),
-        readiness_probe: Some(plan.readiness),
-        liveness_probe: Some(plan.liveness),
+        readiness_probe: plan.readiness,
+        liveness_probe: plan.liveness,
         resources: Some(resource_requirements(&settings.resources)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -233,7 +237,7 @@ fn spread(spec: &ClusterSpec, component: Component) -> Affinity {
     }
 }
 
-fn resource_requirements(resources: &Resources) -> ResourceRequirements {
+pub fn resource_requirements(resources: &Resources) -> ResourceRequirements {
     let quantities = |cpu: String, memory: String| {
         Some(
             [("cpu", cpu), ("memory", memory)]

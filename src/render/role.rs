@@ -100,11 +100,23 @@ fn diagnosing() -> Permission {
     }
 }
 
+/// What `submit` and `jobs --kill` need beyond [`permissions`]: drivers' pods come and go, and the user's files are streamed into them.
+fn submitting() -> [Permission; 2] {
+    [("pods", &["create", "delete"][..]), ("pods/exec", &["get", "create"])].map(|(resource, verbs)| Permission {
+        group: "",
+        resource,
+        verbs,
+        purpose: "run jobs",
+        optional: true,
+    })
+}
+
 /// The Role to bind to whoever runs sparkha.
 pub fn role(namespace: Option<String>) -> Role {
     let rules = permissions(|_| true)
         .into_iter()
         .chain([following(), diagnosing()])
+        .chain(submitting())
         .map(|permission| PolicyRule {
             api_groups: Some(vec![permission.group.into()]),
             resources: Some(vec![permission.resource.into()]),

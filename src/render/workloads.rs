@@ -58,12 +58,12 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         spark_env: true,
         ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT), ("rest", MASTER_REST_PORT)]),
         // A standby is as healthy as a leader: the page answers on both.
-        readiness: Probe {
+        readiness: Some(Probe {
             period_seconds: Some(1),
             failure_threshold: Some(5),
             ..http_probe("/json/", MASTER_UI_PORT)
-        },
-        liveness: http_probe("/json/", MASTER_UI_PORT),
+        }),
+        liveness: Some(http_probe("/json/", MASTER_UI_PORT)),
         state,
         termination_grace_seconds: 10,
         config_digest: digest(config, Component::Master),
@@ -104,12 +104,12 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         env,
         spark_env: true,
         ports: container_ports(&[("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)]),
-        readiness: Probe {
+        readiness: Some(Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
             ..http_probe("/json/", WORKER_UI_PORT)
-        },
-        liveness: http_probe("/json/", WORKER_UI_PORT),
+        }),
+        liveness: Some(http_probe("/json/", WORKER_UI_PORT)),
         state: Some(StateVolume {
             name: "shuffle",
             mount_path: shuffle_dir,
@@ -156,7 +156,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             ("election", ZOOKEEPER_ELECTION_PORT),
         ]),
         // The port is open long before there is a quorum; only a server that takes part in one says its mode.
-        readiness: Probe {
+        readiness: Some(Probe {
             exec: Some(ExecAction {
                 command: Some(
                     [
@@ -171,14 +171,14 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             period_seconds: Some(2),
             timeout_seconds: Some(5),
             ..Default::default()
-        },
-        liveness: Probe {
+        }),
+        liveness: Some(Probe {
             tcp_socket: Some(TCPSocketAction {
                 port: IntOrString::Int(i32::from(ZOOKEEPER_PORT)),
                 ..Default::default()
             }),
             ..liveness_timing()
-        },
+        }),
         state: Some(state_volume(zookeeper.storage.as_ref(), "zookeeper")),
         termination_grace_seconds: 10,
         config_digest: digest(config, Component::ZooKeeper),
@@ -199,12 +199,12 @@ fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> Sta
         env,
         spark_env: true,
         ports: container_ports(&[("ui", HISTORY_UI_PORT)]),
-        readiness: Probe {
+        readiness: Some(Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
             ..probe.clone()
-        },
-        liveness: probe,
+        }),
+        liveness: Some(probe),
         state: pods::event_logs(spec),
         termination_grace_seconds: 10,
         config_digest: digest(config, Component::History),
@@ -231,17 +231,17 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
         ports: container_ports(&[("grpc", CONNECT_PORT), ("ui", CONNECT_UI_PORT)]),
         // An application that was ended from outside leaves a server that listens and can compute nothing: but its web UI is gone, of
         // which this page comes last, after the port for clients.
-        readiness: Probe {
+        readiness: Some(Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
             ..http_probe("/connect/", CONNECT_UI_PORT)
-        },
+        }),
         // A driver's start takes longer than a daemon's; on a machine with too much to do, above a minute.
-        liveness: Probe {
+        liveness: Some(Probe {
             initial_delay_seconds: Some(60),
             failure_threshold: Some(12),
             ..http_probe("/api/v1/version", CONNECT_UI_PORT)
-        },
+        }),
         state: None,
         termination_grace_seconds: 30,
         config_digest: digest(config, Component::Connect),
@@ -310,7 +310,7 @@ fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
     }
 }
 
-fn script(name: &str) -> Vec<String> {
+pub fn script(name: &str) -> Vec<String> {
     vec!["/bin/bash".into(), format!("{}/{name}", super::config::CONF_DIR)]
 }
 

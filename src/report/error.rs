@@ -35,7 +35,7 @@ fn text(error: &Error, colours: bool) -> String {
                 line(format!("    {bold}help:{end} {}", finding.help));
             }
         }
-        Error::DoesNotComeUp { troubles } => {
+        Error::DoesNotComeUp { troubles } | Error::DoesNotStart { troubles } => {
             line(format!("{red}error:{end} {error}"));
             for (trouble, log) in troubles {
                 line(format!("  - {trouble}"));

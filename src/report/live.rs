@@ -55,7 +55,7 @@ impl Live {
             news.extend(changes(last, &state));
         }
         let is_first = self.last.is_none();
-        let differs = self.last.as_ref() != Some(&state);
+        let differs = self.last.as_ref().is_none_or(|last| !is_same(last, &state));
         self.last = Some(state);
         self.tell(news)?;
         match self.format {
@@ -130,6 +130,15 @@ impl Drop for Live {
             let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
         }
     }
+}
+
+/// Whether nothing but time has gone by.
+fn is_same(last: &ClusterState, now: &ClusterState) -> bool {
+    let mut now = now.clone();
+    for (application, last) in now.applications.iter_mut().zip(&last.applications) {
+        application.duration = last.duration;
+    }
+    *last == now
 }
 
 /// The lines of a screen: the cluster, as many of the newest changes as fit, and the foot. Where there is no room for all of the cluster, its

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod error;
 pub mod failover;
+pub mod jobs;
 pub mod live;
 pub mod logs;
 pub mod progress;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::steps::Error;
+use crate::steps::submit::output::Stream;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +37,17 @@ pub fn print(text: &str) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Passes on what a job writes. A reader that has gone away does not end the job.
+pub fn pass_on(stream: Stream, bytes: &[u8]) {
+    let _ = match stream {
+        Stream::Output => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        }
+        Stream::Errors => io::stderr().lock().write_all(bytes),
+    };
 }
 
 /// Variables as a shell reads them, and a folder for its PATH.

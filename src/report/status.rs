@@ -188,7 +188,7 @@ pub(super) fn lines(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-fn mib(mib: u64) -> String {
+pub(super) fn mib(mib: u64) -> String {
     match mib {
         0..1024 => format!("{mib} MiB"),
         _ => format!("{:.1} GiB", mib as f64 / 1024.0),

@@ -7,6 +7,7 @@ pub mod demand;
 pub mod deploy;
 pub mod failover;
 pub mod follow;
+pub mod jobs;
 pub mod leaving;
 pub mod local;
 pub mod lock;
@@ -21,6 +22,7 @@ pub mod routes;
 pub mod scale;
 pub mod secret;
 pub mod status;
+pub mod submit;
 pub mod teardown;
 pub mod wait;
 pub mod watch_routes;
@@ -66,6 +68,12 @@ pub enum Error {
     Busy { holder: String },
     #[error("the cluster does not come up")]
     DoesNotComeUp { troubles: Vec<(Trouble, String)> },
+    #[error("the driver does not start")]
+    DoesNotStart { troubles: Vec<(Trouble, String)> },
+    #[error("the job can never run here: {message}")]
+    NoRoom { message: String },
+    #[error("{message}")]
+    Driver { message: String, help: String },
     #[error("the cluster is not in service after {seconds} s: {}", missing.join("; "))]
     NotInTime { seconds: u64, missing: Vec<String> },
     #[error("the cluster is not in service: {}", missing.join("; "))]
@@ -74,6 +82,8 @@ pub enum Error {
     StillThere { seconds: u64, blockers: Vec<String> },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
+    #[error("there is no job and no driver {wanted} of the cluster {name}")]
+    NoJob { wanted: String, name: String },
     #[error("failed to listen at {address}")]
     Listen {
         address: SocketAddr,
@@ -98,7 +108,12 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn help(&self) -> Option<String> {
         match self {
-            Error::Usage { help, .. } => Some(help.clone()),
+            Error::Usage { help, .. } | Error::Driver { help, .. } => Some(help.clone()),
+            Error::NoRoom { .. } => Some(
+                "ask for less with --executor-memory and --executor-cores, or give workers more with \
+                 `sparkha create --worker-memory`; --wait waits all the same"
+                    .into(),
+            ),
             Error::Kubernetes(error) => error.help(),
             Error::Local(error) => error.help(),
             Error::Inventory(_) => Some("use the version of sparkha that made the cluster, or a newer one".into()),
@@ -120,6 +135,7 @@ impl Error {
             Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows more".into()),
             Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
+            Error::NoJob { name, .. } => Some(format!("`sparkha jobs {name}` shows what there is")),
             Error::Listen { address, source } => Some(match source.kind() {
                 ErrorKind::AddrInUse => format!(
                     "`ss -lntup sport = :{}` shows who listens there; end it, or choose another address or port",
@@ -138,7 +154,9 @@ impl Error {
             Error::Certificate { .. } => {
                 Some("both files are PEM: the chain, the server's own first, and its key".into())
             }
-            Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::Output(_) => None,
+            Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::Output(_) => {
+                None
+            },
         }
     }
 }

@@ -10,6 +10,7 @@ use kube::core::DynamicObject;
 
 use super::namespace::{Removal, remove_if_empty};
 use super::preflight::read_inventory;
+use super::submit::drivers;
 use super::{Error, lock};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::kubernetes::ForwardGuard;
@@ -89,11 +90,12 @@ pub async fn teardown(
     });
     let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory).await?;
     let parts = [
-        (Component::Connect, name.connect()),
-        (Component::History, name.history()),
-        (Component::Worker, name.workers_set()),
-        (Component::Master, name.masters_set()),
-        (Component::ZooKeeper, name.zookeeper()),
+        (Component::Driver, None),
+        (Component::Connect, Some(name.connect())),
+        (Component::History, Some(name.history())),
+        (Component::Worker, Some(name.workers_set())),
+        (Component::Master, Some(name.masters_set())),
+        (Component::ZooKeeper, Some(name.zookeeper())),
     ];
     let deadline = started + options.timeout;
     for (component, set) in parts {
@@ -102,7 +104,11 @@ pub async fn teardown(
             let connect = async |servers: &[String]| connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await;
             remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
         }
-        delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?;
+        match set {
+            Some(set) => delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?,
+            // They are in no inventory, and go first: then the masters hear of it.
+            None => drivers::end_all(cluster, name).await?,
+        }
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
         wait_for_pods(
             cluster,

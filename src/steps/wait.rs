@@ -159,14 +159,14 @@ fn show(state: &ClusterState, progress: &Progress) {
 
 /// Since when each trouble has been there.
 #[derive(Default)]
-struct Patience {
+pub struct Patience {
     since: BTreeMap<(TroubleKind, String), Instant>,
     told: BTreeMap<(TroubleKind, String), String>,
 }
 
 impl Patience {
     /// Troubles that were not told yet, in these words.
-    fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+    pub fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
         seen.iter()
             .filter(|trouble| {
                 let key = (trouble.kind, trouble.subject.clone());
@@ -178,7 +178,7 @@ impl Patience {
     }
 
     /// Troubles that have lasted too long.
-    fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+    pub fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
         let now = Instant::now();
         self.since
             .retain(|(kind, subject), _| seen.iter().any(|t| t.kind == *kind && t.subject == *subject));

@@ -58,11 +58,9 @@ impl Home {
 
     /// sparkha with this home, `--local`, and a Spark.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = sparkha(arguments);
-        command
-            .arg("--local")
-            .env("HOME", self.folder.path())
-            .env("SPARK_HOME", spark_home());
+        // Before the arguments: what follows `--` is a job's.
+        let mut command = sparkha(&[&["--local"], arguments].concat());
+        command.env("HOME", self.folder.path()).env("SPARK_HOME", spark_home());
         command.env("XDG_STATE_HOME", &self.state);
         for variable in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(variable);

@@ -158,10 +158,9 @@ impl Sandbox {
 
     /// sparkha on the real cluster, in this namespace.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = sparkha(arguments);
-        command
-            .env("KUBECONFIG", kubeconfig())
-            .args(["--namespace", &self.namespace]);
+        // Before the arguments: what follows `--` is a job's.
+        let mut command = sparkha(&[&["--namespace", &self.namespace], arguments].concat());
+        command.env("KUBECONFIG", kubeconfig());
         command
     }
 

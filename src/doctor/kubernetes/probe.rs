@@ -239,7 +239,7 @@ async fn ask_pod(
         command.extend(["resolve".to_owned(), name.clone()]);
     }
     let started = now();
-    let text = cluster.exec(&pod.name_any(), &command, TIMEOUT).await?;
+    let text = output_of(cluster, &pod.name_any(), &command, TIMEOUT).await?;
     Ok(parse(&pod.name_any(), &text, targets, (started, now())))
 }
 
@@ -281,21 +281,23 @@ fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> Answer
     answer
 }
 
-impl Cluster {
-    /// Runs a command in a pod's first container; its standard output.
-    async fn exec(&self, pod: &str, command: &[String], within: Duration) -> Result<String, kubernetes::Error> {
-        let api = self.api::<Pod>();
-        let action = format!("run a check in {pod}");
-        let params = AttachParams::default().stderr(false);
-        let mut process = self.call(&action, || api.exec(pod, command.iter(), &params)).await?;
-        let mut text = String::new();
-        if let Some(stdout) = process.stdout() {
-            let mut stdout = stdout.take(1 << 20);
-            // What came in time counts.
-            let _ = tokio::time::timeout(within, stdout.read_to_string(&mut text)).await;
-        }
-        Ok(text)
+/// Runs a command in a pod's first container; what it wrote in time to its standard output.
+async fn output_of(
+    cluster: &Cluster,
+    pod: &str,
+    command: &[String],
+    within: Duration,
+) -> Result<String, kubernetes::Error> {
+    let api = cluster.api::<Pod>();
+    let action = format!("run a check in {pod}");
+    let params = AttachParams::default().stderr(false);
+    let mut process = cluster.call(&action, || api.exec(pod, command.iter(), &params)).await?;
+    let mut text = String::new();
+    if let Some(stdout) = process.stdout() {
+        let mut stdout = stdout.take(1 << 20);
+        let _ = tokio::time::timeout(within, stdout.read_to_string(&mut text)).await;
     }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod connect;
 mod error;
+mod exec;
 mod forward;
 pub mod watch;
 

@@ -20,6 +20,7 @@ pub mod process;
 pub mod software;
 mod stateful_set;
 pub mod store;
+pub mod submitted;
 pub mod supervisor;
 mod translate;
 mod volumes;
@@ -85,6 +86,7 @@ impl Error {
 }
 
 /// The way into pods on this machine: their addresses are its own.
+#[derive(Clone, Copy)]
 pub struct Loopback;
 
 impl Reach for Loopback {

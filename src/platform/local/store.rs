@@ -414,7 +414,7 @@ fn is_still(file: &File, path: &Path) -> bool {
     }
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         entries => entries.map_err(Error::file("list", folder))?,
@@ -427,7 +427,7 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
@@ -454,7 +454,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     // Our own types serialise: they hold nothing that JSON cannot say.
     write_file(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
 }

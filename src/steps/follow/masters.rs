@@ -128,7 +128,7 @@ async fn once(
         if let Some(ui) = kept {
             drivers.uis = match applications.is_empty() {
                 true => vec![],
-                false => ui.driver_uis().await?,
+                false => ui.page().await?.driver_uis.into_iter().map(|(_, ui)| ui).collect(),
             };
             drivers.uis.sort();
         }

@@ -12,7 +12,7 @@ use crate::platform::local::container::grace_of;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
-use crate::platform::local::supervisor;
+use crate::platform::local::{submitted, supervisor};
 use crate::render::labels::{COMPONENT, Component};
 use crate::report::progress::Progress;
 use crate::steps::Error;
@@ -62,6 +62,9 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
         progress.warn(&format!("{error}"));
         Default::default()
     });
+    // While there is a master that they can tell.
+    let drivers = submitted::records(dir).unwrap_or_default();
+    join_all(drivers.iter().map(submitted::end)).await;
     for component in [
         Component::Connect,
         Component::History,

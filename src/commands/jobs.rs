@@ -1,0 +1,42 @@
+//! `sparkha jobs`.
+
+use clap::Args;
+
+use crate::cli::{Global, Output};
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::report::progress::Progress;
+use crate::steps::Error;
+use crate::steps::jobs::{Place, end, jobs};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha jobs --namespace data
+  sparkha jobs etl -o json | jq '.[] | select(.state == \"RUNNING\") | .id'
+  sparkha jobs --kill app-20261121105049-0001
+  sparkha jobs --kill spark-driver-0dd82d94")]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// End a job, by its ID or its driver
+    #[arg(long, value_name = "ID|DRIVER")]
+    kill: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let name = super::cluster_name(arguments.name.as_deref())?;
+    let place = match global.local {
+        true => Place::Local(super::local_cluster(global, &name)?),
+        false => Place::Kubernetes(super::connected(global).await?, name),
+    };
+    match &arguments.kill {
+        Some(wanted) => {
+            let driver = end(&place, wanted).await?;
+            Progress::new(global.quiet).done(&format!("Driver {driver} ended"));
+        }
+        None => report::print(&report::jobs::jobs(&jobs(&place).await?, arguments.output.output))?,
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,217 @@
+//! `sparkha submit`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::report::progress::Progress;
+use crate::spec::problem::{Problem, Problems};
+use crate::spec::quantity::Memory;
+use crate::steps::Error;
+use crate::steps::submit::job::{Job, memory, read_properties};
+use crate::steps::submit::{Outcome, Submission, local, submit};
+
+/// Spark's own default.
+const DRIVER_MEMORY: Memory = Memory::from_mib(1024);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sparkha submit --namespace data -- job.py 20
+  sparkha submit etl --py-files lib.zip --files rates.csv --executor-memory 2g -- job.py
+  sparkha submit --class org.example.Main --conf spark.sql.shuffle.partitions=8 -- job.jar --input s3a://b/in
+  sparkha submit --detach -- job.py && sparkha jobs
+  sparkha submit --local -- job.py
+
+Options are spark-submit's own. The driver runs in a pod of the cluster (with --local, as a process here): executors reach it there, and no
+Spark is needed where sparkha runs. Standard output is the job's, standard error Spark's log. Ctrl-C ends the job.")]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// A .py or .jar file, and its arguments
+    #[arg(last = true, required = true, value_name = "APPLICATION")]
+    application: Vec<String>,
+    /// Main class of a jar
+    #[arg(long)]
+    class: Option<String>,
+    /// Name of the application
+    #[arg(long = "name", value_name = "APP")]
+    app: Option<String>,
+    /// .py, .zip or .egg files for Python
+    #[arg(long, value_delimiter = ',', value_name = "FILES")]
+    py_files: Vec<String>,
+    /// Files for the working directory of each executor
+    #[arg(long, value_delimiter = ',')]
+    files: Vec<String>,
+    /// Jars for driver and executors
+    #[arg(long, value_delimiter = ',')]
+    jars: Vec<String>,
+    /// Archives that executors unpack; FILE#NAME names the folder
+    #[arg(long, value_delimiter = ',')]
+    archives: Vec<String>,
+    /// Maven coordinates that the driver fetches
+    #[arg(long, value_delimiter = ',')]
+    packages: Vec<String>,
+    /// Where else to look for packages
+    #[arg(long, value_delimiter = ',')]
+    repositories: Vec<String>,
+    /// A property of Spark; may be given often
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = property)]
+    conf: Vec<(String, String)>,
+    /// Properties of Spark, in a file
+    #[arg(long, value_name = "FILE")]
+    properties_file: Option<PathBuf>,
+    /// Heap of the driver [default: 1g]
+    #[arg(long, value_parser = amount)]
+    driver_memory: Option<Memory>,
+    /// Cores of the driver
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    driver_cores: u32,
+    /// Heap of each executor
+    #[arg(long, value_parser = amount)]
+    executor_memory: Option<Memory>,
+    /// Cores of each executor
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    executor_cores: Option<u32>,
+    /// Cores of all executors together
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    total_executor_cores: Option<u32>,
+    /// Where the driver runs; `cluster` is refused, --detach is what it is for
+    #[arg(long, default_value = "client", value_parser = ["client", "cluster"])]
+    deploy_mode: String,
+    /// Another image for the driver, with the cluster's versions of Spark and Python
+    #[arg(long, conflicts_with = "local")]
+    image: Option<String>,
+    /// Leave the job running, and print its driver's name
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep the driver's pod and files when it has ended
+    #[arg(long)]
+    keep: bool,
+    /// Wait for room even if no worker of the cluster has enough
+    #[arg(long)]
+    wait: bool,
+    /// How long the driver may take to start
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    timeout: Duration,
+}
+
+pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    let name = super::cluster_name(arguments.name.as_deref())?;
+    let submission = submission(arguments)?;
+    let progress = Progress::new(global.quiet);
+    let interrupted = super::interruption()?;
+    let outcome = if global.local {
+        let dir = super::local_cluster(global, &name)?;
+        local::submit(&dir, &submission, &progress, interrupted).await?
+    } else {
+        let cluster = super::connected(global).await?;
+        submit(&cluster, &name, &submission, &report::pass_on, &progress, interrupted).await?
+    };
+    match outcome {
+        Outcome::Ended { code } => Ok(ExitCode::Job(code)),
+        Outcome::Detached { driver } => {
+            let namespace = global
+                .namespace
+                .as_ref()
+                .map(|namespace| format!(" --namespace {namespace}"));
+            let place = format!(
+                "{}{}",
+                namespace.unwrap_or_default(),
+                if global.local { " --local" } else { "" }
+            );
+            progress.done(&format!(
+                "The job runs; `sparkha jobs {name}{place}` shows it, `sparkha jobs {name}{place} --kill {driver}` ends it"
+            ));
+            report::print(&format!("{driver}\n"))?;
+            Ok(ExitCode::Success)
+        }
+    }
+}
+
+/// What the arguments mean, with everything that is wrong about files told at once.
+fn submission(arguments: Arguments) -> Result<Submission, Error> {
+    if arguments.deploy_mode == "cluster" {
+        return Err(Error::Usage {
+            message: "a standalone master starts drivers itself (--deploy-mode cluster) only through its REST server, which takes jobs from \
+                      anybody and does not work with authentication; it is off"
+                .into(),
+            help: "use --detach: the driver runs in a pod of the cluster and goes on without you".into(),
+        });
+    }
+    let mut conf: BTreeMap<String, String> = arguments.conf.into_iter().collect();
+    let given = [
+        ("spark.app.name", arguments.app),
+        ("spark.executor.memory", arguments.executor_memory.map(Memory::spark)),
+        (
+            "spark.executor.cores",
+            arguments.executor_cores.map(|cores| cores.to_string()),
+        ),
+        (
+            "spark.cores.max",
+            arguments.total_executor_cores.map(|cores| cores.to_string()),
+        ),
+        ("spark.driver.memory", arguments.driver_memory.map(Memory::spark)),
+    ];
+    conf.extend(
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+    );
+    let mut words = arguments.application.into_iter();
+    let job = Job {
+        application: words.next().unwrap_or_default(),
+        arguments: words.collect(),
+        class: arguments.class,
+        py_files: arguments.py_files,
+        files: arguments.files,
+        jars: arguments.jars,
+        archives: arguments.archives,
+        packages: arguments.packages,
+        repositories: arguments.repositories,
+        properties: match &arguments.properties_file {
+            Some(path) => read_properties(path)?,
+            None => String::new(),
+        },
+        conf,
+    };
+    let driver_memory = match job.property("spark.driver.memory") {
+        Some(text) => memory(&text).ok_or_else(|| wrong("spark.driver.memory", &text))?,
+        None => DRIVER_MEMORY,
+    };
+    Ok(Submission {
+        job: job.check()?,
+        image: arguments.image,
+        driver_memory,
+        driver_cores: arguments.driver_cores,
+        keep: arguments.keep,
+        detach: arguments.detach,
+        wait: arguments.wait,
+        timeout: arguments.timeout,
+    })
+}
+
+fn wrong(flag: &'static str, text: &str) -> Error {
+    Error::Input(Problems {
+        file: String::new(),
+        list: vec![Problem::flag(flag, format!("`{text}` is no amount of memory"))],
+    })
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.starts_with("spark.") => {
+            Err(format!("`{key}` is none of Spark's: it must begin with `spark.`"))
+        }
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("write it as KEY=VALUE".into()),
+    }
+}
+
+fn amount(text: &str) -> Result<Memory, String> {
+    memory(text).ok_or_else(|| "write it like 2g or 512m".into())
+}

@@ -1,0 +1,174 @@
+//! Drivers as processes of this machine: the rendered pod interpreted as a kubelet would, but started by the command that submits, and no longer
+//! looked after once it has ended.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+use super::container::{Surroundings, launch};
+use super::kubelet::end_process;
+use super::process::{MARK, ProcessId, end_bearing};
+use super::store::{ClusterDir, Store, Wanted, make_folder, read, write, write_file};
+use super::{Error, volumes};
+
+/// A driver's process, kept until it was removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DriverRecord {
+    pub name: String,
+    pub process: ProcessId,
+    /// Where it was told to have its web UI.
+    pub ui_port: u16,
+    /// Somebody may want to look at what is left.
+    pub keep: bool,
+    mark: String,
+}
+
+/// What a driver's process writes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// What the command has.
+    Inherited,
+    /// A log in the cluster's folder.
+    Log,
+}
+
+/// What is to be started.
+pub struct Start<'a> {
+    pub dir: &'a ClusterDir,
+    pub wanted: &'a Wanted,
+    pub pod: Pod,
+    pub address: std::net::IpAddr,
+    /// What the driver is sent besides the user's files, which are here already.
+    pub texts: Vec<(String, Vec<u8>)>,
+    pub ui_port: u16,
+    pub keep: bool,
+    pub output: Output,
+}
+
+/// Starts a driver, and writes down that it is there.
+///
+/// # Errors
+/// In the kubelet's words.
+pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
+    let Start {
+        dir, wanted, mut pod, ..
+    } = start;
+    let plain = |error: Error| crate::sources::with_sources(&error);
+    let name = pod.name_any();
+    pod.metadata.namespace = Some(dir.namespace.to_string());
+    pod.status = Some(PodStatus {
+        pod_ip: Some(start.address.to_string()),
+        ..PodStatus::default()
+    });
+    let store = Store::open().map_err(plain)?;
+    let volumes = volumes::prepare(&store, dir, wanted, &pod)?;
+    let mark = format!("{}{name}", dir.mark());
+    let around = Surroundings {
+        dir,
+        wanted,
+        translation: &volumes.translation,
+        mark: &mark,
+    };
+    let launch = launch(&pod, &around)?;
+    volumes.fill()?;
+    let place = launch
+        .environment
+        .get("SPARKHA_DRIVER_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    let sent = place.join("sent");
+    make_folder(&sent).map_err(plain)?;
+    for (name, text) in &start.texts {
+        write_file(&sent.join(name), text).map_err(plain)?;
+    }
+    let (output, errors) = match start.output {
+        Output::Inherited => (Stdio::inherit(), Stdio::inherit()),
+        Output::Log => {
+            let log = dir.log(&name);
+            log.parent().map_or(Ok(()), make_folder).map_err(plain)?;
+            let file = File::create(&log).map_err(|error| format!("failed to write {}: {error}", log.display()))?;
+            let errors = file
+                .try_clone()
+                .map_err(|error| format!("failed to write {}: {error}", log.display()))?;
+            (file.into(), errors.into())
+        }
+    };
+    let child = Command::new(&launch.program)
+        .args(&launch.arguments)
+        .current_dir(&place)
+        .env_clear()
+        .envs(&launch.environment)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        // Ctrl-C is for sparkha, which ends it in order.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
+    let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
+    let record = DriverRecord {
+        process: process.ok_or_else(|| format!("{} ended at once", launch.program))?,
+        ui_port: start.ui_port,
+        keep: start.keep,
+        mark,
+        name,
+    };
+    let path = record_file(dir, &record.name);
+    path.parent().map_or(Ok(()), make_folder).map_err(plain)?;
+    write(&path, &record).map_err(plain)?;
+    Ok((child, record))
+}
+
+fn record_file(dir: &ClusterDir, name: &str) -> PathBuf {
+    dir.path().join("submitted").join(format!("{name}.json"))
+}
+
+/// All drivers that were not removed yet.
+pub fn records(dir: &ClusterDir) -> Result<Vec<DriverRecord>, Error> {
+    let mut records = Vec::new();
+    for name in super::store::names(&dir.path().join("submitted"))? {
+        let Some(name) = name.strip_suffix(".json") else {
+            continue;
+        };
+        records.extend(read::<DriverRecord>(&record_file(dir, name))?);
+    }
+    Ok(records)
+}
+
+/// Ends a driver and everything that it started.
+pub async fn end(record: &DriverRecord) {
+    end_process(&record.process, std::time::Duration::from_secs(30)).await;
+    end_bearing(MARK, &record.mark).await;
+}
+
+/// Removes what a driver that has ended leaves.
+pub fn remove(dir: &ClusterDir, name: &str) -> Result<(), Error> {
+    for path in [dir.pod(name), dir.log(name), record_file(dir, name)] {
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what drivers left whose submit was cut off.
+pub fn clean(dir: &ClusterDir) -> Result<(), Error> {
+    for record in records(dir)? {
+        if !record.keep && !record.process.is_alive() {
+            remove(dir, &record.name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The pod in which `sparkha submit` runs an application's driver. Its template is rendered with the cluster and kept in the ConfigMap of its
+//! configuration, so that whoever submits needs no cluster file, and a driver gets the image, mounts and environment that workers have.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::config::{CONF_DIR, STATE_DIR};
+use super::labels::Component;
+use super::pods::{self, PodPlan, StateVolume};
+use super::workloads::{masters_url, script};
+use crate::spec::quantity::{Cpu, Memory};
+use crate::spec::{ClusterSpec, PodSettings, Resources, Volume, VolumeSource};
+
+/// Key of the template in the ConfigMap.
+pub const TEMPLATE: &str = "driver.json";
+/// What a driver's pod is called after its cluster's name.
+pub const INFIX: &str = "-driver-";
+/// Name of the container, and of its log.
+pub const CONTAINER: &str = Component::Driver.as_str();
+/// Annotation: what became of the pod is somebody's to look at, and only `sparkha jobs --kill` and teardown remove it.
+pub const KEEP: &str = "sparkha/keep";
+
+/// What a JVM uses beside its heap at least (Spark's own minimum), and as a share of it: Python workers' and pandas' memory counts too.
+const OVERHEAD_MIN: Memory = Memory::from_mib(384);
+const OVERHEAD_SHARE: f64 = 0.1;
+const PYTHON_OVERHEAD_SHARE: f64 = 0.4;
+
+/// With what a line of a driver's errors begins in its log.
+pub const ERROR_MARK: u8 = 0x1e;
+
+/// What distinguishes one driver from another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driver {
+    pub name: String,
+    /// Another than the cluster's.
+    pub image: Option<String>,
+    pub heap: Memory,
+    pub cores: u32,
+    pub python: bool,
+    /// Not to be removed when it has ended.
+    pub keep: bool,
+    /// Output and errors share one log, as on Kubernetes: the script marks the lines of the latter.
+    pub one_log: bool,
+}
+
+/// The template as JSON.
+pub fn template(spec: &ClusterSpec) -> String {
+    let workers = &spec.workers.pod;
+    let settings = PodSettings {
+        env: workers.env.clone(),
+        // Data that executors read by path is read so by drivers too.
+        volumes: workers
+            .volumes
+            .iter()
+            .filter(|volume| is_shared(volume))
+            .cloned()
+            .collect(),
+        node_selector: workers.node_selector.clone(),
+        tolerations: workers.tolerations.clone(),
+        priority_class: workers.priority_class.clone(),
+        ..PodSettings::default()
+    };
+    let work = format!("{STATE_DIR}/driver");
+    let plan = PodPlan {
+        component: Component::Driver,
+        settings: &settings,
+        command: script("driver.sh"),
+        args: vec![],
+        env: vec![
+            pods::field_env("POD_IP", "status.podIP"),
+            pods::field_env("POD_NAMESPACE", "metadata.namespace"),
+            pods::env("SPARK_CONF_DIR", CONF_DIR),
+            pods::env("SPARKHA_MASTER_URL", masters_url(spec)),
+            pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
+            pods::env("SPARKHA_DRIVER_DIR", &work),
+            // Ivy and Python look for a home that can be written.
+            pods::env("HOME", "/tmp"),
+        ],
+        spark_env: true,
+        ports: vec![],
+        readiness: None,
+        liveness: None,
+        state: Some(StateVolume {
+            name: "work",
+            mount_path: work,
+            source: VolumeSource::EmptyDir {
+                size_limit: None,
+                in_memory: false,
+            },
+        }),
+        termination_grace_seconds: 30,
+        config_digest: String::new(),
+    };
+    let template = pods::template(spec, plan);
+    let mut pod = Pod {
+        metadata: template.metadata.unwrap_or_default(),
+        spec: template.spec,
+        status: None,
+    };
+    if let Some(spec) = &mut pod.spec {
+        spec.restart_policy = Some("Never".into());
+    }
+    // Serialising k8s-openapi's types cannot fail.
+    serde_json::to_string_pretty(&pod).unwrap_or_default() + "\n"
+}
+
+/// Whether several pods can have it: each worker's own claim is none of a driver's.
+fn is_shared(volume: &Volume) -> bool {
+    !matches!(volume.source, VolumeSource::NewClaim(_))
+}
+
+/// The pod of one driver.
+pub fn pod(template: Pod, driver: &Driver) -> Pod {
+    let Pod { metadata, spec, .. } = template;
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    if driver.keep {
+        annotations.insert(KEEP.into(), "true".into());
+    }
+    let mut pod = Pod {
+        metadata: ObjectMeta {
+            name: Some(driver.name.clone()),
+            annotations: Some(annotations),
+            ..metadata
+        },
+        spec,
+        status: None,
+    };
+    for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+        container.resources = Some(pods::resource_requirements(&resources(driver)));
+        if driver.image.is_some() {
+            container.image = driver.image.clone();
+        }
+        if driver.one_log {
+            let env = container.env.get_or_insert_default();
+            env.push(pods::env("SPARKHA_MARK_ERRORS", "true"));
+        }
+    }
+    pod
+}
+
+fn resources(driver: &Driver) -> Resources {
+    let share = if driver.python {
+        PYTHON_OVERHEAD_SHARE
+    } else {
+        OVERHEAD_SHARE
+    };
+    let memory = driver.heap + driver.heap.share(share).max(OVERHEAD_MIN);
+    let memory = Memory::from_mib(memory.mib());
+    Resources {
+        cpu_request: Cpu::from_millis(driver.cores.saturating_mul(250)),
+        // One more for the compiler and the garbage collector: starting is what takes a driver's time.
+        cpu_limit: Cpu::from_cores(driver.cores.saturating_add(1)),
+        memory_request: memory,
+        memory_limit: memory,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::resolve::{Source, resolve};
+
+    fn driver() -> Driver {
+        Driver {
+            name: "spark-driver-1".into(),
+            image: None,
+            heap: Memory::from_mib(1024),
+            cores: 1,
+            python: true,
+            keep: false,
+            one_log: true,
+        }
+    }
+
+    fn pod_of(text: &str, driver: &Driver) -> Pod {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        pod(serde_json::from_str(&template(&spec)).unwrap(), driver)
+    }
+
+    #[test]
+    fn a_driver_is_a_bare_pod_of_the_cluster_with_what_its_workers_see() {
+        let pod = pod_of(
+            "s3: {endpoint: 'http://minio:9000', secret: {name: keys}}\n\
+             workers: {nodeSelector: {disk: ssd}, volumes: [{name: data-in, mountPath: /in, hostPath: {path: /in}},\
+             {name: own, mountPath: /own, newClaim: {size: 1Gi}}]}",
+            &driver(),
+        );
+        let labels = pod.metadata.labels.as_ref().unwrap();
+        assert_eq!(labels["app.kubernetes.io/component"], "driver");
+        assert_eq!(labels["app.kubernetes.io/instance"], "spark");
+        let spec = pod.spec.as_ref().unwrap();
+        assert_eq!(spec.restart_policy.as_deref(), Some("Never"));
+        assert_eq!(spec.automount_service_account_token, Some(false));
+        assert_eq!(spec.node_selector.as_ref().unwrap()["disk"], "ssd");
+        let volumes: Vec<_> = spec
+            .volumes
+            .iter()
+            .flatten()
+            .map(|volume| volume.name.as_str())
+            .collect();
+        for volume in ["conf", "auth", "work", "data-in"] {
+            assert!(volumes.contains(&volume), "{volume}: {volumes:?}");
+        }
+        assert!(!volumes.contains(&"own"), "{volumes:?}");
+        let container = &spec.containers[0];
+        assert!(container.args.is_none(), "nothing of the user's may stand in the pod");
+        let environment: Vec<_> = container.env.iter().flatten().map(|env| env.name.as_str()).collect();
+        assert!(environment.contains(&"AWS_SECRET_ACCESS_KEY"), "{environment:?}");
+    }
+
+    #[test]
+    fn its_resources_follow_from_its_heap() {
+        let of = |driver: &Driver| {
+            let pod = pod_of("", driver);
+            let resources = pod.spec.unwrap().containers[0].resources.clone().unwrap();
+            let limits = resources.limits.unwrap();
+            (
+                resources.requests.unwrap()["cpu"].0.clone(),
+                limits["cpu"].0.clone(),
+                limits["memory"].0.clone(),
+            )
+        };
+        assert_eq!(of(&driver()), ("250m".into(), "2".into(), "1433Mi".into()));
+        let large = Driver {
+            heap: Memory::from_mib(10240),
+            cores: 4,
+            python: false,
+            ..driver()
+        };
+        assert_eq!(of(&large), ("1".into(), "5".into(), "11Gi".into()));
+    }
+}

@@ -1,0 +1,87 @@
+#!/bin/bash
+# Runs an application's driver with what `sparkha submit` sends it. Nothing of the user's stands in the pod: files, arguments and
+# configuration come as one archive through standard input of `driver.sh receive BYTES`, and the driver waits for them.
+set -euo pipefail
+cd "$SPARKHA_DRIVER_DIR"
+
+if [ "${1:-}" = receive ]; then
+  # A stream that was lost after everything had come is begun again by a client that does not know.
+  [ ! -e sent ] || exit 0
+  rm -rf incoming
+  mkdir incoming
+  # Standard input cannot be closed from afar, so its length is told.
+  head -c "$2" | tar -x -f - -C incoming --no-same-owner
+  (cd incoming && sha256sum --check --strict --quiet SHA256SUMS)
+  mv incoming sent
+  exit
+fi
+
+say() { echo "sparkha: $*" >&2; }
+
+trap 'exit 143' TERM INT
+waited=0
+until [ -e sent ]; do
+  if [ "$waited" -ge "${SPARKHA_FILES_WAIT:-3000}" ]; then
+    say "no files came within $((waited / 10)) s: whoever submitted this has gone"
+    exit 1
+  fi
+  waited=$((waited + 1))
+  sleep 0.1
+done
+
+# The image may be another than the cluster's, or its tag may have moved: executors of another Spark or Python never answer as they should.
+. "$SPARK_CONF_DIR/secret.sh"
+defaults=$(with_secret spark-defaults.conf)
+home=${SPARK_HOME:-/opt/spark}
+expected() { [ ! -e "sent/expected-$1" ] || [ "$(cat "sent/expected-$1")" = "$2" ] || {
+  say "this image has $1 $2, and the cluster $(cat "sent/expected-$1"): use one with the same (--image), or leave --image out"
+  exit 2
+}; }
+core=$(echo "$home"/jars/spark-core_*.jar)
+core=${core##*/spark-core_*-}
+expected Spark "${core%.jar}"
+if [ -e sent/expected-Python ]; then
+  expected Python "$("${PYSPARK_PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+fi
+
+# The cluster's configuration, over it the application's; Spark's own log goes to standard error, for the output is the application's.
+umask 077
+mkdir -p conf
+for file in "$SPARK_CONF_DIR"/*; do ln -sf "$file" conf/; done
+rm -f conf/spark-defaults.conf conf/log4j2.properties
+{
+  # The user of an image has no home that can be written.
+  [ -z "${SPARKHA_MARK_ERRORS:-}" ] || echo "spark.jars.ivy=/tmp/ivy"
+  for file in "$defaults" sent/spark.conf; do
+    cat "$file"
+    echo
+  done
+} >conf/spark-defaults.conf
+sed 's/SYSTEM_OUT/SYSTEM_ERR/' "$SPARK_CONF_DIR/log4j2.properties" >conf/log4j2.properties
+export SPARK_CONF_DIR=$PWD/conf
+export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
+umask 022
+
+mapfile -d '' arguments <sent/arguments
+submit=("$home/bin/spark-submit" --master "$SPARKHA_MASTER_URL" --deploy-mode client
+  --conf "spark.driver.host=$POD_IP" --conf "spark.driver.bindAddress=$POD_IP" "${arguments[@]}")
+
+[ -n "${SPARKHA_MARK_ERRORS:-}" ] || exec "${submit[@]}"
+
+# A container's output and errors share one log: lines of the latter begin with an invisible mark. This shell stays, for with its
+# first process a container ends, and the last lines would be lost.
+exec {errors}> >(trap '' TERM INT; exec sed -u $'s/^/\x1e/' >&2)
+marker=$!
+"${submit[@]}" 2>&"$errors" {errors}>&- &
+job=$!
+exec {errors}>&-
+trap 'kill -TERM "$job" 2>/dev/null || true' TERM INT
+while :; do
+  code=0
+  wait "$job" || code=$?
+  kill -0 "$job" 2>/dev/null || break
+done
+# A process that the job left behind may hold its errors open.
+(sleep 2 && kill "$marker") 2>/dev/null &
+wait "$marker" || true
+exit "$code"

@@ -1,0 +1,101 @@
+//! Jobs as a table.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::status::{lines, mib, new_table};
+use super::{Format, structured};
+use crate::steps::jobs::JobState;
+
+pub fn jobs(jobs: &[JobState], format: Format) -> String {
+    let none = || "-".to_owned();
+    match format {
+        Format::Name => {
+            let names = jobs.iter().filter_map(|job| job.id.as_ref().or(job.driver.as_ref()));
+            names.map(|name| format!("{name}\n")).collect()
+        }
+        Format::Table if jobs.is_empty() => "No jobs\n".into(),
+        Format::Table => {
+            let mut table = new_table(&[
+                "ID",
+                "NAME",
+                "USER",
+                "STATE",
+                "CORES",
+                "EXECUTOR MEMORY",
+                "SUBMITTED",
+                "DURATION",
+                "DRIVER",
+                "WEB UI",
+            ]);
+            for job in jobs {
+                table.add_row([
+                    job.id.clone().unwrap_or_else(none),
+                    job.name.clone(),
+                    job.user.clone(),
+                    job.state.clone(),
+                    job.cores.to_string(),
+                    job.executor_memory_mib.map_or_else(none, mib),
+                    job.submitted_ms.map_or_else(none, time),
+                    job.duration_ms.map_or_else(none, duration),
+                    job.driver.clone().unwrap_or_else(none),
+                    job.web_ui.clone().unwrap_or_else(none),
+                ]);
+            }
+            lines(&table)
+        }
+        _ => structured(format, &jobs).unwrap_or_default(),
+    }
+}
+
+fn time(ms: u64) -> String {
+    match Timestamp::from_second((ms / 1000) as i64) {
+        Ok(time) => time.to_string(),
+        Err(_) => "-".into(),
+    }
+}
+
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let list = [
+            JobState {
+                id: Some("app-20261121105049-0001".into()),
+                name: "my job".into(),
+                user: "spark".into(),
+                state: "RUNNING".into(),
+                cores: 2,
+                executor_memory_mib: Some(1536),
+                submitted_ms: Some(1_795_258_249_123),
+                duration_ms: Some(61_000),
+                driver: Some("spark-driver-0dd82d94".into()),
+                web_ui: Some("http://spark-10-1-2-3.ns.k8s:4040".into()),
+            },
+            JobState {
+                driver: Some("spark-driver-1".into()),
+                state: "STARTING".into(),
+                ..JobState::default()
+            },
+        ];
+        let table = jobs(&list, Format::Table);
+        assert_eq!(
+            table,
+            "ID                       NAME    USER   STATE     CORES  EXECUTOR MEMORY  SUBMITTED             DURATION  DRIVER                 WEB UI\n\
+             app-20261121105049-0001  my job  spark  RUNNING   2      1.5 GiB          2026-11-21T10:50:49Z  1m01s     spark-driver-0dd82d94  http://spark-10-1-2-3.ns.k8s:4040\n\
+             -                                       STARTING  0      -                -                     -         spark-driver-1         -\n"
+        );
+        assert_eq!(jobs(&list, Format::Name), "app-20261121105049-0001\nspark-driver-1\n");
+        assert_eq!(jobs(&[], Format::Table), "No jobs\n");
+    }
+}

@@ -1,0 +1,402 @@
+//! What to run: the application, its files and its configuration, in spark-submit's own words. Everything that can be wrong with them is found here,
+//! before anything is made.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::render::config::properties;
+use crate::spec::problem::{Problem, Problems};
+use crate::spec::quantity::Memory;
+
+/// An application with all that it needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Job {
+    /// A `.py` or `.jar` file of this machine, or a URI that Spark fetches by itself.
+    pub application: String,
+    pub arguments: Vec<String>,
+    pub class: Option<String>,
+    pub py_files: Vec<String>,
+    pub files: Vec<String>,
+    pub jars: Vec<String>,
+    pub archives: Vec<String>,
+    pub packages: Vec<String>,
+    pub repositories: Vec<String>,
+    /// Text of a properties file, which `conf` goes over.
+    pub properties: String,
+    /// `spark.*`, among them what has an option of its own.
+    pub conf: BTreeMap<String, String>,
+}
+
+/// What an application asks of the cluster, where it was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub executor_memory: Option<Memory>,
+    pub executor_cores: Option<u32>,
+}
+
+/// A file of this machine, and what it is called where the driver runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFile {
+    pub path: PathBuf,
+    /// Below the folder of what is sent.
+    pub sent_as: String,
+}
+
+/// A job whose files are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    pub job: Job,
+    pub files: Vec<LocalFile>,
+}
+
+impl Job {
+    /// Whether it is Python, whose workers need memory beside the heap.
+    pub fn is_python(&self) -> bool {
+        self.application.ends_with(".py")
+    }
+
+    /// The lists of files, with their options; executors get those of one group into one folder.
+    fn lists(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("--jars", &self.jars),
+            ("--files", &self.files),
+            ("--py-files", &self.py_files),
+            ("--archives", &self.archives),
+        ]
+    }
+
+    /// Looks at all files. Tells everything that is wrong at once.
+    pub fn check(self) -> Result<Checked, Problems> {
+        let mut list = Vec::new();
+        let mut problem = |flag: &'static str, message: String| list.push(Problem::flag(flag, message));
+        if !self.application.ends_with(".jar") && !self.is_python() {
+            problem(
+                "APPLICATION",
+                format!("{} is neither a .py nor a .jar file", self.application),
+            );
+        }
+        if let Err(message) = readable(&self.application) {
+            problem("APPLICATION", message);
+        }
+        for (flag, files) in self.lists() {
+            for file in files {
+                if let Err(message) = readable(file) {
+                    problem(flag, message);
+                }
+            }
+        }
+        for clash in self.clashes() {
+            problem("--files", clash);
+        }
+        if !list.is_empty() {
+            return Err(Problems {
+                file: String::new(),
+                list,
+            });
+        }
+        let mut files: Vec<LocalFile> = Vec::new();
+        let all = self.lists().into_iter().flat_map(|(_, files)| files);
+        for path in [&self.application]
+            .into_iter()
+            .chain(all)
+            .filter_map(|file| local(file))
+        {
+            if files.iter().all(|file| file.path != path) {
+                // A folder for each: files of one name do not meet.
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let sent_as = format!("files/{}/{name}", files.len());
+                files.push(LocalFile { path, sent_as });
+            }
+        }
+        Ok(Checked { job: self, files })
+    }
+
+    /// Spark gives executors all files in one folder, and all jars: it fails on two of one name, after minutes maybe.
+    fn clashes(&self) -> Vec<String> {
+        let groups: [Vec<&String>; 2] = [
+            [&self.application]
+                .into_iter()
+                .filter(|file| file.ends_with(".jar"))
+                .chain(&self.jars)
+                .collect(),
+            self.files.iter().chain(&self.py_files).chain(&self.archives).collect(),
+        ];
+        let mut clashes = Vec::new();
+        for group in groups {
+            let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+            for file in group {
+                let name = plain(file).rsplit('/').next().unwrap_or_default().to_owned();
+                match seen.insert(name.clone(), plain(file)) {
+                    Some(other) if other != plain(file) => clashes.push(format!(
+                        "{other} and {} have one name, and Spark gives executors all of them in one folder: rename one",
+                        plain(file)
+                    )),
+                    _ => {}
+                }
+            }
+        }
+        clashes
+    }
+
+    /// The properties of the application, as Java reads them.
+    pub fn conf_text(&self) -> String {
+        format!("{}\n{}", self.properties, properties(&self.conf))
+    }
+
+    /// What it asks for, over what the cluster's own configuration says.
+    pub fn asked(&self, cluster: &str) -> Asked {
+        let mut conf = parse_properties(cluster);
+        conf.extend(parse_properties(&self.properties));
+        conf.extend(self.conf.clone());
+        Asked {
+            executor_memory: conf.get("spark.executor.memory").and_then(|text| memory(text)),
+            executor_cores: conf
+                .get("spark.executor.cores")
+                .and_then(|text| text.trim().parse().ok()),
+        }
+    }
+
+    /// A property, wherever it was said.
+    pub fn property(&self, key: &str) -> Option<String> {
+        let said = self.conf.get(key).cloned();
+        said.or_else(|| parse_properties(&self.properties).remove(key))
+    }
+}
+
+impl Checked {
+    /// spark-submit's arguments; `place` says where a sent file is.
+    pub fn arguments(&self, place: impl Fn(&LocalFile) -> String) -> Vec<String> {
+        let placed = |file: &String| -> String {
+            let known = local(file).and_then(|path| self.files.iter().find(|known| known.path == path));
+            match known {
+                // An archive's name where it is unpacked stays.
+                Some(known) => match file.split_once('#') {
+                    Some((_, alias)) => format!("{}#{alias}", place(known)),
+                    None => place(known),
+                },
+                None => file.clone(),
+            }
+        };
+        let mut arguments = Vec::new();
+        for (flag, files) in self.job.lists() {
+            if !files.is_empty() {
+                let files: Vec<_> = files.iter().map(placed).collect();
+                arguments.extend([flag.to_owned(), files.join(",")]);
+            }
+        }
+        for (flag, names) in [
+            ("--packages", &self.job.packages),
+            ("--repositories", &self.job.repositories),
+        ] {
+            if !names.is_empty() {
+                arguments.extend([flag.to_owned(), names.join(",")]);
+            }
+        }
+        if let Some(class) = &self.job.class {
+            arguments.extend(["--class".to_owned(), class.clone()]);
+        }
+        arguments.push(placed(&self.job.application));
+        arguments.extend(self.job.arguments.clone());
+        arguments
+    }
+}
+
+/// The path of a file of this machine; `None` for what Spark fetches by itself.
+fn local(file: &str) -> Option<PathBuf> {
+    let file = plain(file);
+    match file.split_once(':') {
+        Some(("file", path)) => Some(PathBuf::from("/").join(path.trim_start_matches('/'))),
+        // `local:` is a path in the image.
+        Some((scheme, _)) if is_scheme(scheme) => None,
+        _ => Some(std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file))),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// Without the name under which an archive is unpacked.
+fn plain(file: &str) -> &str {
+    file.split_once('#').map_or(file, |(file, _)| file)
+}
+
+fn readable(file: &str) -> Result<(), String> {
+    let Some(path) = local(file) else { return Ok(()) };
+    let shown = path.display();
+    if path.to_string_lossy().contains([',', '\n']) {
+        return Err(format!(
+            "{shown}: a path with a comma or a line break cannot be given to Spark"
+        ));
+    }
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!("{shown} does not exist")),
+        Err(error) => Err(format!("{shown} cannot be read: {error}")),
+        Ok(found) if found.is_dir() => Err(format!(
+            "{shown} is a folder, and Spark takes files: pack it (`zip -r`) first"
+        )),
+        Ok(found) if !found.is_file() => Err(format!("{shown} is no plain file")),
+        Ok(_) => match std::fs::File::open(&path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{shown} cannot be read: {error}")),
+        },
+    }
+}
+
+/// Spark's notation: a bare number is mebibytes.
+pub fn memory(text: &str) -> Option<Memory> {
+    let text = text.trim();
+    match text.parse() {
+        Ok(mib) => Some(Memory::from_mib(mib)),
+        Err(_) => Memory::parse(&text.to_lowercase()).ok(),
+    }
+}
+
+/// Java's properties format, as far as it is used for Spark's keys.
+pub fn parse_properties(text: &str) -> BTreeMap<String, String> {
+    let mut conf = BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let mut line = line.trim_start().to_owned();
+        if line.starts_with(['#', '!']) {
+            continue;
+        }
+        while line.ends_with('\\') && !line.ends_with("\\\\") {
+            line.pop();
+            line.push_str(lines.next().unwrap_or_default().trim_start());
+        }
+        let ends_key = |c: char| c == '=' || c == ':' || c.is_whitespace();
+        let at = line.find(ends_key).unwrap_or(line.len());
+        let (key, rest) = line.split_at(at);
+        let value = rest.trim_start();
+        let value = value.strip_prefix(['=', ':']).unwrap_or(value).trim_start();
+        if !key.is_empty() {
+            conf.insert(key.to_owned(), value.replace("\\\\", "\\").trim_end().to_owned());
+        }
+    }
+    conf
+}
+
+/// Reads a properties file of the user's.
+pub fn read_properties(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| Problems {
+        file: String::new(),
+        list: vec![Problem::flag(
+            "--properties-file",
+            format!("{} cannot be read: {error}", path.display()),
+        )],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    fn at(folder: &tempfile::TempDir, name: &str) -> String {
+        folder.path().join(name).display().to_string()
+    }
+
+    #[test]
+    fn files_of_one_name_keep_apart_and_arguments_name_where_they_are() {
+        let folder = folder_with(&["app.py", "a/app.py", "b/data.csv", "c.zip"]);
+        let job = Job {
+            application: at(&folder, "app.py"),
+            arguments: vec!["--files".into(), "7".into()],
+            py_files: vec![at(&folder, "a/app.py")],
+            files: vec![at(&folder, "b/data.csv"), "s3a://bucket/x.csv".into()],
+            archives: vec![at(&folder, "c.zip") + "#env"],
+            packages: vec!["g:a:1".into()],
+            ..Job::default()
+        };
+        let checked = job.check().unwrap();
+        assert_eq!(
+            checked.arguments(|file| format!("/d/{}", file.sent_as)),
+            [
+                "--files",
+                "/d/files/1/data.csv,s3a://bucket/x.csv",
+                "--py-files",
+                "/d/files/2/app.py",
+                "--archives",
+                "/d/files/3/c.zip#env",
+                "--packages",
+                "g:a:1",
+                "/d/files/0/app.py",
+                "--files",
+                "7"
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let folder = folder_with(&["app.py", "a/x.txt", "b/x.txt"]);
+        let job = Job {
+            application: at(&folder, "nothing.py"),
+            files: vec![at(&folder, "a"), at(&folder, "a/x.txt"), at(&folder, "b/x.txt")],
+            jars: vec![at(&folder, "none.jar")],
+            ..Job::default()
+        };
+        let problems = job.check().unwrap_err().to_string();
+        for part in [
+            "APPLICATION: ",
+            "nothing.py does not exist",
+            "a is a folder",
+            "none.jar does not exist",
+            "have one name",
+            "4 mistakes",
+        ] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+        let text = Job {
+            application: at(&folder, "a/x.txt"),
+            ..Job::default()
+        };
+        assert!(
+            text.check()
+                .unwrap_err()
+                .to_string()
+                .contains("neither a .py nor a .jar")
+        );
+    }
+
+    #[test]
+    fn what_is_said_last_is_asked() {
+        let mut job = Job {
+            properties: "# mine\nspark.executor.memory 3g\nspark.executor.cores: 2\n".into(),
+            ..Job::default()
+        };
+        let cluster = "spark.executor.memory=512m\n";
+        let of = |memory, cores| Asked {
+            executor_memory: Some(Memory::from_mib(memory)),
+            executor_cores: cores,
+        };
+        assert_eq!(Job::default().asked(cluster), of(512, None));
+        assert_eq!(job.asked(cluster), of(3072, Some(2)));
+        job.conf.insert("spark.executor.memory".into(), "700".into());
+        assert_eq!(job.asked(cluster), of(700, Some(2)));
+    }
+
+    #[test]
+    fn properties_as_java_reads_them() {
+        let conf = parse_properties("a=1\n b : two words \n!no\nc three\nd=x\\\n  y\n\n");
+        let expected = [("a", "1"), ("b", "two words"), ("c", "three"), ("d", "xy")];
+        assert_eq!(
+            conf,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        );
+    }
+}

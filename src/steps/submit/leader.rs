@@ -1,0 +1,82 @@
+//! The leading master asked about applications: its state, and what only its page for people says.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::observe::Facts;
+use crate::platform::observer::{Ask, Observer, Reach};
+use crate::render::MASTER_UI_PORT;
+use crate::spark::{MasterReport, MasterStatus, MasterUi, Page};
+
+/// How long its page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whoever leads, asked again and again.
+pub struct Leader<R> {
+    way: R,
+    observer: Observer<R>,
+}
+
+/// What the leader said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub report: MasterReport,
+    pub page: Page,
+}
+
+impl<R: Reach + Clone> Leader<R> {
+    pub fn new(way: R) -> Self {
+        Self {
+            observer: Observer::new(way.clone()),
+            way,
+        }
+    }
+
+    /// Asks whoever leads among these pods; `None` if nobody does.
+    pub async fn report(&mut self, pods: Vec<Pod>) -> Option<(Pod, MasterReport)> {
+        let facts = self.observer.ask(pods, vec![], Ask::Running).await;
+        leading(facts)
+    }
+
+    /// The same with its page.
+    pub async fn ask(&mut self, pods: Vec<Pod>) -> Option<Said> {
+        let (pod, report) = self.report(pods).await?;
+        let page = tokio::time::timeout(PAGE_TIMEOUT, self.page(&pod)).await.ok().flatten();
+        Some(Said {
+            report,
+            page: page.unwrap_or_default(),
+        })
+    }
+
+    async fn page(&self, pod: &Pod) -> Option<Page> {
+        let stream = self.way.open(pod, MASTER_UI_PORT).await.ok()?;
+        MasterUi::over(stream).await.ok()?.page().await.ok()
+    }
+
+    /// Waits until an application is no longer among the running ones; whether it came to that.
+    pub async fn until_gone(&mut self, application: &str, pods: impl Fn() -> Vec<Pod>, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some((_, report)) = self.report(pods()).await
+                && report.activeapps.iter().all(|app| app.id != application)
+            {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn leading(facts: Facts) -> Option<(Pod, MasterReport)> {
+    let reports = facts.masters.iter();
+    let (name, report) = reports
+        .filter_map(|(name, answer)| Some((name, answer.as_ref().ok()?)))
+        .find(|(_, report)| report.status == MasterStatus::Alive)?;
+    let pod = facts.pods.iter().find(|pod| pod.name_any() == *name)?;
+    Some((pod.clone(), report.clone()))
+}

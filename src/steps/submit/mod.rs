@@ -1,0 +1,617 @@
+//! `sparkha submit` on Kubernetes: makes a driver's pod, sends it the user's files, follows its output, and removes it again. Whoever is cut off leaves
+//! at most a pod, which ends by itself and which the next submit or teardown removes.
+
+pub mod drivers;
+mod drivers_log;
+pub mod job;
+pub mod leader;
+pub mod local;
+pub mod output;
+mod package;
+pub mod room;
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
+use kube::ResourceExt;
+
+use self::drivers_log::follow;
+use self::job::{Asked, Checked};
+use self::leader::{Leader, Said};
+use self::output::Stream;
+use self::package::Package;
+use self::room::{Room, room};
+use super::Error;
+use super::preflight::read_inventory;
+use super::wait::Patience;
+use crate::observe::Facts;
+use crate::observe::trouble::{Before, troubles};
+use crate::platform::kubernetes::{self, Cluster, watch::Watch};
+use crate::platform::local::software::version_in_image;
+use crate::platform::observer::Reach;
+use crate::render::driver::{self, CONTAINER, Driver};
+use crate::render::inventory::Inventory;
+use crate::render::kind::Kind;
+use crate::render::labels::{COMPONENT, Component};
+use crate::report::progress::Progress;
+use crate::routing::pod_host;
+use crate::spec::names::ClusterName;
+use crate::spec::quantity::Memory;
+
+/// A job, and how to run it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    pub job: Checked,
+    /// Another image than the cluster's.
+    pub image: Option<String>,
+    pub driver_memory: Memory,
+    pub driver_cores: u32,
+    /// Leave the driver when it has ended.
+    pub keep: bool,
+    /// Leave the driver to itself once it runs.
+    pub detach: bool,
+    /// Wait for executors though no worker of the cluster can ever run one.
+    pub wait: bool,
+    /// How long the driver may take to start.
+    pub timeout: Duration,
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The application's own exit code.
+    Ended { code: u8 },
+    /// Its driver's name.
+    Detached { driver: String },
+}
+
+/// Takes what the application writes, line by line or in whatever pieces.
+pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the leader is asked while the job waits for executors.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long an application may wait for executors before anything is said: starting one takes a moment.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
+/// How long the leader may take to answer at the beginning.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often sending is begun again.
+const SEND_TRIES: u32 = 3;
+/// How long the master may take to notice that an application has gone.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What of a cluster a driver needs to know.
+struct Target {
+    inventory: Inventory,
+    template: Pod,
+    /// The cluster's own `spark-defaults.conf`.
+    defaults: String,
+}
+
+/// Runs a job. What it writes goes to `sink`; when `interrupted` comes, the job is ended.
+pub async fn submit(
+    cluster: &Cluster,
+    name: &ClusterName,
+    submission: &Submission,
+    sink: Sink<'_>,
+    progress: &Progress,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Outcome, Error> {
+    let target = target(cluster, name).await?;
+    if let Some(image) = &submission.image {
+        same_version(image, &target.inventory.cluster.image)?;
+    }
+    drivers::clean(cluster, name).await?;
+    let driver = Driver {
+        name: drivers::new_name(name),
+        image: submission.image.clone(),
+        heap: submission.driver_memory,
+        cores: submission.driver_cores,
+        python: submission.job.job.is_python(),
+        keep: submission.keep || submission.detach,
+        one_log: true,
+    };
+    let mut run = Run {
+        cluster,
+        submission,
+        asked: submission.job.job.asked(&target.defaults),
+        inventory: &target.inventory,
+        driver: &driver.name,
+        watch: Watch::start(cluster, name).await,
+        leader: Leader::new(cluster.clone()),
+        application: None,
+        progress,
+    };
+    let pod = driver::pod(target.template, &driver);
+    let outcome = tokio::select! {
+        outcome = run.all(&pod, sink) => outcome,
+        () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
+    };
+    let stays = match &outcome {
+        Ok(Outcome::Detached { .. }) => true,
+        Ok(Outcome::Ended { .. }) => submission.keep,
+        Err(_) => false,
+    };
+    progress.clear_parts();
+    if stays {
+        return outcome;
+    }
+    if outcome.is_err() {
+        progress.step("Ending the driver");
+    }
+    if let Err(error) = run.end(&outcome).await {
+        progress.warn(&format!("the driver {} is left over: {error}", driver.name));
+    }
+    outcome
+}
+
+async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> {
+    let (inventory, conf) = (name.inventory(), name.conf());
+    let (inventory, conf) = futures::try_join!(
+        cluster.get(Kind::ConfigMap, &inventory),
+        cluster.get(Kind::ConfigMap, &conf),
+    )?;
+    let (Some(inventory), Some(conf)) = (inventory, conf) else {
+        return Err(Error::NoCluster {
+            name: name.to_string(),
+            namespace: cluster.namespace().to_string(),
+        });
+    };
+    let inventory = read_inventory(&inventory)?;
+    let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
+    let (template, defaults) = template(&conf, &inventory)?;
+    Ok(Target {
+        inventory,
+        template,
+        defaults,
+    })
+}
+
+/// The driver's template and the cluster's defaults in its configuration.
+fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Error> {
+    let part = |key: &str| conf.data.as_ref().and_then(|data| data.get(key)).cloned();
+    let template = part(driver::TEMPLATE).and_then(|text| serde_json::from_str(&text).ok());
+    let template = template.ok_or_else(|| outdated(inventory))?;
+    Ok((template, part("spark-defaults.conf").unwrap_or_default()))
+}
+
+fn outdated(inventory: &Inventory) -> Error {
+    Error::Usage {
+        message: format!(
+            "the cluster was made by sparkha {}, which did not run jobs yet",
+            inventory.cluster.sparkha_version
+        ),
+        help: "run `sparkha create` with the same arguments again: nothing of it is restarted".into(),
+    }
+}
+
+/// Executors of another Spark than the driver's never answer as they should; some of it the tags tell.
+fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
+    match (version_in_image(image), version_in_image(clusters)) {
+        (Some(wanted), Some(there)) if wanted != there => Err(Error::Usage {
+            message: format!("the image {image} has Spark {wanted}, and the cluster runs {there} ({clusters})"),
+            help: format!("use an image with Spark {there}, or leave --image out"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// One run of a job.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    submission: &'a Submission,
+    inventory: &'a Inventory,
+    asked: Asked,
+    /// Name of the driver's pod.
+    driver: &'a str,
+    watch: Watch,
+    leader: Leader<Cluster>,
+    /// Its ID, once the master knows it.
+    application: Option<String>,
+    progress: &'a Progress,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<Outcome, Error> {
+        self.progress.part("Driver", "being made");
+        let api = self.cluster.api::<Pod>();
+        let created = self
+            .cluster
+            .create(&api, pod, &format!("create Pod {}", self.driver))
+            .await;
+        match created {
+            // A request whose answer was lost is sent again; the name is nobody else's.
+            Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let before = self.leader.ask(masters(&self.watch));
+        let (started, before) = tokio::join!(
+            until_started(&self.watch, self.driver, self.submission.timeout, self.progress),
+            tokio::time::timeout(LEADER_TIMEOUT, before),
+        );
+        let started = started?;
+        let before = before.ok().flatten();
+        match &before {
+            Some(said) => self.has_room(said)?,
+            None => self.progress.warn("no master leads at present: the job waits for one"),
+        }
+        let python = self.workers_python().await;
+        self.send(&started, before.as_ref(), python).await?;
+        if self.submission.detach {
+            return Ok(Outcome::Detached {
+                driver: self.driver.to_owned(),
+            });
+        }
+        self.progress.part("Driver", "runs");
+        let (cluster, driver, progress) = (self.cluster, self.driver, self.progress);
+        let first = std::sync::Once::new();
+        let sink = |stream: Stream, line: &[u8]| {
+            first.call_once(|| progress.clear_parts());
+            sink(stream, line);
+        };
+        let following = follow(cluster, driver, &sink, || driver_in(&self.watch, driver));
+        let explaining = explain(
+            &mut self.leader,
+            &mut self.application,
+            || masters(&self.watch),
+            Explained {
+                inventory: self.inventory,
+                known: before
+                    .iter()
+                    .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                    .collect(),
+                ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
+                asked: self.asked,
+                wait: self.submission.wait,
+            },
+            progress,
+        );
+        tokio::select! {
+            ended = following => ended?,
+            hopeless = explaining => return Err(hopeless),
+        }
+        let code = exit_code(&self.watch, driver, progress).await;
+        Ok(Outcome::Ended { code })
+    }
+
+    /// Fails at once if what was asked for can never be had.
+    fn has_room(&self, said: &Said) -> Result<(), Error> {
+        // What nobody said, the application may yet say.
+        if self.asked == Asked::default() || self.submission.wait {
+            return Ok(());
+        }
+        match room(self.asked, &said.report.workers, &self.inventory.cluster.workers) {
+            Room::Never(message) => Err(Error::NoRoom { message }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The workers' Python, if the driver's may be another.
+    async fn workers_python(&self) -> Option<String> {
+        if self.submission.image.is_none() || !self.submission.job.job.is_python() {
+            return None;
+        }
+        let pods = self.watch.pods();
+        let worker = pods
+            .iter()
+            .find(|pod| is_of(pod, Component::Worker) && running(pod).is_some())?;
+        let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
+        let command = ["python3", "-c", program].map(str::to_owned);
+        let asked = self
+            .cluster
+            .exec(&worker.name_any(), Component::Worker.as_str(), &command, async |_| {
+                Ok(())
+            })
+            .await;
+        asked
+            .ok()
+            .filter(|ended| ended.success)
+            .map(|ended| ended.output.trim().to_owned())
+    }
+
+    /// Sends everything, and begins again where that is lost.
+    async fn send(&self, pod: &Pod, before: Option<&Said>, python: Option<String>) -> Result<(), Error> {
+        let place = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
+            let env = container
+                .env
+                .iter()
+                .flatten()
+                .find(|env| env.name == "SPARKHA_DRIVER_DIR");
+            env?.value.clone()
+        });
+        let place = format!("{}/sent", place.unwrap_or_default());
+        let job = &self.submission.job;
+        let mut texts = texts(job, |file| format!("{place}/{}", file.sent_as));
+        let version = before.and_then(|said| said.page.version.clone());
+        let expected = [("Spark", version), ("Python", python)];
+        texts.extend(
+            expected
+                .into_iter()
+                .filter_map(|(what, version)| Some((format!("expected-{what}"), version?.into_bytes()))),
+        );
+        let package = Package::of(&job.files, texts)?;
+        let length = package.length()?;
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut command: Vec<_> = containers
+            .flat_map(|container| container.command.iter().flatten())
+            .cloned()
+            .collect();
+        command.extend(["receive".to_owned(), length.to_string()]);
+        let mut tries = 1;
+        loop {
+            let feed = async |to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin)| {
+                let mut to = to;
+                let files = job.files.len();
+                package
+                    .send(&mut to, |sent| {
+                        if length > 1024 * 1024 {
+                            self.progress.bytes(&format!("Sending {files} files"), sent, length);
+                        }
+                    })
+                    .await
+            };
+            let sent = self.cluster.exec(self.driver, CONTAINER, &command, feed).await;
+            let error = match sent {
+                Ok(ended) if ended.success => break,
+                Ok(ended) => Error::Driver {
+                    message: format!("the driver did not take the files: {}", ended.errors),
+                    help: "is its volume full? `--keep` keeps the pod for a look".into(),
+                },
+                Err(error @ kubernetes::Error::Unreachable { .. }) => error.into(),
+                Err(error) => return Err(error.into()),
+            };
+            if tries >= SEND_TRIES {
+                return Err(error);
+            }
+            tries += 1;
+            tracing::info!("{error}; sending again");
+        }
+        let bytes: u64 = job
+            .files
+            .iter()
+            .filter_map(|file| file.path.metadata().ok())
+            .map(|file| file.len())
+            .sum();
+        self.progress.part("Files", &sent_text(job.files.len(), bytes));
+        Ok(())
+    }
+
+    /// Ends the driver, and waits until the master knows.
+    async fn end(&mut self, outcome: &Result<Outcome, Error>) -> Result<(), Error> {
+        let has_ended = matches!(outcome, Ok(Outcome::Ended { .. }));
+        drivers::end(self.cluster, self.driver).await?;
+        match self.application.take() {
+            _ if has_ended => {}
+            // The master knows sooner than the API server.
+            Some(application) => {
+                let masters = || masters(&self.watch);
+                if !self.leader.until_gone(&application, masters, UNREGISTER_TIMEOUT).await {
+                    self.progress.warn(&format!("the master still lists {application}"));
+                }
+            }
+            None => drivers::until_ended(self.cluster, self.driver).await?,
+        }
+        Ok(())
+    }
+}
+
+fn sent_text(files: usize, bytes: u64) -> String {
+    let files = if files == 1 {
+        "1 file".into()
+    } else {
+        format!("{files} files")
+    };
+    match bytes {
+        0..10_240 => format!("{files} sent, {bytes} bytes"),
+        10_240..10_485_760 => format!("{files} sent, {} KiB", bytes / 1024),
+        _ => format!("{files} sent, {} MiB", bytes / 1_048_576),
+    }
+}
+
+/// What goes beside the files: spark-submit's arguments, each ended by a zero, and the application's configuration.
+fn texts(job: &Checked, place: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
+    let arguments = job.arguments(place).into_iter().fold(Vec::new(), |mut all, argument| {
+        all.extend(argument.into_bytes());
+        all.push(0);
+        all
+    });
+    vec![
+        ("arguments".into(), arguments),
+        ("spark.conf".into(), job.job.conf_text().into_bytes()),
+    ]
+}
+
+fn masters(watch: &Watch) -> Vec<Pod> {
+    let mut pods = watch.pods();
+    pods.retain(|pod| is_of(pod, Component::Master));
+    pods
+}
+
+fn is_of(pod: &Pod, component: Component) -> bool {
+    pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str())
+}
+
+fn driver_in(watch: &Watch, driver: &str) -> Option<Pod> {
+    watch.pods().into_iter().find(|pod| pod.name_any() == driver)
+}
+
+fn state(pod: &Pod) -> Option<&ContainerState> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .first()?
+        .state
+        .as_ref()
+}
+
+fn running(pod: &Pod) -> Option<()> {
+    state(pod)?.running.as_ref().map(|_| ())
+}
+
+/// With what the address of the driver's web UI begins.
+fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(format!(
+        "http://{}:",
+        pod_host(address, namespace, &inventory.cluster.ui_domain)
+    ))
+}
+
+/// Waits until the driver's container runs, and says what keeps it from that.
+async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progress: &Progress) -> Result<Pod, Error> {
+    let began = Instant::now();
+    let mut patience = Patience::default();
+    loop {
+        let pod = driver_in(watch, driver);
+        if let Some(pod) = &pod {
+            if running(pod).is_some() {
+                return Ok(pod.clone());
+            }
+            if let Some(ended) = drivers::ended(pod) {
+                let reason = ended
+                    .message
+                    .clone()
+                    .or_else(|| ended.reason.clone())
+                    .unwrap_or_default();
+                return Err(Error::Driver {
+                    message: format!(
+                        "the driver ended before its files came (exit code {}) {reason}",
+                        ended.exit_code
+                    ),
+                    help: "`--keep` keeps its pod for a look".into(),
+                });
+            }
+            progress.part("Driver", &starting(pod));
+            let facts = Facts {
+                pods: vec![pod.clone()],
+                ..Facts::default()
+            };
+            let mut seen = troubles(&facts, &watch.events(), &Before::default());
+            seen.retain(|trouble| trouble.subject == driver);
+            patience
+                .news(&seen)
+                .iter()
+                .for_each(|trouble| progress.warn(&trouble.to_string()));
+            let hopeless = patience.exhausted(&seen);
+            if !hopeless.is_empty() {
+                return Err(Error::DoesNotStart {
+                    troubles: hopeless.into_iter().map(|trouble| (trouble, String::new())).collect(),
+                });
+            }
+        }
+        if began.elapsed() >= timeout {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: vec![format!(
+                    "driver {driver}: {}",
+                    pod.as_ref().map_or_else(String::new, starting)
+                )],
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn starting(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    match node {
+        Some(node) => format!("{} starts on {node}", pod.name_any()),
+        None => format!("{} waits for a node", pod.name_any()),
+    }
+}
+
+/// The driver's exit code. What Kubernetes knows about its end is told.
+async fn exit_code(watch: &Watch, driver: &str, progress: &Progress) -> u8 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let pod = driver_in(watch, driver);
+        if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
+            if ended.reason.as_deref() == Some("OOMKilled") {
+                progress
+                    .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
+            }
+            return u8::try_from(ended.exit_code).unwrap_or(1);
+        }
+        if pod.is_none() || Instant::now() > deadline {
+            progress.warn(&format!("the driver's pod {driver} was removed while the job ran"));
+            return 143;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What is known of a job whose waiting is to be explained.
+struct Explained<'a> {
+    inventory: &'a Inventory,
+    /// Applications from before.
+    known: Vec<String>,
+    /// With what the address of the driver's web UI begins.
+    ui: Option<String>,
+    asked: Asked,
+    wait: bool,
+}
+
+/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any.
+async fn explain<R: Reach + Clone>(
+    leader: &mut Leader<R>,
+    application: &mut Option<String>,
+    masters: impl Fn() -> Vec<Pod>,
+    explained: Explained<'_>,
+    progress: &Progress,
+) -> Error {
+    let mut waits_since = None;
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let report = if application.is_none() {
+            let said = leader.ask(masters()).await;
+            *application = said.as_ref().and_then(|said| own(said, &explained));
+            said.map(|said| said.report)
+        } else {
+            leader.report(masters()).await.map(|(_, report)| report)
+        };
+        let (Some(report), Some(id)) = (report, application.as_ref()) else {
+            continue;
+        };
+        let Some(app) = report.activeapps.iter().find(|app| app.id == *id) else {
+            continue;
+        };
+        if app.state != "WAITING" {
+            progress.part("Job", &format!("{id} runs"));
+            return std::future::pending().await;
+        }
+        progress.part("Job", &format!("{id} waits for executors"));
+        // Only now it is certain what it asks for: its own code has the last word.
+        let asked = Asked {
+            executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
+            ..explained.asked
+        };
+        let since = *waits_since.get_or_insert_with(Instant::now);
+        match room(asked, &report.workers, &explained.inventory.cluster.workers) {
+            Room::Never(message) if !explained.wait => return Error::NoRoom { message },
+            Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
+                progress.warn(&format!("no executors yet: {message}"));
+                told = message;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The application of this driver: the one with its web UI, or if it has none, the only new one.
+fn own(said: &Said, explained: &Explained<'_>) -> Option<String> {
+    let uis = &said.page.driver_uis;
+    let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
+    let by_ui = uis.iter().find(|(_, address)| is_its(address));
+    if let Some((id, _)) = by_ui {
+        return Some(id.clone());
+    }
+    let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
+    let apps = said.report.activeapps.iter().map(|app| &app.id);
+    let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
+    match new[..] {
+        [id] => Some(id.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,328 @@
+//! Jobs on both platforms: `sparkha submit` and `sparkha jobs`, driven as a user does.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::kit::local::{Home, is_alive};
+use crate::kit::{Run, Sandbox};
+use crate::lifecycle::every_pod_is_restricted;
+
+/// Says what it was given, computes something on the cluster, and ends as it is told.
+const JOB: &str = r#"
+import sys, helper
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+total = spark.sparkContext.parallelize(range(1000), 4).map(lambda x: x * x).sum()
+print("RESULT", total, sys.argv[2:], helper.NAME, open(SparkFiles.get("job.py")).read().strip(), flush=True)
+print("CONF", spark.conf.get("spark.executor.memory"), spark.sparkContext.appName, spark.conf.get("spark.app.two"), flush=True)
+print("x" * 40000, flush=True)
+sys.exit(int(sys.argv[1]))
+"#;
+
+/// Goes on until it is ended.
+const ENDLESS: &str = r#"
+import time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.appName("endless").getOrCreate()
+while True:
+    print("round", spark.sparkContext.parallelize(range(100), 2).sum(), flush=True)
+    time.sleep(0.2)
+"#;
+
+/// A folder with an application, a module, and another file of the application's name.
+fn files() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    for (name, text) in [
+        ("job.py", JOB),
+        ("endless.py", ENDLESS),
+        ("helper.py", "NAME = 'helped'"),
+        ("data/job.py", "not an application"),
+        ("spark.conf", "spark.app.two two words\n"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
+const EXECUTOR: [&str; 2] = ["--executor-memory", "512m"];
+
+/// Where a test's cluster is.
+trait Site {
+    fn sparkha(&self, arguments: &[&str]) -> Command;
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.sparkha(arguments);
+        command.current_dir(folder);
+        command
+    }
+
+    fn applications(&self) -> Vec<Value> {
+        let jobs: Run = self.sparkha(&["jobs", "-o", "json"]).output().unwrap().into();
+        jobs.exits(0).json().as_array().unwrap().clone()
+    }
+
+    fn in_state(&self, state: &str) -> Vec<Value> {
+        let mut jobs = self.applications();
+        jobs.retain(|job| job["state"] == state);
+        jobs
+    }
+}
+
+impl Site for Home {
+    fn sparkha(&self, arguments: &[&str]) -> Command {
+        self.command(arguments)
+    }
+}
+
+impl Site for Sandbox {
+    fn sparkha(&self, arguments: &[&str]) -> Command {
+        self.command(arguments)
+    }
+}
+
+fn run(mut command: Command) -> Run {
+    command.output().unwrap().into()
+}
+
+/// A submitted job, and the lines of its output.
+struct Submitted(Child, BufReader<std::process::ChildStdout>);
+
+impl Submitted {
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self(child, output)
+    }
+
+    /// Waits for a line of its output.
+    fn says(&mut self, text: &str) {
+        let mut line = String::new();
+        while self.1.read_line(&mut line).unwrap() > 0 {
+            if line.contains(text) {
+                return;
+            }
+            line.clear();
+        }
+        panic!("it ended without saying {text}");
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {} s", within.as_secs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// What a job with files and configuration is given, and what is passed on of it.
+fn a_job_with_files_runs_and_its_exit_code_is_kept(site: &dyn Site, folder: &Path) {
+    let mut arguments = vec![
+        "submit",
+        "--py-files",
+        "helper.py",
+        "--files",
+        "data/job.py",
+        "--name",
+        "two words",
+    ];
+    arguments.extend(["--properties-file", "spark.conf", "--total-executor-cores", "1"]);
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "job.py", "7", "a b", "--files", "c'd"]);
+    let ended = run(site.command(folder, &arguments)).exits(7);
+    let lines: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("WARNING: Using incubator"))
+        .collect();
+    assert_eq!(
+        lines[0], "RESULT 332833500 ['a b', '--files', \"c'd\"] helped not an application",
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(lines[1], "CONF 512m two words two words");
+    assert!(lines[2].len() == 40000 && lines.len() == 3, "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("INFO SparkContext: Running Spark version"),
+        "{}",
+        ended.stderr
+    );
+    let finished = site.in_state("FINISHED");
+    assert_eq!(finished[0]["name"], "two words");
+    assert_eq!(finished[0]["executorMemoryMib"], 512);
+}
+
+fn what_can_never_run_fails_at_once(site: &dyn Site, folder: &Path) {
+    let mut arguments = vec!["submit", "--executor-memory", "50g", "--", "job.py", "0"];
+    run(site.command(folder, &arguments))
+        .exits(8)
+        .says("asks for 51200 MiB");
+    // Before anything is made.
+    arguments.splice(1..3, ["--files", "nothing.csv,data"]);
+    run(site.command(folder, &arguments))
+        .exits(2)
+        .says("nothing.csv does not exist")
+        .says("data is a folder");
+    run(site.command(folder, &["submit", "--deploy-mode", "cluster", "--", "job.py"]))
+        .exits(2)
+        .says("--detach");
+}
+
+/// The second job has no room while the first runs, and is told so with numbers; both are ended, one by Ctrl-C, one by `jobs --kill`.
+fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folder: &Path) {
+    let mut arguments = vec!["submit"];
+    arguments.extend(EXECUTOR);
+    let mut detached = arguments.clone();
+    arguments.extend(["--", "endless.py"]);
+    detached.extend(["--detach", "--", "endless.py"]);
+    let mut first = Submitted::of(site.command(folder, &arguments));
+    first.says("round 4950");
+    let driver = run(site.command(folder, &detached)).exits(0).stdout.trim().to_owned();
+    let waiting = || site.in_state("WAITING");
+    until(Duration::from_secs(90), "the second job", || {
+        waiting().iter().any(|job| job["driver"] == *driver)
+    });
+
+    let mut third = site.command(folder, &arguments);
+    let mut third = third.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let errors = BufReader::new(third.stderr.take().unwrap());
+    let told = errors
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("no executors yet"));
+    let told = told.unwrap_or_default();
+    assert!(
+        told.contains("each executor asks for 512 MiB") && told.contains("0 of 1 core free"),
+        "{told}"
+    );
+    signal(&third, Signal::TERM);
+    assert_eq!(third.wait().unwrap().code(), Some(130));
+
+    signal(&first.0, Signal::INT);
+    assert_eq!(first.0.wait().unwrap().code(), Some(130));
+    let running = || site.in_state("RUNNING");
+    until(Duration::from_secs(60), "the second job's turn", || {
+        running().iter().any(|job| job["driver"] == *driver)
+    });
+    let id = running()[0]["id"].as_str().unwrap().to_owned();
+    run(site.command(folder, &["jobs", "--kill", &id]))
+        .exits(0)
+        .says(&driver);
+    until(Duration::from_secs(30), "no job", || {
+        running().is_empty() && waiting().is_empty()
+    });
+    run(site.command(folder, &["jobs", "--kill", &id]))
+        .exits(2)
+        .says("has ended already");
+    run(site.command(folder, &["jobs", "--kill", "app-none"])).exits(7);
+}
+
+#[test]
+fn jobs_run_on_this_machine() {
+    let home = Home::alone();
+    let folder = files();
+    home.run(&SMALL).exits(0);
+    a_job_with_files_runs_and_its_exit_code_is_kept(&home, folder.path());
+    what_can_never_run_fails_at_once(&home, folder.path());
+    a_job_that_waits_is_told_why_and_jobs_can_be_ended(&home, folder.path());
+    a_driver_listens_on_its_own_address_and_teardown_ends_it(&home, folder.path());
+}
+
+fn a_driver_listens_on_its_own_address_and_teardown_ends_it(home: &Home, folder: &Path) {
+    let drivers = home.cluster("spark").join("submitted");
+    let left = || std::fs::read_dir(&drivers).map_or(0, |entries| entries.count());
+    assert_eq!(left(), 0, "ended drivers leave nothing");
+    let mut arguments = vec!["submit"];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "endless.py"]);
+    let mut job = Submitted::of(Site::command(home, folder, &arguments));
+    job.says("round 4950");
+    // Killed so, it cannot end its driver: that goes on, and is known.
+    signal(&job.0, Signal::KILL);
+    job.0.wait().unwrap();
+    let running = home.in_state("RUNNING");
+    let driver = running[0]["driver"].as_str().unwrap();
+    let record = std::fs::read_to_string(drivers.join(format!("{driver}.json"))).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let pid = record["process"]["pid"].as_i64().unwrap() as i32;
+    assert!(is_alive(pid));
+    let sockets = Command::new("ss").args(["-Hltnp"]).output().unwrap();
+    let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+    let own: Vec<_> = sockets
+        .lines()
+        .filter(|line| line.contains(&format!("pid={pid},")))
+        .collect();
+    let addresses: Vec<_> = own.iter().filter_map(|line| line.split_whitespace().nth(3)).collect();
+    assert!(!addresses.is_empty(), "{sockets}");
+    for address in addresses {
+        assert!(address.contains("127."), "{address}");
+    }
+    home.run(&["teardown"]).exits(0);
+    assert!(!is_alive(pid));
+    home.is_empty();
+}
+
+#[test]
+fn jobs_run_in_pods() {
+    let sandbox = Sandbox::new("submit");
+    let folder = files();
+    sandbox.run(&SMALL).exits(0);
+    a_job_with_files_runs_and_its_exit_code_is_kept(&sandbox, folder.path());
+    what_can_never_run_fails_at_once(&sandbox, folder.path());
+    run(Site::command(
+        &sandbox,
+        folder.path(),
+        &["submit", "--image", "apache/spark:3.5.1", "--", "job.py"],
+    ))
+    .exits(2)
+    .says("has Spark 3.5.1");
+    a_job_that_waits_is_told_why_and_jobs_can_be_ended(&sandbox, folder.path());
+    large_files_travel_and_drivers_are_restricted(&sandbox, folder.path());
+    let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
+    let mut job = ["submit"].to_vec();
+    job.extend(EXECUTOR);
+    job.extend(["--detach", "--", "endless.py"]);
+    run(Site::command(&sandbox, folder.path(), &job)).exits(0);
+    assert_eq!(sandbox.kubectl(&drivers).lines().count(), 1);
+    sandbox.run(&["teardown"]).exits(0);
+    assert_eq!(sandbox.kubectl(&drivers), "");
+}
+
+/// More than a ConfigMap takes.
+fn large_files_travel_and_drivers_are_restricted(sandbox: &Sandbox, folder: &Path) {
+    let large: Vec<u8> = (0..20_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    std::fs::write(folder.join("large.bin"), &large).unwrap();
+    let sum: u64 = large.iter().map(|&byte| u64::from(byte)).sum();
+    let reader = r#"
+import time
+from pyspark import SparkFiles
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+print("SUM", spark.sparkContext.parallelize([0], 1).map(lambda _: sum(open(SparkFiles.get("large.bin"), "rb").read())).first(), flush=True)
+time.sleep(600)
+"#;
+    std::fs::write(folder.join("reader.py"), reader).unwrap();
+    let mut arguments = vec!["submit", "--files", "large.bin"];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "reader.py"]);
+    let mut job = Submitted::of(Site::command(sandbox, folder, &arguments));
+    job.says(&format!("SUM {sum}"));
+    assert_eq!(every_pod_is_restricted(sandbox), 3);
+    signal(&job.0, Signal::TERM);
+    assert_eq!(job.0.wait().unwrap().code(), Some(130));
+}

@@ -112,11 +112,17 @@ pub async fn end_bearing(variable: &str, value: &str) {
             return;
         }
         none_before = left.is_empty();
-        for process in &left {
-            if let Err(error) = process.signal(Signal::KILL) {
-                tracing::warn!("failed to end process {}: {error}", process.pid);
-            }
-        }
+        let ending = left.iter().map(|process| async move {
+            // Its end is waited for from before it is killed: it loses its environment long before its last thread and its ports.
+            let kill = async {
+                if let Err(error) = process.signal(Signal::KILL) {
+                    tracing::warn!("failed to end process {}: {error}", process.pid);
+                }
+            };
+            let ended = tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), process.ended());
+            futures::join!(ended, kill)
+        });
+        futures::future::join_all(ending).await;
         if Instant::now() > deadline {
             tracing::warn!("{} processes with {variable}={value} do not end", left.len());
             return;

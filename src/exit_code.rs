@@ -69,7 +69,6 @@ Exit codes:
   8    there is no room, or the cluster cannot come up
   9    the cluster is there, but not in service (status, failover) or not as it should be (doctor), or routes are wrong (route check)
   130  interrupted
-  130  interrupted
 submit ends with the job's own exit code once the job runs.";
 }
 

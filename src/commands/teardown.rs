@@ -81,7 +81,7 @@ async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -
 /// Data is never removed without being told.
 fn confirm(claims: &[String]) -> Result<(), Error> {
     let consequence = format!(
-        "{} volume claims and their data will be removed: {}",
+        "{} volume claims with data would be removed: {}",
         claims.len(),
         claims.join(", ")
     );

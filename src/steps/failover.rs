@@ -156,7 +156,7 @@ trait Scene {
 
 impl Scene for Cluster {
     async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
-        Ok(self.delete_pod(pod, hard).await?)
+        Ok(self.delete_pod(pod, hard.then_some(0)).await?)
     }
 
     async fn canary(&self) -> Result<Option<Canary>, Error> {

@@ -3,18 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use rustix::process::Signal;
 
 use super::local::{LocalView, inventory_of};
 use super::preflight::read_inventory;
+use super::teardown::UNDRAINED_SECONDS;
 use super::{Error, lock, secret, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::drivers;
-use crate::platform::local::process::ProcessId;
+use crate::platform::local::kubelet::end_process;
 use crate::platform::local::store::{ClusterDir, Held, Store};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -44,14 +44,7 @@ pub async fn rotate(
     let knowing = KNOWING.map(Component::as_str).join(",");
     let selector = format!("{},{COMPONENT} in ({knowing})", cluster_selector(name));
     let old = cluster.list_of::<Pod>(&selector).await?;
-    let api = cluster.api::<Pod>();
-    let deleted = old.iter().map(|pod| {
-        let api = &api;
-        async move {
-            let action = format!("delete Pod {}", pod.name_any());
-            cluster.delete_in(api, &pod.name_any(), pod.uid(), &action).await
-        }
-    });
+    let deleted = old.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
     try_join_all(deleted).await?;
     let deadline = Instant::now() + timeout;
     loop {
@@ -92,11 +85,8 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
     };
     let records = dir.seen()?.pods.into_iter().filter(|record| is_knowing(&record.pod));
     let processes: Vec<_> = records.filter_map(|record| record.process).collect();
-    for process in &processes {
-        // One that has just ended is started again anyway.
-        let _ = process.signal(Signal::TERM);
-    }
-    try_join_all(processes.iter().map(ProcessId::ended)).await?;
+    let grace = Duration::from_secs(UNDRAINED_SECONDS.into());
+    join_all(processes.iter().map(|process| end_process(process, grace))).await;
     wait::until_ready(LocalView::of(dir), &dir.namespace, &inventory, timeout, progress).await
 }
 

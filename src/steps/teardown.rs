@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use super::namespace::{Removal, remove_if_empty};
+use super::preflight::permissions::may;
 use super::preflight::read_inventory;
 use super::submit::drivers;
 use super::{Error, lock};
@@ -39,6 +40,8 @@ pub struct Belongings {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long a pod may take to end where nothing is drained.
+pub const UNDRAINED_SECONDS: u32 = 10;
 pub const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the cleaning up of a failed create may take.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
@@ -98,6 +101,7 @@ pub async fn teardown(
         (Component::ZooKeeper, Some(name.zookeeper())),
     ];
     let deadline = started + options.timeout;
+    let may_hurry = may(cluster, "", "pods", "delete").await?;
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them whoever could write there again.
@@ -105,6 +109,9 @@ pub async fn teardown(
             remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
         }
         match set {
+            Some(set) if component == Component::Worker && may_hurry => {
+                delete_undrained(cluster, &inventory, &set, name).await?;
+            }
             Some(set) => delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?,
             // They are in no inventory, and go first: then the masters hear of it.
             None => drivers::end_all(cluster, name).await?,
@@ -197,6 +204,29 @@ async fn delete(
         return Ok(());
     }
     Ok(cluster.delete(kind, object, found.metadata.uid).await?)
+}
+
+/// Removes the workers without waiting for their executors, as a worker that leaves would: nobody is left to take over what they have. The
+/// pods are deleted by themselves, for a grace period cannot be shortened on every server.
+async fn delete_undrained(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    set: &str,
+    name: &ClusterName,
+) -> Result<(), Error> {
+    if inventory.entry(Kind::StatefulSet, set).is_none() {
+        return Ok(());
+    }
+    if let Some(found) = cluster.get(Kind::StatefulSet, set).await?
+        && is_of_cluster(found.metadata.labels.as_ref(), name.as_str())
+    {
+        cluster.delete_alone(Kind::StatefulSet, set, found.metadata.uid).await?;
+    }
+    let selector = format!("{},{COMPONENT}={}", cluster_selector(name), Component::Worker.as_str());
+    let pods = cluster.list_of::<Pod>(&selector).await?;
+    let deleted = pods.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
+    try_join_all(deleted).await?;
+    Ok(())
 }
 
 /// How far pods have to be for the next step.

@@ -271,6 +271,12 @@ impl Sandbox {
         } else {
             "--wait=false"
         };
+        if self.has_pods {
+            // A namespace whose pods have a long grace period is looked at again only after half of it, though they have long gone.
+            let delete = |what: &[&str]| kubectl(&[&["--namespace", namespace, "delete"], what].concat(), None, None);
+            delete(&["statefulsets", "--all", "--cascade=orphan"]);
+            delete(&["pods", "--all", "--grace-period=1"]);
+        }
         let output = kubectl(
             &["delete", "namespace", namespace, "--ignore-not-found", wait],
             None,

@@ -13,7 +13,7 @@ use super::clocks::Reading;
 use super::facts::{Seen, now};
 use crate::observe::{Facts, pods_of};
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::labels::{Component, INSTANCE};
+use crate::render::labels::{COMPONENT, Component, INSTANCE};
 use crate::render::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 
 /// Each pod connects to each: more would take too long, and not tell more.
@@ -103,9 +103,13 @@ pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Seen
     if pods.is_empty() {
         return Err("none of its pods is ready to be asked".into());
     }
-    let targets = targets(&pods, services);
+    let targets = targets(&pods, services, facts);
     let names = names(&pods, facts);
-    let answers = join_all(pods.iter().map(|pod| ask_pod(cluster, pod, &targets, &names))).await;
+    let answers = pods.iter().map(|pod| {
+        let (targets, names) = (of_pod(pod, &targets), &names);
+        async move { ask_pod(cluster, pod, &targets, names).await }
+    });
+    let answers = join_all(answers).await;
     if let Some(Err(kubernetes::Error::Forbidden { .. })) = answers.iter().find(|answer| answer.is_err()) {
         return Err("you may not run anything in its pods (create pods/exec)".into());
     }
@@ -163,9 +167,12 @@ pub fn is_ready(pod: &Pod) -> bool {
     containers.is_some_and(|statuses| !statuses.is_empty() && statuses.iter().all(|container| container.ready))
 }
 
+fn component_of(pod: &Pod) -> Option<Component> {
+    Component::parse(pod.labels().get(COMPONENT)?)
+}
+
 fn port_of(pod: &Pod) -> Option<u16> {
-    let component = Component::parse(pod.labels().get(crate::render::labels::COMPONENT)?)?;
-    match component {
+    match component_of(pod)? {
         Component::Master => Some(MASTER_PORT),
         Component::Worker => Some(WORKER_PORT),
         Component::ZooKeeper => Some(ZOOKEEPER_PORT),
@@ -173,28 +180,63 @@ fn port_of(pod: &Pod) -> Option<u16> {
     }
 }
 
+/// A worker takes another port at each start: its ID in the leader's list ends with it.
+fn worker_port(address: &str, facts: &Facts) -> Option<u16> {
+    let mut workers = facts.masters.values().flatten().flat_map(|report| &report.workers);
+    let worker = workers.find(|worker| worker.state == "ALIVE" && worker.host == address)?;
+    worker.id.rsplit('-').next()?.parse().ok()
+}
+
+/// Those of the targets to which this pod has to connect.
+fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
+    let from = component_of(pod);
+    let is_needed = |to: Component, target: &Target| {
+        let is_itself = target.name == pod.name_any();
+        is_itself || from.is_some_and(|from| connects(from, to))
+    };
+    let needed = targets.iter().filter(|(to, target)| is_needed(*to, target));
+    needed.map(|(_, target)| target.clone()).collect()
+}
+
+/// Whether pods of one part connect to pods of another; network policies admit no others.
+fn connects(from: Component, to: Component) -> bool {
+    use Component::{Master, Worker, ZooKeeper};
+    matches!(
+        (from, to),
+        (Worker, Master) | (Worker, Worker) | (Master, Worker) | (Master, ZooKeeper)
+    )
+}
+
 /// Every pod at its own address, and every master's Service.
-fn targets(pods: &[&Pod], services: &[Service]) -> Vec<Target> {
+fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component, Target)> {
     let ready = pods.iter().filter(|pod| is_ready(pod));
     let of_pods = ready.filter_map(|pod| {
-        Some(Target {
+        let address = pod.status.as_ref()?.pod_ip.clone()?;
+        let component = component_of(pod)?;
+        let port = match component {
+            Component::Worker => worker_port(&address, facts),
+            _ => None,
+        };
+        let target = Target {
             name: pod.name_any(),
             is_service: false,
-            address: pod.status.as_ref()?.pod_ip.clone()?,
-            port: port_of(pod)?,
-        })
+            port: port.or(port_of(pod))?,
+            address,
+        };
+        Some((component, target))
     });
     let of_services = services.iter().filter_map(|service| {
         let name = service.name_any();
         // A master's Service has its pod's name.
         pods.iter().find(|pod| pod.name_any() == name && is_ready(pod))?;
         let address = service.spec.as_ref()?.cluster_ip.clone()?;
-        (address != "None").then_some(Target {
+        let target = Target {
             name,
             is_service: true,
             address,
             port: MASTER_PORT,
-        })
+        };
+        (target.address != "None").then_some((Component::Master, target))
     });
     of_pods.chain(of_services).collect()
 }

@@ -218,27 +218,34 @@ impl Cluster {
                 resource_version: None,
             });
         }
-        let result = self.call(action, || api.delete(name, &params)).await;
-        match result {
-            Ok(_) => Ok(()),
-            Err(Error::Rejected { code: 404, .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        unless_gone(self.call(action, || api.delete(name, &params)).await.map(drop))
     }
 
-    /// Deletes a pod if it is still this one; `hard` means that it is forgotten at once and killed.
-    pub async fn delete_pod(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
+    /// Deletes an object if it is still the one with this UID, and leaves alone what it owns.
+    pub async fn delete_alone(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
+        let api = self.objects(kind);
+        let params = DeleteParams::orphan().preconditions(kube::api::Preconditions {
+            uid,
+            resource_version: None,
+        });
+        let action = format!("delete {kind} {name}");
+        unless_gone(self.call(&action, || api.delete(name, &params)).await.map(drop))
+    }
+
+    /// Deletes a pod if it is still this one. Its own grace period counts unless another is given, in seconds; with none it is forgotten at
+    /// once and killed.
+    pub async fn delete_pod(&self, pod: &Pod, grace_seconds: Option<u32>) -> Result<(), Error> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let mut params = DeleteParams::background().preconditions(kube::api::Preconditions {
             uid: pod.metadata.uid.clone(),
             resource_version: None,
         });
-        if hard {
-            params = params.grace_period(0);
+        if let Some(seconds) = grace_seconds {
+            params = params.grace_period(seconds);
         }
         let api = self.api::<Pod>();
         let action = format!("delete Pod {name}");
-        self.call(&action, || api.delete(&name, &params)).await.map(|_| ())
+        unless_gone(self.call(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
     /// Creates an object of any kind.
@@ -294,5 +301,13 @@ impl Cluster {
             tracing::info!("{error}; trying again in {delay} ms");
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
+    }
+}
+
+/// What is gone already need not be deleted.
+fn unless_gone(deleted: Result<(), Error>) -> Result<(), Error> {
+    match deleted {
+        Err(Error::Rejected { code: 404, .. }) => Ok(()),
+        deleted => deleted,
     }
 }

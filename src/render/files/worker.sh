@@ -33,9 +33,9 @@ leave() {
   fi
   exit 143
 }
+trap leave TERM
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
-trap leave TERM
 "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
   --properties-file "$properties" "$1" &
 wait "$!"

@@ -93,7 +93,8 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
     }
 }
 
-async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> Result<bool, Error> {
+/// Whether the user may do this in the namespace.
+pub async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> Result<bool, Error> {
     let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),

@@ -130,7 +130,10 @@ fn every_trouble_of_a_cluster_is_found() {
     let mut undo = Undo(Vec::new());
 
     // Before there is a cluster.
-    let run = doctor(&sandbox, &[]).exits(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), CLUSTER).unwrap();
+    let file = file.path().to_str().unwrap();
+    let run = doctor(&sandbox, &["-f", file]).exits(0);
     let before: Vec<_> = run
         .json()
         .as_array()
@@ -154,9 +157,7 @@ fn every_trouble_of_a_cluster_is_found() {
     a_disk_cannot_be_shared(&sandbox, &mut undo);
 
     // One that is well.
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), CLUSTER).unwrap();
-    sandbox.run(&["create", "-f", file.path().to_str().unwrap()]).exits(0);
+    sandbox.run(&["create", "-f", file]).exits(0);
     let run = doctor(&sandbox, &[]).exits(0);
     assert_eq!(unwell(lines(&sandbox, &run.json())), Vec::<String>::new());
 

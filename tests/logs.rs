@@ -84,12 +84,11 @@ pub fn logs_of_pods_and_executors(sandbox: &Sandbox) {
         );
     }
     let leads = all.lines().position(|line| line.contains(STARTED)).unwrap();
-    let registered = all
-        .lines()
-        .position(|line| line.contains("Registering worker"))
-        .unwrap();
-    assert!(leads < registered, "{all}");
     let leader = all.lines().nth(leads).unwrap().split(" | ").next().unwrap();
+    // What masters say of it, they say as standbys too.
+    let registers = |line: &str| line.contains("Successfully registered with master");
+    let registered = all.lines().position(registers).unwrap();
+    assert!(leads < registered, "{all}");
 
     let only = sandbox
         .run(&["logs", "masters", "--leader", "--no-prefix"])

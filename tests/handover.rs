@@ -138,7 +138,11 @@ fn on_this_machine() {
     // A cluster that lacks something is left alone.
     let supervisor = home.supervisor("spark");
     signal(supervisor, "STOP");
-    signal(home.process("spark", "spark-worker-0"), "KILL");
+    let worker = home.process("spark", "spark-worker-0");
+    children(worker)
+        .into_iter()
+        .chain([worker])
+        .for_each(|pid| signal(pid, "KILL"));
     let leads = leader(&home.status("spark"));
     home.wait_for(WHOLE, "the worker to be missed", || {
         home.run(&["status"]).code == Some(9)

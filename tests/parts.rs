@@ -287,7 +287,10 @@ fn clients_from_outside_need_the_token(sandbox: &Sandbox, forward: &str) {
 fn job_pod() -> Value {
     let job = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "job"}, "data": {"job.py": JOB}});
     let driver = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "job"},
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "job", "labels": {
+            "app.kubernetes.io/instance": "spark", "app.kubernetes.io/component": "driver",
+        }},
         "spec": {
             "restartPolicy": "Never", "enableServiceLinks": false, "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 185, "runAsGroup": 185, "fsGroup": 185,

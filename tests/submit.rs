@@ -296,7 +296,10 @@ fn jobs_run_in_pods() {
     job.extend(EXECUTOR);
     job.extend(["--detach", "--", "endless.py"]);
     run(Site::command(&sandbox, folder.path(), &job)).exits(0);
-    assert_eq!(sandbox.kubectl(&drivers).lines().count(), 1);
+    // The one before may still be ending.
+    sandbox.wait_for(Duration::from_secs(60), "one driver", || {
+        sandbox.kubectl(&drivers).lines().count() == 1
+    });
     sandbox.run(&["teardown"]).exits(0);
     assert_eq!(sandbox.kubectl(&drivers), "");
 }

@@ -103,6 +103,14 @@ impl Home {
     }
 
     /// The same, where it may have none at this moment.
+    /// The process of a pod, and its children: a shell and its JVM.
+    pub fn processes_of(&self, name: &str, pod: &str) -> Vec<i32> {
+        let first = self.process(name, pod);
+        let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        children.chain([first]).collect()
+    }
+
     pub fn process_if_any(&self, name: &str, pod: &str) -> Option<i32> {
         self.record(name, pod)["process"]["pid"].as_i64().map(|pid| pid as i32)
     }

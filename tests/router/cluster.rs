@@ -94,7 +94,7 @@ fn a_new_leader_is_found_within_a_second(home: &Home, old: &str, new: &str) {
 
 /// Masters that hang hold the page up no longer than a while, then it says that nobody leads.
 fn silent_masters_are_none(home: &Home, masters: &[&str]) {
-    let processes: Vec<_> = masters.iter().map(|pod| home.process("spark", pod)).collect();
+    let processes: Vec<_> = masters.iter().flat_map(|pod| home.processes_of("spark", pod)).collect();
     processes.iter().for_each(|pid| signal(*pid, "STOP"));
     home.wait_for(READY, "nobody leads", || {
         let mut client = Client::connect((ROUTER, PORT));
@@ -111,8 +111,10 @@ fn masters_that_are_gone_are_none(home: &Home, masters: &[&str]) {
     // Nobody starts them again meanwhile.
     signal(home.supervisor("spark"), "STOP");
     for pod in masters {
-        if let Some(pid) = home.process_if_any("spark", pod) {
-            signal(pid, "KILL");
+        if home.process_if_any("spark", pod).is_some() {
+            home.processes_of("spark", pod)
+                .into_iter()
+                .for_each(|pid| signal(pid, "KILL"));
         }
     }
     home.wait_for(READY, "nobody leads", || {

@@ -126,6 +126,11 @@ fn bad_arguments_are_bad_input() {
     run(&["create", "Spark"]).exits(2).says("no valid cluster name");
     run(&["create", "--masters", "x"]).exits(2);
     run(&["explode"]).exits(2);
+    // Before the subcommand and after it, a global flag is the same.
+    run(&["create", "--spark-home", "/usr"]).exits(2).says("add --local");
+    run(&["--local", "submit", "--image", "x", "--", "job.py"])
+        .exits(2)
+        .says("leave --local away");
     run(&["render", "-f", "/nonexistent/sparkha.yaml"])
         .exits(2)
         .says("failed to read the cluster file");

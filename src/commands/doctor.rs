@@ -28,13 +28,14 @@ pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
     /// Spark for a local cluster [default: SPARK_HOME, PATH, or what `sparkha local fetch` brought]
-    #[arg(long, value_name = "FOLDER", requires = "local")]
+    #[arg(long, value_name = "FOLDER")]
     spark_home: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let description = arguments.spec.describe()?;
     let (checks, code) = match global.local {
         true => local(global, &arguments, &description).await?,

@@ -1,6 +1,5 @@
 //! `sparkha failover`.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -56,7 +55,15 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         timeout: arguments.timeout,
     };
     if !arguments.yes {
-        confirm(options.target)?;
+        let what = match options.target {
+            Target::Leader => "The leading master",
+            Target::ZooKeeper => "A ZooKeeper server",
+        };
+        super::confirm(
+            "a drill disturbs the cluster",
+            &format!("{what} will be taken away. Go on?"),
+            "pass --yes to run the drill without being asked",
+        )?;
     }
     let progress = Progress::new(global.quiet);
     let next = "what was taken away comes back by itself: `sparkha status --watch` shows it".to_owned();
@@ -73,28 +80,4 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         true => ExitCode::NotReady,
         false => ExitCode::TimedOut,
     })
-}
-
-/// A cluster at work is not disturbed without being told: asks on a terminal, and refuses elsewhere.
-fn confirm(target: Target) -> Result<(), Error> {
-    let refused = |message: &str| Error::Usage {
-        message: message.into(),
-        help: "pass --yes to run the drill without being asked".into(),
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(refused("a drill disturbs the cluster; nothing was changed"));
-    }
-    let what = match target {
-        Target::Leader => "The leading master",
-        Target::ZooKeeper => "A ZooKeeper server",
-    };
-    let mut stderr = std::io::stderr();
-    write!(stderr, "{what} will be taken away. Go on? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(refused("nothing was changed")),
-    }
 }

@@ -104,6 +104,23 @@ fn bad_flag(flag: &'static str, message: &str) -> Error {
     })
 }
 
+/// Refuses a flag for clusters on this machine without --local. Not by clap's `requires`, here and below: it does not see a global flag that
+/// stands before the subcommand.
+fn only_local(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
+    match given && !global.local {
+        true => Err(bad_flag(flag, "is for clusters on this machine: add --local")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a flag for clusters on Kubernetes with --local.
+fn only_kubernetes(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
+    match given && global.local {
+        true => Err(bad_flag(flag, "is for clusters on Kubernetes: leave --local away")),
+        false => Ok(()),
+    }
+}
+
 /// Ends the work at Ctrl-C or SIGTERM. Nothing has to be undone: whatever was begun, the next run goes on with.
 async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: String) -> Result<T, Error> {
     let interrupted = interruption()?;

@@ -84,7 +84,7 @@ pub struct Arguments {
     #[arg(long, default_value = "client", value_parser = ["client", "cluster"])]
     deploy_mode: String,
     /// Another image for the driver, with the cluster's versions of Spark and Python
-    #[arg(long, conflicts_with = "local")]
+    #[arg(long)]
     image: Option<String>,
     /// Leave the job running, and print its driver's name
     #[arg(short, long)]
@@ -101,6 +101,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+    super::only_kubernetes(global, "--image", arguments.image.is_some())?;
     let name = super::cluster_name(arguments.name.as_deref())?;
     let submission = submission(arguments)?;
     let progress = Progress::new(global.quiet);

@@ -225,6 +225,12 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
         "spark.storage.decommission.replicationReattemptInterval",
         "3s".to_owned(),
     ));
+    // A task that asks an executor just gone for its shuffle files is tried again and finds them where they moved to. With the default
+    // of 0 each such try counts towards the four that abort a stage, however well the executors left.
+    conf.push((
+        "spark.scheduler.maxRetainedRemovedDecommissionExecutors",
+        "100".to_owned(),
+    ));
     if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
         conf.extend([
             ("spark.dynamicAllocation.enabled", "true".to_owned()),
@@ -393,6 +399,7 @@ mod tests {
             "spark.decommission.enabled=true",
             "spark.storage.decommission.enabled=true",
             "spark.storage.decommission.shuffleBlocks.enabled=true",
+            "spark.scheduler.maxRetainedRemovedDecommissionExecutors=100",
             // The user's word.
             "spark.storage.decommission.rddBlocks.enabled=false",
             "spark.dynamicAllocation.enabled=true",

@@ -84,17 +84,25 @@ fn parse(srvr: &str) -> Option<Server> {
     })
 }
 
-/// Connects to an ensemble (`host:port,…`) within a bounded time.
-pub async fn connect(servers: &str, within: Duration) -> Result<zk::Client, Error> {
+/// Who logs in to an ensemble, by SASL's DIGEST-MD5.
+pub struct Login {
+    pub username: String,
+    pub password: String,
+}
+
+/// Connects to an ensemble (`host:port,…`) within a bounded time, and logs in if it asks for that.
+pub async fn connect(servers: &str, login: Option<&Login>, within: Duration) -> Result<zk::Client, Error> {
     let failed = |reason: String| Error::Connect {
         servers: servers.to_owned(),
         reason,
     };
-    let connecting = zk::Client::connector()
+    let mut connector = zk::Client::connector()
         .with_session_timeout(SESSION_TIMEOUT)
-        .with_connection_timeout(within.min(Duration::from_secs(3)))
-        .connect(servers);
-    match tokio::time::timeout(within, connecting).await {
+        .with_connection_timeout(within.min(Duration::from_secs(3)));
+    if let Some(Login { username, password }) = login {
+        connector = connector.with_sasl(zk::SaslOptions::digest_md5(username.clone(), password.clone()));
+    }
+    match tokio::time::timeout(within, connector.connect(servers)).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed(format!("no answer within {} s", within.as_secs()))),

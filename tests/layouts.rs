@@ -203,10 +203,12 @@ fn the_documented_role_is_enough() {
             .args(["--namespace", &sandbox.namespace]);
         crate::kit::Run::from(command.output().unwrap())
     };
-    as_engineer(&["create", "--masters", "1", "--workers", "1"]).exits(0);
+    let file = sandbox_file("masters: {count: 2}\nzookeeper: {count: 1}\n");
+    let file = file.path().to_str().unwrap();
+    as_engineer(&["create", "-f", file, "--workers", "1"]).exits(0);
     as_engineer(&["status"]).exits(0);
     as_engineer(&["list"]).exits(0);
-    as_engineer(&["create", "--masters", "1", "--workers", "2"]).exits(0);
+    as_engineer(&["create", "-f", file, "--workers", "2"]).exits(0);
     let secret_and_pods = || {
         let secret = sandbox.kubectl(&["get", "secret", "spark-auth", "-o", "jsonpath={.data}"]);
         (
@@ -225,7 +227,11 @@ fn the_documented_role_is_enough() {
         .exits(0)
         .says("2 of 2 registered");
     let (new_secret, new_pods) = secret_and_pods();
-    assert_ne!(new_secret, secret);
+    let keys = |text: &str| serde_json::from_str::<std::collections::BTreeMap<String, String>>(text).unwrap();
+    let (old, new) = (keys(&secret), keys(&new_secret));
+    let names: Vec<_> = new.keys().map(String::as_str).collect();
+    assert_eq!(names, ["spark.authenticate.secret", "zookeeper.password"]);
+    assert!(new.iter().all(|(key, value)| old[key] != *value));
     assert!(new_pods.split(' ').all(|pod| !pods.contains(pod)), "{pods} {new_pods}");
     as_engineer(&["teardown"]).exits(0);
     assert_eq!(sandbox.contents(), before);

@@ -401,25 +401,71 @@ fn two_clusters_side_by_side() {
 fn an_external_zookeeper_is_used_and_left_clean() {
     let home = Home::new();
     let file = home.folder.path().join("sparkha.yaml");
-    std::fs::write(
-        &file,
-        "masters: {count: 1}\nworkers: {count: 0}\nzookeeper: {count: 1}\n",
-    )
-    .unwrap();
+    // One of sparkha's own, which wants to know who asks.
+    let keeper = "masters: {count: 1}\nworkers: {count: 0}\nzookeeper: {count: 1}\n";
+    std::fs::write(&file, keeper).unwrap();
     home.run(&["create", "keeper", "-f", file.to_str().unwrap()]).exits(0);
-    std::fs::remove_file(file).unwrap();
-    let servers = format!("{}:2181/test", home.address("keeper", "keeper-zookeeper-0"));
-    home.run(&["create", "--masters", "2", "--workers", "1", "--zookeeper", &servers])
-        .exits(0)
-        .says("1 alive, 1 standby of 2");
+    let server = format!("{}:2181", home.address("keeper", "keeper-zookeeper-0"));
+    let external = format!(
+        "masters: {{count: 2}}\nworkers: {{count: 1}}\n\
+         zookeeper: {{external: {{servers: ['{server}'], chroot: /test, secret: ensemble}}}}\n"
+    );
+    std::fs::write(&file, external).unwrap();
+    let create = ["create", "-f", file.to_str().unwrap()];
+    home.run(&["create", "--masters", "2", "--zookeeper", &server])
+        .exits(8)
+        .says("failed to connect to ZooKeeper");
+    let secret = home.folder.path().join(".config/sparkha/secrets/default/ensemble");
+    home.run(&create)
+        .exits(8)
+        .says(&format!("Secret ensemble is not there: make {}", secret.display()));
+    std::fs::create_dir_all(&secret).unwrap();
+    std::fs::write(secret.join("username"), "spark\n").unwrap();
+    home.run(&create).exits(8).says("Secret ensemble has no password");
+    std::fs::write(secret.join("password"), "a guess").unwrap();
+    home.run(&create).exits(8).says("failed to connect to ZooKeeper");
+    let password = home.cluster("keeper").join("secrets/keeper-auth/zookeeper.password");
+    std::fs::copy(&password, secret.join("password")).unwrap();
+    home.run(&create).exits(0).says("1 alive, 1 standby of 2");
+    znodes_are_for_the_masters_alone(&server, &std::fs::read_to_string(&password).unwrap());
+
     home.run(&["teardown"]).exits(0).says("znodes removed from ZooKeeper");
     home.run(&["status", "keeper"]).exits(0);
     home.run(&["teardown", "keeper"]).exits(0);
     // What does not answer is told beforehand.
-    home.run(&["create", "--zookeeper", &servers])
-        .exits(8)
-        .says("failed to connect to ZooKeeper");
+    home.run(&create).exits(8).says("failed to connect to ZooKeeper");
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_dir_all(home.folder.path().join(".config")).unwrap();
     home.is_empty();
+}
+
+/// Whoever has not logged in reads nothing, and the cluster's own znodes are for its user alone.
+fn znodes_are_for_the_masters_alone(server: &str, password: &str) {
+    use zookeeper_client::{Acl, AuthId, Client, Permission, SaslOptions};
+    let work = async {
+        let stranger = match Client::connector().with_fail_eagerly().connect(server).await {
+            Ok(stranger) => stranger.list_children("/").await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        assert!(stranger.is_err(), "{stranger:?}");
+        let login = SaslOptions::digest_md5("spark", password.to_owned());
+        let client = Client::connector().with_sasl(login).connect(server).await.unwrap();
+        let spark = AuthId::new("sasl", "spark");
+        for (znode, id) in [
+            ("/test/sparkha/default", AuthId::anyone()),
+            ("/test/sparkha/default/spark", spark.clone()),
+            ("/test/sparkha/default/spark/leader_election", spark.clone()),
+            ("/test/sparkha/default/spark/master_status", spark),
+        ] {
+            let (acl, _) = client.get_acl(znode).await.unwrap();
+            assert_eq!(acl, [Acl::new(Permission::ALL, id)], "{znode}");
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(work);
 }
 
 #[test]

@@ -238,7 +238,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
 fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
     match &summary.zookeeper {
         ZooKeeperSummary::None => ZooKeeperState::None,
-        ZooKeeperSummary::External { servers, directory } => ZooKeeperState::External {
+        ZooKeeperSummary::External { servers, directory, .. } => ZooKeeperState::External {
             servers: servers.clone(),
             directory: directory.clone(),
         },
@@ -353,13 +353,14 @@ fn ordinal(pod: &str) -> Option<u32> {
 }
 
 /// Whether its readiness probe says so.
-fn is_ready(pod: &Pod) -> bool {
+/// Whether all of a pod's containers are, and it is not about to go.
+pub fn is_ready(pod: &Pod) -> bool {
     let statuses = pod
         .status
         .as_ref()
         .and_then(|status| status.container_statuses.as_ref());
     pod.metadata.deletion_timestamp.is_none()
-        && statuses.is_some_and(|statuses| statuses.iter().all(|container| container.ready))
+        && statuses.is_some_and(|statuses| !statuses.is_empty() && statuses.iter().all(|container| container.ready))
 }
 
 fn pod_state(name: String, pod: Option<&Pod>) -> PodState {

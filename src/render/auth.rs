@@ -1,16 +1,16 @@
-//! Secret `NAME-auth`: the secret by which masters, workers, executors and drivers know each other (`spark.authenticate.secret`). It is rendered
-//! with a placeholder: what is secret is made when the cluster is created, stays in the Secret, and is in no manifest, inventory, argument or
+//! Secret `NAME-auth`: the secret by which masters, workers, executors and drivers know each other (`spark.authenticate.secret`), and the
+//! password by which the masters know themselves to ZooKeeper (`zookeeper.password`). It is rendered with placeholders: what is secret is made when the cluster is created, stays in the Secret, and is in no manifest, inventory, argument or
 //! environment of ours. Pods read it as a file.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{KeyToPath, Secret, SecretVolumeSource};
 use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::labels::{Component, identity, metadata, non_empty};
-use crate::spec::{Authentication, ClusterSpec};
+use crate::spec::{Authentication, ClusterSpec, Recovery};
 
 /// Where the Secret is mounted.
 pub const AUTH_DIR: &str = "/etc/spark-auth";
@@ -18,16 +18,27 @@ pub const AUTH_DIR: &str = "/etc/spark-auth";
 pub const AUTH_VOLUME: &str = "auth";
 /// Key of the Secret, and name of the property that has its value.
 pub const SPARK_SECRET: &str = "spark.authenticate.secret";
+/// Where masters and ZooKeepers find the masters' `password` for ZooKeeper, and their `username` if it is not `spark`.
+pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
+/// Name of the pods' volume with it.
+pub const ZOOKEEPER_AUTH_VOLUME: &str = "zookeeper-auth";
+/// Key of the Secret with the password for managed ZooKeepers.
+pub const ZOOKEEPER_PASSWORD: &str = "zookeeper.password";
+/// All keys of the Secret that sparkha may make.
+pub const KEYS: [&str; 2] = [SPARK_SECRET, ZOOKEEPER_PASSWORD];
+/// Mode of mounted secrets: the pod's group reads them.
+pub const SECRET_MODE: i32 = 0o440;
 /// What stands for a secret that was not made yet. Pods that find it do not start.
 pub const PLACEHOLDER: &str = "REPLACE-ME";
 
 /// The Secret that sparkha makes, if it makes one.
 pub fn secret(spec: &ClusterSpec) -> Option<Secret> {
-    let keys: &[&str] = match spec.authentication {
-        Authentication::Own => &[SPARK_SECRET],
-        Authentication::Off | Authentication::Secret { .. } => return None,
-    };
-    let placeholders = keys.iter().map(|&key| (key.to_owned(), PLACEHOLDER.to_owned()));
+    if spec.authentication != Authentication::Own {
+        return None;
+    }
+    let is_managed = matches!(spec.recovery, Recovery::ManagedZooKeeper(_));
+    let keys = KEYS.into_iter().filter(|&key| key != ZOOKEEPER_PASSWORD || is_managed);
+    let placeholders = keys.map(|key| (key.to_owned(), PLACEHOLDER.to_owned()));
     let mut metadata = metadata(spec, spec.name.auth(), Component::Cluster);
     // Once made it is left alone, so it bears nothing that changes.
     metadata.labels = non_empty(identity(spec, Component::Cluster));
@@ -46,6 +57,28 @@ pub fn secret_name(spec: &ClusterSpec) -> Option<String> {
         Authentication::Own => Some(spec.name.auth()),
         Authentication::Secret { name } => Some(name.clone()),
     }
+}
+
+/// The Secret with what masters need to log in to ZooKeeper, as masters and managed ZooKeepers mount it; `None` where nobody has to.
+pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
+    let (name, items) = match &spec.recovery {
+        Recovery::FileSystem { .. } => return None,
+        Recovery::ManagedZooKeeper(_) => {
+            let password = KeyToPath {
+                key: ZOOKEEPER_PASSWORD.into(),
+                path: "password".into(),
+                ..Default::default()
+            };
+            (secret_name(spec)?, Some(vec![password]))
+        }
+        Recovery::ExternalZooKeeper(external) => (external.secret.clone()?, None),
+    };
+    Some(SecretVolumeSource {
+        secret_name: Some(name),
+        items,
+        default_mode: Some(SECRET_MODE),
+        ..Default::default()
+    })
 }
 
 /// Keys of a rendered Secret that have no value yet in the one that is there.

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
+use super::auth::zookeeper_secret;
 use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
 use crate::spec::{
@@ -47,7 +48,13 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     .map(|(name, text)| (name.to_owned(), text))
     .into();
     if !matches!(spec.recovery, Recovery::FileSystem { .. }) {
-        data.insert("withdraw.sh".into(), include_str!("files/withdraw.sh").into());
+        for (name, text) in [
+            ("protect.sh", include_str!("files/protect.sh")),
+            ("withdraw.sh", include_str!("files/withdraw.sh")),
+            ("zookeeper-client.sh", include_str!("files/zookeeper-client.sh")),
+        ] {
+            data.insert(name.into(), text.into());
+        }
     }
     if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
         data.insert("zookeeper.sh".into(), include_str!("files/zookeeper.sh").into());
@@ -81,11 +88,13 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
             "log4j2.properties",
             "master.conf",
             "master.sh",
+            "protect.sh",
             "secret.sh",
             "withdraw.sh",
+            "zookeeper-client.sh",
         ],
         Component::Worker => &["log4j2.properties", "secret.sh", "worker.conf", "worker.sh"],
-        Component::ZooKeeper => &["log4j2.properties", "zoo.cfg", "zookeeper.sh"],
+        Component::ZooKeeper => &["log4j2.properties", "secret.sh", "zoo.cfg", "zookeeper.sh"],
         Component::History => &["log4j2.properties", "history.conf", "history.sh"],
         Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
         Component::Cluster | Component::Driver => &[],
@@ -352,6 +361,13 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
          admin.enableServer=false\n",
         session_ms.min(2 * tick_ms),
     );
+    if zookeeper_secret(spec).is_some() {
+        // Who has not logged in may ask for nothing but `srvr`.
+        cfg.push_str(
+            "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n\
+             sessionRequireClientSASLAuth=true\n",
+        );
+    }
     if zookeeper.count > 1 {
         // The address of a pod's own name is known to DNS only after the pod has started.
         cfg.push_str("quorumListenOnAllIPs=true\n");

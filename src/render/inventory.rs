@@ -83,6 +83,9 @@ pub enum ZooKeeperSummary {
     External {
         servers: Vec<String>,
         directory: String,
+        /// The Secret with the login, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
     },
 }
 
@@ -271,6 +274,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
             Recovery::ExternalZooKeeper(zookeeper) => ZooKeeperSummary::External {
                 servers: zookeeper.servers.clone(),
                 directory: zookeeper.directory.clone(),
+                secret: zookeeper.secret.clone(),
             },
         },
         ui_domain: spec.web_ui.domain.clone(),

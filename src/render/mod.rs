@@ -21,7 +21,7 @@ mod workloads;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::spec::ClusterSpec;
+use crate::spec::{Authentication, ClusterSpec};
 use inventory::Inventory;
 use kind::Kind;
 
@@ -96,9 +96,13 @@ pub fn with_inventory(spec: &ClusterSpec, mut resources: Vec<Resource>) -> Vec<R
     resources
 }
 
-/// The objects of one part, and the configuration that they read. Its network policy is not among them: that admits the rest of the
-/// cluster alone, and a part on its own serves whoever names it.
+/// The objects of one part, and the configuration that they read. Its network policy is not among them, nor are secrets: they admit the
+/// rest of the cluster alone, and a part on its own serves whoever names it.
 pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
+    let spec = &ClusterSpec {
+        authentication: Authentication::Off,
+        ..spec.clone()
+    };
     let of_part = |resource: &Resource| {
         let labels = &resource.object["metadata"]["labels"];
         (labels[labels::COMPONENT] == component.as_str() && resource.kind != Kind::NetworkPolicy)

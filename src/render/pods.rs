@@ -14,7 +14,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::auth::{AUTH_DIR, AUTH_VOLUME, secret_name};
+use super::auth::{
+    AUTH_DIR, AUTH_VOLUME, SECRET_MODE, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, secret_name, zookeeper_secret,
+};
 use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
 use crate::spec::{ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
@@ -268,7 +270,15 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
         volumes.push(empty_dir("work"));
     }
     if plan.spark_env {
-        volumes.extend(secret_name(spec).map(auth_volume));
+        let source = secret_name(spec).map(|name| SecretVolumeSource {
+            secret_name: Some(name),
+            default_mode: Some(SECRET_MODE),
+            ..Default::default()
+        });
+        volumes.extend(source.map(|source| secret_volume(AUTH_VOLUME, source)));
+    }
+    if let Some(source) = logs_in(spec, plan.component) {
+        volumes.push(secret_volume(ZOOKEEPER_AUTH_VOLUME, source));
     }
     if let Some(events) = drivers_events(spec, plan.component) {
         volumes.extend(volume(events.name, &events.source));
@@ -279,17 +289,17 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     volumes
 }
 
-/// Spark's secret, for the pod's group to read.
-fn auth_volume(secret: String) -> Volume {
+fn secret_volume(name: &str, source: SecretVolumeSource) -> Volume {
     Volume {
-        name: AUTH_VOLUME.into(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            default_mode: Some(0o440),
-            ..Default::default()
-        }),
+        name: name.into(),
+        secret: Some(source),
         ..Default::default()
     }
+}
+
+/// What masters log in to ZooKeeper with, and managed ZooKeepers know them by.
+fn logs_in(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
+    zookeeper_secret(spec).filter(|_| matches!(component, Component::Master | Component::ZooKeeper))
 }
 
 /// The volume with event logs, as the history server has it: a new claim comes from its StatefulSet's template.
@@ -390,6 +400,12 @@ fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
         mounts.push(VolumeMount {
             read_only: Some(true),
             ..mount(AUTH_VOLUME, AUTH_DIR)
+        });
+    }
+    if logs_in(spec, plan.component).is_some() {
+        mounts.push(VolumeMount {
+            read_only: Some(true),
+            ..mount(ZOOKEEPER_AUTH_VOLUME, ZOOKEEPER_AUTH_DIR)
         });
     }
     let events = drivers_events(spec, plan.component);

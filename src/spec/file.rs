@@ -270,6 +270,9 @@ pub struct ExternalFile {
     pub servers: Vec<String>,
     /// Znode below which the cluster keeps its own.
     pub chroot: Option<String>,
+    /// Name of a Secret with the username and password of ZooKeeper's SASL DIGEST-MD5, if it asks for them. The cluster's znodes are this
+    /// user's alone then.
+    pub secret: Option<String>,
 }
 
 /// Requests and limits of a container.
@@ -465,7 +468,8 @@ pub struct WebUiFile {
 pub struct AuthenticationFile {
     /// Whether whoever connects must know the cluster's secret, and what is said is encrypted (on if left out).
     pub enabled: Option<bool>,
-    /// Name of a Secret that exists already, with the key spark.authenticate.secret; without it sparkha makes one.
+    /// Name of a Secret that exists already, with the keys spark.authenticate.secret and, for managed ZooKeepers, zookeeper.password; without
+    /// it sparkha makes one.
     pub secret: Option<String>,
 }
 

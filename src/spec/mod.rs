@@ -212,6 +212,8 @@ pub struct ExternalZooKeeper {
     /// Absolute path under which this cluster keeps its znodes (`spark.deploy.zookeeper.dir`): `/sparkha/NAMESPACE/NAME`,
     /// below the chroot if one is given. `None` as namespace in `render` leaves the namespace out.
     pub directory: String,
+    /// A Secret with the masters' `username` and `password` for SASL's DIGEST-MD5, as type `kubernetes.io/basic-auth` has them.
+    pub secret: Option<String>,
 }
 
 /// How the parts of the cluster know each other (`spark.authenticate`), and whether they encrypt what they say.
@@ -220,7 +222,7 @@ pub enum Authentication {
     Off,
     /// By a random secret that sparkha makes.
     Own,
-    /// By the key `spark.authenticate.secret` of a Secret that exists already.
+    /// By the keys `spark.authenticate.secret` and, for managed ZooKeepers, `zookeeper.password` of a Secret that exists already.
     Secret {
         name: String,
     },

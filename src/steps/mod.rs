@@ -5,6 +5,7 @@ pub mod check_routes;
 pub mod create;
 pub mod demand;
 pub mod deploy;
+pub mod external_zookeeper;
 pub mod failover;
 pub mod follow;
 pub mod jobs;
@@ -34,6 +35,7 @@ use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
 use crate::routing::vulcand::diff::Conflict;
+use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::Problems;
 use crate::{etcd, spark, vulcand_api, zookeeper};
 
@@ -105,6 +107,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn no_cluster(name: &ClusterName, namespace: &Namespace) -> Self {
+        Error::NoCluster {
+            name: name.to_string(),
+            namespace: namespace.to_string(),
+        }
+    }
+
     /// What to do about it, where there is something to say.
     pub fn help(&self) -> Option<String> {
         match self {

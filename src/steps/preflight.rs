@@ -5,7 +5,6 @@ pub mod permissions;
 pub mod room;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -14,20 +13,18 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
-use super::Error;
 use super::plan::Live;
+use super::{Error, external_zookeeper};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
 use crate::render::{Resource, render};
-use crate::spec::{ClusterSpec, Recovery};
-use crate::zookeeper;
+use crate::spec::ClusterSpec;
+use crate::spec::names::ClusterName;
 
 /// The oldest server that sparkha supports, as (major, minor).
 const OLDEST: (u32, u32) = (1, 20);
-/// How long an external ZooKeeper may take to answer.
-const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +47,7 @@ pub enum Severity {
 }
 
 impl Finding {
-    fn new(severity: Severity, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn new(severity: Severity, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             severity,
             message: message.into(),
@@ -138,7 +135,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
             room::quota(cluster, &sets, &live_sets, namespace),
             room::nodes(cluster, spec, &sets),
             room::storage(cluster, spec),
-            external_zookeeper(cluster, spec),
+            external_zookeeper::check(cluster, spec),
         );
         findings.extend([quota, nodes, storage, zookeeper].into_iter().flatten());
     }
@@ -301,6 +298,12 @@ async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<Dynamic
     Ok(found.into_iter().flatten().collect())
 }
 
+/// The ConfigMap with the inventory of a cluster that must be there.
+pub async fn inventory_object(cluster: &Cluster, name: &ClusterName) -> Result<DynamicObject, Error> {
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    found.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))
+}
+
 /// Reads the inventory out of its ConfigMap.
 pub fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
     let value = serde_json::to_value(object).unwrap_or_default();
@@ -377,23 +380,4 @@ fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
         format!("{} {} is there already, {owner}", resource.kind, resource.name),
         "choose another NAME or namespace, or remove it",
     )
-}
-
-pub async fn external_zookeeper(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
-    let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
-        return vec![];
-    };
-    let connected = super::teardown::connect_zookeeper(cluster, &external.servers, ZOOKEEPER_TIMEOUT).await;
-    let answered = match connected {
-        Ok(reached) => zookeeper::exists(&reached.client, "/").await.map(|_| ()),
-        Err(error) => Err(error),
-    };
-    match answered {
-        Ok(()) => vec![],
-        Err(error) => vec![Finding::new(
-            Severity::Failure,
-            error.to_string(),
-            "check zookeeper.external.servers; --skip-preflight goes on if only this machine cannot reach it",
-        )],
-    }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::local::{LocalView, inventory_of};
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use super::teardown::UNDRAINED_SECONDS;
 use super::{Error, lock, secret, wait};
 use crate::observe::ClusterState;
@@ -20,12 +20,17 @@ use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
 use crate::report::progress::Progress;
-use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::names::ClusterName;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Whose pods know the secret.
-const KNOWING: [Component; 3] = [Component::Master, Component::Worker, Component::Connect];
+const KNOWING: [Component; 4] = [
+    Component::Master,
+    Component::Worker,
+    Component::Connect,
+    Component::ZooKeeper,
+];
 
 /// Rotates the secret of a cluster on Kubernetes, and waits until it is in service again.
 pub async fn rotate(
@@ -34,10 +39,9 @@ pub async fn rotate(
     timeout: Duration,
     progress: &Progress,
 ) -> Result<ClusterState, Error> {
-    let no_cluster = || no_cluster(name, cluster.namespace());
-    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    lock::settle(cluster, name, found.as_ref()).await?;
-    let inventory = read_inventory(found.as_ref().ok_or_else(no_cluster)?)?;
+    let object = inventory_object(cluster, name).await?;
+    lock::settle(cluster, name, Some(&object)).await?;
+    let inventory = read_inventory(&object)?;
     has_own_secret(&inventory, name)?;
     secret::replace(cluster, &name.auth()).await?;
     progress.done(&format!("Secret {} has a new secret", name.auth()));
@@ -70,7 +74,7 @@ pub async fn rotate(
 
 /// The same on the local platform: what ends there is started again with the new secret.
 pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
-    let no_cluster = || no_cluster(&dir.name, &dir.namespace);
+    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
     let wanted = dir.wanted()?.ok_or_else(no_cluster)?;
     let inventory = inventory_of(&wanted, dir)?.ok_or_else(no_cluster)?;
     has_own_secret(&inventory, &dir.name)?;
@@ -88,13 +92,6 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
     let grace = Duration::from_secs(UNDRAINED_SECONDS.into());
     join_all(processes.iter().map(|process| end_process(process, grace))).await;
     wait::until_ready(LocalView::of(dir), &dir.namespace, &inventory, timeout, progress).await
-}
-
-fn no_cluster(name: &ClusterName, namespace: &Namespace) -> Error {
-    Error::NoCluster {
-        name: name.to_string(),
-        namespace: namespace.to_string(),
-    }
 }
 
 fn has_own_secret(inventory: &Inventory, name: &ClusterName) -> Result<(), Error> {

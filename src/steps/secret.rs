@@ -10,7 +10,7 @@ use super::Error;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::render::Resource;
-use crate::render::auth::{SPARK_SECRET, missing};
+use crate::render::auth::{KEYS, missing};
 use crate::render::kind::Kind;
 
 /// Makes the keys of a rendered Secret that are not made yet; the others stay what they are.
@@ -42,16 +42,27 @@ pub fn make_local(dir: &ClusterDir, secret: &Resource, live: Option<&DynamicObje
     Ok(())
 }
 
-/// Another secret for Spark in a Secret that is there.
+/// Other secrets in a Secret that is there, for all keys that sparkha makes.
 pub async fn replace(cluster: &Cluster, name: &str) -> Result<(), Error> {
-    let data = json!({SPARK_SECRET: ByteString(random()?.into_bytes())});
+    let live = cluster.get(Kind::Secret, name).await?;
+    let mut data = Map::new();
+    for key in KEYS {
+        if live.as_ref().is_some_and(|live| live.data["data"][key].is_string()) {
+            data.insert(key.to_owned(), json!(ByteString(random()?.into_bytes())));
+        }
+    }
     cluster.merge(Kind::Secret, name, &json!({"data": data})).await?;
     Ok(())
 }
 
 /// The same on the local platform.
 pub fn replace_local(dir: &ClusterDir, name: &str) -> Result<(), Error> {
-    Ok(dir.write_secret(name, SPARK_SECRET, random()?.as_bytes())?)
+    for key in KEYS {
+        if dir.secret_folder(name).join(key).exists() {
+            dir.write_secret(name, key, random()?.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// 256 bits of the system's randomness, as hexadecimal digits.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
@@ -12,16 +12,14 @@ use super::namespace::{Removal, remove_if_empty};
 use super::preflight::permissions::may;
 use super::preflight::read_inventory;
 use super::submit::drivers;
-use super::{Error, lock};
+use super::{Error, external_zookeeper, lock};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::kubernetes::ForwardGuard;
-use crate::render::inventory::{Inventory, ZooKeeperSummary};
+use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
 use crate::render::teardown_script::in_teardown_order;
 use crate::report::progress::Progress;
-use crate::spec::names::{ClusterName, Namespace};
-use crate::zookeeper;
+use crate::spec::names::ClusterName;
 
 /// How teardown goes about it.
 #[derive(Clone, Debug)]
@@ -42,7 +40,6 @@ pub struct Belongings {
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long a pod may take to end where nothing is drained.
 pub const UNDRAINED_SECONDS: u32 = 10;
-pub const ZOOKEEPER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the cleaning up of a failed create may take.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -105,8 +102,10 @@ pub async fn teardown(
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them whoever could write there again.
-            let connect = async |servers: &[String]| connect_zookeeper(cluster, servers, ZOOKEEPER_TIMEOUT).await;
-            remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
+            let connect = async |servers: &[String], secret: Option<&str>| {
+                external_zookeeper::connect(cluster, servers, secret).await
+            };
+            external_zookeeper::remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
         }
         match set {
             Some(set) if component == Component::Worker && may_hurry => {
@@ -359,117 +358,4 @@ fn blocker(kind: &str, name: &str, finalizers: &[String]) -> String {
         [] => format!("{kind} {name}"),
         finalizers => format!("{kind} {name} (held by finalizer {})", finalizers.join(", ")),
     }
-}
-
-/// An external ensemble is left without this cluster's znodes, and with all others.
-pub async fn remove_znodes(
-    name: &ClusterName,
-    inventory: &Inventory,
-    keep_data: bool,
-    progress: &Progress,
-    connect: impl AsyncFnOnce(&[String]) -> Result<Reached, zookeeper::Error>,
-) -> Result<(), Error> {
-    let ZooKeeperSummary::External { servers, directory } = &inventory.cluster.zookeeper else {
-        return Ok(());
-    };
-    if keep_data {
-        progress.done(&format!("znodes below {directory} kept"));
-        return Ok(());
-    }
-    // The path is built from checked names; still, nothing but a cluster's own folder may ever be removed.
-    if !directory.ends_with(&format!("/{name}")) || !directory.contains("/sparkha/") {
-        progress.warn(&format!(
-            "{directory} is not a folder that sparkha makes; it is left alone"
-        ));
-        return Ok(());
-    }
-    let reached = connect(servers).await?;
-    let root = directory.split("/sparkha/").next().unwrap_or_default();
-    let removed = zookeeper::remove_tree(&reached.client, directory, root).await?;
-    progress.done(&format!(
-        "{removed} znodes removed from ZooKeeper at {}",
-        servers.join(",")
-    ));
-    Ok(())
-}
-
-/// A session with an external ensemble, and the forwarded port it may need.
-pub struct Reached {
-    pub client: zookeeper_client::Client,
-    _forward: Option<ForwardGuard>,
-}
-
-impl Reached {
-    /// Connects from here alone.
-    pub async fn directly(servers: &[String], within: Duration) -> Result<Self, zookeeper::Error> {
-        let client = zookeeper::connect(&servers.join(","), within).await?;
-        Ok(Self { client, _forward: None })
-    }
-}
-
-/// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
-/// Service.
-pub async fn connect_zookeeper(
-    cluster: &Cluster,
-    servers: &[String],
-    within: Duration,
-) -> Result<Reached, zookeeper::Error> {
-    let refused = match Reached::directly(servers, within).await {
-        Ok(reached) => return Ok(reached),
-        Err(error) => error,
-    };
-    for server in servers {
-        let Some((pod, namespace, port)) = pod_behind(cluster, server).await else {
-            continue;
-        };
-        let there = cluster.in_namespace(namespace);
-        let Ok(forward) = there.forward_listener(&pod, port).await else {
-            continue;
-        };
-        if let Ok(client) = zookeeper::connect(&forward.address.to_string(), within).await {
-            return Ok(Reached {
-                client,
-                _forward: Some(forward),
-            });
-        }
-    }
-    Err(refused)
-}
-
-/// The pod, namespace and port to which `name[.service][.namespace][.svc…]:port` leads inside the cluster.
-async fn pod_behind(cluster: &Cluster, server: &str) -> Option<(String, Namespace, u16)> {
-    let (host, port) = server.rsplit_once(':')?;
-    let port = port.parse().ok()?;
-    let labels: Vec<_> = host
-        .trim_end_matches('.')
-        .split('.')
-        .take_while(|&label| label != "svc")
-        .collect();
-    // `service`, `service.namespace`, `pod.service` or `pod.service.namespace`.
-    let own = cluster.namespace().to_string();
-    let candidates: Vec<(Option<&str>, &str, String)> = match labels[..] {
-        [service] => vec![(None, service, own)],
-        [first, second] => vec![(None, first, second.to_owned()), (Some(first), second, own)],
-        [pod, service, namespace] => vec![(Some(pod), service, namespace.to_owned())],
-        _ => vec![],
-    };
-    for (pod, service, namespace) in candidates {
-        let Ok(namespace) = Namespace::parse(&namespace) else {
-            continue;
-        };
-        let there = cluster.in_namespace(namespace.clone());
-        let api = there.api::<Service>();
-        let found = there
-            .call(&format!("read Service {service}"), || api.get_opt(service))
-            .await;
-        let Ok(Some(found)) = found else { continue };
-        if let Some(pod) = pod {
-            return Some((pod.to_owned(), namespace, port));
-        }
-        let selector = found.spec?.selector?;
-        let selector: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let pods = there.list_of::<Pod>(&selector.join(",")).await.ok()?;
-        return Some((pods.first()?.name_any(), namespace, port));
-    }
-    None
 }

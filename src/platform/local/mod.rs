@@ -23,7 +23,7 @@ pub mod store;
 pub mod submitted;
 pub mod supervisor;
 mod translate;
-mod volumes;
+pub mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

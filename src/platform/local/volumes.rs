@@ -1,10 +1,10 @@
 //! A pod's volumes as folders of this machine, and where its mounts are then.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Volume};
 use kube::ResourceExt;
 
 use super::container::container_of;
@@ -95,7 +95,20 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
         return users("configmaps", dir, &source.name);
     }
     if let Some(source) = &volume.secret {
-        return secret_folder(dir, wanted, source.secret_name.as_deref().unwrap_or_default());
+        let folder = secret_folder(dir, wanted, source.secret_name.as_deref().unwrap_or_default())?;
+        let Some(items) = &source.items else {
+            return Ok(folder);
+        };
+        let links = made(dir.pod(&pod.name_any()).join(&volume.name))?;
+        for KeyToPath { key, path, .. } in items {
+            let link = links.join(path);
+            // One of a former container leads to the same place.
+            if fs::symlink_metadata(&link).is_err() {
+                let linked = symlink(folder.join(key), &link);
+                linked.map_err(|error| format!("{} cannot be made: {error}", link.display()))?;
+            }
+        }
+        return Ok(links);
     }
     if volume.nfs.is_some() {
         return Err(format!(
@@ -155,7 +168,8 @@ pub fn users_folder(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf,
     Ok(paths::config()?.join(kind).join(dir.namespace.as_str()).join(name))
 }
 
-fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String> {
+/// The folder of a ConfigMap or Secret that the user has put there.
+pub fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String> {
     let folder = users_folder(kind, dir, name).map_err(|error| error.to_string())?;
     match folder.is_dir() {
         true => Ok(folder),

@@ -15,17 +15,24 @@ master=("${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.mast
   --properties-file "$properties")
 [ $# -eq 2 ] || exec "${master[@]}"
 
+login=$(zookeeper_login)
+# ZooKeeper's client takes itself for one under FIPS rules, which forbid DIGEST-MD5, unless it is told otherwise.
+[ -z "$login" ] || export SPARK_DAEMON_JAVA_OPTS="$SPARK_DAEMON_JAVA_OPTS -Dzookeeper.fips-mode=false \"-Djava.security.auth.login.config=$login\""
+
 # To this file the JVM's log4j2.properties write what sessions it has had; it lasts as long as the pod.
 export SPARKHA_SESSIONS="/tmp/zookeeper-sessions"
 
+# at_any SERVERS SCRIPT ARGUMENTS…: runs a script for all servers at once, for some may be gone; the first that has done it is enough.
+at_any() {
+  local servers=${1//,/ } script=$2 server told
+  shift 2
+  read -r told < <(for server in $servers; do
+    timeout 2 /bin/bash "$SPARK_CONF_DIR/$script" "$server" "$@" 2>/dev/null &
+  done) && echo "$told"
+}
 withdraw() {
-  local servers=${1//,/ } election=$2/leader_election server told
   [ -s "$SPARKHA_SESSIONS" ] || return 0
-  # All servers at once, for some may be gone: the first that has done it is enough.
-  if read -r told < <(for server in $servers; do
-    timeout 2 /bin/bash "$SPARK_CONF_DIR/withdraw.sh" "$server" "$election" "$SPARKHA_SESSIONS" 2>/dev/null &
-  done); then
-    echo "$told"
+  if at_any "$1" withdraw.sh "$2/leader_election" "$SPARKHA_SESSIONS"; then
     rm -f "$SPARKHA_SESSIONS"
   else
     echo "no ZooKeeper server answers: the master's session is left to the next start, or to expire"
@@ -42,6 +49,8 @@ trap stop TERM INT
 # What a container before this one had no time to withdraw.
 withdraw "$@"
 [ -z "$stopped" ] || exit 0
+# Beside the master, which may start before there is a quorum.
+[ -z "$login" ] || while kill -0 $$ && ! at_any "$1" protect.sh "$2"; do sleep 1; done &
 "${master[@]}" &
 pid=$!
 [ -z "$stopped" ] || stop

@@ -1,20 +1,51 @@
-# with_secret FILE: a copy of a properties file that also has the secret by which the parts of the cluster know each other. The
-# copy is readable by this user alone, and lies in memory or on the node, where the Secret lies too.
+# The secrets by which the parts of the cluster know each other, read from mounted files; to be sourced. What is made of them is
+# readable by this user alone, and lies in memory or on the node, where the Secret lies too.
+
+# secret_in FILE: what it has, if that is not what stands for a secret.
+secret_in() {
+  local value
+  value=$(cat "$1")
+  if [ -z "$value" ] || [ "$value" = REPLACE-ME ]; then
+    echo "$1 still has its placeholder: put a random text into the Secret that is mounted there" >&2
+    return 1
+  fi
+  printf %s "$value"
+}
+
+# with_secret FILE: a copy of a properties file that also has Spark's secret.
 with_secret() {
   local value file="/tmp/$1"
   if [ ! -e "/etc/spark-auth/spark.authenticate.secret" ]; then
     printf '%s\n' "$SPARK_CONF_DIR/$1"
     return
   fi
-  value=$(cat "/etc/spark-auth/spark.authenticate.secret")
-  if [ -z "$value" ] || [ "$value" = REPLACE-ME ]; then
-    echo "The Secret mounted at /etc/spark-auth still has its placeholder: put a random text into its key spark.authenticate.secret" >&2
-    return 1
-  fi
+  value=$(secret_in "/etc/spark-auth/spark.authenticate.secret") || return
   (
     umask 077
     { cat "$SPARK_CONF_DIR/$1" && printf 'spark.authenticate.secret=%s\n' "${value//\\/\\\\}"; } >"$file.new"
   )
   mv -f "$file.new" "$file"
+  printf '%s\n' "$file"
+}
+
+zookeeper_user() {
+  if [ -e "/etc/zookeeper-auth/username" ]; then cat "/etc/zookeeper-auth/username"; else printf spark; fi
+}
+
+# zookeeper_login: the name of a file with which Java logs in to ZooKeeper, and ZooKeeper knows who may; empty without a password.
+zookeeper_login() {
+  local user password file="/tmp/zookeeper-login"
+  [ -e "/etc/zookeeper-auth/password" ] || return 0
+  user=$(zookeeper_user)
+  password=$(secret_in "/etc/zookeeper-auth/password") || return
+  password=${password//\\/\\\\}
+  password=${password//\"/\\\"}
+  (
+    umask 077
+    module=org.apache.zookeeper.server.auth.DigestLoginModule
+    printf '%s { %s required %s="%s"; };\n' >"$file" \
+      Server "$module" "user_$user" "$password"
+    printf '%s { %s required username="%s" password="%s"; };\n' >>"$file" Client "$module" "$user" "$password"
+  )
   printf '%s\n' "$file"
 }

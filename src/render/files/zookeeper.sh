@@ -9,9 +9,12 @@ cp -f "$SPARK_CONF_DIR/zoo.cfg" "$data/zoo.cfg"
 if [ -n "${SPARK_LOCAL_IP:-}" ]; then
   printf '%s\n' "clientPortAddress=$SPARK_LOCAL_IP" quorumListenOnAllIPs=false >>"$data/zoo.cfg"
 fi
+. "$SPARK_CONF_DIR/secret.sh"
+login=$(zookeeper_login)
 # An image may leave JAVA_HOME to the PATH.
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 # shellcheck disable=SC2086 # the options are several words
 exec "$java" $ZOOKEEPER_JAVA_OPTS -cp "${SPARK_HOME:-/opt/spark}/jars/*" \
   -Dlog4j2.configurationFile="file:$SPARK_CONF_DIR/log4j2.properties" \
+  ${login:+"-Djava.security.auth.login.config=$login"} \
   org.apache.zookeeper.server.quorum.QuorumPeerMain "$data/zoo.cfg"

@@ -17,9 +17,26 @@ use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
 /// Volumes of sparkha's own.
-pub const RESERVED_VOLUMES: [&str; 7] = ["auth", "conf", "tmp", "work", "data", "shuffle", "events"];
+pub const RESERVED_VOLUMES: [&str; 8] = [
+    "auth",
+    "conf",
+    "data",
+    "events",
+    "shuffle",
+    "tmp",
+    "work",
+    "zookeeper-auth",
+];
 /// Folders where sparkha's or Spark's own files are.
-const RESERVED_PATHS: [&str; 5] = ["/etc/spark", "/opt/spark", "/tmp", "/var/spark", "/proc"];
+const RESERVED_PATHS: [&str; 7] = [
+    "/etc/spark",
+    "/etc/spark-auth",
+    "/etc/zookeeper-auth",
+    "/opt/spark",
+    "/proc",
+    "/tmp",
+    "/var/spark",
+];
 
 /// What explains tolerations and affinity.
 const POD: &str = "pod.spec";

@@ -2,7 +2,7 @@
 
 use super::{DEFAULT_FAILOVER_SECONDS, Overrides, Resolver, pods, rules};
 use crate::spec::file::tree::join;
-use crate::spec::file::{ClaimFile, ClusterFile, ZooKeeperFile};
+use crate::spec::file::{ClaimFile, ClusterFile, ExternalFile, ZooKeeperFile};
 use crate::spec::names::{ClusterName, Namespace, is_dns_subdomain};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{ExternalZooKeeper, ManagedZooKeeper, NewClaim, Recovery};
@@ -18,24 +18,26 @@ impl Resolver {
     ) -> Option<Recovery> {
         let zookeeper = file.zookeeper.clone();
         let flag = flags.zookeeper.as_ref().map(|_| "--zookeeper");
+        let from_file = zookeeper.as_ref().and_then(|zookeeper| zookeeper.external.clone());
         let external = match &flags.zookeeper {
             Some(text) => {
                 let (servers, chroot) = match text.split_once('/') {
                     Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
                     None => (text.as_str(), None),
                 };
-                Some((servers.split(',').map(str::to_owned).collect(), chroot))
+                Some(ExternalFile {
+                    servers: servers.split(',').map(str::to_owned).collect(),
+                    chroot,
+                    secret: from_file.and_then(|external| external.secret),
+                })
             }
-            None => zookeeper
-                .as_ref()
-                .and_then(|zookeeper| zookeeper.external.clone())
-                .map(|external| (external.servers, external.chroot)),
+            None => from_file,
         };
-        if let Some((servers, chroot)) = external {
+        if let Some(external) = external {
             if flag.is_none() {
                 self.refuse_managed_keys(zookeeper.unwrap_or_default());
             }
-            return self.external(servers, chroot, flag, name?, namespace);
+            return self.external(external, flag, name?, namespace);
         }
         match zookeeper {
             Some(zookeeper) => self.managed(zookeeper),
@@ -104,12 +106,19 @@ impl Resolver {
 
     fn external(
         &mut self,
-        servers: Vec<String>,
-        chroot: Option<String>,
+        external: ExternalFile,
         flag: Option<&'static str>,
         name: &ClusterName,
         namespace: Option<&Namespace>,
     ) -> Option<Recovery> {
+        let ExternalFile {
+            servers,
+            chroot,
+            secret,
+        } = external;
+        if let Some(secret) = &secret {
+            self.object_name("zookeeper.external.secret", secret);
+        }
         let path = "zookeeper.external.servers";
         if servers.is_empty() {
             self.problem_in(path, flag, "no server is named", "name at least one, as host:port");
@@ -145,6 +154,7 @@ impl Resolver {
         Some(Recovery::ExternalZooKeeper(ExternalZooKeeper {
             servers,
             directory: format!("{}/sparkha{namespace}/{name}", chroot.trim_end_matches('/')),
+            secret,
         }))
     }
 

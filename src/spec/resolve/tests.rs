@@ -75,13 +75,21 @@ fn an_external_ensemble_keeps_each_cluster_in_its_own_folder() {
         ..Overrides::default()
     };
     let by_flag = resolve(None, &flags).unwrap().recovery;
-    let by_file = from_file("namespace: data\nzookeeper: {external: {servers: ['a:1', 'b:2'], chroot: /team}}\n");
-    let expected = Recovery::ExternalZooKeeper(ExternalZooKeeper {
-        servers: vec!["a:1".into(), "b:2".into()],
-        directory: "/team/sparkha/data/spark".into(),
-    });
-    assert_eq!(by_flag, expected);
-    assert_eq!(by_file.unwrap().recovery, expected);
+    let file = |secret: &str| {
+        let text =
+            format!("namespace: data\nzookeeper: {{external: {{servers: ['a:1', 'b:2'], chroot: /team{secret}}}}}\n");
+        from_file(&text).unwrap().recovery
+    };
+    let expected = |secret: Option<&str>| {
+        Recovery::ExternalZooKeeper(ExternalZooKeeper {
+            servers: vec!["a:1".into(), "b:2".into()],
+            directory: "/team/sparkha/data/spark".into(),
+            secret: secret.map(str::to_owned),
+        })
+    };
+    assert_eq!(by_flag, expected(None));
+    assert_eq!(file(""), expected(None));
+    assert_eq!(file(", secret: mine"), expected(Some("mine")));
 }
 
 #[test]

@@ -15,15 +15,13 @@ use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, super
 use crate::render::kind::Kind;
 use crate::render::render;
 use crate::report::progress::Progress;
+use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
-use crate::spec::{ClusterSpec, Recovery};
 use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
 use crate::steps::plan::{Live, plan};
 use crate::steps::preflight::{Finding, Severity};
-use crate::steps::teardown::ZOOKEEPER_TIMEOUT;
-use crate::steps::{Error, secret, wait};
-use crate::zookeeper;
+use crate::steps::{Error, external_zookeeper, secret, wait};
 
 /// The pods' annotation with the Spark that they run: another one restarts them.
 const SPARK: &str = "sparkha/local-spark";
@@ -47,10 +45,7 @@ pub async fn create(
     };
     let old = dir.wanted()?;
     let old_inventory = old.as_ref().map(|old| inventory_of(old, &dir)).transpose()?.flatten();
-    let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::NoCluster {
-        name: spec.name.to_string(),
-        namespace: namespace.to_string(),
-    })?;
+    let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
     let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
     let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
     if options.dry_run {
@@ -156,11 +151,7 @@ async fn preflight(
         .into_iter()
         .collect();
     findings.extend(ports(spec));
-    if let Recovery::ExternalZooKeeper(external) = &spec.recovery
-        && let Err(error) = zookeeper::connect(&external.servers.join(","), ZOOKEEPER_TIMEOUT).await
-    {
-        findings.push(failure(error.to_string(), "check zookeeper.external.servers".into()));
-    }
+    findings.extend(external_zookeeper::check_local(dir, spec).await);
     if skip {
         findings.drain(..).for_each(|finding| progress.warn(&finding.message));
     }

@@ -16,7 +16,7 @@ use crate::platform::local::{submitted, supervisor};
 use crate::render::labels::{COMPONENT, Component};
 use crate::report::progress::Progress;
 use crate::steps::Error;
-use crate::steps::teardown::{Reached, ZOOKEEPER_TIMEOUT, remove_znodes};
+use crate::steps::external_zookeeper::{connect_local, remove_znodes};
 
 /// A cluster that nobody else works on.
 pub struct Belongings {
@@ -76,7 +76,7 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
             && let Ok(Some(wanted)) = dir.wanted()
             && let Some(inventory) = inventory_of(&wanted, dir)?
         {
-            let connect = async |servers: &[String]| Reached::directly(servers, ZOOKEEPER_TIMEOUT).await;
+            let connect = async |servers: &[String], secret: Option<&str>| connect_local(dir, servers, secret).await;
             remove_znodes(&dir.name, &inventory, keep_data, progress, connect).await?;
         }
         let of_part =

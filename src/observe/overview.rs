@@ -1,11 +1,10 @@
 //! A cluster at a glance: what its inventory promises, and how many of its pods are ready. It costs no question to masters or ZooKeepers,
 //! so a hundred clusters are listed as quickly as one; whether a cluster really is in service, its [`super::ClusterState`] tells.
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::{Facts, pods_of};
+use super::{Facts, is_ready, pods_of};
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::render::labels::Component;
 
@@ -69,17 +68,9 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let containers = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref());
-    let all_are = containers.is_some_and(|containers| containers.iter().all(|container| container.ready));
-    pod.metadata.deletion_timestamp.is_none() && all_are
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::*;

@@ -165,10 +165,7 @@ async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<(Vec<Pod>, Vec<Dr
         cluster.list_of::<Pod>(&selector)
     )?;
     let Some(inventory) = inventory else {
-        return Err(Error::NoCluster {
-            name: name.to_string(),
-            namespace: cluster.namespace().to_string(),
-        });
+        return Err(Error::no_cluster(name, cluster.namespace()));
     };
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
     let of_part =

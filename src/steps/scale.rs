@@ -8,7 +8,7 @@ use kube::core::DynamicObject;
 use serde_json::json;
 
 use super::leaving::leaving;
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use super::{Error, create, lock, status, wait};
 use crate::observe::ClusterState;
 use crate::owned::owned;
@@ -81,14 +81,6 @@ pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
     if let Some(surprise) = leaving.surprise(state) {
         progress.warn(&surprise);
     }
-}
-
-async fn inventory_object(cluster: &Cluster, name: &ClusterName) -> Result<DynamicObject, Error> {
-    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    found.ok_or_else(|| Error::NoCluster {
-        name: name.to_string(),
-        namespace: cluster.namespace().to_string(),
-    })
 }
 
 /// The number, in both places: first where everybody looks up what should be.

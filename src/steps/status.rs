@@ -8,13 +8,12 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use super::Error;
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use crate::observe::overview::{Overview, overview};
 use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::spec::names::ClusterName;
 
@@ -24,14 +23,7 @@ pub async fn status(
     name: &ClusterName,
     observer: &mut Observer<Cluster>,
 ) -> Result<ClusterState, Error> {
-    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    let Some(object) = found else {
-        return Err(Error::NoCluster {
-            name: name.to_string(),
-            namespace: cluster.namespace().to_string(),
-        });
-    };
-    let inventory = read_inventory(&object)?;
+    let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
     let facts = observe(cluster, name, observer).await?;
     Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
 }

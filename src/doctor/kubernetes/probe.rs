@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::clocks::Reading;
 use super::facts::{Seen, now};
-use crate::observe::{Facts, pods_of};
+use crate::observe::{Facts, is_ready, pods_of};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::labels::{COMPONENT, Component, INSTANCE};
 use crate::render::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
@@ -156,15 +156,6 @@ fn is_running(pod: &Pod) -> bool {
         .and_then(|status| status.container_statuses.as_ref());
     let state = containers.and_then(|statuses| statuses.first()?.state.as_ref());
     pod.metadata.deletion_timestamp.is_none() && state.is_some_and(|state| state.running.is_some())
-}
-
-/// Whether all of its containers are ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let containers = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    containers.is_some_and(|statuses| !statuses.is_empty() && statuses.iter().all(|container| container.ready))
 }
 
 fn component_of(pod: &Pod) -> Option<Component> {

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::ResourceExt;
 
 use super::facts::{Existing, Facts, Seen, joined, named};
-use super::probe::is_ready;
 use crate::doctor::{Check, or_ok};
+use crate::observe::is_ready;
 use crate::render::labels::is_of_cluster;
 
 const NAME: &str = "Services";

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
+use crate::observe::is_ready;
 use crate::render::config::short_digest;
 
 const REVISION: &str = "controller-revision-hash";
@@ -136,14 +137,6 @@ fn ordinal_in(pod: &Pod, set: &StatefulSet) -> Option<i32> {
 
 fn is_deleting(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    !is_deleting(pod) && statuses.is_some_and(|statuses| statuses.iter().all(|status| status.ready))
 }
 
 #[cfg(test)]

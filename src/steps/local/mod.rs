@@ -41,10 +41,7 @@ impl LocalView {
     /// The cluster as it is now.
     pub async fn state(&mut self) -> Result<ClusterState, Error> {
         let Some((inventory, facts)) = self.look().await? else {
-            return Err(Error::NoCluster {
-                name: self.dir.name.to_string(),
-                namespace: self.dir.namespace.to_string(),
-            });
+            return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         };
         Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
     }
@@ -146,10 +143,7 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
     let wanted = dir.wanted()?;
     let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
     let (Some(wanted), Some(inventory)) = (wanted, inventory.flatten()) else {
-        return Err(Error::NoCluster {
-            name: dir.name.to_string(),
-            namespace: dir.namespace.to_string(),
-        });
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
     };
     let mut variables = wanted.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");

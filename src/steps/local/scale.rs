@@ -15,10 +15,7 @@ use crate::steps::{Error, wait};
 
 /// Gives the cluster another number of workers. The state is `None` if it was not waited for.
 pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
-    let no_cluster = || Error::NoCluster {
-        name: dir.name.to_string(),
-        namespace: dir.namespace.to_string(),
-    };
+    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
     if !dir.exists() {
         return Err(no_cluster());
     }

@@ -51,10 +51,7 @@ impl Pods {
                 .await?
                 .is_none()
         {
-            return Err(Error::NoCluster {
-                name: self.name.to_string(),
-                namespace: self.cluster.namespace().to_string(),
-            });
+            return Err(Error::no_cluster(&self.name, self.cluster.namespace()));
         }
         if self.options.leader {
             self.only_the_leader(&pods).await?;

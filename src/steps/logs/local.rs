@@ -79,10 +79,7 @@ impl Files {
     /// Writes the lines. Following ends when the cluster is gone.
     pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
         if !self.dir.exists() {
-            return Err(Error::NoCluster {
-                name: self.dir.name.to_string(),
-                namespace: self.dir.namespace.to_string(),
-            });
+            return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         }
         if self.options.leader {
             self.only_the_leader().await?;

@@ -32,10 +32,7 @@ pub async fn submit(
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
-    let no_cluster = || Error::NoCluster {
-        name: dir.name.to_string(),
-        namespace: dir.namespace.to_string(),
-    };
+    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
     let wanted = dir.wanted()?.ok_or_else(no_cluster)?;
     let inventory = inventory_of(&wanted, dir)?.ok_or_else(no_cluster)?;
     let conf = wanted.config_map(&dir.name.conf()).ok_or_else(no_cluster)?;

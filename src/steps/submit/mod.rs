@@ -1,8 +1,10 @@
 //! `sparkha submit` on Kubernetes: makes a driver's pod, sends it the user's files, follows its output, and removes it again. Whoever is cut off leaves
 //! at most a pod, which ends by itself and which the next submit or teardown removes.
 
+mod driver_pod;
 pub mod drivers;
 mod drivers_log;
+mod explain;
 pub mod job;
 pub mod leader;
 pub mod local;
@@ -10,12 +12,14 @@ pub mod output;
 mod package;
 pub mod room;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
+use self::driver_pod::{driver_in, exit_code, is_of, masters, running, ui_of, until_started};
 use self::drivers_log::follow;
+use self::explain::{Explained, explain};
 use self::job::{Asked, Checked};
 use self::leader::{Leader, Said};
 use self::output::Stream;
@@ -23,18 +27,13 @@ use self::package::Package;
 use self::room::{Room, room};
 use super::Error;
 use super::preflight::read_inventory;
-use super::wait::Patience;
-use crate::observe::Facts;
-use crate::observe::trouble::{Before, troubles};
 use crate::platform::kubernetes::{self, Cluster, watch::Watch};
 use crate::platform::local::software::version_in_image;
-use crate::platform::observer::Reach;
 use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component};
+use crate::render::labels::Component;
 use crate::report::progress::Progress;
-use crate::routing::pod_host;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 
@@ -68,11 +67,6 @@ pub enum Outcome {
 /// Takes what the application writes, line by line or in whatever pieces.
 pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
 
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often the leader is asked while the job waits for executors.
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// How long an application may wait for executors before anything is said: starting one takes a moment.
-const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
 /// How long the leader may take to answer at the beginning.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often sending is begun again.
@@ -152,10 +146,7 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
         cluster.get(Kind::ConfigMap, &conf),
     )?;
     let (Some(inventory), Some(conf)) = (inventory, conf) else {
-        return Err(Error::NoCluster {
-            name: name.to_string(),
-            namespace: cluster.namespace().to_string(),
-        });
+        return Err(Error::no_cluster(name, cluster.namespace()));
     };
     let inventory = read_inventory(&inventory)?;
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
@@ -419,199 +410,4 @@ fn texts(job: &Checked, place: impl Fn(&job::LocalFile) -> String) -> Vec<(Strin
         ("arguments".into(), arguments),
         ("spark.conf".into(), job.job.conf_text().into_bytes()),
     ]
-}
-
-fn masters(watch: &Watch) -> Vec<Pod> {
-    let mut pods = watch.pods();
-    pods.retain(|pod| is_of(pod, Component::Master));
-    pods
-}
-
-fn is_of(pod: &Pod, component: Component) -> bool {
-    pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str())
-}
-
-fn driver_in(watch: &Watch, driver: &str) -> Option<Pod> {
-    watch.pods().into_iter().find(|pod| pod.name_any() == driver)
-}
-
-fn state(pod: &Pod) -> Option<&ContainerState> {
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .as_ref()?
-        .first()?
-        .state
-        .as_ref()
-}
-
-fn running(pod: &Pod) -> Option<()> {
-    state(pod)?.running.as_ref().map(|_| ())
-}
-
-/// With what the address of the driver's web UI begins.
-fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(format!(
-        "http://{}:",
-        pod_host(address, namespace, &inventory.cluster.ui_domain)
-    ))
-}
-
-/// Waits until the driver's container runs, and says what keeps it from that.
-async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progress: &Progress) -> Result<Pod, Error> {
-    let began = Instant::now();
-    let mut patience = Patience::default();
-    loop {
-        let pod = driver_in(watch, driver);
-        if let Some(pod) = &pod {
-            if running(pod).is_some() {
-                return Ok(pod.clone());
-            }
-            if let Some(ended) = drivers::ended(pod) {
-                let reason = ended
-                    .message
-                    .clone()
-                    .or_else(|| ended.reason.clone())
-                    .unwrap_or_default();
-                return Err(Error::Driver {
-                    message: format!(
-                        "the driver ended before its files came (exit code {}) {reason}",
-                        ended.exit_code
-                    ),
-                    help: "`--keep` keeps its pod for a look".into(),
-                });
-            }
-            progress.part("Driver", &starting(pod));
-            let facts = Facts {
-                pods: vec![pod.clone()],
-                ..Facts::default()
-            };
-            let mut seen = troubles(&facts, &watch.events(), &Before::default());
-            seen.retain(|trouble| trouble.subject == driver);
-            patience
-                .news(&seen)
-                .iter()
-                .for_each(|trouble| progress.warn(&trouble.to_string()));
-            let hopeless = patience.exhausted(&seen);
-            if !hopeless.is_empty() {
-                return Err(Error::DoesNotStart {
-                    troubles: hopeless.into_iter().map(|trouble| (trouble, String::new())).collect(),
-                });
-            }
-        }
-        if began.elapsed() >= timeout {
-            return Err(Error::NotInTime {
-                seconds: timeout.as_secs(),
-                missing: vec![format!(
-                    "driver {driver}: {}",
-                    pod.as_ref().map_or_else(String::new, starting)
-                )],
-            });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn starting(pod: &Pod) -> String {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    match node {
-        Some(node) => format!("{} starts on {node}", pod.name_any()),
-        None => format!("{} waits for a node", pod.name_any()),
-    }
-}
-
-/// The driver's exit code. What Kubernetes knows about its end is told.
-async fn exit_code(watch: &Watch, driver: &str, progress: &Progress) -> u8 {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let pod = driver_in(watch, driver);
-        if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
-            if ended.reason.as_deref() == Some("OOMKilled") {
-                progress
-                    .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
-            }
-            return u8::try_from(ended.exit_code).unwrap_or(1);
-        }
-        if pod.is_none() || Instant::now() > deadline {
-            progress.warn(&format!("the driver's pod {driver} was removed while the job ran"));
-            return 143;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// What is known of a job whose waiting is to be explained.
-struct Explained<'a> {
-    inventory: &'a Inventory,
-    /// Applications from before.
-    known: Vec<String>,
-    /// With what the address of the driver's web UI begins.
-    ui: Option<String>,
-    asked: Asked,
-    wait: bool,
-}
-
-/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any.
-async fn explain<R: Reach + Clone>(
-    leader: &mut Leader<R>,
-    application: &mut Option<String>,
-    masters: impl Fn() -> Vec<Pod>,
-    explained: Explained<'_>,
-    progress: &Progress,
-) -> Error {
-    let mut waits_since = None;
-    let mut told = String::new();
-    loop {
-        tokio::time::sleep(ASK_EVERY).await;
-        let report = if application.is_none() {
-            let said = leader.ask(masters()).await;
-            *application = said.as_ref().and_then(|said| own(said, &explained));
-            said.map(|said| said.report)
-        } else {
-            leader.report(masters()).await.map(|(_, report)| report)
-        };
-        let (Some(report), Some(id)) = (report, application.as_ref()) else {
-            continue;
-        };
-        let Some(app) = report.activeapps.iter().find(|app| app.id == *id) else {
-            continue;
-        };
-        if app.state != "WAITING" {
-            progress.part("Job", &format!("{id} runs"));
-            return std::future::pending().await;
-        }
-        progress.part("Job", &format!("{id} waits for executors"));
-        // Only now it is certain what it asks for: its own code has the last word.
-        let asked = Asked {
-            executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
-            ..explained.asked
-        };
-        let since = *waits_since.get_or_insert_with(Instant::now);
-        match room(asked, &report.workers, &explained.inventory.cluster.workers) {
-            Room::Never(message) if !explained.wait => return Error::NoRoom { message },
-            Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
-                progress.warn(&format!("no executors yet: {message}"));
-                told = message;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The application of this driver: the one with its web UI, or if it has none, the only new one.
-fn own(said: &Said, explained: &Explained<'_>) -> Option<String> {
-    let uis = &said.page.driver_uis;
-    let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
-    let by_ui = uis.iter().find(|(_, address)| is_its(address));
-    if let Some((id, _)) = by_ui {
-        return Some(id.clone());
-    }
-    let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
-    let apps = said.report.activeapps.iter().map(|app| &app.id);
-    let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
-    match new[..] {
-        [id] => Some(id.clone()),
-        _ => None,
-    }
 }

@@ -1,0 +1,94 @@
+//! Why a job waits: says with numbers what keeps it from getting executors.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::job::Asked;
+use super::leader::{Leader, Said};
+use super::room::{Room, room};
+use crate::platform::observer::Reach;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::quantity::Memory;
+use crate::steps::Error;
+
+/// How often the leader is asked while the job waits for executors.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long an application may wait for executors before anything is said: starting one takes a moment.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// What is known of a job whose waiting is to be explained.
+pub struct Explained<'a> {
+    pub inventory: &'a Inventory,
+    /// Applications from before.
+    pub known: Vec<String>,
+    /// With what the address of the driver's web UI begins.
+    pub ui: Option<String>,
+    pub asked: Asked,
+    pub wait: bool,
+}
+
+/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any.
+pub async fn explain<R: Reach + Clone>(
+    leader: &mut Leader<R>,
+    application: &mut Option<String>,
+    masters: impl Fn() -> Vec<Pod>,
+    explained: Explained<'_>,
+    progress: &Progress,
+) -> Error {
+    let mut waits_since = None;
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let report = if application.is_none() {
+            let said = leader.ask(masters()).await;
+            *application = said.as_ref().and_then(|said| own(said, &explained));
+            said.map(|said| said.report)
+        } else {
+            leader.report(masters()).await.map(|(_, report)| report)
+        };
+        let (Some(report), Some(id)) = (report, application.as_ref()) else {
+            continue;
+        };
+        let Some(app) = report.activeapps.iter().find(|app| app.id == *id) else {
+            continue;
+        };
+        if app.state != "WAITING" {
+            progress.part("Job", &format!("{id} runs"));
+            return std::future::pending().await;
+        }
+        progress.part("Job", &format!("{id} waits for executors"));
+        // Only now it is certain what it asks for: its own code has the last word.
+        let asked = Asked {
+            executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
+            ..explained.asked
+        };
+        let since = *waits_since.get_or_insert_with(Instant::now);
+        match room(asked, &report.workers, &explained.inventory.cluster.workers) {
+            Room::Never(message) if !explained.wait => return Error::NoRoom { message },
+            Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
+                progress.warn(&format!("no executors yet: {message}"));
+                told = message;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The application of this driver: the one with its web UI, or if it has none, the only new one.
+fn own(said: &Said, explained: &Explained<'_>) -> Option<String> {
+    let uis = &said.page.driver_uis;
+    let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
+    let by_ui = uis.iter().find(|(_, address)| is_its(address));
+    if let Some((id, _)) = by_ui {
+        return Some(id.clone());
+    }
+    let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
+    let apps = said.report.activeapps.iter().map(|app| &app.id);
+    let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
+    match new[..] {
+        [id] => Some(id.clone()),
+        _ => None,
+    }
+}

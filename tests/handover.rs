@@ -189,14 +189,21 @@ fn on_kubernetes() {
     ]);
     another_leads(&first);
 
-    // The drill deletes the leader's pod.
+    // The drill deletes the leader's pod, and a job goes on.
     let second = whole(&sandbox);
     let log = sandbox.kubectl(&["logs", &first, "--previous"]);
     assert!(log.contains(SAYS), "{log}");
     let report = drill_succeeded(sandbox.run(&["failover", "--yes", "-o", "json"]), &second);
     assert_eq!(report["victim"], second.as_str());
+    assert_eq!(report["canary"]["wentOn"], true, "{report}");
+    assert!(report["canary"]["results"].as_u64() > Some(1), "{report}");
+    assert_eq!(
+        sandbox.run(&["jobs", "-o", "json"]).exits(0).json(),
+        serde_json::json!([])
+    );
     let third = whole(&sandbox);
-    drill_succeeded(sandbox.run(&["failover", "--hard", "--yes", "-o", "json"]), &third);
+    let run = sandbox.run(&["failover", "--hard", "--no-canary", "--yes", "-o", "json"]);
+    drill_succeeded(run, &third);
 
     // Rolled one by one, whoever leads: there is never nobody for as long as a session.
     whole(&sandbox);

@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Give it no time: as `kubectl delete pod --grace-period=0 --force`, on this machine SIGKILL
     #[arg(long)]
     hard: bool,
-    /// Run no job meanwhile (one is run on this machine only)
+    /// Run no job meanwhile; on Kubernetes one needs the right to make pods and run programs in them
     #[arg(long)]
     no_canary: bool,
     /// Do not ask

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
+use tokio::task::LocalSet;
 
 use super::Error;
 use super::canary::{Canary, Song};
 use super::local::LocalView;
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use super::wait::{KubernetesView, View};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
 use crate::report::progress::Progress;
 use crate::spark::MasterStatus;
 use crate::spec::names::ClusterName;
@@ -37,7 +37,7 @@ pub struct Options {
     pub target: Target,
     /// It gets no time to end.
     pub hard: bool,
-    /// Whether a job is to run meanwhile, where one can be run.
+    /// Whether a job is to run meanwhile.
     pub canary: bool,
     pub timeout: Duration,
 }
@@ -122,36 +122,36 @@ pub async fn on_kubernetes(
     options: &Options,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let namespace = cluster.namespace().as_str();
-    let Some(object) = cluster.get(Kind::ConfigMap, &name.inventory()).await? else {
-        return Err(Error::NoCluster {
-            name: name.to_string(),
-            namespace: namespace.to_owned(),
-        });
-    };
-    let inventory = read_inventory(&object)?;
+    let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
     let mut view = KubernetesView::of(cluster, name).await;
-    drill(cluster, &mut view, namespace, &inventory, options, progress).await
+    // The job is submitted beside it.
+    let drill = drill(
+        cluster,
+        &mut view,
+        (cluster.namespace().as_str(), name),
+        &inventory,
+        options,
+        progress,
+    );
+    LocalSet::new().run_until(drill).await
 }
 
 /// Runs the drill on this machine.
 pub async fn on_this_machine(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
     let mut view = LocalView::of(dir);
     let Some((inventory, _)) = view.look().await? else {
-        return Err(Error::NoCluster {
-            name: dir.name.to_string(),
-            namespace: dir.namespace.to_string(),
-        });
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
     };
-    drill(dir, &mut view, dir.namespace.as_str(), &inventory, options, progress).await
+    let place = (dir.namespace.as_str(), &dir.name);
+    drill(dir, &mut view, place, &inventory, options, progress).await
 }
 
 /// Where a cluster runs, and how its pods are taken away there.
 trait Scene {
     async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
 
-    /// A job to run meanwhile, if one can be run from here.
-    async fn canary(&self) -> Result<Option<Canary>, Error>;
+    /// A job to run meanwhile, for so long at most.
+    fn canary(&self, name: &ClusterName, at_most: Duration) -> Result<Canary, Error>;
 }
 
 impl Scene for Cluster {
@@ -159,8 +159,8 @@ impl Scene for Cluster {
         Ok(self.delete_pod(pod, hard.then_some(0)).await?)
     }
 
-    async fn canary(&self) -> Result<Option<Canary>, Error> {
-        Ok(None)
+    fn canary(&self, name: &ClusterName, at_most: Duration) -> Result<Canary, Error> {
+        Ok(Canary::on_kubernetes(self, name, at_most))
     }
 }
 
@@ -179,8 +179,9 @@ impl Scene for ClusterDir {
         Ok(())
     }
 
-    async fn canary(&self) -> Result<Option<Canary>, Error> {
-        Canary::on_this_machine(self).map(Some)
+    fn canary(&self, _: &ClusterName, _: Duration) -> Result<Canary, Error> {
+        // It ends with whoever began it.
+        Canary::on_this_machine(self)
     }
 }
 
@@ -238,7 +239,7 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: Target) -> Result<
 async fn drill(
     scene: &impl Scene,
     view: &mut impl View,
-    namespace: &str,
+    (namespace, name): (&str, &ClusterName),
     inventory: &Inventory,
     options: &Options,
     progress: &Progress,
@@ -249,7 +250,7 @@ async fn drill(
     let before = cluster_state(namespace, inventory, &facts);
     let victim = choose(&before, &facts, options.target)?.clone();
     let mut canary = match options.canary {
-        true => scene.canary().await?,
+        true => Some(scene.canary(name, options.timeout + 2 * SONG)?),
         false => None,
     };
     if let Some(canary) = &mut canary {

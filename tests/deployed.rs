@@ -12,7 +12,7 @@ use crate::kit::server::Server;
 use crate::kit::{Sandbox, kubeconfig};
 use crate::lifecycle::every_pod_is_restricted;
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// An image with the sparkha that is tested.
 fn image() -> &'static str {

@@ -549,7 +549,7 @@ fn killed_at_write(sandbox: &Sandbox, arguments: &[&str], write: usize) -> bool 
     let proxy = Proxy::start(Rule::every(WRITES, IN_NAMESPACE, Fault::Stall).skip(write).times(1));
     let mut child = spawn(proxy.command(sandbox, arguments));
     let mut ended = false;
-    sandbox.wait_for(Duration::from_secs(60), "the write to stall", || {
+    sandbox.wait_for(Duration::from_secs(180), "the write to stall", || {
         ended = child.try_wait().unwrap().is_some();
         ended || !proxy.failed().is_empty()
     });

@@ -46,12 +46,12 @@ fn a_single_master_remembers_its_application_over_a_restart() {
     let sandbox = Sandbox::beside("single");
     sandbox.run(&["create", "--masters", "1", "--workers", "2"]).exits(0);
     start_job(&sandbox, "job", "spark://spark-master-0:7077", 20);
-    sandbox.wait_for(Duration::from_secs(60), "the job's first round", || {
+    sandbox.wait_for(Duration::from_secs(180), "the job's first round", || {
         job_log(&sandbox, "job").contains("round 1")
     });
     // The container ends, the pod stays: what the kubelet does after a crash.
     sandbox.try_kubectl(&["exec", "spark-master-0", "--", "bash", "-c", "kill -9 1; kill -TERM 1"]);
-    sandbox.wait_for(Duration::from_secs(60), "the master's restart", || {
+    sandbox.wait_for(Duration::from_secs(180), "the master's restart", || {
         let state = sandbox.status("spark");
         state["masters"][0]["restarts"] == 1 && state["ready"] == true && state["applications"][0]["name"] == "shuffle"
     });
@@ -68,14 +68,15 @@ fn an_external_zookeeper_is_used_and_left_clean() {
         .output()
         .unwrap();
     sandbox.apply(&String::from_utf8_lossy(&ensemble.stdout));
-    sandbox.wait_for(Duration::from_secs(60), "ZooKeeper", || {
-        sandbox.kubectl(&[
+    sandbox.wait_for(Duration::from_secs(180), "ZooKeeper", || {
+        let ready = sandbox.try_kubectl(&[
             "get",
             "pod",
             "zk-zookeeper-0",
             "-o",
             "jsonpath={.status.conditions[?(@.type=='Ready')].status}",
-        ]) == "True"
+        ]);
+        ready.is_some_and(|ready| ready == "True")
     });
     let before = sandbox.contents();
     let znodes = || zookeeper_tree(&sandbox);
@@ -256,7 +257,7 @@ fn the_manifests_alone_make_a_working_cluster() {
     };
     // Whoever forgets the secret gets no cluster that everybody may use, and is told.
     apply(manifest);
-    sandbox.wait_for(Duration::from_secs(60), "a master's complaint", || {
+    sandbox.wait_for(Duration::from_secs(180), "a master's complaint", || {
         let log = sandbox.try_kubectl(&["logs", "spark-master-0"]).unwrap_or_default();
         log.contains("still has its placeholder")
     });
@@ -272,7 +273,7 @@ fn the_manifests_alone_make_a_working_cluster() {
         .output()
         .unwrap();
     println!("{}", String::from_utf8_lossy(&output.stderr));
-    sandbox.wait_for(Duration::from_secs(60), "the pods' end", || {
+    sandbox.wait_for(Duration::from_secs(180), "the pods' end", || {
         sandbox.contents() == before
     });
 }

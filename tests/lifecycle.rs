@@ -262,7 +262,7 @@ fn nothing_is_written_when_nothing_changed(sandbox: &Sandbox) {
 fn a_job_survives_the_loss_of_the_leader(sandbox: &Sandbox) {
     let masters = "spark://spark-master-0:7077,spark-master-1:7077,spark-master-2:7077";
     start_job(sandbox, "job", masters, 30);
-    sandbox.wait_for(Duration::from_secs(60), "the job's first round", || {
+    sandbox.wait_for(Duration::from_secs(180), "the job's first round", || {
         job_log(sandbox, "job").contains("round 1")
     });
     let old = leader(&sandbox.status("spark")).unwrap();

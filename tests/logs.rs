@@ -119,9 +119,9 @@ pub fn logs_of_pods_and_executors(sandbox: &Sandbox) {
     let registered = ["spark-worker-1 | ", "Successfully registered with master"];
     follow.until(Duration::from_secs(20), 1, &registered);
     sandbox.try_kubectl(&["exec", "spark-worker-1", "--", "bash", "-c", "kill -TERM 1"]);
-    follow.until(Duration::from_secs(60), 2, &registered);
+    follow.until(Duration::from_secs(180), 2, &registered);
     sandbox.kubectl(&["delete", "pod", "spark-worker-1", "--grace-period=0", "--force"]);
-    follow.until(Duration::from_secs(60), 3, &registered);
+    follow.until(Duration::from_secs(180), 3, &registered);
     // Each run said once that it began.
     assert_eq!(
         follow.count(&["spark-worker-1 | ", "Starting Spark worker"]),
@@ -130,20 +130,20 @@ pub fn logs_of_pods_and_executors(sandbox: &Sandbox) {
         follow.seen.join("\n")
     );
     drop(follow);
-    sandbox.wait_for(Duration::from_secs(60), "both workers", || {
+    sandbox.wait_for(Duration::from_secs(180), "both workers", || {
         sandbox.status("spark")["ready"] == true
     });
 
     // Executors, without a right to run anything.
     start_job(sandbox, "job", "spark://spark-master-0:7077,spark-master-1:7077", 15);
     let mut id = None;
-    sandbox.wait_for(Duration::from_secs(60), "the application", || {
+    sandbox.wait_for(Duration::from_secs(180), "the application", || {
         id = application(&sandbox.status("spark"));
         id.is_some()
     });
     let id = id.unwrap();
     let mut follow = Following::start(sandbox.command(&["logs", &id, "-f"]));
-    follow.until(Duration::from_secs(60), 1, &[" stderr | "]);
+    follow.until(Duration::from_secs(180), 1, &[" stderr | "]);
     sandbox.wait_for(Duration::from_secs(90), "the job's rounds", || {
         job_log(sandbox, "job").contains("round 8")
     });
@@ -210,7 +210,7 @@ fn on_this_machine_logs_are_files() {
     let registered = ["Successfully registered with master"];
     follow.until(Duration::from_secs(20), 1, &registered);
     crate::kit::local::signal(home.process("spark", "spark-worker-0"), "KILL");
-    follow.until(Duration::from_secs(60), 2, &registered);
+    follow.until(Duration::from_secs(180), 2, &registered);
     assert_eq!(
         follow.count(&["Starting Spark worker"]),
         2,

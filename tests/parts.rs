@@ -16,7 +16,7 @@ use crate::local::driver;
 
 /// The address of the test's router; the pods have others.
 const ROUTER: &str = "127.0.9.220";
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 const HISTORY: &str = "spark-history.default.k8s:18080";
 
 const JOB: &str = "

@@ -214,7 +214,7 @@ fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folder: &
     signal(&first.0, Signal::INT);
     assert_eq!(first.0.wait().unwrap().code(), Some(130));
     let running = || site.in_state("RUNNING");
-    until(Duration::from_secs(60), "the second job's turn", || {
+    until(Duration::from_secs(180), "the second job's turn", || {
         running().iter().any(|job| job["driver"] == *driver)
     });
     let id = running()[0]["id"].as_str().unwrap().to_owned();
@@ -297,7 +297,7 @@ fn jobs_run_in_pods() {
     job.extend(["--detach", "--", "endless.py"]);
     run(Site::command(&sandbox, folder.path(), &job)).exits(0);
     // The one before may still be ending.
-    sandbox.wait_for(Duration::from_secs(60), "one driver", || {
+    sandbox.wait_for(Duration::from_secs(180), "one driver", || {
         sandbox.kubectl(&drivers).lines().count() == 1
     });
     sandbox.run(&["teardown"]).exits(0);
@@ -325,7 +325,8 @@ time.sleep(600)
     arguments.extend(["--", "reader.py"]);
     let mut job = Submitted::of(Site::command(sandbox, folder, &arguments));
     job.says(&format!("SUM {sum}"));
-    assert_eq!(every_pod_is_restricted(sandbox), 3);
+    // One of the drivers before may still be ending.
+    assert!(every_pod_is_restricted(sandbox) >= 3);
     signal(&job.0, Signal::TERM);
     assert_eq!(job.0.wait().unwrap().code(), Some(130));
 }

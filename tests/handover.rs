@@ -42,8 +42,8 @@ fn log(home: &Home, pod: &str, which: &str) -> String {
 
 const SAYS: &str = "withdrawn from the election: session";
 
-/// What the report of a drill must say.
-fn drill_succeeded(run: Run, before: &str) -> Value {
+/// What the report of a drill must say; another must lead `within`.
+fn drill_succeeded(run: Run, before: &str, within: Duration) -> Value {
     let report = run.exits(0).json();
     assert_eq!(report["recovered"], true, "{report}");
     assert_eq!(report["missing"], serde_json::json!([]));
@@ -61,7 +61,7 @@ fn drill_succeeded(run: Run, before: &str) -> Value {
         "{report}"
     );
     assert!(
-        report["target"] == "zooKeeper" || seconds("alive") < WITHDRAWN.as_secs_f64(),
+        report["target"] == "zooKeeper" || seconds("alive") < within.as_secs_f64(),
         "{report}"
     );
     report
@@ -119,7 +119,7 @@ fn on_this_machine() {
         home.run(&["status"]).code == Some(0)
     });
     let third = leader(&home.status("spark")).unwrap();
-    let report = drill_succeeded(home.run(&["failover", "--yes", "-o", "json"]), &third);
+    let report = drill_succeeded(home.run(&["failover", "--yes", "-o", "json"]), &third, WITHDRAWN);
     assert_eq!(report["victim"], third.as_str());
     assert_ne!(report["leader"], third.as_str());
     assert_eq!(report["canary"]["wentOn"], true);
@@ -133,7 +133,7 @@ fn on_this_machine() {
         "-o",
         "json",
     ]);
-    drill_succeeded(run, report["leader"].as_str().unwrap());
+    drill_succeeded(run, report["leader"].as_str().unwrap(), WITHDRAWN);
 
     // A cluster that lacks something is left alone.
     let supervisor = home.supervisor("spark");
@@ -193,17 +193,16 @@ fn on_kubernetes() {
     let second = whole(&sandbox);
     let log = sandbox.kubectl(&["logs", &first, "--previous"]);
     assert!(log.contains(SAYS), "{log}");
-    let report = drill_succeeded(sandbox.run(&["failover", "--yes", "-o", "json"]), &second);
+    let report = drill_succeeded(sandbox.run(&["failover", "--yes", "-o", "json"]), &second, WITHDRAWN);
     assert_eq!(report["victim"], second.as_str());
     assert_eq!(report["canary"]["wentOn"], true, "{report}");
     assert!(report["canary"]["results"].as_u64() > Some(1), "{report}");
-    assert_eq!(
-        sandbox.run(&["jobs", "-o", "json"]).exits(0).json(),
-        serde_json::json!([])
-    );
+    let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
+    sandbox.wait_for(WHOLE, "its driver's end", || sandbox.kubectl(&drivers).is_empty());
     let third = whole(&sandbox);
     let run = sandbox.run(&["failover", "--hard", "--no-canary", "--yes", "-o", "json"]);
-    drill_succeeded(run, &third);
+    // Network policies know the pod no more, so its entrypoint may not reach ZooKeeper.
+    drill_succeeded(run, &third, SESSION + WITHDRAWN);
 
     // Rolled one by one, whoever leads: there is never nobody for as long as a session.
     whole(&sandbox);

@@ -21,6 +21,8 @@ spark = SparkSession.builder.getOrCreate()
 total = spark.sparkContext.parallelize(range(1000), 4).map(lambda x: x * x).sum()
 print("RESULT", total, sys.argv[2:], helper.NAME, open(SparkFiles.get("job.py")).read().strip(), flush=True)
 print("CONF", spark.conf.get("spark.executor.memory"), spark.sparkContext.appName, spark.conf.get("spark.app.two"), flush=True)
+unpacked = lambda _: open(SparkFiles.get("pack") + "/word").read()
+print("ARCHIVE", spark.sparkContext.parallelize([0], 1).map(unpacked).first(), flush=True)
 print("x" * 40000, flush=True)
 sys.exit(int(sys.argv[1]))
 "#;
@@ -48,6 +50,13 @@ fn files() -> tempfile::TempDir {
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
+    std::fs::write(folder.path().join("word"), "unpacked").unwrap();
+    let pack = ["-czf", "words.tgz", "word"];
+    let packed = Command::new("tar").current_dir(&folder).args(pack).status().unwrap();
+    assert!(packed.success());
+    // A jar without anything: classes of Spark's own will do.
+    let empty_zip = [b"PK\x05\x06".as_slice(), &[0; 18]].concat();
+    std::fs::write(folder.path().join("empty.jar"), empty_zip).unwrap();
     folder
 }
 
@@ -136,6 +145,8 @@ fn a_job_with_files_runs_and_its_exit_code_is_kept(site: &dyn Site, folder: &Pat
         "helper.py",
         "--files",
         "data/job.py",
+        "--archives",
+        "words.tgz#pack",
         "--name",
         "two words",
     ];
@@ -154,7 +165,8 @@ fn a_job_with_files_runs_and_its_exit_code_is_kept(site: &dyn Site, folder: &Pat
         ended.stdout
     );
     assert_eq!(lines[1], "CONF 512m two words two words");
-    assert!(lines[2].len() == 40000 && lines.len() == 3, "{}", ended.stdout);
+    assert_eq!(lines[2], "ARCHIVE unpacked");
+    assert!(lines[3].len() == 40000 && lines.len() == 4, "{}", ended.stdout);
     assert!(
         ended.stderr.contains("INFO SparkContext: Running Spark version"),
         "{}",
@@ -289,6 +301,7 @@ fn jobs_run_in_pods() {
     ))
     .exits(2)
     .says("has Spark 3.5.1");
+    a_jar_runs_and_its_driver_may_be_kept(&sandbox, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&sandbox, folder.path());
     large_files_travel_and_drivers_are_restricted(&sandbox, folder.path());
     let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
@@ -302,6 +315,20 @@ fn jobs_run_in_pods() {
     });
     sandbox.run(&["teardown"]).exits(0);
     assert_eq!(sandbox.kubectl(&drivers), "");
+}
+
+fn a_jar_runs_and_its_driver_may_be_kept(sandbox: &Sandbox, folder: &Path) {
+    let mut arguments = vec!["submit", "--keep"];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--conf", "spark.sql.catalogImplementation=in-memory"]);
+    arguments.extend(["--class", "org.apache.spark.sql.hive.thriftserver.SparkSQLCLIDriver"]);
+    arguments.extend(["--", "empty.jar", "-e", "select sum(id) from range(1000)"]);
+    let ended = run(Site::command(sandbox, folder, &arguments)).exits(0);
+    assert!(ended.stdout.lines().any(|line| line == "499500"), "{}", ended.stdout);
+    let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
+    let kept = sandbox.kubectl(&drivers);
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    sandbox.kubectl(&["delete", kept.trim()]);
 }
 
 /// More than a ConfigMap takes.

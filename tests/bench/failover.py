@@ -5,7 +5,8 @@ sent after another master had already answered so.
 
 Ways of losing the leader: `jvm` kills its JVM; `pod` ends its entrypoint as a kubelet does (SIGTERM); `container` kills entrypoint and JVM together;
 `node` stops both, as if the machine had gone, and kills them once another leads; `revoked` kills the ZooKeeper server that it is connected to;
-`quorum` stops two of the three ZooKeepers until nobody leads, and measures from when they go on.
+`quorum` stops two of the three ZooKeepers until nobody leads, and measures from when they go on; `roll` replaces all masters one after another by a
+change of the cluster file, and measures the longest time without a leader in each roll-out.
 """
 import http.client
 import json
@@ -21,10 +22,10 @@ from pathlib import Path
 SPARKHA, FILE, CLUSTER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 TRIALS = int(os.environ.get("TRIALS", 20))
 LOAD = float(os.environ.get("LOAD", 0))
-WAYS = os.environ.get("WAYS", "jvm pod container node revoked quorum").split()
+WAYS = os.environ.get("WAYS", "jvm pod container node revoked quorum roll").split()
 EVERY = 0.02
 # Median and maximum, in seconds.
-GOALS = {"jvm": (1, 2), "pod": (1, 2), "container": (1, 2), "node": (3, 3), "revoked": (3, 3), "quorum": (30, 30)}
+GOALS = {"jvm": (1, 2), "pod": (1, 2), "container": (1, 2), "node": (3, 3), "revoked": (3, 3), "quorum": (30, 30), "roll": (1, 1)}
 SET_UP = 120
 # What ends again and again is restarted after ever longer pauses: after so many trials the cluster is made anew.
 TRIALS_OF_A_CLUSTER = 6
@@ -97,10 +98,10 @@ def until(condition, within, what):
 
 
 class Masters:
-    """All masters at their present addresses."""
+    """All masters at their present addresses, and those that were there before."""
 
     def __init__(self):
-        self.masters = {}
+        self.masters, self.former = {}, []
         self.follow()
 
     def follow(self):
@@ -110,12 +111,16 @@ class Masters:
             if ip and (not known or known.ip != ip):
                 if known:
                     known.ended = True
+                    self.former.append(known)
                 self.masters[name] = Master(name, ip)
                 self.masters[name].start()
 
     def end(self):
         for master in self.masters.values():
             master.ended = True
+
+    def all(self):
+        return [*self.masters.values(), *self.former]
 
     def leaders(self):
         return [name for name, master in self.masters.items() if master.state() == "ALIVE"]
@@ -138,20 +143,31 @@ class Masters:
         return until(twice, SET_UP, "one ALIVE, two STANDBY and all workers")
 
     def forget(self):
+        self.former = []
         for master in self.masters.values():
             master.answers = []
 
+    def longest_without(self):
+        """The longest time in which nobody is known to have led."""
+        alive = sorted((asked, answered)
+                       for master in self.all()
+                       for state, asked, answered in list(master.answers) if state == "ALIVE")
+        longest, led = 0.0, alive[0][0]
+        for asked, answered in alive:
+            longest, led = max(longest, answered - led), max(led, asked)
+        return longest
+
     def second_leaders(self):
         """Masters that were ALIVE after another one was."""
-        alive = [(asked, answered, name)
-                 for name, master in self.masters.items()
-                 for state, asked, answered in master.answers if state == "ALIVE"]
+        alive = [(asked, answered, master)
+                 for master in self.all()
+                 for state, asked, answered in list(master.answers) if state == "ALIVE"]
         firsts = {}
-        for _, answered, name in alive:
-            firsts[name] = min(answered, firsts.get(name, answered))
+        for _, answered, master in alive:
+            firsts[master] = min(answered, firsts.get(master, answered))
         lasts = {}
-        for asked, _, name in alive:
-            lasts[name] = max(asked, lasts.get(name, asked))
+        for asked, _, master in alive:
+            lasts[master] = max(asked, lasts.get(master, asked))
         return [(old, new) for old in lasts for new in firsts
                 if old != new and firsts[old] < firsts[new] < lasts[old]]
 
@@ -224,6 +240,26 @@ def trials(way):
     return took, wrong
 
 
+def rolls():
+    took, wrong = [], 0
+    before = Path(FILE).read_text()
+    masters = create()
+    for trial in range(TRIALS):
+        masters.wait_settled()
+        masters.forget()
+        Path(FILE).write_text(f"{before}masters: {{annotations: {{roll: '{trial}'}}}}\n")
+        change = subprocess.Popen([SPARKHA, "create", "--local", "-f", FILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while change.poll() is None:
+            masters.follow()
+            time.sleep(EVERY)
+        masters.wait_settled()
+        took.append(masters.longest_without())
+        wrong += bool(masters.second_leaders())
+    masters.end()
+    Path(FILE).write_text(before)
+    return took, wrong
+
+
 def load():
     """Full load for a while: nobody may lose what it has."""
     masters = create()
@@ -247,7 +283,7 @@ def main():
     failed = LOAD > 0 and load()
     print(f"{'way':10} {'trials':>6} {'median':>7} {'min':>6} {'max':>6}  two leaders", flush=True)
     for way in WAYS:
-        took, wrong = trials(way)
+        took, wrong = rolls() if way == "roll" else trials(way)
         median, longest = statistics.median(took), max(took)
         goal = GOALS[way]
         late = median > goal[0] or longest > goal[1]

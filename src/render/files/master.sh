@@ -30,13 +30,18 @@ at_any() {
     timeout 2 /bin/bash "$SPARK_CONF_DIR/$script" "$server" "$@" 2>/dev/null &
   done) && echo "$told"
 }
+# withdraw SECONDS SERVERS ZNODE: tried for so long.
 withdraw() {
+  local deadline=$((SECONDS + $1))
   [ -s "$SPARKHA_SESSIONS" ] || return 0
-  if at_any "$1" withdraw.sh "$2/leader_election" "$SPARKHA_SESSIONS"; then
-    rm -f "$SPARKHA_SESSIONS"
-  else
-    echo "no ZooKeeper server answers: the master's session is left to the next start, or to expire"
-  fi
+  until at_any "$2" withdraw.sh "$3/leader_election" "$SPARKHA_SESSIONS"; do
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      echo "no ZooKeeper server answers: the master's session is left to the next start, or to expire"
+      return
+    fi
+    sleep 0.1
+  done
+  rm -f "$SPARKHA_SESSIONS"
 }
 
 # A master has nothing to save, and whoever waits for the next one has no time to lose.
@@ -47,7 +52,7 @@ stop() {
 pid='' stopped=''
 trap stop TERM INT
 # What a container before this one had no time to withdraw.
-withdraw "$@"
+withdraw 0 "$@"
 [ -z "$stopped" ] || exit 0
 # Beside the master, which may start before there is a quorum.
 [ -z "$login" ] || while kill -0 $$ && ! at_any "$1" protect.sh "$2"; do sleep 1; done &
@@ -60,5 +65,6 @@ while
   wait "$pid" 2>/dev/null || code=$?
   kill -0 "$pid" 2>/dev/null
 do :; done
-withdraw "$@"
+# ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
+withdraw 5 "$@"
 exit "$code"

@@ -46,7 +46,7 @@ pub struct Kubelet {
     pub dir: ClusterDir,
     wanted: RefCell<Rc<Wanted>>,
     members: RefCell<BTreeMap<String, Rc<Member>>>,
-    /// How many pods there have been so far.
+    /// As in [`super::store::Seen`].
     pub made: Cell<u32>,
     /// The address for drivers that run in the user's own shell.
     pub drivers: Cell<Option<IpAddr>>,

@@ -49,7 +49,7 @@ pub struct Wanted {
 pub struct Seen {
     pub pods: Vec<PodRecord>,
     pub sets: Vec<StatefulSet>,
-    /// How many pods there have been so far.
+    /// How many pods there have been so far, counted from a number of the cluster's own; 0 before the first.
     #[serde(default)]
     pub made: u32,
     /// The address for drivers that run in the user's own shell.

@@ -113,7 +113,9 @@ async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal))
     tokio::task::spawn_local(keep_house(kubelet.clone(), outside, lines.clone()));
     let seen = kubelet.dir.seen()?;
     tracing::info!("at work, with {} pods from before", seen.pods.len());
-    kubelet.made.set(seen.made);
+    kubelet
+        .made
+        .set(if seen.made == 0 { first_number() } else { seen.made });
     kubelet.drivers.set(seen.drivers);
     kubelet.care_for(seen.pods);
     let mut written = String::new();
@@ -206,6 +208,14 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut S
         }
     }
     Ok(())
+}
+
+/// Where a new cluster begins to count its pods: elsewhere than one before it of the same name. What that one's masters remember, if its data
+/// were kept, are workers at their addresses; a worker that is called there by a recovering master takes itself for registered.
+fn first_number() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // More in each second than a cluster has pods at first.
+    (now.unwrap_or_default().as_millis() as u32).wrapping_mul(16).max(1)
 }
 
 fn new_pod(

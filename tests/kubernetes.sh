@@ -9,7 +9,7 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   "$testbed" healthy && was_up=yes
   trap '[ -n "$was_up" ] || "$testbed" down' EXIT
   "$testbed" up
-  export PATH="${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}/kubernetes-1.20.2:$PATH"
+  eval "$("$testbed" env)"
 fi
 # Tests with running pods take turns all the same: the node has few processors, and a job's timing should be its own.
 "${CARGO:-cargo}" test --locked --test main -- --test-threads=3 browser::on_kubernetes deployed:: faults:: handover::on_kubernetes layouts:: lifecycle:: parts::on_kubernetes scale::on_kubernetes policies:: doctor:: submit::jobs_run_in_pods

@@ -1,5 +1,6 @@
 //! A home of its own for a test of the local platform: nothing of this machine's own configuration, and nothing left behind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -23,6 +24,27 @@ pub fn spark_home() -> &'static Path {
         };
         let fetched: Run = fetch.output().unwrap().into();
         PathBuf::from(fetched.exits(0).stdout.trim())
+    })
+}
+
+/// A JAVA_HOME for what tests run: short jobs, for which the JVM's best compiler would cost a third of the processor time and never earn it.
+fn java_home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let own = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
+        let path = std::env::var_os("PATH").unwrap();
+        let folders = own.into_iter().chain(std::env::split_paths(&path));
+        let java = folders.map(|folder| folder.join("java")).find(|java| java.exists());
+        let java = java.unwrap().canonicalize().unwrap();
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java");
+        std::fs::create_dir_all(home.join("bin")).unwrap();
+        let script = format!("#!/bin/sh\nexec '{}' -XX:TieredStopAtLevel=1 \"$@\"\n", java.display());
+        // Another run of the tests may use it at this moment.
+        let file = tempfile::NamedTempFile::new_in(&home).unwrap();
+        std::fs::write(file.path(), script).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        file.persist(home.join("bin/java")).unwrap();
+        home
     })
 }
 
@@ -61,7 +83,7 @@ impl Home {
         // Before the arguments: what follows `--` is a job's.
         let mut command = sparkha(&[&["--local"], arguments].concat());
         command.env("HOME", self.folder.path()).env("SPARK_HOME", spark_home());
-        command.env("XDG_STATE_HOME", &self.state);
+        command.env("XDG_STATE_HOME", &self.state).env("JAVA_HOME", java_home());
         for variable in ["XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(variable);
         }
@@ -102,15 +124,23 @@ impl Home {
         self.record(name, pod)["process"]["pid"].as_i64().unwrap() as i32
     }
 
-    /// The same, where it may have none at this moment.
-    /// The process of a pod, and its children: a shell and its JVM.
-    pub fn processes_of(&self, name: &str, pod: &str) -> Vec<i32> {
-        let first = self.process(name, pod);
-        let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
-        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-        children.chain([first]).collect()
+    /// What that process has started: its JVM, where it is a shell.
+    pub fn children_of(&self, name: &str, pod: &str) -> Vec<i32> {
+        children(self.process(name, pod))
     }
 
+    /// Both.
+    pub fn processes_of(&self, name: &str, pod: &str) -> Vec<i32> {
+        let pid = self.process(name, pod);
+        children(pid).into_iter().chain([pid]).collect()
+    }
+
+    /// What a file among the logs says; nothing if it is not there.
+    pub fn log(&self, name: &str, file: &str) -> String {
+        std::fs::read_to_string(self.cluster(name).join("logs").join(file)).unwrap_or_default()
+    }
+
+    /// The process of a pod's container, where it may have none at this moment.
     pub fn process_if_any(&self, name: &str, pod: &str) -> Option<i32> {
         self.record(name, pod)["process"]["pid"].as_i64().map(|pid| pid as i32)
     }
@@ -175,6 +205,11 @@ impl Home {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
 fn walk(folder: &Path) -> Box<dyn Iterator<Item = PathBuf>> {

@@ -92,7 +92,9 @@ def main():
     dnsmasq = subprocess.Popen([
         "dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", f"--addn-hosts={HOSTS}", "--user=root",
         f"--listen-address={ADDRESS}", "--bind-interfaces", f"--local=/{DOMAIN}/", "--no-negcache", "--local-ttl=0",
-        "--pid-file", "--conf-file=/dev/null"])
+        "--pid-file", "--conf-file=/dev/null"],
+        # It takes a moment until it listens to signals; one that comes before must not end it.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     api.follow("/api/v1/services", "/api/v1/endpoints", "/api/v1/persistentvolumeclaims", "/api/v1/persistentvolumes")
     while dnsmasq.poll() is None:
         api.changed.wait(timeout=30)

@@ -43,8 +43,10 @@ start() {
 api() { "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 containers() { ctr --address "$state/containerd.sock" --namespace k8s.io "$@"; }
 
+dns_answers() { [ -s "$state/hosts" ] && (: <"/dev/tcp/$gateway/53") 2>/dev/null; }
+
 node_is_healthy() {
-  [ -e "$state/up" ] && [ "$(group_processes | wc -l)" -gt 0 ] &&
+  [ -e "$state/up" ] && [ "$(group_processes | wc -l)" -gt 0 ] && dns_answers &&
     api get nodes --request-timeout=5s 2>/dev/null | grep -q ' Ready '
 }
 
@@ -98,7 +100,7 @@ node_up() {
   start policies python3 -B "$here/policies.py" "$server" "$state" "$group"
   wait_for 60 "the node" sh -c "'$binaries/kubectl' --kubeconfig '$state/kubeconfig' get nodes | grep -q ' Ready '"
   wait_for 30 "the service account of the default namespace" api get serviceaccount default
-  wait_for 30 "DNS" test -s "$state/hosts"
+  wait_for 30 "DNS" dns_answers
   wait_for 30 "network policies" nft list table ip "$group"
   touch "$state/up"
   say "is up"
@@ -165,10 +167,9 @@ conf_dir = "$state/cni/net.d"
 TOML
   cat >"$state/cni/net.d/10-testbed.conflist" <<JSON
 {"cniVersion": "0.4.0", "name": "$group", "plugins": [
-  {"type": "bridge", "bridge": "$bridge", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  {"type": "bridge", "bridge": "$bridge", "isGateway": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": "$state/cni/ipam", "ranges": [[{"subnet": "10.244.0.0/24"}]],
-            "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+            "routes": [{"dst": "0.0.0.0/0"}]}}]}
 JSON
   # The thresholds keep a well-filled disk from evicting pods. The frequency decides how soon after its end a pod is gone:
   # this kubelet looks only once in every such period whether volumes and control groups are released.
@@ -184,7 +185,7 @@ clusterDNS: [$gateway]
 cgroupDriver: cgroupfs
 cgroupRoot: /$group
 failSwapOn: false
-syncFrequency: 3s
+syncFrequency: 1s
 enforceNodeAllocatable: []
 maxPods: 100
 serializeImagePulls: false

@@ -20,9 +20,11 @@ state=${SPARKHA_TESTBED_DIR:-/var/tmp/sparkha-testbed}
 
 kubernetes_version=1.20.2
 spark_version=4.3.0
-binaries=$cache/kubernetes-$kubernetes_version
-images=$cache/images-spark-$spark_version
-image_store=$cache/containerd-spark-$spark_version
+# Raised when something is built otherwise.
+revision=3
+binaries=$cache/kubernetes-$kubernetes_version-$revision
+images=$cache/images-spark-$spark_version-$revision
+image_store=$cache/containerd-spark-$spark_version-$revision
 
 export KUBECONFIG_TESTBED=$state/kubeconfig
 

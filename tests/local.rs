@@ -66,6 +66,14 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(masters_in(&state, "STANDBY").len(), 2);
     assert_eq!(state["workers"]["registered"], 2);
     assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
+    for worker in ["spark-worker-0", "spark-worker-1"] {
+        let log = home.log("spark", &format!("{worker}.log"));
+        assert!(log.contains("Successfully registered"), "{log}");
+        assert!(
+            !log.contains("Retrying connection"),
+            "it was started before one led: {log}"
+        );
+    }
     assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");
     // Probes may be a moment behind.
     home.wait_for(READY, "all pods ready", || {
@@ -426,8 +434,18 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     home.run(&create).exits(8).says("failed to connect to ZooKeeper");
     let password = home.cluster("keeper").join("secrets/keeper-auth/zookeeper.password");
     std::fs::copy(&password, secret.join("password")).unwrap();
+    let password = std::fs::read_to_string(&password).unwrap();
+    // Another cluster's znodes are there already, and somebody else's: it is told so, and works.
+    a_znode_that_is_not_ours(&server, &password, "/test/sparkha/default/late/leader_election");
+    let late = ["create", "late", "--workers", "0", "-f", file.to_str().unwrap()];
+    home.run(&late).exits(0);
     home.run(&create).exits(0).says("1 alive, 1 standby of 2");
-    znodes_are_for_the_masters_alone(&server, &std::fs::read_to_string(&password).unwrap());
+    znodes_are_for_the_masters_alone(&server, &password);
+    home.wait_for(READY, "the other cluster's masters to tell", || {
+        home.log("late", "late-master-0.log")
+            .contains("znodes below /test/sparkha/default/late are not protected yet")
+    });
+    home.run(&["teardown", "late"]).exits(0);
 
     home.run(&["teardown"]).exits(0).says("znodes removed from ZooKeeper");
     home.run(&["status", "keeper"]).exits(0);
@@ -439,17 +457,39 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     home.is_empty();
 }
 
+/// Everybody may use it, and nobody change that.
+fn a_znode_that_is_not_ours(server: &str, password: &str, path: &str) {
+    use zookeeper_client::{Acl, Acls, AuthId, CreateMode, Permission};
+    let work = async {
+        let client = logged_in(server, password).await;
+        let but_change = Permission::CREATE | Permission::READ | Permission::WRITE | Permission::DELETE;
+        let acls = [Acl::new(but_change, AuthId::anyone())];
+        let parents = Acls::anyone_all();
+        client
+            .mkdir(
+                path.rsplit_once('/').unwrap().0,
+                &CreateMode::Persistent.with_acls(parents),
+            )
+            .await
+            .unwrap();
+        client
+            .create(path, &[], &CreateMode::Persistent.with_acls(Acls::new(&acls)))
+            .await
+            .unwrap();
+    };
+    blocking(work);
+}
+
 /// Whoever has not logged in reads nothing, and the cluster's own znodes are for its user alone.
 fn znodes_are_for_the_masters_alone(server: &str, password: &str) {
-    use zookeeper_client::{Acl, AuthId, Client, Permission, SaslOptions};
+    use zookeeper_client::{Acl, AuthId, Client, Permission};
     let work = async {
         let stranger = match Client::connector().with_fail_eagerly().connect(server).await {
             Ok(stranger) => stranger.list_children("/").await.map(|_| ()),
             Err(error) => Err(error),
         };
         assert!(stranger.is_err(), "{stranger:?}");
-        let login = SaslOptions::digest_md5("spark", password.to_owned());
-        let client = Client::connector().with_sasl(login).connect(server).await.unwrap();
+        let client = logged_in(server, password).await;
         let spark = AuthId::new("sasl", "spark");
         for (znode, id) in [
             ("/test/sparkha/default", AuthId::anyone()),
@@ -461,6 +501,16 @@ fn znodes_are_for_the_masters_alone(server: &str, password: &str) {
             assert_eq!(acl, [Acl::new(Permission::ALL, id)], "{znode}");
         }
     };
+    blocking(work);
+}
+
+async fn logged_in(server: &str, password: &str) -> zookeeper_client::Client {
+    let login = zookeeper_client::SaslOptions::digest_md5("spark", password.to_owned());
+    let connector = zookeeper_client::Client::connector().with_sasl(login);
+    connector.connect(server).await.unwrap()
+}
+
+fn blocking(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

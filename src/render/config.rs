@@ -39,6 +39,8 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
             properties(&with(&common, master_properties(&spec.recovery, spec))),
         ),
         ("secret.sh", include_str!("files/secret.sh").to_owned()),
+        ("tcp.sh", include_str!("files/tcp.sh").to_owned()),
+        ("leads.sh", include_str!("files/leads.sh").to_owned()),
         ("worker.sh", include_str!("files/worker.sh").to_owned()),
         ("worker.conf", properties(&with(&common, worker_properties()))),
         ("driver.sh", include_str!("files/driver.sh").to_owned()),
@@ -90,10 +92,18 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
             "master.sh",
             "protect.sh",
             "secret.sh",
+            "tcp.sh",
             "withdraw.sh",
             "zookeeper-client.sh",
         ],
-        Component::Worker => &["log4j2.properties", "secret.sh", "worker.conf", "worker.sh"],
+        Component::Worker => &[
+            "leads.sh",
+            "log4j2.properties",
+            "secret.sh",
+            "tcp.sh",
+            "worker.conf",
+            "worker.sh",
+        ],
         Component::ZooKeeper => &["log4j2.properties", "secret.sh", "zoo.cfg", "zookeeper.sh"],
         Component::History => &["log4j2.properties", "history.conf", "history.sh"],
         Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
@@ -232,7 +242,7 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     // An executor ends once it has looked and found nothing left to move; Spark looks every 30 s.
     conf.push((
         "spark.storage.decommission.replicationReattemptInterval",
-        "3s".to_owned(),
+        "1s".to_owned(),
     ));
     // A task that asks an executor just gone for its shuffle files is tried again and finds them where they moved to. With the default
     // of 0 each such try counts towards the four that abort a stage, however well the executors left.

@@ -292,8 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_takes_as_many_ports_as_are_open() {
+    fn a_worker_knows_the_ports_that_are_open() {
         let script = include_str!("files/worker.sh");
         assert!(script.contains(&format!("starts % {WORKER_PORTS}")), "{script}");
+        assert!(script.contains(&format!(" {MASTER_UI_PORT} ")), "{script}");
     }
 }

@@ -43,6 +43,19 @@ withdraw() {
   done
   rm -f "$SPARKHA_SESSIONS"
 }
+# protect SERVERS ZNODE: as soon as there is a quorum. What is another user's stays so: there it is tried once a minute only.
+protect() {
+  local seconds
+  for ((seconds = 0; ; seconds++)); do
+    kill -0 $$ || return 0
+    if [ $seconds -lt 30 ] || [ $((seconds % 60)) -eq 0 ]; then
+      ! at_any "$1" protect.sh "$2" || return 0
+    fi
+    [ $seconds -ne 30 ] ||
+      echo "znodes below $2 are not protected yet: either no ZooKeeper server answers, or they are another user's"
+    sleep 1
+  done
+}
 
 # A master has nothing to save, and whoever waits for the next one has no time to lose.
 stop() {
@@ -55,7 +68,7 @@ trap stop TERM INT
 withdraw 0 "$@"
 [ -z "$stopped" ] || exit 0
 # Beside the master, which may start before there is a quorum.
-[ -z "$login" ] || while kill -0 $$ && ! at_any "$1" protect.sh "$2"; do sleep 1; done &
+[ -z "$login" ] || protect "$@" &
 "${master[@]}" &
 pid=$!
 [ -z "$stopped" ] || stop

@@ -34,6 +34,20 @@ leave() {
   exit 143
 }
 trap leave TERM
+# Whoever finds no leader asks again after 5 to 15 s only (Spark's own times): so the worker is not started before there is one, for
+# 20 s at most, and leaves the processors to those who are.
+until_led() {
+  local deadline=$((SECONDS + 20)) masters=${1#spark://} master told=
+  while [ "$SECONDS" -lt "$deadline" ]; do
+    for master in ${masters//,/ }; do
+      ! timeout 2 /bin/bash "$SPARK_CONF_DIR/leads.sh" "${master%:*}" 8080 2>/dev/null || return 0
+    done
+    [ -n "$told" ] || echo "no master leads yet: the worker starts when one does, or after 20 s" >&2
+    told=yes
+    sleep 0.5
+  done
+}
+until_led "$1"
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
 "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \

@@ -1,4 +1,5 @@
 # What a master's entrypoint asks of ZooKeeper, by ZooKeeper's own protocol; to be sourced. A JVM would take a second to start.
+. "$SPARK_CONF_DIR/tcp.sh"
 
 # A character is a byte.
 LC_ALL=C
@@ -71,16 +72,10 @@ operate() {
 
 # open_session HOST:PORT: connects, and logs in if there is a password.
 open_session() {
-  local host=${1%:*} port=${1##*:} address names
+  local host=${1%:*}
   # An IPv6 address has brackets.
-  host=${host#[} host=${host%]}
-  # Where pods share a machine, a file knows their names.
-  if [ -n "${SPARKHA_HOSTS_FILE:-}" ]; then
-    while read -r address names; do
-      case " $names " in *" $host "*) host=$address && break ;; esac
-    done <"$SPARKHA_HOSTS_FILE"
-  fi
-  exec 3<>"/dev/tcp/$host/$port"
+  host=${host#[}
+  open_tcp "${host%]}" "${1##*:}"
   # Protocol 0, nothing seen yet (64 bits), 4 s, no session (64 bits) and its password, not read-only.
   request=''
   ints 0 0 0 4000 0 0 16 0 0 0 0

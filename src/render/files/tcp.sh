@@ -1,0 +1,13 @@
+# To be sourced.
+
+# open_tcp HOST PORT: a connection, as file descriptor 3.
+open_tcp() {
+  local host=$1 address names
+  # Where pods share a machine, a file knows their names.
+  if [ -n "${SPARKHA_HOSTS_FILE:-}" ]; then
+    while read -r address names; do
+      case " $names " in *" $host "*) host=$address && break ;; esac
+    done <"$SPARKHA_HOSTS_FILE"
+  fi
+  exec 3<>"/dev/tcp/$host/$2"
+}

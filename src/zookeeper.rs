@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use zookeeper_client as zk;
 
 /// The part a server plays.
@@ -62,9 +62,15 @@ pub struct Server {
 pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Server, Error> {
     stream.write_all(b"srvr").await?;
     let mut answer = String::new();
-    // The server closes the connection after its answer, of less than 1 KiB.
-    stream.take(64 * 1024).read_to_string(&mut answer).await?;
-    parse(&answer).ok_or(Error::NotServing)
+    // Of less than 1 KiB. The server closes the connection after it, of which containerd tells those behind a forwarded port a second later: the
+    // mode comes after all else that is of interest.
+    let mut lines = BufReader::new(stream.take(64 * 1024));
+    while lines.read_line(&mut answer).await? > 0 {
+        if let Some(server) = parse(&answer) {
+            return Ok(server);
+        }
+    }
+    Err(Error::NotServing)
 }
 
 fn parse(srvr: &str) -> Option<Server> {
@@ -180,19 +186,43 @@ async fn delete_if_empty(client: &zk::Client, path: &str) -> Result<bool, Error>
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_server_in_a_quorum_says_what_it_does() {
-        let answer = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nReceived: 6\nSent: 5\nConnections: 1\n\
-            Outstanding: 2\nZxid: 0x30000001f\nMode: follower\nNode count: 5\n";
-        let server = Server {
-            mode: Mode::Follower,
-            outstanding: 2,
-            zxid: 0x3_0000_001f,
+    const ANSWER: &str = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nReceived: 6\nSent: 5\nConnections: 1\n\
+        Outstanding: 2\nZxid: 0x30000001f\nMode: follower\nNode count: 5\n";
+    const SERVER: Server = Server {
+        mode: Mode::Follower,
+        outstanding: 2,
+        zxid: 0x3_0000_001f,
+    };
+
+    /// What is made of an answer that comes in two parts, by a server that closes the connection or not.
+    async fn asked(parts: (&str, &str), closes: bool) -> Result<Server, Error> {
+        let (here, mut there) = tokio::io::duplex(1024);
+        let answered = async {
+            let mut word = [0; 4];
+            there.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"srvr");
+            there.write_all(parts.0.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+            // Nobody may listen any more.
+            let _ = there.write_all(parts.1.as_bytes()).await;
+            (!closes).then_some(there)
         };
-        assert_eq!(parse(answer), Some(server));
-        assert_eq!(
-            parse("This ZooKeeper instance is not currently serving requests\n"),
-            None
-        );
+        let (server, _open) = tokio::join!(ask(here), answered);
+        server
+    }
+
+    #[tokio::test]
+    async fn a_server_in_a_quorum_says_what_it_does() {
+        for at in 0..=ANSWER.len() {
+            assert_eq!(asked(ANSWER.split_at(at), true).await.unwrap(), SERVER, "{at}");
+        }
+        let other = ("This ZooKeeper instance is not currently serving requests\n", "");
+        assert!(matches!(asked(other, true).await, Err(Error::NotServing)));
+    }
+
+    /// Through a forwarded port its end is heard of much later.
+    #[tokio::test]
+    async fn the_end_of_the_connection_is_not_waited_for() {
+        assert_eq!(asked((ANSWER, ""), false).await.unwrap(), SERVER);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::kit::local::{Home, is_alive, signal};
+use crate::kit::local::{Home, signal};
 use crate::kit::{Run, Sandbox};
 use crate::lifecycle::masters_in;
 
@@ -30,14 +30,8 @@ fn leader(state: &Value) -> Option<String> {
     masters_in(state, "ALIVE").pop()
 }
 
-/// The processes of a container's JVM: what its entrypoint has started.
-fn children(pid: i32) -> Vec<i32> {
-    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
-}
-
 fn log(home: &Home, pod: &str, which: &str) -> String {
-    std::fs::read_to_string(home.cluster("spark").join(format!("logs/{pod}{which}.log"))).unwrap_or_default()
+    home.log("spark", &format!("{pod}{which}.log"))
 }
 
 const SAYS: &str = "withdrawn from the election: session";
@@ -89,7 +83,7 @@ fn on_this_machine() {
         2,
         "one for the election, one for the state: {told}"
     );
-    let jvm = children(home.process("spark", &first));
+    let jvm = home.children_of("spark", &first);
     assert_eq!(jvm.len(), 1);
     signal(jvm[0], "KILL");
     another_leads(&home, &first);
@@ -100,16 +94,17 @@ fn on_this_machine() {
             .any(|which| log(&home, &first, which).contains(SAYS))
     });
 
-    // The entrypoint dies, and the JVM with it: the next entrypoint withdraws what it finds.
+    // Both die at once, as when a whole control group is out of memory: the next entrypoint withdraws what it finds.
     home.wait_for(WHOLE, "the cluster to be whole", || {
         home.run(&["status"]).code == Some(0)
     });
     let second = leader(&home.status("spark")).unwrap();
-    let entrypoint = home.process("spark", &second);
-    let jvm = children(entrypoint);
-    signal(entrypoint, "KILL");
+    let address = home.address("spark", &second);
+    for pid in home.processes_of("spark", &second) {
+        signal(pid, "KILL");
+    }
     another_leads(&home, &second);
-    assert!(jvm.iter().all(|&pid| !is_alive(pid)), "never before the JVM is dead");
+    assert_eq!(home.address("spark", &second), address, "it is the same pod");
     home.wait_for(WITHDRAWN, "the next entrypoint to tell of it", || {
         log(&home, &second, "").contains(SAYS)
     });
@@ -138,10 +133,8 @@ fn on_this_machine() {
     // A cluster that lacks something is left alone.
     let supervisor = home.supervisor("spark");
     signal(supervisor, "STOP");
-    let worker = home.process("spark", "spark-worker-0");
-    children(worker)
+    home.processes_of("spark", "spark-worker-0")
         .into_iter()
-        .chain([worker])
         .for_each(|pid| signal(pid, "KILL"));
     let leads = leader(&home.status("spark"));
     home.wait_for(WHOLE, "the worker to be missed", || {

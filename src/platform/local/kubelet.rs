@@ -37,6 +37,10 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 const RECOVERED_AFTER: Duration = Duration::from_secs(600);
 /// What a pod waits for whose ports are taken everywhere; no kubelet has a word for it.
 const NO_ADDRESS: &str = "AddressNotAvailable";
+/// How long a port may stay taken before it is another's, and how often to look. Of a killed process its environment goes first, by which
+/// it is known, and its sockets long after: 100 ms and more with the memory of a JVM.
+const PORTS_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_AT_PORTS: Duration = Duration::from_millis(10);
 /// How often to look whether what a container waits for has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -168,7 +172,7 @@ impl Kubelet {
                     continue;
                 }
             }
-            if !member.has_its_ports() {
+            if !member.gets_its_ports().await {
                 tracing::info!("{} gets another address: a port of its is taken", member.name());
                 break;
             }
@@ -406,7 +410,18 @@ impl Member {
         }
     }
 
-    /// Whether all ports of a container that has ended can be had again.
+    /// Waits until all ports of a container that has ended can be had again; false if they are another's.
+    async fn gets_its_ports(&self) -> bool {
+        let began = Instant::now();
+        while !self.has_its_ports() {
+            if began.elapsed() > PORTS_TIMEOUT {
+                return false;
+            }
+            tokio::time::sleep(LOOK_AT_PORTS).await;
+        }
+        true
+    }
+
     fn has_its_ports(&self) -> bool {
         let record = self.record.borrow();
         let ip = record

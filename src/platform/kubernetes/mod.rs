@@ -30,6 +30,9 @@ pub const FIELD_MANAGER: &str = "sparkha";
 /// How long one request (not a watch) may take before it is given up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many objects an answer to a list holds at most, in it about 10 MB of pods: a hundred clusters come at once.
+const PAGE: u32 = 2000;
+
 /// Waits between tries of a request that failed for a passing reason: 8 tries over about 13 s.
 const RETRY_DELAYS_MS: [u64; 7] = [100, 200, 400, 800, 1600, 3200, 6400];
 
@@ -118,7 +121,7 @@ impl Cluster {
     pub async fn list_names(&self, kind: Kind) -> Result<Vec<ObjectMeta>, Error> {
         let api = self.objects(kind);
         let mut found = Vec::new();
-        let mut params = ListParams::default().limit(500);
+        let mut params = ListParams::default().limit(PAGE);
         loop {
             let action = format!("list {}", kind.plural());
             let page = self.call(&action, || api.list_metadata(&params)).await?;
@@ -147,7 +150,7 @@ impl Cluster {
     {
         let plural = K::plural(&K::DynamicType::default()).into_owned();
         let mut items = Vec::new();
-        let mut params = ListParams::default().labels(selector).limit(500);
+        let mut params = ListParams::default().labels(selector).limit(PAGE);
         loop {
             let page = self.call(&format!("list {plural}"), || api.list(&params)).await?;
             items.extend(page.items);

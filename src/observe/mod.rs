@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::render::inventory::{Inventory, Summary, ZooKeeperSummary};
-use crate::render::labels::{COMPONENT, Component};
+use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
@@ -340,7 +340,7 @@ pub fn pods_of(facts: &Facts, component: Component) -> impl Iterator<Item = &Pod
     facts
         .pods
         .iter()
-        .filter(move |pod| pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str()))
+        .filter(move |pod| Component::of(pod.labels()) == Some(component))
 }
 
 fn pod_named<'a>(facts: &'a Facts, name: &str) -> Option<&'a Pod> {
@@ -352,8 +352,7 @@ fn ordinal(pod: &str) -> Option<u32> {
     pod.rsplit('-').next()?.parse().ok()
 }
 
-/// Whether its readiness probe says so.
-/// Whether all of a pod's containers are, and it is not about to go.
+/// Whether all of a pod's containers are ready, and it is not about to go.
 pub fn is_ready(pod: &Pod) -> bool {
     let statuses = pod
         .status

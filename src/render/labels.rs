@@ -47,8 +47,9 @@ impl Component {
         }
     }
 
-    /// The component with this label's value.
-    pub fn parse(value: &str) -> Option<Self> {
+    /// The component that an object with these labels belongs to.
+    pub fn of(labels: &BTreeMap<String, String>) -> Option<Self> {
+        let value = labels.get(COMPONENT)?;
         let all = [
             Component::Cluster,
             Component::Master,

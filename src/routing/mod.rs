@@ -21,7 +21,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::render::labels::{COMPONENT, Component, INSTANCE, is_ours};
+use crate::render::labels::{Component, INSTANCE, is_ours};
 use crate::render::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 
 /// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
@@ -118,7 +118,7 @@ impl Member {
     /// not be made by sparkha.
     pub fn of(pod: &ObjectMeta, pod_ip: Option<&str>, namespace: &str, cluster: &str) -> Option<Self> {
         let labels = pod.labels.as_ref()?;
-        let component = Component::parse(labels.get(COMPONENT)?)?;
+        let component = Component::of(labels)?;
         let is_of_cluster = pod.namespace.as_deref() == Some(namespace)
             && labels.get(INSTANCE).map(String::as_str) == Some(cluster)
             && (component == Component::Driver || is_ours(Some(labels)));
@@ -309,7 +309,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::render::labels::{MANAGED_BY, SPARKHA};
+    use crate::render::labels::{COMPONENT, MANAGED_BY, SPARKHA};
 
     fn pod(name: &str, component: &str, namespace: &str, instance: &str) -> ObjectMeta {
         let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: instance, COMPONENT: component});

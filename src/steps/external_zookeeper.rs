@@ -24,26 +24,18 @@ use crate::zookeeper::{self, Login};
 /// How long the ensemble may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where the cluster is: there is the Secret with the login, and maybe another way to the servers.
+pub enum Platform<'a> {
+    Kubernetes(&'a Cluster),
+    Local(&'a ClusterDir),
+}
+
 /// Whether an external ensemble answers, and lets the cluster in.
-pub async fn check(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
-    let connect = async |servers: &[String], secret: Option<&str>| connect(cluster, servers, secret).await;
-    check_by(spec, connect).await
-}
-
-/// The same for a cluster on this machine.
-pub async fn check_local(dir: &ClusterDir, spec: &ClusterSpec) -> Vec<Finding> {
-    let connect = async |servers: &[String], secret: Option<&str>| connect_local(dir, servers, secret).await;
-    check_by(spec, connect).await
-}
-
-async fn check_by(
-    spec: &ClusterSpec,
-    connect: impl AsyncFnOnce(&[String], Option<&str>) -> Result<Reached, zookeeper::Error>,
-) -> Vec<Finding> {
+pub async fn check(platform: Platform<'_>, spec: &ClusterSpec) -> Vec<Finding> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return vec![];
     };
-    let answered = match connect(&external.servers, external.secret.as_deref()).await {
+    let answered = match connect(platform, &external.servers, external.secret.as_deref()).await {
         Ok(reached) => zookeeper::exists(&reached.client, "/").await.map(|_| ()),
         Err(error) => Err(error),
     };
@@ -59,11 +51,11 @@ async fn check_by(
 
 /// An external ensemble is left without this cluster's znodes, and with all others.
 pub async fn remove_znodes(
+    platform: Platform<'_>,
     name: &ClusterName,
     inventory: &Inventory,
     keep_data: bool,
     progress: &Progress,
-    connect: impl AsyncFnOnce(&[String], Option<&str>) -> Result<Reached, zookeeper::Error>,
 ) -> Result<(), Error> {
     let ZooKeeperSummary::External {
         servers,
@@ -84,7 +76,7 @@ pub async fn remove_znodes(
         ));
         return Ok(());
     }
-    let reached = connect(servers, secret.as_deref()).await?;
+    let reached = connect(platform, servers, secret.as_deref()).await?;
     let root = directory.split("/sparkha/").next().unwrap_or_default();
     let removed = zookeeper::remove_tree(&reached.client, directory, root).await?;
     progress.done(&format!(
@@ -95,21 +87,34 @@ pub async fn remove_znodes(
 }
 
 /// A session with an external ensemble, and the forwarded port it may need.
-pub struct Reached {
-    pub client: zookeeper_client::Client,
+struct Reached {
+    client: zookeeper_client::Client,
     _forward: Option<ForwardGuard>,
 }
 
 /// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
 /// Service. `secret` names the Secret with the login.
-pub async fn connect(cluster: &Cluster, servers: &[String], secret: Option<&str>) -> Result<Reached, zookeeper::Error> {
-    let login = match secret {
-        Some(name) => Some(login(cluster, name).await.map_err(|reason| no_login(servers, reason))?),
-        None => None,
+async fn connect(
+    platform: Platform<'_>,
+    servers: &[String],
+    secret: Option<&str>,
+) -> Result<Reached, zookeeper::Error> {
+    let read = match (secret, &platform) {
+        (Some(name), Platform::Kubernetes(cluster)) => login(cluster, name).await.map(Some),
+        (Some(name), Platform::Local(dir)) => login_local(dir, name).map(Some),
+        (None, _) => Ok(None),
     };
-    let refused = match directly(servers, login.as_ref()).await {
-        Ok(reached) => return Ok(reached),
+    let all = servers.join(",");
+    let login = read.map_err(|reason| zookeeper::Error::Connect {
+        servers: all.clone(),
+        reason,
+    })?;
+    let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
+        Ok(client) => return Ok(Reached { client, _forward: None }),
         Err(error) => error,
+    };
+    let Platform::Kubernetes(cluster) = platform else {
+        return Err(refused);
     };
     for server in servers {
         let Some((pod, namespace, port)) = pod_behind(cluster, server).await else {
@@ -128,22 +133,6 @@ pub async fn connect(cluster: &Cluster, servers: &[String], secret: Option<&str>
         }
     }
     Err(refused)
-}
-
-/// The same for a cluster on this machine.
-pub async fn connect_local(
-    dir: &ClusterDir,
-    servers: &[String],
-    secret: Option<&str>,
-) -> Result<Reached, zookeeper::Error> {
-    let login = secret.map(|name| login_local(dir, name)).transpose();
-    let login = login.map_err(|reason| no_login(servers, reason))?;
-    directly(servers, login.as_ref()).await
-}
-
-async fn directly(servers: &[String], login: Option<&Login>) -> Result<Reached, zookeeper::Error> {
-    let client = zookeeper::connect(&servers.join(","), login, TIMEOUT).await?;
-    Ok(Reached { client, _forward: None })
 }
 
 async fn login(cluster: &Cluster, name: &str) -> Result<Login, String> {
@@ -171,13 +160,6 @@ fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<Login,
         username: read("username")?,
         password: read("password")?,
     })
-}
-
-fn no_login(servers: &[String], reason: String) -> zookeeper::Error {
-    zookeeper::Error::Connect {
-        servers: servers.join(","),
-        reason,
-    }
 }
 
 /// The pod, namespace and port to which `name[.service][.namespace][.svc…]:port` leads inside the cluster.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::Error;
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::submit::local::{driver_ui, masters_of};
@@ -15,8 +15,7 @@ use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
-use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component, cluster_selector};
+use crate::render::labels::{Component, cluster_selector};
 use crate::routing::pod_host;
 use crate::spark::ApplicationReport;
 use crate::spec::names::ClusterName;
@@ -159,17 +158,11 @@ fn not_ours(job: &JobState) -> Error {
 
 /// The cluster's masters, and the drivers that sparkha made.
 async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<(Vec<Pod>, Vec<DriverSeen>), Error> {
-    let (inventory, selector) = (name.inventory(), cluster_selector(name));
-    let (inventory, pods) = futures::try_join!(
-        cluster.get(Kind::ConfigMap, &inventory),
-        cluster.list_of::<Pod>(&selector)
-    )?;
-    let Some(inventory) = inventory else {
-        return Err(Error::no_cluster(name, cluster.namespace()));
-    };
+    let selector = cluster_selector(name);
+    let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
+    let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
-    let of_part =
-        |pod: &Pod, component: Component| pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str());
+    let of_part = |pod: &Pod, component: Component| Component::of(pod.labels()) == Some(component);
     let drivers = pods
         .iter()
         .filter(|pod| of_part(pod, Component::Driver) && drivers::is_ours(pod, name))

@@ -13,8 +13,9 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
+use super::Error;
+use super::external_zookeeper::{self, Platform};
 use super::plan::Live;
-use super::{Error, external_zookeeper};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -135,7 +136,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
             room::quota(cluster, &sets, &live_sets, namespace),
             room::nodes(cluster, spec, &sets),
             room::storage(cluster, spec),
-            external_zookeeper::check(cluster, spec),
+            external_zookeeper::check(Platform::Kubernetes(cluster), spec),
         );
         findings.extend([quota, nodes, storage, zookeeper].into_iter().flatten());
     }

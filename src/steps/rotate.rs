@@ -7,7 +7,7 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::local::{LocalView, inventory_of};
+use super::local::{LocalView, wanted_of};
 use super::preflight::{inventory_object, read_inventory};
 use super::teardown::UNDRAINED_SECONDS;
 use super::{Error, lock, secret, wait};
@@ -15,7 +15,7 @@ use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::drivers;
 use crate::platform::local::kubelet::end_process;
-use crate::platform::local::store::{ClusterDir, Held, Store};
+use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
@@ -74,20 +74,15 @@ pub async fn rotate(
 
 /// The same on the local platform: what ends there is started again with the new secret.
 pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
-    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
-    let wanted = dir.wanted()?.ok_or_else(no_cluster)?;
-    let inventory = inventory_of(&wanted, dir)?.ok_or_else(no_cluster)?;
+    let (wanted, inventory) = wanted_of(dir)?;
     has_own_secret(&inventory, &dir.name)?;
     let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
     secret::replace_local(dir, &dir.name.auth())?;
     drivers::configure(&Store::open()?, dir, &wanted)?;
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
-    let knowing = KNOWING.map(Component::as_str);
-    let is_knowing = |pod: &Pod| {
-        let component = pod.labels().get(COMPONENT).map(String::as_str);
-        component.is_some_and(|component| knowing.contains(&component))
-    };
-    let records = dir.seen()?.pods.into_iter().filter(|record| is_knowing(&record.pod));
+    let is_knowing =
+        |record: &PodRecord| Component::of(record.pod.labels()).is_some_and(|component| KNOWING.contains(&component));
+    let records = dir.seen()?.pods.into_iter().filter(is_knowing);
     let processes: Vec<_> = records.filter_map(|record| record.process).collect();
     let grace = Duration::from_secs(UNDRAINED_SECONDS.into());
     join_all(processes.iter().map(|process| end_process(process, grace))).await;

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
+use super::external_zookeeper::{Platform, remove_znodes};
 use super::namespace::{Removal, remove_if_empty};
 use super::preflight::permissions::may;
 use super::preflight::read_inventory;
 use super::submit::drivers;
-use super::{Error, external_zookeeper, lock};
+use super::{Error, lock};
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -102,10 +103,14 @@ pub async fn teardown(
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them whoever could write there again.
-            let connect = async |servers: &[String], secret: Option<&str>| {
-                external_zookeeper::connect(cluster, servers, secret).await
-            };
-            external_zookeeper::remove_znodes(name, &inventory, options.keep_data, progress, connect).await?;
+            remove_znodes(
+                Platform::Kubernetes(cluster),
+                name,
+                &inventory,
+                options.keep_data,
+                progress,
+            )
+            .await?;
         }
         match set {
             Some(set) if component == Component::Worker && may_hurry => {

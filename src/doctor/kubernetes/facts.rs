@@ -20,7 +20,7 @@ use crate::render::labels::is_of_cluster;
 use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::steps::check_routes::RouteReport;
-use crate::steps::external_zookeeper;
+use crate::steps::external_zookeeper::{self, Platform};
 use crate::steps::preflight::{self, Finding, NamespaceState, permissions, room};
 
 /// What was seen, or why it could not be.
@@ -122,7 +122,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         room::nodes_and_pods(cluster),
         room::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),
-        external_zookeeper::check(cluster, spec),
+        external_zookeeper::check(Platform::Kubernetes(cluster), spec),
         dns::ask_cluster(cluster, spec, &services),
         existing,
     );

@@ -8,7 +8,7 @@ use crate::doctor::{Check, or_ok};
 use crate::observe;
 use crate::observe::readiness::NotReady;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
-use crate::render::labels::{COMPONENT, Component, is_ours};
+use crate::render::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
 
 const NAME: &str = "pods";
@@ -29,7 +29,7 @@ pub fn users(facts: &Facts, spec: &ClusterSpec) -> Vec<Pod> {
     };
     let is_driver = |pod: &&Pod| {
         let labels = pod.labels();
-        let labelled = labels.get(COMPONENT).map(String::as_str) == Some(Component::Driver.as_str())
+        let labelled = Component::of(labels) == Some(Component::Driver)
             || labels.get("spark-role").map(String::as_str) == Some("driver");
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         labelled || (!is_ours(Some(labels)) && containers.into_iter().any(names_a_master))

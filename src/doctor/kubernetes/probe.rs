@@ -13,7 +13,7 @@ use super::clocks::Reading;
 use super::facts::{Seen, now};
 use crate::observe::{Facts, is_ready, pods_of};
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::labels::{COMPONENT, Component, INSTANCE};
+use crate::render::labels::{Component, INSTANCE};
 use crate::render::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 
 /// Each pod connects to each: more would take too long, and not tell more.
@@ -158,12 +158,8 @@ fn is_running(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && state.is_some_and(|state| state.running.is_some())
 }
 
-fn component_of(pod: &Pod) -> Option<Component> {
-    Component::parse(pod.labels().get(COMPONENT)?)
-}
-
 fn port_of(pod: &Pod) -> Option<u16> {
-    match component_of(pod)? {
+    match Component::of(pod.labels())? {
         Component::Master => Some(MASTER_PORT),
         Component::Worker => Some(WORKER_PORT),
         Component::ZooKeeper => Some(ZOOKEEPER_PORT),
@@ -180,7 +176,7 @@ fn worker_port(address: &str, facts: &Facts) -> Option<u16> {
 
 /// Those of the targets to which this pod has to connect.
 fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
-    let from = component_of(pod);
+    let from = Component::of(pod.labels());
     let is_needed = |to: Component, target: &Target| {
         let is_itself = target.name == pod.name_any();
         is_itself || from.is_some_and(|from| connects(from, to))
@@ -203,7 +199,7 @@ fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component
     let ready = pods.iter().filter(|pod| is_ready(pod));
     let of_pods = ready.filter_map(|pod| {
         let address = pod.status.as_ref()?.pod_ip.clone()?;
-        let component = component_of(pod)?;
+        let component = Component::of(pod.labels())?;
         let port = match component {
             Component::Worker => worker_port(&address, facts),
             _ => None,

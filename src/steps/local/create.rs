@@ -19,9 +19,10 @@ use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
 use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
+use crate::steps::external_zookeeper::{self, Platform};
 use crate::steps::plan::{Live, plan};
 use crate::steps::preflight::{Finding, Severity};
-use crate::steps::{Error, external_zookeeper, secret, wait};
+use crate::steps::{Error, secret, wait};
 
 /// The pods' annotation with the Spark that they run: another one restarts them.
 const SPARK: &str = "sparkha/local-spark";
@@ -151,7 +152,7 @@ async fn preflight(
         .into_iter()
         .collect();
     findings.extend(ports(spec));
-    findings.extend(external_zookeeper::check_local(dir, spec).await);
+    findings.extend(external_zookeeper::check(Platform::Local(dir), spec).await);
     if skip {
         findings.drain(..).for_each(|finding| progress.warn(&finding.message));
     }

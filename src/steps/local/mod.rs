@@ -130,6 +130,15 @@ fn as_it_is(record: PodRecord) -> Pod {
     pod
 }
 
+/// What is wanted of a cluster that must be there, and its inventory.
+pub fn wanted_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
+    let wanted = dir.wanted()?;
+    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
+    wanted
+        .zip(inventory.flatten())
+        .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))
+}
+
 /// The inventory among the wanted resources.
 pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
     match wanted.config_map(&dir.name.inventory()) {
@@ -140,11 +149,7 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
 
 /// What a driver on this machine needs: variables, and a folder for its PATH.
 pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
-    let wanted = dir.wanted()?;
-    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
-    let (Some(wanted), Some(inventory)) = (wanted, inventory.flatten()) else {
-        return Err(Error::no_cluster(&dir.name, &dir.namespace));
-    };
+    let (wanted, inventory) = wanted_of(dir)?;
     let mut variables = wanted.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
     // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.

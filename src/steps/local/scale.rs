@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::create::{has_room, needed, running};
-use super::{LocalView, inventory_of};
+use super::{LocalView, wanted_of};
 use crate::observe::ClusterState;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
 use crate::platform::local::supervisor;
@@ -15,13 +15,11 @@ use crate::steps::{Error, wait};
 
 /// Gives the cluster another number of workers. The state is `None` if it was not waited for.
 pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
-    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
     if !dir.exists() {
-        return Err(no_cluster());
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
     let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
-    let old = dir.wanted()?.ok_or_else(no_cluster)?;
-    let inventory = inventory_of(&old, dir)?.ok_or_else(no_cluster)?;
+    let (old, inventory) = wanted_of(dir)?;
     let inventory = inventory.with_workers(options.workers);
     let new = with_workers(&old, dir, &inventory);
     if new == old {

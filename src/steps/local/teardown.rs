@@ -13,10 +13,10 @@ use crate::platform::local::kubelet::end_process;
 use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::{submitted, supervisor};
-use crate::render::labels::{COMPONENT, Component};
+use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::steps::Error;
-use crate::steps::external_zookeeper::{connect_local, remove_znodes};
+use crate::steps::external_zookeeper::{Platform, remove_znodes};
 
 /// A cluster that nobody else works on.
 pub struct Belongings {
@@ -76,11 +76,9 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
             && let Ok(Some(wanted)) = dir.wanted()
             && let Some(inventory) = inventory_of(&wanted, dir)?
         {
-            let connect = async |servers: &[String], secret: Option<&str>| connect_local(dir, servers, secret).await;
-            remove_znodes(&dir.name, &inventory, keep_data, progress, connect).await?;
+            remove_znodes(Platform::Local(dir), &dir.name, &inventory, keep_data, progress).await?;
         }
-        let of_part =
-            |record: &&PodRecord| record.pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str());
+        let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
         let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
         if !records.is_empty() {
             progress.part(

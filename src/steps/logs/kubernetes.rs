@@ -20,11 +20,11 @@ use crate::logs::{Line, Seen, Time, Wanted, stamped};
 use crate::observe::Facts;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Ask, Observer};
-use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component, INSTANCE};
+use crate::render::labels::{Component, INSTANCE};
 use crate::routing::Member;
 use crate::spark::MasterStatus;
 use crate::spec::names::ClusterName;
+use crate::steps::preflight::inventory_object;
 
 /// Before a lost stream is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -44,21 +44,15 @@ impl Pods {
     pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
         let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
         let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
-        if pods.is_empty()
-            && self
-                .cluster
-                .get(Kind::ConfigMap, &self.name.inventory())
-                .await?
-                .is_none()
-        {
-            return Err(Error::no_cluster(&self.name, self.cluster.namespace()));
+        if pods.is_empty() {
+            inventory_object(&self.cluster, &self.name).await?;
         }
         if self.options.leader {
             self.only_the_leader(&pods).await?;
         }
         let workers: Vec<_> = pods
             .iter()
-            .filter(|pod| component(pod) == Some(Component::Worker))
+            .filter(|pod| Component::of(pod.labels()) == Some(Component::Worker))
             .cloned()
             .collect();
         pods.retain(|pod| self.is_wanted(pod));
@@ -107,11 +101,13 @@ impl Pods {
     }
 
     fn is_wanted(&self, pod: &Pod) -> bool {
-        self.wanted.has(component(pod), &pod.name_any())
+        self.wanted.has(Component::of(pod.labels()), &pod.name_any())
     }
 
     async fn only_the_leader(&mut self, pods: &[Pod]) -> Result<(), Error> {
-        let masters = pods.iter().filter(|pod| component(pod) == Some(Component::Master));
+        let masters = pods
+            .iter()
+            .filter(|pod| Component::of(pod.labels()) == Some(Component::Master));
         let mut observer = Observer::new(self.cluster.clone());
         let facts: Facts = observer.ask(masters.cloned().collect(), vec![], Ask::Running).await;
         let alive = facts
@@ -194,7 +190,7 @@ impl Pods {
             if !self.is_of_cluster(&pod) {
                 continue;
             }
-            if component(&pod) == Some(Component::Worker) {
+            if Component::of(pod.labels()) == Some(Component::Worker) {
                 workers.send_modify(|workers| {
                     workers.retain(|worker| worker.uid() != pod.uid());
                     workers.push(pod.clone());
@@ -222,10 +218,6 @@ impl Pods {
             }
         }
     }
-}
-
-fn component(pod: &Pod) -> Option<Component> {
-    Component::parse(pod.labels().get(COMPONENT)?)
 }
 
 /// A pod of ours has one container.

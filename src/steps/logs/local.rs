@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use super::{Error, Options, Write, in_order, trimmed};
 use crate::logs::{Line, Part, Time, Wanted, sparks_time};
 use crate::platform::local::store::{ClusterDir, PodRecord};
-use crate::render::labels::{COMPONENT, Component};
+use crate::render::labels::Component;
 use crate::spark::MasterStatus;
 use crate::steps::local::LocalView;
 
@@ -129,8 +129,7 @@ impl Files {
         let mut files = BTreeMap::new();
         for PodRecord { pod, .. } in self.dir.seen()?.pods {
             let name = pod.name_any();
-            let component = pod.labels().get(COMPONENT).and_then(|value| Component::parse(value));
-            if self.wanted.has(component, &name) {
+            if self.wanted.has(Component::of(pod.labels()), &name) {
                 let path = match self.options.previous {
                     true => self.dir.previous_log(&name),
                     false => self.dir.log(&name),
@@ -139,7 +138,7 @@ impl Files {
                     files.insert(name.clone(), path);
                 }
             }
-            if component == Some(Component::Worker) {
+            if Component::of(pod.labels()) == Some(Component::Worker) {
                 for application in self.wanted.applications() {
                     files.extend(executors(&self.dir.pod(&name).join("work").join(application), &name));
                 }

@@ -10,7 +10,7 @@ use crate::observe::Facts;
 use crate::observe::trouble::{Before, troubles};
 use crate::platform::kubernetes::watch::Watch;
 use crate::render::inventory::Inventory;
-use crate::render::labels::{COMPONENT, Component};
+use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::pod_host;
 use crate::steps::Error;
@@ -20,12 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub fn masters(watch: &Watch) -> Vec<Pod> {
     let mut pods = watch.pods();
-    pods.retain(|pod| is_of(pod, Component::Master));
+    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
     pods
-}
-
-pub fn is_of(pod: &Pod, component: Component) -> bool {
-    pod.labels().get(COMPONENT).map(String::as_str) == Some(component.as_str())
 }
 
 pub fn driver_in(watch: &Watch, driver: &str) -> Option<Pod> {

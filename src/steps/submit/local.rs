@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 
 use super::job::{Asked, LocalFile};
 use super::leader::Leader;
 use super::room::{Room, room};
-use super::{
-    Explained, LEADER_TIMEOUT, Outcome, Submission, UNREGISTER_TIMEOUT, drivers, explain, is_of, template, texts,
-};
+use super::{Explained, LEADER_TIMEOUT, Outcome, Submission, UNREGISTER_TIMEOUT, drivers, explain, template, texts};
 use crate::platform::local::Loopback;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
@@ -20,7 +19,7 @@ use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::{DRIVER_UI_PORTS, pod_host};
 use crate::steps::Error;
-use crate::steps::local::inventory_of;
+use crate::steps::local::wanted_of;
 
 /// Where an application has its web UI.
 const UI_PORT: &str = "spark.ui.port";
@@ -32,10 +31,10 @@ pub async fn submit(
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
-    let no_cluster = || Error::no_cluster(&dir.name, &dir.namespace);
-    let wanted = dir.wanted()?.ok_or_else(no_cluster)?;
-    let inventory = inventory_of(&wanted, dir)?.ok_or_else(no_cluster)?;
-    let conf = wanted.config_map(&dir.name.conf()).ok_or_else(no_cluster)?;
+    let (wanted, inventory) = wanted_of(dir)?;
+    let conf = wanted
+        .config_map(&dir.name.conf())
+        .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     let (pod, defaults) = template(&conf, &inventory)?;
     process::clean(dir)?;
     let asked = submission.job.job.asked(&defaults);
@@ -142,7 +141,7 @@ pub async fn submit(
 /// The masters' pods as they are.
 pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
     let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
-    pods.retain(|pod| is_of(pod, Component::Master));
+    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
     Ok(pods)
 }
 
@@ -161,7 +160,7 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
 
 /// The address of a driver's web UI.
 pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
-    let inventory = inventory_of(&dir.wanted().ok()??, dir).ok()??;
+    let (_, inventory) = wanted_of(dir).ok()?;
     let host = pod_host(
         dir.seen().ok()?.drivers?,
         dir.namespace.as_str(),

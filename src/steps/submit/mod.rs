@@ -17,7 +17,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
-use self::driver_pod::{driver_in, exit_code, is_of, masters, running, ui_of, until_started};
+use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
 use self::drivers_log::follow;
 use self::explain::{Explained, explain};
 use self::job::{Asked, Checked};
@@ -26,7 +26,7 @@ use self::output::Stream;
 use self::package::Package;
 use self::room::{Room, room};
 use super::Error;
-use super::preflight::read_inventory;
+use super::preflight::{inventory_object, read_inventory};
 use crate::platform::kubernetes::{self, Cluster, watch::Watch};
 use crate::platform::local::software::version_in_image;
 use crate::render::driver::{self, CONTAINER, Driver};
@@ -140,15 +140,11 @@ pub async fn submit(
 }
 
 async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> {
-    let (inventory, conf) = (name.inventory(), name.conf());
-    let (inventory, conf) = futures::try_join!(
-        cluster.get(Kind::ConfigMap, &inventory),
-        cluster.get(Kind::ConfigMap, &conf),
-    )?;
-    let (Some(inventory), Some(conf)) = (inventory, conf) else {
-        return Err(Error::no_cluster(name, cluster.namespace()));
-    };
+    let conf = name.conf();
+    let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
+    let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
     let inventory = read_inventory(&inventory)?;
+    let conf = conf.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))?;
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
     Ok(Target {
@@ -285,7 +281,7 @@ impl Run<'_> {
         let pods = self.watch.pods();
         let worker = pods
             .iter()
-            .find(|pod| is_of(pod, Component::Worker) && running(pod).is_some())?;
+            .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && running(pod).is_some())?;
         let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
         let command = ["python3", "-c", program].map(str::to_owned);
         let asked = self

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -27,8 +28,9 @@ EVERY = 0.02
 # Median and maximum, in seconds.
 GOALS = {"jvm": (1, 2), "pod": (1, 2), "container": (1, 2), "node": (3, 3), "revoked": (3, 3), "quorum": (30, 30), "roll": (1, 1)}
 SET_UP = 120
-# What ends again and again is restarted after ever longer pauses: after so many trials the cluster is made anew.
-TRIALS_OF_A_CLUSTER = 6
+# What ends again and again is restarted after ever longer pauses: after so many trials the cluster is made anew. A container that ends is
+# withdrawn when it is restarted: each master's first time only, for in a later pause it is the session's end that counts.
+TRIALS_OF_A_CLUSTER = {"container": 3}
 
 
 def pods(component):
@@ -56,6 +58,16 @@ def kill(pids, what):
             os.kill(pid, what)
         except ProcessLookupError:
             pass
+
+
+def serves(zookeeper):
+    """Whether a ZooKeeper server has a quorum. Who takes another away before loses more than a leader."""
+    try:
+        with socket.create_connection((address(zookeeper), 2181), timeout=1) as server:
+            server.sendall(b"srvr")
+            return b"Mode: " in server.makefile("rb").read()
+    except OSError:
+        return False
 
 
 class Master(threading.Thread):
@@ -126,8 +138,10 @@ class Masters:
         return [name for name, master in self.masters.items() if master.state() == "ALIVE"]
 
     def settled(self):
-        """The leader, if all is as it should be: the others stand by, the workers are registered."""
+        """The leader, if all is as it should be: the others stand by, the workers are registered, the ZooKeepers serve."""
         self.follow()
+        if not all(serves(record) for record in pods("zookeeper").values()):
+            return None
         states = sorted(str(master.state()) for master in self.masters.values())
         leaders = self.leaders()
         if states != ["ALIVE", "STANDBY", "STANDBY"] or len(leaders) != 1:
@@ -140,7 +154,7 @@ class Masters:
             time.sleep(0.3)
             return leader and leader == self.settled() and leader
 
-        return until(twice, SET_UP, "one ALIVE, two STANDBY and all workers")
+        return until(twice, SET_UP, "one ALIVE, two STANDBY, all workers and ZooKeepers")
 
     def forget(self):
         self.former = []
@@ -210,11 +224,13 @@ def create():
 
 def trials(way):
     took, wrong = [], 0
+    of_a_cluster = TRIALS_OF_A_CLUSTER.get(way, 6)
     for trial in range(TRIALS):
-        if trial % TRIALS_OF_A_CLUSTER == 0:
+        if trial % of_a_cluster == 0:
             masters = create()
         leader = masters.wait_settled()
         masters.forget()
+        until(masters.leaders, SET_UP, "the leader to answer")
         began = time.monotonic()
         then = lose(way, leader)
         if way == "quorum":
@@ -235,7 +251,7 @@ def trials(way):
         then()
         masters.wait_settled()
         wrong += bool(masters.second_leaders())
-        if (trial + 1) % TRIALS_OF_A_CLUSTER == 0 or trial + 1 == TRIALS:
+        if (trial + 1) % of_a_cluster == 0 or trial + 1 == TRIALS:
             masters.end()
     return took, wrong
 

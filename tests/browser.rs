@@ -200,12 +200,19 @@ fn until_alive(place: &Place, door: &Door, browser: &Browser, led: Option<&str>)
 
 /// Clicks each link of the list of all web UIs.
 fn enter_everywhere(door: &Door, place: &Place, browser: &Browser, index: &str) {
-    let uis = uis(place, door);
-    let page = browser.open(index).unwrap();
+    let deadline = Instant::now() + READY;
+    // A pod may come up at this very moment.
+    let linked = loop {
+        let page = browser.open(index).unwrap();
+        let linked = page.links.iter().map(|link| link.address.authority.clone());
+        let (linked, expected) = (linked.collect::<BTreeSet<_>>(), uis(place, door).into_keys().collect());
+        if linked == expected {
+            break page.links.len();
+        }
+        assert!(Instant::now() < deadline, "{linked:#?} are listed, not {expected:#?}");
+    };
     browser.screenshot(&format!("{}-index", door.name));
-    let linked: BTreeSet<_> = page.links.iter().map(|link| &link.address.authority).collect();
-    assert_eq!(linked, uis.keys().collect(), "{}", page.text);
-    for n in 0..page.links.len() {
+    for n in 0..linked {
         let link = &browser.open(index).unwrap().links[n];
         check(&browser.click(link).unwrap());
     }
@@ -255,8 +262,7 @@ impl Walk<'_> {
             let there = next.map(|(link, step)| {
                 assert!(self.steps.len() < MOST_STEPS, "{:#?}", self.steps);
                 self.steps.insert(step.clone());
-                let there = self.browser.click(link);
-                there.unwrap_or_else(|error| panic!("{step} on {}: {error}", page.address.whole))
+                self.follow(&page, link, step)
             });
             let left = shown.into_iter().map(|(_, step)| step).collect();
             self.open.insert(name, (page.address.whole.clone(), left));
@@ -272,6 +278,19 @@ impl Walk<'_> {
             self.open.len(),
             began.elapsed()
         );
+    }
+
+    /// Clicks the link; once more where a script of the page's has drawn it anew since it was looked at.
+    fn follow(&self, page: &Page, link: &Link, step: &str) -> Page {
+        let there = self.browser.click(link).or_else(|error| {
+            if !error.contains("stale element") {
+                return Err(error);
+            }
+            let again = self.browser.open(&page.address.whole)?;
+            let is_same = |link: &&Link| self.name(&again.address, link).as_deref() == Some(step);
+            self.browser.click(again.links.iter().find(is_same).ok_or(error)?)
+        });
+        there.unwrap_or_else(|error| panic!("{step} on {}: {error}", page.address.whole))
     }
 
     /// Opens a page again that has links still to be clicked.
@@ -316,7 +335,8 @@ impl Walk<'_> {
     }
 
     fn has_been_everywhere(&self, leader: &str, driver: &str) {
-        println!("{:#?}", self.steps);
+        let list = self.steps.iter().map(|step| format!("{step}\n")).collect::<String>();
+        std::fs::write(self.browser.pictures.join(format!("{}-steps.txt", self.pictures)), list).unwrap();
         let hidden: Vec<_> = self.hidden.difference(&self.steps).collect();
         assert!(hidden.is_empty(), "{hidden:#?}");
         let mut required = vec![

@@ -37,6 +37,13 @@ while True:
     time.sleep(0.2)
 "#;
 
+/// Asks an executor for a module of a package.
+const PACKAGED: &str = r#"
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+print("PACKAGE", spark.sparkContext.parallelize([0], 1).map(lambda _: __import__("packaged").NAME).first(), flush=True)
+"#;
+
 /// A folder with an application, a module, and another file of the application's name.
 fn files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -44,6 +51,7 @@ fn files() -> tempfile::TempDir {
     for (name, text) in [
         ("job.py", JOB),
         ("endless.py", ENDLESS),
+        ("packages.py", PACKAGED),
         ("helper.py", "NAME = 'helped'"),
         ("data/job.py", "not an application"),
         ("spark.conf", "spark.app.two two words\n"),
@@ -248,9 +256,44 @@ fn jobs_run_on_this_machine() {
     let folder = files();
     home.run(&SMALL).exits(0);
     a_job_with_files_runs_and_its_exit_code_is_kept(&home, folder.path());
+    a_package_comes_from_a_repository(&home, folder.path());
     what_can_never_run_fails_at_once(&home, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&home, folder.path());
     a_driver_listens_on_its_own_address_and_teardown_ends_it(&home, folder.path());
+}
+
+fn a_package_comes_from_a_repository(home: &Home, folder: &Path) {
+    let place = folder.join("repository/org/test/words/1.0");
+    std::fs::create_dir_all(&place).unwrap();
+    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>org.test</groupId><artifactId>words</artifactId>\
+        <version>1.0</version></project>";
+    std::fs::write(place.join("words-1.0.pom"), pom).unwrap();
+    std::fs::write(place.join("packaged.py"), "NAME = 'from the repository'").unwrap();
+    let zip = ["-m", "zipfile", "-c", "words-1.0.jar", "packaged.py"];
+    assert!(
+        Command::new("python3")
+            .current_dir(&place)
+            .args(zip)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let repository = format!("file://{}", folder.join("repository").display());
+    let mut arguments = vec![
+        "submit",
+        "--packages",
+        "org.test:words:1.0",
+        "--repositories",
+        &repository,
+    ];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "packages.py"]);
+    let ended = run(Site::command(home, folder, &arguments)).exits(0);
+    assert!(
+        ended.stdout.lines().any(|line| line == "PACKAGE from the repository"),
+        "{}",
+        ended.stdout
+    );
 }
 
 fn a_driver_listens_on_its_own_address_and_teardown_ends_it(home: &Home, folder: &Path) {

@@ -16,14 +16,15 @@ use tokio::runtime::Runtime;
 use super::server::Group;
 
 /// A page with its scripts and what they fetch. A machine with two processors also runs the cluster.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to leave the browser alone before it is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What works as root and in containers, and asks nobody on the Internet.
-const ARGUMENTS: [&str; 9] = [
+/// What works as root and in containers, whose /dev/shm may be small, and asks nobody on the Internet.
+const ARGUMENTS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
+    "--disable-dev-shm-usage",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

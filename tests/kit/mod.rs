@@ -289,12 +289,13 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for arguments in [
-                &["get", "pods", "-o", "wide"][..],
-                &["get", "events", "--sort-by=.lastTimestamp"],
-            ] {
-                eprintln!("{}", self.try_kubectl(arguments).unwrap_or_default());
+            let show = |arguments: &[&str]| eprintln!("{}", self.try_kubectl(arguments).unwrap_or_default());
+            show(&["get", "pods", "-o", "wide"]);
+            let pods = self.try_kubectl(&["get", "pods", "-o", "name"]).unwrap_or_default();
+            for pod in pods.lines() {
+                show(&["logs", pod, "--all-containers", "--prefix", "--tail=20"]);
             }
+            show(&["get", "events", "--sort-by=.lastTimestamp"]);
         }
         self.remove();
     }

@@ -1,7 +1,8 @@
 //! What needs no Kubernetes.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -259,6 +260,68 @@ fn examples_are_the_clusters_that_they_tell_of() {
         for word in words {
             assert!(text.contains(word), "{file}: {word}");
         }
+    }
+}
+
+/// Stands for Spark's master: tells of a recovery as its log would, each start of another one.
+const MASTER: &str = r#"#!/bin/bash
+echo started >>"$STARTS"
+went_well() { printf '%s\n' 'Worker has been re-registered: worker-1' 'Recovery complete in 9 ms - resuming operations!'; }
+went_wrong() { went_well && echo 'Worker has been re-registered: worker-1'; }
+recovery=$(sed -n "$(wc -l <"$STARTS")p" <<<"$RECOVERIES")
+"went_${recovery% *}" >>"$SPARKHA_RECOVERY"
+[ "${recovery#* }" = stays ] || exit "${recovery#* }"
+exec sleep 600
+"#;
+
+/// Runs a master's entrypoint, and says how often it started a master, what it ended with, and what it said.
+fn master(recoveries: &str, arguments: &[&str]) -> (usize, Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
+    std::fs::create_dir_all(path("conf")).unwrap();
+    for name in ["master.sh", "secret.sh"] {
+        let script = std::fs::read_to_string(format!("{scripts}/{name}")).unwrap();
+        let own = script.replace("\"/tmp/", &format!("\"{}/", folder.path().display()));
+        std::fs::write(folder.path().join("conf").join(name), own).unwrap();
+    }
+    std::fs::create_dir_all(path("spark/bin")).unwrap();
+    std::fs::write(path("spark/bin/spark-class"), MASTER).unwrap();
+    std::fs::set_permissions(path("spark/bin/spark-class"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(path("starts"), "").unwrap();
+    let output = Command::new("bash")
+        .arg(path("conf/master.sh"))
+        .args(arguments)
+        .env("SPARK_CONF_DIR", path("conf"))
+        .env("SPARK_HOME", path("spark"))
+        .env("STARTS", path("starts"))
+        .env("RECOVERIES", recoveries)
+        .envs([
+            ("POD_IP", "127.0.0.1"),
+            ("POD_NAMESPACE", "x"),
+            ("SPARKHA_UI_DOMAIN", "k8s"),
+        ])
+        .output()
+        .unwrap();
+    let starts = std::fs::read_to_string(path("starts")).unwrap();
+    (
+        starts.lines().count(),
+        output.status.code(),
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+    )
+}
+
+#[test]
+fn a_master_whose_recovery_went_wrong_is_started_anew() {
+    for arguments in [&[][..], &["127.0.0.1:1", "/spark"]] {
+        let (starts, code, said) = master("well 7", arguments);
+        assert_eq!((starts, code, said.as_str()), (1, Some(7), ""));
+        let (starts, code, said) = master("wrong stays\nwell 7", arguments);
+        assert_eq!((starts, code), (2, Some(7)), "{said}");
+        assert!(said.contains("the master starts anew"), "{said}");
+        // Where none goes well, that is left to others.
+        let (starts, code, said) = master("wrong 1\nwrong 1\nwrong 7\nwell 8", arguments);
+        assert_eq!((starts, code), (3, Some(7)), "{said}");
     }
 }
 

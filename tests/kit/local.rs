@@ -124,7 +124,7 @@ impl Home {
         self.record(name, pod)["process"]["pid"].as_i64().unwrap() as i32
     }
 
-    /// What that process has started: its JVM, where it is a shell.
+    /// What that process has started: its JVM, where it is a shell, and maybe another one that watches.
     pub fn children_of(&self, name: &str, pod: &str) -> Vec<i32> {
         children(self.process(name, pod))
     }

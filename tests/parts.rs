@@ -51,13 +51,25 @@ fn finished() -> Vec<Value> {
     applications.as_array().unwrap().clone()
 }
 
-fn run_job(home: &Home) {
+/// Writes 30 MB of events, as an application does that goes on for days.
+const LONG_JOB: &str = "
+from pyspark.sql import SparkSession
+builder = SparkSession.builder.appName('long').config('spark.executor.memory', '600m')
+spark = builder.config('spark.eventLog.compress', 'false').getOrCreate()
+spark.sparkContext.setLocalProperty('filling', 'x' * 1_000_000)
+for n in range(16):
+    spark.sparkContext.parallelize(range(2), 2).count()
+print('RESULT long')
+spark.stop()
+";
+
+fn run_job(home: &Home, program: &str, result: &str) {
     let job = home.folder.path().join("job.py");
-    std::fs::write(&job, JOB).unwrap();
+    std::fs::write(&job, program).unwrap();
     let script = "exec spark-submit --master \"$SPARK_MASTER_URL\" \"$HOME/job.py\"";
     let Output { status, stdout, .. } = driver(home, script).env("HOME", home.folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&stdout);
-    assert!(status.success() && said.contains("RESULT 332833500"), "{said}");
+    assert!(status.success() && said.contains(&format!("RESULT {result}")), "{said}");
     std::fs::remove_file(&job).unwrap();
 }
 
@@ -121,7 +133,8 @@ fn client(arguments: &[&str]) -> Run {
 
 #[test]
 fn on_this_machine() {
-    let home = Home::new();
+    // Spark's event logs are compacted in such a path only.
+    let home = Home::without_space();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/development.yaml");
     let create = ["create", "-f", example, "--metrics", "-o", "json"];
     let state = home.run(&create).exits(0).says("History").json();
@@ -185,7 +198,7 @@ fn on_this_machine() {
         assert!(status == 200 && body.contains(metric), "{path}: {status} {body}");
     }
 
-    run_job(&home);
+    run_job(&home, JOB, "332833500");
     home.wait_for(READY, "the job's history", || !finished().is_empty());
     let application = finished().remove(0);
     assert_eq!(application["name"], "squares");
@@ -203,12 +216,42 @@ fn on_this_machine() {
     home.run(&["teardown", "--keep-data"])
         .exits(0)
         .says("1 volume claims kept");
-    home.run(&create).exits(0);
+    let compacting = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let text = std::fs::read_to_string(example).unwrap();
+    let rolling = text.replace("  maxAge: 1d", "  rolling: {maxFileSize: 10Mi, maxFilesToRetain: 1}");
+    assert_ne!(rolling, text);
+    std::fs::write(compacting.path(), rolling).unwrap();
+    home.run(&["create", "-f", compacting.path().to_str().unwrap()])
+        .exits(0);
     home.wait_for(READY, "the history of the cluster before", || {
         finished().iter().any(|application| application["id"] == id)
     });
+    event_logs_are_compacted(&home);
     home.run(&["teardown", "--yes"]).exits(0);
     home.is_empty();
+}
+
+fn event_logs_are_compacted(home: &Home) {
+    run_job(home, LONG_JOB, "long");
+    let claim = home.cluster("spark").join("claims/events-spark-history-0");
+    let logs = || {
+        let applications = std::fs::read_dir(&claim).unwrap().flatten();
+        let files = applications.filter_map(|folder| std::fs::read_dir(folder.path()).ok());
+        files
+            .flatten()
+            .flatten()
+            .map(|file| (file.path(), file.metadata().unwrap().len()))
+    };
+    home.wait_for(READY, "compacted events", || {
+        logs().any(|(path, _)| path.extension().is_some_and(|extension| extension == "compact"))
+    });
+    // The last file and what is left of those before it.
+    home.wait_for(READY, "the files that were compacted to go", || {
+        logs().map(|(_, size)| size).sum::<u64>() < 15_000_000
+    });
+    home.wait_for(READY, "the job's history", || {
+        finished().iter().any(|application| application["name"] == "long")
+    });
 }
 
 #[test]

@@ -59,17 +59,28 @@ pub struct Home {
 impl Home {
     /// One of several.
     pub fn new() -> Self {
-        Self::in_turn(Turn::Among(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+        // The state's path has a space in it: nothing may care.
+        Self::among("sparkha test ")
+    }
+
+    /// The same for what Spark itself cannot do where a path has a space.
+    pub fn without_space() -> Self {
+        Self::among("sparkha-test-")
     }
 
     /// The only one.
     pub fn alone() -> Self {
-        Self::in_turn(Turn::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
+        let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(Turn::Alone(turn), "sparkha test ")
     }
 
-    fn in_turn(turn: Turn) -> Self {
-        // The state's path has a space in it: nothing may care.
-        let folder = tempfile::Builder::new().prefix("sparkha test ").tempdir().unwrap();
+    fn among(prefix: &str) -> Self {
+        let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(Turn::Among(turn), prefix)
+    }
+
+    fn in_turn(turn: Turn, prefix: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         let state = folder.path().join(".local/state");
         Self {
             folder,

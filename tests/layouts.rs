@@ -261,7 +261,7 @@ fn the_manifests_alone_make_a_working_cluster() {
         let log = sandbox.try_kubectl(&["logs", "spark-master-0"]).unwrap_or_default();
         log.contains("still has its placeholder")
     });
-    apply(&manifest.replace("REPLACE-ME", "from a test"));
+    apply(&manifest.replace("REPLACE-ME", "0123456789abcdef"));
     sandbox.kubectl(&["delete", "pods", "--all", "--grace-period=1"]);
     sandbox.wait_for(Duration::from_secs(120), "the cluster", || {
         sandbox.status("spark")["ready"] == true

@@ -263,6 +263,15 @@ fn examples_are_the_clusters_that_they_tell_of() {
     }
 }
 
+#[test]
+fn whoever_fills_in_the_secrets_changes_nothing_else() {
+    let text = run(&["render"]).exits(0).stdout;
+    let mut lines = text.lines().filter(|line| line.contains("REPLACE-ME"));
+    assert_eq!(lines.next(), Some("  spark.authenticate.secret: REPLACE-ME"));
+    assert_eq!(lines.next(), Some("  zookeeper.password: REPLACE-ME"));
+    assert_eq!(lines.next(), None);
+}
+
 /// Stands for Spark's master: tells of a recovery as its log would, each start of another one.
 const MASTER: &str = r#"#!/bin/bash
 echo started >>"$STARTS"

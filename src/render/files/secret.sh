@@ -3,9 +3,10 @@
 
 # secret_in FILE: what it has, if that is not what stands for a secret.
 secret_in() {
-  local value
+  # In two words: whoever replaces it in a manifest would replace it here, too.
+  local value placeholder=REPLACE
   value=$(cat "$1")
-  if [ -z "$value" ] || [ "$value" = REPLACE-ME ]; then
+  if [ -z "$value" ] || [ "$value" = "$placeholder-ME" ]; then
     echo "$1 still has its placeholder: put a random text into the Secret that is mounted there" >&2
     return 1
   fi

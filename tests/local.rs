@@ -67,11 +67,15 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(state["workers"]["registered"], 2);
     assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
     for worker in ["spark-worker-0", "spark-worker-1"] {
-        let log = home.log("spark", &format!("{worker}.log"));
-        assert!(log.contains("Successfully registered"), "{log}");
+        let log = || home.log("spark", &format!("{worker}.log"));
+        // The leader knows of it a moment earlier than it does itself.
+        home.wait_for(READY, "the worker to know that it is registered", || {
+            log().contains("Successfully registered")
+        });
         assert!(
-            !log.contains("Retrying connection"),
-            "it was started before one led: {log}"
+            !log().contains("Retrying connection"),
+            "it was started before one led: {}",
+            log()
         );
     }
     assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");

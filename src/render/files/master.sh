@@ -41,7 +41,7 @@ at_any() {
     timeout 2 /bin/bash "$SPARK_CONF_DIR/$script" "$server" "$@" 2>/dev/null &
   done) && echo "$told"
 }
-# withdraw SECONDS SERVERS ZNODE: tried for so long.
+# withdraw SECONDS SERVERS ZNODE: tried for so long. A single master has no sessions.
 withdraw() {
   local deadline=$((SECONDS + $1))
   [ -s "$SPARKHA_SESSIONS" ] || return 0
@@ -97,7 +97,7 @@ stop() {
 pid='' stopped=''
 trap stop TERM INT
 # What a container before this one had no time to withdraw.
-[ $# -ne 2 ] || withdraw 0 "$@"
+withdraw 0 "$@"
 [ -z "$stopped" ] || exit 0
 # Beside the master, which may start before there is a quorum.
 [ -z "$login" ] || protect "$@" &
@@ -120,6 +120,6 @@ for again in yes yes ''; do
   do :; done
   [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
   # ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
-  [ $# -ne 2 ] || withdraw 5 "$@"
+  withdraw 5 "$@"
   [ -z "$stopped" ] && [ -n "$again" ] && is_amiss || exit "$code"
 done

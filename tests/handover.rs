@@ -83,9 +83,7 @@ fn on_this_machine() {
         2,
         "one for the election, one for the state: {told}"
     );
-    for pid in home.children_of("spark", &first) {
-        signal(pid, "KILL");
-    }
+    signal(home.jvm_of("spark", &first), "KILL");
     another_leads(&home, &first);
     // The log of a run is put aside when the next begins.
     home.wait_for(WITHDRAWN, "its entrypoint to tell of it", || {

@@ -135,12 +135,16 @@ impl Home {
         self.record(name, pod)["process"]["pid"].as_i64().unwrap() as i32
     }
 
-    /// What that process has started: its JVM, where it is a shell, and maybe another one that watches.
-    pub fn children_of(&self, name: &str, pod: &str) -> Vec<i32> {
-        children(self.process(name, pod))
+    /// The JVM that it has started; beside that it may have a shell that watches.
+    pub fn jvm_of(&self, name: &str, pod: &str) -> i32 {
+        let is_jvm =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "java\n");
+        let jvms: Vec<_> = children(self.process(name, pod)).into_iter().filter(is_jvm).collect();
+        assert_eq!(jvms.len(), 1, "{pod}: {jvms:?}");
+        jvms[0]
     }
 
-    /// Both.
+    /// That process and all that it has started.
     pub fn processes_of(&self, name: &str, pod: &str) -> Vec<i32> {
         let pid = self.process(name, pod);
         children(pid).into_iter().chain([pid]).collect()

@@ -44,6 +44,13 @@ build_kubernetes() {
     replace pkg/kubelet/kubelet.go 'ContainerGCPeriod = time.Minute' 'ContainerGCPeriod = time.Second'
     replace pkg/kubelet/kuberuntime/kuberuntime_gc.go 'container.State == runtimeapi.ContainerState_CONTAINER_RUNNING' \
       'container.State != runtimeapi.ContainerState_CONTAINER_EXITED'
+    # This reflect2 walks through maps as Go did before 1.18: with a newer Go the API server crashes at the first custom object.
+    local reflect2=vendor/github.com/modern-go/reflect2
+    replace $reflect2/unsafe_link.go 'm unsafe.Pointer) \*hiter' 'm unsafe.Pointer, it *hiter)'
+    replace $reflect2/unsafe_link.go '\/\/ rest fields are ignored' 'pointers [6]unsafe.Pointer\n\tnumbers [4]uintptr'
+    replace $reflect2/unsafe_map.go 'hiter:  *mapiterinit(type2.rtype, \*(\*unsafe.Pointer)(obj)),' 'hiter: it,'
+    replace $reflect2/unsafe_map.go 'return &UnsafeMapIterator{' \
+      'it := new(hiter)\n\tmapiterinit(type2.rtype, *(*unsafe.Pointer)(obj), it)\n\treturn \&UnsafeMapIterator{'
     generate_openapi "$out"
     # Without these everything says that it is v0.0.0. The path of a vendored package begins with the vendor folder.
     local stamp='' package
@@ -63,9 +70,9 @@ build_kubernetes() {
   chmod -R u+w "$scratch" && rm -rf "$scratch"
 }
 
-# replace FILE TEXT BY: what must be there.
+# replace FILE PATTERN BY: what must be there.
 replace() {
-  grep -qF "$2" "$1" || return
+  grep -q "$2" "$1" || return
   sed -i "s/$2/$3/" "$1"
 }
 

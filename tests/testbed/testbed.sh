@@ -22,7 +22,7 @@ kubernetes_version=1.20.2
 spark_version=4.3.0
 # Raised when something is built otherwise.
 revision=3
-binaries=$cache/kubernetes-$kubernetes_version-$revision
+binaries=$cache/kubernetes-$kubernetes_version-4
 images=$cache/images-spark-$spark_version-$revision
 image_store=$cache/containerd-spark-$spark_version-$revision
 

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-submit bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-pauses bench-submit bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-scale bench-submit bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-scale bench-pauses bench-submit bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -52,6 +52,10 @@ bench-failover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/failover.sh target/release/sparkha
+
+# Commands that are paused at 20 moments each while another runs to its end.
+bench-pauses: testbed-up
+	$(TESTBED_ENV) && SPARKHA_TRIALS=20 $(CARGO) test --locked --test main -- --nocapture --test-threads=3 was_paused
 
 bench-submit: testbed-up
 	demo/prepare.sh

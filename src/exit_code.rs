@@ -80,7 +80,7 @@ impl From<&Error> for ExitCode {
                 kubernetes::Error::NoCluster { .. } | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
                 kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
                 kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
-                kubernetes::Error::Conflict { .. } => ExitCode::Conflict,
+                kubernetes::Error::Conflict { .. } | kubernetes::Error::LockLost { .. } => ExitCode::Conflict,
                 kubernetes::Error::Rejected {
                     code: 429 | 502..=504, ..
                 } => ExitCode::Unreachable,

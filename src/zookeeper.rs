@@ -115,15 +115,59 @@ pub async fn connect(servers: &str, login: Option<&Login>, within: Duration) -> 
     }
 }
 
-/// Whether a znode is there.
-pub async fn exists(client: &zk::Client, path: &str) -> Result<bool, Error> {
-    match client.check_stat(path).await {
-        Ok(stat) => Ok(stat.is_some()),
-        Err(source) => Err(Error::Request {
-            action: format!("look up znode {path}"),
-            source,
-        }),
+/// A znode's data and its version; `None` if there is no such znode.
+pub async fn read(client: &zk::Client, path: &str) -> Result<Option<(Vec<u8>, i32)>, Error> {
+    match client.get_data(path).await {
+        Ok((data, stat)) => Ok(Some((data, stat.version))),
+        Err(zk::Error::NoNode) => Ok(None),
+        Err(source) => Err(failed("read", path)(source)),
     }
+}
+
+/// Whether a znode has children; none if it is not there.
+pub async fn has_children(client: &zk::Client, path: &str) -> Result<bool, Error> {
+    match client.list_children(path).await {
+        Ok(children) => Ok(!children.is_empty()),
+        Err(zk::Error::NoNode) => Ok(false),
+        Err(source) => Err(failed("list", path)(source)),
+    }
+}
+
+/// Makes a znode with this data, for `login` alone if there is one, and its ancestors for everybody. False if it is there already.
+pub async fn make(client: &zk::Client, path: &str, data: &[u8], login: Option<&Login>) -> Result<bool, Error> {
+    let all = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
+    if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+        client.mkdir(parent, &all).await.map_err(failed("make", parent))?;
+    }
+    let own = login.map(|login| {
+        [zk::Acl::new(
+            zk::Permission::ALL,
+            zk::AuthId::new("sasl", &login.username),
+        )]
+    });
+    let options = match &own {
+        Some(own) => zk::CreateMode::Persistent.with_acls(zk::Acls::new(own)),
+        None => all,
+    };
+    match client.create(path, data, &options).await {
+        Ok(_) => Ok(true),
+        Err(zk::Error::NodeExists) => Ok(false),
+        Err(source) => Err(failed("make", path)(source)),
+    }
+}
+
+/// Gives a znode other data if it still has this version; false if it has not.
+pub async fn write(client: &zk::Client, path: &str, data: &[u8], version: i32) -> Result<bool, Error> {
+    match client.set_data(path, data, Some(version)).await {
+        Ok(_) => Ok(true),
+        Err(zk::Error::BadVersion | zk::Error::NoNode) => Ok(false),
+        Err(source) => Err(failed("write", path)(source)),
+    }
+}
+
+fn failed(verb: &'static str, path: &str) -> impl FnOnce(zk::Error) -> Error {
+    let action = format!("{verb} znode {path}");
+    move |source| Error::Request { action, source }
 }
 
 /// Removes a znode and all below it, and then those of its ancestors below `root` that are empty. Returns how many
@@ -138,12 +182,7 @@ pub async fn remove_tree(client: &zk::Client, path: &str, root: &str) -> Result<
         match client.list_children(&parent).await {
             Ok(children) => paths.extend(children.iter().map(|child| format!("{parent}/{child}"))),
             Err(zk::Error::NoNode) => {}
-            Err(source) => {
-                return Err(Error::Request {
-                    action: format!("list znode {parent}"),
-                    source,
-                });
-            }
+            Err(source) => return Err(failed("list", &parent)(source)),
         }
     }
     for path in paths.iter().rev() {
@@ -164,10 +203,7 @@ async fn delete(client: &zk::Client, path: &str) -> Result<bool, Error> {
     match client.delete(path, None).await {
         Ok(()) => Ok(true),
         Err(zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(Error::Request {
-            action: format!("delete znode {path}"),
-            source,
-        }),
+        Err(source) => Err(failed("delete", path)(source)),
     }
 }
 
@@ -175,10 +211,7 @@ async fn delete_if_empty(client: &zk::Client, path: &str) -> Result<bool, Error>
     match client.delete(path, None).await {
         Ok(()) => Ok(true),
         Err(zk::Error::NotEmpty | zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(Error::Request {
-            action: format!("delete znode {path}"),
-            source,
-        }),
+        Err(source) => Err(failed("delete", path)(source)),
     }
 }
 

@@ -93,14 +93,39 @@ fn an_external_zookeeper_is_used_and_left_clean() {
         "-o",
         "json",
     ];
+    let directory = format!("/team/sparkha/{}/spark", sandbox.namespace);
+    // Somebody else's.
+    let parents = [
+        "/team".to_owned(),
+        "/team/sparkha".into(),
+        format!("/team/sparkha/{}", sandbox.namespace),
+    ];
+    let make = parents
+        .iter()
+        .map(|path| format!("create {path}"))
+        .chain([format!("create {directory} theirs")]);
+    zookeeper_shell(&sandbox, &make.collect::<Vec<_>>().join("\n"));
+    let theirs = znodes();
+    sandbox
+        .run(&[&arguments[..], &["--skip-preflight"]].concat())
+        .exits(5)
+        .says(&format!("znode {directory} in ZooKeeper at zk-zookeeper:2181"))
+        .says("belongs to something else, which wrote `theirs`");
+    assert_eq!(znodes(), theirs);
+    assert_eq!(sandbox.contents(), before);
+    zookeeper_shell(&sandbox, &format!("delete {directory}"));
+
     let state = sandbox.run(&arguments).exits(0).json();
     assert_eq!(masters_in(&state, "ALIVE").len(), 1);
     assert_eq!(masters_in(&state, "STANDBY").len(), 1);
-    let directory = format!("/team/sparkha/{}/spark", sandbox.namespace);
     assert_eq!(state["zookeeper"]["directory"], directory);
     assert!(znodes().contains(&directory), "{}", znodes());
 
-    sandbox.run(&["teardown"]).exits(0).says("znodes removed");
+    sandbox
+        .run(&["teardown"])
+        .exits(2)
+        .says(&format!("the znodes below {directory} in ZooKeeper"));
+    sandbox.run(&["teardown", "--yes"]).exits(0).says("znodes removed");
     assert_eq!(sandbox.contents(), before);
     assert_eq!(
         znodes(),
@@ -110,11 +135,24 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     );
 }
 
-/// All paths, by ZooKeeper's own shell.
+/// All paths.
 fn zookeeper_tree(sandbox: &Sandbox) -> String {
-    let command = "$JAVA_HOME/bin/java -cp '/opt/spark/jars/*' -Dlog4j2.level=off org.apache.zookeeper.ZooKeeperMain \
-        -server 127.0.0.1:2181 ls -R / 2>/dev/null | grep ^/ | grep -v -e '^/$' -e '^/zookeeper/' | sort";
-    sandbox.kubectl(&["exec", "zk-zookeeper-0", "--", "bash", "-c", command])
+    let listed = zookeeper_shell(sandbox, "ls -R /");
+    let paths = listed.lines().filter(|line| line.starts_with('/'));
+    let mut paths: Vec<_> = paths
+        .filter(|path| *path != "/" && !path.starts_with("/zookeeper/"))
+        .collect();
+    paths.sort_unstable();
+    paths.iter().fold(String::new(), |all, path| all + path + "\n")
+}
+
+/// What ZooKeeper's own shell answers to these lines.
+fn zookeeper_shell(sandbox: &Sandbox, lines: &str) -> String {
+    let command = format!(
+        "printf '%s\nquit\n' '{lines}' | $JAVA_HOME/bin/java -cp '/opt/spark/jars/*' -Dlog4j2.level=off \
+         org.apache.zookeeper.ZooKeeperMain -server 127.0.0.1:2181 2>&1"
+    );
+    sandbox.kubectl(&["exec", "zk-zookeeper-0", "--", "bash", "-c", &command])
 }
 
 #[test]

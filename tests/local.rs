@@ -442,16 +442,35 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     // Another cluster's znodes are there already, and somebody else's: it is told so, and works.
     a_znode_that_is_not_ours(&server, &password, "/test/sparkha/default/late/leader_election");
     let late = ["create", "late", "--workers", "0", "-f", file.to_str().unwrap()];
+    // What was there before a create that fails is there after it.
+    home.run(&[&late[..], &["--timeout", "1s"]].concat())
+        .exits(6)
+        .says("what it made is removed")
+        .says("znodes below /test/sparkha/default/late kept");
+    assert!(znodes(&server, &password).contains(&"/test/sparkha/default/late/leader_election".to_owned()));
     home.run(&late).exits(0);
     home.run(&create).exits(0).says("1 alive, 1 standby of 2");
     znodes_are_for_the_masters_alone(&server, &password);
+    nobody_else_takes_or_removes_them(&home, &create, || znodes(&server, &password));
     home.wait_for(READY, "the other cluster's masters to tell", || {
         home.log("late", "late-master-0.log")
             .contains("znodes below /test/sparkha/default/late are not protected yet")
     });
-    home.run(&["teardown", "late"]).exits(0);
+    home.run(&["teardown", "late"])
+        .exits(2)
+        .says("the znodes below /test/sparkha/default/late in ZooKeeper at")
+        .says("--keep-data");
+    // What is kept is nobody's until the next cluster of that name takes it.
+    home.run(&["teardown", "late", "--keep-data"])
+        .exits(0)
+        .says("znodes below /test/sparkha/default/late kept");
+    home.run(&late).exits(0);
+    home.run(&["teardown", "late", "--yes"]).exits(0);
+    assert!(!znodes(&server, &password).iter().any(|path| path.contains("/late")));
 
-    home.run(&["teardown"]).exits(0).says("znodes removed from ZooKeeper");
+    home.run(&["teardown", "--yes"])
+        .exits(0)
+        .says("znodes removed from ZooKeeper");
     home.run(&["status", "keeper"]).exits(0);
     home.run(&["teardown", "keeper"]).exits(0);
     // What does not answer is told beforehand.
@@ -459,6 +478,57 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     std::fs::remove_file(file).unwrap();
     std::fs::remove_dir_all(home.folder.path().join(".config")).unwrap();
     home.is_empty();
+}
+
+/// The same file in another home, and an inventory that was copied from there.
+fn nobody_else_takes_or_removes_them(home: &Home, create: &[&str], znodes: impl Fn() -> Vec<String>) {
+    let before = znodes();
+    assert!(
+        before
+            .iter()
+            .any(|path| path.starts_with("/test/sparkha/default/spark/leader_election/")),
+        "{before:?}"
+    );
+    let elsewhere = home.folder.path().join("elsewhere");
+    let other = |arguments: &[&str]| -> Run {
+        let mut command = home.command(arguments);
+        command.env("XDG_STATE_HOME", &elsewhere).output().unwrap().into()
+    };
+    for more in [&["--timeout", "20s"][..], &["--timeout", "20s", "--skip-preflight"]] {
+        other(&[create, more].concat())
+            .exits(5)
+            .says("znode /test/sparkha/default/spark in ZooKeeper at")
+            .says("belongs to local cluster spark in namespace default at")
+            .says(&home.cluster("spark").display().to_string());
+        assert_eq!(znodes(), before);
+    }
+    let copied = elsewhere.join("sparkha/clusters/other/spark");
+    std::fs::create_dir_all(&copied).unwrap();
+    std::fs::copy(home.cluster("spark").join("wanted.json"), copied.join("wanted.json")).unwrap();
+    other(&["teardown", "--namespace", "other", "--yes"])
+        .exits(0)
+        .says("are left as they are: the path is not this cluster's");
+    assert_eq!(znodes(), before);
+    assert_eq!(home.status("spark")["ready"], true);
+}
+
+/// All paths.
+fn znodes(server: &str, password: &str) -> Vec<String> {
+    let work = async {
+        let client = logged_in(server, password).await;
+        let mut paths = vec![String::new()];
+        let mut next = 0;
+        while let Some(parent) = paths.get(next).cloned() {
+            next += 1;
+            let of = if parent.is_empty() { "/" } else { &parent };
+            let children = client.list_children(of).await.unwrap_or_default();
+            paths.extend(children.iter().map(|child| format!("{parent}/{child}")));
+        }
+        paths.retain(|path| path.starts_with("/test"));
+        paths.sort();
+        paths
+    };
+    blocking(work)
 }
 
 /// Everybody may use it, and nobody change that.
@@ -514,12 +584,12 @@ async fn logged_in(server: &str, password: &str) -> zookeeper_client::Client {
     connector.connect(server).await.unwrap()
 }
 
-fn blocking(work: impl Future<Output = ()>) {
+fn blocking<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(work);
+    runtime.block_on(work)
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
+use crate::steps::external_zookeeper::Znodes;
 use crate::steps::local::teardown as local;
 use crate::steps::teardown::{Options, belongings, teardown};
 
@@ -24,7 +25,7 @@ pub struct Arguments {
     /// Keep volume claims, and the znodes in an external ZooKeeper
     #[arg(long, conflicts_with = "yes")]
     keep_data: bool,
-    /// Remove volume claims without asking
+    /// Remove volume claims, and the znodes in an external ZooKeeper, without asking
     #[arg(short, long)]
     yes: bool,
     /// How long to wait until everything is gone (on Kubernetes)
@@ -46,12 +47,12 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         ));
         return Ok(ExitCode::Success);
     };
-    if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {
-        confirm(&belongings.claims.iter().map(ResourceExt::name_any).collect::<Vec<_>>())?;
-    }
+    let claims: Vec<_> = belongings.claims.iter().map(ResourceExt::name_any).collect();
+    arguments.confirm(&claims, belongings.znodes.as_deref())?;
     let options = Options {
         timeout: arguments.timeout,
-        keep_data: arguments.keep_data,
+        keep_claims: arguments.keep_data,
+        znodes: arguments.znodes(),
     };
     let work = teardown(&cluster, &name, belongings, &options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
@@ -70,21 +71,32 @@ async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -
         ));
         return Ok(ExitCode::Success);
     };
-    if !belongings.claims.is_empty() && !arguments.keep_data && !arguments.yes {
-        confirm(&belongings.claims)?;
-    }
-    let work = local::teardown(belongings, arguments.keep_data, &progress);
+    arguments.confirm(&belongings.claims, belongings.znodes.as_deref())?;
+    let work = local::teardown(belongings, arguments.keep_data, arguments.znodes(), &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
     Ok(ExitCode::Success)
 }
 
-/// Data is never removed without being told.
-fn confirm(claims: &[String]) -> Result<(), Error> {
-    let consequence = format!(
-        "{} volume claims with data would be removed: {}",
-        claims.len(),
-        claims.join(", ")
-    );
-    let help = "pass --yes to remove the data, or --keep-data to keep it";
-    super::confirm(&consequence, "Remove them?", help)
+impl Arguments {
+    fn znodes(&self) -> Znodes {
+        match self.keep_data {
+            true => Znodes::Keep,
+            false => Znodes::Remove,
+        }
+    }
+
+    /// Data is never removed without being told.
+    fn confirm(&self, claims: &[String], znodes: Option<&str>) -> Result<(), Error> {
+        let claims = match claims.len() {
+            0 => None,
+            count => Some(format!("{count} volume claims with data ({})", claims.join(", "))),
+        };
+        let data: Vec<_> = claims.into_iter().chain(znodes.map(str::to_owned)).collect();
+        if data.is_empty() || self.keep_data || self.yes {
+            return Ok(());
+        }
+        let consequence = format!("this would be removed: {}", data.join("; "));
+        let help = "pass --yes to remove the data, or --keep-data to keep it";
+        super::confirm(&consequence, "Remove it?", help)
+    }
 }

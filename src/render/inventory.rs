@@ -2,9 +2,10 @@
 //! cluster file and a create that died half-way; teardown deletes only what it lists, and status knows from it what to
 //! expect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -86,7 +87,20 @@ pub enum ZooKeeperSummary {
         /// The Secret with the login, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
+        /// The random id with which the directory's znode is marked; `None` if create never claimed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
+}
+
+impl ZooKeeperSummary {
+    /// The id with which the cluster's znode in an external ensemble is marked.
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            ZooKeeperSummary::External { owner, .. } => owner.as_deref(),
+            ZooKeeperSummary::None | ZooKeeperSummary::Managed { .. } => None,
+        }
+    }
 }
 
 /// An inventory that cannot be read.
@@ -158,6 +172,30 @@ impl Inventory {
         inventory
     }
 
+    /// This inventory with the id with which the znode in an external ensemble is marked.
+    pub fn with_znode_owner(mut self, id: Option<String>) -> Inventory {
+        if let ZooKeeperSummary::External { owner, .. } = &mut self.cluster.zookeeper {
+            *owner = id;
+        }
+        self
+    }
+
+    /// This inventory with entries for all objects that are there and that it lacks.
+    pub fn adopting(mut self, live: &HashMap<(Kind, String), DynamicObject>) -> Inventory {
+        let mut found: Vec<_> = live.iter().collect();
+        found.sort_by_key(|(key, _)| *key);
+        let found = found.into_iter().map(|((kind, name), object)| Entry {
+            digest: String::new(),
+            ..entry(&Resource {
+                kind: *kind,
+                name: name.clone(),
+                object: serde_json::to_value(object).unwrap_or_default(),
+            })
+        });
+        self.absorb(found);
+        self
+    }
+
     /// Whether Kubernetes chooses the number of workers.
     pub fn is_autoscaled(&self) -> bool {
         self.objects
@@ -192,25 +230,23 @@ impl Inventory {
                 entry.digest.clear();
             }
         }
-        for old in &other.objects {
-            match united
-                .objects
-                .iter_mut()
-                .find(|entry| entry.kind == old.kind && entry.name == old.name)
-            {
+        united.absorb(other.objects.iter().cloned());
+        united
+    }
+
+    /// Adds entries that are lacking, and claims that the others lack.
+    fn absorb(&mut self, others: impl Iterator<Item = Entry>) {
+        for other in others {
+            let is_same = |entry: &&mut Entry| entry.kind == other.kind && entry.name == other.name;
+            match self.objects.iter_mut().find(is_same) {
                 Some(entry) => {
-                    let missing: Vec<_> = old
-                        .claims
-                        .iter()
-                        .filter(|claim| !entry.claims.contains(claim))
-                        .cloned()
-                        .collect();
+                    let missing = other.claims.into_iter().filter(|claim| !entry.claims.contains(claim));
+                    let missing: Vec<_> = missing.collect();
                     entry.claims.extend(missing);
                 }
-                None => united.objects.push(old.clone()),
+                None => self.objects.push(other),
             }
         }
-        united
     }
 
     /// Whether a claim came from a volume claim template of one of these StatefulSets.
@@ -275,6 +311,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
                 servers: zookeeper.servers.clone(),
                 directory: zookeeper.directory.clone(),
                 secret: zookeeper.secret.clone(),
+                owner: None,
             },
         },
         ui_domain: spec.web_ui.domain.clone(),

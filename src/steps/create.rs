@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::core::DynamicObject;
 
+use super::external_zookeeper::{self, Platform, Znodes};
 use super::lock::{self, Lock};
 use super::plan::{Live, Plan, plan, to_apply};
 use super::preflight::{NamespaceState, Situation, preflight};
 use super::{Error, namespace, secret, teardown, wait};
 use crate::observe::ClusterState;
-use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::{self, Cluster};
 use crate::render::Resource;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::kind::Kind;
@@ -54,13 +55,13 @@ pub async fn create(
 ) -> Result<Outcome, Error> {
     progress.step("Checking beforehand");
     let mut situation = preflight(cluster, spec, options.skip_preflight).await?;
-    if lock::settle(cluster, &spec.name, inventory_object(&situation, spec)).await? {
+    if lock::wait_for_lock(cluster, &spec.name, inventory_object(&situation, spec)).await? {
         situation = preflight(cluster, spec, options.skip_preflight).await?;
     }
     for finding in &situation.findings {
         progress.warn(&finding.message);
     }
-    let inventory = wanted_inventory(spec, &situation.resources);
+    let inventory = desired_inventory(spec, &situation);
     let plan = plan(
         &situation.resources,
         &situation.live,
@@ -73,6 +74,9 @@ pub async fn create(
             would: describe(&plan, &situation.live),
         });
     }
+    if situation.has_lost_inventory() {
+        progress.warn(&lost_inventory(spec, &situation, &inventory));
+    }
     let first = situation.is_first();
     let has_claims = inventory.objects.iter().any(|entry| !entry.claims.is_empty());
     let kept = match situation.namespace {
@@ -80,8 +84,12 @@ pub async fn create(
         _ if first && has_claims => teardown::claims(cluster, &spec.name).await?,
         _ => vec![],
     };
+    let mut undo = Undo::default();
     let made = async {
-        write(cluster, spec, &situation, &plan, &inventory, options, progress).await?;
+        write(
+            cluster, spec, &situation, &plan, &inventory, options, &mut undo, progress,
+        )
+        .await?;
         if !options.wait {
             return Ok(None);
         }
@@ -89,22 +97,54 @@ pub async fn create(
         let waiting = wait::until_ready(view, cluster.namespace(), &inventory, options.timeout, progress);
         waiting.await.map(Some)
     };
-    match made.await {
-        Ok(state) => Ok(Outcome { state, would: vec![] }),
-        Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
-            progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
-            if let Err(cleaning) = teardown::undo(cluster, &spec.name, &kept, progress).await {
-                progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown"));
+    let error = match made.await {
+        Ok(state) => {
+            if undo.first_create.is_some()
+                && let Err(error) = lock::confirm_first(cluster, &spec.name).await
+            {
+                tracing::info!("the mark of a first create was not removed: {error}");
             }
-            Err(error)
+            return Ok(Outcome { state, would: vec![] });
         }
-        Err(error) => Err(error),
+        Err(error) => error,
+    };
+    if let Some(id) = undo.first_create.filter(|_| is_worth_cleaning(&error)) {
+        progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+        match teardown::undo(cluster, &spec.name, &id, &kept, undo.znodes, progress).await {
+            Ok(true) => {}
+            Ok(false) => {
+                progress.warn("Another command has worked on the cluster meanwhile: everything stays as it is")
+            }
+            Err(cleaning) => progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown")),
+        }
+    }
+    Err(error)
+}
+
+/// What a first create may remove again if it fails.
+#[derive(Debug)]
+struct Undo {
+    /// The id with which the inventory is marked as a first create's own, as soon as it is.
+    first_create: Option<String>,
+    znodes: Znodes,
+}
+
+impl Default for Undo {
+    fn default() -> Self {
+        Self {
+            first_create: None,
+            // What was there before is not this create's to remove.
+            znodes: Znodes::Keep,
+        }
     }
 }
 
-/// Another sparkha at work is no failure of ours, and whoever interrupts may want to go on.
+/// Another sparkha at work is no failure of ours, and who interrupts may want to go on.
 pub fn is_worth_cleaning(error: &Error) -> bool {
-    !matches!(error, Error::Busy { .. } | Error::Interrupted { .. })
+    !matches!(
+        error,
+        Error::Busy { .. } | Error::Interrupted { .. } | Error::Kubernetes(kubernetes::Error::LockLost { .. })
+    )
 }
 
 /// The inventory's ConfigMap as it was found.
@@ -112,10 +152,41 @@ fn inventory_object<'a>(situation: &'a Situation, spec: &ClusterSpec) -> Option<
     situation.live.get(&(Kind::ConfigMap, spec.name.inventory()))
 }
 
-fn wanted_inventory(spec: &ClusterSpec, resources: &[Resource]) -> Inventory {
-    Inventory::of(spec, resources.get(1..).unwrap_or_default())
+fn desired_inventory(spec: &ClusterSpec, situation: &Situation) -> Inventory {
+    let inventory = Inventory::of(spec, situation.resources.get(1..).unwrap_or_default());
+    let owner = situation.znodes.as_ref().and_then(|znodes| znodes.owner.clone());
+    let inventory = inventory.with_znode_owner(owner);
+    match situation.has_lost_inventory() {
+        true => inventory.adopting(&situation.live),
+        false => inventory,
+    }
 }
 
+/// What to say where objects of the cluster are there, and its inventory is not.
+fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Inventory) -> String {
+    let desired = Inventory::of(spec, &situation.resources);
+    let mut extra = inventory.objects.iter();
+    let extra: Vec<_> = extra
+        .by_ref()
+        .filter(|entry| desired.entry(entry.kind, &entry.name).is_none())
+        .map(|entry| format!("{} {}", entry.kind, entry.name))
+        .collect();
+    let mut message = format!(
+        "The inventory (ConfigMap {}) is missing, but {} objects of cluster {} are here: they are adopted, and stay if this create fails",
+        spec.name.inventory(),
+        situation.live.len(),
+        spec.name
+    );
+    if !extra.is_empty() {
+        message.push_str(&format!(
+            "; kept though not asked for: {} (the next create removes them)",
+            extra.join(", ")
+        ));
+    }
+    message
+}
+
+#[expect(clippy::too_many_arguments, reason = "one caller")]
 async fn write(
     cluster: &Cluster,
     spec: &ClusterSpec,
@@ -123,35 +194,63 @@ async fn write(
     plan: &Plan,
     inventory: &Inventory,
     options: &Options,
+    undo: &mut Undo,
     progress: &Progress,
 ) -> Result<(), Error> {
     if situation.namespace == NamespaceState::Missing {
         namespace::create(cluster).await?;
         progress.done(&format!("Namespace {} made", cluster.namespace()));
     }
+    let seen = inventory_object(situation, spec);
     if plan.is_empty() {
+        // From now on this run relies on what another may still undo.
+        if seen.is_some_and(lock::is_first) {
+            lock::confirm_first(cluster, &spec.name).await?;
+        }
         progress.done("Nothing to change");
         return Ok(());
     }
-    let seen = inventory_object(situation, spec);
     let object = situation.resources.first().map(|resource| resource.object.clone());
     let between = match &situation.inventory {
         Some(old) => inventory.united_with(old),
         None => inventory.without_digests(),
     };
-    let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between).await?;
-    match apply_and_prune(cluster, plan, situation, inventory, options, progress).await {
-        Ok(()) => lock.release(inventory).await,
+    let first = situation.is_first() && !options.retain;
+    let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between, first).await?;
+    undo.first_create = first.then(|| lock.id().to_owned());
+    let work = async {
+        claim_znodes(cluster, spec, situation, undo).await?;
+        apply_and_prune(&lock.fenced(), plan, situation, inventory, options, progress).await
+    };
+    match work.await {
+        Ok(()) => lock.release(inventory, first && options.wait).await,
         Err(error) => {
-            give_up(lock, &between).await;
+            give_up(lock, &between, first).await;
             Err(error)
         }
     }
 }
 
-/// Leaves the inventory of what may exist, and lets go of the lock so that the next run need not wait for it.
-pub async fn give_up(lock: Lock, between: &Inventory) {
-    if let Err(error) = lock.release(between).await {
+/// Claims the znodes in an external ensemble, if it can be reached from here.
+async fn claim_znodes(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    situation: &Situation,
+    undo: &mut Undo,
+) -> Result<(), Error> {
+    let znodes = situation.znodes.as_ref().filter(|znodes| znodes.reached);
+    if let Some(owner) = znodes.and_then(|znodes| znodes.owner.as_ref())
+        && external_zookeeper::claim(Platform::Kubernetes(cluster), spec, owner).await?
+    {
+        undo.znodes = Znodes::Remove;
+    }
+    Ok(())
+}
+
+/// Leaves the inventory of what may exist, and releases the lock so that the next run need not wait for it. `undoable` as in
+/// [`Lock::release`].
+pub async fn give_up(lock: Lock, between: &Inventory, undoable: bool) {
+    if let Err(error) = lock.release(between, undoable).await {
         tracing::info!("the lock was not released: {error}");
     }
 }

@@ -1,49 +1,77 @@
 //! One sparkha at a time on one cluster. The lock is an annotation of the inventory, taken by the same write that announces
-//! what will be done, and renewed while it lasts. Whoever dies leaves it behind; it is taken over when its process is
-//! known to be gone, or when it has not been renewed for a while.
+//! what will be done, and renewed while it lasts. A process that dies leaves it behind; it is taken over when that process is
+//! known to have ended, or when it was not renewed for a while.
+//!
+//! The lock is a fence: whoever was paused for longer than that finds it taken over before the next write. Taking, renewing and releasing it
+//! are conditional on the version of the inventory that was read, and [`Lock::fenced`] gives a [`Cluster`] whose writes check first, and
+//! again if the process was paused before they were sent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::DynamicObject;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
-use super::Error;
-use crate::platform::kubernetes::{self, Cluster};
+use super::{Error, secret};
+use crate::platform::kubernetes::{self, Cluster, Fence, unless_paused};
+use crate::platform::local::process::ProcessId;
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::spec::names::ClusterName;
 
 /// The annotation that is the lock.
 pub const LOCK: &str = "sparkha/at-work";
-/// A lock that was not renewed for so long belongs to nobody.
+/// The annotation with which a first create marks what it may remove again if it fails: for as long as no other command worked on it.
+const FIRST: &str = "sparkha/first-create";
+/// A lock not renewed for this long is abandoned.
 const EXPIRES_AFTER: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How long a check counts for other writes of the same moment. The wall clock tells: it goes on while a machine sleeps.
+const CHECK_LASTS: Duration = Duration::from_millis(100);
+/// How often a conditional write is tried while others change the inventory.
+const TRIES: u32 = 10;
 
 /// A lock that is held. Renewed in the background until it is released or dropped.
 pub struct Lock {
-    cluster: Cluster,
-    name: String,
+    held: Arc<Held>,
     renewal: tokio::task::AbortHandle,
+}
+
+struct Held {
+    cluster: Cluster,
+    inventory: String,
+    me: Holder,
+    /// When the lock was last seen to be ours.
+    checked: Mutex<SystemTime>,
 }
 
 /// Takes the lock by writing `inventory`, with `labels` and `annotations` for its ConfigMap.
 ///
-/// `seen` is the inventory as it was read when the plan was made, after [`settle`]: if another has changed it since, this fails.
+/// `seen` is the inventory as it was read when the plan was made, after [`wait_for_lock`]: if another has changed it since, this fails.
+/// `first` marks the cluster as made by this run, see [`undoable`].
 pub async fn take(
     cluster: &Cluster,
     name: &ClusterName,
     seen: Option<&DynamicObject>,
-    mut object: serde_json::Value,
+    mut object: Value,
     inventory: &Inventory,
+    first: bool,
 ) -> Result<Lock, Error> {
     let version = seen.and_then(ResourceExt::resource_version);
-    let me = Holder::me();
+    let me = Holder::me(secret::id()?);
     object["data"] = json!(inventory.data());
     object["metadata"]["annotations"][LOCK] = json!(me.written());
+    if first {
+        object["metadata"]["annotations"][FIRST] = json!(me.id);
+    }
     let inventory_name = name.inventory();
     let written = match seen {
         None => {
@@ -69,7 +97,7 @@ pub async fn take(
             let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
             match current.as_ref().and_then(holder_of) {
                 // The answer to our own write was lost, and the second try met the first.
-                Some(holder) if holder == me => Ok(Lock::held(cluster, name, me)),
+                Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me)),
                 Some(holder) => Err(Error::Busy { holder: holder.who }),
                 None => Err(Error::Busy {
                     holder: "it has just finished".into(),
@@ -82,32 +110,73 @@ pub async fn take(
 
 impl Lock {
     fn held(cluster: &Cluster, name: &ClusterName, me: Holder) -> Self {
-        let (renewing, inventory) = (cluster.clone(), name.inventory());
+        let held = Arc::new(Held {
+            cluster: cluster.clone(),
+            inventory: name.inventory(),
+            me,
+            checked: Mutex::new(SystemTime::now()),
+        });
+        let renewing = held.clone();
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
-                let patch = json!({"metadata": {"annotations": {LOCK: Holder::me_again(&me).written()}}});
-                if let Err(error) = renewing.merge(Kind::ConfigMap, &inventory, &patch).await {
-                    tracing::debug!("the lock was not renewed: {error}");
+                let renewed = json!({"metadata": {"annotations": {LOCK: renewing.me.renewed().written()}}});
+                match renewing.change("renew the lock", &renewed).await {
+                    Err(kubernetes::Error::LockLost { reason, .. }) => {
+                        tracing::info!("the lock is lost: {reason}");
+                        return;
+                    }
+                    Err(error) => tracing::debug!("the lock was not renewed: {error}"),
+                    Ok(()) => {}
                 }
             }
         });
         Self {
-            cluster: cluster.clone(),
-            name: name.inventory(),
+            held,
             renewal: task.abort_handle(),
         }
     }
 
-    /// Lets go, and writes what is now true.
-    pub async fn release(self, inventory: &Inventory) -> Result<(), Error> {
+    /// Tells this lock from all others.
+    pub fn id(&self) -> &str {
+        &self.held.me.id
+    }
+
+    /// The cluster, for writes that are sent only while the lock is held.
+    pub fn fenced(&self) -> Cluster {
+        self.held.cluster.behind(self.held.clone())
+    }
+
+    /// Does `work` while the lock is held; if this process was paused meanwhile, it is begun again once the lock turns out to be still held.
+    pub async fn guard<F>(&self, action: &str, mut work: impl FnMut() -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        loop {
+            let checked = self.held.check(action).await?;
+            if let Some(done) = unless_paused(checked, work()).await {
+                return done;
+            }
+        }
+    }
+
+    /// Releases the lock, and writes what is now true. `undoable`: the right of a first create to undo itself stays.
+    pub async fn release(self, inventory: &Inventory, undoable: bool) -> Result<(), Error> {
         self.renewal.abort();
-        let patch = json!({
+        let mut patch = json!({
             "metadata": {"annotations": {LOCK: null}},
             "data": inventory.data(),
         });
-        self.cluster.merge(Kind::ConfigMap, &self.name, &patch).await?;
-        Ok(())
+        if !undoable {
+            patch["metadata"]["annotations"][FIRST] = Value::Null;
+        }
+        Ok(self.held.change("release the lock", &patch).await?)
+    }
+
+    /// Removes the inventory, and the lock with it.
+    pub async fn remove_inventory(self) -> Result<(), Error> {
+        self.renewal.abort();
+        Ok(self.held.remove("remove the inventory").await?)
     }
 }
 
@@ -117,19 +186,135 @@ impl Drop for Lock {
     }
 }
 
+impl Held {
+    /// The inventory, with our lock on it.
+    async fn read(&self, action: &str) -> Result<DynamicObject, kubernetes::Error> {
+        let lost = |reason: String| kubernetes::Error::LockLost {
+            action: action.to_owned(),
+            reason,
+        };
+        let Some(current) = self.cluster.get(Kind::ConfigMap, &self.inventory).await? else {
+            return Err(lost("another command has removed the cluster meanwhile".into()));
+        };
+        match holder_of(&current) {
+            Some(holder) if holder.id == self.me.id => Ok(current),
+            Some(holder) => Err(lost(format!(
+                "another sparkha ({}) has taken over the cluster meanwhile",
+                holder.who
+            ))),
+            None => Err(lost("another sparkha has worked on the cluster meanwhile".into())),
+        }
+    }
+
+    /// Changes the inventory as long as our lock is on it.
+    async fn change(&self, action: &str, patch: &Value) -> Result<(), kubernetes::Error> {
+        let mut tries = 0;
+        let mut sent = false;
+        loop {
+            let current = match self.read(action).await {
+                // The answer to our own release was lost: then this is what it left.
+                Err(kubernetes::Error::LockLost { .. }) if sent && self.is_released(patch).await? => return Ok(()),
+                current => current?,
+            };
+            sent = true;
+            tries += 1;
+            match self.cluster.merge_seen(Kind::ConfigMap, &current, patch.clone()).await {
+                Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
+                changed => return changed.map(|_| ()),
+            }
+        }
+    }
+
+    /// Whether the inventory is as releasing the lock leaves it.
+    async fn is_released(&self, patch: &Value) -> Result<bool, kubernetes::Error> {
+        let current = self.cluster.get(Kind::ConfigMap, &self.inventory).await?;
+        Ok(current.is_some_and(|current| {
+            !current.annotations().contains_key(LOCK)
+                && !patch["data"].is_null()
+                && current.data["data"] == patch["data"]
+        }))
+    }
+
+    async fn remove(&self, action: &str) -> Result<(), kubernetes::Error> {
+        let mut tries = 0;
+        loop {
+            let current = self.read(action).await?;
+            tries += 1;
+            match self.cluster.delete_seen(Kind::ConfigMap, &current).await {
+                Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
+                removed => return removed,
+            }
+        }
+    }
+}
+
+impl Fence for Held {
+    fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, kubernetes::Error>> {
+        async move {
+            let mut checked = self.checked.lock().await;
+            // A clock that was set back proves nothing.
+            if !checked.elapsed().is_ok_and(|ago| ago < CHECK_LASTS) {
+                let now = SystemTime::now();
+                self.read(action).await?;
+                *checked = now;
+            }
+            Ok(*checked)
+        }
+        .boxed()
+    }
+}
+
+/// The inventory of a first create that failed, if nobody else has worked on the cluster since: `id` is its lock's.
+pub async fn undoable(cluster: &Cluster, name: &ClusterName, id: &str) -> Result<Option<DynamicObject>, Error> {
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    Ok(found.filter(|found| {
+        let is_first = found.annotations().get(FIRST).is_some_and(|first| first == id);
+        is_first && holder_of(found).is_none_or(|holder| holder.id == id)
+    }))
+}
+
+/// Ends the right of a first create to undo itself: its cluster is in service, or another command relies on what is there.
+pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
+    for _ in 0..TRIES {
+        let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+        let Some(found) = found.filter(|found| found.annotations().contains_key(FIRST)) else {
+            return Ok(());
+        };
+        let patch = json!({"metadata": {"annotations": {FIRST: null}}});
+        match cluster.merge_seen(Kind::ConfigMap, &found, patch).await {
+            Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {}
+            changed => return Ok(changed.map(|_| ())?),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a first create may still undo itself, by the inventory as it was read.
+pub fn is_first(seen: &DynamicObject) -> bool {
+    seen.annotations().contains_key(FIRST)
+}
+
 /// Who holds a lock.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Holder {
     /// `user@host, process 123`.
     who: String,
     host: String,
     pid: u32,
-    /// Changes with every renewal.
+    /// Changes with every renewal, in milliseconds.
     renewed: u64,
+    /// Tells this holding from all others; empty in a lock of an older sparkha.
+    #[serde(default)]
+    id: String,
+    /// The process beyond doubt, and the namespace in which its number counts.
+    #[serde(default)]
+    process: Option<ProcessId>,
+    #[serde(default)]
+    pid_namespace: Option<String>,
 }
 
 impl Holder {
-    fn me() -> Self {
+    fn me(id: String) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
             .map(|name| name.trim().to_owned())
             .unwrap_or_else(|_| "unknown-host".into());
@@ -140,37 +325,43 @@ impl Holder {
             host,
             pid,
             renewed: 0,
+            id,
+            process: ProcessId::of(pid as i32),
+            pid_namespace: pid_namespace(),
         };
-        Self::me_again(&holder)
+        holder.renewed()
     }
 
-    fn me_again(holder: &Self) -> Self {
+    fn renewed(&self) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             renewed: now.as_millis() as u64,
-            ..holder.clone()
+            ..self.clone()
         }
     }
 
     fn written(&self) -> String {
-        json!({"who": self.who, "host": self.host, "pid": self.pid, "renewed": self.renewed}).to_string()
+        // Strings and numbers only: it serialises.
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     fn read(text: &str) -> Option<Self> {
-        let value: serde_json::Value = serde_json::from_str(text).ok()?;
-        Some(Self {
-            who: value["who"].as_str()?.to_owned(),
-            host: value["host"].as_str()?.to_owned(),
-            pid: value["pid"].as_u64()? as u32,
-            renewed: value["renewed"].as_u64()?,
-        })
+        serde_json::from_str(text).ok()
     }
 
-    /// Whether its process is known to have ended.
+    /// Whether its process is known to have ended: only where its number counts can it be looked up.
     fn is_gone(&self) -> bool {
-        let here = Self::me();
-        here.host == self.host && !std::path::Path::new(&format!("/proc/{}", self.pid)).exists()
+        let (Some(process), Some(namespace)) = (&self.process, &self.pid_namespace) else {
+            return false;
+        };
+        pid_namespace().as_ref() == Some(namespace) && process.has_ended()
     }
+}
+
+/// The namespace in which this process's number counts.
+fn pid_namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.display().to_string())
 }
 
 fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
@@ -178,9 +369,9 @@ fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
     Holder::read(annotations.get(LOCK)?)
 }
 
-/// Waits until the lock of an inventory, if there is one, is gone or belongs to nobody; one that is being renewed is
+/// Waits until the lock of an inventory, if there is one, is released or abandoned; one that is being renewed is
 /// somebody's. True if there was one: then things may have changed, and the caller has to look again.
-pub async fn settle(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
+pub async fn wait_for_lock(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
     let Some(holder) = seen.and_then(holder_of) else {
         return Ok(false);
     };
@@ -202,12 +393,45 @@ pub async fn settle(cluster: &Cluster, name: &ClusterName, seen: Option<&Dynamic
 mod tests {
     use super::*;
 
+    fn me() -> Holder {
+        Holder::me("1".into())
+    }
+
     #[test]
     fn a_holder_reads_back_and_is_alive() {
-        let me = Holder::me();
+        let me = me();
         assert_eq!(Holder::read(&me.written()), Some(me.clone()));
         assert!(!me.is_gone());
-        let dead = Holder { pid: u32::MAX, ..me };
-        assert!(dead.is_gone());
+    }
+
+    #[test]
+    fn a_lock_of_an_older_sparkha_is_read_and_expires_by_time_alone() {
+        let old = r#"{"who": "a@b, process 1", "host": "b", "pid": 4194305, "renewed": 5}"#;
+        let old = Holder::read(old).unwrap();
+        assert_eq!((old.pid, old.renewed), (4_194_305, 5));
+        assert!(!old.is_gone());
+    }
+
+    #[test]
+    fn a_process_is_known_to_have_ended_only_on_the_same_machine() {
+        let me = me();
+        let process = serde_json::to_value(me.process.as_ref().unwrap()).unwrap();
+        let with = |field: &str, value: Value| {
+            let mut process = process.clone();
+            process[field] = value;
+            Holder {
+                process: serde_json::from_value(process).ok(),
+                ..me.clone()
+            }
+        };
+        // Its number is another process's now, or nobody's.
+        assert!(with("started", json!(1)).is_gone());
+        assert!(with("pid", json!(i32::MAX)).is_gone());
+        // A machine of the same name, and a container with process numbers of its own.
+        let elsewhere = with("boot", json!("another"));
+        assert!(!elsewhere.is_gone());
+        let mut container = with("pid", json!(i32::MAX));
+        container.pid_namespace = Some("pid:[1]".into());
+        assert!(!container.is_gone());
     }
 }

@@ -14,7 +14,7 @@ use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
 use super::Error;
-use super::external_zookeeper::{self, Platform};
+use super::external_zookeeper::{self, Checked, Platform};
 use super::plan::Live;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
@@ -64,6 +64,8 @@ pub struct Situation {
     pub live: Live,
     pub inventory: Option<Inventory>,
     pub namespace: NamespaceState,
+    /// The znodes in an external ZooKeeper, where the cluster uses one.
+    pub znodes: Option<Checked>,
     pub findings: Vec<Finding>,
 }
 
@@ -76,9 +78,14 @@ pub enum NamespaceState {
 }
 
 impl Situation {
-    /// Whether there is no cluster of this name yet.
+    /// Whether there is no cluster of this name yet: no inventory, and nothing that one would list.
     pub fn is_first(&self) -> bool {
-        self.inventory.is_none()
+        self.inventory.is_none() && self.live.is_empty()
+    }
+
+    /// Whether there is a cluster of this name without its inventory.
+    pub fn has_lost_inventory(&self) -> bool {
+        self.inventory.is_none() && !self.live.is_empty()
     }
 }
 
@@ -112,10 +119,13 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         Some(object) => Some(read_inventory(object)?),
         None => None,
     };
-    // Kinds of which nothing is wanted any more: what is there of them has to go.
+    // Kinds of which nothing is wanted any more: what is there of them has to go. If nobody knows which, all are looked at.
     let old = inventory.iter().flat_map(|inventory| &inventory.objects);
-    let old = old.filter(|entry| !kinds.contains(&entry.kind));
-    let given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    let mut given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    if inventory.is_none() && !live.is_empty() {
+        given_up.extend(Kind::ALL.map(|kind| (kind, "")));
+    }
+    given_up.retain(|(kind, _)| !kinds.contains(kind));
     if !given_up.is_empty() {
         live.extend(self::live(cluster, spec, &given_up, namespace).await?);
     }
@@ -131,22 +141,33 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         .filter_map(|(_, object)| serde_json::to_value(object).ok())
         .collect();
     let live_sets: Vec<StatefulSet> = typed(live_values.iter());
-    if !skip {
-        let (quota, nodes, storage, zookeeper) = futures::join!(
+    let rooms = async {
+        if skip {
+            return vec![];
+        }
+        let (quota, nodes, storage) = futures::join!(
             room::quota(cluster, &sets, &live_sets, namespace),
             room::nodes(cluster, spec, &sets),
             room::storage(cluster, spec),
-            external_zookeeper::check(Platform::Kubernetes(cluster), spec),
         );
-        findings.extend([quota, nodes, storage, zookeeper].into_iter().flatten());
-    }
+        [quota, nodes, storage].into_iter().flatten().collect()
+    };
+    let znodes = external_zookeeper::check(Platform::Kubernetes(cluster), spec, inventory.as_ref());
+    let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);
+    let znodes = znodes?;
+    findings.extend(rooms);
+    let (taken, unreachable): (Vec<_>, Vec<_>) = znodes
+        .iter()
+        .flat_map(|znodes| znodes.findings.iter().cloned())
+        .partition(|finding| finding.severity == Severity::Clash);
+    findings.extend(unreachable);
     if skip {
         for finding in &mut findings {
             finding.severity = Severity::Warning;
         }
     }
     // Never skipped: what is taken over here would be deleted by teardown.
-    findings.extend(clashes);
+    findings.extend(clashes.into_iter().chain(taken));
     if findings.iter().any(|finding| finding.severity > Severity::Warning) {
         return Err(Error::Preflight { findings });
     }
@@ -155,6 +176,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         live,
         inventory,
         namespace,
+        znodes,
         findings,
     })
 }

@@ -10,9 +10,10 @@ use kube::ResourceExt;
 use super::local::{LocalView, wanted_of};
 use super::preflight::{inventory_object, read_inventory};
 use super::teardown::UNDRAINED_SECONDS;
-use super::{Error, lock, secret, wait};
+use super::{Error, create, lock, secret, wait};
 use crate::observe::ClusterState;
-use crate::platform::kubernetes::Cluster;
+use crate::owned::owned;
+use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::local::drivers;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
@@ -39,10 +40,42 @@ pub async fn rotate(
     timeout: Duration,
     progress: &Progress,
 ) -> Result<ClusterState, Error> {
-    let object = inventory_object(cluster, name).await?;
-    lock::settle(cluster, name, Some(&object)).await?;
+    let mut object = inventory_object(cluster, name).await?;
+    if lock::wait_for_lock(cluster, name, Some(&object)).await? {
+        object = inventory_object(cluster, name).await?;
+    }
     let inventory = read_inventory(&object)?;
     has_own_secret(&inventory, name)?;
+    let deadline = Instant::now() + timeout;
+    let lock = lock::take(
+        cluster,
+        name,
+        Some(&object),
+        owned(&object, FIELD_MANAGER),
+        &inventory,
+        false,
+    )
+    .await?;
+    match replace_and_restart(&lock.fenced(), name, deadline, timeout, progress).await {
+        Ok(()) => lock.release(&inventory, false).await?,
+        Err(error) => {
+            create::give_up(lock, &inventory, false).await;
+            return Err(error);
+        }
+    }
+    let view = wait::KubernetesView::of(cluster, name).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait::until_ready(view, cluster.namespace(), &inventory, left, progress).await
+}
+
+/// Makes the new secret, and ends all pods that know the old one.
+async fn replace_and_restart(
+    cluster: &Cluster,
+    name: &ClusterName,
+    deadline: Instant,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
     secret::replace(cluster, &name.auth()).await?;
     progress.done(&format!("Secret {} has a new secret", name.auth()));
     let knowing = KNOWING.map(Component::as_str).join(",");
@@ -50,13 +83,12 @@ pub async fn rotate(
     let old = cluster.list_of::<Pod>(&selector).await?;
     let deleted = old.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
     try_join_all(deleted).await?;
-    let deadline = Instant::now() + timeout;
     loop {
         let now = cluster.list_of::<Pod>(&selector).await?;
         let left = now.iter().filter(|pod| old.iter().any(|old| old.uid() == pod.uid()));
         let left: Vec<_> = left.map(ResourceExt::name_any).collect();
         if left.is_empty() {
-            break;
+            return Ok(());
         }
         if Instant::now() >= deadline {
             return Err(Error::NotInTime {
@@ -67,16 +99,16 @@ pub async fn rotate(
         progress.part("Old pods", &format!("{} left", left.len()));
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let view = wait::KubernetesView::of(cluster, name).await;
-    let left = deadline.saturating_duration_since(Instant::now());
-    wait::until_ready(view, cluster.namespace(), &inventory, left, progress).await
 }
 
 /// The same on the local platform: what ends there is started again with the new secret.
 pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
+    if !dir.exists() {
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
+    }
+    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
     let (wanted, inventory) = wanted_of(dir)?;
     has_own_secret(&inventory, &dir.name)?;
-    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
     secret::replace_local(dir, &dir.name.auth())?;
     drivers::configure(&Store::open()?, dir, &wanted)?;
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));

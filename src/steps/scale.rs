@@ -38,7 +38,7 @@ pub async fn scale(
     progress: &Progress,
 ) -> Result<Option<ClusterState>, Error> {
     let mut object = inventory_object(cluster, name).await?;
-    if lock::settle(cluster, name, Some(&object)).await? {
+    if lock::wait_for_lock(cluster, name, Some(&object)).await? {
         object = inventory_object(cluster, name).await?;
     }
     let old = read_inventory(&object)?;
@@ -93,15 +93,16 @@ async fn write(
 ) -> Result<(), Error> {
     let mut applied = owned(set, FIELD_MANAGER);
     applied["spec"]["replicas"] = json!(options.workers);
-    let lock = lock::take(cluster, name, Some(object), owned(object, FIELD_MANAGER), new).await?;
+    let lock = lock::take(cluster, name, Some(object), owned(object, FIELD_MANAGER), new, false).await?;
     let force = options.force_conflicts;
-    match cluster
+    match lock
+        .fenced()
         .apply(Kind::StatefulSet, &name.workers_set(), &applied, force)
         .await
     {
-        Ok(_) => lock.release(new).await,
+        Ok(_) => lock.release(new, false).await,
         Err(error) => {
-            create::give_up(lock, old).await;
+            create::give_up(lock, old, false).await;
             Err(error.into())
         }
     }

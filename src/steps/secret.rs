@@ -65,6 +65,13 @@ pub fn replace_local(dir: &ClusterDir, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// 64 random bits as hexadecimal digits: an identity that nobody else has, and no secret.
+pub fn id() -> Result<String, Error> {
+    let mut digits = random()?;
+    digits.truncate(16);
+    Ok(digits)
+}
+
 /// 256 bits of the system's randomness, as hexadecimal digits.
 fn random() -> Result<String, Error> {
     let mut bytes = [0; 32];

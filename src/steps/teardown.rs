@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use super::external_zookeeper::{Platform, remove_znodes};
+use super::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
 use super::namespace::{Removal, remove_if_empty};
 use super::preflight::permissions::may;
 use super::preflight::read_inventory;
@@ -26,8 +26,10 @@ use crate::spec::names::ClusterName;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub timeout: Duration,
-    /// Leave volume claims and an external ZooKeeper's znodes.
-    pub keep_data: bool,
+    /// Leave volume claims.
+    pub keep_claims: bool,
+    /// What becomes of the znodes in an external ZooKeeper.
+    pub znodes: Znodes,
 }
 
 /// What teardown would remove, to be asked about.
@@ -36,6 +38,8 @@ pub struct Belongings {
     object: DynamicObject,
     /// Volume claims with their data.
     pub claims: Vec<PersistentVolumeClaim>,
+    /// The znodes in an external ZooKeeper, in words.
+    pub znodes: Option<String>,
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -47,10 +51,21 @@ const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 /// What the cluster has, once nobody else is at work on it; `None` if there is no such cluster.
 pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
     let mut found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    if lock::settle(cluster, name, found.as_ref()).await? {
+    if lock::wait_for_lock(cluster, name, found.as_ref()).await? {
         found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
     }
-    let Some(object) = found else { return Ok(None) };
+    match found {
+        Some(object) => of_inventory(cluster, name, object).await,
+        None => Ok(None),
+    }
+}
+
+/// What the cluster has by this inventory.
+async fn of_inventory(
+    cluster: &Cluster,
+    name: &ClusterName,
+    object: DynamicObject,
+) -> Result<Option<Belongings>, Error> {
     if !is_ours(object.metadata.labels.as_ref()) {
         return Ok(None);
     }
@@ -61,6 +76,7 @@ pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<
         .filter(|claim| inventory.owns_claim(&claim.name_any()))
         .collect();
     Ok(Some(Belongings {
+        znodes: removable(name, cluster.namespace(), &inventory),
         inventory,
         object,
         claims,
@@ -80,6 +96,7 @@ pub async fn teardown(
         inventory,
         object,
         claims,
+        ..
     } = belongings;
     let mut unlocked = serde_json::to_value(&object).unwrap_or_default();
     // Only what we own goes back: the rest is the server's.
@@ -89,7 +106,8 @@ pub async fn teardown(
         "kind": "ConfigMap",
         "metadata": {"name": metadata["name"], "labels": metadata["labels"]},
     });
-    let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory).await?;
+    let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory, false).await?;
+    let cluster = &lock.fenced();
     let parts = [
         (Component::Driver, None),
         (Component::Connect, Some(name.connect())),
@@ -102,15 +120,10 @@ pub async fn teardown(
     let may_hurry = may(cluster, "", "pods", "delete").await?;
     for (component, set) in parts {
         if component == Component::ZooKeeper {
-            // The masters are gone, and with them whoever could write there again.
-            remove_znodes(
-                Platform::Kubernetes(cluster),
-                name,
-                &inventory,
-                options.keep_data,
-                progress,
-            )
-            .await?;
+            // The masters are gone, and with them all that could write there again.
+            let platform = Platform::Kubernetes(cluster);
+            let remove = || remove_znodes(platform, name, &inventory, options.znodes, progress);
+            lock.guard("remove znodes", remove).await?;
         }
         match set {
             Some(set) if component == Component::Worker && may_hurry => {
@@ -139,47 +152,56 @@ pub async fn teardown(
         .into_iter()
         .filter(|&(_, object)| object != name.inventory());
     try_join_all(others.map(|(kind, object)| delete(cluster, &inventory, kind, object, name))).await?;
-    if !options.keep_data {
+    if !options.keep_claims {
         remove_claims(cluster, &claims, deadline, options.timeout).await?;
     } else if !claims.is_empty() {
         progress.done(&format!("{} volume claims kept", claims.len()));
     }
-    // The inventory goes last: until then a teardown that was cut off finds all of it.
-    drop(lock);
-    delete(cluster, &inventory, Kind::ConfigMap, &name.inventory(), name).await?;
-    match remove_if_empty(cluster).await? {
-        Removal::NotOurs => {}
-        Removal::Removed => wait_for_namespace(cluster, deadline, options.timeout, progress).await?,
-        Removal::InUse(by) => progress.warn(&format!(
-            "Namespace {} was made by sparkha, but is kept: there is still {by}",
-            cluster.namespace()
-        )),
+    // The inventory goes last, and the lock with it: until then a teardown that was cut off finds all of it, and nobody else begins.
+    match remove_if_empty(cluster, name, &inventory).await? {
+        Removal::Removed => {
+            drop(lock);
+            wait_for_namespace(cluster, deadline, options.timeout, progress).await?;
+        }
+        Removal::NotOurs => lock.remove_inventory().await?,
+        Removal::InUse(why) => {
+            lock.remove_inventory().await?;
+            progress.warn(&format!(
+                "Namespace {} was made by sparkha, but is kept: {why}",
+                cluster.namespace()
+            ));
+        }
     }
     progress.clear_parts();
     progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())
 }
 
-/// Cleans up after a first create that failed. Its own claims hold nothing yet; those that were there before are data that somebody
-/// kept.
+/// Cleans up after a first create that failed, unless another command has worked on the cluster since: `id` is its lock's. Its own claims
+/// hold nothing yet; those that were there before are data that somebody kept. False if it left everything as it is.
 pub async fn undo(
     cluster: &Cluster,
     name: &ClusterName,
+    id: &str,
     before: &[PersistentVolumeClaim],
+    znodes: Znodes,
     progress: &Progress,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let options = Options {
         timeout: UNDO_TIMEOUT,
-        keep_data: false,
+        keep_claims: false,
+        znodes,
     };
-    match belongings(cluster, name).await? {
-        Some(mut belongings) => {
-            let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
-            belongings.claims.retain(is_new);
-            teardown(cluster, name, belongings, &options, progress).await
-        }
-        None => Ok(()),
-    }
+    let Some(object) = lock::undoable(cluster, name, id).await? else {
+        return Ok(false);
+    };
+    let Some(mut belongings) = of_inventory(cluster, name, object).await? else {
+        return Ok(false);
+    };
+    let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
+    belongings.claims.retain(is_new);
+    teardown(cluster, name, belongings, &options, progress).await?;
+    Ok(true)
 }
 
 /// The cluster's volume claims.

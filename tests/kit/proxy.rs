@@ -23,6 +23,8 @@ use super::{Sandbox, kubeconfig};
 /// What happens to a request instead of being answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
+    /// None: it is only noted.
+    Pass,
     /// It is refused with this status, and never reaches the API server.
     Refuse(u16),
     /// Nothing happens until [`Proxy::relent`]; then it goes on as if nothing had been.
@@ -211,7 +213,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) -> Result<(), Error> 
                 }
             }
         }
-        Some(Fault::CutAfter(_)) | None => {}
+        Some(Fault::CutAfter(_) | Fault::Pass) | None => {}
     }
     let mut server = shared.server.connect().await?;
     server.write_all(for_one_request(&head).as_bytes()).await?;

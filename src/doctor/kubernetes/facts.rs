@@ -111,6 +111,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         Ok(Some(_)) => (&live, vec![]),
         Ok(None) | Err(_) => (&planned, room::new_claims(spec)),
     };
+    let old = inventory.clone().ok().flatten();
     let existing = async {
         Ok(match inventory? {
             Some(inventory) => Some(existing(cluster, inventory, spec, &pods, &services, live.clone()).await),
@@ -122,7 +123,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         room::nodes_and_pods(cluster),
         room::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),
-        external_zookeeper::check(Platform::Kubernetes(cluster), spec),
+        external_zookeeper::check(Platform::Kubernetes(cluster), spec, old.as_ref()),
         dns::ask_cluster(cluster, spec, &services),
         existing,
     );
@@ -141,7 +142,11 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         capacity,
         quota,
         storage,
-        external_zookeeper,
+        external_zookeeper: external_zookeeper
+            .ok()
+            .flatten()
+            .map(|checked| checked.findings)
+            .unwrap_or_default(),
         name_server,
         pods,
         services,

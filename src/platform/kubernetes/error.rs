@@ -21,6 +21,8 @@ pub enum Error {
     Forbidden { action: String, message: String },
     #[error("failed to {action}: it has fields that belong to another field manager: {}", owners.join("; "))]
     Conflict { action: String, owners: Vec<String> },
+    #[error("failed to {action}: {reason}; nothing was changed since")]
+    LockLost { action: String, reason: String },
     #[error("failed to {action}: {message}")]
     Rejected { action: String, code: u16, message: String },
     #[error("failed to {action}: {message}")]
@@ -43,6 +45,9 @@ impl Error {
             }
             Error::Conflict { .. } => {
                 "take the fields back with --force-conflicts, or let the other manager give them up".into()
+            }
+            Error::LockLost { .. } => {
+                "this run was paused or cut off for so long that its lock expired; `sparkha status` shows the cluster as it is now".into()
             }
             Error::Rejected { code: 422, .. } => {
                 "fields that cannot be changed in place need `sparkha teardown` and `sparkha create`".into()

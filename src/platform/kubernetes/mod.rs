@@ -5,12 +5,14 @@ mod connect;
 mod error;
 mod exec;
 mod forward;
+mod pause;
 pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::core::{NamespaceResourceScope, ObjectMeta, Resource};
@@ -20,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub use connect::{ConnectOptions, connect};
 pub use error::Error;
 pub use forward::ForwardGuard;
+pub use pause::unless_paused;
 
 use crate::render::kind::Kind;
 use crate::spec::names::Namespace;
@@ -43,6 +46,13 @@ pub struct Cluster {
     server: String,
     namespace: Namespace,
     requests: Arc<AtomicU32>,
+    fence: Option<Arc<dyn Fence>>,
+}
+
+/// What must still hold when something is written.
+pub trait Fence: Send + Sync {
+    /// Fails if `action` may not be done any more. Otherwise the time at which it still might.
+    fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, Error>>;
 }
 
 impl Cluster {
@@ -52,6 +62,16 @@ impl Cluster {
             server,
             namespace,
             requests: Arc::default(),
+            fence: None,
+        }
+    }
+
+    /// The same cluster, for writes that are sent only while the fence holds. It is checked before every attempt: a request may be
+    /// repeated long after the first.
+    pub fn behind(&self, fence: Arc<dyn Fence>) -> Self {
+        Self {
+            fence: Some(fence),
+            ..self.clone()
         }
     }
 
@@ -187,7 +207,7 @@ impl Cluster {
             params = params.force();
         }
         let patch = Patch::Apply(object);
-        self.call(&format!("apply {kind} {name}"), || api.patch(name, &params, &patch))
+        self.write(&format!("apply {kind} {name}"), || api.patch(name, &params, &patch))
             .await
     }
 
@@ -199,8 +219,31 @@ impl Cluster {
             ..PatchParams::default()
         };
         let patch = Patch::Merge(patch);
-        self.call(&format!("change {kind} {name}"), || api.patch(name, &params, &patch))
+        self.write(&format!("change {kind} {name}"), || api.patch(name, &params, &patch))
             .await
+    }
+
+    /// Changes an object if it still has the version with which it was read.
+    pub async fn merge_seen(
+        &self,
+        kind: Kind,
+        seen: &DynamicObject,
+        mut patch: serde_json::Value,
+    ) -> Result<DynamicObject, Error> {
+        patch["metadata"]["resourceVersion"] = seen.resource_version().into();
+        self.merge(kind, &seen.name_any(), &patch).await
+    }
+
+    /// Deletes an object if it still has the version with which it was read.
+    pub async fn delete_seen(&self, kind: Kind, seen: &DynamicObject) -> Result<(), Error> {
+        let api = self.objects(kind);
+        let name = seen.name_any();
+        let params = DeleteParams::background().preconditions(kube::api::Preconditions {
+            uid: seen.uid(),
+            resource_version: seen.resource_version(),
+        });
+        let action = format!("delete {kind} {name}");
+        unless_gone(self.write(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
     /// Deletes an object if it is still the one with this UID; an object that is gone already is no error.
@@ -221,7 +264,7 @@ impl Cluster {
                 resource_version: None,
             });
         }
-        unless_gone(self.call(action, || api.delete(name, &params)).await.map(drop))
+        unless_gone(self.write(action, || api.delete(name, &params)).await.map(drop))
     }
 
     /// Deletes an object if it is still the one with this UID, and leaves alone what it owns.
@@ -232,7 +275,7 @@ impl Cluster {
             resource_version: None,
         });
         let action = format!("delete {kind} {name}");
-        unless_gone(self.call(&action, || api.delete(name, &params)).await.map(drop))
+        unless_gone(self.write(&action, || api.delete(name, &params)).await.map(drop))
     }
 
     /// Deletes a pod if it is still this one. Its own grace period counts unless another is given, in seconds; with none it is forgotten at
@@ -248,7 +291,7 @@ impl Cluster {
         }
         let api = self.api::<Pod>();
         let action = format!("delete Pod {name}");
-        unless_gone(self.call(&action, || api.delete(&name, &params)).await.map(drop))
+        unless_gone(self.write(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
     /// Creates an object of any kind.
@@ -260,7 +303,7 @@ impl Cluster {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()
         };
-        self.call(action, || api.create(&params, object)).await
+        self.write(action, || api.create(&params, object)).await
     }
 
     /// The last lines of a container's log; of the run before the present one if `previous`.
@@ -277,19 +320,51 @@ impl Cluster {
             .await
     }
 
-    /// Sends one request: bounded in time, repeated while the error is a passing one.
-    pub async fn call<T, F>(&self, action: &str, mut request: impl FnMut() -> F) -> Result<T, Error>
+    /// Sends one request that changes nothing: bounded in time, repeated while the error is a passing one.
+    pub async fn call<T, F>(&self, action: &str, request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.send(action, None, request).await
+    }
+
+    /// As [`Cluster::call`], for a request that changes something: sent only while the fence holds, if there is one.
+    async fn write<T, F>(&self, action: &str, request: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.send(action, self.fence.as_deref(), request).await
+    }
+
+    async fn send<T, F>(
+        &self,
+        action: &str,
+        fence: Option<&dyn Fence>,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
         let mut delays = RETRY_DELAYS_MS.into_iter();
         loop {
+            let checked = match fence {
+                Some(fence) => Some(fence.check(action).await?),
+                None => None,
+            };
             self.count_request();
             tracing::debug!(action, "request");
-            let outcome = tokio::time::timeout(REQUEST_TIMEOUT, request()).await;
+            let request = async {
+                match checked {
+                    Some(checked) => unless_paused(checked, request()).await,
+                    None => Some(request().await),
+                }
+            };
+            let outcome = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
             let error = match outcome {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => Error::from_kube(error, action, &self.server),
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                Ok(Some(Err(error))) => Error::from_kube(error, action, &self.server),
+                // Whether it may still be sent has to be checked again.
+                Ok(None) => continue,
                 Err(_) => {
                     return Err(Error::TimedOut {
                         action: action.to_owned(),

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -43,6 +43,16 @@ impl ProcessId {
 
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)
+    }
+
+    /// Whether it is known to have ended. One of another boot, or that may not be looked at, is not.
+    pub fn has_ended(&self) -> bool {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return false;
+        };
+        let is_free = || test_kill_process(pid) == Err(Errno::SRCH);
+        let is_another = || started(self.pid).is_some_and(|started| started != self.started);
+        self.boot == boot() && (is_free() || is_another())
     }
 
     /// Sends a signal; one that has ended already needs none.

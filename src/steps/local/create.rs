@@ -12,6 +12,7 @@ use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
 use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
+use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::render;
 use crate::report::progress::Progress;
@@ -19,7 +20,7 @@ use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
 use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
-use crate::steps::external_zookeeper::{self, Platform};
+use crate::steps::external_zookeeper::{self, Checked, Platform, Znodes};
 use crate::steps::plan::{Live, plan};
 use crate::steps::preflight::{Finding, Severity};
 use crate::steps::{Error, secret, wait};
@@ -38,14 +39,18 @@ pub async fn create(
 ) -> Result<Outcome, Error> {
     progress.step("Checking beforehand");
     let dir = store.cluster(namespace, &spec.name);
-    let software = preflight(spec, &dir, spark_home, options.skip_preflight, progress).await?;
-    let wanted = wanted(spec, software);
+    let (_, known) = known(&dir)?;
+    let (software, znodes) =
+        preflight(spec, &dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
     let _lock = match options.dry_run {
         true => None,
         false => Some(dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?),
     };
-    let old = dir.wanted()?;
-    let old_inventory = old.as_ref().map(|old| inventory_of(old, &dir)).transpose()?.flatten();
+    let (old, old_inventory) = self::known(&dir)?;
+    // Another command may have been faster than this one.
+    let owner = old_inventory.as_ref().and_then(|old| old.cluster.zookeeper.owner());
+    let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
+    let wanted = wanted(spec, software, owner);
     let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
     let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
     let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
@@ -67,12 +72,20 @@ pub async fn create(
     }
     // From a cluster before this one.
     let has_data = !dir.claims()?.is_empty();
+    let first = old.is_none() && dir.seen()?.pods.is_empty();
+    // What was there before is not this create's to remove.
+    let mut undo_znodes = Znodes::Keep;
     let made = async {
         for secret in wanted.resources.iter().filter(|resource| resource.kind == Kind::Secret) {
             secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
         }
         if old.as_ref() != Some(&wanted) {
             dir.write_wanted(&wanted)?;
+        }
+        if let (Some(owner), true) = (owner, znodes.as_ref().is_some_and(|znodes| znodes.reached))
+            && external_zookeeper::claim(Platform::Local(&dir), spec, owner).await?
+        {
+            undo_znodes = Znodes::Remove;
         }
         drivers::configure(store, &dir, &wanted)?;
         let started = supervisor::ensure(&dir).await?;
@@ -96,9 +109,9 @@ pub async fn create(
     };
     match made.await {
         Ok(state) => Ok(Outcome { state, would: vec![] }),
-        Err(error) if old.is_none() && !options.retain && is_worth_cleaning(&error) => {
+        Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
             progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
-            if let Err(cleaning) = teardown::remove(&dir, has_data, progress).await {
+            if let Err(cleaning) = teardown::remove(&dir, has_data, undo_znodes, progress).await {
                 progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown --local"));
             }
             Err(error)
@@ -107,9 +120,20 @@ pub async fn create(
     }
 }
 
-/// The resources, each pod with the Spark that it will run.
-fn wanted(spec: &ClusterSpec, software: Software) -> Wanted {
+/// What is there, and its inventory.
+fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error> {
+    let old = dir.wanted()?;
+    let inventory = old.as_ref().map(|old| inventory_of(old, dir)).transpose()?.flatten();
+    Ok((old, inventory))
+}
+
+/// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
+fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
     let mut resources = render(spec);
+    if let Some((first, others)) = resources.split_first_mut() {
+        let inventory = Inventory::of(spec, others).with_znode_owner(owner.map(str::to_owned));
+        first.object["data"] = json!(inventory.data());
+    }
     // No autoscaler here: it stays at the least.
     let least = json!(spec.workers.count);
     let spark = format!("{} at {}", software.spark_version, software.spark_home.display());
@@ -142,22 +166,28 @@ fn live(old: &Wanted, dir: &ClusterDir) -> Live {
 async fn preflight(
     spec: &ClusterSpec,
     dir: &ClusterDir,
+    old: Option<&Inventory>,
     spark_home: Option<&PathBuf>,
     skip: bool,
     progress: &Progress,
-) -> Result<Software, Error> {
+) -> Result<(Software, Option<Checked>), Error> {
     let found = software::find(spark_home.map(PathBuf::as_path), version_in_image(&spec.image.name));
     let mut findings: Vec<_> = has_room(needed(&render(spec)), running(dir)?)
         .err()
         .into_iter()
         .collect();
     findings.extend(ports(spec));
-    findings.extend(external_zookeeper::check(Platform::Local(dir), spec).await);
+    let znodes = external_zookeeper::check(Platform::Local(dir), spec, old).await?;
+    let of_znodes = znodes.iter().flat_map(|znodes| znodes.findings.iter().cloned());
+    findings.extend(of_znodes);
     if skip {
-        findings.drain(..).for_each(|finding| progress.warn(&finding.message));
+        // What is somebody else's is never taken.
+        let is_skipped = |finding: &mut Finding| finding.severity < Severity::Clash;
+        let skipped: Vec<_> = findings.extract_if(.., is_skipped).collect();
+        skipped.iter().for_each(|finding| progress.warn(&finding.message));
     }
     match found {
-        Ok(software) if findings.is_empty() => return Ok(software),
+        Ok(software) if findings.is_empty() => return Ok((software, znodes)),
         Ok(_) => {}
         // Nothing runs without it, whoever knows better.
         Err(lacks) => findings.extend(lacks.into_iter().map(|Lack { message, help }| failure(message, help))),

@@ -16,7 +16,7 @@ use crate::platform::local::{submitted, supervisor};
 use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::steps::Error;
-use crate::steps::external_zookeeper::{Platform, remove_znodes};
+use crate::steps::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
 
 /// A cluster that nobody else works on.
 pub struct Belongings {
@@ -24,6 +24,8 @@ pub struct Belongings {
     _lock: Lock,
     /// Names of volume claims with data.
     pub claims: Vec<String>,
+    /// The znodes in an external ZooKeeper, in words.
+    pub znodes: Option<String>,
 }
 
 /// What the cluster has; `None` if there is no such cluster.
@@ -37,24 +39,33 @@ pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
         dir.remove(false)?;
         return Ok(None);
     }
+    // Damaged files must not keep anyone from being rid of the cluster.
+    let wanted = dir.wanted().ok().flatten();
+    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, dir).ok().flatten());
     Ok(Some(Belongings {
         dir: dir.clone(),
         _lock: lock,
         claims: dir.claims()?,
+        znodes: inventory.and_then(|inventory| removable(&dir.name, &dir.namespace, &inventory)),
     }))
 }
 
 /// Removes the cluster.
-pub async fn teardown(belongings: Belongings, keep_data: bool, progress: &Progress) -> Result<(), Error> {
+pub async fn teardown(
+    belongings: Belongings,
+    keep_claims: bool,
+    znodes: Znodes,
+    progress: &Progress,
+) -> Result<(), Error> {
     let claims = belongings.claims.len();
-    if keep_data && claims > 0 {
+    if keep_claims && claims > 0 {
         progress.done(&format!("{claims} volume claims kept"));
     }
-    remove(&belongings.dir, keep_data, progress).await
+    remove(&belongings.dir, keep_claims, znodes, progress).await
 }
 
 /// Removes the cluster of a folder whose lock is held.
-pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> Result<(), Error> {
+pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progress: &Progress) -> Result<(), Error> {
     let started = Instant::now();
     supervisor::end(dir).await;
     // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
@@ -76,7 +87,7 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
             && let Ok(Some(wanted)) = dir.wanted()
             && let Some(inventory) = inventory_of(&wanted, dir)?
         {
-            remove_znodes(Platform::Local(dir), &dir.name, &inventory, keep_data, progress).await?;
+            remove_znodes(Platform::Local(dir), &dir.name, &inventory, znodes, progress).await?;
         }
         let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
         let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
@@ -90,7 +101,7 @@ pub async fn remove(dir: &ClusterDir, keep_data: bool, progress: &Progress) -> R
     }
     end_bearing(CLUSTER, &dir.path().display().to_string()).await;
     Groups::remove(&dir.mark());
-    dir.remove(!keep_data)?;
+    dir.remove(!keep_claims)?;
     progress.clear_parts();
     progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())

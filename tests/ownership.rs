@@ -1,0 +1,306 @@
+//! Two commands at once, and what belongs to somebody else: a paused sparkha touches nothing of its successor's, a lost inventory costs no
+//! running cluster, and a namespace goes only when everything in it is known.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::kit::local::signal;
+use crate::kit::proxy::{Fault, Proxy, Rule};
+use crate::kit::{Run, Sandbox};
+
+/// A cluster without high availability.
+const SMALL: [&str; 7] = [
+    "create",
+    "--masters",
+    "1",
+    "--workers",
+    "1",
+    "--no-wait",
+    "--skip-preflight",
+];
+const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
+
+/// A namespace with a quota that admits no pod: clusters have all of their objects there, and no JVM.
+fn bare(name: &str) -> Sandbox {
+    let sandbox = Sandbox::without_pods(name);
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}, "spec": {"hard": {"pods": "0"}},
+    });
+    sandbox.apply(&quota.to_string());
+    sandbox.wait_for(Duration::from_secs(30), "the quota", || {
+        !sandbox
+            .kubectl(&["get", "resourcequota", "narrow", "-o", "jsonpath={.status.used}"])
+            .is_empty()
+    });
+    sandbox
+}
+
+/// Which objects there are, and in which state sparkha has left them. What their controllers write of them does not count.
+fn objects(sandbox: &Sandbox) -> String {
+    let list = |kinds: &str, fields: &str| {
+        let each = format!("jsonpath={{range .items[*]}}{{.kind}}/{{.metadata.name}} {fields}{{\"\\n\"}}{{end}}");
+        sandbox.kubectl(&["get", kinds, "-o", &each])
+    };
+    list(
+        "configmaps,secrets,services,serviceaccounts",
+        "{.metadata.uid} {.metadata.resourceVersion}",
+    ) + &list("statefulsets,networkpolicies", "{.metadata.uid} {.metadata.generation}")
+        + &list("persistentvolumeclaims", "{.metadata.uid}")
+}
+
+fn lock(sandbox: &Sandbox) -> String {
+    let path = "jsonpath={.metadata.annotations.sparkha/at-work}";
+    sandbox.kubectl(&["get", "configmap", "spark-sparkha", "-o", path])
+}
+
+/// How many moments are tried: a few, or as many as a bench asks for.
+fn trials() -> usize {
+    let asked = std::env::var("SPARKHA_TRIALS").ok();
+    asked.and_then(|trials| trials.parse().ok()).unwrap_or(1)
+}
+
+/// Runs a command that is stopped around its n-th write, and another one to its end meanwhile.
+fn paused(sandbox: &Sandbox, command: &[&str], write: usize, other: &[&str]) {
+    let rule = Rule::every(WRITES, "/namespaces/", Fault::Pass).skip(write).times(1);
+    let proxy = Proxy::start(rule);
+    let mut first = proxy.command(sandbox, command);
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = Stopped(Some(first));
+    sandbox.wait_for(Duration::from_secs(60), "the write", || !proxy.failed().is_empty());
+    first.signal("STOP");
+    println!("{command:?} stopped at {:?}", proxy.failed());
+    // It waits until the lock expires.
+    sandbox.run(other).exits(0);
+    let after = objects(sandbox);
+    first.signal("CONT");
+    let run = first.end();
+    println!("{:?}: {}", run.code, run.stderr);
+    run.exits(5).says("another sparkha");
+    assert_eq!(objects(sandbox), after);
+    assert_eq!(lock(sandbox), "");
+}
+
+/// A process that goes on and ends even if the test fails.
+struct Stopped(Option<Child>);
+
+impl Stopped {
+    fn signal(&self, name: &str) {
+        signal(self.0.as_ref().unwrap().id() as i32, name);
+    }
+
+    fn end(mut self) -> Run {
+        self.0.take().unwrap().wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_create_that_was_paused_touches_nothing_of_its_successors() {
+    let sandbox = bare("paused-create");
+    let before = sandbox.contents();
+    for trial in 0..trials() {
+        // Its first write makes the lock.
+        let write = 1 + (4 + trial) % 10;
+        paused(&sandbox, &SMALL, write, &SMALL);
+        sandbox.run(&["teardown"]).exits(0);
+        assert_eq!(sandbox.contents(), before);
+    }
+}
+
+#[test]
+fn a_teardown_that_was_paused_touches_nothing_of_its_successors() {
+    let sandbox = bare("paused-teardown");
+    let before = sandbox.contents();
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let text = "masters: {count: 1}\nworkers: {count: 1, shuffle: {newClaim: {size: 64Mi}}}\n";
+    std::fs::write(file.path(), text).unwrap();
+    let create = [&SMALL[..], &["-f", file.path().to_str().unwrap()]].concat();
+    for trial in 0..trials() {
+        sandbox.run(&create).exits(0);
+        sandbox.wait_for(Duration::from_secs(30), "the claim", || {
+            objects(&sandbox).contains("PersistentVolumeClaim/shuffle-spark-worker-0")
+        });
+        paused(&sandbox, &["teardown", "--yes"], 1 + (2 + trial) % 8, &create);
+        sandbox.run(&["teardown", "--yes"]).exits(0);
+        assert_eq!(sandbox.contents(), before);
+    }
+}
+
+#[test]
+fn a_scale_that_was_paused_touches_nothing_of_its_successors() {
+    let sandbox = bare("paused-scale");
+    for trial in 0..trials() {
+        sandbox.run(&SMALL).exits(0);
+        let scale = ["scale", "--workers", "3", "--no-wait"];
+        let two = [
+            "create",
+            "--masters",
+            "1",
+            "--workers",
+            "2",
+            "--no-wait",
+            "--skip-preflight",
+        ];
+        paused(&sandbox, &scale, trial % 2, &two);
+        let replicas = ["get", "statefulset", "spark-worker", "-o", "jsonpath={.spec.replicas}"];
+        assert_eq!(sandbox.kubectl(&replicas), "2");
+        sandbox.run(&["teardown"]).exits(0);
+    }
+}
+
+#[test]
+fn a_create_that_lost_its_inventory_adopts_what_is_there_and_leaves_it() {
+    let sandbox = bare("lost-inventory");
+    let before = sandbox.contents();
+    sandbox.run(&[&SMALL[..], &["--history"]].concat()).exits(0);
+    let names = || {
+        let objects = objects(&sandbox);
+        let names = objects
+            .lines()
+            .filter_map(|line| line.split(' ').next().map(str::to_owned));
+        // Claims come when their StatefulSet's controller makes them.
+        names
+            .filter(|name| !name.starts_with("PersistentVolumeClaim/"))
+            .collect::<Vec<_>>()
+    };
+    let living = names();
+    sandbox.kubectl(&["delete", "configmap", "spark-sparkha"]);
+    // Without pods it does not come up.
+    sandbox
+        .run(&[
+            "create",
+            "--masters",
+            "1",
+            "--workers",
+            "1",
+            "--skip-preflight",
+            "--timeout",
+            "1s",
+        ])
+        .exits(6)
+        .says("The inventory (ConfigMap spark-sparkha) is missing")
+        .says("StatefulSet spark-history");
+    assert_eq!(names(), living);
+    // All of it is known again.
+    sandbox.run(&["teardown", "--yes"]).exits(0);
+    assert_eq!(sandbox.contents(), before);
+}
+
+/// A kind of somebody else's. Removed also when the test fails: what it keeps from being listed keeps its namespace, too.
+struct CustomKind<'a>(&'a Sandbox, String);
+
+impl<'a> CustomKind<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        let group = format!("{}.test", sandbox.namespace);
+        let kind = Self(sandbox, format!("widgets.{group}"));
+        kind.apply(true, &json!({"strategy": "None"}));
+        kind
+    }
+
+    fn apply(&self, first_is_served: bool, conversion: &serde_json::Value) {
+        let Self(sandbox, name) = self;
+        let schema = json!({"openAPIV3Schema": {"type": "object"}});
+        let version = |name: &str, served: bool| json!({"name": name, "served": served, "storage": name == "v1", "schema": schema});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {
+                "group": name.split_once('.').unwrap().1, "scope": "Namespaced", "conversion": conversion,
+                "names": {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"},
+                "versions": [version("v1", first_is_served), version("v2", true)],
+            },
+        });
+        sandbox.apply(&definition.to_string());
+    }
+
+    /// From now on nobody converts what is stored as v1.
+    fn breaks(&self, first_is_served: bool) {
+        let review = ["v1"];
+        let webhook = json!({"clientConfig": {"url": "https://127.0.0.1:1/"}, "conversionReviewVersions": review});
+        self.apply(first_is_served, &json!({"strategy": "Webhook", "webhook": webhook}));
+        let list = |version: &str| {
+            self.0
+                .try_kubectl(&["get", &format!("widgets.{version}.{}", self.group())])
+        };
+        self.0.wait_for(Duration::from_secs(30), "the conversion to fail", || {
+            list("v2").is_none() && list("v1").is_some() == first_is_served
+        });
+    }
+
+    fn group(&self) -> &str {
+        self.1.split_once('.').unwrap().1
+    }
+}
+
+impl Drop for CustomKind<'_> {
+    fn drop(&mut self) {
+        let Self(sandbox, name) = self;
+        let whole = r#"{"spec": {"conversion": {"strategy": "None", "webhook": null}}}"#;
+        sandbox.try_kubectl(&["patch", "customresourcedefinition", name, "--type=merge", "-p", whole]);
+        sandbox.try_kubectl(&["delete", "customresourcedefinition", name, "--timeout=60s"]);
+    }
+}
+
+#[test]
+fn a_namespace_goes_only_when_all_in_it_is_known() {
+    let sandbox = Sandbox::unmade("namespace");
+    // Pods that never start.
+    let create = [&SMALL[..], &["--image", "docker.io/apache/spark:nope"]].concat();
+    let is_kept_for = |why: &str| {
+        sandbox.run(&create).exits(0);
+        sandbox
+            .run(&["teardown"])
+            .exits(0)
+            .says("was made by sparkha, but is kept: ")
+            .says(why);
+        let phase = ["get", "namespace", &sandbox.namespace, "-o", "jsonpath={.status.phase}"];
+        assert_eq!(sandbox.kubectl_cluster(&phase), "Active");
+    };
+    sandbox.run(&create).exits(0);
+    let kind = CustomKind::new(&sandbox);
+    let widget = json!({"apiVersion": format!("{}/v1", kind.group()), "kind": "Widget", "metadata": {"name": "mine"}});
+    sandbox.wait_for(Duration::from_secs(30), "the kind", || {
+        let list = sandbox.try_kubectl(&["get", &kind.1]);
+        list.is_some()
+    });
+    sandbox.apply(&widget.to_string());
+    // The preferred version cannot be listed, and another one tells.
+    kind.breaks(true);
+    is_kept_for("there is still Widget mine");
+    // None can.
+    kind.breaks(false);
+    is_kept_for("what is in it is not known: failed to list widgets of");
+    drop(kind);
+    // Of a version that is not preferred, where servers are old.
+    sandbox.kubectl(&["create", "cronjob", "nightly", "--image=none", "--schedule=0 0 1 1 *"]);
+    is_kept_for("there is still CronJob nightly");
+    sandbox.kubectl(&["delete", "cronjob", "nightly"]);
+    // Behind many that are Kubernetes' own.
+    let tokens = (0..60).map(|number| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {
+                "name": format!("default-token-{number:02}"),
+                "annotations": {"kubernetes.io/service-account.name": "default"},
+            },
+        })
+    });
+    let mine = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": tokens.chain([mine]).collect::<Vec<_>>()});
+    sandbox.apply(&list.to_string());
+    is_kept_for("there is still Secret mine");
+    sandbox.kubectl(&["delete", "secret", "mine"]);
+
+    sandbox.run(&create).exits(0);
+    sandbox.run(&["teardown"]).exits(0).says("removed");
+    assert!(sandbox.try_kubectl(&["get", "namespace", &sandbox.namespace]).is_none());
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::civil::DateTime;
 
+use crate::render::driver;
 use crate::render::labels::Component;
 
 /// Whose logs.
@@ -89,12 +90,15 @@ fn part(word: &str) -> Option<Part> {
     }))
 }
 
-/// The cluster of `NAME-master-0` and its like.
+/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and their like.
 fn pod_of_cluster(word: &str) -> Option<&str> {
+    if let Some(cluster) = driver::cluster_of(word) {
+        return Some(cluster);
+    }
     let (set, ordinal) = word.rsplit_once('-')?;
     let is_number = !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit());
     let (cluster, component) = set.rsplit_once('-')?;
-    (is_number && matches!(component, "master" | "worker" | "zookeeper")).then_some(cluster)
+    (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history")).then_some(cluster)
 }
 
 /// Takes the time from the beginning of a line that the API server stamped.
@@ -179,6 +183,11 @@ mod tests {
         assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
         assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
         assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
+        let driver = parse(&["etl-a-driver-0a1b2c3d"]);
+        assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
+        assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
+        assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
+        assert_eq!(parse(&["etl-history-0"]).cluster.as_deref(), Some("etl"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::kit::local::Home;
@@ -43,6 +43,20 @@ impl Following {
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.seen.push(line),
                 Err(error) => panic!("{words:?}: {error}\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// Waits for the end; the exit code. Lines that came meanwhile are among those seen.
+    #[track_caller]
+    fn ended(&mut self, within: Duration) -> Option<i32> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap().code(),
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on\n{}", self.seen.join("\n")),
             }
         }
     }
@@ -181,6 +195,15 @@ pub fn logs_of_pods_and_executors(sandbox: &Sandbox) {
     assert_eq!(unique.len(), followed.len());
 }
 
+/// Writes numbered lines, and needs no executors.
+const COUNTING: &str = r#"
+import sys, time
+for number in range(int(sys.argv[1])):
+    print("line", number, flush=True)
+    time.sleep(0.2)
+sys.exit(7)
+"#;
+
 #[test]
 fn on_this_machine_logs_are_files() {
     let home = Home::new();
@@ -220,6 +243,35 @@ fn on_this_machine_logs_are_files() {
     let previous = home.run(&["logs", "workers", "--previous"]).exits(0).stdout;
     assert!(previous.contains("Successfully registered with master"), "{previous}");
     drop(follow);
+    drivers_have_logs(&home);
     home.run(&["teardown"]).exits(0);
     home.run(&["logs"]).exits(7);
+}
+
+fn drivers_have_logs(home: &Home) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("counting.py"), COUNTING).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.current_dir(&folder);
+        command
+    };
+    let mut attached = Following::start(command(&["submit", "--", "counting.py", "20"]));
+    attached.until(Duration::from_secs(60), 1, &["line 1"]);
+    home.run(&["logs", "drivers"])
+        .exits(2)
+        .says("it writes where its `sparkha submit` does");
+    assert_eq!(attached.ended(Duration::from_secs(60)), Some(7));
+
+    let mut follow = Following::start(command(&["logs", "drivers", "-f"]));
+    let detached: Run = command(&["submit", "--detach", "--", "counting.py", "20"])
+        .output()
+        .unwrap()
+        .into();
+    let driver = detached.exits(0).stdout.trim().to_owned();
+    follow.until(Duration::from_secs(60), 1, &[&format!("{driver} | line 19")]);
+    for part in ["drivers", &driver] {
+        let log = home.run(&["logs", part]).exits(0).stdout;
+        assert!(log.contains(&format!("{driver} | line 0\n")), "{log}");
+    }
 }

@@ -15,6 +15,8 @@ use crate::spec::{ClusterSpec, PodSettings, Resources, Volume, VolumeSource};
 pub const TEMPLATE: &str = "driver.json";
 /// What a driver's pod is called after its cluster's name.
 pub const INFIX: &str = "-driver-";
+/// How many hexadecimal digits follow.
+pub const DIGITS: usize = 8;
 /// Name of the container, and of its log.
 pub const CONTAINER: &str = Component::Driver.as_str();
 /// Annotation: what became of the pod is somebody's to look at, and only `sparkha jobs --kill` and teardown remove it.
@@ -27,6 +29,13 @@ const PYTHON_OVERHEAD_SHARE: f64 = 0.4;
 
 /// With what a line of a driver's errors begins in its log.
 pub const ERROR_MARK: u8 = 0x1e;
+
+/// The cluster of a driver that sparkha made, if the name is such a one's.
+pub fn cluster_of(name: &str) -> Option<&str> {
+    let (cluster, digits) = name.rsplit_once(INFIX)?;
+    let is_digest = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then_some(cluster)
+}
 
 /// What distinguishes one driver from another.
 #[derive(Clone, Debug, PartialEq)]

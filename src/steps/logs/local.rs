@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use super::{Error, Options, Write, in_order, trimmed};
 use crate::logs::{Line, Part, Time, Wanted, sparks_time};
 use crate::platform::local::store::{ClusterDir, PodRecord};
+use crate::platform::local::submitted;
 use crate::render::labels::Component;
 use crate::spark::MasterStatus;
 use crate::steps::local::LocalView;
@@ -51,10 +52,19 @@ impl Log {
         })
     }
 
-    /// The next whole line, if there is one.
+    /// The next whole line, if there is one. Of a log that was cut, since it had become too long, it is the first.
     fn next(&mut self) -> Option<Line> {
         self.reader.read_until(b'\n', &mut self.rest).ok()?;
-        self.rest.ends_with(b"\n").then(|| self.take())
+        if self.rest.ends_with(b"\n") {
+            return Some(self.take());
+        }
+        let length = self.reader.get_ref().metadata().ok()?.len();
+        if length >= self.reader.stream_position().ok()? {
+            return None;
+        }
+        self.reader.rewind().ok()?;
+        // The line that was begun has no end any more.
+        self.last().or_else(|| self.next())
     }
 
     /// What is left when nobody writes any more.
@@ -98,12 +108,25 @@ impl Files {
             logs.push(stream::iter(trimmed(lines.into_iter(), since, self.options.tail)).boxed());
         }
         if logs.is_empty() {
-            return Err(Error::Usage {
-                message: format!("{} has no such log", self.dir.name),
-                help: format!("`sparkha status {} --local` shows its parts", self.dir.name),
-            });
+            return Err(self.no_log()?);
         }
         in_order(logs, write).await
+    }
+
+    fn no_log(&self) -> Result<Error, Error> {
+        let name = &self.dir.name;
+        Ok(match self.drivers()?.first() {
+            Some(driver) if !self.options.previous => Error::Usage {
+                message: format!("the driver {driver} has no log: it writes where its `sparkha submit` does"),
+                help: "`sparkha submit --local --detach` gives a driver a log".into(),
+            },
+            _ => Error::Usage {
+                message: format!("{name} has no such log"),
+                help: format!(
+                    "`sparkha status {name} --local` shows its parts, `sparkha jobs {name} --local` its drivers"
+                ),
+            },
+        })
     }
 
     async fn only_the_leader(&mut self) -> Result<(), Error> {
@@ -127,16 +150,15 @@ impl Files {
     /// The files that are meant, by what their lines are called.
     fn files(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
         let mut files = BTreeMap::new();
+        let drivers = self
+            .drivers()?
+            .into_iter()
+            .filter_map(|name| Some((self.log(&name)?, name)));
+        files.extend(drivers.map(|(path, name)| (name, path)));
         for PodRecord { pod, .. } in self.dir.seen()?.pods {
             let name = pod.name_any();
             if self.wanted.has(Component::of(pod.labels()), &name) {
-                let path = match self.options.previous {
-                    true => self.dir.previous_log(&name),
-                    false => self.dir.log(&name),
-                };
-                if path.exists() {
-                    files.insert(name.clone(), path);
-                }
+                files.extend(self.log(&name).map(|path| (name.clone(), path)));
             }
             if Component::of(pod.labels()) == Some(Component::Worker) {
                 for application in self.wanted.applications() {
@@ -145,6 +167,23 @@ impl Files {
             }
         }
         Ok(files)
+    }
+
+    /// The wanted run's log of a pod, if there is one.
+    fn log(&self, pod: &str) -> Option<PathBuf> {
+        let path = match self.options.previous {
+            true => self.dir.previous_log(pod),
+            false => self.dir.log(pod),
+        };
+        path.exists().then_some(path)
+    }
+
+    /// The wanted drivers, whether they have logs or not.
+    fn drivers(&self) -> Result<Vec<String>, Error> {
+        let drivers = submitted::records(&self.dir)?.into_iter().map(|record| record.name);
+        Ok(drivers
+            .filter(|name| self.wanted.has(Some(Component::Driver), name))
+            .collect())
     }
 
     async fn follow(self, since: Option<Time>, write: Write<'_>) -> Result<(), Error> {
@@ -209,4 +248,35 @@ fn oldest(since: Duration) -> Option<Time> {
         .output()
         .ok()?;
     sparks_time(&String::from_utf8_lossy(&date.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_cut_is_read_from_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut writer = File::options().create(true).append(true).open(&path).unwrap();
+        let mut log = Log::open("pod", &path).unwrap();
+        let mut read = || {
+            std::iter::from_fn(|| log.next())
+                .map(|line| line.text)
+                .collect::<Vec<_>>()
+        };
+        writer.write_all(b"one\ntwo\nhal").unwrap();
+        assert_eq!(read(), ["one", "two"]);
+        writer.write_all(b"f\nbegun").unwrap();
+        assert_eq!(read(), ["half"]);
+        writer.set_len(0).unwrap();
+        writer.write_all(b"new\n").unwrap();
+        assert_eq!(read(), ["begun", "new"]);
+        writer.set_len(0).unwrap();
+        assert_eq!(read(), Vec::<String>::new());
+        writer.write_all(b"newer\n").unwrap();
+        assert_eq!(read(), ["newer"]);
+    }
 }

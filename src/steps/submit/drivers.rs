@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use crate::platform::kubernetes::Cluster;
 use crate::render::config::short_digest;
-use crate::render::driver::{INFIX, KEEP};
+use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
@@ -30,7 +30,7 @@ pub fn new_name(cluster: &ClusterName) -> String {
         &now.as_nanos().to_string(),
         &std::process::id().to_string(),
     ]);
-    format!("{cluster}{INFIX}{}", &digest[..8])
+    format!("{cluster}{INFIX}{}", &digest[..DIGITS])
 }
 
 /// Selects the drivers of a cluster that sparkha made.
@@ -51,10 +51,7 @@ pub async fn list(cluster: &Cluster, name: &ClusterName) -> Result<Vec<Pod>, Err
 
 /// Whether sparkha made this pod, as far as name and owners tell: a user's pod with our labels is a user's pod.
 pub fn is_ours(pod: &Pod, cluster: &ClusterName) -> bool {
-    let named = pod.name_any();
-    let digest = named.strip_prefix(&format!("{cluster}{INFIX}"));
-    let is_digest = |digest: &str| digest.len() == 8 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digest.is_some_and(is_digest) && pod.owner_references().is_empty()
+    cluster_of(&pod.name_any()) == Some(cluster.as_str()) && pod.owner_references().is_empty()
 }
 
 /// How the driver ended; `None` while it may still do something.

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-pauses bench-submit bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-scale bench-pauses bench-submit bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-scale bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -61,6 +61,11 @@ bench-submit: testbed-up
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/submit.sh target/release/sparkha
+
+# CUTS and MOMENTS: see there.
+bench-logs: testbed-up
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/logs.sh target/release/sparkha
 
 bench-router:
 	demo/prepare.sh nginx-light wrk

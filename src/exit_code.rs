@@ -31,6 +31,8 @@ pub enum ExitCode {
     /// The cluster is there, but not in service (`status`, `failover`) or not as it should be (`doctor`), or its routes do not lead to it
     /// (`route check`).
     NotReady,
+    /// A job has ended, but not all of its output could be read.
+    Incomplete,
     /// Ctrl-C or SIGTERM.
     Interrupted,
     /// Of `submit`: the job's own.
@@ -50,6 +52,7 @@ impl ExitCode {
             ExitCode::NotFound => 7,
             ExitCode::Impossible => 8,
             ExitCode::NotReady => 9,
+            ExitCode::Incomplete => 10,
             ExitCode::Interrupted => 130,
             ExitCode::Job(code) => code,
         }
@@ -68,6 +71,7 @@ Exit codes:
   7    there is no such cluster or job
   8    there is no room, or the cluster cannot come up
   9    the cluster is there, but not in service (status, failover) or not as it should be (doctor), or routes are wrong (route check)
+  10   the job has ended, but not all of its output could be read (submit)
   130  interrupted
 submit ends with the job's own exit code once the job runs.";
 }
@@ -110,6 +114,7 @@ impl From<&Error> for ExitCode {
             Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoRoom { .. } => ExitCode::Impossible,
             Error::NotInService { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
+            Error::Incomplete { .. } => ExitCode::Incomplete,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } => match source.kind() {
@@ -153,6 +158,7 @@ mod tests {
             NotFound,
             Impossible,
             NotReady,
+            Incomplete,
             Interrupted,
         ];
         let listed: Vec<u8> = ExitCode::TABLE

@@ -1,11 +1,14 @@
 //! `sparkha logs`: of pods and executors, on Kubernetes (in the cluster of [`crate::doctor`]) and on this machine.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::kit::cut::Cut;
 use crate::kit::local::Home;
+use crate::kit::proxy::{Fault, Proxy, Rule};
 use crate::kit::{Run, Sandbox};
 use crate::lifecycle::{finish_job, job_log, start_job};
 
@@ -203,6 +206,111 @@ for number in range(int(sys.argv[1])):
     time.sleep(0.2)
 sys.exit(7)
 "#;
+
+/// Writes more than a node keeps in one file, and ends when the file was rotated.
+const LARGE: &str = r#"
+import sys, time
+print("begun", flush=True)
+time.sleep(4)
+for number in range(12000):
+    print("large", number, "x" * 1000)
+sys.stdout.flush()
+time.sleep(12)
+print("the last line", flush=True)
+sys.exit(7)
+"#;
+
+/// A job, and what its submit says.
+struct Submitted<'a> {
+    sandbox: &'a Sandbox,
+    job: Following,
+    errors: tempfile::NamedTempFile,
+}
+
+impl<'a> Submitted<'a> {
+    fn of(sandbox: &'a Sandbox, folder: &Path, mut submit: Command) -> Self {
+        let errors = tempfile::NamedTempFile::new().unwrap();
+        submit.current_dir(folder).stderr(errors.reopen().unwrap());
+        let job = Following::start(submit);
+        Self { sandbox, job, errors }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.errors).unwrap()
+    }
+
+    fn driver(&self) -> String {
+        let said = self.said();
+        let mut names = said.split_whitespace().filter(|word| word.starts_with("spark-driver-"));
+        names.next().unwrap().to_owned()
+    }
+
+    /// Waits until the driver has ended, which its submit need not know.
+    fn until_its_driver_has_ended(&self) {
+        let driver = self.driver();
+        let state = "jsonpath={.status.containerStatuses[*].state}";
+        self.sandbox.wait_for(Duration::from_secs(90), "the driver's end", || {
+            self.sandbox
+                .kubectl(&["get", "pod", &driver, "-o", state])
+                .contains("terminated")
+        });
+    }
+
+    /// Expects every line of a counting job.
+    #[track_caller]
+    fn has_every_line_once(mut self, lines: usize) {
+        let code = self.job.ended(Duration::from_secs(90));
+        let expected: Vec<_> = (0..lines).map(|number| format!("line {number}")).collect();
+        let seen: Vec<_> = self.job.seen.iter().filter(|line| line.starts_with("line ")).collect();
+        assert!(seen.iter().copied().eq(&expected), "{seen:?}\n{}", self.said());
+        assert_eq!(code, Some(7), "{}", self.said());
+    }
+}
+
+/// The cluster is well, and no other test needs the node.
+pub fn every_line_of_a_job_comes_once_though_its_log_is_cut_off(sandbox: &Sandbox, folder: &Path) {
+    std::fs::write(folder.join("counting.py"), COUNTING).unwrap();
+    std::fs::write(folder.join("large.py"), LARGE).unwrap();
+    let [silent, stalled] = [(); 2].map(|()| Proxy::start(Rule::every(&["GET"], "/log?", Fault::Hang)));
+    let submitted = |submit: Command| Submitted::of(sandbox, folder, submit);
+    let mut rotated = submitted(stalled.command(sandbox, &["submit", "--", "large.py"]));
+    let mut unheard = submitted(silent.command(sandbox, &["submit", "--", "counting.py", "70"]));
+    let mut unreached = submitted(sandbox.command(&["submit", "--", "counting.py", "40"]));
+
+    // Its log grows too long for its node while it cannot be read.
+    rotated.job.until(Duration::from_secs(90), 1, &["begun"]);
+    stalled.hang();
+    // Its stream is never heard of again, though others pass.
+    unheard.job.until(Duration::from_secs(90), 1, &["line 4"]);
+    silent.hang();
+    silent.relent();
+    // It ends while its node cannot be reached.
+    unreached.job.until(Duration::from_secs(90), 1, &["line 4"]);
+    let cut = Cut::new();
+    unreached.until_its_driver_has_ended();
+    drop(cut);
+    unreached.has_every_line_once(40);
+    unheard.has_every_line_once(70);
+    rotated.until_its_driver_has_ended();
+    stalled.relent();
+    what_a_node_has_dropped_is_told(rotated);
+}
+
+fn what_a_node_has_dropped_is_told(mut rotated: Submitted) {
+    let code = rotated.job.ended(Duration::from_secs(60));
+    let (said, driver, sandbox) = (rotated.said(), rotated.driver(), rotated.sandbox);
+    assert_eq!(code, Some(10), "{said}");
+    assert_eq!(rotated.job.seen.last().unwrap(), "the last line");
+    let lines = "lines of the job's log are missing after line ";
+    for text in [lines, "ended with exit code 7", &format!("sparkha logs {driver} ")] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let annotation = "jsonpath={.metadata.annotations.sparkha/keep}";
+    assert_eq!(sandbox.kubectl(&["get", "pod", &driver, "-o", annotation]), "true");
+    let log = sandbox.run(&["logs", &driver, "--tail", "9"]).exits(0).stdout;
+    assert!(log.contains("| the last line\n") && !log.contains('\x1d'), "{log}");
+    sandbox.kubectl(&["delete", "pod", &driver]);
+}
 
 #[test]
 fn on_this_machine_logs_are_files() {

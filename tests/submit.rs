@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::kit::local::{Home, is_alive};
 use crate::kit::{Run, Sandbox};
 use crate::lifecycle::every_pod_is_restricted;
+use crate::logs::every_line_of_a_job_comes_once_though_its_log_is_cut_off;
 
 /// Says what it was given, computes something on the cluster, and ends as it is told.
 const JOB: &str = r#"
@@ -345,6 +346,7 @@ fn jobs_run_in_pods() {
     .exits(2)
     .says("has Spark 3.5.1");
     a_jar_runs_and_its_driver_may_be_kept(&sandbox, folder.path());
+    every_line_of_a_job_comes_once_though_its_log_is_cut_off(&sandbox, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&sandbox, folder.path());
     large_files_travel_and_drivers_are_restricted(&sandbox, folder.path());
     let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];

@@ -13,6 +13,8 @@ use crate::spec::{ClusterSpec, PodSettings, Resources, Volume, VolumeSource};
 
 /// Key of the template in the ConfigMap.
 pub const TEMPLATE: &str = "driver.json";
+/// Key of the script that runs in it.
+pub const SCRIPT: &str = "driver.sh";
 /// What a driver's pod is called after its cluster's name.
 pub const INFIX: &str = "-driver-";
 /// How many hexadecimal digits follow.
@@ -29,6 +31,15 @@ const PYTHON_OVERHEAD_SHARE: f64 = 0.4;
 
 /// With what a line of a driver's errors begins in its log.
 pub const ERROR_MARK: u8 = 0x1e;
+
+/// What the script writes last to its output and to its errors: a reader that has both has every line.
+pub const END_OF_OUTPUT: &[u8] = b"\x1d\x04";
+pub const END_OF_ERRORS: &[u8] = b"\x1d\x1e\x04";
+
+/// Whether a script marks the end of its log. Scripts of clusters made by older versions do not.
+pub fn marks_end(script: &str) -> bool {
+    script.contains(r"\x1d\x04") && script.contains(r"\x1d\x1e\x04")
+}
 
 /// The cluster of a driver that sparkha made, if the name is such a one's.
 pub fn cluster_of(name: &str) -> Option<&str> {
@@ -73,7 +84,7 @@ pub fn template(spec: &ClusterSpec) -> String {
     let plan = PodPlan {
         component: Component::Driver,
         settings: &settings,
-        command: script("driver.sh"),
+        command: script(SCRIPT),
         args: vec![],
         env: vec![
             pods::field_env("POD_IP", "status.podIP"),
@@ -215,6 +226,16 @@ mod tests {
         assert!(container.args.is_none(), "nothing of the user's may stand in the pod");
         let environment: Vec<_> = container.env.iter().flatten().map(|env| env.name.as_str()).collect();
         assert!(environment.contains(&"AWS_SECRET_ACCESS_KEY"), "{environment:?}");
+    }
+
+    #[test]
+    fn the_script_marks_the_end_with_the_bytes_that_are_looked_for() {
+        let script = include_str!("files/driver.sh");
+        assert!(marks_end(script) && !marks_end("exit"));
+        let written = |mark: &[u8]| mark.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+        for mark in [END_OF_OUTPUT, END_OF_ERRORS] {
+            assert!(script.contains(&format!("{}\\n", written(mark))));
+        }
     }
 
     #[test]

@@ -102,7 +102,11 @@ fn diagnosing() -> Permission {
 
 /// What `submit` and `jobs --kill` need beyond [`permissions`]: drivers' pods come and go, and the user's files are streamed into them.
 fn submitting() -> [Permission; 2] {
-    [("pods", &["create", "delete"][..]), ("pods/exec", &["get", "create"])].map(|(resource, verbs)| Permission {
+    [
+        ("pods", &["create", "patch", "delete"][..]),
+        ("pods/exec", &["get", "create"]),
+    ]
+    .map(|(resource, verbs)| Permission {
         group: "",
         resource,
         verbs,

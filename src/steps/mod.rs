@@ -76,6 +76,8 @@ pub enum Error {
     NoRoom { message: String },
     #[error("{message}")]
     Driver { message: String, help: String },
+    #[error("{message}")]
+    Incomplete { message: String, help: String },
     #[error("the cluster is not in service after {seconds} s: {}", missing.join("; "))]
     NotInTime { seconds: u64, missing: Vec<String> },
     #[error("the cluster is not in service: {}", missing.join("; "))]
@@ -117,7 +119,7 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn help(&self) -> Option<String> {
         match self {
-            Error::Usage { help, .. } | Error::Driver { help, .. } => Some(help.clone()),
+            Error::Usage { help, .. } | Error::Driver { help, .. } | Error::Incomplete { help, .. } => Some(help.clone()),
             Error::NoRoom { .. } => Some(
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
                  `sparkha create --worker-memory`; --wait waits all the same"

@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod browser;
 pub mod client;
+pub mod cut;
 pub mod dns;
 pub mod http;
 pub mod local;

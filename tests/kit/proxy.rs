@@ -31,6 +31,8 @@ pub enum Fault {
     Stall,
     /// The API server gets it, but its answer breaks off after so many bytes.
     CutAfter(u64),
+    /// From [`Proxy::hang`] on nothing of its answer arrives any more, ever. One that comes later waits until [`Proxy::relent`].
+    Hang,
 }
 
 /// Which requests are to fail.
@@ -80,6 +82,7 @@ struct Shared {
     /// Requests that the rule was applied to.
     failed: Mutex<Vec<String>>,
     relented: watch::Sender<bool>,
+    hung: watch::Sender<bool>,
     server: Server,
 }
 
@@ -101,6 +104,7 @@ impl Proxy {
                 rule: Mutex::new(rule),
                 failed: Mutex::default(),
                 relented: watch::Sender::new(false),
+                hung: watch::Sender::new(false),
                 server: Server::known().await,
             };
             (Arc::new(shared), TcpListener::bind(("127.0.0.1", 0)).await.unwrap())
@@ -140,6 +144,11 @@ impl Proxy {
     /// Lets stalled requests go on.
     pub fn relent(&self) {
         self.shared.relented.send_replace(true);
+    }
+
+    /// Silences the answers that are on their way.
+    pub fn hang(&self) {
+        self.shared.hung.send_replace(true);
     }
 }
 
@@ -197,6 +206,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) -> Result<(), Error> 
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let fault = shared.fault(method, target);
+    let is_late = *shared.hung.borrow();
     match fault {
         Some(Fault::Refuse(status)) => {
             client.write_all(refusal(status).as_bytes()).await?;
@@ -204,7 +214,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) -> Result<(), Error> 
             // What is left unread would make the kernel take the answer back.
             return copy(&mut client, &mut sink()).await.map(|_| ());
         }
-        Some(Fault::Stall) => {
+        Some(Fault::Stall | Fault::Hang) if fault == Some(Fault::Stall) || is_late => {
             let mut relented = shared.relented.subscribe();
             loop {
                 tokio::select! {
@@ -213,7 +223,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) -> Result<(), Error> 
                 }
             }
         }
-        Some(Fault::CutAfter(_) | Fault::Pass) | None => {}
+        _ => {}
     }
     let mut server = shared.server.connect().await?;
     server.write_all(for_one_request(&head).as_bytes()).await?;
@@ -233,6 +243,15 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) -> Result<(), Error> 
             copy(&mut answer, &mut to_client).await?;
         }
         return Ok(());
+    }
+    if fault == Some(Fault::Hang) && !is_late {
+        let mut hung = shared.hung.subscribe();
+        tokio::select! {
+            copied = copy_bidirectional(&mut client, &mut server) => return copied.map(|_| ()),
+            _ = hung.wait_for(|hung| *hung) => {}
+        }
+        // The client may end it, and nobody else.
+        return copy(&mut client, &mut sink()).await.map(|_| ());
     }
     copy_bidirectional(&mut client, &mut server).await.map(|_| ())
 }

@@ -1,10 +1,10 @@
 //! Programs run in a pod's container with something to read, and containers' logs as they are written.
 
 use std::io;
+use std::time::Duration;
 
 use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{AttachParams, LogParams};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
@@ -95,25 +95,16 @@ impl Cluster {
         })
     }
 
-    /// A container's log with times, from a time on; until the container ends, if `follow`.
+    /// A pod's log, as it is written. One attempt, bounded in time: callers that follow a log retry.
     pub async fn log(
         &self,
         pod: &str,
-        container: &str,
-        since: Option<&str>,
-        follow: bool,
-    ) -> Result<impl AsyncBufRead + Unpin + use<>, Error> {
+        params: &LogParams,
+        within: Duration,
+    ) -> Result<impl AsyncBufRead + Send + Unpin + use<>, Error> {
         let api = self.api::<Pod>();
-        let params = LogParams {
-            container: Some(container.to_owned()),
-            follow,
-            timestamps: true,
-            since_time: since.and_then(|time| time.parse::<Timestamp>().ok()),
-            ..LogParams::default()
-        };
-        let stream = self
-            .call(&format!("read the log of {pod}"), || api.log_stream(pod, &params))
-            .await?;
+        let action = format!("read the log of {pod}");
+        let stream = self.once(&action, within, api.log_stream(pod, params)).await?;
         Ok(Box::pin(stream))
     }
 }

@@ -347,37 +347,46 @@ impl Cluster {
     {
         let mut delays = RETRY_DELAYS_MS.into_iter();
         loop {
-            let checked = match fence {
-                Some(fence) => Some(fence.check(action).await?),
-                None => None,
-            };
-            self.count_request();
-            tracing::debug!(action, "request");
-            let request = async {
-                match checked {
-                    Some(checked) => unless_paused(checked, request()).await,
-                    None => Some(request().await),
+            let once = self.once(action, REQUEST_TIMEOUT, request());
+            let outcome = match fence {
+                None => once.await,
+                Some(fence) => {
+                    let checked = fence.check(action).await?;
+                    match unless_paused(checked, once).await {
+                        Some(outcome) => outcome,
+                        // Whether it may still be sent has to be checked again.
+                        None => continue,
+                    }
                 }
             };
-            let outcome = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
             let error = match outcome {
-                Ok(Some(Ok(answer))) => return Ok(answer),
-                Ok(Some(Err(error))) => Error::from_kube(error, action, &self.server),
-                // Whether it may still be sent has to be checked again.
-                Ok(None) => continue,
-                Err(_) => {
-                    return Err(Error::TimedOut {
-                        action: action.to_owned(),
-                        server: self.server.clone(),
-                        after: REQUEST_TIMEOUT,
-                    });
-                }
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
             let Some(delay) = delays.next().filter(|_| error.is_transient()) else {
                 return Err(error);
             };
             tracing::info!("{error}; trying again in {delay} ms");
             tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+    }
+
+    /// Sends one request, once.
+    async fn once<T>(
+        &self,
+        action: &str,
+        within: Duration,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        self.count_request();
+        tracing::debug!(action, "request");
+        match tokio::time::timeout(within, request).await {
+            Ok(outcome) => outcome.map_err(|error| Error::from_kube(error, action, &self.server)),
+            Err(_) => Err(Error::TimedOut {
+                action: action.to_owned(),
+                server: self.server.clone(),
+                after: within,
+            }),
         }
     }
 }

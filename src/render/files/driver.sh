@@ -18,6 +18,9 @@ fi
 
 say() { echo "sparkha: $*" >&2; }
 
+# These marks end the log: a reader that has both has every line. Output and errors reach the log separately, so each has its own.
+[ -z "${SPARKHA_MARK_ERRORS:-}" ] || trap 'printf "\x1d\x04\n"; printf "\x1d\x1e\x04\n" >&2' EXIT
+
 trap 'exit 143' TERM INT
 waited=0
 until [ -e sent ]; do

@@ -1,7 +1,7 @@
 //! Logs of pods, through the API server. While they are followed, pods that appear and containers that start again are followed too, and a
 //! stream that is lost is taken up where it was.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures::io::AsyncBufReadExt;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
+use super::reader::{NewLine, Reader, Rest};
 use super::{Error, Lines, Options, Write, executors, in_order};
-use crate::logs::{Line, Seen, Time, Wanted, stamped};
+use crate::logs::{Line, Stamped, Time, Wanted};
 use crate::observe::Facts;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Ask, Observer};
@@ -25,9 +25,12 @@ use crate::routing::Member;
 use crate::spark::MasterStatus;
 use crate::spec::names::ClusterName;
 use crate::steps::preflight::inventory_object;
+use crate::steps::submit::output::unmarked;
 
 /// Before a lost stream is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest silence after which a stream is checked: most of a cluster's logs are silent.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Lines that wait for a slow reader.
 const WAITING: usize = 1024;
 
@@ -131,7 +134,7 @@ impl Pods {
             previous: self.options.previous,
             ..self.first()
         };
-        open(&self.cluster, &pod.name_any(), &params).await
+        open(&self.cluster, pod, &params).await
     }
 
     /// What of a log that is there already is wanted.
@@ -163,33 +166,28 @@ impl Pods {
         let config = watcher::Config::default().labels(&self.selector());
         self.cluster.count_request();
         let mut events = pin!(watcher(self.cluster.api::<Pod>(), config).default_backoff());
-        let mut known: HashMap<String, watch::Sender<Option<Pod>>> = HashMap::new();
-        let mut begun = std::collections::HashSet::new();
+        let mut known = Known::default();
+        let mut begun = HashSet::new();
         // Of what is there when it begins, only the end may be wanted; of what comes later, everything.
         let mut is_first = true;
         while let Some(event) = events.next().await {
-            let pod = match event {
-                Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => pod,
-                Ok(watcher::Event::InitDone) => {
-                    is_first = false;
-                    continue;
-                }
-                Ok(watcher::Event::Delete(pod)) => {
-                    workers.send_modify(|workers| workers.retain(|worker| worker.uid() != pod.uid()));
-                    if let Some(pod) = known.remove(&pod.uid().unwrap_or_default()) {
-                        pod.send_replace(None);
-                    }
-                    continue;
-                }
-                Ok(watcher::Event::Init) => continue,
+            let event = match event {
+                Ok(event) => event,
                 Err(error) => {
                     tracing::info!("the watch of pods was cut off and is taken up again: {error}");
                     continue;
                 }
             };
-            if !self.is_of_cluster(&pod) {
-                continue;
+            let was_listed = matches!(event, watcher::Event::InitDone);
+            let (pod, gone) = known.take(event);
+            if !gone.is_empty() {
+                workers
+                    .send_modify(|workers| workers.retain(|worker| !gone.contains(&worker.uid().unwrap_or_default())));
             }
+            is_first &= !was_listed;
+            let Some(pod) = pod.filter(|pod| self.is_of_cluster(pod)) else {
+                continue;
+            };
             if Component::of(pod.labels()) == Some(Component::Worker) {
                 workers.send_modify(|workers| {
                     workers.retain(|worker| worker.uid() != pod.uid());
@@ -199,24 +197,62 @@ impl Pods {
             if !self.is_wanted(&pod) {
                 continue;
             }
-            let uid = pod.uid().unwrap_or_default();
-            let id = container(&pod).and_then(|container| container.container_id.clone());
-            let latest = known.entry(uid).or_insert_with(|| watch::channel(None).0);
-            latest.send_replace(Some(pod));
-            if let Some(id) = id
+            if let Some(id) = container(&pod).and_then(|container| container.container_id.clone())
                 && begun.insert(id.clone())
+                && let Some(latest) = known.latest(&pod)
             {
                 let first = match is_first {
                     true => self.first(),
-                    false => LogParams {
-                        timestamps: true,
-                        ..LogParams::default()
-                    },
+                    false => LogParams::default(),
                 };
-                let (cluster, latest) = (self.cluster.clone(), latest.subscribe());
+                let cluster = self.cluster.clone();
                 tokio::spawn(follow_container(cluster, latest, id, first, sender.clone()));
             }
         }
+    }
+}
+
+/// The pods that the watch has shown, each as it is now, by UID. A pod that a new list lacks was deleted while the watch was down.
+#[derive(Default)]
+struct Known {
+    pods: HashMap<String, watch::Sender<Option<Pod>>>,
+    /// What is being listed anew.
+    listed: HashSet<String>,
+}
+
+impl Known {
+    /// The pod that the event shows, and the UIDs of those that are gone.
+    fn take(&mut self, event: watcher::Event<Pod>) -> (Option<Pod>, Vec<String>) {
+        let uid = |pod: &Pod| pod.uid().unwrap_or_default();
+        let (pod, gone) = match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                (None, vec![])
+            }
+            watcher::Event::InitApply(pod) => {
+                self.listed.insert(uid(&pod));
+                (Some(pod), vec![])
+            }
+            watcher::Event::Apply(pod) => (Some(pod), vec![]),
+            watcher::Event::Delete(pod) => (None, vec![uid(&pod)]),
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let unlisted = self.pods.keys().filter(|uid| !listed.contains(*uid));
+                (None, unlisted.cloned().collect())
+            }
+        };
+        if let Some(pod) = &pod {
+            let latest = self.pods.entry(uid(pod)).or_insert_with(|| watch::channel(None).0);
+            latest.send_replace(Some(pod.clone()));
+        }
+        for pod in gone.iter().filter_map(|uid| self.pods.remove(uid)) {
+            pod.send_replace(None);
+        }
+        (pod, gone)
+    }
+
+    fn latest(&self, pod: &Pod) -> Option<watch::Receiver<Option<Pod>>> {
+        Some(self.pods.get(&pod.uid()?)?.subscribe())
     }
 }
 
@@ -265,70 +301,128 @@ async fn follow_container(
     first: LogParams,
     sender: mpsc::Sender<Result<Line, Error>>,
 ) {
-    let mut seen = Seen::default();
+    let Some((name, is_driver)) = latest.borrow().as_ref().map(|pod| (pod.name_any(), is_driver(pod))) else {
+        return;
+    };
+    let sending = Sending {
+        source: name.as_str().into(),
+        is_driver,
+        sender,
+    };
+    let mut reader = Reader::new(cluster, name, first, LONGEST_SILENCE);
     loop {
-        let (name, place) = {
-            let pod = latest.borrow();
-            (pod.as_ref().map(ResourceExt::name_any), place(pod.as_ref(), &id))
-        };
-        let (Some(name), false) = (name, place == Place::Gone) else {
+        let place = place(latest.borrow().as_ref(), &id);
+        if place == Place::Gone {
             return;
-        };
-        let mut params = first.clone();
-        params.follow = place == Place::Running;
-        params.previous = place == Place::Previous;
-        if let Some(last) = seen.last {
-            params.since_seconds = None;
-            params.tail_lines = None;
-            params.since_time = Timestamp::from_nanosecond(last).ok();
         }
-        seen.again();
-        match open(&cluster, &name, &params).await {
-            Ok(mut lines) => {
-                while let Some(line) = lines.next().await {
-                    if seen.is_new(line.time) && sender.send(Ok(line)).await.is_err() {
-                        return;
-                    }
-                }
-                if place != Place::Running {
-                    return;
-                }
-            }
+        match read(&mut reader, place, &sending).await {
+            Ok(Left::Nothing) => return,
+            Ok(Left::More) => {}
             Err(error @ kubernetes::Error::Forbidden { .. }) => {
-                let _ = sender.send(Err(error.into())).await;
+                let _ = sending.sender.send(Err(error.into())).await;
                 return;
             }
             Err(error) => tracing::info!("{error}; trying again"),
         }
-        if sender.is_closed() {
+        if sending.sender.is_closed() {
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Opens a log. What cannot be read ends it: whoever follows opens it again.
-async fn open(cluster: &Cluster, pod: &str, params: &LogParams) -> Result<Lines, kubernetes::Error> {
+/// Where one container's lines go.
+struct Sending {
+    source: Arc<str>,
+    is_driver: bool,
+    sender: mpsc::Sender<Result<Line, Error>>,
+}
+
+impl Sending {
+    /// Whether anybody wants more.
+    async fn send(&self, new: NewLine) -> bool {
+        if let Some(gap) = &new.gap {
+            tracing::warn!(
+                "lines of {} are missing {gap}: its node has rotated the log",
+                self.source
+            );
+        }
+        match line(&self.source, self.is_driver, new.time, &new.text) {
+            Some(line) => self.sender.send(Ok(line)).await.is_ok(),
+            None => true,
+        }
+    }
+}
+
+/// What is to be read after a stream's end.
+enum Left {
+    Nothing,
+    More,
+}
+
+async fn read(reader: &mut Reader<Cluster>, place: Place, sending: &Sending) -> Result<Left, kubernetes::Error> {
+    let previous = place == Place::Previous;
+    reader.open(place == Place::Running, previous).await?;
+    while let Some(new) = reader.next().await? {
+        if !sending.send(new).await {
+            return Ok(Left::Nothing);
+        }
+    }
+    if place == Place::Running {
+        return Ok(Left::More);
+    }
+    match reader.rest(previous).await? {
+        Rest::More => return Ok(Left::More),
+        Rest::Half(new) => drop(sending.send(new).await),
+        Rest::Nothing | Rest::Unknown => {}
+    }
+    Ok(Left::Nothing)
+}
+
+fn is_driver(pod: &Pod) -> bool {
+    Component::of(pod.labels()) == Some(Component::Driver)
+}
+
+/// A line without newline and marks; `None` if it was nothing but a mark.
+fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<Line> {
+    let text = match is_driver {
+        true => match unmarked(text) {
+            line if line.is_last && line.text.is_empty() => return None,
+            line => line.text,
+        },
+        false => text,
+    };
+    Some(Line {
+        source: source.clone(),
+        time,
+        text: String::from_utf8_lossy(text).trim_end_matches(['\n', '\r']).to_owned(),
+    })
+}
+
+/// Opens what there is of a log. What cannot be read ends it.
+async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines, kubernetes::Error> {
+    let (name, is_driver) = (pod.name_any(), is_driver(pod));
     let api = cluster.api::<Pod>();
-    let action = format!("read the log of {pod}");
-    let reader = cluster.call(&action, || api.log_stream(pod, params)).await?;
-    let source: Arc<str> = pod.into();
-    let follow = params.follow;
+    let action = format!("read the log of {name}");
+    let reader = cluster.call(&action, || api.log_stream(&name, params)).await?;
+    let source: Arc<str> = name.into();
     let lines = stream::unfold((Box::pin(reader), 0 as Time), move |(mut reader, before)| {
         let source = source.clone();
         async move {
-            let mut bytes = Vec::new();
-            let read = reader.read_until(b'\n', &mut bytes).await;
-            // Half a line will come again, whole.
-            let is_half = follow && !bytes.ends_with(b"\n");
-            if read.is_err() || bytes.is_empty() || is_half {
-                return None;
+            loop {
+                let mut bytes = Vec::new();
+                let read = reader.read_until(b'\n', &mut bytes).await;
+                if read.is_err() || bytes.is_empty() {
+                    return None;
+                }
+                let (time, text) = match Stamped::parse(&bytes) {
+                    Some(stamped) => (stamped.time, stamped.text),
+                    None => (before, bytes.as_slice().into()),
+                };
+                if let Some(line) = line(&source, is_driver, time, &text) {
+                    return Some((line, (reader, time)));
+                }
             }
-            let text = String::from_utf8_lossy(&bytes);
-            let (time, text) = stamped(text.trim_end_matches(['\n', '\r']));
-            let time = time.unwrap_or(before);
-            let text = text.to_owned();
-            Some((Line { source, time, text }, (reader, time)))
         }
     });
     Ok(lines.boxed())
@@ -339,6 +433,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_new_list_no_longer_has_is_gone() {
+        let pod =
+            |uid: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}})).unwrap() };
+        let mut known = Known::default();
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("a")),
+            watcher::Event::InitApply(pod("b")),
+            watcher::Event::InitDone,
+            watcher::Event::Apply(pod("c")),
+        ] {
+            assert_eq!(known.take(event).1, Vec::<String>::new());
+        }
+        let (a, b) = (known.latest(&pod("a")).unwrap(), known.latest(&pod("b")).unwrap());
+        // The watch was cut off, and meanwhile b and c were deleted.
+        known.take(watcher::Event::Init);
+        known.take(watcher::Event::InitApply(pod("a")));
+        let mut gone = known.take(watcher::Event::InitDone).1;
+        gone.sort();
+        assert_eq!(gone, ["b", "c"]);
+        assert!(a.borrow().is_some() && b.borrow().is_none());
+        assert_eq!(known.take(watcher::Event::Delete(pod("a"))).1, ["a"]);
+        assert!(a.borrow().is_none());
+    }
 
     #[test]
     fn the_log_of_a_run_moves_when_the_container_starts_again() {

@@ -3,6 +3,7 @@
 mod executors;
 mod kubernetes;
 mod local;
+pub mod reader;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -17,6 +17,8 @@ use crate::steps::Error;
 use crate::steps::wait::Patience;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit code of a driver that was told to end.
+pub const TERMINATED: u8 = 143;
 
 pub fn masters(watch: &Watch) -> Vec<Pod> {
     let mut pods = watch.pods();
@@ -114,9 +116,9 @@ fn starting(pod: &Pod) -> String {
     }
 }
 
-/// The driver's exit code. What Kubernetes knows about its end is told.
-pub async fn exit_code(watch: &Watch, driver: &str, progress: &Progress) -> u8 {
-    let deadline = Instant::now() + Duration::from_secs(30);
+/// The driver's exit code, if Kubernetes tells it in time. What else it knows about the driver's end is told.
+pub async fn exit_code(watch: &Watch, driver: &str, within: Duration, progress: &Progress) -> Option<u8> {
+    let began = Instant::now();
     loop {
         let pod = driver_in(watch, driver);
         if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
@@ -124,11 +126,14 @@ pub async fn exit_code(watch: &Watch, driver: &str, progress: &Progress) -> u8 {
                 progress
                     .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
             }
-            return u8::try_from(ended.exit_code).unwrap_or(1);
+            return Some(u8::try_from(ended.exit_code).unwrap_or(1));
         }
-        if pod.is_none() || Instant::now() > deadline {
+        if pod.is_none() {
             progress.warn(&format!("the driver's pod {driver} was removed while the job ran"));
-            return 143;
+            return Some(TERMINATED);
+        }
+        if began.elapsed() > within {
+            return None;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
-use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::render::config::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
@@ -89,6 +91,19 @@ async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), Error> {
         .await?)
 }
 
+/// Marks a driver's pod so that no other submit removes it.
+pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+    let api = cluster.api::<Pod>();
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {KEEP: "true"}}}));
+    let action = format!("change Pod {driver}");
+    cluster.call(&action, || api.patch(driver, &params, &patch)).await?;
+    Ok(())
+}
+
 /// Tells a driver to end, and removes its pod; one that is gone already is no error.
 pub async fn end(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let action = format!("delete Pod {driver}");
@@ -118,8 +133,6 @@ pub async fn end_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn pod(value: serde_json::Value) -> Pod {

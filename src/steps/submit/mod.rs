@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
 use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
-use self::drivers_log::follow;
+use self::drivers_log::{Followed, Missing, follow};
 use self::explain::{Explained, explain};
 use self::job::{Asked, Checked};
 use self::leader::{Leader, Said};
@@ -71,6 +71,10 @@ pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often sending is begun again.
 const SEND_TRIES: u32 = 3;
+/// How long after the log's end the API server may take to know how the driver ended.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same where the log was not read to its end.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the master may take to notice that an application has gone.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -80,6 +84,8 @@ struct Target {
     template: Pod,
     /// The cluster's own `spark-defaults.conf`.
     defaults: String,
+    /// The drivers' script marks the end of their logs.
+    marks_end: bool,
 }
 
 /// Runs a job. What it writes goes to `sink`; when `interrupted` comes, the job is ended.
@@ -111,6 +117,8 @@ pub async fn submit(
         asked: submission.job.job.asked(&target.defaults),
         inventory: &target.inventory,
         driver: &driver.name,
+        marks_end: target.marks_end,
+        kept: None,
         watch: Watch::start(cluster, name).await,
         leader: Leader::new(cluster.clone()),
         application: None,
@@ -119,12 +127,16 @@ pub async fn submit(
     let pod = driver::pod(target.template, &driver);
     let outcome = tokio::select! {
         outcome = run.all(&pod, sink) => outcome,
-        () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
+        () = interrupted => Err(Error::Interrupted { next: match run.kept {
+            Some(_) => format!("the job had ended; {}", run.to_read()),
+            None => "the job was ended; submit it again".into(),
+        } }),
     };
     let stays = match &outcome {
         Ok(Outcome::Detached { .. }) => true,
         Ok(Outcome::Ended { .. }) => submission.keep,
-        Err(_) => false,
+        // Its log can still be read there.
+        Err(_) => run.kept.is_some(),
     };
     progress.clear_parts();
     if stays {
@@ -147,10 +159,12 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
     let conf = conf.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))?;
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
+    let script = conf.data.as_ref().and_then(|data| data.get(driver::SCRIPT));
     Ok(Target {
         inventory,
         template,
         defaults,
+        marks_end: script.is_some_and(|script| driver::marks_end(script)),
     })
 }
 
@@ -191,6 +205,9 @@ struct Run<'a> {
     asked: Asked,
     /// Name of the driver's pod.
     driver: &'a str,
+    marks_end: bool,
+    /// Set when its pod is kept because its log could not be read; true if it is annotated, so that no other submit removes it.
+    kept: Option<bool>,
     watch: Watch,
     leader: Leader<Cluster>,
     /// Its ID, once the master knows it.
@@ -236,7 +253,23 @@ impl Run<'_> {
             first.call_once(|| progress.clear_parts());
             sink(stream, line);
         };
-        let following = follow(cluster, driver, &sink, || driver_in(&self.watch, driver));
+        let followed = Followed {
+            logs: cluster,
+            driver,
+            marks_its_end: self.marks_end,
+            progress,
+        };
+        let kept = &mut self.kept;
+        let keep = async || {
+            if kept.is_none() {
+                let marked = drivers::keep(cluster, driver).await;
+                if let Err(error) = &marked {
+                    progress.warn(&format!("the driver {driver} is not marked to be kept: {error}"));
+                }
+                *kept = Some(marked.is_ok());
+            }
+        };
+        let following = follow(&followed, &sink, || driver_in(&self.watch, driver), keep);
         let explaining = explain(
             &mut self.leader,
             &mut self.application,
@@ -253,12 +286,54 @@ impl Run<'_> {
             },
             progress,
         );
-        tokio::select! {
+        let missing = tokio::select! {
             ended = following => ended?,
             hopeless = explaining => return Err(hopeless),
+        };
+        let within = if missing.is_none() { END_TIMEOUT } else { LOOK_TIMEOUT };
+        let code = exit_code(&self.watch, driver, within, progress).await;
+        match (missing, code) {
+            (None, Some(code)) => Ok(Outcome::Ended { code }),
+            (None, None) => Err(Error::Driver {
+                message: format!("the job has ended, but the node of its driver {driver} does not tell how"),
+                help: "its output is complete; `kubectl get nodes` shows whether the node is lost".into(),
+            }),
+            (Some(missing), code) => Err(self.incomplete(&missing, code).await),
         }
-        let code = exit_code(&self.watch, driver, progress).await;
-        Ok(Outcome::Ended { code })
+    }
+
+    /// The error for a log that was not read completely. The pod is kept.
+    async fn incomplete(&mut self, missing: &Missing, code: Option<u8>) -> Error {
+        let help = match driver_in(&self.watch, self.driver) {
+            Some(_) => {
+                if self.kept.is_none() {
+                    self.kept = Some(drivers::keep(self.cluster, self.driver).await.is_ok());
+                }
+                self.to_read()
+            }
+            None => "nothing of its log is left".to_owned(),
+        };
+        let ended = code.map_or_else(
+            || "how the job itself ended is not known".to_owned(),
+            |code| format!("the job itself ended with exit code {code}"),
+        );
+        Error::Incomplete {
+            message: format!("{missing}; {ended}"),
+            help,
+        }
+    }
+
+    /// How to read what is left of the driver, and how to remove it.
+    fn to_read(&self) -> String {
+        let (driver, namespace) = (self.driver, self.cluster.namespace());
+        let until = match self.kept {
+            Some(true) => "",
+            _ => " (the next submit removes it ten minutes after its end)",
+        };
+        format!(
+            "the driver {driver} is kept{until}: `sparkha logs {driver} --namespace {namespace}` shows its log once its node can be reached, \
+             `kubectl delete pod {driver} --namespace {namespace}` removes it"
+        )
     }
 
     /// Fails at once if what was asked for can never be had.

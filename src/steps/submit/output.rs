@@ -1,15 +1,6 @@
-//! A driver's log as Kubernetes gives it: lines with times, output and errors mixed. Told apart, and followed without losing or doubling a line when the
-//! stream is lost. Pure.
+//! A driver's log as Kubernetes gives it: output and errors in one, told apart by marks, and its end marked. Pure.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use k8s_openapi::jiff::Timestamp;
-
-use crate::render::driver::ERROR_MARK;
-
-/// Container runtimes write longer lines in pieces; old kubelets put a time before each.
-const PIECE: usize = 16 * 1024;
+use crate::render::driver::{END_OF_ERRORS, END_OF_OUTPUT, ERROR_MARK};
 
 /// Where a line belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,120 +9,28 @@ pub enum Stream {
     Errors,
 }
 
-/// A driver's line without its mark.
-pub fn unmarked(line: &[u8]) -> (Stream, &[u8]) {
-    match line.strip_prefix(&[ERROR_MARK]) {
-        Some(line) => (Stream::Errors, line),
-        None => (Stream::Output, line),
-    }
+/// A driver's line without its marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmarked<'a> {
+    pub stream: Stream,
+    /// Empty where there was nothing but a mark.
+    pub text: &'a [u8],
+    /// Nothing of this stream comes after it.
+    pub is_last: bool,
 }
 
-/// Two streams are written by two threads: a line may be so much older than one before it.
-const LATE_SECONDS: i64 = 2;
-
-/// How far a log has been read. Lines can be asked for only from a whole second on, so it counts those of the last seconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    seconds: BTreeMap<i64, Second>,
-    /// Lines read so far.
-    read: u64,
-    /// Lines to be left out, for they have been read before.
-    skip: usize,
-    /// The stream does not begin where it did: its log was rotated meanwhile.
-    rotated: bool,
-    /// Time of the latest line.
-    last: String,
-}
-
-/// What was read of one second.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Second {
-    lines: usize,
-    /// Number and time of the first.
-    first: (u64, String),
-}
-
-impl Position {
-    /// From when to ask for lines; `None`: from the beginning.
-    pub fn since(&self) -> Option<String> {
-        let (latest, _) = self.seconds.last_key_value()?;
-        Some(Timestamp::from_second(latest - LATE_SECONDS).ok()?.to_string())
-    }
-
-    /// The stream is read anew, from [`Position::since`] on.
-    pub fn again(&mut self) {
-        self.skip = self.seconds.values().map(|second| second.lines).sum();
-        self.rotated = false;
-    }
-
-    /// What is new in a line of the stream, as it came: a time, a blank, the text.
-    pub fn unread<'a>(&mut self, line: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let at = line.iter().position(|&byte| byte == b' ');
-        let (time, text) = match at {
-            Some(at) if is_time(&line[..at]) => (String::from_utf8_lossy(&line[..at]).into_owned(), &line[at + 1..]),
-            // The server's own word instead of the container's.
-            _ => (self.last.clone(), line),
-        };
-        let all: usize = self.seconds.values().map(|second| second.lines).sum();
-        if self.skip > 0 && self.skip == all {
-            let first = self.seconds.values().map(|second| &second.first).min();
-            self.rotated = first.is_none_or(|(_, first)| *first != time);
-        }
-        if self.rotated {
-            if time <= self.last {
-                return None;
-            }
-            (self.rotated, self.skip) = (false, 0);
-        }
-        if self.skip > 0 {
-            self.skip -= 1;
-            return None;
-        }
-        self.count(time);
-        Some(without_times(text))
-    }
-
-    fn count(&mut self, time: String) {
-        self.read += 1;
-        let parsed = time.parse::<Timestamp>();
-        if let Ok(parsed) = parsed {
-            let latest = self.seconds.last_key_value().map_or(i64::MIN, |(latest, _)| *latest);
-            let second = parsed.as_second();
-            let first = (self.read, time.clone());
-            let counted = self.seconds.entry(second).or_insert(Second { lines: 0, first });
-            counted.lines += 1;
-            let latest = latest.max(second);
-            self.seconds.retain(|second, _| *second >= latest - LATE_SECONDS);
-        }
-        self.last = time.max(std::mem::take(&mut self.last));
-    }
-}
-
-fn is_time(word: &[u8]) -> bool {
-    word.len() >= 20 && word[4] == b'-' && word[10] == b'T' && word[..4].iter().all(u8::is_ascii_digit)
-}
-
-/// A long line without the times between its pieces.
-fn without_times(text: &[u8]) -> Cow<'_, [u8]> {
-    let time_at = |from: usize| {
-        let rest = text.get(from..)?;
-        let end = rest.iter().take(40).position(|&byte| byte == b' ')?;
-        is_time(&rest[..end]).then_some(from + end + 1)
+/// Takes the marks from a line, which may have its newline. A job's last line may lack one: then the end's mark stands behind it.
+pub fn unmarked(line: &[u8]) -> Unmarked<'_> {
+    let whole = line.strip_suffix(b"\n").unwrap_or(line);
+    let (text, is_last) = match whole.strip_suffix(END_OF_ERRORS).or(whole.strip_suffix(END_OF_OUTPUT)) {
+        Some(text) => (text, true),
+        None => (line, false),
     };
-    let Some(mut next) = time_at(PIECE) else {
-        return text.into();
-    };
-    let mut whole = text[..PIECE].to_vec();
-    loop {
-        let end = (next + PIECE).min(text.len());
-        whole.extend_from_slice(&text[next..end]);
-        match time_at(end) {
-            Some(after) => next = after,
-            None => {
-                whole.extend_from_slice(&text[end..]);
-                return whole.into();
-            }
-        }
+    let of_errors = whole.ends_with(END_OF_ERRORS) || whole.first() == Some(&ERROR_MARK);
+    Unmarked {
+        stream: if of_errors { Stream::Errors } else { Stream::Output },
+        text: text.strip_prefix(&[ERROR_MARK]).unwrap_or(text),
+        is_last,
     }
 }
 
@@ -139,76 +38,19 @@ fn without_times(text: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
 
-    /// Reads a log that is cut off after every number of lines, and begun again.
-    fn read_with_cuts(log: &[&str], cut: usize) -> Vec<String> {
-        let mut position = Position::default();
-        let mut read = Vec::new();
-        for _ in 0..=log.len() / cut.max(1) + 1 {
-            let since = position.since();
-            position.again();
-            let from_since = log
-                .iter()
-                .filter(|line| since.as_ref().is_none_or(|since| line[..19] >= since[..19]));
-            let mut lines = 0;
-            for line in from_since {
-                if let Some(text) = position.unread(line.as_bytes()) {
-                    read.push(String::from_utf8(text.into_owned()).unwrap());
-                    lines += 1;
-                    if lines == cut {
-                        break;
-                    }
-                }
-            }
-        }
-        read
-    }
-
     #[test]
-    fn a_stream_that_is_lost_anywhere_neither_loses_nor_doubles_a_line() {
-        let log = [
-            "2026-11-21T10:00:00.1Z a",
-            "2026-11-21T10:00:00.1Z a",
-            "2026-11-21T10:00:01.5Z b",
-            "2026-11-21T10:00:01.4Z c",
-            "2026-11-21T10:00:02.0Z d",
-            "2026-11-21T10:00:01.9Z e",
-            "2026-11-21T10:00:02.0Z d",
-            "2026-11-21T10:00:09.0Z f",
-        ];
-        for cut in 1..=log.len() {
-            assert_eq!(
-                read_with_cuts(&log, cut),
-                ["a", "a", "b", "c", "d", "e", "d", "f"],
-                "cut after {cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_rotated_log_is_read_from_the_first_new_line() {
-        let mut position = Position::default();
-        for line in ["2026-11-21T10:00:00.1Z a", "2026-11-21T10:00:00.2Z b"] {
-            position.unread(line.as_bytes());
-        }
-        position.again();
-        assert_eq!(position.unread(b"2026-11-21T10:00:00.2Z b"), None);
-        assert_eq!(position.unread(b"2026-11-21T10:00:00.3Z c").as_deref(), Some(&b"c"[..]));
-    }
-
-    #[test]
-    fn long_lines_lose_the_times_of_their_pieces() {
-        let (a, b, c) = ("a".repeat(PIECE), "b".repeat(PIECE), "c".repeat(9));
-        let time = "2026-11-21T10:00:00.123456789Z";
-        let line = format!("{time} {a}{time} {b}{time} {c}");
-        let whole = Position::default().unread(line.as_bytes()).unwrap().into_owned();
-        assert!(whole == format!("{a}{b}{c}").into_bytes());
-        let plain = format!("{time} {a}{b}{c}");
-        assert!(Position::default().unread(plain.as_bytes()).unwrap() == format!("{a}{b}{c}").as_bytes());
-    }
-
-    #[test]
-    fn errors_are_marked() {
-        assert_eq!(unmarked(b"\x1ewarn"), (Stream::Errors, &b"warn"[..]));
-        assert_eq!(unmarked(b"out"), (Stream::Output, &b"out"[..]));
+    fn errors_and_the_end_are_marked() {
+        let is = |line, stream, text, is_last| assert_eq!(unmarked(line), Unmarked { stream, text, is_last });
+        is(b"\x1ewarn\n", Stream::Errors, &b"warn\n"[..], false);
+        is(b"out", Stream::Output, &b"out"[..], false);
+        is(b"\x1d\x04\n", Stream::Output, &b""[..], true);
+        is(b"\x1d\x1e\x04\n", Stream::Errors, &b""[..], true);
+        is(b"no newline\x1d\x04\n", Stream::Output, &b"no newline"[..], true);
+        is(
+            b"\x1eno newline\x1d\x1e\x04\n",
+            Stream::Errors,
+            &b"no newline"[..],
+            true,
+        );
     }
 }

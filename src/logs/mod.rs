@@ -1,10 +1,12 @@
-//! Which logs are meant, and in which order lines of several come. Pure.
+//! Which logs are meant, how far one has been read, and in which order lines of several come. Pure.
+
+mod position;
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::civil::DateTime;
 
+pub use self::position::{Gap, Position, Read, Stamped};
 use crate::render::driver;
 use crate::render::labels::Component;
 
@@ -101,15 +103,6 @@ fn pod_of_cluster(word: &str) -> Option<&str> {
     (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history")).then_some(cluster)
 }
 
-/// Takes the time from the beginning of a line that the API server stamped.
-pub fn stamped(line: &str) -> (Option<Time>, &str) {
-    let (stamp, text) = line.split_once(' ').unwrap_or((line, ""));
-    match stamp.parse::<Timestamp>() {
-        Ok(time) => (Some(time.as_nanosecond()), text),
-        Err(_) => (None, line),
-    }
-}
-
 /// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
 pub fn sparks_time(line: &str) -> Option<Time> {
     let stamp = line.get(..17)?;
@@ -123,40 +116,6 @@ pub fn sparks_time(line: &str) -> Option<Time> {
     let time = DateTime::new(year, month, day, number(9)?, number(12)?, number(15)?, 0).ok()?;
     let zoned = time.to_zoned(k8s_openapi::jiff::tz::TimeZone::UTC).ok()?;
     Some(zoned.timestamp().as_nanosecond())
-}
-
-/// What of a stream has been seen, so that it can be taken up again without losing or doubling a line: a stream is asked for again
-/// from a whole second on, and several lines may have the same time.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub last: Option<Time>,
-    /// Lines with that time.
-    count: usize,
-    skip: usize,
-}
-
-impl Seen {
-    /// The stream begins again.
-    pub fn again(&mut self) {
-        self.skip = self.count;
-    }
-
-    /// Whether a line with this time comes for the first time.
-    pub fn is_new(&mut self, time: Time) -> bool {
-        match self.last {
-            Some(last) if time < last => false,
-            Some(last) if time == last => {
-                let is_new = self.skip == 0;
-                self.skip = self.skip.saturating_sub(1);
-                self.count += usize::from(is_new);
-                is_new
-            }
-            _ => {
-                (self.last, self.count, self.skip) = (Some(time), 1, 0);
-                true
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -201,15 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn stamps_of_any_precision_and_zone_are_in_order() {
-        let (a, text) = stamped("2026-11-21T14:20:56.12Z one two");
-        assert_eq!(text, "one two");
-        let (b, _) = stamped("2026-11-21T15:20:56.123000001+01:00 x");
-        assert_eq!(b.unwrap() - a.unwrap(), 3_000_001);
-        assert_eq!(stamped("no stamp"), (None, "no stamp"));
-    }
-
-    #[test]
     fn reads_the_time_that_spark_writes() {
         let time = |line| sparks_time(line).unwrap();
         assert_eq!(
@@ -219,22 +169,5 @@ mod tests {
         for other in ["", "\tat java.lang.Thread", "26/13/21 14:20:57 x", "äöüäöüäöüäöüäöü"] {
             assert_eq!(sparks_time(other), None);
         }
-    }
-
-    #[test]
-    fn a_stream_that_begins_again_neither_loses_nor_doubles() {
-        let mut seen = Seen::default();
-        let mut take = |times: &[Time]| {
-            seen.again();
-            times
-                .iter()
-                .filter(|&&time| seen.is_new(time))
-                .copied()
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(take(&[1, 2, 2]), [1, 2, 2]);
-        assert_eq!(take(&[1, 2, 2, 2, 3]), [2, 3]);
-        assert_eq!(take(&[3]), Vec::<Time>::new());
-        assert_eq!(take(&[3, 3, 4]), [3, 4]);
     }
 }

@@ -1,0 +1,404 @@
+//! How far a container's log has been read, so that a lost stream is resumed without losing or repeating a line. Pure.
+//!
+//! An API server returns a log from a whole second on, and the lines of a container's two streams are up to two seconds out of order. So the
+//! lines of the last seconds are remembered: what a resumed stream repeats of them is in the same order, and all that follows is new.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::Time;
+
+/// Container runtimes write longer lines in pieces; old kubelets put a time before each.
+const PIECE: usize = 16 * 1024;
+
+/// How much older a line may be than one before it: output and errors are written by two threads.
+const LATE_SECONDS: i64 = 2;
+const SECOND: Time = 1_000_000_000;
+
+/// A line as the API server sends it with `timestamps=true`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped<'a> {
+    pub time: Time,
+    /// With its newline, if it has one.
+    pub text: Cow<'a, [u8]>,
+}
+
+impl<'a> Stamped<'a> {
+    /// `None`: the line is not the container's, but the server's own message.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let end = line.iter().take(40).position(|&byte| byte == b' ')?;
+        let time = time(&line[..end])?;
+        let text = without_times(&line[end + 1..]);
+        Some(Self { time, text })
+    }
+}
+
+/// How far a log has been read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Lines of the last seconds, in the log's order.
+    window: VecDeque<(Time, u64)>,
+    /// Of all lines read.
+    latest: Option<Time>,
+    read: u64,
+    /// Time of the first line read, where the log was not read from its beginning.
+    begun: Option<Time>,
+    within: bool,
+    /// How much of the window the resumed stream has repeated; `None`: everything now is new.
+    repeated: Option<usize>,
+    /// Whether the resumed stream has shown any line yet.
+    is_joined: bool,
+}
+
+/// Lines that can no longer be read: the node has rotated the log meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The number of lines read before.
+    pub after_line: u64,
+    pub after: Option<Time>,
+    /// When the next line was written that could be read; `None`: there is none.
+    pub until: Option<Time>,
+}
+
+/// What a line of a stream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// It was read before.
+    Repeated,
+    New,
+    /// The same, but lines before it may be missing.
+    NewAfter(Gap),
+}
+
+impl Position {
+    /// Of a log that is not read from its beginning: only its last lines, or what is not older.
+    pub fn within() -> Self {
+        Self {
+            within: true,
+            ..Self::default()
+        }
+    }
+
+    /// From when to ask for lines; `None`: nothing was read yet.
+    pub fn since(&self) -> Option<Timestamp> {
+        Timestamp::from_second(seconds(self.latest?) - LATE_SECONDS).ok()
+    }
+
+    /// The stream is read anew, from [`Position::since`] on.
+    pub fn resume(&mut self) {
+        self.repeated = (!self.window.is_empty()).then_some(0);
+        self.is_joined = self.window.is_empty();
+    }
+
+    /// Takes the next line of the stream.
+    pub fn take(&mut self, line: &Stamped<'_>) -> Read {
+        let key = key(line);
+        if let Some(from) = self.repeated {
+            if let Some(at) = self.window.iter().skip(from).position(|known| *known == key) {
+                (self.repeated, self.is_joined) = (Some(from + at + 1), true);
+                return Read::Repeated;
+            }
+            if !self.is_joined && self.precedes(line.time) {
+                return Read::Repeated;
+            }
+            self.repeated = None;
+        }
+        let gap = (!self.is_joined).then(|| self.gap(Some(line.time)));
+        self.is_joined = true;
+        self.add(key);
+        gap.map_or(Read::New, Read::NewAfter)
+    }
+
+    /// Whether this line is one of those read last.
+    pub fn has(&self, line: &Stamped<'_>) -> bool {
+        self.window.contains(&key(line))
+    }
+
+    /// Whether no line has been read.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    /// What is missing if nothing more can be read.
+    pub fn gap(&self, until: Option<Time>) -> Gap {
+        Gap {
+            after_line: self.read,
+            after: self.latest,
+            until,
+        }
+    }
+
+    /// Whether a line may stand before those that were wanted at first, and so was never read.
+    fn precedes(&self, time: Time) -> bool {
+        let late = Time::from(LATE_SECONDS) * SECOND;
+        let (Some(begun), Some(latest)) = (self.begun, self.latest) else {
+            return false;
+        };
+        latest < begun + 2 * late && time <= latest + late
+    }
+
+    fn add(&mut self, key: (Time, u64)) {
+        self.read += 1;
+        if self.within && self.begun.is_none() {
+            self.begun = Some(key.0);
+        }
+        let before = self.latest.map(seconds);
+        let latest = self.latest.map_or(key.0, |latest| latest.max(key.0));
+        self.latest = Some(latest);
+        self.window.push_back(key);
+        if before.is_some_and(|before| before < seconds(latest)) {
+            let oldest = seconds(latest) - LATE_SECONDS;
+            self.window.retain(|(time, _)| seconds(*time) >= oldest);
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            |time: Time| Timestamp::from_nanosecond(time).map_or_else(|_| String::new(), |time| time.to_string());
+        match self.after {
+            Some(after) => write!(f, "after line {} of {}", self.after_line, shown(after))?,
+            None => write!(f, "from the beginning")?,
+        }
+        match self.until {
+            Some(until) => write!(f, " until {}", shown(until)),
+            None => write!(f, " to the end"),
+        }
+    }
+}
+
+fn key(line: &Stamped<'_>) -> (Time, u64) {
+    let mut hasher = DefaultHasher::new();
+    // A line that is cut off at its newline is the same.
+    line.text.strip_suffix(b"\n").unwrap_or(&line.text).hash(&mut hasher);
+    (line.time, hasher.finish())
+}
+
+fn seconds(time: Time) -> i64 {
+    i64::try_from(time.div_euclid(SECOND)).unwrap_or(i64::MAX)
+}
+
+fn time(word: &[u8]) -> Option<Time> {
+    let is_date = word.len() >= 20 && word[4] == b'-' && word[10] == b'T' && word[..4].iter().all(u8::is_ascii_digit);
+    let word = std::str::from_utf8(word).ok().filter(|_| is_date)?;
+    Some(word.parse::<Timestamp>().ok()?.as_nanosecond())
+}
+
+/// A long line without the times between its pieces.
+fn without_times(text: &[u8]) -> Cow<'_, [u8]> {
+    let time_at = |from: usize| {
+        let rest = text.get(from..)?;
+        let end = rest.iter().take(40).position(|&byte| byte == b' ')?;
+        time(&rest[..end]).map(|_| from + end + 1)
+    };
+    let Some(mut next) = time_at(PIECE) else {
+        return text.into();
+    };
+    let mut whole = text[..PIECE].to_vec();
+    loop {
+        let end = (next + PIECE).min(text.len());
+        whole.extend_from_slice(&text[next..end]);
+        match time_at(end) {
+            Some(after) => next = after,
+            None => {
+                whole.extend_from_slice(&text[end..]);
+                return whole.into();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A log file on a node, of which rotation may drop the beginning.
+    #[derive(Clone, Debug)]
+    struct Log(Vec<(Time, String)>);
+
+    impl Log {
+        fn of(lines: &[(i64, &str)]) -> Self {
+            let line = |(ms, text): &(i64, &str)| (Time::from(*ms) * 1_000_000, (*text).to_owned());
+            Self(lines.iter().map(line).collect())
+        }
+
+        /// What a request returns, as a kubelet filters it.
+        fn since(&self, since: Option<Timestamp>) -> Vec<Stamped<'_>> {
+            let since = since.map_or(Time::MIN, |since| since.as_nanosecond());
+            let lines = self.0.iter().filter(|(time, _)| *time >= since);
+            let line = |(time, text): &(Time, String)| Stamped {
+                time: *time,
+                text: text.clone().into_bytes().into(),
+            };
+            lines.map(line).collect()
+        }
+    }
+
+    /// Reads what one stream returns until `cut` new lines have come.
+    fn read(position: &mut Position, log: &Log, cut: usize, texts: &mut Vec<String>) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        let end = texts.len() + cut;
+        position.resume();
+        for line in log.since(position.since()) {
+            if texts.len() == end {
+                break;
+            }
+            match position.take(&line) {
+                Read::Repeated => continue,
+                Read::New => {}
+                Read::NewAfter(gap) => gaps.push(gap),
+            }
+            texts.push(String::from_utf8_lossy(&line.text).into_owned());
+        }
+        gaps
+    }
+
+    /// Lines whose times go back by at most two seconds, many of them equal.
+    fn logs() -> impl Strategy<Value = Vec<(i64, &'static str)>> {
+        let steps = prop::collection::vec((prop_oneof![Just(0), Just(0), 1..3000i64], 0..=20i64, "[ab]"), 1..40);
+        steps.prop_map(|steps| {
+            let mut now = 1_700_000_000_000;
+            let line = |(step, late, text): (i64, i64, String)| {
+                now += step;
+                (now - late * 100, if text == "a" { "a" } else { "b" })
+            };
+            steps.into_iter().map(line).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_that_is_lost_anywhere_neither_loses_nor_repeats_a_line(
+            lines in logs(), cuts in prop::collection::vec(0..6usize, 60),
+        ) {
+            let log = Log::of(&lines);
+            let (mut position, mut texts) = (Position::default(), Vec::new());
+            for cut in cuts.into_iter().chain([usize::MAX / 2]) {
+                prop_assert_eq!(read(&mut position, &log, cut, &mut texts), []);
+            }
+            let all: Vec<_> = lines.iter().map(|(_, text)| (*text).to_owned()).collect();
+            prop_assert_eq!(texts, all);
+        }
+
+        #[test]
+        fn what_rotation_drops_is_told(
+            lines in logs(), cuts in prop::collection::vec((0..6usize, 0..9usize), 30),
+        ) {
+            let mut log = Log::of(&lines);
+            for (at, line) in log.0.iter_mut().enumerate() {
+                line.1 = at.to_string();
+            }
+            let (mut position, mut texts, mut unread) = (Position::default(), Vec::new(), 0);
+            for (cut, dropped) in cuts {
+                let before = texts.len();
+                let gaps = read(&mut position, &log, cut, &mut texts);
+                // Of what came now, everything from its first line on.
+                let new: Vec<usize> = texts[before..].iter().map(|text| text.parse().unwrap()).collect();
+                prop_assert!(new.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", new);
+                if let Some(first) = new.first() {
+                    prop_assert!(*first >= unread, "{first} was read before");
+                    prop_assert!(*first == unread || gaps.len() == 1, "{unread} to {first} are missing: {gaps:?}");
+                    unread = new.last().unwrap() + 1;
+                }
+                // Of a log that was rotated before its first line was read nobody knows.
+                if !texts.is_empty() {
+                    log.0.drain(..dropped.min(log.0.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_says_after_which_line_and_until_when() {
+        let mut log = Log::of(&[(1000, "a"), (1500, "b"), (1900, "c"), (9000, "d")]);
+        let (mut position, mut texts) = (Position::default(), Vec::new());
+        read(&mut position, &log, 2, &mut texts);
+        log.0.drain(..3);
+        let gaps = read(&mut position, &log, 9, &mut texts);
+        assert_eq!(texts, ["a", "b", "d"]);
+        assert_eq!(
+            gaps[0].to_string(),
+            "after line 2 of 1970-01-01T00:00:01.5Z until 1970-01-01T00:00:09Z"
+        );
+        assert!(position.gap(None).to_string().ends_with("to the end"));
+    }
+
+    #[test]
+    fn of_a_log_that_is_rotated_after_all_was_read_nothing_is_missing() {
+        let mut log = Log::of(&[(1000, "a"), (1500, "b"), (1900, "c")]);
+        let (mut position, mut texts) = (Position::default(), Vec::new());
+        read(&mut position, &log, 2, &mut texts);
+        log.0.drain(..1);
+        assert_eq!(read(&mut position, &log, 9, &mut texts), []);
+        assert_eq!(texts, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn lines_before_the_wanted_ones_do_not_come_with_a_resumed_stream() {
+        let log = Log::of(&[
+            (1000, "old"),
+            (1800, "older thread"),
+            (1500, "a"),
+            (1600, "b"),
+            (1700, "c"),
+        ]);
+        let mut position = Position::within();
+        position.resume();
+        for line in &log.since(None)[2..4] {
+            assert_eq!(position.take(line), Read::New);
+        }
+        let mut texts = Vec::new();
+        assert_eq!(read(&mut position, &log, 9, &mut texts), []);
+        assert_eq!(texts, ["c"]);
+    }
+
+    #[test]
+    fn the_last_line_is_known_once_it_was_read() {
+        let log = Log::of(&[(1000, "a\n"), (1000, "b\n")]);
+        let mut position = Position::default();
+        read(&mut position, &log, 1, &mut Vec::new());
+        let lines = log.since(None);
+        assert!(position.has(&lines[0]) && !position.has(&lines[1]));
+        let whole = Stamped::parse(b"1970-01-01T00:00:01Z a").unwrap();
+        assert!(position.has(&whole), "a log may end without a newline");
+    }
+
+    #[test]
+    fn long_lines_lose_the_times_of_their_pieces() {
+        let (a, b, c) = ("a".repeat(PIECE), "b".repeat(PIECE), "c".repeat(9));
+        let time = "2026-11-21T10:00:00.123456789Z";
+        let line = format!("{time} {a}{time} {b}{time} {c}");
+        assert!(Stamped::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
+        let plain = format!("{time} {a}{b}{c}");
+        assert!(Stamped::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
+    }
+
+    #[test]
+    fn stamps_of_any_precision_and_zone_are_in_order() {
+        let time = |line: &str| Stamped::parse(line.as_bytes()).unwrap().time;
+        let (a, b) = (
+            "2026-11-21T14:20:56.12Z one two",
+            "2026-11-21T15:20:56.123000001+01:00 x",
+        );
+        assert_eq!(time(b) - time(a), 3_000_001);
+        assert_eq!(&*Stamped::parse(a.as_bytes()).unwrap().text, b"one two");
+    }
+
+    #[test]
+    fn what_has_no_time_is_not_the_containers() {
+        for line in [
+            &b"unable to retrieve container logs for containerd://1"[..],
+            b"",
+            b"2026-11-21 x",
+        ] {
+            assert_eq!(Stamped::parse(line), None);
+        }
+    }
+}

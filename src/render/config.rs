@@ -472,6 +472,26 @@ mod tests {
     }
 
     #[test]
+    fn an_s3_endpoint_may_be_an_ipv6_address() {
+        let source = crate::spec::resolve::Source {
+            name: "f",
+            text: "s3: {endpoint: 'http://[fd00::10]:9000', pathStyleAccess: true}\n",
+        };
+        let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+        let data = config_map(&spec).data.unwrap();
+        for line in [
+            "spark.hadoop.fs.s3a.endpoint=http://[fd00::10]:9000\n",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled=false\n",
+        ] {
+            assert!(
+                data[DRIVER_DEFAULTS].contains(line),
+                "{line}: {}",
+                data[DRIVER_DEFAULTS]
+            );
+        }
+    }
+
+    #[test]
     fn a_digest_tells_boundaries_apart() {
         assert_ne!(short_digest(["ab", "c"]), short_digest(["a", "bc"]));
         assert_eq!(short_digest(["a"]).len(), 16);

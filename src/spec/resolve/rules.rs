@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::spec::names::{is_dns_label, is_dns_subdomain};
+use crate::spec::names::is_dns_subdomain;
 
 /// What is wrong, and what to do.
 type Rule = Result<(), (String, String)>;
@@ -234,9 +234,10 @@ pub fn is_http_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let Some(rest) = rest else { return false };
     let host = rest.split('/').next().unwrap_or_default();
-    match host.rsplit_once(':') {
-        Some((host, port)) => is_dns_subdomain(&host.to_lowercase()) && port.parse::<u16>().is_ok(),
-        None => host.split('.').all(|label| is_dns_label(&label.to_lowercase())),
+    // An IPv6 address has colons too, and stands in brackets.
+    match host.contains(':') && !host.ends_with(']') {
+        true => host_port(host).is_ok(),
+        false => host_port(&format!("{host}:80")).is_ok(),
     }
 }
 
@@ -346,10 +347,26 @@ mod tests {
             "http://minio:9000",
             "https://s3.example.org",
             "https://s3.example.org/path",
+            "http://192.0.2.1:9000",
+            "http://[fd00::10]:9000",
+            "https://[fd00::10]",
+            "http://[::1]:9000/path",
         ] {
             assert!(is_http_url(good), "{good}");
         }
-        for bad in ["minio:9000", "ftp://x", "http://", "http://a b", "http://x:port"] {
+        for bad in [
+            "minio:9000",
+            "ftp://x",
+            "http://",
+            "http://a b",
+            "http://x:port",
+            "http://x:0",
+            "http://fd00::10:9000",
+            "http://[fd00::10",
+            "http://[fd00::10]9000",
+            "http://[192.0.2.1]:9000",
+            "http://[minio]:9000",
+        ] {
             assert!(!is_http_url(bad), "{bad}");
         }
     }

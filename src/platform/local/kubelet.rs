@@ -25,9 +25,9 @@ use super::cgroup::Groups;
 use super::container::{self, Launch, Surroundings, container_of, grace_of};
 use super::probe::{self, Target, Verdict};
 use super::process::{MARK, ProcessId, bearing, end_bearing};
-use super::store::{ClusterDir, PodRecord, Store, Wanted, make_folder};
+use super::store::{ClusterDir, PodRecord, Store, Wanted};
 use super::translate::Translation;
-use super::{addresses, volumes};
+use super::{addresses, logs, volumes};
 use crate::sources::with_sources;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
@@ -276,17 +276,7 @@ impl Kubelet {
 
     fn spawn(&self, pod: &Pod, launch: &Launch, mark: &str) -> Result<Running, String> {
         let name = pod.name_any();
-        let (log, previous) = (self.dir.log(&name), self.dir.previous_log(&name));
-        let opened = log.parent().map_or(Ok(()), make_folder);
-        opened.map_err(|error| with_sources(&error))?;
-        if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
-            std::fs::rename(&log, &previous).map_err(|error| format!("failed to rename {}: {error}", log.display()))?;
-        }
-        let file = std::fs::File::options().create(true).append(true).open(&log);
-        let file = file.map_err(|error| format!("failed to write {}: {error}", log.display()))?;
-        let errors = file
-            .try_clone()
-            .map_err(|error| format!("failed to write {}: {error}", log.display()))?;
+        let (output, errors) = logs::open(&self.dir, &name).map_err(|error| with_sources(&error))?;
         let groups = Groups::limit(
             mark,
             container_of(pod).and_then(|container| container.resources.as_ref()),
@@ -296,7 +286,7 @@ impl Kubelet {
             .env_clear()
             .envs(&launch.environment)
             .stdin(Stdio::null())
-            .stdout(file)
+            .stdout(output)
             .stderr(errors)
             .process_group(0)
             .spawn()

@@ -12,6 +12,7 @@ pub mod fetch;
 mod hosts;
 pub mod kubelet;
 pub mod limits;
+mod logs;
 pub mod machine;
 mod outside;
 pub mod paths;

@@ -24,6 +24,9 @@ use crate::render::inventory::is_claim_of;
 use crate::render::kind::Kind;
 use crate::spec::names::{ClusterName, Namespace};
 
+/// How the names of previous logs end.
+pub(super) const PREVIOUS_LOG: &str = ".previous.log";
+
 /// All clusters of this user on this machine.
 pub struct Store {
     root: PathBuf,
@@ -191,13 +194,18 @@ impl ClusterDir {
         self.path.join("pods").join(pod)
     }
 
+    /// Where the logs of pods and drivers are.
+    pub fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
     pub fn log(&self, pod: &str) -> PathBuf {
-        self.path.join("logs").join(format!("{pod}.log"))
+        self.logs().join(format!("{pod}.log"))
     }
 
     /// Log of the container's run before the present one.
     pub fn previous_log(&self, pod: &str) -> PathBuf {
-        self.path.join("logs").join(format!("{pod}.previous.log"))
+        self.logs().join(format!("{pod}{PREVIOUS_LOG}"))
     }
 
     /// Data of the cluster's own volume claims.

@@ -1,7 +1,6 @@
 //! Drivers as processes of this machine: the rendered pod interpreted as a kubelet would, but started by the command that submits, and no longer
 //! looked after once it has ended.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -14,7 +13,7 @@ use super::container::{Surroundings, launch};
 use super::kubelet::end_process;
 use super::process::{MARK, ProcessId, end_bearing};
 use super::store::{ClusterDir, Store, Wanted, make_folder, read, write, write_file};
-use super::{Error, volumes};
+use super::{Error, logs, volumes};
 
 /// A driver's process, kept until it was removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,13 +88,8 @@ pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
     let (output, errors) = match start.output {
         Output::Inherited => (Stdio::inherit(), Stdio::inherit()),
         Output::Log => {
-            let log = dir.log(&name);
-            log.parent().map_or(Ok(()), make_folder).map_err(plain)?;
-            let file = File::create(&log).map_err(|error| format!("failed to write {}: {error}", log.display()))?;
-            let errors = file
-                .try_clone()
-                .map_err(|error| format!("failed to write {}: {error}", log.display()))?;
-            (file.into(), errors.into())
+            let (output, errors) = logs::open(dir, &name).map_err(plain)?;
+            (output.into(), errors.into())
         }
     };
     let child = Command::new(&launch.program)
@@ -148,7 +142,12 @@ pub async fn end(record: &DriverRecord) {
 
 /// Removes what a driver that has ended leaves.
 pub fn remove(dir: &ClusterDir, name: &str) -> Result<(), Error> {
-    for path in [dir.pod(name), dir.log(name), record_file(dir, name)] {
+    for path in [
+        dir.pod(name),
+        dir.log(name),
+        dir.previous_log(name),
+        record_file(dir, name),
+    ] {
         let removed = match path.is_dir() {
             true => std::fs::remove_dir_all(&path),
             false => std::fs::remove_file(&path),

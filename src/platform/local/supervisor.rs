@@ -19,7 +19,7 @@ use super::outside::{self, Outside};
 use super::process::{CLUSTER, MARK, end_bearing};
 use super::stateful_set::{self, Step};
 use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
-use super::{Error, addresses, hosts};
+use super::{Error, addresses, hosts, logs};
 use crate::routing::DRIVER_UI_PORTS;
 use crate::sources::with_sources;
 
@@ -29,8 +29,6 @@ const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How often logs are looked after and outside names asked for again.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// A log is cut when it is longer, as a kubelet does.
-const LOG_MAX: u64 = 10 << 20;
 /// How long a new supervisor may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -163,7 +161,7 @@ fn carry_out(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -
 async fn keep_house(kubelet: Rc<Kubelet>, mut outside: Outside, lines: Rc<RefCell<String>>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        cut_logs(&kubelet);
+        logs::cut(&kubelet.dir);
         outside.refresh(&kubelet.wanted()).await;
         let new = outside.lines();
         if lines.replace(new.clone()) != new {
@@ -306,21 +304,4 @@ fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
     kubelet.dir.write_seen(&seen)?;
     *written = text;
     Ok(())
-}
-
-/// Cuts logs that have become too long; what was there is the previous log then.
-fn cut_logs(kubelet: &Kubelet) {
-    for pod in kubelet.pods() {
-        let (log, previous) = (
-            kubelet.dir.log(&pod.name_any()),
-            kubelet.dir.previous_log(&pod.name_any()),
-        );
-        if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
-            let cut = std::fs::copy(&log, &previous)
-                .and_then(|_| std::fs::File::options().write(true).open(&log)?.set_len(0));
-            if let Err(error) = cut {
-                tracing::warn!("failed to cut {}: {error}", log.display());
-            }
-        }
-    }
 }

@@ -1,0 +1,76 @@
+//! Logs of pods and drivers on this machine: appended to, so that they can be cut while somebody writes them.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::Error;
+use super::store::{ClusterDir, PREVIOUS_LOG, make_folder, names};
+
+/// A log is cut when it is longer, as a kubelet does.
+const LOG_MAX: u64 = 10 << 20;
+
+/// A new log for a pod or a driver, for its output and its errors. One from a former run becomes the previous log.
+pub fn open(dir: &ClusterDir, name: &str) -> Result<(File, File), Error> {
+    let (log, previous) = (dir.log(name), dir.previous_log(name));
+    make_folder(&dir.logs())?;
+    if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+        fs::rename(&log, &previous).map_err(Error::file("rename", &log))?;
+    }
+    let opened = File::options().create(true).append(true).open(&log);
+    let both = opened.and_then(|file| Ok((file.try_clone()?, file)));
+    both.map_err(Error::file("write", &log))
+}
+
+/// Cuts logs that have become too long, whoever writes them; what was there is the previous log then.
+pub fn cut(dir: &ClusterDir) {
+    let mut files = names(&dir.logs()).unwrap_or_default();
+    files.retain(|file| !file.ends_with(PREVIOUS_LOG));
+    for name in files.iter().filter_map(|file| file.strip_suffix(".log")) {
+        let log = dir.log(name);
+        if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_MAX)
+            && let Err(error) = cut_one(&log, &dir.previous_log(name))
+        {
+            tracing::warn!("failed to cut {}: {error}", log.display());
+        }
+    }
+}
+
+fn cut_one(log: &Path, previous: &Path) -> std::io::Result<()> {
+    fs::copy(log, previous)?;
+    File::options().write(true).open(log)?.set_len(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn logs_of_pods_and_of_drivers_are_cut_while_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
+        for name in ["spark-driver-0dd82d94", "spark-master-0"] {
+            let (mut output, errors) = open(&dir, name).unwrap();
+            errors.set_len(LOG_MAX).unwrap();
+            cut(&dir);
+            assert_eq!(
+                output.metadata().unwrap().len(),
+                LOG_MAX,
+                "{name}: it is not too long yet"
+            );
+            output.write_all(b"x").unwrap();
+            cut(&dir);
+            assert_eq!(output.metadata().unwrap().len(), 0, "{name}");
+            output.write_all(b"goes on").unwrap();
+            assert_eq!(fs::read_to_string(dir.log(name)).unwrap(), "goes on", "{name}");
+            let previous = fs::metadata(dir.previous_log(name)).unwrap().len();
+            assert_eq!(previous, LOG_MAX + 1, "{name}");
+            // The previous log is not cut again, and the next run's takes its place.
+            cut(&dir);
+            assert_eq!(fs::metadata(dir.previous_log(name)).unwrap().len(), previous, "{name}");
+            open(&dir, name).unwrap();
+            assert_eq!(fs::read_to_string(dir.previous_log(name)).unwrap(), "goes on", "{name}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What a Spark master says of itself at `GET /json/`, and how to ask it.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -91,9 +93,15 @@ pub struct Page {
     pub driver_uis: Vec<(String, String)>,
 }
 
+/// How long a connection to a web UI of Spark's may be idle: Jetty closes it after 8 s (measured with 4.3), and by port-forward that may be
+/// noticed only when a request is lost.
+pub const MAX_IDLE: Duration = Duration::from_secs(5);
+
 /// A master could not be asked, or did not answer as one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Connect(Box<dyn std::error::Error + Send + Sync>),
     #[error("failed to ask the master's web UI")]
     Http(#[from] hyper::Error),
     #[error("the master's web UI answered {0}")]
@@ -135,30 +143,74 @@ impl Connection {
     }
 }
 
-/// A master's web UI.
-pub struct MasterUi(Connection);
+/// A master's web UI, asked again and again over a kept connection.
+///
+/// That Spark closed the connection meanwhile says nothing of the master: only a new one does. So one that has been idle for too long is not used
+/// again, and a request that fails on a kept one is sent once more on a new one.
+#[derive(Default)]
+pub struct MasterUi {
+    kept: Option<(Connection, Instant)>,
+}
 
 impl MasterUi {
-    /// Speaks HTTP over an open stream.
-    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
-        Ok(Self(Connection::over(stream).await?))
-    }
-
-    /// Asks for the master's state.
-    pub async fn report(&mut self) -> Result<MasterReport, Error> {
+    /// Asks for the master's state. `connect` opens a connection, if one is needed.
+    pub async fn report<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterReport, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         // `/json` without the slash is a redirect.
-        let answer = self.0.get(hyper::Uri::from_static("/json/")).await?;
+        let answer = self.get("/json/", connect).await?;
         Ok(serde_json::from_slice(&answer)?)
     }
 
     /// Asks for the page for people.
-    pub async fn page(&mut self) -> Result<Page, Error> {
-        let page = self.0.get(hyper::Uri::from_static("/")).await?;
+    pub async fn page<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<Page, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let page = self.get("/", connect).await?;
         let page = String::from_utf8_lossy(&page);
         Ok(Page {
             version: version(&page),
             driver_uis: driver_uis(&page),
         })
+    }
+
+    async fn get<S, E>(
+        &mut self,
+        path: &'static str,
+        connect: impl Future<Output = Result<S, E>>,
+    ) -> Result<Bytes, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let uri = || hyper::Uri::from_static(path);
+        // Taken: a request that is given up leaves a connection on which its answer may still come.
+        let kept = self.kept.take().filter(|(_, last)| last.elapsed() < MAX_IDLE);
+        let asked = match kept {
+            Some((mut connection, _)) => match connection.get(uri()).await {
+                Err(Error::Http(error)) => {
+                    tracing::debug!("a kept connection to a master failed: {error}");
+                    None
+                }
+                answer => Some((connection, answer?)),
+            },
+            None => None,
+        };
+        let (connection, answer) = match asked {
+            Some(asked) => asked,
+            None => {
+                let stream = connect.await.map_err(|error| Error::Connect(error.into()))?;
+                let mut connection = Connection::over(stream).await?;
+                let answer = connection.get(uri()).await?;
+                (connection, answer)
+            }
+        };
+        self.kept = Some((connection, Instant::now()));
+        Ok(answer)
     }
 }
 
@@ -249,7 +301,57 @@ fn version(page: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
     use super::*;
+
+    const REPORT: &str = r#"{"status": "STANDBY", "url": "spark://x:7077"}"#;
+
+    /// A connection whose other end answers so many requests, and then swallows the others without ever closing.
+    async fn answering(times: usize) -> Result<DuplexStream, String> {
+        let (ours, mut its) = tokio::io::duplex(4096);
+        tokio::spawn(async move {
+            let mut request = vec![0; 4096];
+            for answered in 0.. {
+                if its.read(&mut request).await? == 0 {
+                    break;
+                }
+                if answered < times {
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{REPORT}", REPORT.len());
+                    its.write_all(answer.as_bytes()).await?;
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        Ok(ours)
+    }
+
+    async fn refused() -> Result<DuplexStream, String> {
+        Err("connection refused".into())
+    }
+
+    /// As by a port-forward whose other end has gone: that it is gone is never seen.
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+        let mut ui = MasterUi::default();
+        ui.report(answering(1)).await.unwrap();
+        let (_, last) = ui.kept.as_mut().unwrap();
+        *last = Instant::now().checked_sub(MAX_IDLE).unwrap();
+        let report = tokio::time::timeout(Duration::from_secs(5), ui.report(answering(2)));
+        assert_eq!(report.await.unwrap().unwrap().status, MasterStatus::Standby);
+        // The new one is kept.
+        ui.report(refused()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_not_awaited_is_not_taken_for_the_next() {
+        let mut ui = MasterUi::default();
+        ui.report(answering(1)).await.unwrap();
+        let given_up = tokio::time::timeout(Duration::from_millis(1), ui.report(refused()));
+        assert!(given_up.await.is_err());
+        let error = ui.report(refused()).await.unwrap_err();
+        assert_eq!(error.to_string(), "connection refused");
+    }
 
     #[test]
     fn finds_drivers_in_the_page_that_spark_4_3_wrote() {

@@ -50,7 +50,7 @@ pub struct Observer<R> {
 }
 
 struct Master {
-    ui: Option<MasterUi>,
+    ui: MasterUi,
     last: Result<MasterReport, String>,
     not_before: Instant,
 }
@@ -123,7 +123,7 @@ impl<R: Reach> Observer<R> {
 impl Master {
     fn unknown() -> Self {
         Self {
-            ui: None,
+            ui: MasterUi::default(),
             last: Err("not asked yet".into()),
             not_before: Instant::now(),
         }
@@ -133,13 +133,10 @@ impl Master {
         if Instant::now() < self.not_before {
             return self;
         }
-        let ui = self.ui.take();
-        match tokio::time::timeout(ANSWER_TIMEOUT, report(ui, way, pod)).await {
-            Ok(Ok((ui, report))) => {
-                self.ui = Some(ui);
-                self.last = Ok(report);
-            }
-            Ok(Err(reason)) => self.failed(reason, R::PAUSE_AFTER_FAILURE),
+        let asking = self.ui.report(way.open(pod, MASTER_UI_PORT));
+        match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
+            Ok(Ok(report)) => self.last = Ok(report),
+            Ok(Err(error)) => self.failed(error.to_string(), R::PAUSE_AFTER_FAILURE),
             Err(_) => self.failed(
                 format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
                 R::PAUSE_AFTER_FAILURE,
@@ -152,18 +149,6 @@ impl Master {
         self.last = Err(reason);
         self.not_before = Instant::now() + pause;
     }
-}
-
-async fn report(ui: Option<MasterUi>, way: &impl Reach, pod: &Pod) -> Result<(MasterUi, MasterReport), String> {
-    let mut ui = match ui {
-        Some(ui) => ui,
-        None => {
-            let stream = way.open(pod, MASTER_UI_PORT).await?;
-            MasterUi::over(stream).await.map_err(|error| error.to_string())?
-        }
-    };
-    let report = ui.report().await.map_err(|error| error.to_string())?;
-    Ok((ui, report))
 }
 
 impl Server {
@@ -206,4 +191,68 @@ fn can_answer(pod: &Pod, ask: Ask) -> bool {
     };
     let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
     pod.metadata.deletion_timestamp.is_none() && running && (ask == Ask::Running || container.ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Every pod is at this address.
+    struct Fixed(std::net::SocketAddr);
+
+    impl Reach for Fixed {
+        type Stream = TcpStream;
+        const PAUSE_AFTER_FAILURE: Duration = Duration::ZERO;
+
+        async fn open(&self, _: &Pod, _: u16) -> Result<TcpStream, String> {
+            TcpStream::connect(self.0).await.map_err(|error| error.to_string())
+        }
+    }
+
+    fn master() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "spark-master-0", "uid": "u", "labels": {"app.kubernetes.io/component": "master"}},
+            "status": {"containerStatuses": [{
+                "name": "master", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}
+            }]},
+        }))
+        .unwrap()
+    }
+
+    /// Answers one request on each connection and closes it, as Jetty does with one that has been idle for a while.
+    async fn answers_once(listener: TcpListener, closed: mpsc::Sender<()>) {
+        let report = r#"{"status": "ALIVE", "url": "spark://x:7077"}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{report}", report.len());
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4096];
+            assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            drop(stream);
+            closed.send(()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_master_that_closed_a_kept_connection_still_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut observer = Observer::new(Fixed(listener.local_addr().unwrap()));
+        let (sender, mut closed) = mpsc::channel(1);
+        let server = tokio::spawn(answers_once(listener, sender));
+        for _ in 0..3 {
+            let facts = observer.ask(vec![master()], vec![], Ask::Running).await;
+            let report = facts.masters["spark-master-0"].as_ref();
+            assert_eq!(report.map(|report| report.url.as_str()), Ok("spark://x:7077"));
+            closed.recv().await.unwrap();
+        }
+        // Nobody listens any more: it is lost at the first look.
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
+        let facts = observer.ask(vec![master()], vec![], Ask::Running).await;
+        assert!(facts.masters["spark-master-0"].is_err());
+    }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -17,10 +17,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::platform::way::Way;
+use crate::spark::MAX_IDLE;
 
-/// Spark's web UIs close idle connections after 8 s (measured with 4.3); ours must be gone before. By port-forward that may be noticed only when a
-/// request is lost.
-const IDLE: Duration = Duration::from_secs(5);
 const IDLE_PER_POD: usize = 64;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -172,7 +170,7 @@ impl Pods {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
                 idle.get_mut(&(host.to_owned(), port))?.pop()?
             };
-            if idle.since.elapsed() < IDLE {
+            if idle.since.elapsed() < MAX_IDLE {
                 return Some(idle.connection);
             }
         }
@@ -191,7 +189,7 @@ impl Pods {
     pub fn tidy(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, of_pod| {
-            of_pod.retain(|idle| idle.since.elapsed() < IDLE);
+            of_pod.retain(|idle| idle.since.elapsed() < MAX_IDLE);
             !of_pod.is_empty()
         });
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Event;
-use crate::platform::way::{Stream, Way};
+use crate::platform::way::Way;
 use crate::render::MASTER_UI_PORT;
-use crate::spark::{MasterStatus, MasterUi};
+use crate::spark::{self, MasterStatus, MasterUi};
 
 /// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
 const EVERY: Duration = Duration::from_millis(250);
@@ -55,33 +55,31 @@ pub fn leader<'a>(answers: &[(&'a str, &'a Answer)]) -> Option<(&'a str, &'a [St
 
 /// Asks until it is aborted, and tells what changes.
 pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event>) {
-    let mut ui = None;
+    let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
     let mut heard = Instant::now();
     loop {
-        let answer = match tokio::time::timeout(ANSWER_TIMEOUT, once(&way, &host, &mut ui, &mut drivers)).await {
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, once(&way, &host, &mut ui, &mut drivers)).await;
+        let failed = !matches!(asked, Ok(Ok(_)));
+        let answer = match asked {
             Ok(Ok(answer)) => {
                 heard = Instant::now();
                 answer
             }
             Ok(Err(reason)) => {
                 tracing::debug!("{host}: {reason}");
-                ui = None;
                 Answer::DoesNotLead
             }
-            Err(_) => {
-                ui = None;
-                match last.clone() {
-                    Some(Answer::Leads(drivers) | Answer::LedWhenItAnswered(drivers)) if heard.elapsed() < SILENT => {
-                        Answer::LedWhenItAnswered(drivers)
-                    }
-                    _ => Answer::DoesNotLead,
+            Err(_) => match last.clone() {
+                Some(Answer::Leads(drivers) | Answer::LedWhenItAnswered(drivers)) if heard.elapsed() < SILENT => {
+                    Answer::LedWhenItAnswered(drivers)
                 }
-            }
+                _ => Answer::DoesNotLead,
+            },
         };
-        let pause = match (&way, &ui) {
-            (Way::Forwarded(_), None) => PAUSE_FORWARDED,
+        let pause = match way {
+            Way::Forwarded(_) if failed => PAUSE_FORWARDED,
             _ => EVERY,
         };
         if last.as_ref() != Some(&answer) {
@@ -102,36 +100,21 @@ struct Drivers {
     uis: Vec<String>,
 }
 
-async fn once(
-    way: &Way,
-    host: &str,
-    kept: &mut Option<MasterUi>,
-    drivers: &mut Drivers,
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-    // A kept connection may have been closed meanwhile: then it is tried once with a new one.
-    let report = match kept {
-        Some(ui) => ui.report().await.ok(),
-        None => None,
-    };
-    let report = match report {
-        Some(report) => report,
-        None => {
-            let stream: Stream = way.connect(host, MASTER_UI_PORT).await?;
-            kept.insert(MasterUi::over(stream).await?).report().await?
-        }
-    };
+async fn once(way: &Way, host: &str, ui: &mut MasterUi, drivers: &mut Drivers) -> Result<Answer, spark::Error> {
+    let report = ui.report(way.connect(host, MASTER_UI_PORT)).await?;
     if report.status != MasterStatus::Alive {
         return Ok(Answer::DoesNotLead);
     }
     let applications: Vec<_> = report.activeapps.into_iter().map(|app| app.id).collect();
     if applications != drivers.applications {
-        if let Some(ui) = kept {
-            drivers.uis = match applications.is_empty() {
-                true => vec![],
-                false => ui.page().await?.driver_uis.into_iter().map(|(_, ui)| ui).collect(),
-            };
-            drivers.uis.sort();
-        }
+        drivers.uis = match applications.is_empty() {
+            true => vec![],
+            false => {
+                let page = ui.page(way.connect(host, MASTER_UI_PORT)).await?;
+                page.driver_uis.into_iter().map(|(_, ui)| ui).collect()
+            }
+        };
+        drivers.uis.sort();
         drivers.applications = applications;
     }
     Ok(Answer::Leads(drivers.uis.clone()))

@@ -51,8 +51,8 @@ impl<R: Reach + Clone> Leader<R> {
     }
 
     async fn page(&self, pod: &Pod) -> Option<Page> {
-        let stream = self.way.open(pod, MASTER_UI_PORT).await.ok()?;
-        MasterUi::over(stream).await.ok()?.page().await.ok()
+        let connect = self.way.open(pod, MASTER_UI_PORT);
+        MasterUi::default().page(connect).await.ok()
     }
 
     /// Waits until an application is no longer among the running ones; whether it came to that.

@@ -1,12 +1,12 @@
 //! What needs no Kubernetes.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::kit::{run, sparkha};
+use crate::kit::{Run, run, sparkha};
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
 const GENERATED: [(&str, &[&str]); 6] = [
@@ -157,6 +157,99 @@ fn the_cluster_file_may_come_from_standard_input() {
     child.stdin.take().unwrap().write_all(b"name: etl\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("name: etl-master-0"));
+}
+
+/// An API server that allows nothing, a kubeconfig that leads to it by an exec plugin, and how often that plugin ran.
+struct Forbidding {
+    folder: tempfile::TempDir,
+}
+
+impl Forbidding {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = refuse(stream.unwrap());
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let plugin = folder.path().join("plugin");
+        let credential = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}
+        });
+        let script = format!(
+            "#!/bin/sh\necho ran >>'{}/runs'\necho '{credential}'\n",
+            folder.path().display()
+        );
+        std::fs::write(&plugin, script).unwrap();
+        std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": plugin, "interactiveMode": "Never"
+        });
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "u", "user": {"exec": exec}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "data"}}],
+        });
+        std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
+        Self { folder }
+    }
+
+    /// Runs sparkha; what its plugin wrote.
+    fn run(&self, arguments: &[&str]) -> (Run, usize) {
+        let runs = self.folder.path().join("runs");
+        let _ = std::fs::remove_file(&runs);
+        let mut command = sparkha(arguments);
+        let run = command
+            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
+            .output()
+            .unwrap();
+        let ran = std::fs::read_to_string(&runs).unwrap_or_default();
+        (run.into(), ran.lines().count())
+    }
+}
+
+/// Answers one request with 403.
+fn refuse(mut stream: std::net::TcpStream) -> std::io::Result<()> {
+    let mut head = BufReader::new(stream.try_clone()?).lines();
+    while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403
+    })
+    .to_string();
+    write!(
+        stream,
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{status}",
+        status.len()
+    )
+}
+
+#[test]
+fn a_command_connects_to_kubernetes_once() {
+    let server = Forbidding::start();
+    // A client asks the plugin more than once for itself.
+    let once = server.run(&["status"]).1;
+    assert_ne!(once, 0);
+    let etcd = ["--etcd", "127.0.0.1:1"];
+    for arguments in [
+        &["route", "check"][..],
+        &[&["route", "apply"], &etcd[..]].concat(),
+        &[&["route", "apply", "-A"], &etcd[..]].concat(),
+        &["route", "render", "--format", "json"],
+        &[&["route", "watch"], &etcd[..]].concat(),
+        &["doctor"],
+        &["create"],
+    ] {
+        let (run, connections) = server.run(arguments);
+        assert_ne!(run.code, Some(0), "{arguments:?}");
+        assert_eq!(connections, once, "{arguments:?}: {}", run.stderr);
+    }
+    // What the routes' names say is enough.
+    let remove = [&["route", "remove", "--namespace", "data"], &etcd[..]].concat();
+    assert_eq!(server.run(&remove).1, 0);
 }
 
 /// Each example: its StatefulSets with their numbers of pods, and words that must stand in what is rendered.

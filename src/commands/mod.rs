@@ -72,13 +72,38 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     }
 }
 
+/// The clusters that a command looks at: those of a Kubernetes cluster, to which it connects once, or those of this machine.
+enum Clusters {
+    Kubernetes(Cluster),
+    Local(Namespace),
+}
+
+impl Clusters {
+    async fn connect(global: &Global) -> Result<Self, Error> {
+        Ok(match global.local {
+            true => Clusters::Local(local_namespace(global.namespace.as_deref())?),
+            false => Clusters::Kubernetes(connected(global).await?),
+        })
+    }
+
+    /// The namespace that the arguments name, or the default there.
+    fn namespace(&self) -> &Namespace {
+        match self {
+            Clusters::Kubernetes(cluster) => cluster.namespace(),
+            Clusters::Local(namespace) => namespace,
+        }
+    }
+}
+
 /// The Kubernetes cluster that the arguments name, for commands without a cluster file.
 async fn connected(global: &Global) -> Result<Cluster, Error> {
-    let namespace = match &global.namespace {
-        Some(text) => Some(Namespace::parse(text).map_err(|error| bad_flag("--namespace", &error.to_string()))?),
-        None => None,
-    };
-    Ok(connect(&global.connect_options(namespace)).await?)
+    Ok(connect(&global.connect_options(named_namespace(global)?)).await?)
+}
+
+/// The namespace that the arguments name.
+fn named_namespace(global: &Global) -> Result<Option<Namespace>, Error> {
+    let parsed = global.namespace.as_deref().map(Namespace::parse).transpose();
+    parsed.map_err(|error| bad_flag("--namespace", &error.to_string()))
 }
 
 /// The namespace on this machine: the one that the arguments or the file name, or Kubernetes' own default.

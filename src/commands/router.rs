@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
 
-use super::deploy;
+use super::{Clusters, deploy};
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::platform::local::store::Store;
@@ -120,7 +120,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let bound = Bound::bind(Some(options(global, arguments)), dns).await?;
     let (follow, way) = match &routes {
         Some(file) => (follow_file(file)?, Way::Direct),
-        None => follow(global, all_namespaces, reach).await?,
+        None => follow(global, &Clusters::connect(global).await?, all_namespaces, reach).await?,
     };
     progress.done(&serving);
     bound.serve(Some((&follow, way))).await?;
@@ -156,13 +156,19 @@ fn or_default<T>(given: Vec<T>, default: T) -> Vec<T> {
 }
 
 /// The routes, and the way to the pods.
-pub async fn follow(global: &Global, all_namespaces: bool, reach: Reach) -> Result<(Follow, Way), Error> {
-    if global.local {
-        let namespace = super::local_namespace(global.namespace.as_deref())?;
-        let follow = follow_local(Store::open()?, (!all_namespaces).then_some(namespace));
-        return Ok((follow, Way::Direct));
-    }
-    let cluster = super::connected(global).await?;
+pub(super) async fn follow(
+    global: &Global,
+    clusters: &Clusters,
+    all_namespaces: bool,
+    reach: Reach,
+) -> Result<(Follow, Way), Error> {
+    let cluster = match clusters {
+        Clusters::Kubernetes(cluster) => cluster,
+        Clusters::Local(namespace) => {
+            let follow = follow_local(Store::open()?, (!all_namespaces).then(|| namespace.clone()));
+            return Ok((follow, Way::Direct));
+        }
+    };
     let is_inside = global.kubeconfig.is_none()
         && global.context.is_none()
         && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
@@ -172,7 +178,7 @@ pub async fn follow(global: &Global, all_namespaces: bool, reach: Reach) -> Resu
         Reach::Auto if is_inside => Way::Direct,
         Reach::Auto | Reach::PortForward => Way::Forwarded(cluster.clone()),
     };
-    Ok((Follow::kubernetes(&cluster, all_namespaces, way.clone()).await?, way))
+    Ok((Follow::kubernetes(cluster, all_namespaces, way.clone()).await?, way))
 }
 
 /// What names resolve to.

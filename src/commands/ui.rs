@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use clap::Args;
 
+use super::Clusters;
 use super::router::{Reach, follow};
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
@@ -44,7 +45,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         metrics: None,
     };
     let bound = Bound::bind(Some(options), None).await?;
-    let (follow, way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
+    let clusters = Clusters::connect(global).await?;
+    let (follow, way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     let table = follow.first().await?;
     report::print(&addresses(&table, bound.naming().unwrap_or(Naming::AsLinked)))?;
     bound.serve(Some((&follow, way))).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::cli::{Global, Output};
-use crate::commands::{duration, unless_interrupted};
+use crate::commands::{Clusters, duration, unless_interrupted};
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::routing::vulcand::diff::Changes;
@@ -51,8 +51,9 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut target = arguments.target.target(global, arguments.ttl)?;
     let work = async {
-        let scope = scope(global, arguments.all_namespaces).await?;
-        let table = super::table(global, arguments.all_namespaces).await?;
+        let clusters = Clusters::connect(global).await?;
+        let scope = scope(clusters.namespace(), arguments.all_namespaces);
+        let table = super::table(&clusters, arguments.all_namespaces).await?;
         match arguments.dry_run {
             true => Ok(Changes::from(&target.plan(&table.routes, &scope).await?)),
             false => target.reconcile(&table.routes, &scope).await,

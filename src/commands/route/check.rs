@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::cli::{Global, Output};
-use crate::commands::unless_interrupted;
+use crate::commands::{Clusters, unless_interrupted};
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::steps::Error;
@@ -43,8 +43,9 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         router: arguments.router.clone(),
     };
     let work = async {
-        let scope = scope(global, arguments.all_namespaces).await?;
-        let table = super::table(global, arguments.all_namespaces).await?;
+        let clusters = Clusters::connect(global).await?;
+        let scope = scope(clusters.namespace(), arguments.all_namespaces);
+        let table = super::table(&clusters, arguments.all_namespaces).await?;
         check(&table.routes, &scope, target.as_mut(), &asked).await
     };
     let report = unless_interrupted(work, "nothing was changed".into()).await?;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
+use super::Clusters;
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
-use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
 use crate::routing::Table;
 use crate::steps::Error;
@@ -44,11 +44,9 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
 }
 
 /// The routes of the namespace, or of all.
-async fn table(global: &Global, all_namespaces: bool) -> Result<Arc<Table>, Error> {
-    if global.local {
-        let namespace = super::local_namespace(global.namespace.as_deref())?;
-        return local_routes(Store::open()?, (!all_namespaces).then_some(namespace)).await;
+async fn table(clusters: &Clusters, all_namespaces: bool) -> Result<Arc<Table>, Error> {
+    match clusters {
+        Clusters::Kubernetes(cluster) => routes(cluster, all_namespaces).await,
+        Clusters::Local(namespace) => local_routes(Store::open()?, (!all_namespaces).then(|| namespace.clone())).await,
     }
-    let cluster: Cluster = super::connected(global).await?;
-    routes(&cluster, all_namespaces).await
 }

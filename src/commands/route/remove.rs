@@ -4,9 +4,10 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::cli::{Global, Output};
-use crate::commands::unless_interrupted;
+use crate::commands::{Clusters, named_namespace, unless_interrupted};
 use crate::exit_code::ExitCode;
 use crate::report;
+use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::steps::Error;
 
@@ -33,7 +34,12 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut target = arguments.target.target(global, None)?;
     let work = async {
-        let scope = scope(global, arguments.all_namespaces).await?;
+        // A name is enough, and needs no Kubernetes.
+        let scope = match named_namespace(global)? {
+            _ if arguments.all_namespaces => Scope::All,
+            Some(namespace) => Scope::Namespace(namespace),
+            None => scope(Clusters::connect(global).await?.namespace(), false),
+        };
         match arguments.dry_run {
             true => Ok(Changes::from(&target.plan(&[], &scope).await?)),
             false => target.reconcile(&[], &scope).await,

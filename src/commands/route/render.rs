@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::target::Naming;
 use crate::cli::Global;
+use crate::commands::Clusters;
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
@@ -58,7 +59,7 @@ enum Format {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let owner = arguments.naming.owner(global)?;
-    let table = super::table(global, arguments.all_namespaces).await?;
+    let table = super::table(&Clusters::connect(global).await?, arguments.all_namespaces).await?;
     report::print(&text(&table.routes, arguments, &owner)?)?;
     Ok(ExitCode::Success)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Global;
-use crate::commands::{bad_flag, connected, local_namespace};
+use crate::commands::bad_flag;
 use crate::etcd::{self, Etcd, Login};
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};
@@ -132,14 +132,10 @@ impl TargetArguments {
     }
 }
 
-/// Whose routes are looked at. Asks no API server: the kubeconfig knows its namespace.
-pub async fn scope(global: &Global, all_namespaces: bool) -> Result<Scope, Error> {
-    Ok(match &global.namespace {
-        _ if all_namespaces => Scope::All,
-        namespace if global.local => Scope::Namespace(local_namespace(namespace.as_deref())?),
-        Some(name) => {
-            Scope::Namespace(Namespace::parse(name).map_err(|error| bad_flag("--namespace", &error.to_string()))?)
-        }
-        None => Scope::Namespace(connected(global).await?.namespace().clone()),
-    })
+/// Whose routes are looked at.
+pub fn scope(namespace: &Namespace, all_namespaces: bool) -> Scope {
+    match all_namespaces {
+        true => Scope::All,
+        false => Scope::Namespace(namespace.clone()),
+    }
 }

@@ -10,7 +10,7 @@ use super::apply::ttl;
 use super::target::{TargetArguments, scope};
 use crate::cli::Global;
 use crate::commands::router::{Reach, follow};
-use crate::commands::{deploy, interruption};
+use crate::commands::{Clusters, deploy, interruption};
 use crate::exit_code::ExitCode;
 use crate::metrics;
 use crate::report::progress::Progress;
@@ -56,7 +56,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     }
     let interrupted = interruption()?;
     let target = arguments.target.target(global, Some(arguments.ttl))?;
-    let scope = scope(global, arguments.all_namespaces).await?;
+    let clusters = Clusters::connect(global).await?;
+    let scope = scope(clusters.namespace(), arguments.all_namespaces);
     let progress = Progress::new(global.quiet);
     let tally = Arc::new(Tally::default());
     let telling = match arguments.metrics {
@@ -67,7 +68,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         ),
         None => None,
     };
-    let (follow, _way) = follow(global, arguments.all_namespaces, arguments.reach).await?;
+    let (follow, _way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     progress.done("Watching; Ctrl-C ends it");
     let telling = async {
         match telling {

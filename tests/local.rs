@@ -405,6 +405,27 @@ fn two_clusters_side_by_side() {
     assert_eq!(home.run(&["list", "-o", "name"]).stdout, "default/one\n");
     home.run(&["teardown", "one"]).exits(0);
     home.run(&["status", "two", "--namespace", "other"]).exits(0);
+    // The doctor looks at the cluster that create means, whoever names its namespace: the file or a flag.
+    let file = home.folder.path().join("two.yaml");
+    std::fs::write(
+        &file,
+        "name: two\nnamespace: other\nmasters: {count: 1}\nworkers: {count: 1}\n",
+    )
+    .unwrap();
+    let of_file = ["-f", file.to_str().unwrap()];
+    home.run(&[&["create"], &of_file[..]].concat())
+        .exits(0)
+        .says("Nothing to change");
+    for arguments in [&of_file[..], &["two", "--namespace", "other"]] {
+        let checks = home.run(&[&["doctor"], arguments].concat()).exits(0).stdout;
+        assert!(checks.contains("in service"), "{checks}");
+    }
+    // The flag wins for both.
+    let elsewhere = [&of_file[..], &["--namespace", "elsewhere"]].concat();
+    home.run(&[&["create", "--dry-run"], &elsewhere[..]].concat()).exits(0);
+    let checks = home.run(&[&["doctor"], &elsewhere[..]].concat()).stdout;
+    assert!(!checks.contains("in service"), "{checks}");
+    std::fs::remove_file(&file).unwrap();
     home.run(&["teardown", "two", "--namespace", "other"]).exits(0);
     home.is_empty();
 }

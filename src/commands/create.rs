@@ -8,11 +8,10 @@ use clap::Args;
 use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::platform::kubernetes::connect;
 use crate::platform::local::store::Store;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
-use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::create::{Options, Outcome, create};
 use crate::steps::local::create as local;
@@ -56,19 +55,12 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let description = arguments.spec.describe()?;
-    let mut spec = description.resolve(global)?;
     if global.local {
-        return run_local(global, &arguments, &description, spec.namespace.as_ref()).await;
+        return run_local(global, &arguments, &description).await;
     }
+    let (cluster, spec) = description.resolve_connected(global).await?;
     let progress = Progress::new(global.quiet);
-    let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
-    let namespace = cluster.namespace().clone();
-    if spec.namespace.is_none() {
-        // Known only now: it is the kubeconfig's own, and names derived from it follow.
-        let mut global = global.clone();
-        global.namespace = Some(namespace.to_string());
-        spec = description.resolve(&global)?;
-    }
+    let namespace = cluster.namespace();
     let options = arguments.options();
     let name = &spec.name;
     let next = format!(
@@ -80,26 +72,17 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     report(&outcome, &arguments, name)
 }
 
-/// The same on this machine; `named` is the namespace that somebody said.
-async fn run_local(
-    global: &Global,
-    arguments: &Arguments,
-    description: &Description<'_>,
-    named: Option<&Namespace>,
-) -> Result<ExitCode, Error> {
-    let namespace = super::local_namespace(named.map(Namespace::as_str))?;
-    // Names derived from the namespace follow from it even if nobody said it.
-    let spec = description.resolve(&Global {
-        namespace: Some(namespace.to_string()),
-        ..global.clone()
-    })?;
+/// The same on this machine.
+async fn run_local(global: &Global, arguments: &Arguments, description: &Description<'_>) -> Result<ExitCode, Error> {
+    let (dir, spec) = description.resolve_local(global)?;
+    let namespace = &dir.namespace;
     let progress = Progress::new(global.quiet);
     let (store, options, name) = (Store::open()?, arguments.options(), &spec.name);
     let next = format!(
         "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace} --local` to remove what is there"
     );
     let home = arguments.spark_home.as_ref();
-    let work = local::create(&store, &namespace, &spec, home, &options, &progress);
+    let work = local::create(&store, namespace, &spec, home, &options, &progress);
     let outcome = super::unless_interrupted(work, next).await?;
     drop(progress);
     report(&outcome, arguments, name)

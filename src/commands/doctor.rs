@@ -9,10 +9,7 @@ use crate::cli::{Global, Output};
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
 use crate::exit_code::ExitCode;
-use crate::platform::kubernetes::connect;
-use crate::platform::local::store::Store;
 use crate::report;
-use crate::spec::names::Namespace;
 use crate::steps::Error;
 use crate::steps::local::LocalView;
 
@@ -50,13 +47,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 
 /// The checks, and the exit code if one of them failed.
 async fn kubernetes(global: &Global, description: &Description<'_>) -> Result<(Vec<Check>, ExitCode), Error> {
-    let mut spec = description.resolve(global)?;
-    let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
-    if spec.namespace.is_none() {
-        let mut global = global.clone();
-        global.namespace = Some(cluster.namespace().to_string());
-        spec = description.resolve(&global)?;
-    }
+    let (cluster, spec) = description.resolve_connected(global).await?;
     let work = async { Ok(diagnose(&cluster, &spec).await) };
     let diagnosis = super::unless_interrupted(work, "nothing was changed".into()).await?;
     tracing::info!("{} requests to the API server", cluster.requests());
@@ -74,9 +65,7 @@ async fn local(
     arguments: &Arguments,
     description: &Description<'_>,
 ) -> Result<(Vec<Check>, ExitCode), Error> {
-    let spec = description.resolve(global)?;
-    let namespace = super::local_namespace(spec.namespace.as_ref().map(Namespace::as_str))?;
-    let dir = Store::open()?.cluster(&namespace, &spec.name);
+    let (dir, spec) = description.resolve_local(global)?;
     let mut checks = doctor::local::checks(&spec, &dir, arguments.spark_home.as_deref());
     if !dir.exists() {
         return Ok((checks, ExitCode::Impossible));

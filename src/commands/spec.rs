@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::local_namespace;
 use crate::cli::Global;
+use crate::platform::kubernetes::{Cluster, connect};
+use crate::platform::local::store::{ClusterDir, Store};
 use crate::spec::ClusterSpec;
+use crate::spec::names::Namespace;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::steps::Error;
 
@@ -75,6 +79,33 @@ impl Description<'_> {
         };
         let source = self.file.as_ref().map(|(name, text)| Source { name, text });
         Ok(resolve(source, &overrides)?)
+    }
+
+    /// The same in the namespace that was found for it: names derived from it follow.
+    fn resolve_in(&self, namespace: &Namespace, global: &Global) -> Result<ClusterSpec, Error> {
+        self.resolve(&Global {
+            namespace: Some(namespace.to_string()),
+            ..global.clone()
+        })
+    }
+
+    /// What is described, and a connection to where it is meant to be: in the namespace that the arguments, the file or the kubeconfig names.
+    pub async fn resolve_connected(&self, global: &Global) -> Result<(Cluster, ClusterSpec), Error> {
+        let spec = self.resolve(global)?;
+        let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
+        let spec = match spec.namespace {
+            Some(_) => spec,
+            None => self.resolve_in(cluster.namespace(), global)?,
+        };
+        Ok((cluster, spec))
+    }
+
+    /// What is described, and its folder on this machine: in the namespace that the arguments or the file names, or in Kubernetes' own default.
+    pub fn resolve_local(&self, global: &Global) -> Result<(ClusterDir, ClusterSpec), Error> {
+        let named = self.resolve(global)?.namespace;
+        let namespace = local_namespace(named.as_ref().map(Namespace::as_str))?;
+        let spec = self.resolve_in(&namespace, global)?;
+        Ok((Store::open()?.cluster(&namespace, &spec.name), spec))
     }
 }
 

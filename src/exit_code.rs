@@ -1,6 +1,6 @@
 //! Every exit code of sparkha, in one place.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use crate::platform::{kubernetes, local};
 use crate::steps::Error;
@@ -117,20 +117,26 @@ impl From<&Error> for ExitCode {
             Error::Incomplete { .. } => ExitCode::Incomplete,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
-            Error::Listen { source, .. } => match source.kind() {
-                ErrorKind::AddrInUse => ExitCode::Conflict,
-                ErrorKind::PermissionDenied => ExitCode::NotAllowed,
-                ErrorKind::AddrNotAvailable => ExitCode::BadInput,
-                _ => ExitCode::Failure,
-            },
+            Error::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => ExitCode::BadInput,
+            Error::Listen { source, .. } | Error::Io { source, .. } | Error::Output(source) => of_io(source),
             Error::Interrupted { .. } => ExitCode::Interrupted,
             Error::Local(error) => match error {
-                error if error.is_full() => ExitCode::Impossible,
+                local::Error::File { source, .. } => of_io(source),
                 local::Error::Fetch { .. } => ExitCode::Unreachable,
                 _ => ExitCode::Failure,
             },
-            Error::Inventory(_) | Error::Output(_) => ExitCode::Failure,
+            Error::Inventory(_) => ExitCode::Failure,
         }
+    }
+}
+
+/// By what the operating system says.
+fn of_io(error: &io::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::AddrInUse => ExitCode::Conflict,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ExitCode::NotAllowed,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCode::Impossible,
+        _ => ExitCode::Failure,
     }
 }
 
@@ -143,6 +149,39 @@ impl From<ExitCode> for std::process::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_operating_system_says_decides_and_each_failure_says_what_it_is() {
+        for (kind, code) in [
+            (ErrorKind::StorageFull, ExitCode::Impossible),
+            (ErrorKind::QuotaExceeded, ExitCode::Impossible),
+            (ErrorKind::PermissionDenied, ExitCode::NotAllowed),
+            (ErrorKind::ReadOnlyFilesystem, ExitCode::NotAllowed),
+            (ErrorKind::AddrInUse, ExitCode::Conflict),
+            (ErrorKind::NotFound, ExitCode::Failure),
+            (ErrorKind::BrokenPipe, ExitCode::Failure),
+        ] {
+            let source = || io::Error::from(kind);
+            let errors = [
+                (Error::io("start python3")(source()), "failed to start python3: "),
+                (Error::Output(source()), "failed to write the output: "),
+                (
+                    local::Error::file("write", "/x/y".as_ref())(source()).into(),
+                    "failed to write /x/y: ",
+                ),
+            ];
+            for (error, text) in errors {
+                assert_eq!(ExitCode::from(&error), code, "{error}");
+                assert_eq!(crate::sources::with_sources(&error), format!("{text}{}", source()));
+            }
+        }
+        // Only what nobody reads is the reader's end.
+        let broken = || io::Error::from(ErrorKind::BrokenPipe);
+        assert!(crate::report::logs::is_unread(&Error::Output(broken())));
+        assert!(!crate::report::logs::is_unread(&Error::io("write to standard error")(
+            broken()
+        )));
+    }
 
     #[test]
     fn the_table_has_every_code() {

@@ -37,7 +37,7 @@ fn main() -> std::process::ExitCode {
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(commands::run(cli)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(steps::Error::io("start threads")(error)),
     };
     match outcome {
         Ok(code) => code.into(),

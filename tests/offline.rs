@@ -159,6 +159,40 @@ fn the_cluster_file_may_come_from_standard_input() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("name: etl-master-0"));
 }
 
+#[test]
+fn what_cannot_be_written_is_told_as_what_it_is() {
+    run(&["man", "/dev/null/x"])
+        .exits(1)
+        .says("failed to make folder /dev/null/x: Not a directory");
+    // A page's name is taken by a folder.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("sparkha.1")).unwrap();
+    run(&["man", folder.path().to_str().unwrap()]).exits(1).says(&format!(
+        "failed to write the manual pages to {}: ",
+        folder.path().display()
+    ));
+    // A full disk is no room; a reader that has gone away is no error.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    Run::from(
+        sparkha(&["schema"])
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap(),
+    )
+    .exits(8)
+    .says("failed to write the output: No space left on device");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread: Run = sparkha(&["schema"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(unread.exits(0).stderr, "");
+}
+
 /// An API server that allows nothing, a kubeconfig that leads to it by an exec plugin, and how often that plugin ran.
 struct Forbidding {
     folder: tempfile::TempDir,

@@ -59,8 +59,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::Success)
         }
         Command::Man { folder } => {
-            std::fs::create_dir_all(&folder)?;
-            clap_mangen::generate_to(Cli::command(), &folder)?;
+            let shown = folder.display();
+            std::fs::create_dir_all(&folder).map_err(Error::io(format!("make folder {shown}")))?;
+            let written = clap_mangen::generate_to(Cli::command(), &folder);
+            written.map_err(Error::io(format!("write the manual pages to {shown}")))?;
             Ok(ExitCode::Success)
         }
         Command::Completions { shell } => {
@@ -157,8 +159,8 @@ async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, nex
 
 /// Ctrl-C or SIGTERM, from now on.
 fn interruption() -> Result<impl Future<Output = ()>, Error> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let signals = || Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
+    let (mut interrupt, mut terminate) = signals().map_err(Error::io("listen for signals"))?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -177,10 +179,11 @@ fn confirm(consequence: &str, question: &str, help: &str) -> Result<(), Error> {
         return Err(refused(format!("{consequence}; nothing was changed")));
     }
     let mut stderr = std::io::stderr();
-    write!(stderr, "{consequence}\n{question} [y/N] ")?;
-    stderr.flush()?;
+    let asked = write!(stderr, "{consequence}\n{question} [y/N] ").and_then(|()| stderr.flush());
+    asked.map_err(Error::io("write to standard error"))?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(Error::io("read the answer"))?;
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(refused("nothing was changed".into())),

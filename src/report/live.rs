@@ -34,7 +34,7 @@ impl Live {
     pub fn new(format: Format) -> Result<Self, Error> {
         let on_terminal = format == Format::Table && io::stdout().is_terminal();
         if on_terminal {
-            execute!(io::stdout(), EnterAlternateScreen, Hide)?;
+            execute!(io::stdout(), EnterAlternateScreen, Hide).map_err(Error::Output)?;
         }
         Ok(Self {
             format,
@@ -103,24 +103,27 @@ impl Live {
     }
 
     fn draw(&self) -> Result<(), Error> {
-        let (width, height) = terminal::size()?;
+        let (width, height) = terminal::size().map_err(Error::io("ask for the terminal's size"))?;
         let mut lines = Vec::new();
         if let Some(state) = &self.last {
             lines.extend(status::cluster(state, Format::Table).lines().map(str::to_owned));
         }
         let foot = format!("{}  Ctrl-C ends", Zoned::now().strftime("%H:%M:%S"));
         let lines = screen(lines, &self.changes, foot, width.into(), height.into());
-        let mut out = io::stdout().lock();
-        // Each line is overwritten and its rest cleared: the screen does not flicker.
-        for (row, line) in lines.iter().enumerate() {
-            queue!(out, MoveTo(0, row as u16))?;
-            out.write_all(line.as_bytes())?;
-            queue!(out, Clear(ClearType::UntilNewLine))?;
-        }
-        queue!(out, Clear(ClearType::FromCursorDown))?;
-        out.flush()?;
-        Ok(())
+        show(&lines).map_err(Error::Output)
     }
+}
+
+/// Each line is overwritten and its rest cleared: the screen does not flicker.
+fn show(lines: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (row, line) in lines.iter().enumerate() {
+        queue!(out, MoveTo(0, row as u16))?;
+        out.write_all(line.as_bytes())?;
+        queue!(out, Clear(ClearType::UntilNewLine))?;
+    }
+    queue!(out, Clear(ClearType::FromCursorDown))?;
+    out.flush()
 }
 
 impl Drop for Live {

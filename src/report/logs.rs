@@ -29,8 +29,8 @@ impl Printer {
     pub fn print(&mut self, line: &Line) -> Result<(), Error> {
         let text = self.text(line);
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(Error::Output)
     }
 
     fn text(&mut self, Line { source, text, .. }: &Line) -> String {

@@ -73,7 +73,8 @@ impl Canary {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            .spawn()?;
+            .spawn()
+            .map_err(Error::io("start python3"))?;
         let (sender, lines) = unbounded_channel();
         let output = child.stdout.take();
         tokio::spawn(async move {
@@ -130,10 +131,11 @@ impl Canary {
     /// Ends the job, and removes what it was made of.
     async fn end(&mut self) -> Result<(), Error> {
         match &mut self.voice {
-            Voice::Process { child, .. } => Ok(child.kill().await?),
+            Voice::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
             Voice::Pod { job, input } => {
                 input.take();
-                job.await.map_err(io::Error::other)?
+                let ended = job.await.map_err(io::Error::other);
+                ended.map_err(Error::io("end the probe job"))?
             }
         }
     }
@@ -179,11 +181,7 @@ async fn in_a_pod(
     lines: UnboundedSender<(Instant, String)>,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
-    let mut file = tempfile::Builder::new()
-        .prefix("sparkha-canary-")
-        .suffix(".py")
-        .tempfile()?;
-    file.write_all(JOB.as_bytes())?;
+    let file = job_file().map_err(Error::io("write the probe job to a temporary file"))?;
     let job = Job {
         application: file.path().display().to_string(),
         arguments: vec![at_most.as_secs().to_string()],
@@ -217,4 +215,13 @@ async fn in_a_pod(
         }
         Err(error) => Err(error),
     }
+}
+
+fn job_file() -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .prefix("sparkha-canary-")
+        .suffix(".py")
+        .tempfile()?;
+    file.write_all(JOB.as_bytes())?;
+    Ok(file)
 }

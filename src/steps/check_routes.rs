@@ -291,7 +291,7 @@ async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> 
 
 fn client() -> Result<Client, Error> {
     let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false).build();
-    client.map_err(|error| std::io::Error::other(error).into())
+    client.map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))
 }
 
 /// Asks one name server, or those of this machine's configuration.

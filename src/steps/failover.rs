@@ -174,7 +174,8 @@ impl Scene for ClusterDir {
         if hard {
             end_bearing(MARK, &record.mark).await;
         } else if let Some(process) = &record.process {
-            process.signal(rustix::process::Signal::TERM)?;
+            let ended = process.signal(rustix::process::Signal::TERM);
+            ended.map_err(Error::io(format!("end {}", pod.name_any())))?;
         }
         Ok(())
     }

@@ -104,11 +104,24 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was being done, in words that follow "failed to".
+    #[error("failed to {action}")]
+    Io {
+        action: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("failed to write the output")]
-    Output(#[from] std::io::Error),
+    Output(#[source] std::io::Error),
 }
 
 impl Error {
+    /// For `map_err`: what failed, in words that follow "failed to".
+    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Error::Io { action, source }
+    }
+
     pub fn no_cluster(name: &ClusterName, namespace: &Namespace) -> Self {
         Error::NoCluster {
             name: name.to_string(),
@@ -165,9 +178,9 @@ impl Error {
             Error::Certificate { .. } => {
                 Some("both files are PEM: the chain, the server's own first, and its key".into())
             }
-            Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::Output(_) => {
-                None
-            },
+            Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } => None,
+            Error::Io { source, .. } | Error::Output(source) => machine::is_full(source)
+                .then(|| "free some space there, and run it again".into()),
         }
     }
 }

@@ -158,7 +158,7 @@ impl Http {
             }
         };
         tokio::select! {
-            served = serve(router.clone(), front, end) => Ok(served?),
+            served = serve(router.clone(), front, end) => served.map_err(Error::io("serve the router")),
             () = telling => Ok(()),
         }
     }
@@ -172,9 +172,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Ends at SIGTERM or Ctrl-C, and reads the files again at every SIGHUP.
 fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
-    let mut again = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = || {
+        let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
+        Ok((again, terminate, signal(SignalKind::interrupt())?))
+    };
+    let (mut again, mut terminate, mut interrupt) = signals().map_err(Error::io("listen for signals"))?;
     Ok(async move {
         loop {
             tokio::select! {

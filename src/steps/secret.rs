@@ -78,6 +78,6 @@ fn random() -> Result<String, Error> {
     let source = rustls::crypto::ring::default_provider().secure_random;
     source
         .fill(&mut bytes)
-        .map_err(|_| io::Error::other("the system has no random numbers"))?;
+        .map_err(|_| Error::io("read random numbers")(io::Error::other("the system gives none")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

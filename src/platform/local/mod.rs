@@ -63,8 +63,7 @@ impl Error {
 
     /// Whether a disk is full.
     pub fn is_full(&self) -> bool {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Error::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        matches!(self, Error::File { source, .. } if is_full(source))
     }
 
     /// The remedy, where there is one to name.
@@ -84,6 +83,12 @@ impl Error {
             Error::NoHome => "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME".into(),
         })
     }
+}
+
+/// Whether this says that a disk is full.
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// The way into pods on this machine: their addresses are its own.

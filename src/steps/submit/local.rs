@@ -115,7 +115,7 @@ pub async fn submit(
     );
     let outcome = tokio::select! {
         status = child.wait() => {
-            let status = status?;
+            let status = status.map_err(Error::io("wait for the driver's end"))?;
             let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
             Ok(Outcome::Ended { code: code.unwrap_or(1) })
         }

@@ -391,8 +391,8 @@ impl Run<'_> {
                 .into_iter()
                 .filter_map(|(what, version)| Some((format!("expected-{what}"), version?.into_bytes()))),
         );
-        let package = Package::of(&job.files, texts)?;
-        let length = package.length()?;
+        let package = Package::of(&job.files, texts).map_err(Error::io("read what is to be sent"))?;
+        let length = package.length().map_err(Error::io("pack what is to be sent"))?;
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let mut command: Vec<_> = containers
             .flat_map(|container| container.command.iter().flatten())

@@ -112,7 +112,7 @@ impl From<&Error> for ExitCode {
             Error::Busy { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoRoom { .. } => ExitCode::Impossible,
-            Error::NotInService { .. } => ExitCode::NotReady,
+            Error::NotInService { .. } | Error::NoResult { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
             Error::Incomplete { .. } => ExitCode::Incomplete,
             Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,

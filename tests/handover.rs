@@ -1,7 +1,11 @@
 //! A leader that ends hands over: its entrypoint withdraws its latch once the JVM is dead, however it died, and the next one leads long
 //! before the session would have expired. Sessions last 40 s here, so that expiry cannot be what is seen. The drill finds the same.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -61,6 +65,85 @@ fn drill_succeeded(run: Run, before: &str, within: Duration) -> Value {
     report
 }
 
+/// A drill that is running, and when it wrote each line to standard error.
+struct Drill {
+    child: Child,
+    lines: mpsc::Receiver<(Instant, String)>,
+    stderr: String,
+}
+
+impl Drill {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send((Instant::now(), line));
+            }
+        });
+        Self {
+            child,
+            lines,
+            stderr: String::new(),
+        }
+    }
+
+    /// Waits for a line with this text; when it came.
+    #[track_caller]
+    fn says(&mut self, text: &str) -> Instant {
+        loop {
+            let Ok((at, line)) = self.lines.recv_timeout(WHOLE) else {
+                panic!("not said: {text}\n{}", self.stderr);
+            };
+            self.stderr += &format!("{line}\n");
+            if line.contains(text) {
+                return at;
+            }
+        }
+    }
+
+    fn ends(mut self) -> Run {
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        let code = self.child.wait().unwrap().code();
+        let last = self.lines.iter().map(|(_, line)| line + "\n");
+        self.stderr.extend(last);
+        Run {
+            code,
+            stdout,
+            stderr: self.stderr,
+        }
+    }
+}
+
+/// Asks a master for its state, each time by a new connection, until it does not answer; when the last answered request began.
+fn last_answer(address: &str) -> Instant {
+    let mut last = Instant::now();
+    loop {
+        let began = Instant::now();
+        let asked = TcpStream::connect((address, 8080)).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /json/ HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer.starts_with("HTTP/1.1 200"))
+        });
+        match asked {
+            Ok(true) => last = began,
+            _ => return last,
+        }
+    }
+}
+
+/// Takes all cores of the cluster until it is ended.
+const ENDLESS: &str = r#"
+import time
+from pyspark.sql import SparkSession
+SparkSession.builder.getOrCreate()
+time.sleep(600)
+"#;
+
 #[test]
 fn on_this_machine() {
     let home = Home::alone();
@@ -112,7 +195,36 @@ fn on_this_machine() {
         home.run(&["status"]).code == Some(0)
     });
     let third = leader(&home.status("spark")).unwrap();
-    let report = drill_succeeded(home.run(&["failover", "--yes", "-o", "json"]), &third, WITHDRAWN);
+    // Another job has the only core: the drill says so and waits until it is free.
+    let job = home.folder.path().join("endless.py");
+    std::fs::write(&job, ENDLESS).unwrap();
+    let submit = [
+        "submit",
+        "--detach",
+        "--executor-memory",
+        "512m",
+        "--",
+        job.to_str().unwrap(),
+    ];
+    let driver = home.run(&submit).exits(0).stdout.trim().to_owned();
+    home.wait_for(WHOLE, "the job to run", || {
+        let jobs = home.run(&["jobs", "-o", "json"]).json();
+        jobs.as_array().unwrap().iter().any(|job| job["state"] == "RUNNING")
+    });
+    let mut drill = Drill::start(home.command(&["failover", "--yes", "-o", "json"]));
+    drill.says("no room for the probe job at present: each executor asks for 512 MiB and 1 core");
+    drill.says("no executors yet");
+    home.run(&["jobs", "--kill", &driver]).exits(0);
+    drill.says("A job runs");
+    // Connections that Spark closed meanwhile are not taken for a loss.
+    let answered = last_answer(&home.address("spark", &third));
+    let lost = drill.says("gone after");
+    assert!(
+        answered <= lost,
+        "it answered {:?} after it was taken for lost",
+        answered - lost
+    );
+    let report = drill_succeeded(drill.ends(), &third, WITHDRAWN);
     assert_eq!(report["victim"], third.as_str());
     assert_ne!(report["leader"], third.as_str());
     assert_eq!(report["canary"]["wentOn"], true);

@@ -1,5 +1,6 @@
 //! `sparkha failover`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,7 +19,7 @@ use crate::steps::failover::{Options, Target, on_kubernetes, on_this_machine};
   sparkha failover --zookeeper --yes           takes a ZooKeeper server away
   sparkha failover --local --hard --yes        kills instead of ending
 
-A cluster that is not in service is left alone (exit code 9). Exit code 0 means that it is in service again and the job that ran meanwhile
+A cluster that is not in service, or has no room for the job, is left alone (exit code 9). Exit code 0 means that it is in service again and the job that ran meanwhile
 went on, 6 that it is not in service within --timeout, 9 that the job did not go on.")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
@@ -65,7 +66,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             "pass --yes to run the drill without being asked",
         )?;
     }
-    let progress = Progress::new(global.quiet);
+    let progress = Arc::new(Progress::new(global.quiet));
     let next = "what was taken away comes back by itself: `sparkha status --watch` shows it".to_owned();
     let outcome = if global.local {
         let dir = super::local_cluster(global, &name)?;

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -13,12 +14,19 @@ use tokio::task::JoinHandle;
 
 use super::Error;
 use super::local::driver_environment;
-use super::submit::job::Job;
+use super::submit::explain::{Explained, explain};
+use super::submit::job::{Asked, Job};
+use super::submit::leader::Leader;
+use super::submit::local::masters_of;
 use super::submit::output::Stream;
+use super::submit::room::{Room, room};
 use super::submit::{self, Submission};
 use crate::platform::kubernetes::Cluster;
+use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
+use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
+use crate::spark::WorkerReport;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 
@@ -30,6 +38,8 @@ const RESULT: &str = "332833500";
 const END: &str = "end";
 /// Heap of a driver that does next to nothing.
 const DRIVER_MEMORY: Memory = Memory::from_mib(512);
+/// What its executor asks for, besides one core: canary.py says so.
+const EXECUTOR_MEMORY: Memory = Memory::from_mib(512);
 
 /// A running job.
 pub struct Canary {
@@ -37,6 +47,76 @@ pub struct Canary {
     /// When each line came.
     lines: UnboundedReceiver<(Instant, String)>,
     heard: Vec<Instant>,
+    last_error: LastError,
+}
+
+/// The last line of its standard error: where it fails, that says why.
+#[derive(Clone, Default)]
+struct LastError(Arc<Mutex<String>>);
+
+impl LastError {
+    fn is(&self, line: &str) {
+        let line = line.trim();
+        if !line.is_empty() {
+            line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl std::fmt::Display for LastError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
+            "" => Ok(()),
+            line => write!(f, "; its last words: {line}"),
+        }
+    }
+}
+
+/// What is known of a job on this machine that waits for executors.
+struct Waiting {
+    dir: ClusterDir,
+    inventory: Inventory,
+    leader: Leader<Loopback>,
+    /// Applications from before.
+    known: Vec<String>,
+}
+
+impl Waiting {
+    async fn explain(&mut self, progress: &Progress) -> Error {
+        let explained = Explained {
+            inventory: &self.inventory,
+            known: std::mem::take(&mut self.known),
+            ui: None,
+            asked: asked(),
+            wait: false,
+        };
+        let masters = || masters_of(&self.dir).unwrap_or_default();
+        explain(&mut self.leader, &mut None, masters, explained, progress).await
+    }
+}
+
+/// What the job asks for.
+fn asked() -> Asked {
+    Asked {
+        executor_memory: Some(EXECUTOR_MEMORY),
+        executor_cores: None,
+    }
+}
+
+/// Whether there is room for the job among the workers of the leading master.
+pub fn room_for_it(workers: &[WorkerReport], inventory: &Inventory) -> Room {
+    room(asked(), workers, &inventory.cluster.workers)
+}
+
+/// Hands each line over, until there is none.
+fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl Fn(String) + Send + 'static) {
+    tokio::spawn(async move {
+        let Some(from) = from else { return };
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            take(line);
+        }
+    });
 }
 
 /// Where the job runs. It goes on until its `input` is dropped.
@@ -44,6 +124,7 @@ enum Voice {
     Process {
         child: Box<Child>,
         input: Option<ChildStdin>,
+        waiting: Box<Waiting>,
     },
     Pod {
         job: JoinHandle<Result<(), Error>>,
@@ -64,72 +145,109 @@ pub struct Song {
 
 impl Canary {
     /// Starts the job as a process of this machine, in a driver's environment.
-    pub fn on_this_machine(dir: &ClusterDir) -> Result<Self, Error> {
+    pub async fn on_this_machine(dir: &ClusterDir, inventory: &Inventory) -> Result<Self, Error> {
         let (variables, _) = driver_environment(dir)?;
+        let mut leader = Leader::new(Loopback);
+        let before = leader.report(masters_of(dir)?).await;
         let mut child = Command::new("python3")
             .args(["-c", JOB])
             .envs(variables)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::io("start python3"))?;
         let (sender, lines) = unbounded_channel();
-        let output = child.stdout.take();
-        tokio::spawn(async move {
-            let Some(output) = output else { return };
-            let mut output = BufReader::new(output).lines();
-            while let Ok(Some(line)) = output.next_line().await {
-                if sender.send((Instant::now(), line)).is_err() {
-                    return;
-                }
-            }
+        each_line(child.stdout.take(), move |line| {
+            // Whoever does not listen any more has heard enough.
+            let _ = sender.send((Instant::now(), line));
         });
+        let last_error = LastError::default();
+        let errors = last_error.clone();
+        each_line(child.stderr.take(), move |line| errors.is(&line));
         let input = child.stdin.take();
-        let child = Box::new(child);
+        let waiting = Waiting {
+            dir: dir.clone(),
+            inventory: inventory.clone(),
+            leader,
+            known: before
+                .iter()
+                .flat_map(|(_, report)| report.activeapps.iter().map(|app| app.id.clone()))
+                .collect(),
+        };
         Ok(Self {
-            voice: Voice::Process { child, input },
+            voice: Voice::Process {
+                child: Box::new(child),
+                input,
+                waiting: Box::new(waiting),
+            },
             lines,
             heard: vec![],
+            last_error,
         })
     }
 
     /// Submits the job to a cluster on Kubernetes, from within a [`tokio::task::LocalSet`]. It ends by itself after `at_most`, should whoever
     /// began it be gone.
-    pub fn on_kubernetes(cluster: &Cluster, name: &ClusterName, at_most: Duration) -> Self {
+    pub fn on_kubernetes(cluster: &Cluster, name: &ClusterName, at_most: Duration, progress: &Arc<Progress>) -> Self {
         let (sender, lines) = unbounded_channel();
         let (input, ended) = oneshot::channel();
-        let job = tokio::task::spawn_local(in_a_pod(cluster.clone(), name.clone(), at_most, sender, ended));
+        let last_error = LastError::default();
+        let writes = Writes {
+            lines: sender,
+            last_error: last_error.clone(),
+        };
+        let (cluster, name, progress) = (cluster.clone(), name.clone(), progress.clone());
+        let job = tokio::task::spawn_local(in_a_pod(cluster, name, at_most, writes, progress, ended));
         let input = Some(input);
         Self {
             voice: Voice::Pod { job, input },
             lines,
             heard: vec![],
+            last_error,
         }
     }
 
-    /// Waits for its first result.
+    /// Waits for its first result, and says what it waits for.
     ///
     /// # Errors
     /// If there is none in time: the cluster is not to be touched then.
-    pub async fn first_song(&mut self, within: Duration) -> Result<(), Error> {
-        match tokio::time::timeout(within, self.lines.recv()).await {
+    pub async fn first_song(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
+        progress.part(
+            "Job",
+            &format!("starts; waiting up to {} s for its first result", within.as_secs()),
+        );
+        let Self { voice, lines, .. } = self;
+        let explaining = async {
+            match voice {
+                Voice::Process { waiting, .. } => waiting.explain(progress).await,
+                // What submits it does that.
+                Voice::Pod { .. } => std::future::pending().await,
+            }
+        };
+        let first = tokio::select! {
+            first = tokio::time::timeout(within, lines.recv()) => first,
+            hopeless = explaining => {
+                self.end().await?;
+                return Err(hopeless);
+            }
+        };
+        progress.clear_parts();
+        let reason = match first {
             Ok(Some((at, line))) if line == RESULT => {
                 self.heard.push(at);
-                Ok(())
+                return Ok(());
             }
-            _ => {
-                self.end().await?;
-                Err(Error::NotInService {
-                    missing: vec![format!("a small job gives no result within {} s", within.as_secs())],
-                })
-            }
-        }
+            Ok(_) => format!("it ended, or gave a wrong one{}", self.last_error),
+            Err(_) => format!("none within {} s{}", within.as_secs(), self.last_error),
+        };
+        self.end().await?;
+        Err(Error::NoResult { reason })
     }
 
     /// Ends the job, and removes what it was made of.
-    async fn end(&mut self) -> Result<(), Error> {
+    pub async fn end(&mut self) -> Result<(), Error> {
         match &mut self.voice {
             Voice::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
             Voice::Pod { job, input } => {
@@ -173,12 +291,19 @@ impl Canary {
     }
 }
 
+/// Where what a job writes goes.
+struct Writes {
+    lines: UnboundedSender<(Instant, String)>,
+    last_error: LastError,
+}
+
 /// Submits the job, passes its lines on, and ends it when `ended` comes.
 async fn in_a_pod(
     cluster: Cluster,
     name: ClusterName,
     at_most: Duration,
-    lines: UnboundedSender<(Instant, String)>,
+    Writes { lines, last_error }: Writes,
+    progress: Arc<Progress>,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
     let file = job_file().map_err(Error::io("write the probe job to a temporary file"))?;
@@ -198,16 +323,18 @@ async fn in_a_pod(
         timeout: at_most,
     };
     let sink = |stream: Stream, line: &[u8]| {
-        if stream == Stream::Output {
-            let line = String::from_utf8_lossy(line).trim_end().to_owned();
-            // Who does not listen any more has heard enough.
-            let _ = lines.send((Instant::now(), line));
+        let line = String::from_utf8_lossy(line).trim_end().to_owned();
+        match stream {
+            Stream::Output => {
+                let _ = lines.send((Instant::now(), line));
+            }
+            Stream::Errors => last_error.is(&line),
         }
     };
     let interrupted = async {
         let _ = ended.await;
     };
-    let outcome = submit::submit(&cluster, &name, &submission, &sink, &Progress::new(true), interrupted).await;
+    let outcome = submit::submit(&cluster, &name, &submission, &sink, &progress, interrupted).await;
     match outcome {
         Ok(_) | Err(Error::Interrupted { .. }) => {
             let _ = lines.send((Instant::now(), END.to_owned()));
@@ -224,4 +351,17 @@ fn job_file() -> io::Result<tempfile::NamedTempFile> {
         .tempfile()?;
     file.write_all(JOB.as_bytes())?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_asks_for_what_is_said_of_it() {
+        let memory = format!("\"spark.executor.memory\", \"{}m\"", EXECUTOR_MEMORY.mib());
+        for line in [memory.as_str(), "\"spark.cores.max\", \"1\""] {
+            assert!(JOB.contains(line), "{line}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `sparkha failover`, a drill: takes the leader or a ZooKeeper server away and follows how the cluster gets over it. [`Course`] is pure; a
 //! [`Scene`] is where the cluster runs.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -9,9 +10,10 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use super::Error;
-use super::canary::{Canary, Song};
+use super::canary::{Canary, Song, room_for_it};
 use super::local::LocalView;
 use super::preflight::{inventory_object, read_inventory};
+use super::submit::room::Room;
 use super::wait::{KubernetesView, View};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
@@ -120,7 +122,7 @@ pub async fn on_kubernetes(
     cluster: &Cluster,
     name: &ClusterName,
     options: &Options,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<Outcome, Error> {
     let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
     let mut view = KubernetesView::of(cluster, name).await;
@@ -137,7 +139,7 @@ pub async fn on_kubernetes(
 }
 
 /// Runs the drill on this machine.
-pub async fn on_this_machine(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
+pub async fn on_this_machine(dir: &ClusterDir, options: &Options, progress: &Arc<Progress>) -> Result<Outcome, Error> {
     let mut view = LocalView::of(dir);
     let Some((inventory, _)) = view.look().await? else {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
@@ -151,7 +153,13 @@ trait Scene {
     async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
 
     /// A job to run meanwhile, for so long at most.
-    fn canary(&self, name: &ClusterName, at_most: Duration) -> Result<Canary, Error>;
+    async fn canary(
+        &self,
+        name: &ClusterName,
+        inventory: &Inventory,
+        at_most: Duration,
+        progress: &Arc<Progress>,
+    ) -> Result<Canary, Error>;
 }
 
 impl Scene for Cluster {
@@ -159,8 +167,14 @@ impl Scene for Cluster {
         Ok(self.delete_pod(pod, hard.then_some(0)).await?)
     }
 
-    fn canary(&self, name: &ClusterName, at_most: Duration) -> Result<Canary, Error> {
-        Ok(Canary::on_kubernetes(self, name, at_most))
+    async fn canary(
+        &self,
+        name: &ClusterName,
+        _: &Inventory,
+        at_most: Duration,
+        progress: &Arc<Progress>,
+    ) -> Result<Canary, Error> {
+        Ok(Canary::on_kubernetes(self, name, at_most, progress))
     }
 }
 
@@ -180,9 +194,15 @@ impl Scene for ClusterDir {
         Ok(())
     }
 
-    fn canary(&self, _: &ClusterName, _: Duration) -> Result<Canary, Error> {
+    async fn canary(
+        &self,
+        _: &ClusterName,
+        inventory: &Inventory,
+        _: Duration,
+        _: &Arc<Progress>,
+    ) -> Result<Canary, Error> {
         // It ends with whoever began it.
-        Canary::on_this_machine(self)
+        Canary::on_this_machine(self, inventory).await
     }
 }
 
@@ -243,27 +263,85 @@ async fn drill(
     (namespace, name): (&str, &ClusterName),
     inventory: &Inventory,
     options: &Options,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<Outcome, Error> {
-    // Connections are opened before anything is measured.
-    view.facts().await?;
+    // Not even a job disturbs a cluster whose drill could not be run.
+    let facts = view.facts().await?;
+    choose(&cluster_state(namespace, inventory, &facts), &facts, options.target)?;
+    let canary = match options.canary {
+        true => Some(start_job(scene, name, inventory, &facts, options, progress).await?),
+        false => None,
+    };
+    let disturbed = disturb(scene, view, namespace, inventory, options, progress).await;
+    let song = match (canary, &disturbed) {
+        (Some(canary), Ok(_)) => Some(canary.last_song(SONG).await),
+        (Some(mut canary), Err(_)) => {
+            // What it failed for is told, not this.
+            let _ = canary.end().await;
+            None
+        }
+        (None, _) => None,
+    };
+    let (course, state) = disturbed?;
+    let sings = song.as_ref().is_none_or(|song| song.went_on);
+    Ok(Outcome {
+        namespace: namespace.to_owned(),
+        name: state.name.clone(),
+        target: options.target,
+        leader: leader(&state),
+        recovered: course.is_over() && sings,
+        victim: course.victim,
+        leader_before: course.leader,
+        steps: course.steps,
+        canary: song,
+        missing: state.not_ready.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Starts the job that is to go on, and waits for its first result.
+async fn start_job(
+    scene: &impl Scene,
+    name: &ClusterName,
+    inventory: &Inventory,
+    facts: &Facts,
+    options: &Options,
+    progress: &Arc<Progress>,
+) -> Result<Canary, Error> {
+    let mut reports = facts.masters.values().flatten();
+    let leading = reports.find(|report| report.status == MasterStatus::Alive);
+    match leading.map(|report| room_for_it(&report.workers, inventory)) {
+        Some(Room::Never(reason)) => return Err(Error::NoResult { reason }),
+        Some(Room::Later(reason)) => progress.warn(&format!(
+            "no room for the probe job at present: {reason}. `sparkha jobs` shows what runs; --no-canary runs the drill without a job"
+        )),
+        Some(Room::Enough) | None => {}
+    }
+    let mut canary = scene
+        .canary(name, inventory, options.timeout + 2 * SONG, progress)
+        .await?;
+    canary.first_song(SONG, progress).await?;
+    progress.done("A job runs");
+    Ok(canary)
+}
+
+/// Takes the victim away, and follows what becomes of the cluster.
+async fn disturb(
+    scene: &impl Scene,
+    view: &mut impl View,
+    namespace: &str,
+    inventory: &Inventory,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(Course, ClusterState), Error> {
+    // Much may have changed while the job started. Connections that Spark closed meanwhile are opened before anything is measured.
     let facts = view.facts().await?;
     let before = cluster_state(namespace, inventory, &facts);
     let victim = choose(&before, &facts, options.target)?.clone();
-    let mut canary = match options.canary {
-        true => Some(scene.canary(name, options.timeout + 2 * SONG)?),
-        false => None,
-    };
-    if let Some(canary) = &mut canary {
-        progress.step("Waiting for a job's first result");
-        canary.first_song(SONG).await?;
-        progress.done("A job runs");
-    }
     let mut course = Course::new(options.target, &victim, leader(&before).unwrap_or_default());
     let began = Instant::now();
     scene.take_away(&victim, options.hard).await?;
     progress.done(&format!("{} taken away", victim.name_any()));
-    let state = loop {
+    loop {
         let facts = view.facts().await?;
         let state = cluster_state(namespace, inventory, &facts);
         for phase in course.see(&state, &facts, began.elapsed()) {
@@ -274,27 +352,10 @@ async fn drill(
             ));
         }
         if course.is_over() || began.elapsed() >= options.timeout {
-            break state;
+            return Ok((course, state));
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    };
-    let song = match canary {
-        Some(canary) => Some(canary.last_song(SONG).await),
-        None => None,
-    };
-    let sings = song.as_ref().is_none_or(|song| song.went_on);
-    Ok(Outcome {
-        namespace: namespace.to_owned(),
-        name: before.name.clone(),
-        target: options.target,
-        victim: victim.name_any(),
-        leader_before: course.leader.clone(),
-        leader: leader(&state),
-        recovered: course.is_over() && sings,
-        steps: course.steps,
-        canary: song,
-        missing: state.not_ready.iter().map(ToString::to_string).collect(),
-    })
+    }
 }
 
 fn leader(state: &ClusterState) -> Option<String> {

@@ -74,6 +74,8 @@ pub enum Error {
     DoesNotStart { troubles: Vec<(Trouble, String)> },
     #[error("the job can never run here: {message}")]
     NoRoom { message: String },
+    #[error("the probe job gave no result: {reason}")]
+    NoResult { reason: String },
     #[error("{message}")]
     Driver { message: String, help: String },
     #[error("{message}")]
@@ -137,6 +139,9 @@ impl Error {
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
                  `sparkha create --worker-memory`; --wait waits all the same"
                     .into(),
+            ),
+            Error::NoResult { .. } => Some(
+                "nothing was changed; `sparkha jobs` shows what runs, --no-canary runs the drill without a job".into(),
             ),
             Error::Kubernetes(error) => error.help(),
             Error::Local(error) => error.help(),

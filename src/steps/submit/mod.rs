@@ -4,7 +4,7 @@
 mod driver_pod;
 pub mod drivers;
 mod drivers_log;
-mod explain;
+pub mod explain;
 pub mod job;
 pub mod leader;
 pub mod local;

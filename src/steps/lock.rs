@@ -67,6 +67,8 @@ pub async fn take(
 ) -> Result<Lock, Error> {
     let version = seen.and_then(ResourceExt::resource_version);
     let me = Holder::me(secret::id()?);
+    // The answer may be read long after the lock was written.
+    let began = SystemTime::now();
     object["data"] = json!(inventory.data());
     object["metadata"]["annotations"][LOCK] = json!(me.written());
     if first {
@@ -92,12 +94,12 @@ pub async fn take(
         }
     };
     match written {
-        Ok(()) => Ok(Lock::held(cluster, name, me)),
+        Ok(()) => Ok(Lock::held(cluster, name, me, began)),
         Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {
             let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
             match current.as_ref().and_then(holder_of) {
                 // The answer to our own write was lost, and the second try met the first.
-                Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me)),
+                Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me, began)),
                 Some(holder) => Err(Error::Busy { holder: holder.who }),
                 None => Err(Error::Busy {
                     holder: "it has just finished".into(),
@@ -109,12 +111,12 @@ pub async fn take(
 }
 
 impl Lock {
-    fn held(cluster: &Cluster, name: &ClusterName, me: Holder) -> Self {
+    fn held(cluster: &Cluster, name: &ClusterName, me: Holder, since: SystemTime) -> Self {
         let held = Arc::new(Held {
             cluster: cluster.clone(),
             inventory: name.inventory(),
             me,
-            checked: Mutex::new(SystemTime::now()),
+            checked: Mutex::new(since),
         });
         let renewing = held.clone();
         let task = tokio::spawn(async move {

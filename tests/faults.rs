@@ -13,7 +13,7 @@ use crate::kit::{Run, Sandbox, run, sparkha};
 
 /// The smallest cluster: two pods.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
-/// The same where [`bare`] keeps its pods from being made: all of its objects, and no JVM.
+/// The same where [`Sandbox::bare`] keeps its pods from being made: all of its objects, and no JVM.
 const BARE: [&str; 7] = [
     "create",
     "--masters",
@@ -38,24 +38,6 @@ fn contents(sandbox: &Sandbox) -> Vec<String> {
     let mut contents = sandbox.contents();
     contents.retain(|name| !name.starts_with("secret/default-token-") && name != "configmap/kube-root-ca.crt");
     contents
-}
-
-/// A namespace with a quota that admits no pod.
-fn bare(name: &str) -> Sandbox {
-    let sandbox = Sandbox::without_pods(name);
-    quota(&sandbox, &json!({"pods": "0"}));
-    sandbox
-}
-
-fn quota(sandbox: &Sandbox, hard: &Value) {
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}, "spec": {"hard": hard},
-    });
-    sandbox.apply(&quota.to_string());
-    sandbox.wait_for(Duration::from_secs(30), "the quota", || {
-        let known = sandbox.kubectl(&["get", "resourcequota", "narrow", "-o", "jsonpath={.status.used}"]);
-        !known.is_empty()
-    });
 }
 
 /// A value of an object, by JSONPath; empty if there is none.
@@ -194,7 +176,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
 
 #[test]
 fn a_field_of_another_manager_is_taken_only_by_force() {
-    let sandbox = bare("conflict");
+    let sandbox = Sandbox::bare("conflict");
     sandbox.run(&BARE).exits(0);
     let replicas = || value(&sandbox, "statefulset/spark-worker", "{.spec.replicas}");
     let scale = r#"{"spec": {"replicas": 3}}"#;
@@ -259,7 +241,7 @@ fn what_others_have_named_so_is_left_alone() {
 #[test]
 fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
     let sandbox = Sandbox::new("quota");
-    quota(&sandbox, &json!({"requests.memory": "2Gi"}));
+    sandbox.quota(&json!({"requests.memory": "2Gi"}));
     let before = contents(&sandbox);
     sandbox
         .run(&SMALL)
@@ -403,7 +385,7 @@ fn a_refusing_webhook_is_named() {
 
 #[test]
 fn what_passes_is_waited_for() {
-    let sandbox = bare("passing");
+    let sandbox = Sandbox::bare("passing");
     for status in [429, 500, 503] {
         for (method, target) in [("GET", "/version"), ("POST", "/configmaps"), ("PATCH", "/services/")] {
             let rule = match method {
@@ -423,7 +405,7 @@ fn what_passes_is_waited_for() {
 
 #[test]
 fn what_does_not_pass_is_given_up_and_cleaned_up() {
-    let sandbox = bare("lasting");
+    let sandbox = Sandbox::bare("lasting");
     let patches = |status| Rule::every(&["PATCH"], "/statefulsets/", Fault::Refuse(status));
     for status in [503, 403] {
         let proxy = Proxy::start(patches(status));
@@ -447,7 +429,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
 /// The server has done what was asked, and its answer gets lost: asking again finds it done.
 #[test]
 fn an_answer_that_gets_lost_is_asked_for_again() {
-    let sandbox = bare("lost");
+    let sandbox = Sandbox::bare("lost");
     let mut not_gone_on = Vec::new();
     for write in 0.. {
         let (run, lost) = with_lost_answer(&sandbox, &BARE, write);
@@ -469,7 +451,7 @@ fn an_answer_that_gets_lost_is_asked_for_again() {
 /// As above, for a create that changes a cluster and for teardown.
 #[test]
 fn an_answer_that_gets_lost_later_is_asked_for_again() {
-    let sandbox = bare("lost-later");
+    let sandbox = Sandbox::bare("lost-later");
     let change = with(&BARE, &["--ui-domain", "example.test"]);
     let mut not_gone_on = Vec::new();
     for arguments in [&change[..], &["teardown"]] {
@@ -565,7 +547,7 @@ fn killed_at_write(sandbox: &Sandbox, arguments: &[&str], write: usize) -> bool 
 
 #[test]
 fn a_create_that_was_killed_is_finished_by_the_next() {
-    let sandbox = bare("killed");
+    let sandbox = Sandbox::bare("killed");
     for write in 0.. {
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&BARE).exits(0);
@@ -581,7 +563,7 @@ fn a_create_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn a_create_that_was_killed_can_be_torn_down() {
-    let sandbox = bare("undone");
+    let sandbox = Sandbox::bare("undone");
     for write in 0.. {
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&["teardown"]).exits(0);
@@ -595,7 +577,7 @@ fn a_create_that_was_killed_can_be_torn_down() {
 /// From three masters with their ZooKeeper to one without: objects change and go.
 #[test]
 fn a_change_that_was_killed_is_finished_by_the_next() {
-    let sandbox = bare("changed");
+    let sandbox = Sandbox::bare("changed");
     sandbox.run(&BARE).exits(0);
     let bare = contents(&sandbox);
     for write in 0.. {
@@ -614,7 +596,7 @@ fn a_change_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn a_teardown_that_was_killed_is_finished_by_the_next() {
-    let sandbox = bare("torn");
+    let sandbox = Sandbox::bare("torn");
     for write in 0.. {
         sandbox.run(&BARE).exits(0);
         let ended = killed_at_write(&sandbox, &["teardown"], write);
@@ -635,7 +617,7 @@ fn a_teardown_that_was_killed_is_finished_by_the_next() {
 
 #[test]
 fn the_second_create_at_once_is_told_who_is_at_work() {
-    let sandbox = bare("busy");
+    let sandbox = Sandbox::bare("busy");
     let proxy = Proxy::start(Rule::every(&["PATCH"], "/statefulsets/spark-worker", Fault::Stall).times(1));
     let first = spawn(proxy.command(&sandbox, &BARE));
     sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
@@ -659,7 +641,7 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
 
 #[test]
 fn a_create_during_a_teardown_is_told_so() {
-    let sandbox = bare("leaving");
+    let sandbox = Sandbox::bare("leaving");
     sandbox.run(&BARE).exits(0);
     let proxy = Proxy::start(Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall));
     let teardown = spawn(proxy.command(&sandbox, &["teardown"]));
@@ -678,7 +660,7 @@ fn a_create_during_a_teardown_is_told_so() {
 
 #[test]
 fn creates_that_start_together_never_mix() {
-    let sandbox = bare("race");
+    let sandbox = Sandbox::bare("race");
     let racing = |command: &[&str]| {
         let racers: Vec<_> = (0..2).map(|_| spawn(sandbox.command(&BARE))).collect();
         let other = spawn(sandbox.command(command));
@@ -729,7 +711,7 @@ fn waits_for(sandbox: &Sandbox, (first, at): (&[&str], Rule), second: &[&str]) -
 
 #[test]
 fn a_create_that_waited_for_a_create_looks_again() {
-    let sandbox = bare("waited");
+    let sandbox = Sandbox::bare("waited");
     let at_services = Rule::every(&["PATCH"], "/services/", Fault::Stall);
     let run = waits_for(&sandbox, (&HIGHLY_AVAILABLE, at_services), &BARE);
     if run.code == Some(0) {
@@ -741,7 +723,7 @@ fn a_create_that_waited_for_a_create_looks_again() {
 
 #[test]
 fn a_create_that_waited_for_a_teardown_looks_again() {
-    let sandbox = bare("waited-teardown");
+    let sandbox = Sandbox::bare("waited-teardown");
     sandbox.run(&HIGHLY_AVAILABLE).exits(0);
     let at_deletion = Rule::every(&["DELETE"], "/statefulsets/", Fault::Stall);
     let run = waits_for(&sandbox, (&["teardown"], at_deletion), &BARE);

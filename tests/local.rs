@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::kit::local::{Home, is_alive, signal, spark_home};
-use crate::kit::{Run, run};
+use crate::kit::{Run, on_terminal, run};
 use crate::lifecycle::masters_in;
 
 /// The smallest cluster.
@@ -242,20 +242,7 @@ fn watchers(home: &Home) -> (Child, Child) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut terminal = Command::new("script");
-    let inside = home.command(&["status", "--watch"]);
-    for (name, value) in inside.get_envs() {
-        match value {
-            Some(value) => terminal.env(name, value),
-            None => terminal.env_remove(name),
-        };
-    }
-    let words = std::iter::once(inside.get_program()).chain(inside.get_args());
-    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
-    // What a terminal of this size shows, for script's own is none.
-    let line = format!("stty rows 40 cols 150; exec {}", words.join(" "));
-    let screen = terminal
-        .args(["-qec", &line])
+    let screen = on_terminal(&home.command(&["status", "--watch"]))
         .arg(home.folder.path().join("screen"))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -16,7 +16,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A test with many pods, or whose timing should be its own, is alone on the cluster: it has two processors. Tests with few pods or none may
 /// run beside each other.
@@ -87,6 +87,23 @@ pub fn sparkha(arguments: &[&str]) -> Command {
         .env("HOME", "/nonexistent")
         .stdin(Stdio::null());
     command
+}
+
+/// The command on a terminal; to be completed with the file for what it shows.
+pub fn on_terminal(inside: &Command) -> Command {
+    let mut terminal = Command::new("script");
+    for (name, value) in inside.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    let words = std::iter::once(inside.get_program()).chain(inside.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    // What a terminal of this size shows, for script's own is none.
+    let line = format!("stty rows 40 cols 150; exec {}", words.join(" "));
+    terminal.args(["-qec", &line]);
+    terminal
 }
 
 /// Runs sparkha without any Kubernetes.
@@ -237,7 +254,7 @@ impl Sandbox {
             None,
         );
         let mut config: Value = serde_json::from_slice(&view.stdout).unwrap();
-        config["users"][0]["user"] = serde_json::json!({"token": token()});
+        config["users"][0]["user"] = json!({"token": token()});
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config.to_string()).unwrap();
         file
@@ -249,6 +266,25 @@ impl Sandbox {
             "statefulsets,pods,services,networkpolicies,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
         let found = self.kubectl(&["get", kinds, "-o", "name"]);
         found.lines().map(str::to_owned).collect()
+    }
+
+    /// A namespace with a quota that admits no pod: clusters of objects alone.
+    pub fn bare(name: &str) -> Self {
+        let sandbox = Self::without_pods(name);
+        sandbox.quota(&json!({"pods": "0"}));
+        sandbox
+    }
+
+    /// Makes the ResourceQuota `narrow`.
+    pub fn quota(&self, hard: &Value) {
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}, "spec": {"hard": hard},
+        });
+        self.apply(&quota.to_string());
+        self.wait_for(Duration::from_secs(30), "the quota", || {
+            let known = self.kubectl(&["get", "resourcequota", "narrow", "-o", "jsonpath={.status.used}"]);
+            !known.is_empty()
+        });
     }
 
     /// Waits for a condition.

@@ -13,18 +13,24 @@ use super::config::short_digest;
 use super::kind::Kind;
 use super::labels::{Component, metadata};
 use super::{Resource, workloads};
+use crate::spec::file::merge;
 use crate::spec::{ClusterSpec, Recovery};
 
 /// Key of the ConfigMap's data with the objects.
 const OBJECTS: &str = "objects.json";
 /// Key of the ConfigMap's data with the summary.
 const CLUSTER: &str = "cluster.json";
+/// Key of the ConfigMap's data with what was asked for.
+pub const CLUSTER_FILE: &str = "cluster-file.yaml";
 
 /// What a cluster consists of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     pub cluster: Summary,
     pub objects: Vec<Entry>,
+    /// The cluster file that the next create without one starts from, see [`ClusterSpec::cluster_file`]; `None` also if an older sparkha
+    /// wrote this.
+    pub cluster_file: Option<String>,
 }
 
 /// One object that sparkha made.
@@ -124,6 +130,7 @@ impl Inventory {
         Self {
             cluster: summary(spec),
             objects,
+            cluster_file: spec.cluster_file.clone(),
         }
     }
 
@@ -141,6 +148,8 @@ impl Inventory {
         [
             (CLUSTER, pretty(serde_json::to_string_pretty(&self.cluster))),
             (OBJECTS, pretty(serde_json::to_string_pretty(&self.objects))),
+            // Empty instead of left out: a merge patch would leave the one from before.
+            (CLUSTER_FILE, self.cluster_file.clone().unwrap_or_default()),
         ]
         .map(|(key, text)| (key.to_owned(), text))
         .into()
@@ -160,15 +169,20 @@ impl Inventory {
             Ok::<_, String>(Self {
                 cluster: serde_json::from_str(part(CLUSTER)?).map_err(|e| format!("{CLUSTER}: {e}"))?,
                 objects: serde_json::from_str(part(OBJECTS)?).map_err(|e| format!("{OBJECTS}: {e}"))?,
+                cluster_file: part(CLUSTER_FILE).ok().filter(|text| !text.is_empty()).cloned(),
             })
         };
         read().map_err(|reason| InventoryError { name, reason })
     }
 
-    /// This inventory with another number of workers.
+    /// This inventory with another number of workers, which is then what was asked for.
     pub fn with_workers(&self, count: u32) -> Inventory {
         let mut inventory = self.clone();
-        inventory.cluster.workers.count = count;
+        if inventory.cluster.workers.count != count {
+            inventory.cluster.workers.count = count;
+            let cluster_file = inventory.cluster_file.as_deref();
+            inventory.cluster_file = cluster_file.map(|text| merge::with_workers(text, count));
+        }
         inventory
     }
 
@@ -353,6 +367,7 @@ mod tests {
                     claims: claims.iter().map(|&c| c.to_owned()).collect(),
                 })
                 .collect(),
+            cluster_file: Some("masters:\n  count: 1\nworkers:\n  count: 1\n".into()),
         }
     }
 
@@ -364,6 +379,38 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(Inventory::read(&stored).unwrap(), inventory);
+    }
+
+    #[test]
+    fn an_older_inventory_reads_without_what_was_asked_for() {
+        let inventory = Inventory {
+            cluster_file: None,
+            ..inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])])
+        };
+        let mut data = inventory.data();
+        assert_eq!(data[CLUSTER_FILE], "");
+        let read = |data: BTreeMap<_, _>| {
+            let stored = ConfigMap {
+                data: Some(data),
+                ..Default::default()
+            };
+            Inventory::read(&stored).unwrap()
+        };
+        assert_eq!(read(data.clone()), inventory);
+        data.remove(CLUSTER_FILE);
+        assert_eq!(read(data), inventory);
+    }
+
+    #[test]
+    fn another_number_of_workers_is_asked_for_from_then_on() {
+        let inventory = inventory(&[]);
+        let scaled = inventory.with_workers(4);
+        assert_eq!(scaled.cluster.workers.count, 4);
+        assert_eq!(
+            scaled.cluster_file.unwrap(),
+            "masters:\n  count: 1\nworkers:\n  count: 4\n"
+        );
+        assert_eq!(inventory.with_workers(1), inventory);
     }
 
     #[test]

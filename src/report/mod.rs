@@ -15,6 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::spec::file;
 use crate::steps::Error;
 use crate::steps::submit::output::Stream;
 
@@ -77,14 +78,8 @@ pub fn json(value: &impl Serialize) -> String {
 
 /// Values as YAML documents.
 pub fn yaml<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
-    let documents: Vec<_> = values.into_iter().map(document).collect();
+    let documents: Vec<_> = values.into_iter().map(file::yaml).collect();
     documents.join("---\n")
-}
-
-fn document(value: &Value) -> String {
-    // kubectl reads YAML 1.1, where more words are no texts than in 1.2; those are quoted too.
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: true, compact_list_indent: true, yaml_12: false };
-    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
 }
 
 /// A value in one of the machines' formats; `None` for the people's.

@@ -5,6 +5,7 @@
 //! ([`check`]), and what is left becomes a [`ClusterFile`] whose meaning [`super::resolve`] goes on to check.
 
 pub mod check;
+pub mod merge;
 pub mod tree;
 
 use std::collections::BTreeMap;
@@ -578,19 +579,44 @@ pub fn schema() -> serde_json::Value {
     schema
 }
 
-/// Reads a cluster file. What could be understood comes back beside the problems, so that its meaning is checked too.
-pub fn read(text: &str) -> (ClusterFile, tree::Places, Vec<Problem>) {
+/// A cluster file that was read. What could be understood comes back beside the problems, so that its meaning is checked too.
+#[derive(Debug, Default)]
+pub struct Read {
+    pub file: ClusterFile,
+    /// The same as plain values.
+    pub value: serde_json::Value,
+    pub places: tree::Places,
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a cluster file.
+pub fn read(text: &str) -> Read {
     let (value, places, mut problems) = match tree::read(text) {
         Ok(read) => read,
-        Err(problem) => return (ClusterFile::default(), tree::Places::default(), vec![problem]),
+        Err(problem) => {
+            return Read {
+                problems: vec![problem],
+                ..Read::default()
+            };
+        }
     };
     let pruned = check::check(&value, &schema(), &places, &mut problems);
-    match serde_json::from_value(pruned) {
-        Ok(file) => (file, places, problems),
-        Err(error) => {
-            // Only a disagreement between schema and types can lead here.
-            problems.push(Problem::at(&places, "", error.to_string()));
-            (ClusterFile::default(), places, problems)
-        }
+    let value = pruned.clone();
+    let file = serde_json::from_value(pruned).unwrap_or_else(|error| {
+        // Only a disagreement between schema and types can lead here.
+        problems.push(Problem::at(&places, "", error.to_string()));
+        ClusterFile::default()
+    });
+    Read {
+        file,
+        value,
+        places,
+        problems,
     }
+}
+
+/// Values as YAML that readers of YAML 1.1, as kubectl, and of 1.2 understand alike.
+pub fn yaml(value: &impl serde::Serialize) -> String {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: true, compact_list_indent: true, yaml_12: false };
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_default()
 }

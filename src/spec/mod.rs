@@ -45,6 +45,8 @@ pub struct ClusterSpec {
     pub labels: BTreeMap<String, String>,
     /// Added to every object and pod.
     pub annotations: BTreeMap<String, String>,
+    /// The cluster file that says all this but name, namespace and defaults: flags are merged in. `None` where that would tell a secret.
+    pub cluster_file: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

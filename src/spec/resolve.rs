@@ -10,7 +10,10 @@ mod rules;
 use std::collections::BTreeMap;
 
 pub use pods::RESERVED_VOLUMES;
+pub use recovery::external_of;
+pub use rules::is_secret;
 
+use super::file::merge;
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::names::{ClusterName, Namespace, is_dns_subdomain};
@@ -67,12 +70,13 @@ pub struct Source<'a> {
 
 /// Resolves what the user wants.
 pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterSpec, Problems> {
-    let (file, places, problems) = match source {
-        Some(source) => file::read(source.text),
-        None => Default::default(),
+    let read = source.map(|source| file::read(source.text)).unwrap_or_default();
+    let cluster_file = merge::cluster_file(read.value, flags);
+    let mut resolver = Resolver {
+        places: read.places,
+        problems: read.problems,
     };
-    let mut resolver = Resolver { places, problems };
-    let spec = resolver.spec(file, flags);
+    let spec = resolver.spec(read.file, cluster_file, flags);
     let mut problems = resolver.problems;
     if problems.is_empty()
         && let Some(spec) = spec
@@ -94,7 +98,7 @@ struct Resolver {
 
 impl Resolver {
     /// `None` only if there are problems.
-    fn spec(&mut self, file: ClusterFile, flags: &Overrides) -> Option<ClusterSpec> {
+    fn spec(&mut self, file: ClusterFile, cluster_file: Option<String>, flags: &Overrides) -> Option<ClusterSpec> {
         let name = self.name(&file, flags);
         let namespace = self.namespace(&file, flags);
         let image = self.image(&file, flags);
@@ -136,6 +140,7 @@ impl Resolver {
             }),
             labels,
             annotations,
+            cluster_file,
         })
     }
 

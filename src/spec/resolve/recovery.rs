@@ -7,6 +7,15 @@ use crate::spec::names::{ClusterName, Namespace, is_dns_subdomain};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{ExternalZooKeeper, ManagedZooKeeper, NewClaim, Recovery};
 
+/// The servers and the chroot of `host:port,…/chroot`.
+pub fn external_of(text: &str) -> (Vec<String>, Option<String>) {
+    let (servers, chroot) = match text.split_once('/') {
+        Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
+        None => (text, None),
+    };
+    (servers.split(',').map(str::to_owned).collect(), chroot)
+}
+
 impl Resolver {
     pub(super) fn recovery(
         &mut self,
@@ -21,12 +30,9 @@ impl Resolver {
         let from_file = zookeeper.as_ref().and_then(|zookeeper| zookeeper.external.clone());
         let external = match &flags.zookeeper {
             Some(text) => {
-                let (servers, chroot) = match text.split_once('/') {
-                    Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
-                    None => (text.as_str(), None),
-                };
+                let (servers, chroot) = external_of(text);
                 Some(ExternalFile {
-                    servers: servers.split(',').map(str::to_owned).collect(),
+                    servers,
                     chroot,
                     secret: from_file.and_then(|external| external.secret),
                 })

@@ -140,19 +140,20 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
             format!("did you mean `spark.hadoop.{key}`?"),
         ));
     }
-    let lower = key.to_lowercase();
-    let secret_names = ["secret", "password", "access.key", "token"];
-    if secret_names
-        .iter()
-        .any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key")))
-        && !value.is_empty()
-    {
+    if is_secret(key) && !value.is_empty() {
         return Err((
             "this looks like a secret, and everyone who may read ConfigMaps would see it".into(),
             "use s3.secret for S3 keys, or env with secretKeyRef".into(),
         ));
     }
     Ok(())
+}
+
+/// Whether something of this name, a property or a variable, is a secret by the looks of it.
+pub fn is_secret(name: &str) -> bool {
+    let lower = name.to_lowercase().replace('_', ".");
+    let mut words = ["secret", "password", "access.key", "token"].into_iter();
+    words.any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key")))
 }
 
 /// A length of time, as Spark reads it.

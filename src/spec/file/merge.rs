@@ -1,0 +1,220 @@
+//! Flags merged into the cluster file: one document that says what a create asked for, and nothing of what it took from defaults. The
+//! inventory keeps it, so that the next create without a file changes what its own flags name and leaves the rest; what nobody ever asked
+//! for is still a later sparkha's to choose.
+
+use serde_json::{Value, json};
+
+use crate::spec::resolve::{Overrides, external_of, is_secret};
+
+/// The cluster file that says what `file` and `flags` say together. Name and namespace are left out, for they are the inventory's own;
+/// nothing comes back where the environment holds a secret in plain text, for the inventory is for everybody to read.
+pub fn cluster_file(file: Value, flags: &Overrides) -> Option<String> {
+    let merged = merged(file, flags);
+    (!tells_secret(&merged)).then(|| super::yaml(&merged))
+}
+
+/// A stored cluster file with another number of workers. One that cannot be read stays as it is: who resolves it next is told why.
+pub fn with_workers(cluster_file: &str, count: u32) -> String {
+    let read = super::read(cluster_file);
+    if !read.problems.is_empty() {
+        return cluster_file.to_owned();
+    }
+    let flags = Overrides {
+        workers: Some(count),
+        ..Overrides::default()
+    };
+    super::yaml(&merged(read.value, &flags))
+}
+
+/// The parts that flags name are mappings here, or missing: the check against the schema left out all else.
+fn merged(mut file: Value, flags: &Overrides) -> Value {
+    if file.is_null() {
+        file = json!({});
+    }
+    if let Some(document) = file.as_object_mut() {
+        document.remove("name");
+        document.remove("namespace");
+    }
+    if let Some(image) = &flags.image {
+        file["image"] = json!(image);
+    }
+    if let Some(count) = flags.masters {
+        file["masters"]["count"] = json!(count);
+    }
+    if let Some(count) = flags.workers {
+        file["workers"]["count"] = json!(count);
+    }
+    if let Some(cores) = flags.worker_cores {
+        limit(&mut file["workers"], "cores", "cpu", json!(cores.to_string()));
+    }
+    if let Some(memory) = &flags.worker_memory {
+        limit(&mut file["workers"], "memory", "memory", json!(memory));
+    }
+    if let Some(text) = &flags.zookeeper {
+        let (servers, chroot) = external_of(text);
+        let mut external = json!({"servers": servers});
+        if let Some(chroot) = chroot {
+            external["chroot"] = json!(chroot);
+        }
+        if let Some(secret) = file.pointer("/zookeeper/external/secret") {
+            external["secret"] = secret.clone();
+        }
+        // With all that was said of a managed ensemble: there is none now.
+        file["zookeeper"] = json!({"external": external});
+    }
+    if let Some(domain) = &flags.ui_domain {
+        file["webUi"]["domain"] = json!(domain);
+    }
+    for (key, flag) in [
+        ("history", flags.history),
+        ("connect", flags.connect),
+        ("metrics", flags.metrics),
+    ] {
+        if flag && !file[key].is_object() {
+            file[key] = json!(true);
+        }
+    }
+    file
+}
+
+/// Says a limit of workers in its short form, which the long one could only contradict.
+fn limit(workers: &mut Value, short: &str, long: &str, value: Value) {
+    workers[short] = value;
+    if let Some(limits) = workers.pointer_mut("/resources/limits").and_then(Value::as_object_mut) {
+        limits.remove(long);
+    }
+}
+
+/// Whether the environment of the cluster or of one of its parts has a secret in plain text.
+fn tells_secret(document: &Value) -> bool {
+    let parts = document.as_object().into_iter().flatten().map(|(_, part)| part);
+    let mut environments = parts.chain([document]).filter_map(|part| part.get("env")?.as_object());
+    let is_plain = |value: &Value| !value.is_object() && value != "";
+    environments.any(|env| env.iter().any(|(name, value)| is_secret(name) && is_plain(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ClusterSpec;
+    use crate::spec::resolve::{Source, resolve};
+
+    fn resolved(text: &str, flags: &Overrides) -> ClusterSpec {
+        let source = Source {
+            name: "sparkha.yaml",
+            text,
+        };
+        resolve(Some(source), flags).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn all_flags() -> Overrides {
+        Overrides {
+            name: Some("etl".into()),
+            namespace: Some("data".into()),
+            image: Some("spark:4".into()),
+            masters: Some(2),
+            workers: Some(5),
+            worker_cores: Some(3),
+            worker_memory: Some("6g".into()),
+            zookeeper: Some("a:1,b:2/team".into()),
+            ui_domain: Some("example.test".into()),
+            history: true,
+            connect: true,
+            metrics: true,
+        }
+    }
+
+    #[test]
+    fn flags_stand_where_the_file_would_say_the_same() {
+        let text = "name: x\nnamespace: y\nimage: old:1\nsparkConf: {spark.a: 1.10}\nmasters: {daemonMemory: 600m}\n\
+                    workers: {count: 1, resources: {limits: {cpu: 9, memory: 9Gi}, requests: {cpu: 1}}}\n\
+                    zookeeper: {external: {servers: ['z:1'], secret: login}}\n\
+                    history: {maxAge: 1d, eventLogs: 's3a://b/e'}\ns3: {}\n";
+        let expected = "\
+connect: true
+history:
+  eventLogs: s3a://b/e
+  maxAge: 1d
+image: spark:4
+masters:
+  count: 2
+  daemonMemory: 600m
+metrics: true
+s3: {}
+sparkConf:
+  spark.a: \"1.10\"
+webUi:
+  domain: example.test
+workers:
+  cores: \"3\"
+  count: 5
+  memory: 6g
+  resources:
+    limits: {}
+    requests:
+      cpu: \"1\"
+zookeeper:
+  external:
+    chroot: /team
+    secret: login
+    servers:
+    - a:1
+    - b:2
+";
+        assert_eq!(resolved(text, &all_flags()).cluster_file.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_was_merged_describes_the_same_cluster() {
+        let flags = all_flags();
+        let place = Overrides {
+            name: flags.name.clone(),
+            namespace: flags.namespace.clone(),
+            ..Overrides::default()
+        };
+        let none = Overrides::default();
+        for (text, flags) in [
+            ("", &none),
+            ("", &flags),
+            ("history: false\nzookeeper: {count: 5}\nworkers: {cores: 2}\n", &flags),
+            (include_str!("../../../examples/sparkha.yaml"), &none),
+            (include_str!("../../../examples/development.yaml"), &flags),
+            (include_str!("../../../examples/external-zookeeper.yaml"), &none),
+            (include_str!("../../../examples/large-workers.yaml"), &none),
+            (include_str!("../../../examples/s3-history.yaml"), &flags),
+        ] {
+            let flags = Overrides {
+                name: place.name.clone(),
+                namespace: place.namespace.clone(),
+                ..flags.clone()
+            };
+            let spec = resolved(text, &flags);
+            let stored = spec.cluster_file.clone().unwrap();
+            assert_eq!(resolved(&stored, &place), spec, "{stored}");
+        }
+    }
+
+    #[test]
+    fn a_later_flag_changes_what_it_names() {
+        let first = resolved("masters: {count: 1}\nconnect: true\n", &Overrides::default());
+        let more_workers = Overrides {
+            workers: Some(3),
+            ..Overrides::default()
+        };
+        let then = resolved(&first.cluster_file.unwrap(), &more_workers);
+        assert_eq!((then.masters.count, then.workers.count), (1, 3));
+        assert!(then.connect.is_some());
+        let stored = then.cluster_file.unwrap();
+        assert_eq!(stored, "connect: true\nmasters:\n  count: 1\nworkers:\n  count: 3\n");
+        assert_eq!(with_workers(&stored, 7), stored.replace('3', "7"));
+        assert_eq!(with_workers("nonsense: 1\n", 7), "nonsense: 1\n");
+    }
+
+    #[test]
+    fn a_file_with_a_secret_in_plain_text_is_not_stored() {
+        let file = |text: &str| resolved(text, &Overrides::default()).cluster_file;
+        assert_eq!(file("env: {MY_TOKEN: abc}\n"), None);
+        assert_eq!(file("connect: {env: {SPARK_CONNECT_AUTHENTICATE_TOKEN: abc}}\n"), None);
+        assert!(file("env: {MY_TOKEN: {secretKeyRef: {name: a, key: b}}, MODE: fast}\n").is_some());
+    }
+}

@@ -8,18 +8,22 @@ use serde_json::{Map, Value, json};
 
 /// The fields of `object` that `manager` has applied, with the object's name.
 pub fn owned(object: &DynamicObject, manager: &str) -> Value {
-    let entries = object.managed_fields().iter();
-    let fields = entries
-        .filter(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply"))
-        .find_map(|entry| Some(&entry.fields_v1.as_ref()?.0));
     let whole = serde_json::to_value(object).unwrap_or_default();
-    let mut owned = fields.map_or_else(|| json!({}), |fields| pick(&whole, fields));
+    let mut owned = applied_fields(object, manager).map_or_else(|| json!({}), |fields| pick(&whole, fields));
     if let Some(types) = &object.types {
         owned["apiVersion"] = json!(types.api_version);
         owned["kind"] = json!(types.kind);
     }
     owned["metadata"]["name"] = json!(object.name_any());
     owned
+}
+
+fn applied_fields<'a>(object: &'a DynamicObject, manager: &str) -> Option<&'a Value> {
+    let mut applied = object
+        .managed_fields()
+        .iter()
+        .filter(|entry| entry.manager.as_deref() == Some(manager) && entry.operation.as_deref() == Some("Apply"));
+    applied.find_map(|entry| Some(&entry.fields_v1.as_ref()?.0))
 }
 
 /// The part of a value that a set of fields names: `f:` a key of a map, `k:` an item of a list by its keys, `v:` an item by its value.
@@ -51,6 +55,25 @@ fn pick(value: &Value, fields: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// Whether fields below `path` that `manager` has applied to `object` are missing in `desired`, which stands at that path: applying it would
+/// remove them.
+pub fn drops(object: &DynamicObject, manager: &str, path: &[&str], desired: &Value) -> bool {
+    let below = applied_fields(object, manager).and_then(|fields| {
+        path.iter()
+            .try_fold(fields, |fields, key| fields.get(format!("f:{key}")))
+    });
+    below.is_some_and(|fields| lacks(desired, fields))
+}
+
+fn lacks(value: &Value, fields: &Value) -> bool {
+    let mut names = fields.as_object().into_iter().flatten();
+    names.any(|(name, below)| match (name.strip_prefix("f:"), value) {
+        (Some(key), Value::Object(map)) => map.get(key).is_none_or(|value| lacks(value, below)),
+        (None, Value::Array(items)) => items.iter().any(|item| is_named(item, name) && lacks(item, below)),
+        _ => false,
+    })
 }
 
 fn is_named(item: &Value, name: &str) -> bool {
@@ -112,6 +135,14 @@ mod tests {
                 ]}},
             })
         );
+        let template = |desired| drops(&object, "sparkha", &["spec", "template"], &desired);
+        let ports = json!([{"containerPort": 2, "protocol": "TCP"}]);
+        assert!(!template(
+            json!({"containers": [{"name": "c", "args": ["y"], "ports": ports}]})
+        ));
+        assert!(template(json!({"containers": [{"name": "c", "ports": ports}]})));
+        assert!(template(json!({})));
+        assert!(!drops(&object, "kubectl", &["spec", "template"], &json!({})));
         assert_eq!(
             owned(&object, "kubectl"),
             json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s"}})

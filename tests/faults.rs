@@ -14,7 +14,7 @@ use crate::kit::{Run, Sandbox, run, sparkha};
 /// The smallest cluster: two pods.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
 /// The same where [`Sandbox::bare`] keeps its pods from being made: all of its objects, and no JVM.
-const BARE: [&str; 7] = [
+const BARE: [&str; 8] = [
     "create",
     "--masters",
     "1",
@@ -22,9 +22,19 @@ const BARE: [&str; 7] = [
     "1",
     "--no-wait",
     "--skip-preflight",
+    "--yes",
 ];
 /// With three masters and ZooKeeper, and as few pods.
-const HIGHLY_AVAILABLE: [&str; 3] = ["create", "--no-wait", "--skip-preflight"];
+const HIGHLY_AVAILABLE: [&str; 8] = [
+    "create",
+    "--masters",
+    "3",
+    "--workers",
+    "2",
+    "--no-wait",
+    "--skip-preflight",
+    "--yes",
+];
 /// What changes or makes something in a namespace.
 const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
 const IN_NAMESPACE: &str = "/namespaces/";
@@ -453,10 +463,11 @@ fn an_answer_that_gets_lost_is_asked_for_again() {
 fn an_answer_that_gets_lost_later_is_asked_for_again() {
     let sandbox = Sandbox::bare("lost-later");
     let change = with(&BARE, &["--ui-domain", "example.test"]);
+    let before = with(&BARE, &["--ui-domain", "k8s"]);
     let mut not_gone_on = Vec::new();
     for arguments in [&change[..], &["teardown"]] {
         for write in 0.. {
-            sandbox.run(&BARE).exits(0);
+            sandbox.run(&before).exits(0);
             let (run, lost) = with_lost_answer(&sandbox, arguments, write);
             if run.code != Some(0) {
                 not_gone_on.push(format!("{lost:?}: {}", run.stderr));
@@ -696,7 +707,8 @@ fn waits_for(sandbox: &Sandbox, (first, at): (&[&str], Rule), second: &[&str]) -
     sandbox.wait_for(Duration::from_secs(30), "the first to be at work", || {
         !stalled.failed().is_empty()
     });
-    let looking = Proxy::start(Rule::every(&["GET"], "/configmaps/spark-sparkha", Fault::Stall));
+    // The first look is at what was asked for, before anybody is waited for.
+    let looking = Proxy::start(Rule::every(&["GET"], "/configmaps/spark-sparkha", Fault::Stall).skip(1));
     let second = spawn(looking.command(sandbox, second));
     sandbox.wait_for(Duration::from_secs(30), "the second to wait for the first", || {
         !looking.failed().is_empty()

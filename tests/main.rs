@@ -9,6 +9,7 @@
 //! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
 //! - [`parts`]: what a cluster may have beside masters and workers, by real jobs; here and on Kubernetes.
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
+//! - [`change`]: a create on a cluster that is there: what it keeps, changes, and asks about first.
 //! - [`ownership`]: two commands at once and somebody else's state: pauses, a lost inventory, namespaces in use.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
@@ -32,6 +33,7 @@
 )]
 
 mod browser;
+mod change;
 mod deployed;
 mod dns;
 mod doctor;

@@ -22,21 +22,6 @@ const SMALL: [&str; 7] = [
 ];
 const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
 
-/// A namespace with a quota that admits no pod: clusters have all of their objects there, and no JVM.
-fn bare(name: &str) -> Sandbox {
-    let sandbox = Sandbox::without_pods(name);
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}, "spec": {"hard": {"pods": "0"}},
-    });
-    sandbox.apply(&quota.to_string());
-    sandbox.wait_for(Duration::from_secs(30), "the quota", || {
-        !sandbox
-            .kubectl(&["get", "resourcequota", "narrow", "-o", "jsonpath={.status.used}"])
-            .is_empty()
-    });
-    sandbox
-}
-
 /// Which objects there are, and in which state sparkha has left them. What their controllers write of them does not count.
 fn objects(sandbox: &Sandbox) -> String {
     let list = |kinds: &str, fields: &str| {
@@ -117,7 +102,7 @@ impl Drop for Stopped {
 
 #[test]
 fn a_create_that_was_paused_touches_nothing_of_its_successors() {
-    let sandbox = bare("paused-create");
+    let sandbox = Sandbox::bare("paused-create");
     let before = sandbox.contents();
     for trial in 0..trials() {
         // Its first write makes the lock.
@@ -130,7 +115,7 @@ fn a_create_that_was_paused_touches_nothing_of_its_successors() {
 
 #[test]
 fn a_teardown_that_was_paused_touches_nothing_of_its_successors() {
-    let sandbox = bare("paused-teardown");
+    let sandbox = Sandbox::bare("paused-teardown");
     let before = sandbox.contents();
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let text = "masters: {count: 1}\nworkers: {count: 1, shuffle: {newClaim: {size: 64Mi}}}\n";
@@ -149,7 +134,7 @@ fn a_teardown_that_was_paused_touches_nothing_of_its_successors() {
 
 #[test]
 fn a_scale_that_was_paused_touches_nothing_of_its_successors() {
-    let sandbox = bare("paused-scale");
+    let sandbox = Sandbox::bare("paused-scale");
     for trial in 0..trials() {
         sandbox.run(&SMALL).exits(0);
         let scale = ["scale", "--workers", "3", "--no-wait"];
@@ -171,7 +156,7 @@ fn a_scale_that_was_paused_touches_nothing_of_its_successors() {
 
 #[test]
 fn a_create_that_lost_its_inventory_adopts_what_is_there_and_leaves_it() {
-    let sandbox = bare("lost-inventory");
+    let sandbox = Sandbox::bare("lost-inventory");
     let before = sandbox.contents();
     sandbox.run(&[&SMALL[..], &["--history"]].concat()).exits(0);
     let names = || {

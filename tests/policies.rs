@@ -121,8 +121,11 @@ fn none_but_those_who_belong_to_the_cluster_reach_it() {
     let before = sandbox.contents();
     let open = sandbox_file("masters: {count: 2}\nnetworkPolicy: {enabled: false}\n");
     let closed = sandbox_file(SETTINGS);
-    let create =
-        |file: &tempfile::NamedTempFile| sandbox.run(&["create", "-f", file.path().to_str().unwrap()]).exits(0);
+    let create = |file: &tempfile::NamedTempFile| {
+        sandbox
+            .run(&["create", "--yes", "-f", file.path().to_str().unwrap()])
+            .exits(0)
+    };
     let policies = || sandbox.kubectl(&["get", "networkpolicies", "-o", "jsonpath={.items[*].metadata.name}"]);
 
     create(&open);

@@ -131,6 +131,12 @@ fn on_this_machine_workers_come_and_go() {
 
     // Down, by a command that is killed: what it began goes on, and the next run waits for it.
     let job = start(&home, LEAVING, "JOB 1", "COMPUTED");
+    home.run(&["create", "--workers", "1"])
+        .exits(2)
+        .says("workers: 2 → 1")
+        .says("1 application runs: app-")
+        .says("nothing was changed");
+    assert_eq!(home.status("spark")["workers"]["expected"], 2);
     let mut cut_off = home.command(&["scale", "--workers", "1"]);
     let mut cut_off = cut_off.stderr(Stdio::null()).spawn().unwrap();
     home.wait_for(SOON, "the new number", || {
@@ -153,7 +159,7 @@ fn on_this_machine_workers_come_and_go() {
         "masters: {count: 1}\nworkers: {count: 1}\ndynamicAllocation: true\n",
     )
     .unwrap();
-    home.run(&["create", "-f", file.to_str().unwrap()]).exits(0);
+    home.run(&["create", "--yes", "-f", file.to_str().unwrap()]).exits(0);
     std::fs::remove_file(file).unwrap();
     let idle = "--conf spark.dynamicAllocation.executorIdleTimeout=2s JOB";
     let text = finish(&home, start(&home, IDLING, idle, ""));
@@ -228,7 +234,16 @@ fn on_kubernetes_workers_come_and_go() {
     sandbox.run(&["scale", "--workers", "1"]).exits(2).says("autoscaler");
     let target = ".spec.targetCPUUtilizationPercentage";
     assert_eq!(get("horizontalpodautoscaler/spark-worker", target), "200");
-    sandbox.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
+    sandbox
+        .run(&["create", "--workers", "1"])
+        .exits(2)
+        .says("the autoscaler chooses");
+    std::fs::write(file.path(), "masters: {count: 1}\nworkers: {count: 1}\n").unwrap();
+    sandbox
+        .run(&create)
+        .exits(2)
+        .says("HorizontalPodAutoscaler spark-worker deleted");
+    sandbox.run(&[&create[..], &["--yes"]].concat()).exits(0);
     assert_eq!(sandbox.kubectl(&["get", "horizontalpodautoscalers", "-o", "name"]), "");
 
     sandbox.run(&["teardown"]).exits(0);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::oneshot;
 
 use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
@@ -13,8 +14,12 @@ use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
-use crate::steps::create::{Options, Outcome, create};
+use crate::steps::create::{Options, Outcome, create, kept_cluster_file, prepare};
+use crate::steps::differences::{Differences, Origin};
 use crate::steps::local::create as local;
+
+const HELP: &str =
+    "pass --yes to change it, --dry-run to see every object; without -f, create keeps what was asked for before";
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -23,7 +28,14 @@ use crate::steps::local::create as local;
   sparkha create --masters 1 --workers 1          no high availability, no ZooKeeper
   sparkha create --zookeeper zk-0:2181,zk-1:2181/spark
   sparkha create --dry-run                        what would be written
-  sparkha create --local                          as processes on this machine")]
+  sparkha create --local                          as processes on this machine
+  sparkha create etl --workers 12                 a living cluster keeps all but the number of workers
+
+The cluster keeps what was asked for. Without -f, create starts from that and changes only what its flags name. With -f, file and flags
+say everything: what they leave out goes back to its default.
+
+create asks before a living cluster loses something: objects, its layout (image, masters, ZooKeeper), pods under running applications.
+Without a terminal it needs --yes for that; --dry-run shows the differences.")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -36,6 +48,9 @@ pub struct Arguments {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Change a living cluster without asking, even if it loses something
+    #[arg(short, long)]
+    yes: bool,
     /// Leave everything as it is when a first create fails
     #[arg(long)]
     retain: bool,
@@ -54,35 +69,63 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
-    let description = arguments.spec.describe()?;
+    let mut description = arguments.spec.describe()?;
     if global.local {
-        return run_local(global, &arguments, &description).await;
+        return run_local(global, &arguments, description).await;
     }
     let (cluster, spec) = description.resolve_connected(global).await?;
     let progress = Progress::new(global.quiet);
     let namespace = cluster.namespace();
-    let options = arguments.options();
+    let origin = match description.has_file() {
+        true => Origin::File,
+        false => Origin::Inventory(kept_cluster_file(&cluster, &spec.name).await?),
+    };
+    let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
+    let options = arguments.options(origin);
     let name = &spec.name;
     let next = format!(
         "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace}` to remove what is there"
     );
-    let outcome = super::unless_interrupted(create(&cluster, &spec, &options, &progress), next).await?;
+    let work = async {
+        let prepared = prepare(&cluster, &spec, &options, &progress).await?;
+        arguments
+            .agree(&format!("{namespace}/{name}"), &prepared.differences, &progress)
+            .await?;
+        create(&cluster, &spec, prepared, &options, &progress).await
+    };
+    let outcome = super::unless_interrupted(work, next).await?;
     drop(progress);
     tracing::info!("{} requests to the API server", cluster.requests());
     report(&outcome, &arguments, name)
 }
 
 /// The same on this machine.
-async fn run_local(global: &Global, arguments: &Arguments, description: &Description<'_>) -> Result<ExitCode, Error> {
+async fn run_local(
+    global: &Global,
+    arguments: &Arguments,
+    mut description: Description<'_>,
+) -> Result<ExitCode, Error> {
     let (dir, spec) = description.resolve_local(global)?;
     let namespace = &dir.namespace;
     let progress = Progress::new(global.quiet);
-    let (store, options, name) = (Store::open()?, arguments.options(), &spec.name);
+    let store = Store::open()?;
+    let origin = match description.has_file() {
+        true => Origin::File,
+        false => Origin::Inventory(local::kept_cluster_file(&dir)?),
+    };
+    let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
+    let (options, name) = (arguments.options(origin), &spec.name);
     let next = format!(
         "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace} --local` to remove what is there"
     );
     let home = arguments.spark_home.as_ref();
-    let work = local::create(&store, namespace, &spec, home, &options, &progress);
+    let work = async {
+        let prepared = local::prepare(&store, namespace, &spec, home, &options, &progress).await?;
+        arguments
+            .agree(&format!("{namespace}/{name}"), &prepared.differences, &progress)
+            .await?;
+        local::create(&store, &spec, prepared, &options, &progress).await
+    };
     let outcome = super::unless_interrupted(work, next).await?;
     drop(progress);
     report(&outcome, arguments, name)
@@ -102,8 +145,34 @@ fn report(outcome: &Outcome, arguments: &Arguments, name: &ClusterName) -> Resul
 }
 
 impl Arguments {
-    fn options(&self) -> Options {
+    /// Reports how a living cluster would change, and asks where it would lose something.
+    async fn agree(&self, cluster: &str, differences: &Differences, progress: &Progress) -> Result<(), Error> {
+        let lines = differences.lines();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let verb = if self.dry_run { "would change" } else { "changes" };
+        if !differences.need_consent() {
+            progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));
+            return Ok(());
+        }
+        let list = lines.iter().map(|line| format!("\n    - {line}")).collect::<String>();
+        if self.yes || self.dry_run {
+            progress.warn(&format!("cluster {cluster} {verb}:{list}"));
+            return Ok(());
+        }
+        progress.clear();
+        let consequence = format!("cluster {cluster} would change:{list}\n  this needs confirmation");
+        // On a thread of its own, so that Ctrl-C ends the waiting for an answer.
+        let (answer, answered) = oneshot::channel();
+        std::thread::spawn(move || answer.send(super::confirm(&consequence, "Change it?", HELP)));
+        let answer = answered.await.map_err(std::io::Error::other);
+        answer.map_err(Error::io("read the answer"))?
+    }
+
+    fn options(&self, origin: Origin) -> Options {
         Options {
+            origin,
             timeout: self.timeout,
             wait: !self.no_wait,
             dry_run: self.dry_run,

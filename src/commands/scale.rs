@@ -24,7 +24,7 @@ Workers with the highest numbers go first. Each is decommissioned: it gets nothi
 move shuffle files and cached blocks to the others, for as long as workers.drainSeconds of the cluster file allows (5 minutes
 if it says nothing). A run that is cut off stops none of this.
 
-The cluster file stays as it is: the next `sparkha create` makes the number what the file and its own --workers say.")]
+The next `sparkha create` without -f keeps this number; one with -f makes it what the file says.")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,

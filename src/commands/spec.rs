@@ -8,10 +8,12 @@ use super::local_namespace;
 use crate::cli::Global;
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
+use crate::render::inventory::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
-use crate::spec::names::Namespace;
+use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::steps::Error;
+use crate::steps::differences::Origin;
 
 #[derive(Clone, Debug, Args)]
 pub struct SpecArguments {
@@ -60,6 +62,11 @@ pub struct Description<'a> {
 }
 
 impl Description<'_> {
+    /// Whether there is a cluster file.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// What is described. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
         let arguments = self.arguments;
@@ -87,6 +94,21 @@ impl Description<'_> {
             namespace: Some(namespace.to_string()),
             ..global.clone()
         })
+    }
+
+    /// The same, from what the inventory of the cluster keeps if that is the origin.
+    pub fn resolve_from(
+        &mut self,
+        origin: &Origin,
+        name: &ClusterName,
+        namespace: &Namespace,
+        global: &Global,
+    ) -> Result<ClusterSpec, Error> {
+        if let Origin::Inventory(Some(cluster_file)) = origin {
+            let source = format!("ConfigMap {}, {CLUSTER_FILE}", name.inventory());
+            self.file = Some((source, cluster_file.clone()));
+        }
+        self.resolve_in(namespace, global)
     }
 
     /// What is described, and a connection to where it is meant to be: in the namespace that the arguments, the file or the kubeconfig names.

@@ -115,6 +115,14 @@ impl Progress {
         }
     }
 
+    /// Takes everything off the terminal, for a question.
+    pub fn clear(&self) {
+        self.clear_parts();
+        if let Some(bar) = lock(&self.step).take() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn line(&self, text: &str) {
         match &self.terminal {
             // Above the spinners.
@@ -136,10 +144,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.clear_parts();
-        if let Some(bar) = lock(&self.step).take() {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 

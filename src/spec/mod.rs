@@ -45,7 +45,7 @@ pub struct ClusterSpec {
     pub labels: BTreeMap<String, String>,
     /// Added to every object and pod.
     pub annotations: BTreeMap<String, String>,
-    /// The cluster file that says all this but name, namespace and defaults: flags are merged in. `None` where that would tell a secret.
+    /// The cluster file with the flags merged in, without name, namespace and defaults. `None` if that would disclose a secret.
     pub cluster_file: Option<String>,
 }
 

@@ -6,23 +6,29 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::core::DynamicObject;
 
+use super::differences::{Applications, Differences, Origin, differences};
 use super::external_zookeeper::{self, Platform, Znodes};
 use super::lock::{self, Lock};
 use super::plan::{Live, Plan, plan, to_apply};
 use super::preflight::{NamespaceState, Situation, preflight};
-use super::{Error, namespace, secret, teardown, wait};
+use super::{Error, namespace, secret, status, teardown, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::observer::Observer;
 use crate::render::Resource;
-use crate::render::inventory::{Entry, Inventory};
+use crate::render::inventory::{CLUSTER_FILE, Entry, Inventory};
 use crate::render::kind::Kind;
+use crate::render::labels::is_of_cluster;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
+use crate::spec::names::ClusterName;
 
 /// How create goes about it.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub timeout: Duration,
+    /// What the spec was resolved from, before flags.
+    pub origin: Origin,
     /// Wait until the cluster is in service.
     pub wait: bool,
     /// Only say what would be done.
@@ -46,13 +52,33 @@ pub struct Outcome {
 /// Requests of one kind that are under way at once.
 const CONCURRENCY: usize = 16;
 
-/// Makes the cluster what `spec` says.
-pub async fn create(
+/// What create will do.
+pub struct Prepared {
+    situation: Situation,
+    inventory: Inventory,
+    plan: Plan,
+    /// From the cluster as it is.
+    pub differences: Differences,
+}
+
+/// The cluster file that the cluster's inventory keeps, if there is one. Preflight reports an inventory that cannot be read.
+pub async fn kept_cluster_file(cluster: &Cluster, name: &ClusterName) -> Result<Option<String>, Error> {
+    let object = match cluster.get(Kind::ConfigMap, &name.inventory()).await {
+        Err(kubernetes::Error::Forbidden { .. }) => None,
+        found => found?,
+    };
+    let ours = object.filter(|object| is_of_cluster(object.metadata.labels.as_ref(), name.as_str()));
+    let text = ours.and_then(|object| Some(object.data["data"][CLUSTER_FILE].as_str()?.to_owned()));
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+/// Finds out what has to be done so that the cluster becomes what `spec` says. Changes nothing.
+pub async fn prepare(
     cluster: &Cluster,
     spec: &ClusterSpec,
     options: &Options,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Prepared, Error> {
     progress.step("Checking beforehand");
     let mut situation = preflight(cluster, spec, options.skip_preflight).await?;
     if lock::wait_for_lock(cluster, &spec.name, inventory_object(&situation, spec)).await? {
@@ -68,6 +94,37 @@ pub async fn create(
         situation.inventory.as_ref(),
         &inventory,
     );
+    let old = situation.inventory.as_ref();
+    if !options.origin.is_current(old) {
+        return Err(Error::has_just_finished());
+    }
+    let mut differences = differences(old, &inventory, &plan, &situation.live, &options.origin);
+    if differences.are_disturbing() {
+        let state = status::status(cluster, &spec.name, &mut Observer::new(cluster.clone())).await;
+        differences.disturb(&Applications::of(state));
+    }
+    Ok(Prepared {
+        situation,
+        inventory,
+        plan,
+        differences,
+    })
+}
+
+/// Does what was prepared, unless the inventory has changed since.
+pub async fn create(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    prepared: Prepared,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let Prepared {
+        situation,
+        inventory,
+        plan,
+        ..
+    } = prepared;
     if options.dry_run {
         return Ok(Outcome {
             state: None,

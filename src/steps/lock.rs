@@ -101,9 +101,7 @@ pub async fn take(
                 // The answer to our own write was lost, and the second try met the first.
                 Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me, began)),
                 Some(holder) => Err(Error::Busy { holder: holder.who }),
-                None => Err(Error::Busy {
-                    holder: "it has just finished".into(),
-                }),
+                None => Err(Error::has_just_finished()),
             }
         }
         Err(error) => Err(error.into()),

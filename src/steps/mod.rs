@@ -5,6 +5,7 @@ pub mod check_routes;
 pub mod create;
 pub mod demand;
 pub mod deploy;
+pub mod differences;
 pub mod external_zookeeper;
 pub mod failover;
 pub mod follow;
@@ -128,6 +129,13 @@ impl Error {
         Error::NoCluster {
             name: name.to_string(),
             namespace: namespace.to_string(),
+        }
+    }
+
+    /// Another sparkha has changed what this one has read.
+    pub fn has_just_finished() -> Self {
+        Error::Busy {
+            holder: "it has just finished".into(),
         }
     }
 

@@ -264,7 +264,7 @@ def rolls():
         masters.wait_settled()
         masters.forget()
         Path(FILE).write_text(f"{before}masters: {{annotations: {{roll: '{trial}'}}}}\n")
-        change = subprocess.Popen([SPARKHA, "create", "--local", "-f", FILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        change = subprocess.Popen([SPARKHA, "create", "--local", "--yes", "-f", FILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while change.poll() is None:
             masters.follow()
             time.sleep(EVERY)

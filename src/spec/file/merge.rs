@@ -1,19 +1,18 @@
-//! Flags merged into the cluster file: one document that says what a create asked for, and nothing of what it took from defaults. The
-//! inventory keeps it, so that the next create without a file changes what its own flags name and leaves the rest; what nobody ever asked
-//! for is still a later sparkha's to choose.
+//! Flags merged into the cluster file: one document with all that a create asked for, without defaults. The inventory keeps it, so that
+//! the next create without a file changes only what its own flags name. Defaults of a later sparkha still apply to the rest.
 
 use serde_json::{Value, json};
 
 use crate::spec::resolve::{Overrides, external_of, is_secret};
 
-/// The cluster file that says what `file` and `flags` say together. Name and namespace are left out, for they are the inventory's own;
-/// nothing comes back where the environment holds a secret in plain text, for the inventory is for everybody to read.
+/// The cluster file that says what `file` and `flags` say together, without name and namespace, which are the inventory's own. `None` if
+/// its environment holds a secret in plain text: everyone who may read ConfigMaps would see it.
 pub fn cluster_file(file: Value, flags: &Overrides) -> Option<String> {
     let merged = merged(file, flags);
     (!tells_secret(&merged)).then(|| super::yaml(&merged))
 }
 
-/// A stored cluster file with another number of workers. One that cannot be read stays as it is: who resolves it next is told why.
+/// A stored cluster file with another number of workers. One that cannot be read stays as it is; resolving it reports why.
 pub fn with_workers(cluster_file: &str, count: u32) -> String {
     let read = super::read(cluster_file);
     if !read.problems.is_empty() {
@@ -26,7 +25,7 @@ pub fn with_workers(cluster_file: &str, count: u32) -> String {
     super::yaml(&merged(read.value, &flags))
 }
 
-/// The parts that flags name are mappings here, or missing: the check against the schema left out all else.
+/// The parts that flags name are mappings or missing: the check against the schema has removed everything else.
 fn merged(mut file: Value, flags: &Overrides) -> Value {
     if file.is_null() {
         file = json!({});
@@ -59,7 +58,7 @@ fn merged(mut file: Value, flags: &Overrides) -> Value {
         if let Some(secret) = file.pointer("/zookeeper/external/secret") {
             external["secret"] = secret.clone();
         }
-        // With all that was said of a managed ensemble: there is none now.
+        // Replaces the keys of a managed ensemble, which an external one refuses.
         file["zookeeper"] = json!({"external": external});
     }
     if let Some(domain) = &flags.ui_domain {
@@ -77,7 +76,7 @@ fn merged(mut file: Value, flags: &Overrides) -> Value {
     file
 }
 
-/// Says a limit of workers in its short form, which the long one could only contradict.
+/// Sets a limit of workers in its short form, and removes the long one, which would contradict it.
 fn limit(workers: &mut Value, short: &str, long: &str, value: Value) {
     workers[short] = value;
     if let Some(limits) = workers.pointer_mut("/resources/limits").and_then(Value::as_object_mut) {

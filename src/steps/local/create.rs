@@ -10,7 +10,7 @@ use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
 use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, Software, version_in_image};
-use crate::platform::local::store::{ClusterDir, Held, Store, Wanted};
+use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -20,29 +20,52 @@ use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
 use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
+use crate::steps::differences::{Applications, Differences, differences};
 use crate::steps::external_zookeeper::{self, Checked, Platform, Znodes};
-use crate::steps::plan::{Live, plan};
+use crate::steps::plan::{Live, Plan, plan};
 use crate::steps::preflight::{Finding, Severity};
 use crate::steps::{Error, secret, wait};
 
 /// The pods' annotation with the Spark that they run: another one restarts them.
 const SPARK: &str = "sparkha/local-spark";
 
-/// Makes the cluster on this machine what `spec` says.
-pub async fn create(
+/// What create will do. The lock is held from before it was planned.
+pub struct Prepared {
+    dir: ClusterDir,
+    /// `None` for a dry run.
+    _lock: Option<Lock>,
+    wanted: Wanted,
+    inventory: Inventory,
+    old: Option<Wanted>,
+    live: Live,
+    plan: Plan,
+    /// The owner to claim the znodes for.
+    claim: Option<String>,
+    /// From the cluster as it is.
+    pub differences: Differences,
+}
+
+/// The cluster file that the cluster's inventory keeps, if there is one.
+pub fn kept_cluster_file(dir: &ClusterDir) -> Result<Option<String>, Error> {
+    let (_, inventory) = known(dir)?;
+    Ok(inventory.and_then(|inventory| inventory.cluster_file))
+}
+
+/// Finds out what has to be done so that the cluster on this machine becomes what `spec` says. Changes nothing.
+pub async fn prepare(
     store: &Store,
     namespace: &Namespace,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
     options: &Options,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Prepared, Error> {
     progress.step("Checking beforehand");
     let dir = store.cluster(namespace, &spec.name);
     let (_, known) = known(&dir)?;
     let (software, znodes) =
         preflight(spec, &dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
-    let _lock = match options.dry_run {
+    let lock = match options.dry_run {
         true => None,
         false => Some(dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?),
     };
@@ -50,10 +73,51 @@ pub async fn create(
     // Another command may have been faster than this one.
     let owner = old_inventory.as_ref().and_then(|old| old.cluster.zookeeper.owner());
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
+    let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
+    let claim = claim.map(str::to_owned);
     let wanted = wanted(spec, software, owner);
     let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
+    if !options.origin.is_current(old_inventory.as_ref()) {
+        return Err(Error::has_just_finished());
+    }
     let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
     let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
+    let mut differences = differences(old_inventory.as_ref(), &inventory, &plan, &live, &options.origin);
+    if differences.are_disturbing() {
+        differences.disturb(&Applications::of(LocalView::of(&dir).state().await));
+    }
+    Ok(Prepared {
+        dir,
+        _lock: lock,
+        wanted,
+        inventory,
+        old,
+        live,
+        plan,
+        claim,
+        differences,
+    })
+}
+
+/// Does what was prepared.
+pub async fn create(
+    store: &Store,
+    spec: &ClusterSpec,
+    prepared: Prepared,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let Prepared {
+        dir,
+        _lock,
+        wanted,
+        inventory,
+        old,
+        live,
+        plan,
+        claim,
+        ..
+    } = prepared;
     if options.dry_run {
         return Ok(Outcome {
             state: None,
@@ -82,7 +146,7 @@ pub async fn create(
         if old.as_ref() != Some(&wanted) {
             dir.write_wanted(&wanted)?;
         }
-        if let (Some(owner), true) = (owner, znodes.as_ref().is_some_and(|znodes| znodes.reached))
+        if let Some(owner) = &claim
             && external_zookeeper::claim(Platform::Local(&dir), spec, owner).await?
         {
             undo_znodes = Znodes::Remove;
@@ -104,7 +168,13 @@ pub async fn create(
         if !options.wait {
             return Ok(None);
         }
-        let waiting = wait::until_ready(LocalView::of(&dir), namespace, &inventory, options.timeout, progress);
+        let waiting = wait::until_ready(
+            LocalView::of(&dir),
+            &dir.namespace,
+            &inventory,
+            options.timeout,
+            progress,
+        );
         waiting.await.map(Some)
     };
     match made.await {

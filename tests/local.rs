@@ -392,7 +392,7 @@ fn two_clusters_side_by_side() {
     assert_eq!(home.run(&["list", "-o", "name"]).stdout, "default/one\n");
     home.run(&["teardown", "one"]).exits(0);
     home.run(&["status", "two", "--namespace", "other"]).exits(0);
-    // The doctor looks at the cluster that create means, whoever names its namespace: the file or a flag.
+    // The doctor looks at the cluster that create means, whether the file or a flag names its namespace.
     let file = home.folder.path().join("two.yaml");
     std::fs::write(
         &file,
@@ -468,7 +468,7 @@ fn an_external_zookeeper_is_used_and_left_clean() {
         .exits(2)
         .says("the znodes below /test/sparkha/default/late in ZooKeeper at")
         .says("--keep-data");
-    // What is kept is nobody's until the next cluster of that name takes it.
+    // What is kept has no owner until the next cluster of that name claims it.
     home.run(&["teardown", "late", "--keep-data"])
         .exits(0)
         .says("znodes below /test/sparkha/default/late kept");

@@ -56,7 +56,7 @@ struct Owner {
 #[derive(Clone, Debug, PartialEq)]
 enum Ownership {
     Missing,
-    /// Nobody's name is on it. `in_use`: masters take part in an election below it.
+    /// It names no owner. `in_use`: masters take part in an election below it.
     Unowned {
         version: i32,
         in_use: bool,
@@ -182,7 +182,7 @@ pub async fn claim(platform: Platform<'_>, spec: &ClusterSpec, owner: &str) -> R
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Znodes {
     Remove,
-    /// They stay, and are nobody's from then on: the next cluster of that name may claim them.
+    /// They stay without an owner: the next cluster of that name may claim them.
     Keep,
 }
 

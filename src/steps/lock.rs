@@ -2,7 +2,7 @@
 //! what will be done, and renewed while it lasts. A process that dies leaves it behind; it is taken over when that process is
 //! known to have ended, or when it was not renewed for a while.
 //!
-//! The lock is a fence: whoever was paused for longer than that finds it taken over before the next write. Taking, renewing and releasing it
+//! The lock is a fence: a process that was paused for longer than that finds it taken over before its next write. Taking, renewing and releasing it
 //! are conditional on the version of the inventory that was read, and [`Lock::fenced`] gives a [`Cluster`] whose writes check first, and
 //! again if the process was paused before they were sent.
 
@@ -424,7 +424,7 @@ mod tests {
                 ..me.clone()
             }
         };
-        // Its number is another process's now, or nobody's.
+        // Its number is free, or another process's now.
         assert!(with("started", json!(1)).is_gone());
         assert!(with("pid", json!(i32::MAX)).is_gone());
         // A machine of the same name, and a container with process numbers of its own.

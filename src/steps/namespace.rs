@@ -18,7 +18,7 @@ use crate::render::kind::Kind;
 use crate::render::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
 use crate::spec::names::ClusterName;
 
-/// What Kubernetes itself puts into every namespace, or leaves behind there for a while, as group and resource: nobody's own objects.
+/// What Kubernetes itself puts into every namespace, or leaves behind there for a while, as group and resource: not a user's objects.
 const OF_KUBERNETES: [(&str, &str); 3] = [
     ("", "events"),
     ("events.k8s.io", "events"),
@@ -148,7 +148,7 @@ async fn tenant_of(
 }
 
 impl Left<'_> {
-    /// Whether an object is nobody's: Kubernetes' own, the cluster's, or on its way out already.
+    /// Whether an object is Kubernetes' own, left of the cluster, or being deleted already.
     fn explains(&self, resource: &ApiResource, object: &ObjectMeta) -> bool {
         let name = object.name.as_deref().unwrap_or_default();
         let value = |values: &Option<BTreeMap<String, String>>, key: &str| values.as_ref()?.get(key).cloned();

@@ -21,7 +21,7 @@ pub fn open(dir: &ClusterDir, name: &str) -> Result<(File, File), Error> {
     both.map_err(Error::file("write", &log))
 }
 
-/// Cuts logs that have become too long, whoever writes them; what was there is the previous log then.
+/// Cuts logs that have become too long; what was there is the previous log then.
 pub fn cut(dir: &ClusterDir) {
     let mut files = names(&dir.logs()).unwrap_or_default();
     files.retain(|file| !file.ends_with(PREVIOUS_LOG));

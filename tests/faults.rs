@@ -519,7 +519,7 @@ fn after_ctrl_c_the_same_command_goes_on() {
     end_of(child)
         .exits(130)
         .says("interrupted")
-        .says("run the same command again to go on, or `sparkha teardown spark --namespace");
+        .says("run the same command again to go on, or `sparkha teardown --namespace");
     sandbox.run(&SMALL).exits(0).says("In service");
 
     let child = spawn(sandbox.command(&["teardown"]));

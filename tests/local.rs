@@ -390,6 +390,12 @@ fn two_clusters_side_by_side() {
         "default/one\nother/two\n"
     );
     assert_eq!(home.run(&["list", "-o", "name"]).stdout, "default/one\n");
+    signal(home.supervisor("one"), "KILL");
+    home.wait_for(READY, "the command that starts it again", || {
+        let status = home.run(&["status", "one"]).stdout;
+        status
+            .contains("its supervisor is gone: `sparkha create one --local`, with the same arguments, starts it again")
+    });
     home.run(&["teardown", "one"]).exits(0);
     home.run(&["status", "two", "--namespace", "other"]).exits(0);
     // The doctor looks at the cluster that create means, whether the file or a flag names its namespace.

@@ -83,9 +83,6 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
     let options = arguments.options(origin);
     let name = &spec.name;
-    let next = format!(
-        "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace}` to remove what is there"
-    );
     let work = async {
         let prepared = prepare(&cluster, &spec, &options, &progress).await?;
         arguments
@@ -93,11 +90,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             .await?;
         create(&cluster, &spec, prepared, &options, &progress).await
     };
-    let outcome = super::unless_interrupted(work, next).await?;
+    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
     tracing::info!("{} requests to the API server", cluster.requests());
     report(&outcome, &arguments, name)
 }
+
+const NEXT: &str = "run the same command again to go on, or `sparkha teardown` to remove what is there";
 
 /// The same on this machine.
 async fn run_local(
@@ -115,9 +114,6 @@ async fn run_local(
     };
     let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
     let (options, name) = (arguments.options(origin), &spec.name);
-    let next = format!(
-        "run the same command again to go on, or `sparkha teardown {name} --namespace {namespace} --local` to remove what is there"
-    );
     let home = arguments.spark_home.as_ref();
     let work = async {
         let prepared = local::prepare(&store, namespace, &spec, home, &options, &progress).await?;
@@ -126,7 +122,7 @@ async fn run_local(
             .await?;
         local::create(&store, &spec, prepared, &options, &progress).await
     };
-    let outcome = super::unless_interrupted(work, next).await?;
+    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
     report(&outcome, arguments, name)
 }

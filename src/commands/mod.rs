@@ -29,7 +29,7 @@ use crate::cli::{Cli, Command, Global};
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
-use crate::report;
+use crate::report::{self, hint};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::steps::Error;
@@ -37,6 +37,12 @@ use crate::steps::Error;
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let global = cli.global;
+    hint::update(|invocation| {
+        invocation.namespace = global.namespace.clone();
+        invocation.context = global.context.clone();
+        invocation.kubeconfig = global.kubeconfig.clone();
+        invocation.local = global.local;
+    });
     match cli.command {
         Command::Create(arguments) => create::run(&global, arguments).await,
         Command::Render(arguments) => render::run(&global, &arguments),
@@ -118,10 +124,12 @@ fn local_cluster(global: &Global, name: &ClusterName) -> Result<ClusterDir, Erro
     Ok(Store::open()?.cluster(&local_namespace(global.namespace.as_deref())?, name))
 }
 
-/// The cluster's name from the argument.
+/// The cluster's name from the argument. Hints name it from now on.
 fn cluster_name(name: Option<&str>) -> Result<ClusterName, Error> {
     let name = name.unwrap_or(crate::spec::resolve::DEFAULT_NAME);
-    ClusterName::parse(name).map_err(|error| bad_flag("NAME", &error.to_string()))
+    let name = ClusterName::parse(name).map_err(|error| bad_flag("NAME", &error.to_string()))?;
+    hint::update(|invocation| invocation.name = Some(name.to_string()));
+    Ok(name)
 }
 
 fn bad_flag(flag: &'static str, message: &str) -> Error {

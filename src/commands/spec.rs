@@ -9,6 +9,7 @@ use crate::cli::Global;
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
 use crate::render::inventory::CLUSTER_FILE;
+use crate::report::hint;
 use crate::spec::ClusterSpec;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::resolve::{Overrides, Source, resolve};
@@ -67,7 +68,7 @@ impl Description<'_> {
         self.file.is_some()
     }
 
-    /// What is described. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
+    /// What is described, which hints name from now on. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
         let arguments = self.arguments;
         let overrides = Overrides {
@@ -85,7 +86,12 @@ impl Description<'_> {
             metrics: arguments.metrics,
         };
         let source = self.file.as_ref().map(|(name, text)| Source { name, text });
-        Ok(resolve(source, &overrides)?)
+        let spec = resolve(source, &overrides)?;
+        hint::update(|invocation| {
+            invocation.name = Some(spec.name.to_string());
+            invocation.namespace = spec.namespace.as_ref().map(Namespace::to_string);
+        });
+        Ok(spec)
     }
 
     /// The same in the namespace that was found for it: names derived from it follow.

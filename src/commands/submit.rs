@@ -116,17 +116,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     match outcome {
         Outcome::Ended { code } => Ok(ExitCode::Job(code)),
         Outcome::Detached { driver } => {
-            let namespace = global
-                .namespace
-                .as_ref()
-                .map(|namespace| format!(" --namespace {namespace}"));
-            let place = format!(
-                "{}{}",
-                namespace.unwrap_or_default(),
-                if global.local { " --local" } else { "" }
-            );
             progress.done(&format!(
-                "The job runs; `sparkha jobs {name}{place}` shows it, `sparkha jobs {name}{place} --kill {driver}` ends it"
+                "The job runs; `sparkha jobs` shows it, `sparkha jobs --kill {driver}` ends it"
             ));
             report::print(&format!("{driver}\n"))?;
             Ok(ExitCode::Success)

@@ -18,7 +18,7 @@ pub fn of_cluster(state: &ClusterState) -> Vec<Check> {
     let lacks = state.not_ready.iter().map(|lack| {
         let hint = match lack {
             NotReady::Unattended => "",
-            _ => "`sparkha status --local` shows its parts, `sparkha logs --local` what they say",
+            _ => "`sparkha status` shows its parts, `sparkha logs` what they say",
         };
         Check::failed(NAME, lack.to_string(), hint)
     });

@@ -69,7 +69,9 @@ impl std::fmt::Display for NotReady {
             NotReady::RollingOut { set, updated, replicas } => {
                 write!(f, "{updated} of {replicas} pods of {set} are up to date")
             }
-            NotReady::Unattended => f.write_str("its supervisor is gone: `sparkha create --local` starts it again"),
+            NotReady::Unattended => {
+                f.write_str("its supervisor is gone: `sparkha create`, with the same arguments, starts it again")
+            }
         }
     }
 }

@@ -64,8 +64,8 @@ impl TroubleKind {
         }
     }
 
-    /// What to do about it.
-    pub const fn help(self) -> &'static str {
+    /// What to do about it; `POD` stands for the subject.
+    const fn help(self) -> &'static str {
         match self {
             TroubleKind::Image => {
                 "check image, imagePullPolicy and imagePullSecrets; a tag that does not exist looks the same"
@@ -81,6 +81,13 @@ impl TroubleKind {
             TroubleKind::Port => "end what listens there (`ss -ltnp` shows it)",
             TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",
         }
+    }
+}
+
+impl Trouble {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        self.kind.help().replace("POD", &self.subject)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Checks, a line each.
 
-use super::{Format, colours, structured};
+use super::{Format, colours, hint, structured};
 use crate::doctor::{Check, Status};
 
 pub fn checks(checks: &[Check], format: Format) -> String {
+    let mut checks = checks.to_vec();
+    for check in &mut checks {
+        check.hint = hint::complete(&check.hint);
+    }
     match format {
         Format::Table => checks.iter().map(line).collect(),
         Format::Name => checks

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::colours;
+use super::{colours, hint};
 use crate::sources::with_sources;
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
@@ -10,7 +10,7 @@ use crate::steps::preflight::Severity;
 /// Writes an error to standard error.
 pub fn report(error: &Error) {
     let mut stderr = std::io::stderr().lock();
-    let text = text(error, colours(&stderr));
+    let text = hint::complete(&text(error, colours(&stderr)));
     // There is nowhere left to complain.
     let _ = stderr.write_all(text.as_bytes());
 }
@@ -40,7 +40,7 @@ fn text(error: &Error, colours: bool) -> String {
             for (trouble, log) in troubles {
                 line(format!("  - {trouble}"));
                 log.lines().for_each(|log| line(format!("      | {log}")));
-                line(format!("    {bold}help:{end} {}", trouble.kind.help()));
+                line(format!("    {bold}help:{end} {}", trouble.help()));
             }
         }
         _ => {

@@ -9,7 +9,7 @@ use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlt
 use crossterm::{execute, queue};
 use k8s_openapi::jiff::Zoned;
 
-use super::{Format, print, status};
+use super::{Format, hint, print, status};
 use crate::observe::ClusterState;
 use crate::observe::changes::changes;
 use crate::steps::Error;
@@ -89,7 +89,7 @@ impl Live {
     fn tell(&mut self, news: Vec<String>) -> Result<(), Error> {
         let time = Zoned::now().strftime("%H:%M:%S").to_string();
         for text in news {
-            let line = format!("{time}  {text}");
+            let line = format!("{time}  {}", hint::complete(&text));
             match self.on_terminal {
                 true => self.changes.push_back(line),
                 false if self.format == Format::Table => print(&format!("{line}\n"))?,

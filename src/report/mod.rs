@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod error;
 pub mod failover;
+pub mod hint;
 pub mod jobs;
 pub mod live;
 pub mod logs;

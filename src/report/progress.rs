@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::colours;
+use super::{colours, hint};
 
 /// Where progress is shown.
 pub struct Progress {
@@ -72,13 +72,13 @@ impl Progress {
             bar.finish_and_clear();
         }
         if !self.quiet {
-            self.line(&format!("{} {text}", self.painted("✓", "32")));
+            self.line(&format!("{} {}", self.painted("✓", "32"), hint::complete(text)));
         }
     }
 
     /// Something to know.
     pub fn warn(&self, text: &str) {
-        self.line(&format!("{} {text}", self.painted("!", "33")));
+        self.line(&format!("{} {}", self.painted("!", "33"), hint::complete(text)));
     }
 
     /// How far a part of the cluster is. A line is written only when that changes.

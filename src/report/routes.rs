@@ -1,7 +1,7 @@
 //! Routes that were written, and routes that were checked.
 
 use super::status::{lines, new_table};
-use super::{Format, structured};
+use super::{Format, hint, structured};
 use crate::routing::vulcand::diff::Changes;
 use crate::steps::check_routes::{Check, Problem, RouteReport, RouteState};
 
@@ -32,6 +32,11 @@ pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {
 
 /// Every route with what is wrong, and below what to do.
 pub fn check(report: &RouteReport, format: Format) -> String {
+    let mut report = report.clone();
+    let of_routes = report.routes.iter_mut().flat_map(|route| &mut route.problems);
+    for problem in of_routes.chain(&mut report.problems) {
+        problem.hint = hint::complete(&problem.hint);
+    }
     let wrong = || report.routes.iter().filter(|route| !route.problems.is_empty());
     match format {
         Format::Name => wrong()
@@ -55,7 +60,7 @@ pub fn check(report: &RouteReport, format: Format) -> String {
             text.push_str(&told(of_routes.chain(others).collect()));
             text
         }
-        _ => structured(format, report).unwrap_or_default(),
+        _ => structured(format, &report).unwrap_or_default(),
     }
 }
 

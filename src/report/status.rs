@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Format, structured};
+use super::{Format, hint, structured};
 use crate::observe::overview::Overview;
 use crate::observe::{ClusterState, PodState, ZooKeeperState};
 
@@ -73,7 +73,7 @@ fn table_of(state: &ClusterState) -> String {
         if state.ready { "in service" } else { "NOT READY" }
     );
     for reason in &state.not_ready {
-        text.push_str(&format!("           - {reason}\n"));
+        text.push_str(&hint::complete(&format!("           - {reason}\n")));
     }
     let workers = &state.workers;
     text.push_str(&format!("Image      {}\n", state.image));

@@ -31,7 +31,7 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 const PAGE_MAX: usize = 1 << 20;
 
 /// What was found.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RouteReport {
     pub routes: Vec<RouteState>,
     /// What concerns no single route.
@@ -39,7 +39,7 @@ pub struct RouteReport {
 }
 
 /// One route.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteState {
     pub host: String,

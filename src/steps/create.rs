@@ -172,7 +172,7 @@ pub async fn create(
             Ok(false) => {
                 progress.warn("Another command has worked on the cluster meanwhile: everything stays as it is")
             }
-            Err(cleaning) => progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown")),
+            Err(cleaning) => progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`")),
         }
     }
     Err(error)

@@ -145,7 +145,7 @@ impl Error {
             Error::Usage { help, .. } | Error::Driver { help, .. } | Error::Incomplete { help, .. } => Some(help.clone()),
             Error::NoRoom { .. } => Some(
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
-                 `sparkha create --worker-memory`; --wait waits all the same"
+                 `sparkha create --worker-memory SIZE`; --wait waits all the same"
                     .into(),
             ),
             Error::NoResult { .. } => Some(
@@ -170,9 +170,9 @@ impl Error {
                     .into(),
             ),
             Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows more".into()),
-            Error::StillThere { .. } => Some("remove what blocks it, then run teardown again".into()),
+            Error::StillThere { .. } => Some("remove what blocks it, then run `sparkha teardown` again".into()),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
-            Error::NoJob { name, .. } => Some(format!("`sparkha jobs {name}` shows what there is")),
+            Error::NoJob { .. } => Some("`sparkha jobs` shows what there is".into()),
             Error::Listen { address, source } => Some(match source.kind() {
                 ErrorKind::AddrInUse => format!(
                     "`ss -lntup sport = :{}` shows who listens there; end it, or choose another address or port",

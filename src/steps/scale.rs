@@ -52,7 +52,7 @@ pub async fn scale(
     let set = cluster.get(Kind::StatefulSet, &set_name).await?;
     let set = set.ok_or_else(|| Error::Usage {
         message: format!("StatefulSet {set_name} is not there"),
-        help: "run `sparkha create`, which makes what is missing".into(),
+        help: "`sparkha create`, with the same arguments, makes what is missing".into(),
     })?;
     let new = old.with_workers(options.workers);
     if new == old && set.data["spec"]["replicas"] == json!(options.workers) {

@@ -16,7 +16,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Check>
     let mut found: Vec<_> = all_troubles(existing, users, events)
         .into_iter()
         .filter(|trouble| trouble.kind == TroubleKind::Image)
-        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.kind.help()))
+        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
         .collect();
     found.extend(different(existing.observed.pods.iter().chain(users)));
     or_ok(found, NAME, format!("{} is there", existing.inventory.cluster.image))

@@ -54,7 +54,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
         .into_iter()
         // Told as what they are.
         .filter(|trouble| trouble.kind != TroubleKind::Image)
-        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.kind.help()))
+        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
         .collect();
     for pod in existing.observed.pods.iter().chain(users) {
         let told = found

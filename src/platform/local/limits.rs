@@ -76,9 +76,7 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     }
     let is_autoscaler = |resource: &Resource| resource.kind == Kind::HorizontalPodAutoscaler;
     if wanted.resources.iter().any(is_autoscaler) {
-        lines.push(
-            "workers.autoscale: there are as many workers as its least; `sparkha scale --local` changes that".into(),
-        );
+        lines.push("workers.autoscale: there are as many workers as its least; `sparkha scale` changes that".into());
     }
     if wanted
         .resources

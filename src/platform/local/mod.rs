@@ -75,8 +75,7 @@ impl Error {
             }
             Error::File { .. } => return None,
             Error::Unreadable { .. } => {
-                "use the version of sparkha that made it; if it is damaged, `sparkha teardown --local` still removes it"
-                    .into()
+                "use the version of sparkha that made it; if it is damaged, `sparkha teardown` still removes it".into()
             }
             Error::Supervisor { .. } => "its own words are in supervisor.log in the cluster's folder".into(),
             Error::Fetch { help, .. } => help.clone(),

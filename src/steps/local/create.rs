@@ -182,7 +182,7 @@ pub async fn create(
         Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
             progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
             if let Err(cleaning) = teardown::remove(&dir, has_data, undo_znodes, progress).await {
-                progress.warn(&format!("Cleaning up failed: {cleaning}; run sparkha teardown --local"));
+                progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`"));
             }
             Err(error)
         }

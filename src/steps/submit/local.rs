@@ -53,7 +53,8 @@ pub async fn submit(
     let Some(address) = dir.seen()?.drivers else {
         return Err(Error::Driver {
             message: "the cluster has no address for drivers".into(),
-            help: "run `sparkha create --local` again: its supervisor is gone, or just begins".into(),
+            help: "its supervisor is gone or just begins: `sparkha create`, with the same arguments, starts it again"
+                .into(),
         });
     };
     let mut job = submission.job.clone();
@@ -91,7 +92,7 @@ pub async fn submit(
     };
     let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
         message: format!("the driver cannot be started: {reason}"),
-        help: "`sparkha doctor --local` says what this machine lacks".into(),
+        help: "`sparkha doctor` says what this machine lacks".into(),
     })?;
     if submission.detach {
         return Ok(Outcome::Detached { driver: driver.name });

@@ -461,6 +461,81 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
     }
 }
 
+/// Runs a driver's script with a program in spark-submit's place; its exit code, the one that it recorded, and its logging configuration.
+fn driver(spark_submit: &str, conf: &str) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
+    for folder in ["etc", "spark/bin", "spark/jars", "work/sent"] {
+        std::fs::create_dir_all(path(folder)).unwrap();
+    }
+    for name in ["driver.sh", "secret.sh", "log4j2.properties"] {
+        std::fs::copy(format!("{scripts}/{name}"), path("etc").join(name)).unwrap();
+    }
+    for (name, text) in [
+        ("etc/spark-defaults.conf", ""),
+        ("work/sent/spark.conf", conf),
+        ("work/sent/arguments", ""),
+        ("spark/bin/spark-submit", &format!("#!/bin/bash\n{spark_submit}\n")),
+    ] {
+        std::fs::write(path(name), text).unwrap();
+    }
+    std::fs::set_permissions(path("spark/bin/spark-submit"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let status = Command::new("bash")
+        .arg(path("etc/driver.sh"))
+        .env("SPARK_CONF_DIR", path("etc"))
+        .env("SPARK_HOME", path("spark"))
+        .env("SPARKHA_DRIVER_DIR", path("work"))
+        .envs([
+            ("POD_IP", "127.0.0.1"),
+            ("POD_NAMESPACE", "x"),
+            ("SPARKHA_UI_DOMAIN", "k8s"),
+            ("SPARKHA_MASTER_URL", "spark://m:7077"),
+        ])
+        .status()
+        .unwrap();
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
+    (
+        status.code(),
+        read("work/exit-code"),
+        read("work/conf/log4j2.properties"),
+    )
+}
+
+#[test]
+fn a_drivers_script_records_its_exit_code() {
+    for (spark_submit, code) in [
+        ("exit 0", 0),
+        ("exit 3", 3),
+        ("kill -KILL $$", 137),
+        ("kill -TERM $PPID; sleep 9", 143),
+    ] {
+        let (ended, recorded, _) = driver(spark_submit, "");
+        assert_eq!((ended, recorded), (Some(code), format!("{code}\n")), "{spark_submit}");
+    }
+    // The application's ID is recorded whatever level hides it from the console.
+    let level = |conf: &str| {
+        let logging = driver("exit 0", conf).2;
+        assert!(logging.contains("/work/applications\n"), "{logging}");
+        let told = logging
+            .lines()
+            .find_map(|line| line.strip_prefix("logger.backend.appenderRef.stdout.filter.told.level = "));
+        told.map(str::to_owned)
+    };
+    assert_eq!(level(""), None);
+    assert_eq!(
+        level("spark.log.level=INFO\nspark.log.level WARN\n"),
+        Some("WARN".into())
+    );
+}
+
+#[test]
+fn hints_name_the_cluster_that_was_asked_for() {
+    run(&["status", "etl", "--namespace", "data", "--kubeconfig", "/nonexistent"])
+        .exits(3)
+        .says("`sparkha render etl --namespace data --kubeconfig /nonexistent`");
+}
+
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();

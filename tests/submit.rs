@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::kit::local::{Home, is_alive};
+use crate::kit::local::{Home, children, is_alive};
 use crate::kit::{Run, Sandbox};
 use crate::lifecycle::every_pod_is_restricted;
 use crate::logs::every_line_of_a_job_comes_once_though_its_log_is_cut_off;
@@ -38,6 +38,14 @@ while True:
     time.sleep(0.2)
 "#;
 
+/// Stops its context, so that Spark takes it for well, and fails then.
+const FAILING: &str = r#"
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.appName("failing").getOrCreate()
+spark.stop()
+raise SystemExit(3)
+"#;
+
 /// Asks an executor for a module of a package.
 const PACKAGED: &str = r#"
 from pyspark.sql import SparkSession
@@ -52,6 +60,7 @@ fn files() -> tempfile::TempDir {
     for (name, text) in [
         ("job.py", JOB),
         ("endless.py", ENDLESS),
+        ("failing.py", FAILING),
         ("packages.py", PACKAGED),
         ("helper.py", "NAME = 'helped'"),
         ("data/job.py", "not an application"),
@@ -251,6 +260,38 @@ fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folder: &
     run(site.command(folder, &["jobs", "--kill", "app-none"])).exits(7);
 }
 
+/// Nobody waits for it, and Spark's word for it is FINISHED.
+fn a_detached_job_that_fails_is_one_row_with_its_exit_code(site: &dyn Site, folder: &Path) {
+    let mut arguments = vec!["submit", "--detach"];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "failing.py"]);
+    let driver = run(site.command(folder, &arguments)).exits(0).stdout.trim().to_owned();
+    let rows = || {
+        let mut jobs = site.applications();
+        jobs.retain(|job| job["driver"] == *driver || job["name"] == "failing");
+        jobs
+    };
+    until(Duration::from_secs(90), "the driver's exit code", || {
+        rows().iter().any(|job| job["exitCode"] == 3)
+    });
+    let rows = rows();
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    assert_eq!(rows[0]["driver"], *driver);
+    assert!(rows[0]["id"].as_str().unwrap().starts_with("app-"), "{rows:#?}");
+    assert_eq!(
+        (&rows[0]["state"], &rows[0]["sparkState"]),
+        (&"FAILED".into(), &"FINISHED".into())
+    );
+    let table = run(site.sparkha(&["jobs"])).exits(0).stdout;
+    assert!(
+        table
+            .lines()
+            .any(|line| line.contains("FAILED") && line.contains(&driver)),
+        "{table}"
+    );
+    run(site.command(folder, &["jobs", "--kill", &driver])).exits(0);
+}
+
 #[test]
 fn jobs_run_on_this_machine() {
     let home = Home::alone();
@@ -259,6 +300,7 @@ fn jobs_run_on_this_machine() {
     a_job_with_files_runs_and_its_exit_code_is_kept(&home, folder.path());
     a_package_comes_from_a_repository(&home, folder.path());
     what_can_never_run_fails_at_once(&home, folder.path());
+    a_detached_job_that_fails_is_one_row_with_its_exit_code(&home, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&home, folder.path());
     a_driver_listens_on_its_own_address_and_teardown_ends_it(&home, folder.path());
 }
@@ -317,10 +359,10 @@ fn a_driver_listens_on_its_own_address_and_teardown_ends_it(home: &Home, folder:
     assert!(is_alive(pid));
     let sockets = Command::new("ss").args(["-Hltnp"]).output().unwrap();
     let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
-    let own: Vec<_> = sockets
-        .lines()
-        .filter(|line| line.contains(&format!("pid={pid},")))
-        .collect();
+    // The script stays beside its JVM.
+    let jvms = children(pid);
+    let is_own = |line: &&str| jvms.iter().any(|pid| line.contains(&format!("pid={pid},")));
+    let own: Vec<_> = sockets.lines().filter(is_own).collect();
     let addresses: Vec<_> = own.iter().filter_map(|line| line.split_whitespace().nth(3)).collect();
     assert!(!addresses.is_empty(), "{sockets}");
     for address in addresses {
@@ -346,6 +388,7 @@ fn jobs_run_in_pods() {
     .exits(2)
     .says("has Spark 3.5.1");
     a_jar_runs_and_its_driver_may_be_kept(&sandbox, folder.path());
+    a_detached_job_that_fails_is_one_row_with_its_exit_code(&sandbox, folder.path());
     every_line_of_a_job_comes_once_though_its_log_is_cut_off(&sandbox, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&sandbox, folder.path());
     large_files_travel_and_drivers_are_restricted(&sandbox, folder.path());

@@ -20,6 +20,7 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
                 "NAME",
                 "USER",
                 "STATE",
+                "EXIT",
                 "CORES",
                 "EXECUTOR MEMORY",
                 "SUBMITTED",
@@ -33,6 +34,7 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
                     job.name.clone(),
                     job.user.clone(),
                     job.state.clone(),
+                    exit(job),
                     job.cores.to_string(),
                     job.executor_memory_mib.map_or_else(none, mib),
                     job.submitted_ms.map_or_else(none, time),
@@ -44,6 +46,15 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
             lines(&table)
         }
         _ => structured(format, &jobs).unwrap_or_default(),
+    }
+}
+
+/// The driver's exit code. What was killed together with its script left none.
+fn exit(job: &JobState) -> String {
+    match (job.exit_code, job.driver_ended) {
+        (Some(code), _) => code.to_string(),
+        (None, true) => "unknown".into(),
+        (None, false) => "-".into(),
     }
 }
 
@@ -80,6 +91,9 @@ mod tests {
                 submitted_ms: Some(1_795_258_249_123),
                 duration_ms: Some(61_000),
                 driver: Some("spark-driver-0dd82d94".into()),
+                exit_code: None,
+                driver_ended: false,
+                spark_state: Some("RUNNING".into()),
                 web_ui: Some("http://spark-10-1-2-3.ns.k8s:4040".into()),
             },
             JobState {
@@ -87,15 +101,33 @@ mod tests {
                 state: "STARTING".into(),
                 ..JobState::default()
             },
+            JobState {
+                driver: Some("spark-driver-2".into()),
+                state: "FAILED".into(),
+                exit_code: Some(3),
+                driver_ended: true,
+                ..JobState::default()
+            },
+            JobState {
+                driver: Some("spark-driver-3".into()),
+                state: "ENDED".into(),
+                driver_ended: true,
+                ..JobState::default()
+            },
         ];
         let table = jobs(&list, Format::Table);
         assert_eq!(
             table,
-            "ID                       NAME    USER   STATE     CORES  EXECUTOR MEMORY  SUBMITTED             DURATION  DRIVER                 WEB UI\n\
-             app-20261121105049-0001  my job  spark  RUNNING   2      1.5 GiB          2026-11-21T10:50:49Z  1m01s     spark-driver-0dd82d94  http://spark-10-1-2-3.ns.k8s:4040\n\
-             -                                       STARTING  0      -                -                     -         spark-driver-1         -\n"
+            "ID                       NAME    USER   STATE     EXIT     CORES  EXECUTOR MEMORY  SUBMITTED             DURATION  DRIVER                 WEB UI\n\
+             app-20261121105049-0001  my job  spark  RUNNING   -        2      1.5 GiB          2026-11-21T10:50:49Z  1m01s     spark-driver-0dd82d94  http://spark-10-1-2-3.ns.k8s:4040\n\
+             -                                       STARTING  -        0      -                -                     -         spark-driver-1         -\n\
+             -                                       FAILED    3        0      -                -                     -         spark-driver-2         -\n\
+             -                                       ENDED     unknown  0      -                -                     -         spark-driver-3         -\n"
         );
-        assert_eq!(jobs(&list, Format::Name), "app-20261121105049-0001\nspark-driver-1\n");
+        assert_eq!(
+            jobs(&list, Format::Name),
+            "app-20261121105049-0001\nspark-driver-1\nspark-driver-2\nspark-driver-3\n"
+        );
         assert_eq!(jobs(&[], Format::Table), "No jobs\n");
     }
 }

@@ -30,14 +30,21 @@ pub struct JobState {
     pub id: Option<String>,
     pub name: String,
     pub user: String,
-    /// Spark's word; of a driver alone `STARTING` or `ENDED`.
+    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`.
     pub state: String,
+    /// Spark's own word: it takes an application whose driver fails after its end for FINISHED.
+    pub spark_state: Option<String>,
+    /// The driver's, once it has ended.
+    pub exit_code: Option<i32>,
     pub cores: u32,
     pub executor_memory_mib: Option<u64>,
     pub submitted_ms: Option<u64>,
     pub duration_ms: Option<u64>,
     /// The pod or process that sparkha made for it.
     pub driver: Option<String>,
+    /// The driver has ended; without an exit code, it is not known how.
+    #[serde(skip)]
+    pub driver_ended: bool,
     pub web_ui: Option<String>,
 }
 
@@ -47,7 +54,10 @@ pub struct DriverSeen {
     pub name: String,
     /// With what the address of its web UI begins: host, and on this machine the port.
     pub ui: Option<String>,
+    /// The IDs of its applications, the last one last; in a pod they are known when it has ended.
+    pub applications: Vec<String>,
     pub ended: bool,
+    pub exit_code: Option<i32>,
 }
 
 /// Where the cluster is.
@@ -56,20 +66,34 @@ pub enum Place {
     Local(ClusterDir),
 }
 
+/// What was seen of a cluster's jobs.
+struct Snapshot {
+    /// `None`: no master leads.
+    said: Option<Said>,
+    drivers: Vec<DriverSeen>,
+}
+
+async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
+    Ok(match place {
+        Place::Kubernetes(cluster, name) => {
+            let Pods { masters, drivers } = seen(cluster, name).await?;
+            Snapshot {
+                said: Leader::new(cluster.clone()).ask(masters).await,
+                drivers,
+            }
+        }
+        Place::Local(dir) => Snapshot {
+            said: Leader::new(Loopback).ask(masters_of(dir)?).await,
+            drivers: local_drivers(dir)?,
+        },
+    })
+}
+
 /// All jobs that the leader knows, newest first, and drivers without one.
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
-    let (said, drivers) = match place {
-        Place::Kubernetes(cluster, name) => {
-            let (masters, drivers) = seen(cluster, name).await?;
-            (Leader::new(cluster.clone()).ask(masters).await, drivers)
-        }
-        Place::Local(dir) => {
-            let masters = masters_of(dir)?;
-            (Leader::new(Loopback).ask(masters).await, local_drivers(dir)?)
-        }
-    };
-    match said {
-        Some(said) => Ok(join(&said, &drivers)),
+    let snapshot = snapshot(place).await?;
+    match &snapshot.said {
+        Some(said) => Ok(join(said, &snapshot.drivers)),
         None => Err(Error::Driver {
             message: "no master leads at present, and only a leader knows the jobs".into(),
             help: "`sparkha status` says what is missing".into(),
@@ -80,7 +104,7 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
 /// Ends a job by ending its driver; the driver's name.
 pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
     let (name, drivers) = match place {
-        Place::Kubernetes(cluster, name) => (name, seen(cluster, name).await?.1),
+        Place::Kubernetes(cluster, name) => (name, seen(cluster, name).await?.drivers),
         Place::Local(dir) => (&dir.name, local_drivers(dir)?),
     };
     let known = |driver: &str| drivers.iter().any(|seen| seen.name == driver);
@@ -109,7 +133,7 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
             drivers::end(cluster, &driver).await?;
             match application {
                 Some(application) => {
-                    let masters = seen(cluster, name).await?.0;
+                    let masters = seen(cluster, name).await?.masters;
                     until_gone(Leader::new(cluster.clone()), application, masters).await;
                 }
                 None => drivers::until_ended(cluster, &driver).await?,
@@ -156,39 +180,70 @@ fn not_ours(job: &JobState) -> Error {
     }
 }
 
-/// The cluster's masters, and the drivers that sparkha made.
-async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<(Vec<Pod>, Vec<DriverSeen>), Error> {
+/// The pods that matter for jobs.
+struct Pods {
+    masters: Vec<Pod>,
+    /// Those that sparkha made.
+    drivers: Vec<DriverSeen>,
+}
+
+async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
     let selector = cluster_selector(name);
     let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
     let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
-    let of_part = |pod: &Pod, component: Component| Component::of(pod.labels()) == Some(component);
+    let ui = |pod: &Pod| ui_of(pod, cluster.namespace().as_str(), &domain);
     let drivers = pods
         .iter()
-        .filter(|pod| of_part(pod, Component::Driver) && drivers::is_ours(pod, name))
-        .map(|pod| {
-            let address = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
-            DriverSeen {
-                name: pod.name_any(),
-                ui: address
-                    .map(|address| format!("http://{}:", pod_host(address, cluster.namespace().as_str(), &domain))),
-                ended: drivers::ended(pod).is_some(),
-            }
-        })
-        .collect();
-    let masters = pods.into_iter().filter(|pod| of_part(pod, Component::Master)).collect();
-    Ok((masters, drivers))
+        .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
+    // `jobs --kill` has removed those that have ended and are being deleted.
+    let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
+    Ok(Pods {
+        drivers: drivers.map(|pod| driver_of(pod, ui(pod))).collect(),
+        masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
+    })
+}
+
+fn is_of(pod: &Pod, component: Component) -> bool {
+    Component::of(pod.labels()) == Some(component)
+}
+
+/// With what the addresses of a pod's web UIs begin.
+fn ui_of(pod: &Pod, namespace: &str, domain: &str) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(format!("http://{}:", pod_host(address, namespace, domain)))
+}
+
+fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
+    let ended = drivers::ended(pod);
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
+    DriverSeen {
+        name: pod.name_any(),
+        ui,
+        applications: message
+            .lines()
+            .filter(|line| line.starts_with("app-"))
+            .map(str::to_owned)
+            .collect(),
+        // An evicted pod may have no container status.
+        ended: ended.is_some() || matches!(phase, Some("Failed" | "Succeeded")),
+        exit_code: ended.map(|ended| ended.exit_code),
+    }
 }
 
 fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
     let records = process::records(dir)?.into_iter();
-    let seen = records.map(|record| DriverSeen {
-        ui: driver_ui(dir, &record),
-        ended: !record.process.is_alive(),
-        name: record.name,
+    let seen = records.map(|record| {
+        // Read before the exit code, which the script writes last.
+        let ended = !record.process.is_alive();
+        DriverSeen {
+            ui: driver_ui(dir, &record),
+            applications: record.applications(),
+            ended,
+            exit_code: record.exit_code().filter(|_| ended),
+            name: record.name,
+        }
     });
     Ok(seen.collect())
 }
@@ -198,44 +253,151 @@ fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
     let job = |app: &ApplicationReport| {
         let uis = &said.page.driver_uis;
         let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
-        let driver = web_ui.as_ref().and_then(|web_ui| {
-            let is_its = |driver: &&DriverSeen| driver.ui.as_ref().is_some_and(|ui| web_ui.starts_with(ui.as_str()));
-            drivers.iter().find(|driver| !driver.ended && is_its(driver))
-        });
+        let has_recorded = |driver: &&DriverSeen| driver.applications.contains(&app.id);
+        // Its address is another's once it has ended.
+        let has_ui = |driver: &&DriverSeen| {
+            let its = driver.ui.as_ref().zip(web_ui.as_ref());
+            !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
+        };
+        let driver = drivers.iter().find(has_recorded);
+        let driver = driver.or_else(|| drivers.iter().find(has_ui));
+        let is_last = driver.is_some_and(|driver| driver.applications.last() == Some(&app.id));
+        let failed = is_last && driver.and_then(|driver| driver.exit_code).is_some_and(|code| code != 0);
         JobState {
             id: Some(app.id.clone()),
             name: app.name.clone(),
             user: app.user.clone(),
-            state: app.state.clone(),
+            state: match app.state.as_str() {
+                "FINISHED" | "WAITING" | "RUNNING" if failed => "FAILED".into(),
+                state => state.into(),
+            },
+            spark_state: Some(app.state.clone()),
+            exit_code: driver.and_then(|driver| driver.exit_code),
             cores: app.cores,
             executor_memory_mib: Some(app.memory_per_executor),
             submitted_ms: Some(app.started_ms),
             duration_ms: Some(app.duration),
             driver: driver.map(|driver| driver.name.clone()),
+            driver_ended: driver.is_some_and(|driver| driver.ended),
             web_ui,
         }
     };
     let report = &said.report;
     let mut jobs: Vec<_> = report.activeapps.iter().chain(&report.completedapps).map(job).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_ms));
-    let alone = drivers
+    let others = drivers
         .iter()
         .filter(|driver| jobs.iter().all(|job| job.driver.as_ref() != Some(&driver.name)));
-    let alone: Vec<_> = alone
-        .map(|driver| JobState {
-            state: if driver.ended { "ENDED" } else { "STARTING" }.into(),
-            driver: Some(driver.name.clone()),
-            ..JobState::default()
-        })
-        .collect();
-    jobs.splice(0..0, alone);
+    let others: Vec<_> = others.map(driver_only).collect();
+    jobs.splice(0..0, others);
     jobs
+}
+
+/// A driver whose application the leader does not know: it has not registered yet, or it ended under a former leader.
+fn driver_only(driver: &DriverSeen) -> JobState {
+    let state = match (driver.ended, driver.exit_code) {
+        (false, _) => "STARTING",
+        (true, Some(1..)) => "FAILED",
+        (true, _) => "ENDED",
+    };
+    JobState {
+        id: driver.applications.last().cloned(),
+        state: state.into(),
+        exit_code: driver.exit_code,
+        driver: Some(driver.name.clone()),
+        driver_ended: driver.ended,
+        ..JobState::default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spark::{MasterReport, MasterStatus, Page};
+
+    fn said(apps: [(&str, &str); 3]) -> Said {
+        let [first, second, third] = apps.map(|(id, state)| ApplicationReport {
+            id: id.into(),
+            name: "n".into(),
+            cores: 1,
+            user: "u".into(),
+            state: state.into(),
+            memory_per_executor: 512,
+            started_ms: 1,
+            duration: 1,
+        });
+        Said {
+            report: MasterReport {
+                status: MasterStatus::Alive,
+                url: String::new(),
+                workers: vec![],
+                activeapps: vec![first],
+                completedapps: vec![second, third],
+            },
+            page: Page::default(),
+        }
+    }
+
+    #[test]
+    fn drivers_that_recorded_their_applications_are_one_row_with_them() {
+        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
+            name: name.into(),
+            ui: None,
+            applications: applications.iter().map(|id| id.to_string()).collect(),
+            ended,
+            exit_code,
+        };
+        let drivers = [
+            driver("runs", &["app-3"], false, None),
+            // Its first application went well.
+            driver("failed", &["app-1", "app-2"], true, Some(3)),
+            // Its leader is gone, and with that what it knew of those that had ended.
+            driver("forgotten", &["app-0"], true, Some(1)),
+            driver("killed", &[], true, None),
+        ];
+        let jobs = join(&said, &drivers);
+        let short: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                (
+                    job.id.as_deref(),
+                    job.state.as_str(),
+                    job.driver.as_deref(),
+                    job.exit_code,
+                )
+            })
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (Some("app-0"), "FAILED", Some("forgotten"), Some(1)),
+                (None, "ENDED", Some("killed"), None),
+                (Some("app-3"), "RUNNING", Some("runs"), None),
+                (Some("app-2"), "FAILED", Some("failed"), Some(3)),
+                (Some("app-1"), "FINISHED", Some("failed"), Some(3)),
+            ]
+        );
+        assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
+    }
+
+    #[test]
+    fn a_drivers_pod_tells_its_applications_and_its_exit_code_at_its_end() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "d"},
+            "status": {"podIP": "10.1.2.3", "phase": "Failed", "containerStatuses": [{
+                "name": "driver", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"terminated": {"exitCode": 3, "message": "app-1\napp-2\n"}},
+            }]},
+        }))
+        .unwrap();
+        let seen = driver_of(&pod, ui_of(&pod, "ns", "k8s"));
+        assert_eq!(
+            (seen.applications, seen.ended, seen.exit_code),
+            (vec!["app-1".into(), "app-2".into()], true, Some(3))
+        );
+        assert_eq!(seen.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
+    }
 
     #[test]
     fn applications_find_their_drivers_by_their_web_uis() {
@@ -270,7 +432,9 @@ mod tests {
         let driver = |name: &str, host: &str, ended| DriverSeen {
             name: name.into(),
             ui: Some(format!("http://{host}:")),
+            applications: vec![],
             ended,
+            exit_code: None,
         };
         let drivers = [
             // Its address is another's now.

@@ -222,7 +222,7 @@ impl Home {
     }
 }
 
-fn children(pid: i32) -> Vec<i32> {
+pub fn children(pid: i32) -> Vec<i32> {
     let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }

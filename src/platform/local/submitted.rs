@@ -24,7 +24,24 @@ pub struct DriverRecord {
     pub ui_port: u16,
     /// Somebody may want to look at what is left.
     pub keep: bool,
+    /// The working directory of its script, which records IDs and exit code there.
+    #[serde(default)]
+    folder: PathBuf,
     mark: String,
+}
+
+impl DriverRecord {
+    /// IDs of its applications, the last one last.
+    pub fn applications(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.join("applications")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Its exit code; `None` while it runs, or if its script was killed, too.
+    pub fn exit_code(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.folder.join("exit-code")).ok()?;
+        text.trim().parse().ok()
+    }
 }
 
 /// What a driver's process writes to.
@@ -109,6 +126,7 @@ pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
         process: process.ok_or_else(|| format!("{} ended at once", launch.program))?,
         ui_port: start.ui_port,
         keep: start.keep,
+        folder: place,
         mark,
         name,
     };

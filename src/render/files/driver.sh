@@ -16,6 +16,12 @@ if [ "${1:-}" = receive ]; then
   exit
 fi
 
+# `sparkha jobs` reads the exit code and the applications' IDs from here, also after the end. In a pod, Kubernetes knows the exit code, and the termination
+# message holds the IDs.
+applications=$PWD/applications
+[ -z "${SPARKHA_MARK_ERRORS:-}" ] || [ ! -w /dev/termination-log ] || applications=/dev/termination-log
+[ -n "${SPARKHA_MARK_ERRORS:-}" ] || trap 'echo $? >exit-code' EXIT
+
 say() { echo "sparkha: $*" >&2; }
 
 # These marks end the log: a reader that has both has every line. Output and errors reach the log separately, so each has its own.
@@ -60,7 +66,31 @@ rm -f conf/spark-defaults.conf conf/log4j2.properties
     echo
   done
 } >conf/spark-defaults.conf
-sed 's/SYSTEM_OUT/SYSTEM_ERR/' "$SPARK_CONF_DIR/log4j2.properties" >conf/log4j2.properties
+level=$(sed -n 's/^[[:space:]]*spark\.log\.level[[:space:]=:]*//p' conf/spark-defaults.conf | tail -n 1)
+{
+  sed 's/SYSTEM_OUT/SYSTEM_ERR/' "$SPARK_CONF_DIR/log4j2.properties"
+  cat <<EOF
+
+appender.applications.type = File
+appender.applications.name = applications
+appender.applications.fileName = $applications
+appender.applications.layout.type = PatternLayout
+appender.applications.layout.pattern = %replace{%m}{.* }{}%n
+appender.applications.filter.connected.type = RegexFilter
+appender.applications.filter.connected.regex = Connected to Spark cluster with app ID .*
+
+logger.backend.name = org.apache.spark.scheduler.cluster.StandaloneSchedulerBackend
+logger.backend.appenderRef.applications.ref = applications
+EOF
+  # The logger follows the root's level. Where that is told beforehand, it may hide the line: then only the console follows it.
+  [ -z "$level" ] || cat <<EOF
+logger.backend.level = info
+logger.backend.additivity = false
+logger.backend.appenderRef.stdout.ref = console
+logger.backend.appenderRef.stdout.filter.told.type = ThresholdFilter
+logger.backend.appenderRef.stdout.filter.told.level = $level
+EOF
+} >conf/log4j2.properties
 export SPARK_CONF_DIR=$PWD/conf
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 umask 022
@@ -69,12 +99,15 @@ mapfile -d '' arguments <sent/arguments
 submit=("$home/bin/spark-submit" --master "$SPARKHA_MASTER_URL" --deploy-mode client
   --conf "spark.driver.host=$POD_IP" --conf "spark.driver.bindAddress=$POD_IP" "${arguments[@]}")
 
-[ -n "${SPARKHA_MARK_ERRORS:-}" ] || exec "${submit[@]}"
-
-# A container's output and errors share one log: lines of the latter begin with an invisible mark. This shell stays, for with its
-# first process a container ends, and the last lines would be lost.
-exec {errors}> >(trap '' TERM INT; exec sed -u $'s/^/\x1e/' >&2)
-marker=$!
+# This shell stays, to record the exit code. A container's output and errors share one log: lines of the latter begin with an invisible mark, and with
+# its first process the container ends, and the last lines would be lost.
+marker=
+if [ -n "${SPARKHA_MARK_ERRORS:-}" ]; then
+  exec {errors}> >(trap '' TERM INT; exec sed -u $'s/^/\x1e/' >&2)
+  marker=$!
+else
+  exec {errors}>&2
+fi
 "${submit[@]}" 2>&"$errors" {errors}>&- &
 job=$!
 exec {errors}>&-
@@ -84,7 +117,9 @@ while :; do
   wait "$job" || code=$?
   kill -0 "$job" 2>/dev/null || break
 done
-# A process that the job left behind may hold its errors open.
-(sleep 2 && kill "$marker") 2>/dev/null &
-wait "$marker" || true
+if [ -n "$marker" ]; then
+  # A process that the job left behind may hold its errors open.
+  (sleep 2 && kill "$marker") 2>/dev/null &
+  wait "$marker" || true
+fi
 exit "$code"

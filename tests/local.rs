@@ -396,7 +396,11 @@ fn two_clusters_side_by_side() {
         status
             .contains("its supervisor is gone: `sparkha create one --local`, with the same arguments, starts it again")
     });
-    home.run(&["teardown", "one"]).exits(0);
+    // Nobody starts its master again, and nobody can tell of jobs.
+    home.processes_of("one", "one-master-0")
+        .into_iter()
+        .for_each(|pid| signal(pid, "KILL"));
+    home.run(&["teardown", "one"]).exits(0).says("No master leads");
     home.run(&["status", "two", "--namespace", "other"]).exits(0);
     // The doctor looks at the cluster that create means, whether the file or a flag names its namespace.
     let file = home.folder.path().join("two.yaml");

@@ -292,6 +292,18 @@ fn a_detached_job_that_fails_is_one_row_with_its_exit_code(site: &dyn Site, fold
     run(site.command(folder, &["jobs", "--kill", &driver])).exits(0);
 }
 
+/// What runs is not ended without a word.
+fn teardown_names_the_jobs_that_run(site: &dyn Site, driver: &str) {
+    run(site.sparkha(&["teardown"]))
+        .exits(2)
+        .says("1 job runs: app-")
+        .says("endless")
+        .says(driver)
+        .says("teardown")
+        .says("--yes");
+    assert!(site.in_state("RUNNING").iter().any(|job| job["driver"] == *driver));
+}
+
 #[test]
 fn jobs_run_on_this_machine() {
     let home = Home::alone();
@@ -368,7 +380,8 @@ fn a_driver_listens_on_its_own_address_and_teardown_ends_it(home: &Home, folder:
     for address in addresses {
         assert!(address.contains("127."), "{address}");
     }
-    home.run(&["teardown"]).exits(0);
+    teardown_names_the_jobs_that_run(home, driver);
+    home.run(&["teardown", "--yes"]).exits(0);
     assert!(!is_alive(pid));
     home.is_empty();
 }
@@ -396,12 +409,13 @@ fn jobs_run_in_pods() {
     let mut job = ["submit"].to_vec();
     job.extend(EXECUTOR);
     job.extend(["--detach", "--", "endless.py"]);
-    run(Site::command(&sandbox, folder.path(), &job)).exits(0);
+    let driver = run(Site::command(&sandbox, folder.path(), &job)).exits(0).stdout;
     // The one before may still be ending.
     sandbox.wait_for(Duration::from_secs(180), "one driver", || {
-        sandbox.kubectl(&drivers).lines().count() == 1
+        sandbox.kubectl(&drivers).lines().count() == 1 && sandbox.in_state("RUNNING").len() == 1
     });
-    sandbox.run(&["teardown"]).exits(0);
+    teardown_names_the_jobs_that_run(&sandbox, driver.trim());
+    sandbox.run(&["teardown", "--yes", "--keep-data"]).exits(0);
     assert_eq!(sandbox.kubectl(&drivers), "");
 }
 

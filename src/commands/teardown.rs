@@ -8,24 +8,26 @@ use kube::ResourceExt;
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::sources::with_sources;
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::external_zookeeper::Znodes;
+use crate::steps::jobs::{JobState, Place, Running, running};
 use crate::steps::local::teardown as local;
 use crate::steps::teardown::{Options, belongings, teardown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha teardown --namespace data
-  sparkha teardown etl --yes                   volume claims too, without asking
+  sparkha teardown etl --yes                   running jobs and volume claims too, without asking
   sparkha teardown etl --keep-data             all but the volume claims")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
     /// Keep volume claims, and the znodes in an external ZooKeeper
-    #[arg(long, conflicts_with = "yes")]
+    #[arg(long)]
     keep_data: bool,
-    /// Remove volume claims, and the znodes in an external ZooKeeper, without asking
+    /// End running jobs, and remove volume claims and the znodes in an external ZooKeeper, without asking
     #[arg(short, long)]
     yes: bool,
     /// How long to wait until everything is gone (on Kubernetes)
@@ -48,7 +50,10 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         return Ok(ExitCode::Success);
     };
     let claims: Vec<_> = belongings.claims.iter().map(ResourceExt::name_any).collect();
-    arguments.confirm(&claims, belongings.znodes.as_deref())?;
+    let place = Place::Kubernetes(cluster.clone(), name.clone());
+    arguments
+        .confirm(&place, &claims, belongings.znodes.as_deref(), &progress)
+        .await?;
     let options = Options {
         timeout: arguments.timeout,
         keep_claims: arguments.keep_data,
@@ -71,7 +76,10 @@ async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -
         ));
         return Ok(ExitCode::Success);
     };
-    arguments.confirm(&belongings.claims, belongings.znodes.as_deref())?;
+    let place = Place::Local(dir.clone());
+    arguments
+        .confirm(&place, &belongings.claims, belongings.znodes.as_deref(), &progress)
+        .await?;
     let work = local::teardown(belongings, arguments.keep_data, arguments.znodes(), &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
     Ok(ExitCode::Success)
@@ -85,18 +93,121 @@ impl Arguments {
         }
     }
 
-    /// Data is never removed without being told.
-    fn confirm(&self, claims: &[String], znodes: Option<&str>) -> Result<(), Error> {
-        let claims = match claims.len() {
-            0 => None,
-            count => Some(format!("{count} volume claims with data ({})", claims.join(", "))),
-        };
-        let data: Vec<_> = claims.into_iter().chain(znodes.map(str::to_owned)).collect();
-        if data.is_empty() || self.keep_data || self.yes {
+    /// Asks once about all running jobs and data.
+    async fn confirm(
+        &self,
+        place: &Place,
+        claims: &[String],
+        znodes: Option<&str>,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        if self.yes {
             return Ok(());
         }
-        let consequence = format!("this would be removed: {}", data.join("; "));
-        let help = "pass --yes to remove the data, or --keep-data to keep it";
-        super::confirm(&consequence, "Remove it?", help)
+        let running = running(place).await.unwrap_or_else(|error| {
+            // Teardown also removes clusters whose files are damaged.
+            progress.warn(&format!("Running jobs are not known: {}", with_sources(&error)));
+            Running::default()
+        });
+        if running.no_leader {
+            progress.warn("No master leads: jobs whose drivers sparkha did not start are not known");
+        }
+        let losses = Losses {
+            jobs: running.jobs.iter().map(job_name).collect(),
+            data: match self.keep_data {
+                true => vec![],
+                false => data(claims, znodes),
+            },
+        };
+        match losses.consequence() {
+            None => Ok(()),
+            Some(consequence) => super::confirm(&consequence, "Go on?", losses.help()),
+        }
+    }
+}
+
+/// What `--keep-data` keeps.
+fn data(claims: &[String], znodes: Option<&str>) -> Vec<String> {
+    let claims = match claims.len() {
+        0 => None,
+        count => Some(format!("{count} volume claims with data ({})", claims.join(", "))),
+    };
+    claims.into_iter().chain(znodes.map(str::to_owned)).collect()
+}
+
+/// What teardown would end or remove, and asks about first.
+struct Losses {
+    jobs: Vec<String>,
+    data: Vec<String>,
+}
+
+impl Losses {
+    /// `None` if nothing would be lost.
+    fn consequence(&self) -> Option<String> {
+        let jobs = match &self.jobs[..] {
+            [] => None,
+            [job] => Some(format!("1 job runs: {job}")),
+            jobs => Some(format!("{} jobs run: {}", jobs.len(), jobs.join(", "))),
+        };
+        let data = (!self.data.is_empty()).then(|| format!("this would be removed: {}", self.data.join("; ")));
+        let parts: Vec<_> = jobs.into_iter().chain(data).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    fn help(&self) -> &'static str {
+        match (self.jobs.is_empty(), self.data.is_empty()) {
+            (false, false) => {
+                "`sparkha teardown --yes` ends the jobs and removes the data, `sparkha teardown --yes --keep-data` keeps the data"
+            }
+            (false, true) => "`sparkha teardown --yes` ends them; `sparkha jobs` shows them",
+            (true, _) => "`sparkha teardown --yes` removes the data, `sparkha teardown --keep-data` keeps it",
+        }
+    }
+}
+
+/// Its ID, its name and its driver, as far as they are known.
+fn job_name(job: &JobState) -> String {
+    let driver = job.driver.as_ref().map(|driver| format!("driver {driver}"));
+    match &job.id {
+        None => driver.unwrap_or_default(),
+        Some(id) => {
+            let more: Vec<_> = [Some(job.name.clone()), driver].into_iter().flatten().collect();
+            format!("{id} ({})", more.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_question_names_all_that_would_be_lost() {
+        let job = |id: Option<&str>, driver: Option<&str>| JobState {
+            id: id.map(str::to_owned),
+            name: "etl".into(),
+            driver: driver.map(str::to_owned),
+            ..JobState::default()
+        };
+        let jobs = [
+            job(Some("app-1"), Some("d-1")),
+            job(Some("app-2"), None),
+            job(None, Some("d-2")),
+        ];
+        let of = |jobs: &[JobState], data: Vec<String>| Losses {
+            jobs: jobs.iter().map(job_name).collect(),
+            data,
+        };
+        assert_eq!(of(&[], data(&[], None)).consequence(), None);
+        let one = of(&jobs[..1], vec![]);
+        assert_eq!(one.consequence().unwrap(), "1 job runs: app-1 (etl, driver d-1)");
+        assert!(one.help().contains("--yes` ends them"));
+        let all = of(&jobs, data(&["a".into(), "b".into()], Some("znodes")));
+        assert_eq!(
+            all.consequence().unwrap(),
+            "3 jobs run: app-1 (etl, driver d-1), app-2 (etl), driver d-2; \
+             this would be removed: 2 volume claims with data (a, b); znodes"
+        );
+        assert!(all.help().contains("--yes --keep-data"));
     }
 }

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::Error;
+use super::local::wanted_of;
 use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
@@ -48,6 +49,13 @@ pub struct JobState {
     pub web_ui: Option<String>,
 }
 
+impl JobState {
+    /// Whether it has not ended.
+    fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING")
+    }
+}
+
 /// A driver that sparkha made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverSeen {
@@ -58,6 +66,14 @@ pub struct DriverSeen {
     pub applications: Vec<String>,
     pub ended: bool,
     pub exit_code: Option<i32>,
+}
+
+/// The jobs that run or wait, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Running {
+    pub jobs: Vec<JobState>,
+    /// No master leads: applications of drivers that sparkha did not start are not known.
+    pub no_leader: bool,
 }
 
 /// Where the cluster is.
@@ -71,20 +87,28 @@ struct Snapshot {
     /// `None`: no master leads.
     said: Option<Said>,
     drivers: Vec<DriverSeen>,
+    /// With what the address of the Spark Connect server's web UI begins.
+    connect: Option<String>,
 }
 
 async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
     Ok(match place {
         Place::Kubernetes(cluster, name) => {
-            let Pods { masters, drivers } = seen(cluster, name).await?;
+            let Pods {
+                masters,
+                drivers,
+                connect,
+            } = seen(cluster, name).await?;
             Snapshot {
                 said: Leader::new(cluster.clone()).ask(masters).await,
                 drivers,
+                connect,
             }
         }
         Place::Local(dir) => Snapshot {
             said: Leader::new(Loopback).ask(masters_of(dir)?).await,
             drivers: local_drivers(dir)?,
+            connect: local_connect(dir)?,
         },
     })
 }
@@ -99,6 +123,24 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
             help: "`sparkha status` says what is missing".into(),
         }),
     }
+}
+
+/// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
+pub async fn running(place: &Place) -> Result<Running, Error> {
+    let snapshot = snapshot(place).await?;
+    let mut jobs = match &snapshot.said {
+        Some(said) => join(said, &snapshot.drivers),
+        None => snapshot.drivers.iter().map(driver_only).collect(),
+    };
+    let is_connect = |job: &JobState| {
+        let prefix = snapshot.connect.as_deref();
+        prefix.is_some_and(|prefix| job.web_ui.as_ref().is_some_and(|ui| ui.starts_with(prefix)))
+    };
+    jobs.retain(|job| job.is_running() && !is_connect(job));
+    Ok(Running {
+        jobs,
+        no_leader: snapshot.said.is_none(),
+    })
 }
 
 /// Ends a job by ending its driver; the driver's name.
@@ -185,6 +227,7 @@ struct Pods {
     masters: Vec<Pod>,
     /// Those that sparkha made.
     drivers: Vec<DriverSeen>,
+    connect: Option<String>,
 }
 
 async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
@@ -200,6 +243,7 @@ async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
     let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
     Ok(Pods {
         drivers: drivers.map(|pod| driver_of(pod, ui(pod))).collect(),
+        connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
         masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
     })
 }
@@ -246,6 +290,13 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
         }
     });
     Ok(seen.collect())
+}
+
+fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
+    let (_, inventory) = wanted_of(dir)?;
+    let pods = dir.seen()?.pods.into_iter().map(|record| record.pod);
+    let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
+    Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
@@ -379,6 +430,8 @@ mod tests {
             ]
         );
         assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
+        let lost: Vec<_> = jobs.iter().filter(|job| job.is_running()).collect();
+        assert_eq!(lost.len(), 1, "{lost:?}");
     }
 
     #[test]

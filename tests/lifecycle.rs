@@ -125,6 +125,14 @@ fn a_cluster_survives_what_kubernetes_does_to_it() {
     assert_eq!(modes.iter().filter(|mode| **mode == "leader").count(), 1);
     assert_eq!(modes.iter().filter(|mode| **mode == "follower").count(), 2);
 
+    // Without a question to masters, it speaks of pods alone.
+    let listed = &sandbox.run(&["list", "-o", "json"]).exits(0).json()[0];
+    assert!(
+        listed["inService"].is_null() && listed["masters"]["expected"] == 3,
+        "{listed}"
+    );
+    assert!(sandbox.run(&["list"]).exits(0).stdout.contains("  pods "));
+
     assert_eq!(every_pod_is_restricted(&sandbox), 8);
     the_secret_is_nowhere_else(&sandbox);
     nothing_is_written_when_nothing_changed(&sandbox);

@@ -79,11 +79,10 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
         );
     }
     assert_eq!(home.run(&["list", "-A", "-o", "name"]).stdout, "default/spark\n");
-    // Probes may be a moment behind.
-    home.wait_for(READY, "all pods ready", || {
-        let listed = &home.run(&["list", "-o", "json"]).json()[0];
-        listed["ready"] == true && listed["zookeeper"]["ready"] == 3
-    });
+    // At once, whatever the probes have seen by now.
+    let listed = &home.run(&["list", "-o", "json"]).json()[0];
+    assert_eq!((&listed["ready"], &listed["inService"]), (&true.into(), &true.into()));
+    assert_eq!(listed["zookeeper"]["ready"], 3);
     home.run(&["create"]).exits(0).says("Nothing to change");
     let supervisor = home.supervisor("spark").to_string();
     let session = Command::new("ps")
@@ -343,6 +342,8 @@ fn the_supervisor_may_be_killed(home: &Home) {
     signal(home.supervisor("spark"), "KILL");
     home.wait_for(READY, "status to tell", || home.run(&["status"]).code == Some(9));
     assert!(home.run(&["status"]).stdout.contains("its supervisor is gone"));
+    let listed = home.run(&["list"]).stdout;
+    assert!(listed.contains("not ready"), "{listed}");
     assert!(before.iter().all(|&pid| is_alive(pid)), "the cluster goes on");
     // What ends now is started by the next supervisor, which goes on with the others.
     signal(before[1], "KILL");

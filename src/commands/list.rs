@@ -12,7 +12,8 @@ use crate::steps::{Error, local};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The numbers are of pods that are ready; `sparkha status` asks masters and ZooKeepers, too.
+    after_help = "On Kubernetes the numbers are of pods that are ready: whether a cluster is in service, `sparkha status` asks its masters and ZooKeepers.
+With --local they are asked here, too.
 
 Examples:
   sparkha list --namespace data
@@ -30,7 +31,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     let overviews = if global.local {
         let namespace = super::local_namespace(global.namespace.as_deref())?;
         let namespace = (!arguments.all_namespaces).then_some(&namespace);
-        local::list(&Store::open()?, namespace)?
+        local::list(&Store::open()?, namespace).await?
     } else {
         list(&super::connected(global).await?, arguments.all_namespaces).await?
     };

@@ -1,10 +1,11 @@
-//! A cluster at a glance: what its inventory promises, and how many of its pods are ready. It costs no question to masters or ZooKeepers,
-//! so a hundred clusters are listed as quickly as one; whether a cluster really is in service, its [`super::ClusterState`] tells.
+//! A cluster at a glance. On Kubernetes: what its inventory promises, and how many of its pods are ready; it costs no question to masters or ZooKeepers,
+//! so a hundred clusters are listed as quickly as one. Whether a cluster really is in service, its [`ClusterState`] tells; on this machine, where
+//! questions cost nothing, the overview is made from that.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::{Facts, is_ready, pods_of};
+use super::{ClusterState, Facts, ZooKeeperState, is_ready, pods_of};
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::render::labels::Component;
 
@@ -14,8 +15,10 @@ pub struct Overview {
     pub namespace: String,
     pub name: String,
     pub image: String,
-    /// As many pods are ready as should be.
+    /// In service where that is known; else as many pods are ready as should be.
     pub ready: bool,
+    /// As `sparkha status` has it; `None` where only pods were looked at.
+    pub in_service: Option<bool>,
     pub masters: Count,
     /// `None` where sparkha manages no ZooKeeper for it.
     pub zookeeper: Option<Count>,
@@ -24,7 +27,7 @@ pub struct Overview {
     pub created: Option<Time>,
 }
 
-/// How many pods are ready, and how many should be.
+/// How many pods are ready, or where they were asked, serve; and how many should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Count {
     pub ready: u32,
@@ -55,16 +58,51 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
         ZooKeeperSummary::Managed { count: expected, .. } => Some(count(Component::ZooKeeper, expected)),
         ZooKeeperSummary::None | ZooKeeperSummary::External { .. } => None,
     };
-    let mut counts = [masters, workers].into_iter().chain(zookeeper);
+    let others = [
+        (Component::History, summary.history),
+        (Component::Connect, summary.connect),
+    ];
+    let others = others.map(|(component, is_wanted)| count(component, is_wanted.into()));
+    let mut counts = [masters, workers].into_iter().chain(zookeeper).chain(others);
     Overview {
         namespace: namespace.to_owned(),
         name: summary.name.clone(),
         image: summary.image.clone(),
         ready: counts.all(|count| count.ready == count.expected),
+        in_service: None,
         masters,
         zookeeper,
         workers,
         created,
+    }
+}
+
+/// The same of a cluster whose masters and ZooKeepers were asked.
+pub fn of_state(state: &ClusterState) -> Overview {
+    let count = |ready: usize, expected: usize| Count {
+        ready: ready as u32,
+        expected: expected as u32,
+    };
+    let answering = state.masters.iter().filter(|master| master.status.is_some()).count();
+    Overview {
+        namespace: state.namespace.clone(),
+        name: state.name.clone(),
+        image: state.image.clone(),
+        ready: state.ready,
+        in_service: Some(state.ready),
+        masters: count(answering, state.masters.len()),
+        zookeeper: match &state.zookeeper {
+            ZooKeeperState::Managed { servers } => {
+                let serving = servers.iter().filter(|server| server.mode.is_some()).count();
+                Some(count(serving, servers.len()))
+            }
+            ZooKeeperState::None | ZooKeeperState::External { .. } => None,
+        },
+        workers: Count {
+            ready: state.workers.registered,
+            expected: state.workers.expected,
+        },
+        created: None,
     }
 }
 
@@ -73,6 +111,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
+    use super::super::cluster_state;
     use super::*;
     use crate::render::labels::{COMPONENT, INSTANCE};
     use crate::spec::resolve::{Source, resolve};
@@ -123,5 +162,47 @@ mod tests {
         assert!(look(&pods).ready);
         pods[1].metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(!look(&pods).ready);
+    }
+
+    #[test]
+    fn a_history_server_is_a_part_as_any_other() {
+        let text = "masters: {count: 1}\nworkers: {count: 1}\nhistory: {}\n";
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let inventory = Inventory::of(&spec, &[]);
+        let mut pods = vec![
+            pod("spark-master-0", "master", true),
+            pod("spark-worker-0", "worker", true),
+            pod("spark-history-0", "history-server", false),
+        ];
+        let look = |pods: &[Pod]| {
+            let facts = Facts {
+                pods: pods.to_vec(),
+                ..Default::default()
+            };
+            overview("data", &inventory, &facts, None)
+        };
+        assert!(!look(&pods).ready);
+        pods[2] = pod("spark-history-0", "history-server", true);
+        assert!(look(&pods).ready);
+        assert_eq!(look(&pods).in_service, None, "nobody was asked");
+    }
+
+    #[test]
+    fn where_all_were_asked_an_overview_says_what_the_state_says() {
+        let spec = resolve(None, &Default::default()).unwrap();
+        let facts = Facts {
+            unattended: true,
+            ..Facts::default()
+        };
+        let mut state = cluster_state("data", &Inventory::of(&spec, &[]), &facts);
+        let seen = of_state(&state);
+        assert_eq!((seen.ready, seen.in_service), (false, Some(false)));
+        assert_eq!(
+            (seen.masters.to_string(), seen.workers.to_string()),
+            ("0/3".into(), "0/2".into())
+        );
+        assert_eq!(seen.zookeeper.map(|count| count.to_string()), Some("0/3".into()));
+        state.ready = true;
+        assert_eq!(of_state(&state).in_service, Some(true));
     }
 }

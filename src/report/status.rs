@@ -40,7 +40,7 @@ pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> Strin
                 table.add_row([
                     cluster.namespace.clone(),
                     cluster.name.clone(),
-                    if cluster.ready { "ready" } else { "not ready" }.into(),
+                    word(cluster).into(),
                     cluster.masters.to_string(),
                     cluster.zookeeper.map_or_else(|| "-".into(), |count| count.to_string()),
                     cluster.workers.to_string(),
@@ -51,6 +51,16 @@ pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> Strin
             lines(&table)
         }
         _ => structured(format, &overviews).unwrap_or_default(),
+    }
+}
+
+/// Ready pods are no cluster in service: that only masters and ZooKeepers tell.
+fn word(cluster: &Overview) -> &'static str {
+    match (cluster.in_service, cluster.ready) {
+        (Some(true), _) => "in service",
+        (Some(false), _) => "not ready",
+        (None, true) => "pods ready",
+        (None, false) => "pods not ready",
     }
 }
 

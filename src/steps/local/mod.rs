@@ -9,12 +9,13 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, Pod};
 use kube::ResourceExt;
 
 use super::Error;
 use super::wait::{LOG_LINES, View};
-use crate::observe::overview::{Overview, overview};
+use crate::observe::overview::{Overview, of_state};
 use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
 use crate::platform::local::{Loopback, container};
@@ -178,10 +179,12 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
 }
 
 /// All clusters of a namespace, or of all, at a glance.
-pub fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
+pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
+    let dirs = store.clusters(namespace)?;
+    let looks = join_all(dirs.iter().map(overview_of)).await;
     let mut overviews = Vec::new();
-    for dir in store.clusters(namespace)? {
-        match overview_of(&dir) {
+    for (dir, look) in dirs.iter().zip(looks) {
+        match look {
             Ok(overview) => overviews.extend(overview),
             Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
         }
@@ -190,14 +193,7 @@ pub fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview
 }
 
 /// `None` if it was torn down meanwhile.
-fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
-    let Some(wanted) = dir.wanted()? else { return Ok(None) };
-    let Some(inventory) = inventory_of(&wanted, dir)? else {
-        return Ok(None);
-    };
-    let facts = Facts {
-        pods: dir.seen()?.pods.into_iter().map(as_it_is).collect(),
-        ..Default::default()
-    };
-    Ok(Some(overview(dir.namespace.as_str(), &inventory, &facts, None)))
+async fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
+    let look = LocalView::of(dir).look().await?;
+    Ok(look.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
 }

@@ -157,9 +157,8 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
     };
     let is_it = |job: &&JobState| job.id.as_deref() == Some(wanted) || job.driver.as_deref() == Some(wanted);
     let job = jobs.iter().find(is_it);
-    let driver = job
-        .and_then(|job| job.driver.clone())
-        .or_else(|| known(wanted).then(|| wanted.to_owned()));
+    let driver = job.and_then(|job| driver_to_end(job, wanted));
+    let driver = driver.or_else(|| known(wanted).then(|| wanted.to_owned()));
     let Some(driver) = driver else {
         return Err(match job {
             Some(job) => not_ours(job),
@@ -192,6 +191,13 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
         }
     }
     Ok(driver)
+}
+
+/// The job's driver. One that goes on after the end of the wanted application has other work.
+fn driver_to_end(job: &JobState, wanted: &str) -> Option<String> {
+    let driver = job.driver.as_ref()?;
+    let goes_on = !job.is_running() && !job.driver_ended;
+    (driver == wanted || !goes_on).then(|| driver.clone())
 }
 
 async fn until_gone<R: Reach + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
@@ -391,7 +397,12 @@ mod tests {
 
     #[test]
     fn drivers_that_recorded_their_applications_are_one_row_with_them() {
-        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let mut said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        said.report.completedapps.push(ApplicationReport {
+            id: "app-4".into(),
+            started_ms: 0,
+            ..said.report.completedapps[0].clone()
+        });
         let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
             name: name.into(),
             ui: None,
@@ -401,6 +412,7 @@ mod tests {
         };
         let drivers = [
             driver("runs", &["app-3"], false, None),
+            driver("goes on", &["app-4"], false, None),
             // Its first application went well.
             driver("failed", &["app-1", "app-2"], true, Some(3)),
             // Its leader is gone, and with that what it knew of those that had ended.
@@ -427,8 +439,13 @@ mod tests {
                 (Some("app-3"), "RUNNING", Some("runs"), None),
                 (Some("app-2"), "FAILED", Some("failed"), Some(3)),
                 (Some("app-1"), "FINISHED", Some("failed"), Some(3)),
+                (Some("app-4"), "FINISHED", Some("goes on"), None),
             ]
         );
+        let end = |at: usize, wanted| driver_to_end(&jobs[at], wanted);
+        assert_eq!(end(2, "app-3"), Some("runs".into()));
+        assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
+        assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
         assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
         let lost: Vec<_> = jobs.iter().filter(|job| job.is_running()).collect();
         assert_eq!(lost.len(), 1, "{lost:?}");

@@ -352,7 +352,7 @@ fn on_this_machine_logs_are_files() {
     assert!(previous.contains("Successfully registered with master"), "{previous}");
     drop(follow);
     drivers_have_logs(&home);
-    home.run(&["teardown"]).exits(0);
+    home.run(&["teardown", "--yes"]).exits(0);
     home.run(&["logs"]).exits(7);
 }
 

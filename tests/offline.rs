@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -464,7 +465,14 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
 /// Runs a driver's script with a program in spark-submit's place; its exit code, the one that it recorded, and its logging configuration.
 fn driver(spark_submit: &str, conf: &str) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+    let code = driver_in(folder.path(), spark_submit, conf, &[]);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    (code, read("work/exit-code"), read("work/conf/log4j2.properties"))
+}
+
+/// Runs it in a folder, with more of an environment; its exit code.
+fn driver_in(folder: &Path, spark_submit: &str, conf: &str, environment: &[(&str, &str)]) -> Option<i32> {
+    let path = |name: &str| folder.join(name);
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
     for folder in ["etc", "spark/bin", "spark/jars", "work/sent"] {
         std::fs::create_dir_all(path(folder)).unwrap();
@@ -492,14 +500,26 @@ fn driver(spark_submit: &str, conf: &str) -> (Option<i32>, String, String) {
             ("SPARKHA_UI_DOMAIN", "k8s"),
             ("SPARKHA_MASTER_URL", "spark://m:7077"),
         ])
+        .envs(environment.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .status()
         .unwrap();
-    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap_or_default();
-    (
-        status.code(),
-        read("work/exit-code"),
-        read("work/conf/log4j2.properties"),
-    )
+    status.code()
+}
+
+/// In a pod, where output and errors share one log: what the job left behind holds its errors open, and keeps nobody waiting.
+#[test]
+fn a_drivers_script_ends_with_its_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let leaving = "sleep 60 & echo $! >left; exit 3";
+    let code = driver_in(folder.path(), leaving, "", &[("SPARKHA_MARK_ERRORS", "true")]);
+    let left = std::fs::read_to_string(folder.path().join("work/left")).unwrap();
+    let left = left.trim().parse().unwrap();
+    let goes_on = crate::kit::local::is_alive(left);
+    crate::kit::local::signal(left, "KILL");
+    assert!(goes_on, "the script waited for it");
+    assert_eq!(code, Some(3));
 }
 
 #[test]

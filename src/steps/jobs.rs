@@ -50,6 +50,11 @@ pub struct JobState {
 }
 
 impl JobState {
+    /// Whether ending the cluster ends something of it: an application, or a driver that goes on after its application.
+    fn would_be_lost(&self) -> bool {
+        self.is_running() || (self.driver.is_some() && !self.driver_ended)
+    }
+
     /// Whether it has not ended.
     fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING")
@@ -136,7 +141,7 @@ pub async fn running(place: &Place) -> Result<Running, Error> {
         let prefix = snapshot.connect.as_deref();
         prefix.is_some_and(|prefix| job.web_ui.as_ref().is_some_and(|ui| ui.starts_with(prefix)))
     };
-    jobs.retain(|job| job.is_running() && !is_connect(job));
+    jobs.retain(|job| job.would_be_lost() && !is_connect(job));
     Ok(Running {
         jobs,
         no_leader: snapshot.said.is_none(),
@@ -447,8 +452,8 @@ mod tests {
         assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
         assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
         assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
-        let lost: Vec<_> = jobs.iter().filter(|job| job.is_running()).collect();
-        assert_eq!(lost.len(), 1, "{lost:?}");
+        let lost: Vec<_> = jobs.iter().filter(|job| job.would_be_lost()).collect();
+        assert_eq!(lost.len(), 2, "{lost:?}");
     }
 
     #[test]

@@ -33,14 +33,19 @@ pub struct DriverRecord {
 impl DriverRecord {
     /// IDs of its applications, the last one last.
     pub fn applications(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.folder.join("applications")).unwrap_or_default();
+        let text = self.recorded("applications").unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// Its exit code; `None` while it runs, or if its script was killed, too.
     pub fn exit_code(&self) -> Option<i32> {
-        let text = std::fs::read_to_string(self.folder.join("exit-code")).ok()?;
-        text.trim().parse().ok()
+        self.recorded("exit-code")?.trim().parse().ok()
+    }
+
+    /// What its script recorded; that of an older sparkha's driver recorded nothing.
+    fn recorded(&self, file: &str) -> Option<String> {
+        let folder = Some(&self.folder).filter(|folder| folder.is_absolute())?;
+        std::fs::read_to_string(folder.join(file)).ok()
     }
 }
 

@@ -22,7 +22,9 @@ applications=$PWD/applications
 [ -z "${SPARKHA_MARK_ERRORS:-}" ] || [ ! -w /dev/termination-log ] || applications=/dev/termination-log
 [ -n "${SPARKHA_MARK_ERRORS:-}" ] || trap 'echo $? >exit-code' EXIT
 
-say() { echo "sparkha: $*" >&2; }
+mark=
+[ -z "${SPARKHA_MARK_ERRORS:-}" ] || mark=$'\x1e'
+say() { echo "${mark}sparkha: $*" >&2; }
 
 # These marks end the log: a reader that has both has every line. Output and errors reach the log separately, so each has its own.
 [ -z "${SPARKHA_MARK_ERRORS:-}" ] || trap 'printf "\x1d\x04\n"; printf "\x1d\x1e\x04\n" >&2' EXIT
@@ -118,8 +120,8 @@ while :; do
   kill -0 "$job" 2>/dev/null || break
 done
 if [ -n "$marker" ]; then
-  # A process that the job left behind may hold its errors open.
-  (sleep 2 && kill "$marker") 2>/dev/null &
+  # A process that the job left behind may hold its errors open, and the marker ignores what is milder.
+  (sleep 2 && kill -KILL "$marker") 2>/dev/null &
   wait "$marker" || true
 fi
 exit "$code"

@@ -53,7 +53,8 @@ pub async fn follow<L: Logs + Clone>(
     mut keep: impl AsyncFnMut(),
 ) -> Result<Option<Missing>, Error> {
     let mut log = Log::of(followed, sink);
-    let mut over = None;
+    // Since when it fails for the same kind of reason after the driver's end.
+    let mut over: Option<(Duration, Instant)> = None;
     loop {
         let Some(pod) = look() else {
             return Ok(match log.is_whole() {
@@ -75,7 +76,11 @@ pub async fn follow<L: Logs + Clone>(
             log.outage.goes_on(followed, &reason);
             if stage != Stage::Runs {
                 keep().await;
-                if over.get_or_insert_with(Instant::now).elapsed() > patience {
+                let since = match over {
+                    Some((before, since)) if before == patience => since,
+                    _ => over.insert((patience, Instant::now())).1,
+                };
+                if since.elapsed() > patience {
                     return Ok(Some(log.missing(&reason)));
                 }
             }
@@ -103,10 +108,17 @@ impl Stage {
             Some(ended) => Stage::Ended {
                 marked: marks_its_end && (ended.exit_code <= 128 || ended.exit_code == i32::from(TERMINATED)),
             },
+            // An old kubelet that evicts a pod says nothing of its container.
+            None if has_failed(pod) => Stage::Ended { marked: false },
             None if pod.metadata.deletion_timestamp.is_some() => Stage::Ending,
             None => Stage::Runs,
         }
     }
+}
+
+fn has_failed(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Failed")
 }
 
 /// What there is to read after a stream's end.

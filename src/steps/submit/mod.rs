@@ -313,6 +313,8 @@ impl Run<'_> {
             }
             None => "nothing of its log is left".to_owned(),
         };
+        // What became of a pod that was removed is a guess.
+        let code = code.filter(|_| driver_in(&self.watch, self.driver).is_some());
         let ended = code.map_or_else(
             || "how the job itself ended is not known".to_owned(),
             |code| format!("the job itself ended with exit code {code}"),
@@ -325,14 +327,14 @@ impl Run<'_> {
 
     /// How to read what is left of the driver, and how to remove it.
     fn to_read(&self) -> String {
-        let (driver, namespace) = (self.driver, self.cluster.namespace());
+        let driver = self.driver;
         let until = match self.kept {
             Some(true) => "",
             _ => " (the next submit removes it ten minutes after its end)",
         };
         format!(
-            "the driver {driver} is kept{until}: `sparkha logs {driver} --namespace {namespace}` shows its log once its node can be reached, \
-             `kubectl delete pod {driver} --namespace {namespace}` removes it"
+            "the driver {driver} is kept{until}: `sparkha logs {driver}` shows its log once its node can be reached, \
+             `sparkha jobs --kill {driver}` removes it"
         )
     }
 

@@ -1,6 +1,7 @@
 //! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Every step can be cut off anywhere: the inventory is
 //! written before anything else and lists all that may exist from then on, so the next create or teardown goes on from there.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -276,7 +277,7 @@ async fn write(
     let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between, first).await?;
     undo.first_create = first.then(|| lock.id().to_owned());
     let work = async {
-        claim_znodes(cluster, spec, situation, undo).await?;
+        claim_znodes(&lock, cluster, spec, situation, undo).await?;
         apply_and_prune(&lock.fenced(), plan, situation, inventory, options, progress).await
     };
     match work.await {
@@ -290,15 +291,25 @@ async fn write(
 
 /// Claims the znodes in an external ensemble, if it can be reached from here.
 async fn claim_znodes(
+    lock: &Lock,
     cluster: &Cluster,
     spec: &ClusterSpec,
     situation: &Situation,
     undo: &mut Undo,
 ) -> Result<(), Error> {
     let znodes = situation.znodes.as_ref().filter(|znodes| znodes.reached);
-    if let Some(owner) = znodes.and_then(|znodes| znodes.owner.as_ref())
-        && external_zookeeper::claim(Platform::Kubernetes(cluster), spec, owner).await?
-    {
+    let Some(owner) = znodes.and_then(|znodes| znodes.owner.as_ref()) else {
+        return Ok(());
+    };
+    let is_made = Cell::new(false);
+    let claim = async || {
+        if external_zookeeper::claim(Platform::Kubernetes(cluster), spec, owner).await? {
+            is_made.set(true);
+        }
+        Ok(())
+    };
+    lock.guard("claim the znodes", claim).await?;
+    if is_made.get() {
         undo.znodes = Znodes::Remove;
     }
     Ok(())

@@ -101,7 +101,7 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
     let is_guess = *origin == Origin::Inventory(None);
     let is_changed = |resource: &&Resource| {
         let there = live.get(&(resource.kind, resource.name.clone()));
-        there.is_some_and(|there| old.is_some() || restarts(resource, there))
+        there.is_some_and(|there| old.is_some() || restarts(resource, there) || recounted(resource, there).is_some())
     };
     if is_guess && (plan.apply.iter().any(|resource| is_changed(&resource)) || !plan.prune.is_empty()) {
         let line =
@@ -120,6 +120,16 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
     let mut in_place = Vec::new();
     for resource in plan.apply.iter().filter(is_changed) {
         let there = live.get(&(resource.kind, resource.name.clone()));
+        // Where there is an inventory, it has told the numbers.
+        let recounted = there
+            .filter(|_| old.is_none())
+            .and_then(|there| recounted(resource, there));
+        if let Some((had, gets)) = recounted {
+            differences
+                .lines
+                .push(format!("pods of {}: {had} → {gets}", resource.name));
+            differences.disturbing |= gets < had;
+        }
         match there.is_some_and(|there| restarts(resource, there)) {
             true => {
                 differences.lines.push(format!("pods of {} restart", resource.name));
@@ -138,6 +148,13 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
         differences.lines.push(line);
     }
     differences
+}
+
+/// How many pods a set has and would get, where that differs.
+fn recounted(resource: &Resource, there: &DynamicObject) -> Option<(u64, u64)> {
+    let had = there.data["spec"]["replicas"].as_u64()?;
+    let gets = resource.object["spec"]["replicas"].as_u64()?;
+    (resource.kind == Kind::StatefulSet && had != gets).then_some((had, gets))
 }
 
 fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &Live) {
@@ -379,28 +396,34 @@ mod tests {
 
     #[test]
     fn without_an_inventory_pods_that_restart_are_told() {
-        let there = spec("masters: {count: 1}\n");
-        let live: Live = render(&there)[1..]
-            .iter()
-            .map(|resource| {
-                let object = serde_json::from_value(resource.object.clone()).unwrap();
-                ((resource.kind, resource.name.clone()), object)
-            })
-            .collect();
-        let told = |after: &str| {
+        let told = |there: &str, after: &str| {
+            let there = spec(there);
+            let live: Live = render(&there)[1..]
+                .iter()
+                .map(|resource| {
+                    let object = serde_json::from_value(resource.object.clone()).unwrap();
+                    ((resource.kind, resource.name.clone()), object)
+                })
+                .collect();
             let after = spec(after);
             let new = render(&after);
             let inventory = Inventory::of(&after, &new[1..]);
             let plan = plan(&new, &live, None, &inventory);
             differences(None, &inventory, &plan, &live, &Origin::Inventory(None))
         };
-        assert_eq!(told("masters: {count: 1}\n"), Differences::default());
+        let one = "masters: {count: 1}\n";
+        assert_eq!(told(one, one), Differences::default());
+        let guess =
+            "its inventory has no cluster-file.yaml: without -f, all that no flag names goes back to its default";
         let expected = [
-            "its inventory has no cluster-file.yaml: without -f, all that no flag names goes back to its default",
+            guess,
+            "pods of spark-master: 1 → 3",
             "pods of spark-master restart",
             "pods of spark-worker restart",
         ];
-        assert_told(&told(""), &expected, true, true);
+        assert_told(&told(one, ""), &expected, true, true);
+        let many = "masters: {count: 1}\nworkers: {count: 50}\n";
+        assert_told(&told(many, one), &[guess, "pods of spark-worker: 50 → 2"], true, true);
     }
 
     #[test]

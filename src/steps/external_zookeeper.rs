@@ -133,7 +133,8 @@ fn taken(external: &ExternalZooKeeper, holder: &str) -> Finding {
             external.directory,
             external.servers.join(",")
         ),
-        "choose another NAME or namespace, or give each Kubernetes cluster and machine its own zookeeper.external.chroot",
+        "choose another NAME or namespace, or give each Kubernetes cluster and machine its own zookeeper.external.chroot; if the \
+         cluster that it names is gone for good, empty that znode's data (`set PATH ''` in zkCli.sh) and run this again",
     )
 }
 
@@ -182,7 +183,7 @@ pub async fn claim(platform: Platform<'_>, spec: &ClusterSpec, owner: &str) -> R
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Znodes {
     Remove,
-    /// They stay without an owner: the next cluster of that name may claim them.
+    /// They stay, without an owner if the ensemble can be reached: then the next cluster of that name may claim them.
     Keep,
 }
 
@@ -219,7 +220,7 @@ pub async fn remove_znodes(
         return Ok(());
     };
     let left = |why: &str| progress.warn(&format!("The znodes below {directory} are left as they are: {why}"));
-    // An inventory that was copied here from elsewhere has another cluster's path.
+    // An inventory that was copied here from another namespace has another cluster's path.
     if !is_own_path(directory, platform.namespace(), name) {
         left("the path is not this cluster's");
         return Ok(());

@@ -1,7 +1,7 @@
 //! Namespaces that sparkha makes where there is none, remembers by label, and removes when nothing else is left in them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,7 +12,7 @@ use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde_json::json;
 
 use super::Error;
-use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::kubernetes::{self, Cluster, unless_paused};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
@@ -25,8 +25,13 @@ const OF_KUBERNETES: [(&str, &str); 3] = [
     // Of StatefulSets and DaemonSets, which count themselves.
     ("apps", "controllerrevisions"),
 ];
-/// Groups whose resources are measurements, not objects.
-const METRICS: [&str; 3] = ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"];
+/// Groups whose resources are measurements or a catalogue, the same in every namespace, and no objects.
+const VIEWS: [&str; 4] = [
+    "metrics.k8s.io",
+    "custom.metrics.k8s.io",
+    "external.metrics.k8s.io",
+    "packages.operators.coreos.com",
+];
 /// The Service that an EndpointSlice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The service account that a token's Secret belongs to.
@@ -35,8 +40,6 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const PAGE: u32 = 500;
 /// Lists that are under way at once.
 const CONCURRENCY: usize = 8;
-/// An emptiness older than this is looked at again: somebody may have come.
-const SEEN_LASTS: Duration = Duration::from_secs(5);
 
 /// Makes the namespace, ours by its label.
 pub async fn create(cluster: &Cluster) -> Result<(), Error> {
@@ -84,23 +87,24 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
         return Ok(Removal::Removed);
     }
     let left = Left { name, inventory };
-    loop {
-        // The wall clock goes on while this machine sleeps.
-        let began = SystemTime::now();
-        match first_tenant(cluster, &left).await {
-            Ok(None) => {}
-            Ok(Some(tenant)) => return Ok(Removal::InUse(format!("there is still {tenant}"))),
-            Err(error) => return Ok(Removal::InUse(format!("what is in it is not known: {error}"))),
-        }
-        if began.elapsed().is_ok_and(|ago| ago < SEEN_LASTS) {
-            break;
-        }
-    }
     let action = format!("delete Namespace {namespace}");
-    match cluster.delete_in(&api, namespace, found.uid(), &action).await {
-        Ok(()) => Ok(Removal::Removed),
-        Err(kubernetes::Error::Forbidden { .. }) => Ok(Removal::InUse("you may not delete it".into())),
-        Err(error) => Err(error.into()),
+    loop {
+        let removal = async {
+            match first_tenant(cluster, &left).await {
+                Ok(None) => {}
+                Ok(Some(tenant)) => return Ok(Removal::InUse(format!("there is still {tenant}"))),
+                Err(error) => return Ok(Removal::InUse(format!("what is in it is not known: {error}"))),
+            }
+            match cluster.delete_in(&api, namespace, found.uid(), &action).await {
+                Ok(()) => Ok(Removal::Removed),
+                Err(kubernetes::Error::Forbidden { .. }) => Ok(Removal::InUse("you may not delete it".into())),
+                Err(error) => Err(error.into()),
+            }
+        };
+        // After a pause somebody else may have come: it is looked at again.
+        if let Some(removal) = unless_paused(SystemTime::now(), removal).await {
+            return removal;
+        }
     }
 }
 
@@ -187,7 +191,7 @@ async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, kub
     };
     let core = [(String::new(), "v1".to_owned())];
     let versions = core.into_iter().chain(groups.groups.iter().flat_map(of_group));
-    let versions = versions.filter(|(group, _)| !METRICS.contains(&group.as_str()));
+    let versions = versions.filter(|(group, _)| !VIEWS.contains(&group.as_str()));
     let lists = versions.map(|(group, version)| resources_of(cluster, group, version));
     stream::iter(lists).buffer_unordered(CONCURRENCY).try_concat().await
 }

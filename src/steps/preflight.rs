@@ -121,9 +121,11 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     };
     // Kinds of which nothing is wanted any more: what is there of them has to go. If nobody knows which, all are looked at.
     let old = inventory.iter().flat_map(|inventory| &inventory.objects);
+    let auth = spec.name.auth();
     let mut given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
     if inventory.is_none() && !live.is_empty() {
-        given_up.extend(Kind::ALL.map(|kind| (kind, "")));
+        // Secrets are read by name.
+        given_up.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
     }
     given_up.retain(|(kind, _)| !kinds.contains(kind));
     if !given_up.is_empty() {

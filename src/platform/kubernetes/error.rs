@@ -21,7 +21,7 @@ pub enum Error {
     Forbidden { action: String, message: String },
     #[error("failed to {action}: it has fields that belong to another field manager: {}", owners.join("; "))]
     Conflict { action: String, owners: Vec<String> },
-    #[error("failed to {action}: {reason}; nothing was changed since")]
+    #[error("failed to {action}: {reason}; nothing more was changed")]
     LockLost { action: String, reason: String },
     #[error("failed to {action}: {message}")]
     Rejected { action: String, code: u16, message: String },
@@ -47,7 +47,7 @@ impl Error {
                 "take the fields back with --force-conflicts, or let the other manager give them up".into()
             }
             Error::LockLost { .. } => {
-                "this run was paused or cut off for so long that its lock expired; `sparkha status` shows the cluster as it is now".into()
+                "a lock expires when a run is paused or cut off for 15 s; `sparkha status` shows the cluster as it is now".into()
             }
             Error::Rejected { code: 422, .. } => {
                 "fields that cannot be changed in place need `sparkha teardown` and `sparkha create`".into()

@@ -412,6 +412,9 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
             loop {
                 let mut bytes = Vec::new();
                 let read = reader.read_until(b'\n', &mut bytes).await;
+                if let Err(error) = &read {
+                    tracing::warn!("{source}: its log breaks off here ({error}); run this again to read all of it");
+                }
                 if read.is_err() || bytes.is_empty() {
                     return None;
                 }

@@ -23,8 +23,6 @@ use super::{Sandbox, kubeconfig};
 /// What happens to a request instead of being answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// None: it is only noted.
-    Pass,
     /// It is refused with this status, and never reaches the API server.
     Refuse(u16),
     /// Nothing happens until [`Proxy::relent`]; then it goes on as if nothing had been.

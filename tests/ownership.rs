@@ -245,13 +245,52 @@ impl Drop for CustomKind<'_> {
     }
 }
 
+/// Keeps pods from being made in a namespace, by nothing in it: a kind that cannot be listed stops the garbage collector, too, which would
+/// have to remove them. Removed also when the test fails.
+struct NoPods<'a>(&'a Sandbox);
+
+impl<'a> NoPods<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        let name = &sandbox.namespace;
+        let label = format!("sparkha.test/no-pods={name}");
+        sandbox.kubectl_cluster(&["label", "namespace", name, &label]);
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": name},
+            "webhooks": [{
+                "name": "no-pods.sparkha.test",
+                "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+                "namespaceSelector": {"matchLabels": {"sparkha.test/no-pods": name}},
+                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            }],
+        });
+        sandbox.apply(&configuration.to_string());
+        let guard = Self(sandbox);
+        let probe = ["run", "probe", "--image=none", "--restart=Never", "--dry-run=server"];
+        sandbox.wait_for(Duration::from_secs(30), "pods to be refused", || {
+            sandbox.try_kubectl(&probe).is_none()
+        });
+        guard
+    }
+}
+
+impl Drop for NoPods<'_> {
+    fn drop(&mut self) {
+        let name = self.0.namespace.as_str();
+        self.0.try_kubectl(&["delete", "validatingwebhookconfiguration", name]);
+    }
+}
+
 #[test]
 fn a_namespace_goes_only_when_all_in_it_is_known() {
-    let sandbox = Sandbox::unmade("namespace");
-    // Pods that never start.
-    let create = [&SMALL[..], &["--image", "docker.io/apache/spark:nope"]].concat();
+    let sandbox = Sandbox::new("namespace");
+    // As if create had made it.
+    let ours = "app.kubernetes.io/managed-by=sparkha";
+    sandbox.kubectl_cluster(&["label", "namespace", &sandbox.namespace, ours]);
+    let no_pods = NoPods::new(&sandbox);
     let is_kept_for = |why: &str| {
-        sandbox.run(&create).exits(0);
+        sandbox.run(&SMALL).exits(0);
         sandbox
             .run(&["teardown"])
             .exits(0)
@@ -260,7 +299,6 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
         let phase = ["get", "namespace", &sandbox.namespace, "-o", "jsonpath={.status.phase}"];
         assert_eq!(sandbox.kubectl_cluster(&phase), "Active");
     };
-    sandbox.run(&create).exits(0);
     let kind = CustomKind::new(&sandbox);
     let widget = json!({"apiVersion": format!("{}/v1", kind.group()), "kind": "Widget", "metadata": {"name": "mine"}});
     sandbox.wait_for(Duration::from_secs(30), "the kind", || {
@@ -295,7 +333,8 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     is_kept_for("there is still Secret mine");
     sandbox.kubectl(&["delete", "secret", "mine"]);
 
-    sandbox.run(&create).exits(0);
+    sandbox.run(&SMALL).exits(0);
     sandbox.run(&["teardown"]).exits(0).says("removed");
+    drop(no_pods);
     assert!(sandbox.try_kubectl(&["get", "namespace", &sandbox.namespace]).is_none());
 }

@@ -17,9 +17,9 @@ run() {
 }
 # The leading master; empty while there is none. (status exits with 9 while anything is not in service.)
 leader() { { "$sparkha" status "$cluster" --local || true; } | awk '$1 ~ /-master-/ && $2 == "ALIVE" {print $1}'; }
-# The process of a pod, by the name that its environment bears.
+# The JVM of a pod, by the name that its environment has: other processes of the pod come and go.
 process_of() { grep -lz "^HOSTNAME=$1$" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | while read -r pid; do
-  grep -qz "^SPARKHA_CLUSTER_DIR=.*/$cluster$" "/proc/$pid/environ" && echo "$pid"
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = java ] && grep -qz "^SPARKHA_CLUSTER_DIR=.*/$cluster$" "/proc/$pid/environ" && echo "$pid"
 done | head -n 1; }
 
 work=$(mktemp -d)

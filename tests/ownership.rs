@@ -314,7 +314,18 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     is_kept_for("what is in it is not known: failed to list widgets of");
     drop(kind);
     // Of a version that is not preferred, where servers are old.
-    sandbox.kubectl(&["create", "cronjob", "nightly", "--image=none", "--schedule=0 0 1 1 *"]);
+    let versions = sandbox.kubectl(&["api-versions"]);
+    let version = ["batch/v1beta1", "batch/v1"]
+        .into_iter()
+        .find(|&version| versions.lines().any(|served| served == version));
+    let job = json!({"spec": {"template": {"spec": {
+        "containers": [{"name": "none", "image": "none"}], "restartPolicy": "Never",
+    }}}});
+    let nightly = json!({
+        "apiVersion": version, "kind": "CronJob", "metadata": {"name": "nightly"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": job},
+    });
+    sandbox.apply(&nightly.to_string());
     is_kept_for("there is still CronJob nightly");
     sandbox.kubectl(&["delete", "cronjob", "nightly"]);
     // Behind many that are Kubernetes' own.

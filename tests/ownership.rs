@@ -146,7 +146,7 @@ fn a_scale_that_was_paused_touches_nothing_of_its_successors() {
             "--no-wait",
             "--skip-preflight",
         ];
-        paused(&sandbox, &scale, trial % 2, &two);
+        paused(&sandbox, &scale, 1 - trial % 2, &two);
         let replicas = ["get", "statefulset", "spark-worker", "-o", "jsonpath={.spec.replicas}"];
         assert_eq!(sandbox.kubectl(&replicas), "2");
         sandbox.run(&["teardown"]).exits(0);

@@ -533,7 +533,7 @@ fn a_drivers_script_records_its_exit_code() {
         let (ended, recorded, _) = driver(spark_submit, "");
         assert_eq!((ended, recorded), (Some(code), format!("{code}\n")), "{spark_submit}");
     }
-    // The application's ID is recorded whatever level hides it from the console.
+    // The ID of the application is recorded also where a log level hides it from the console.
     let level = |conf: &str| {
         let logging = driver("exit 0", conf).2;
         assert!(logging.contains("/work/applications\n"), "{logging}");

@@ -160,7 +160,7 @@ impl Canary {
             .map_err(Error::io("start python3"))?;
         let (sender, lines) = unbounded_channel();
         each_line(child.stdout.take(), move |line| {
-            // Whoever does not listen any more has heard enough.
+            // The receiver is dropped once the drill has seen enough.
             let _ = sender.send((Instant::now(), line));
         });
         let last_error = LastError::default();

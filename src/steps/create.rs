@@ -179,22 +179,12 @@ pub async fn create(
     Err(error)
 }
 
-/// What a first create may remove again if it fails.
-#[derive(Debug)]
+/// What a first create may remove again if it fails. What was there before is not its to remove.
+#[derive(Debug, Default)]
 struct Undo {
     /// The id with which the inventory is marked as a first create's own, as soon as it is.
     first_create: Option<String>,
     znodes: Znodes,
-}
-
-impl Default for Undo {
-    fn default() -> Self {
-        Self {
-            first_create: None,
-            // What was there before is not this create's to remove.
-            znodes: Znodes::Keep,
-        }
-    }
 }
 
 /// Another sparkha at work is no failure of ours, and who interrupts may want to go on.
@@ -223,12 +213,9 @@ fn desired_inventory(spec: &ClusterSpec, situation: &Situation) -> Inventory {
 /// What to say where objects of the cluster are there, and its inventory is not.
 fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Inventory) -> String {
     let desired = Inventory::of(spec, &situation.resources);
-    let mut extra = inventory.objects.iter();
-    let extra: Vec<_> = extra
-        .by_ref()
-        .filter(|entry| desired.entry(entry.kind, &entry.name).is_none())
-        .map(|entry| format!("{} {}", entry.kind, entry.name))
-        .collect();
+    let objects = inventory.objects.iter();
+    let extra = objects.filter(|entry| desired.entry(entry.kind, &entry.name).is_none());
+    let extra: Vec<_> = extra.map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
     let mut message = format!(
         "The inventory (ConfigMap {}) is missing, but {} objects of cluster {} are here: they are adopted, and stay if this create fails",
         spec.name.inventory(),

@@ -180,10 +180,11 @@ pub async fn claim(platform: Platform<'_>, spec: &ClusterSpec, owner: &str) -> R
 }
 
 /// What happens to the znodes of a cluster that goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Znodes {
     Remove,
     /// They stay, without an owner if the ensemble can be reached: then the next cluster of that name may claim them.
+    #[default]
     Keep,
 }
 

@@ -377,17 +377,21 @@ mod tests {
     use super::*;
     use crate::spark::{MasterReport, MasterStatus, Page};
 
-    fn said(apps: [(&str, &str); 3]) -> Said {
-        let [first, second, third] = apps.map(|(id, state)| ApplicationReport {
+    fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
+        ApplicationReport {
             id: id.into(),
             name: "n".into(),
             cores: 1,
             user: "u".into(),
             state: state.into(),
             memory_per_executor: 512,
-            started_ms: 1,
+            started_ms,
             duration: 1,
-        });
+        }
+    }
+
+    fn said(apps: [(&str, &str); 3]) -> Said {
+        let [first, second, third] = apps.map(|(id, state)| app(id, state, 1));
         Said {
             report: MasterReport {
                 status: MasterStatus::Alive,
@@ -476,16 +480,6 @@ mod tests {
 
     #[test]
     fn applications_find_their_drivers_by_their_web_uis() {
-        let app = |id: &str, state: &str, started_ms| ApplicationReport {
-            id: id.into(),
-            name: "n".into(),
-            cores: 1,
-            user: "u".into(),
-            state: state.into(),
-            memory_per_executor: 512,
-            started_ms,
-            duration: 1,
-        };
         let said = Said {
             report: MasterReport {
                 status: MasterStatus::Alive,

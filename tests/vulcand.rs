@@ -694,7 +694,7 @@ fn check_says_what_is_wrong() {
         told.contains("spark-master.default.k8s:8080: Vulcand was not told"),
         "{told}"
     );
-    assert!(told.contains("help: `sparkha route apply`"), "{told}");
+    assert!(told.contains("help: `sparkha route apply --local`"), "{told}");
     home.run(&[&["route", "apply", "--ttl", "1h"][..], &in_etcd].concat())
         .exits(0);
     check(&in_etcd).exits(0);

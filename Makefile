@@ -21,8 +21,7 @@ demo-kubernetes: testbed-up
 test: check
 	$(CARGO) test --locked --bin sparkha
 	$(CARGO) test --locked --test main offline::
-	demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils chromium chromium-driver
-	$(CARGO) test --locked --test main -- --test-threads=2 browser::on_this_machine handover::on_this_machine logs::on_this_machine parts::on_this_machine scale::on_this_machine submit::jobs_run_on_this_machine local:: routes:: router:: dns:: vulcand::
+	tests/local.sh
 	tests/kubernetes.sh
 
 check:

@@ -1,0 +1,19 @@
+#!/bin/bash
+# Runs the tests that need real servers but no Kubernetes. The testbed is built beside them, with the time that they leave: they often
+# wait, and a build from nothing would take eight minutes afterwards.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils chromium chromium-driver
+build=''
+if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
+  tests/testbed/testbed.sh install
+  # A session of its own is a process group of its own, so that nothing of it outlives a failure.
+  setsid nice -n 19 tests/testbed/testbed.sh build &
+  build=$!
+  trap '[ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true' EXIT
+fi
+"${CARGO:-cargo}" test --locked --test main -- --test-threads=2 browser::on_this_machine handover::on_this_machine logs::on_this_machine parts::on_this_machine scale::on_this_machine submit::jobs_run_on_this_machine local:: routes:: router:: dns:: vulcand::
+# What is missing all the same is built before the tests on Kubernetes.
+[ -z "$build" ] || wait "$build" || true
+build=''

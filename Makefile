@@ -28,6 +28,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
+# NODES=3: three nodes instead of one.
 testbed-up:
 	$(TESTBED) up
 

@@ -5,7 +5,9 @@ says about ingress is all understood; egress is not limited, and a policy that a
 a packet on its way from one pod to another after kube-proxy has put the pod's address in the place of the Service's. The node's
 own packets, the kubelet's probes among them, do not come this way and are never dropped, as the API asks for.
 
-usage: policies.py SERVER STATE-DIRECTORY TABLE
+Of several nodes each gets the same table: what goes from one to another passes both.
+
+usage: policies.py SERVER STATE-DIRECTORY TABLE [PROCESS…]   the processes whose namespaces are nodes; without any, this machine is the node
 """
 
 import subprocess
@@ -107,10 +109,11 @@ def ruleset(table, policies, pods, namespaces):
 
 
 def main():
-    server, state, table = sys.argv[1:]
+    server, state, table, *nodes = sys.argv[1:]
     api = Api(server, state)
     paths = ("/apis/networking.k8s.io/v1/networkpolicies", "/api/v1/pods", "/api/v1/namespaces")
     api.follow(*paths)
+    entrances = [["nsenter", "--target", node, "--net"] for node in nodes] or [[]]
     told, last = set(), None
     while True:
         api.changed.wait(timeout=30)
@@ -124,7 +127,8 @@ def main():
                     print(f"{name}: egress is not limited here", flush=True)
             rules = ruleset(table, policies, pods, {each["metadata"]["name"]: labels_of(each) for each in namespaces})
             if rules != last:
-                subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+                for entrance in entrances:
+                    subprocess.run([*entrance, "nft", "-f", "-"], input=rules, text=True, check=True)
                 last = rules
         except (OSError, subprocess.CalledProcessError) as error:
             print(error, flush=True)

@@ -1,14 +1,18 @@
 #!/bin/bash
-# A real one-node Kubernetes 1.20 from Debian's packages, with a real Spark image, for tests on a machine that has neither:
+# A real Kubernetes 1.20 of one or more nodes from Debian's packages, with a real Spark image, for tests on a machine that has neither:
 # etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy, containerd, runc, CNI and DNS.
 #
-#   testbed.sh up         installs and builds what is missing, starts the node, waits until it works
+#   testbed.sh up         installs and builds what is missing, starts the node, waits until it works; NODES=3: three nodes in namespaces
 #   testbed.sh down       ends it and removes every process, mount, interface and firewall chain of its own
 #   testbed.sh leftovers  lists what is left of it; exit code 1 if there is anything
 #   testbed.sh healthy    exit code 0 if it is up
 #   testbed.sh env        prints how to use it from a shell
 #   testbed.sh kubectl …  runs kubectl against it
-#   testbed.sh image PROGRAM TAG   gives the node an image of a program
+#   testbed.sh image PROGRAM TAG   gives every node an image of a program
+#   testbed.sh nodes      lists the nodes: name, address, process whose namespaces are the node's (for nsenter --target)
+#   testbed.sh lose NODE  of several: link down and every process stopped, as if its power had gone
+#   testbed.sh cut NODE   of several: link down only
+#   testbed.sh regain NODE   undoes lose and cut
 #
 # What takes long is kept in a cache outside the checkout, keyed by version (SPARKHA_CACHE, default ~/.cache/sparkha).
 # SPARKHA_TEST_CLUSTER=existing uses the cluster of your KUBECONFIG instead: up and down then do nothing.
@@ -62,12 +66,7 @@ wait_for() {
 if [ "${SPARKHA_TEST_CLUSTER:-}" = existing ]; then
   case ${1:-} in
     up | down) say "SPARKHA_TEST_CLUSTER=existing: your own cluster is used, nothing to do" && exit 0 ;;
-    image)
-    program_image "$2" "$state/program.tar" "$3"
-    containers images import "$state/program.tar" >/dev/null
-    rm "$state/program.tar"
-    ;;
-  kubectl) shift && exec kubectl "$@" ;;
+    kubectl) shift && exec kubectl "$@" ;;
   esac
 fi
 
@@ -75,7 +74,7 @@ case ${1:-} in
   install) install_packages ;;
   build) install_packages && build_all ;;
   up)
-    if node_is_healthy; then
+    if node_is_healthy && [ "${NODES:-$nodes}" = "$nodes" ]; then
       say "is up already"
     else
       install_packages && build_all && node_down && node_up
@@ -86,11 +85,11 @@ case ${1:-} in
   leftovers) node_leftovers ;;
   healthy) node_is_healthy ;;
   env) echo "export KUBECONFIG=$state/kubeconfig PATH=$binaries:\$PATH" ;;
-  image)
-    program_image "$2" "$state/program.tar" "$3"
-    containers images import "$state/program.tar" >/dev/null
-    rm "$state/program.tar"
-    ;;
+  image) import_program "$2" "$3" ;;
+  nodes) list_nodes ;;
+  lose) lose_node "$2" ;;
+  cut) cut_node "$2" ;;
+  regain) regain_node "$2" ;;
   kubectl) shift && exec "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@" ;;
   *)
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2

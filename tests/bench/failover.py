@@ -8,182 +8,24 @@ Ways of losing the leader: `jvm` kills its JVM; `pod` ends its entrypoint as a k
 `quorum` stops two of the three ZooKeepers until nobody leads, and measures from when they go on; `roll` replaces all masters one after another by a
 change of the cluster file, and measures the longest time without a leader in each roll-out.
 """
-import http.client
-import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-SPARKHA, FILE, CLUSTER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+from cluster import EVERY, FILE, SET_UP, SPARKHA, Masters, children, create, entrypoint, kill, pods, until, zookeeper_of
+
 TRIALS = int(os.environ.get("TRIALS", 20))
 LOAD = float(os.environ.get("LOAD", 0))
 WAYS = os.environ.get("WAYS", "jvm pod container node revoked quorum roll").split()
-EVERY = 0.02
 # Median and maximum, in seconds.
 GOALS = {"jvm": (1, 2), "pod": (1, 2), "container": (1, 2), "node": (3, 3), "revoked": (3, 3), "quorum": (30, 30), "roll": (1, 1)}
-SET_UP = 120
 # What ends again and again is restarted after ever longer pauses: after so many trials the cluster is made anew. A container that ends is
 # withdrawn when it is restarted: each master's first time only, for in a later pause it is the session's end that counts.
 TRIALS_OF_A_CLUSTER = {"container": 3}
-
-
-def pods(component):
-    seen = json.loads((CLUSTER / "seen.json").read_text())
-    of = {record["pod"]["metadata"]["name"]: record for record in seen["pods"]}
-    return {name: record for name, record in of.items() if f"-{component}-" in name}
-
-
-def address(record):
-    return record["pod"]["status"]["podIP"]
-
-
-def entrypoint(name):
-    process = pods(name.split("-")[-2])[name].get("process")
-    return process["pid"] if process else None
-
-
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def kill(pids, what):
-    for pid in pids:
-        try:
-            os.kill(pid, what)
-        except ProcessLookupError:
-            pass
-
-
-def serves(zookeeper):
-    """Whether a ZooKeeper server has a quorum. Who takes another away before loses more than a leader."""
-    try:
-        with socket.create_connection((address(zookeeper), 2181), timeout=1) as server:
-            server.sendall(b"srvr")
-            return b"Mode: " in server.makefile("rb").read()
-    except OSError:
-        return False
-
-
-class Master(threading.Thread):
-    """Asks one master for its state."""
-
-    def __init__(self, name, ip):
-        super().__init__(daemon=True)
-        self.name, self.ip = name, ip
-        # State, when it was asked for, when it answered.
-        self.answers = []
-        self.workers = 0
-        self.ended = False
-
-    def run(self):
-        connection = None
-        while not self.ended:
-            asked = time.monotonic()
-            try:
-                connection = connection or http.client.HTTPConnection(self.ip, 8080, timeout=1)
-                connection.request("GET", "/json/")
-                page = json.loads(connection.getresponse().read())
-                state = page["status"]
-                self.workers = sum(worker["state"] == "ALIVE" for worker in page["workers"])
-            except (OSError, http.client.HTTPException, ValueError):
-                connection, state = None, None
-            self.answers.append((state, asked, time.monotonic()))
-            time.sleep(max(0.0, asked + EVERY - time.monotonic()))
-
-    def state(self):
-        return self.answers[-1][0] if self.answers else None
-
-
-def until(condition, within, what):
-    deadline = time.monotonic() + within
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            sys.exit(f"{what}: not within {within} s")
-        time.sleep(EVERY / 2)
-    return found
-
-
-class Masters:
-    """All masters at their present addresses, and those that were there before."""
-
-    def __init__(self):
-        self.masters, self.former = {}, []
-        self.follow()
-
-    def follow(self):
-        for name, record in pods("master").items():
-            ip = record["pod"]["status"].get("podIP")
-            known = self.masters.get(name)
-            if ip and (not known or known.ip != ip):
-                if known:
-                    known.ended = True
-                    self.former.append(known)
-                self.masters[name] = Master(name, ip)
-                self.masters[name].start()
-
-    def end(self):
-        for master in self.masters.values():
-            master.ended = True
-
-    def all(self):
-        return [*self.masters.values(), *self.former]
-
-    def leaders(self):
-        return [name for name, master in self.masters.items() if master.state() == "ALIVE"]
-
-    def settled(self):
-        """The leader, if all is as it should be: the others stand by, the workers are registered, the ZooKeepers serve."""
-        self.follow()
-        if not all(serves(record) for record in pods("zookeeper").values()):
-            return None
-        states = sorted(str(master.state()) for master in self.masters.values())
-        leaders = self.leaders()
-        if states != ["ALIVE", "STANDBY", "STANDBY"] or len(leaders) != 1:
-            return None
-        return leaders[0] if self.masters[leaders[0]].workers == len(pods("worker")) else None
-
-    def wait_settled(self):
-        def twice():
-            leader = self.settled()
-            time.sleep(0.3)
-            return leader and leader == self.settled() and leader
-
-        return until(twice, SET_UP, "one ALIVE, two STANDBY, all workers and ZooKeepers")
-
-    def forget(self):
-        self.former = []
-        for master in self.masters.values():
-            master.answers = []
-
-    def longest_without(self):
-        """The longest time in which nobody is known to have led."""
-        alive = sorted((asked, answered)
-                       for master in self.all()
-                       for state, asked, answered in list(master.answers) if state == "ALIVE")
-        longest, led = 0.0, alive[0][0]
-        for asked, answered in alive:
-            longest, led = max(longest, answered - led), max(led, asked)
-        return longest
-
-    def second_leaders(self):
-        """Masters that were ALIVE after another one was."""
-        alive = [(asked, answered, master)
-                 for master in self.all()
-                 for state, asked, answered in list(master.answers) if state == "ALIVE"]
-        firsts = {}
-        for _, answered, master in alive:
-            firsts[master] = min(answered, firsts.get(master, answered))
-        lasts = {}
-        for asked, _, master in alive:
-            lasts[master] = max(asked, lasts.get(master, asked))
-        return [(old, new) for old in lasts for new in firsts
-                if old != new and firsts[old] < firsts[new] < lasts[old]]
 
 
 def lose(way, leader):
@@ -207,19 +49,6 @@ def lose(way, leader):
         kill(servers, signal.SIGSTOP)
         return lambda: kill(servers, signal.SIGCONT)
     return lambda: None
-
-
-def zookeeper_of(master):
-    """The server that the master's latest session is with."""
-    told = (CLUSTER / "pods" / master / "tmp/zookeeper-sessions").read_text()
-    last = told.strip().splitlines()[-1]
-    return last.split("on server ")[1].split(".")[0]
-
-
-def create():
-    subprocess.run([SPARKHA, "teardown", "--local", "--yes"], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([SPARKHA, "create", "--local", "-f", FILE], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return Masters()
 
 
 def trials(way):

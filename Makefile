@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-scale bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -46,6 +46,18 @@ bench-scale:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/scale.sh target/release/sparkha
+
+# The leader killed while a worker is drained. TRIALS and SEED: see there.
+bench-drain:
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	tests/bench/drain.sh target/release/sparkha
+
+# The leader paused under a job. CLUSTERS, TRIALS (of each), WAYS and PAUSES: see there.
+bench-pause-leader:
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	tests/bench/pause_leader.sh target/release/sparkha
 
 # TRIALS, LOAD and WAYS: see there.
 bench-failover:

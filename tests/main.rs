@@ -14,6 +14,7 @@
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
+//! - [`leaders`]: leaders that change in a drain, are paused, or lose what ZooKeeper had.
 //! - [`submit`]: jobs with files, waiting jobs, detached and ended ones, on this machine and in pods.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
@@ -41,6 +42,7 @@ mod faults;
 mod handover;
 mod kit;
 mod layouts;
+mod leaders;
 mod lifecycle;
 mod local;
 mod logs;

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(120);
 
 /// Computes once what it shuffles and what it caches, uses both again and again until so many executors have left, and some
 /// times more. Accumulators count the tasks that computed.
-const LEAVING: &str = r#"
+pub const LEAVING: &str = r#"
 import json, sys, time
 from pyspark.sql import SparkSession
 
@@ -71,7 +71,7 @@ print("RESULT", had, executors(), count() == first, flush=True)
 "#;
 
 /// Nothing was computed twice. A stage may have been tried once more: executors learn where blocks moved to by failing to fetch them.
-fn assert_unharmed(output: &str, left: u32) {
+pub fn assert_unharmed(output: &str, left: u32) {
     let result = output.lines().find_map(|line| line.strip_prefix("RESULT "));
     let result: Value = serde_json::from_str(result.unwrap_or_else(|| panic!("no result:\n{output}"))).unwrap();
     let expected = json!({"mapped": 8, "kept": 8, "left": left});
@@ -79,7 +79,7 @@ fn assert_unharmed(output: &str, left: u32) {
 }
 
 /// Starts a job on the local cluster, and waits until it has printed a word.
-fn start(home: &Home, text: &str, arguments: &str, until: &str) -> (Child, BufReader<ChildStdout>) {
+pub fn start(home: &Home, text: &str, arguments: &str, until: &str) -> (Child, BufReader<ChildStdout>) {
     let (job, errors) = (home.folder.path().join("job.py"), home.folder.path().join("job.err"));
     std::fs::write(&job, text).unwrap();
     let submit = format!(
@@ -100,7 +100,7 @@ fn start(home: &Home, text: &str, arguments: &str, until: &str) -> (Child, BufRe
     (child, output)
 }
 
-fn finish(home: &Home, (mut child, mut output): (Child, BufReader<ChildStdout>)) -> String {
+pub fn finish(home: &Home, (mut child, mut output): (Child, BufReader<ChildStdout>)) -> String {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut output, &mut text).unwrap();
     let errors = std::fs::read_to_string(home.folder.path().join("job.err")).unwrap_or_default();

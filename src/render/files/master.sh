@@ -11,6 +11,10 @@
 # And it starts a master anew whose recovery went wrong. A worker that asks a recovering leader to register it counts as recovered, though
 # it has not told yet what runs there. Where it was the last to be waited for, Spark's leader starts executors that run already, and
 # takes their cores for used for ever. What such a worker tells comes after the recovery then: so it is seen, and the next recovery knows.
+# One that is elected and cannot read its state, because ZooKeeper lost all, is started anew, too: it would hold its latch and stand by for ever.
+#
+# And it kills a master that was paused for longer than its session lives. Another one leads then, and the first thing that a master does which wakes may be to
+# tell drivers that it has not heard of their workers for a minute, and to delete these in ZooKeeper.
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 . "$SPARK_CONF_DIR/secret.sh"
@@ -30,8 +34,8 @@ fi
 # ZooKeeper's client takes itself for one under FIPS rules, which forbid DIGEST-MD5, unless it is told otherwise.
 [ -z "$login" ] || export SPARK_DAEMON_JAVA_OPTS="$SPARK_DAEMON_JAVA_OPTS -Dzookeeper.fips-mode=false \"-Djava.security.auth.login.config=$login\""
 
-# To these files the JVM's log4j2.properties write what sessions it has had, and how its recovery goes; they last as long as the pod.
-export SPARKHA_SESSIONS="/tmp/zookeeper-sessions" SPARKHA_RECOVERY="/tmp/recovery"
+# To these files the JVM's log4j2.properties write what sessions it has had, how its election and its recovery go; they last as long as the pod.
+export SPARKHA_SESSIONS="/tmp/zookeeper-sessions" SPARKHA_RECOVERY="/tmp/recovery" SPARKHA_ELECTION="/tmp/election"
 
 # at_any SERVERS SCRIPT ARGUMENTS…: runs a script for all servers at once, for some may be gone; the first that has done it is enough.
 at_any() {
@@ -80,14 +84,76 @@ is_amiss() {
   done <"$SPARKHA_RECOVERY"
   return 1
 }
-# watch_recovery PID: ends a master whose recovery went wrong.
-watch_recovery() {
-  until is_amiss; do
-    kill -0 $$ || return 0
-    sleep 1
+# Whether it was elected, and failed before it led.
+is_stuck() {
+  local line elected=
+  [ -e "$SPARKHA_ELECTION" ] || return 1
+  while read -r line; do
+    case $line in
+    "We have gained leadership"*) elected=yes ;;
+    "I have been elected leader"*) elected= ;;
+    *) [ -z "$elected" ] || return 0 ;;
+    esac
+  done <"$SPARKHA_ELECTION"
+  return 1
+}
+# now: hundredths of a second, in `now`, from a clock that goes on while the machine sleeps and that nobody sets. No process is started.
+now() {
+  read -r now _ </proc/uptime
+  now=$((10#${now/./}))
+}
+seconds() { printf '%d.%02d' "$(($1 / 100))" "$(($1 % 100))"; }
+# session: how long the JVM's present session lives, in hundredths of a second, in `session`; empty if it has had none.
+session() {
+  local line
+  session=''
+  [ -s "$SPARKHA_SESSIONS" ] || return 0
+  while read -r line; do
+    [[ ! $line =~ negotiated\ timeout\ =\ ([0-9]+) ]] || session=$((BASH_REMATCH[1] / 10))
+  done <"$SPARKHA_SESSIONS"
+}
+# watch PID AGAIN: kills a master that was paused; ends one whose election or recovery went wrong, if it is to be started again.
+watch() {
+  local pid=$1 again=$2 now last stat stopped='' session='' looks never
+  exec {never}<> <(:)
+  now
+  for ((looks = 0; ; looks++)); do
+    last=$now
+    # A fifth of a second: nothing ever comes.
+    read -rt 0.2 -u "$never" || true
+    now
+    # All were paused, and wake together: it must be gone before it acts.
+    if [ -n "$session" ] && [ $((now - last)) -ge "$session" ]; then
+      kill -KILL "$pid" 2>/dev/null || true
+      echo "this pod was paused for $(seconds $((now - last))) s, and the master's session lives for $(seconds "$session") s: the master was killed"
+      return
+    fi
+    read -r stat 2>/dev/null <"/proc/$pid/stat" || return 0
+    case ${stat##*) } in
+    [Tt]*)
+      stopped=${stopped:-$last}
+      # After two thirds of its session its own client gives it up, and it ends.
+      if [ -n "$session" ] && [ $((now - stopped)) -ge $((session * 2 / 3)) ]; then
+        kill -KILL "$pid" 2>/dev/null || true
+        echo "the master was stopped for $(seconds $((now - stopped))) s, and its session lives for $(seconds "$session") s: it was killed"
+        return
+      fi
+      ;;
+    *) stopped='' ;;
+    esac
+    [ $((looks % 5)) -eq 0 ] || continue
+    session
+    [ -n "$again" ] || continue
+    if is_amiss; then
+      echo "a worker told what runs there after the recovery: the master starts anew, or it would take cores for used that are free"
+    elif is_stuck; then
+      echo "the master was elected and failed before it led: it starts anew, or nobody would lead"
+    else
+      continue
+    fi
+    kill "-$ending" "$pid" 2>/dev/null || true
+    return
   done
-  echo "a worker told what runs there after the recovery: the master starts anew, or it would take cores for used that are free"
-  kill "-$ending" "$1" 2>/dev/null || true
 }
 
 stop() {
@@ -99,27 +165,24 @@ trap stop TERM INT
 # What a container before this one had no time to withdraw.
 withdraw 0 "$@"
 [ -z "$stopped" ] || exit 0
-# Beside the master, which may start before there is a quorum.
-[ -z "$login" ] || protect "$@" &
 # A machine so busy that no recovery goes well is not helped by more of them.
 for again in yes yes ''; do
-  rm -f "$SPARKHA_RECOVERY"
+  rm -f "$SPARKHA_RECOVERY" "$SPARKHA_ELECTION"
+  # Beside the master, which may start before there is a quorum.
+  [ -z "$login" ] || protect "$@" &
   "${master[@]}" &
   pid=$!
   [ -z "$stopped" ] || stop
-  watcher=
-  if [ -n "$again" ]; then
-    watch_recovery "$pid" &
-    watcher=$!
-  fi
+  watch "$pid" "$again" &
+  watcher=$!
   # A signal ends the waiting, too.
   while
     code=0
     wait "$pid" 2>/dev/null || code=$?
     kill -0 "$pid" 2>/dev/null
   do :; done
-  [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+  kill "$watcher" 2>/dev/null || true
   # ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
   withdraw 5 "$@"
-  [ -z "$stopped" ] && [ -n "$again" ] && is_amiss || exit "$code"
+  [ -z "$stopped" ] && [ -n "$again" ] && { is_amiss || is_stuck; } || exit "$code"
 done

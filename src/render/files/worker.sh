@@ -8,48 +8,123 @@ export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_D
 starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
 echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
 export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
-# Whether a process has living children: a worker's are its executors and drivers. (A shell in spark-class stays as a dead one.)
-is_busy() {
-  for child in $(grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status); do
-    # A bare `return` in a trap would return what went before the trap.
-    grep -qs '^State:[[:space:]]*[^[:space:]Z]' "$child" && return 0
-  done
-  return 1
+# listens PID: whether it catches SIGPWR, which would kill it otherwise (`ears`), and lives (`state`). Spark does not catch it while it deals with one.
+listens() {
+  local key value
+  state=Z ears=0
+  while read -r key value; do
+    case $key in
+    State:) state=${value%% *} ;;
+    SigCgt:) ears=$((16#$value >> 29 & 1)) ;;
+    esac
+  done 2>/dev/null <"/proc/$1/status" || true
+  [ "$ears" = 1 ]
 }
-# The pod is to go: scaled down, drained, replaced. At SIGPWR the worker tells the leader that it is decommissioned and gets nothing new;
-# its executors finish their tasks, move their blocks to others, and end.
+# look PID: its living children, in `living`: a worker's are its executors and drivers. Those that listen are in `able`. (A shell in spark-class stays as a
+# dead one.)
+look() {
+  local file pid
+  living=() able=()
+  for file in $(grep -ls "^PPid:[[:space:]]*$1\$" /proc/[0-9]*/status); do
+    file=${file%/status}
+    pid=${file#/proc/}
+    ! listens "$pid" || able+=("$pid")
+    [ "$state" = Z ] || living+=("$pid")
+  done
+}
+# drain WORKER: its executors finish their tasks, move their blocks to others, and end.
+#
+# They are told first. Each tells its driver itself, so it does not matter who leads, and the worker stays what it is for the leader and in
+# ZooKeeper. Of a worker that is decommissioned ZooKeeper knows nothing any more: with a leader that has taken over meanwhile it registers as a new one, and is
+# told to kill what it runs. So the worker itself is told only when it has to be: an executor has ended, and the leader would start
+# others here; or one does not listen. And again and again, for at this moment nobody may lead.
+drain() {
+  local worker=$1 deadline=$((SECONDS + SPARKHA_DRAIN_SECONDS)) first=" ${living[*]} " looks itself='' pid busy
+  local -A told=() has_work=()
+  for pid in "${living[@]}"; do has_work[$pid]=yes; done
+  for ((looks = 0; SECONDS < deadline; looks++)); do
+    for pid in "${able[@]}"; do
+      # Spark takes a second time for a failure.
+      [ -n "${told[$pid]:-}" ] || kill -PWR "$pid" 2>/dev/null || true
+      told[$pid]=yes has_work[$pid]=yes
+    done
+    # One that does not listen after 2 s never will, or its driver did not answer.
+    if [ " ${living[*]} " != "$first" ] || { [ "$looks" -ge 10 ] && [ ${#able[@]} -lt ${#living[@]} ]; }; then
+      itself=${itself:-$looks}
+    fi
+    if [ -n "$itself" ] && [ $(((looks - itself) % 10)) -eq 0 ] && listens "$worker"; then kill -PWR "$worker" || true; fi
+    sleep 0.2
+    look "$worker"
+    # One that came later and does not listen yet has done nothing.
+    busy=
+    for pid in "${living[@]}"; do busy+=${has_work[$pid]:-}; done
+    [ -n "$busy" ] || break
+  done
+  # One that ends and was told nothing would fail to start what the leader gives it, again and again, until the application counts as failed.
+  if [ -z "$itself" ] && listens "$worker"; then
+    kill -PWR "$worker" || true
+    sleep 0.5
+  fi
+}
+# The pod is to go: scaled down, drained, replaced.
 leave() {
   trap '' TERM
-  worker=${!:-}
   if [ -n "$worker" ]; then
-    if is_busy "$worker" && grep -q '^spark\.decommission\.enabled=true$' "$SPARK_CONF_DIR/worker.conf"; then
+    look "$worker"
+    if [ ${#living[@]} -gt 0 ] && grep -q '^spark\.decommission\.enabled=true$' "$SPARK_CONF_DIR/worker.conf"; then
       echo "Asked to leave: the executors have $SPARKHA_DRAIN_SECONDS s to hand over" >&2
-      kill -PWR "$worker" || true
-      deadline=$((SECONDS + SPARKHA_DRAIN_SECONDS))
-      while [ "$SECONDS" -lt "$deadline" ] && is_busy "$worker"; do sleep 0.5; done
+      drain "$worker"
     fi
     kill -TERM "$worker" || true
     wait "$worker" || true
   fi
   exit 143
 }
+worker=
 trap leave TERM
+# is_led MASTERS: whether one of them leads.
+is_led() {
+  local masters=${1#spark://} master
+  for master in ${masters//,/ }; do
+    ! timeout 2 /bin/bash "$SPARK_CONF_DIR/leads.sh" "${master%:*}" 8080 2>/dev/null || return 0
+  done
+  return 1
+}
 # Whoever finds no leader asks again after 5 to 15 s only (Spark's own times): so the worker is not started before there is one, for
 # 20 s at most, and leaves the processors to those who are.
 until_led() {
-  local deadline=$((SECONDS + 20)) masters=${1#spark://} master told=
+  local deadline=$((SECONDS + 20)) told=
   while [ "$SECONDS" -lt "$deadline" ]; do
-    for master in ${masters//,/ }; do
-      ! timeout 2 /bin/bash "$SPARK_CONF_DIR/leads.sh" "${master%:*}" 8080 2>/dev/null || return 0
-    done
+    ! is_led "$1" || return 0
     [ -n "$told" ] || echo "no master leads yet: the worker starts when one does, or after 20 s" >&2
     told=yes
     sleep 0.5
   done
 }
+# watch WORKER MASTERS: ends one that no leader knows. A worker that has lost its leader asks that one again and again, for ten minutes, and no other: it waits until
+# the new one calls it, which has forgotten it if ZooKeeper lost all. What runs here may end first: a new leader would kill it.
+watch() {
+  local line last
+  while sleep 5; do
+    kill -0 $$ || return 0
+    last=''
+    while read -r line; do last=$line; done 2>/dev/null <"$SPARKHA_REGISTRATION" || true
+    [[ $last =~ attempt\ #\ ([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -ge 3 ] || continue
+    look "$1"
+    [ ${#living[@]} -eq 0 ] && is_led "$2" || continue
+    echo "a master leads that does not know this worker: it starts anew" >&2
+    kill -TERM "$1" 2>/dev/null || true
+    return 0
+  done
+}
 until_led "$1"
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
+# Here the JVM's log4j2.properties write how its registration goes.
+export SPARKHA_REGISTRATION="/tmp/registration"
+rm -f "$SPARKHA_REGISTRATION"
 "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \
   --properties-file "$properties" "$1" &
-wait "$!"
+worker=$!
+watch "$worker" "$1" &
+wait "$worker"

@@ -1,0 +1,128 @@
+//! What happens to leaders beside their end: one changes while a worker is drained, one is paused and goes on, and all lose what ZooKeeper had.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::kit::local::{Home, is_alive, signal};
+use crate::lifecycle::masters_in;
+use crate::scale::{LEAVING, assert_unharmed, finish, start};
+
+const SOON: Duration = Duration::from_secs(60);
+const WHOLE: Duration = Duration::from_secs(120);
+
+fn leader(home: &Home) -> Option<String> {
+    masters_in(&home.status("spark"), "ALIVE").pop()
+}
+
+fn another_leads(home: &Home, old: &str) {
+    home.wait_for(SOON, "another leader", || {
+        leader(home).is_some_and(|leader| leader != old)
+    });
+}
+
+/// Waits until the cluster is in service; who leads it.
+fn whole(home: &Home) -> String {
+    home.wait_for(WHOLE, "the cluster to be whole", || {
+        home.run(&["status"]).code == Some(0)
+    });
+    leader(home).unwrap()
+}
+
+#[test]
+fn on_this_machine() {
+    let home = Home::alone();
+    home.run(&["create"]).exits(0);
+    a_drain_that_begins_while_nobody_leads(&home);
+    a_leader_that_is_paused_does_not_act(&home);
+    a_zookeeper_that_lost_all(&home);
+    home.run(&["teardown"]).exits(0);
+    home.is_empty();
+}
+
+fn a_drain_that_begins_while_nobody_leads(home: &Home) {
+    let job = start(home, LEAVING, "JOB 1", "COMPUTED");
+    let old = whole(home);
+    // With its entrypoint stopped the latch stays, until the session expires.
+    let (entrypoint, jvm) = (home.process("spark", &old), home.jvm_of("spark", &old));
+    signal(entrypoint, "STOP");
+    let mut scale = home.command(&["scale", "--workers", "1"]);
+    signal(jvm, "KILL");
+    let mut scale = scale.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    another_leads(home, &old);
+    signal(entrypoint, "CONT");
+    assert!(scale.wait().unwrap().success());
+    assert_unharmed(&finish(home, job), 1);
+}
+
+fn a_leader_that_is_paused_does_not_act(home: &Home) {
+    // The JVM alone: it is dead before it could wake.
+    let first = whole(home);
+    let jvm = home.jvm_of("spark", &first);
+    signal(jvm, "STOP");
+    another_leads(home, &first);
+    home.wait_for(SOON, "the end of the stopped master", || !is_alive(jvm));
+
+    // With its entrypoint, which wakes later than the JVM here.
+    let second = whole(home);
+    let all = home.processes_of("spark", &second);
+    let jvm = home.jvm_of("spark", &second);
+    all.iter().for_each(|&pid| signal(pid, "STOP"));
+    another_leads(home, &second);
+    signal(jvm, "CONT");
+    all.iter().for_each(|&pid| signal(pid, "CONT"));
+    home.wait_for(SOON, "the end of the paused master", || !is_alive(jvm));
+    // The log of a run is put aside when the next begins.
+    home.wait_for(SOON, "its entrypoint to tell of it", || {
+        let log = |which| home.log("spark", &format!("{second}{which}.log"));
+        [".previous", ""]
+            .iter()
+            .any(|which| log(which).contains("this pod was paused for"))
+    });
+}
+
+/// Needs an executor for ever.
+const ENDLESS: &str = r#"
+import time
+from pyspark.sql import SparkSession
+sc = SparkSession.builder.appName("endless").getOrCreate().sparkContext
+while True:
+    sc.parallelize(range(10), 1).count()
+    print("ROUND", flush=True)
+    time.sleep(0.3)
+"#;
+
+/// All servers of the ensemble end at once and with their data, as pods that are deleted by force with an emptyDir do.
+fn a_zookeeper_that_lost_all(home: &Home) {
+    whole(home);
+    let job = home.folder.path().join("endless.py");
+    std::fs::write(&job, ENDLESS).unwrap();
+    let submit = [
+        "submit",
+        "--detach",
+        "--executor-memory",
+        "512m",
+        "--",
+        job.to_str().unwrap(),
+    ];
+    let driver = home.run(&submit).exits(0).stdout.trim().to_owned();
+    let rounds = || home.run(&["logs", "drivers", &driver]).stdout.matches("ROUND").count();
+    home.wait_for(WHOLE, "the job to run", || rounds() > 0);
+    let supervisor = home.supervisor("spark");
+    signal(supervisor, "STOP");
+    let servers = ["spark-zookeeper-0", "spark-zookeeper-1", "spark-zookeeper-2"];
+    let lost: Vec<_> = servers.iter().map(|pod| home.process("spark", pod)).collect();
+    lost.iter().for_each(|&pid| signal(pid, "KILL"));
+    home.wait_for(SOON, "their end", || !lost.iter().any(|&pid| is_alive(pid)));
+    for pod in servers {
+        let data = home.cluster("spark").join("pods").join(pod).join("data");
+        std::fs::remove_dir_all(data.join("version-2")).unwrap();
+    }
+    signal(supervisor, "CONT");
+    home.wait_for(SOON, "a leader, without help", || leader(home).is_some());
+    // What runs may end, and then its worker is there for others.
+    let before = rounds();
+    home.wait_for(SOON, "the job to go on", || rounds() > before);
+    home.run(&["jobs", "--kill", &driver]).exits(0);
+    std::fs::remove_file(job).unwrap();
+    whole(home);
+}

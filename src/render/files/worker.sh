@@ -8,7 +8,7 @@ export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_D
 starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
 echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
 export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
-# listens PID: whether it catches SIGPWR, which would kill it otherwise (`ears`), and lives (`state`). Spark does not catch it while it deals with one.
+# listens PID: whether it catches SIGPWR, which kills it otherwise; `state` tells whether it lives. Spark does not catch it while it handles one.
 listens() {
   local key value
   state=Z ears=0
@@ -20,8 +20,7 @@ listens() {
   done 2>/dev/null <"/proc/$1/status" || true
   [ "$ears" = 1 ]
 }
-# look PID: its living children, in `living`: a worker's are its executors and drivers. Those that listen are in `able`. (A shell in spark-class stays as a
-# dead one.)
+# look PID: its living children in `living` (a worker's are executors and drivers), those that listen in `able`. A shell in spark-class stays as a dead one.
 look() {
   local file pid
   living=() able=()
@@ -34,10 +33,9 @@ look() {
 }
 # drain WORKER: its executors finish their tasks, move their blocks to others, and end.
 #
-# They are told first. Each tells its driver itself, so it does not matter who leads, and the worker stays what it is for the leader and in
-# ZooKeeper. Of a worker that is decommissioned ZooKeeper knows nothing any more: with a leader that has taken over meanwhile it registers as a new one, and is
-# told to kill what it runs. So the worker itself is told only when it has to be: an executor has ended, and the leader would start
-# others here; or one does not listen. And again and again, for at this moment nobody may lead.
+# They are told first: each tells its driver itself, whoever leads, and the worker stays in ZooKeeper. One that is decommissioned does not: with a leader that
+# takes over it registers as a new one, and is told to kill what it runs. So the worker itself is told only when an executor has ended, and the leader would
+# start others here, or one does not listen; and again and again, for nobody may lead at the moment.
 drain() {
   local worker=$1 deadline=$((SECONDS + SPARKHA_DRAIN_SECONDS)) first=" ${living[*]} " looks itself='' pid busy
   local -A told=() has_work=()
@@ -60,7 +58,7 @@ drain() {
     for pid in "${living[@]}"; do busy+=${has_work[$pid]:-}; done
     [ -n "$busy" ] || break
   done
-  # One that ends and was told nothing would fail to start what the leader gives it, again and again, until the application counts as failed.
+  # Untold it would fail to start what the leader gives it, until the application counts as failed.
   if [ -z "$itself" ] && listens "$worker"; then
     kill -PWR "$worker" || true
     sleep 0.5
@@ -101,8 +99,8 @@ until_led() {
     sleep 0.5
   done
 }
-# watch WORKER MASTERS: ends one that no leader knows. A worker that has lost its leader asks that one again and again, for ten minutes, and no other: it waits until
-# the new one calls it, which has forgotten it if ZooKeeper lost all. What runs here may end first: a new leader would kill it.
+# watch WORKER MASTERS: ends one that no leader knows. A worker that has lost its leader asks that one alone, for ten minutes; the new one calls it, unless
+# ZooKeeper lost all. What runs here may end first: a new leader would kill it.
 watch() {
   local line last
   while sleep 5; do
@@ -120,7 +118,7 @@ watch() {
 until_led "$1"
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
-# Here the JVM's log4j2.properties write how its registration goes.
+# log4j2.properties writes here how one worker registers.
 export SPARKHA_REGISTRATION="/tmp/registration"
 rm -f "$SPARKHA_REGISTRATION"
 "${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.worker.Worker \

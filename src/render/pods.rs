@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{
     EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, NFSVolumeSource,
     ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
     PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
-    VolumeResourceRequirements, WeightedPodAffinityTerm,
+    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint,
+    Volume, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,7 +19,9 @@ use super::auth::{
 };
 use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
-use crate::spec::{ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource};
+use crate::spec::{
+    AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,
+};
 
 /// User and group of the official Spark images.
 const SPARK_UID: i64 = 185;
@@ -97,13 +99,15 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
             termination_grace_period_seconds: Some(plan.termination_grace_seconds),
             image_pull_secrets: Some(pull_secrets).filter(|secrets| !secrets.is_empty()),
             node_selector: non_empty(settings.node_selector.clone()),
-            tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+            tolerations: Some(tolerations(settings, plan.component)).filter(|tolerations| !tolerations.is_empty()),
             affinity: Some(
                 settings
                     .affinity
                     .clone()
-                    .unwrap_or_else(|| spread(spec, plan.component)),
+                    .unwrap_or_else(|| apart(spec, plan.component, settings.anti_affinity)),
             ),
+            topology_spread_constraints: Some(topology_spread(spec, &plan))
+                .filter(|constraints| !constraints.is_empty()),
             priority_class_name: settings.priority_class.clone(),
             volumes: Some(volumes(spec, &plan)),
             containers: vec![container(spec, plan)],
@@ -221,22 +225,61 @@ pub fn field_env(name: &str, path: &str) -> EnvVar {
     }
 }
 
-/// Pods of a kind apart from each other where the cluster has the nodes for it; on a single node they all run there.
-fn spread(spec: &ClusterSpec, component: Component) -> Affinity {
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
+/// Pods of a kind on different nodes: where there are enough of them, or strictly.
+fn apart(spec: &ClusterSpec, component: Component, strictness: AntiAffinity) -> Affinity {
+    let term = PodAffinityTerm {
+        label_selector: Some(selector(spec, component)),
+        topology_key: "kubernetes.io/hostname".into(),
+        ..Default::default()
+    };
+    let anti_affinity = match strictness {
+        AntiAffinity::Required => PodAntiAffinity {
+            required_during_scheduling_ignored_during_execution: Some(vec![term]),
+            ..Default::default()
+        },
+        AntiAffinity::Preferred => PodAntiAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
                 weight: 100,
-                pod_affinity_term: PodAffinityTerm {
-                    label_selector: Some(selector(spec, component)),
-                    topology_key: "kubernetes.io/hostname".into(),
-                    ..Default::default()
-                },
+                pod_affinity_term: term,
             }]),
             ..Default::default()
-        }),
+        },
+    };
+    Affinity {
+        pod_anti_affinity: Some(anti_affinity),
         ..Default::default()
     }
+}
+
+fn topology_spread(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<TopologySpreadConstraint> {
+    let constraints = plan.settings.topology_spread.iter().cloned();
+    let selected = constraints.map(|constraint| TopologySpreadConstraint {
+        label_selector: constraint
+            .label_selector
+            .or_else(|| Some(selector(spec, plan.component))),
+        ..constraint
+    });
+    selected.collect()
+}
+
+/// The user's, and for members that keep a state one that leaves them on a node that cannot be reached. Kubernetes would tell them to end after
+/// 300 s. A StatefulSet replaces none of them before the node confirms that, so nothing is won; but when the node is back, it would end
+/// them all, and with them what is in their emptyDirs: of a partition that took two of three ZooKeepers, the state.
+fn tolerations(settings: &PodSettings, component: Component) -> Vec<Toleration> {
+    const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+    let mut tolerations = settings.tolerations.clone();
+    let is_said = tolerations
+        .iter()
+        .any(|toleration| toleration.key.as_deref().is_none_or(|key| key == UNREACHABLE));
+    if !is_said && matches!(component, Component::Master | Component::ZooKeeper | Component::Worker) {
+        tolerations.push(Toleration {
+            key: Some(UNREACHABLE.into()),
+            operator: Some("Exists".into()),
+            effect: Some("NoExecute".into()),
+            ..Default::default()
+        });
+    }
+    tolerations
 }
 
 pub fn resource_requirements(resources: &Resources) -> ResourceRequirements {
@@ -478,6 +521,67 @@ mod tests {
             named(&pod["volumes"]),
             named(&pod["containers"][0]["volumeMounts"])["mountPath"]
         ])
+    }
+
+    /// The pod template of a part.
+    fn pod_of(text: &str, set: &str) -> serde_json::Value {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
+        let mut sets = sets
+            .map(|set| set.object)
+            .filter(|object| object["kind"] == "StatefulSet");
+        sets.next().unwrap()["spec"]["template"]["spec"].take()
+    }
+
+    #[test]
+    fn pods_are_kept_apart_as_strictly_as_the_file_says() {
+        let anti_affinity = |text: &str, set: &str| pod_of(text, set)["affinity"]["podAntiAffinity"].take();
+        let preferred = anti_affinity("", "spark-master");
+        assert_eq!(
+            preferred["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]["topologyKey"],
+            "kubernetes.io/hostname"
+        );
+        let strict = "zookeeper: {podAntiAffinity: required}\n";
+        let required = anti_affinity(strict, "spark-zookeeper");
+        assert_eq!(
+            required["preferredDuringSchedulingIgnoredDuringExecution"],
+            serde_json::Value::Null
+        );
+        let term = &required["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
+        // Of the other parts nothing was said.
+        assert_eq!(anti_affinity(strict, "spark-master"), preferred);
+        let zones = "masters:\n  topologySpreadConstraints:\n  - {topologyKey: zone, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}\n";
+        let constraint = pod_of(zones, "spark-master")["topologySpreadConstraints"][0].take();
+        assert_eq!(
+            constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"],
+            "master"
+        );
+        assert_eq!(constraint["topologyKey"], "zone");
+        let both = "masters: {podAntiAffinity: required, affinity: {}}\n";
+        let refused = resolve(Some(Source { name: "f", text: both }), &Default::default()).unwrap_err();
+        assert!(refused.to_string().contains("masters.podAntiAffinity"), "{refused}");
+    }
+
+    #[test]
+    fn members_stay_on_a_node_that_cannot_be_reached() {
+        let forever = serde_json::json!([
+            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+        ]);
+        for set in ["spark-master", "spark-zookeeper", "spark-worker"] {
+            assert_eq!(pod_of("", set)["tolerations"], forever);
+        }
+        // Nothing of theirs is lost with them.
+        assert_eq!(
+            pod_of("connect: true\n", "spark-connect")["tolerations"],
+            serde_json::Value::Null
+        );
+        let own = "masters: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, tolerationSeconds: 60, effect: NoExecute}]}\n";
+        let said = pod_of(own, "spark-master")["tolerations"].take();
+        assert_eq!(
+            (said.as_array().unwrap().len(), &said[0]["tolerationSeconds"]),
+            (1, &60.into())
+        );
     }
 
     #[test]

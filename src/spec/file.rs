@@ -239,6 +239,14 @@ pub struct RollingFile {
     pub max_files_to_retain: Option<u32>,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AntiAffinity {
+    #[default]
+    Preferred,
+    Required,
+}
+
 /// What all parts have in common. (Unknown keys are found by the check against the schema:
 /// serde cannot refuse them where structs are flattened.)
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -254,8 +262,12 @@ pub struct PodFile {
     pub node_selector: Option<BTreeMap<String, String>>,
     /// As in a pod's specification.
     pub tolerations: Option<Vec<serde_json::Value>>,
-    /// As in a pod's specification; replaces sparkha's own soft anti-affinity.
+    /// As in a pod's specification; replaces sparkha's own anti-affinity.
     pub affinity: Option<serde_json::Value>,
+    /// Whether this part's pods run on different nodes: where there are enough (`preferred`), or else not at all (`required`).
+    pub pod_anti_affinity: Option<AntiAffinity>,
+    /// As in a pod's specification, to spread this part's pods over zones; a labelSelector that is left out selects them.
+    pub topology_spread_constraints: Option<Vec<serde_json::Value>>,
     /// Name of a PriorityClass that exists.
     pub priority_class_name: Option<String>,
     /// Labels for this part's pods.

@@ -10,7 +10,8 @@ pub mod resolve;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Affinity, Toleration};
+pub use file::AntiAffinity;
+use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
 use names::{ClusterName, Namespace};
@@ -112,8 +113,11 @@ pub struct PodSettings {
     pub volumes: Vec<Volume>,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
-    /// Replaces sparkha's own soft anti-affinity when given.
+    /// Replaces sparkha's own anti-affinity when given.
     pub affinity: Option<Affinity>,
+    pub anti_affinity: AntiAffinity,
+    /// Those without a selector are for the part's own pods.
+    pub topology_spread: Vec<TopologySpreadConstraint>,
     pub priority_class: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,

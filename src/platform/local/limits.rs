@@ -39,6 +39,14 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
             .as_ref()
             .is_some_and(|affinity| affinity.node_affinity.is_some())
     });
+    of_pods("pods on different nodes: there is one node", &|pod| {
+        let anti_affinity = pod
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        pod.topology_spread_constraints.is_some()
+            || anti_affinity.is_some_and(|terms| terms.required_during_scheduling_ignored_during_execution.is_some())
+    });
     of_pods("priority classes", &|pod| pod.priority_class_name.is_some());
     of_pods("size limits of emptyDirs", &|pod| {
         volumes(pod).any(|volume| {

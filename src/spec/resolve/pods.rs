@@ -86,6 +86,14 @@ impl Resolver {
             self.object_name(&join(part, "priorityClassName"), class);
         }
         let tolerations = file.tolerations.unwrap_or_default();
+        let constraints = file.topology_spread_constraints.unwrap_or_default();
+        if file.affinity.is_some() && file.pod_anti_affinity.is_some() {
+            self.problem(
+                &join(part, "podAntiAffinity"),
+                "`affinity` replaces the anti-affinity that this is about",
+                "remove one of the two",
+            );
+        }
         PodSettings {
             resources: self.resources(part, file.resources.unwrap_or_default(), defaults),
             env: self.env(&join(part, "env"), file.env.unwrap_or_default()),
@@ -99,6 +107,14 @@ impl Resolver {
             affinity: file
                 .affinity
                 .and_then(|value| self.passed_through(&join(part, "affinity"), &value, POD)),
+            anti_affinity: file.pod_anti_affinity.unwrap_or_default(),
+            topology_spread: constraints
+                .iter()
+                .enumerate()
+                .filter_map(|(at, value)| {
+                    self.passed_through(&format!("{part}.topologySpreadConstraints[{at}]"), value, POD)
+                })
+                .collect(),
             priority_class: file.priority_class_name,
             labels: self.labels(&join(part, "labels"), file.labels.unwrap_or_default()),
             annotations: self.annotations(&join(part, "annotations"), file.annotations.unwrap_or_default()),

@@ -115,7 +115,7 @@ impl From<&Error> for ExitCode {
             Error::NotInService { .. } | Error::NoResult { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
             Error::Incomplete { .. } => ExitCode::Incomplete,
-            Error::NotInTime { .. } | Error::StillThere { .. } => ExitCode::TimedOut,
+            Error::NotInTime { .. } | Error::StillThere { .. } | Error::LostNodes { .. } => ExitCode::TimedOut,
             Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => ExitCode::BadInput,
             Error::Listen { source, .. } | Error::Io { source, .. } | Error::Output(source) => of_io(source),

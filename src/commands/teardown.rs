@@ -30,6 +30,9 @@ pub struct Arguments {
     /// End running jobs, and remove volume claims and the znodes in an external ZooKeeper, without asking
     #[arg(short, long)]
     yes: bool,
+    /// Delete pods of nodes that are lost (not ready, or removed) without waiting for these to confirm it
+    #[arg(long)]
+    force: bool,
     /// How long to wait until everything is gone (on Kubernetes)
     #[arg(long, default_value = "3m", value_parser = super::duration)]
     timeout: Duration,
@@ -58,6 +61,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         timeout: arguments.timeout,
         keep_claims: arguments.keep_data,
         znodes: arguments.znodes(),
+        force: arguments.force,
     };
     let work = teardown(&cluster, &name, belongings, &options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;

@@ -23,6 +23,8 @@ pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {
     // Without a leader nobody knows.
     let ended = ended.filter(|_| after.leader().is_some());
     changes.extend(ended.map(|(id, name)| format!("application {name} has ended ({id})")));
+    let is_new = |warning: &&super::nodes::Warning| !before.warnings.contains(warning);
+    changes.extend(after.warnings.iter().filter(is_new).map(ToString::to_string));
     match (before.ready, after.ready) {
         (false, true) => changes.push("the cluster is in service".into()),
         (true, false) => {

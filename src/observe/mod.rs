@@ -2,6 +2,7 @@
 //! [`readiness`] judges it, [`trouble`] explains what does not come up.
 
 pub mod changes;
+pub mod nodes;
 pub mod overview;
 pub mod readiness;
 pub mod trouble;
@@ -29,6 +30,8 @@ pub struct Facts {
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
     /// By pod: what its ZooKeeper says, or why it says nothing.
     pub zookeepers: BTreeMap<String, Result<Server, String>>,
+    /// The Kubernetes cluster's nodes.
+    pub nodes: nodes::Nodes,
     /// The pods are this machine's own: it reaches them at their addresses, and knows no names of Services.
     pub here: bool,
     /// Nobody restarts what ends: the local supervisor is gone.
@@ -45,6 +48,9 @@ pub struct ClusterState {
     /// True when everything is as it was asked for; else `not_ready` says why.
     pub ready: bool,
     pub not_ready: Vec<readiness::NotReady>,
+    /// Lost nodes, and members that share one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<nodes::Warning>,
     /// What drivers connect to.
     pub master_url: String,
     /// The routed address of the web UI, in service where a router is set up.
@@ -214,6 +220,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         image: summary.image.clone(),
         ready: false,
         not_ready: vec![],
+        warnings: nodes::warnings(facts),
         master_url: summary.master_url.clone(),
         web_ui: format!(
             "http://{}:{MASTER_UI_PORT}",
@@ -444,6 +451,7 @@ pub mod tests {
             image: "spark:4.3.0".into(),
             ready: true,
             not_ready: vec![],
+            warnings: vec![],
             master_url: "spark://spark-master-0:7077,spark-master-1:7077".into(),
             web_ui: "http://spark-master.data.k8s:8080".into(),
             masters: vec![

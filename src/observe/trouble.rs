@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 
-use super::Facts;
+use super::{Facts, nodes};
 
 /// What keeps a part of the cluster from coming up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,8 @@ pub enum TroubleKind {
     Volume,
     /// A port that it needs is taken on this machine.
     Port,
+    /// The node with its pods does not answer.
+    LostNode,
 }
 
 impl TroubleKind {
@@ -49,6 +51,8 @@ impl TroubleKind {
             TroubleKind::NotAdmitted => 15,
             TroubleKind::Volume => 60,
             TroubleKind::Port => 5,
+            // Kubernetes has waited for 40 s already.
+            TroubleKind::LostNode => 30,
         })
     }
 
@@ -61,6 +65,7 @@ impl TroubleKind {
             TroubleKind::NotAdmitted => "the API server does not admit its pods",
             TroubleKind::Volume => "a volume is not to be had",
             TroubleKind::Port => "it has no address",
+            TroubleKind::LostNode => "the node is lost",
         }
     }
 
@@ -72,13 +77,17 @@ impl TroubleKind {
             }
             TroubleKind::Container => "create what is named here, or correct its name in the cluster file",
             TroubleKind::Unschedulable => {
-                "lower resources.requests or the number of workers, add nodes, or check nodeSelector and tolerations"
+                "lower resources.requests or the number of workers, add nodes, or check nodeSelector, tolerations and podAntiAffinity"
             }
             TroubleKind::Crash => {
                 "its last words stand above; the log of its run before has more (`sparkha logs POD --previous`)"
             }
             TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
             TroubleKind::Port => "end what listens there (`ss -ltnp` shows it)",
+            TroubleKind::LostNode => {
+                "its pods are replaced when it is back, or when it is known to be gone: `kubectl delete node POD`, if the machine is off for \
+                 good; `sparkha doctor` says more"
+            }
             TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",
         }
     }
@@ -128,6 +137,12 @@ fn restarts(pod: &Pod) -> i32 {
 /// All troubles that can be seen.
 pub fn troubles(facts: &Facts, events: &[Event], before: &Before) -> Vec<Trouble> {
     let mut troubles: Vec<_> = facts.pods.iter().flat_map(|pod| of_pod(pod, before.of(pod))).collect();
+    let lost = nodes::lost(&facts.pods, &facts.nodes);
+    troubles.extend(lost.into_iter().map(|lost| Trouble {
+        kind: TroubleKind::LostNode,
+        subject: lost.node.clone(),
+        message: lost.to_string(),
+    }));
     for event in events {
         troubles.extend(of_event(facts, event));
     }

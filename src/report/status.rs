@@ -85,6 +85,12 @@ fn table_of(state: &ClusterState) -> String {
     for reason in &state.not_ready {
         text.push_str(&hint::complete(&format!("           - {reason}\n")));
     }
+    for warning in &state.warnings {
+        text.push_str(&hint::complete(&format!(
+            "           ! {warning}\n             {}\n",
+            warning.help()
+        )));
+    }
     let workers = &state.workers;
     text.push_str(&format!("Image      {}\n", state.image));
     text.push_str(&format!("Master URL {}\n", state.master_url));

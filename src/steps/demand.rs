@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
+use crate::observe::nodes::tolerates;
 use crate::spec::quantity::{Cpu, Memory};
 
 /// Amounts by the names that quotas use (`requests.cpu`, `pods`, …); processors in thousandths, memory in bytes.
@@ -219,16 +220,7 @@ fn accepts(node: &Node, demand: &PodDemand) -> bool {
         .node_selector
         .iter()
         .all(|(key, value)| labels.get(key) == Some(value));
-    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    selected
-        && taints.filter(|taint| taint.effect != "PreferNoSchedule").all(|taint| {
-            demand.tolerations.iter().any(|toleration| {
-                let key = toleration.key.as_deref().is_none_or(|key| key == taint.key);
-                let effect = toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect);
-                let exists = toleration.operator.as_deref() == Some("Exists");
-                key && effect && (exists || toleration.value == taint.value)
-            })
-        })
+    selected && tolerates(node, &demand.tolerations)
 }
 
 fn allocatable(node: &Node, name: &str) -> i128 {

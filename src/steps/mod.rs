@@ -32,6 +32,7 @@ pub mod watch_routes;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use crate::observe::nodes::LostNode;
 use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
@@ -87,6 +88,8 @@ pub enum Error {
     NotInService { missing: Vec<String> },
     #[error("not everything is gone after {seconds} s: {}", blockers.join("; "))]
     StillThere { seconds: u64, blockers: Vec<String> },
+    #[error("pods do not end: {}", lost.iter().map(|lost| format!("node {} {lost}", lost.node)).collect::<Vec<_>>().join("; "))]
+    LostNodes { lost: Vec<LostNode>, known: bool },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
     #[error("there is no job and no driver {wanted} of the cluster {name}")]
@@ -171,6 +174,16 @@ impl Error {
             ),
             Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows more".into()),
             Error::StillThere { .. } => Some("remove what blocks it, then run `sparkha teardown` again".into()),
+            Error::LostNodes { known: true, .. } => Some(
+                "`sparkha teardown --force` deletes these pods without the nodes' confirmation; should a node come back, its kubelet ends what \
+                 still runs there. Or bring the node back, and run `sparkha teardown` again"
+                    .into(),
+            ),
+            Error::LostNodes { known: false, .. } => Some(
+                "bring the node back, and run `sparkha teardown` again; or ask somebody who may read nodes whether it is gone: they can remove \
+                 it (`kubectl delete node`), or run `sparkha teardown --force`"
+                    .into(),
+            ),
             Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
             Error::NoJob { .. } => Some("`sparkha jobs` shows what there is".into()),
             Error::Listen { address, source } => Some(match source.kind() {

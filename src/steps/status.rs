@@ -10,8 +10,8 @@ use kube::api::Api;
 use super::Error;
 use super::preflight::{inventory_object, read_inventory};
 use crate::observe::overview::{Overview, overview};
-use crate::observe::{ClusterState, Facts, cluster_state};
-use crate::platform::kubernetes::Cluster;
+use crate::observe::{ClusterState, Facts, cluster_state, nodes};
+use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
@@ -70,5 +70,9 @@ async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<
         cluster.list_of::<Pod>(&selector),
         cluster.list_of::<StatefulSet>(&selector),
     )?;
-    Ok(observer.ask(pods, sets, Ask::Running).await)
+    let mut facts = observer.ask(pods, sets, Ask::Running).await;
+    if nodes::matter(&facts) {
+        facts.nodes = NodeReader::default().read(cluster).await;
+    }
+    Ok(facts)
 }

@@ -1,6 +1,7 @@
 //! `sparkha teardown`: removes what the inventory lists and our labels mark, both of them; workers first, so that masters and
 //! ZooKeeper are left clean; then waits until it is really gone, and says what blocks it if it is not.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -14,7 +15,8 @@ use super::preflight::permissions::may;
 use super::preflight::read_inventory;
 use super::submit::drivers;
 use super::{Error, lock};
-use crate::platform::kubernetes::Cluster;
+use crate::observe::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
+use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
@@ -30,6 +32,8 @@ pub struct Options {
     pub keep_claims: bool,
     /// What becomes of the znodes in an external ZooKeeper.
     pub znodes: Znodes,
+    /// Delete pods of lost nodes without waiting for these to confirm it.
+    pub force: bool,
 }
 
 /// What teardown would remove, to be asked about.
@@ -43,6 +47,10 @@ pub struct Belongings {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long a node has to be lost while teardown looks. Kubernetes has waited before it says so: 40 s, unless told otherwise.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// How long pods may take to end before their nodes are looked at.
+const GRACE: Duration = Duration::from_secs(15);
 /// How long a pod may take to end where nothing is drained.
 pub const UNDRAINED_SECONDS: u32 = 10;
 /// How long the cleaning up of a failed create may take.
@@ -116,7 +124,14 @@ pub async fn teardown(
         (Component::Master, Some(name.masters_set())),
         (Component::ZooKeeper, Some(name.zookeeper())),
     ];
-    let deadline = started + options.timeout;
+    let mut ends = Ends {
+        cluster,
+        options,
+        deadline: started + options.timeout,
+        nodes: NodeReader::default(),
+        lost_since: BTreeMap::new(),
+        progress,
+    };
     let may_hurry = may(cluster, "", "pods", "delete").await?;
     for (component, set) in parts {
         if component == Component::ZooKeeper {
@@ -134,19 +149,10 @@ pub async fn teardown(
             None => drivers::end_all(cluster, name).await?,
         }
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
-        wait_for_pods(
-            cluster,
-            &selector,
-            component.as_str(),
-            Until::Ended,
-            deadline,
-            options.timeout,
-            progress,
-        )
-        .await?;
+        ends.wait_for(&selector, component.as_str(), Until::Ended).await?;
     }
-    let all = cluster_selector(name);
-    wait_for_pods(cluster, &all, "ended", Until::Gone, deadline, options.timeout, progress).await?;
+    ends.wait_for(&cluster_selector(name), "ended", Until::Gone).await?;
+    let deadline = ends.deadline;
     let others = inventory.objects.iter().map(|entry| (entry.kind, entry.name.as_str()));
     let others = in_teardown_order(others)
         .into_iter()
@@ -191,6 +197,7 @@ pub async fn undo(
         timeout: UNDO_TIMEOUT,
         keep_claims: false,
         znodes,
+        force: false,
     };
     let Some(object) = lock::undoable(cluster, name, id).await? else {
         return Ok(false);
@@ -263,29 +270,81 @@ enum Until {
     Gone,
 }
 
-async fn wait_for_pods(
-    cluster: &Cluster,
-    selector: &str,
-    what: &str,
-    until: Until,
+/// Waits for the ends of pods.
+struct Ends<'a> {
+    cluster: &'a Cluster,
+    options: &'a Options,
     deadline: Instant,
-    timeout: Duration,
-    progress: &Progress,
-) -> Result<(), Error> {
-    loop {
-        let mut pods = cluster.list_of::<Pod>(selector).await?;
-        pods.retain(|pod| until == Until::Gone || is_running(pod));
-        if pods.is_empty() {
-            return Ok(());
+    nodes: NodeReader,
+    /// Since when nodes were seen to be lost.
+    lost_since: BTreeMap<String, Instant>,
+    progress: &'a Progress,
+}
+
+impl Ends<'_> {
+    async fn wait_for(&mut self, selector: &str, what: &str, until: Until) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            let mut pods = self.cluster.list_of::<Pod>(selector).await?;
+            pods.retain(|pod| until == Until::Gone || is_running(pod));
+            if pods.is_empty() {
+                return Ok(());
+            }
+            self.progress
+                .part("Teardown", &format!("{} {what} pods left", pods.len()));
+            let lost = self.lost(&pods, begun).await;
+            if let Some(lost) = &lost {
+                let known = lost.iter().all(|lost| lost.loss != Loss::Suspected);
+                if !self.options.force || !known {
+                    return Err(Error::LostNodes {
+                        lost: lost.clone(),
+                        known,
+                    });
+                }
+                self.forget(&pods, lost).await?;
+            }
+            if Instant::now() >= self.deadline {
+                return Err(still_there(
+                    self.options.timeout,
+                    pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers())),
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        progress.part("Teardown", &format!("{} {what} pods left", pods.len()));
-        if Instant::now() >= deadline {
-            return Err(still_there(
-                timeout,
-                pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers())),
+    }
+
+    /// The nodes of these pods, if all of them are lost and have been so for [`LOST_AFTER`]. That is counted from when it was first seen:
+    /// clocks are not compared.
+    async fn lost(&mut self, pods: &[Pod], begun: Instant) -> Option<Vec<LostNode>> {
+        // One that was not ready before does not look so.
+        if begun.elapsed() < GRACE && !pods.iter().any(is_out_of_touch) {
+            return None;
+        }
+        let lost = nodes::lost(pods, &self.nodes.read(self.cluster).await);
+        let is_lost = |node: &str| lost.iter().any(|lost| lost.node == node);
+        for node in pods.iter().filter_map(node_of).filter(|node| !is_lost(node)) {
+            self.lost_since.remove(node);
+        }
+        let mut for_long = true;
+        for lost in &lost {
+            let since = self.lost_since.entry(lost.node.clone()).or_insert_with(Instant::now);
+            for_long &= since.elapsed() >= LOST_AFTER;
+        }
+        let theirs: usize = lost.iter().map(|lost| lost.terminating.len()).sum();
+        (for_long && theirs == pods.len()).then_some(lost)
+    }
+
+    /// Deletes pods whose nodes cannot confirm it.
+    async fn forget(&self, pods: &[Pod], lost: &[LostNode]) -> Result<(), Error> {
+        for lost in lost {
+            self.progress.warn(&format!(
+                "{} of lost node {} deleted by force",
+                lost.pods.join(", "),
+                lost.node
             ));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        try_join_all(pods.iter().map(|pod| self.cluster.delete_pod(pod, Some(0)))).await?;
+        Ok(())
     }
 }
 

@@ -10,9 +10,9 @@ use kube::ResourceExt;
 use super::Error;
 use super::leaving::leaving;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
-use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
-use crate::platform::kubernetes::Cluster;
+use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state, nodes};
 use crate::platform::kubernetes::watch::Watch;
+use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
@@ -41,6 +41,7 @@ pub struct KubernetesView {
     cluster: Cluster,
     watch: Watch,
     observer: Observer<Cluster>,
+    nodes: NodeReader,
 }
 
 impl KubernetesView {
@@ -49,6 +50,7 @@ impl KubernetesView {
             cluster: cluster.clone(),
             watch: Watch::start(cluster, name).await,
             observer: Observer::new(cluster.clone()),
+            nodes: NodeReader::default(),
         }
     }
 }
@@ -57,10 +59,14 @@ impl View for KubernetesView {
     const EVERY: Duration = Duration::from_millis(200);
 
     async fn facts(&mut self) -> Result<Facts, Error> {
-        Ok(self
+        let mut facts = self
             .observer
             .ask(self.watch.pods(), self.watch.sets(), Ask::Ready)
-            .await)
+            .await;
+        if nodes::matter(&facts) {
+            facts.nodes = self.nodes.read(&self.cluster).await;
+        }
+        Ok(facts)
     }
 
     fn events(&self) -> Vec<Event> {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
 use crate::observe::{self, ClusterState, cluster_state};
-use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::kubernetes::{self, Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::labels::is_of_cluster;
@@ -228,7 +228,8 @@ async fn existing(
         .cloned()
         .collect();
     let mut observer = Observer::new(cluster.clone());
-    let observed = observer.ask(own, sets, Ask::Running).await;
+    let mut observed = observer.ask(own, sets, Ask::Running).await;
+    observed.nodes = NodeReader::default().read(cluster).await;
     let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
     let services: Vec<_> = services.iter().flatten().cloned().collect();
     let (probes, routes) = futures::join!(

@@ -63,6 +63,7 @@ fn judge(facts: &facts::Facts, spec: &ClusterSpec, namespace: &str) -> Vec<Check
     let users = pods::users(facts, spec);
     checks.extend(links::judge(&users, &facts.services));
     if let Some(existing) = existing {
+        checks.extend(nodes::placement(existing));
         checks.extend(versions::judge(existing, &users));
         checks.extend(images::judge(existing, &users, &facts.events));
         checks.extend(pods::judge(existing, &users, &facts.events, facts::now()));

@@ -3,9 +3,10 @@
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::ResourceExt;
 
-use super::facts::{Seen, joined};
+use super::facts::{Existing, Seen, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
+use crate::observe::nodes::{Nodes, Warning};
 use crate::steps::preflight::Finding;
 
 pub fn judge(nodes: &Seen<Vec<Node>>) -> Vec<Check> {
@@ -43,7 +44,8 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
         let wrong = |condition: &NodeCondition| {
             // `Ready` should be true, everything else is a trouble that a node has.
             let should_be = if condition.type_ == "Ready" { "True" } else { "False" };
-            condition.status != should_be
+            // Of a silent node everything is unknown; once is enough.
+            condition.status != should_be && (condition.type_ == "Ready" || condition.status != "Unknown")
         };
         let list = conditions(node).filter(|condition| wrong(condition)).map(|condition| {
             let message = condition.message.as_deref().unwrap_or_default();
@@ -56,6 +58,25 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
         list.collect::<Vec<_>>()
     };
     nodes.iter().flat_map(of_node).collect()
+}
+
+/// Where the cluster's pods are: on nodes that answer, and members of one kind apart.
+pub fn placement(existing: &Existing) -> Vec<Check> {
+    const NAME: &str = "placement";
+    let found = existing.state.warnings.iter().map(|warning| match warning {
+        Warning::LostNode(_) => Check::failed(NAME, warning.to_string(), warning.help()),
+        Warning::SharedNode { .. } => Check::warning(NAME, warning.to_string(), warning.help()),
+    });
+    let found = found.collect();
+    match existing.observed.nodes {
+        Nodes::Listed(_) => or_ok(
+            found,
+            NAME,
+            "masters and ZooKeeper servers are spread as far as the nodes allow",
+        ),
+        _ if found.is_empty() => vec![Check::skipped(NAME, "you may not list nodes", "")],
+        _ => found,
+    }
 }
 
 pub fn capacity(room: &Seen<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> {

@@ -53,7 +53,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     let mut found: Vec<_> = all_troubles(existing, users, events)
         .into_iter()
         // Told as what they are.
-        .filter(|trouble| trouble.kind != TroubleKind::Image)
+        .filter(|trouble| !matches!(trouble.kind, TroubleKind::Image | TroubleKind::LostNode))
         .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
         .collect();
     for pod in existing.observed.pods.iter().chain(users) {

@@ -5,6 +5,7 @@ mod connect;
 mod error;
 mod exec;
 mod forward;
+mod nodes;
 mod pause;
 pub mod watch;
 
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 pub use connect::{ConnectOptions, connect};
 pub use error::Error;
 pub use forward::ForwardGuard;
+pub use nodes::NodeReader;
 pub use pause::unless_paused;
 
 use crate::render::kind::Kind;

@@ -1,0 +1,363 @@
+//! The nodes on which a cluster's pods run: which of them are lost, and which carry several members that should be apart. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::{Facts, pods_of};
+use crate::render::labels::Component;
+
+/// What is known of the Kubernetes cluster's nodes.
+#[derive(Clone, Debug, Default)]
+pub enum Nodes {
+    /// Nothing depends on them.
+    #[default]
+    NotAsked,
+    /// They cannot be read: most users lack the right.
+    Unknown,
+    Listed(Vec<Node>),
+}
+
+/// Something that does not keep the cluster from serving now, or is the cause of what does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "warning")]
+pub enum Warning {
+    /// A node with pods of the cluster does not answer.
+    LostNode(LostNode),
+    /// Several members of one kind run on a node, while other nodes could take one.
+    SharedNode {
+        node: String,
+        pods: Vec<String>,
+        free: Vec<String>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostNode {
+    pub node: String,
+    pub loss: Loss,
+    /// The cluster's pods there.
+    pub pods: Vec<String>,
+    /// Those of them that were told to end.
+    pub terminating: Vec<String>,
+}
+
+/// How a node is lost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum Loss {
+    /// Kubernetes has not heard from it since.
+    Silent { since: Option<String> },
+    /// It is no longer one of the Kubernetes cluster's nodes.
+    Removed,
+    /// Its pods' states say that it is silent; the node itself cannot be read.
+    Suspected,
+}
+
+impl LostNode {
+    /// What happened, where, and to whom.
+    fn words(&self) -> String {
+        let pods = self.pods.join(", ");
+        match &self.loss {
+            Loss::Silent { since: Some(since) } => format!("has not answered since {since}; {pods} ran there"),
+            Loss::Silent { since: None } => format!("does not answer; {pods} ran there"),
+            Loss::Removed => format!("is no longer in the Kubernetes cluster; {pods} ran there"),
+            Loss::Suspected => format!(
+                "seems not to answer (you may not read nodes, so its pods' states alone say so); {pods} ran there"
+            ),
+        }
+    }
+
+    /// The ways out.
+    pub fn help(&self) -> String {
+        let node = &self.node;
+        match self.loss {
+            Loss::Removed => "Kubernetes itself removes and replaces them within a minute".into(),
+            Loss::Silent { .. } | Loss::Suspected => format!(
+                "its pods are replaced only when the node is back, or is known to be gone. If the machine is off for good, \
+                 `kubectl delete node {node}` says so (its owner may; from Kubernetes 1.28 also `kubectl taint node {node} \
+                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`). Never do either while it may still run: two \
+                 ZooKeeper servers of one number can form two quorums"
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for LostNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
+impl Warning {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self {
+            Warning::LostNode(lost) => lost.help(),
+            Warning::SharedNode { pods, .. } => format!(
+                "the loss of that node would take them together. `kubectl delete pod {}` moves one, where no volume holds it; \
+                 `podAntiAffinity: required` keeps them apart",
+                pods.last().map_or("", String::as_str)
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Warning::LostNode(lost) => write!(f, "node {} {lost}", lost.node),
+            Warning::SharedNode { node, pods, free } => write!(
+                f,
+                "{} share node {node}, while {} could take one",
+                pods.join(" and "),
+                free.join(", ")
+            ),
+        }
+    }
+}
+
+/// Whether the nodes have to be looked at: a pod looks as if its node were silent, or waits for its end, or members share a node.
+pub fn matter(facts: &Facts) -> bool {
+    facts.pods.iter().any(|pod| is_out_of_touch(pod) || is_ending(pod))
+        || QUORUMS.iter().any(|&component| !shared(facts, component).is_empty())
+}
+
+/// What there is to say about the nodes.
+pub fn warnings(facts: &Facts) -> Vec<Warning> {
+    let lost = lost(&facts.pods, &facts.nodes);
+    let mut warnings: Vec<_> = lost.iter().cloned().map(Warning::LostNode).collect();
+    let Nodes::Listed(nodes) = &facts.nodes else {
+        return warnings;
+    };
+    for component in QUORUMS {
+        for (node, pods) in shared(facts, component) {
+            if lost.iter().any(|lost| lost.node == node) {
+                continue;
+            }
+            let taken: Vec<_> = pods_of(facts, component).filter_map(node_of).collect();
+            let free: Vec<_> = nodes
+                .iter()
+                .filter(|node| !taken.contains(&node.name_any().as_str()) && could_take(node, pods[0]))
+                .map(ResourceExt::name_any)
+                .collect();
+            if !free.is_empty() {
+                let pods = pods.iter().map(|pod| pod.name_any()).collect();
+                warnings.push(Warning::SharedNode { node, pods, free });
+            }
+        }
+    }
+    warnings
+}
+
+/// The nodes of these pods that are lost.
+pub fn lost(pods: &[Pod], nodes: &Nodes) -> Vec<LostNode> {
+    let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    for pod in pods {
+        if let Some(node) = node_of(pod) {
+            of_nodes.entry(node).or_default().push(pod);
+        }
+    }
+    let lost = of_nodes.into_iter().filter_map(|(node, pods)| {
+        let loss = match nodes {
+            Nodes::NotAsked => None,
+            Nodes::Unknown => pods.iter().any(|pod| is_out_of_touch(pod)).then_some(Loss::Suspected),
+            Nodes::Listed(nodes) => loss_of(nodes.iter().find(|found| found.name_any() == node)),
+        }?;
+        let names = |of: &dyn Fn(&&&Pod) -> bool| {
+            let mut names: Vec<_> = pods.iter().filter(of).map(|pod| pod.name_any()).collect();
+            names.sort();
+            names
+        };
+        Some(LostNode {
+            node: node.to_owned(),
+            loss,
+            pods: names(&|_| true),
+            terminating: names(&|pod| is_ending(pod)),
+        })
+    });
+    lost.collect()
+}
+
+fn loss_of(node: Option<&Node>) -> Option<Loss> {
+    let Some(node) = node else {
+        return Some(Loss::Removed);
+    };
+    // `False` is the kubelet's own word, which it can still say; `Unknown` is Kubernetes', that it has heard nothing.
+    let ready = ready_condition(node).filter(|condition| condition.status == "Unknown")?;
+    Some(Loss::Silent {
+        since: ready.last_transition_time.as_ref().map(|time| time.0.to_string()),
+    })
+}
+
+/// The parts whose members vote, or stand in for each other.
+const QUORUMS: [Component; 2] = [Component::Master, Component::ZooKeeper];
+
+/// Nodes with several pods of a part.
+fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
+    let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+    for pod in pods_of(facts, component).filter(|pod| !is_ending(pod)) {
+        if let Some(node) = node_of(pod) {
+            of_nodes.entry(node).or_default().push(pod);
+        }
+    }
+    let several = of_nodes.into_iter().filter(|(_, pods)| pods.len() > 1);
+    several.map(|(node, pods)| (node.to_owned(), pods)).collect()
+}
+
+/// Whether a node works, is open to new pods, and fits what the pod asks of nodes.
+fn could_take(node: &Node, pod: &Pod) -> bool {
+    let works = ready_condition(node).is_some_and(|condition| condition.status == "True");
+    let open = node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
+    let wants = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    let selected = wants
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| node.labels().get(key) == Some(value));
+    let tolerations = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
+    works && open && selected && tolerates(node, &tolerations.cloned().collect::<Vec<_>>())
+}
+
+/// Whether no taint of a node keeps out a pod with these tolerations.
+pub fn tolerates(node: &Node, tolerations: &[Toleration]) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let tolerated = |taint: &Taint| {
+        tolerations.iter().any(|toleration| {
+            let key = toleration.key.as_deref().is_none_or(|key| key == taint.key);
+            let effect = toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect);
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            key && effect && (exists || toleration.value == taint.value)
+        })
+    };
+    taints.filter(|taint| taint.effect != "PreferNoSchedule").all(tolerated)
+}
+
+fn ready_condition(node: &Node) -> Option<&NodeCondition> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().find(|condition| condition.type_ == "Ready")
+}
+
+pub fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+fn is_ending(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Kubernetes marks the pods of a silent node as not ready, and leaves the kubelet's own last word on their containers.
+pub fn is_out_of_touch(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let says = |kind: &str, status: &str| {
+        conditions
+            .clone()
+            .any(|condition| condition.type_ == kind && condition.status == status)
+    };
+    says("Ready", "False") && says("ContainersReady", "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, component: &str, node: &str, ready: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/component": component}},
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"conditions": [{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": "True"}]},
+        }))
+        .unwrap()
+    }
+
+    fn node(name: &str, ready: &str) -> Node {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "status": {"conditions": [{
+                "type": "Ready", "status": ready, "lastTransitionTime": "2026-01-02T03:04:05Z",
+            }]},
+        }))
+        .unwrap()
+    }
+
+    fn said(pods: &[Pod], nodes: Nodes) -> Vec<String> {
+        let facts = Facts {
+            pods: pods.to_vec(),
+            nodes,
+            ..Facts::default()
+        };
+        warnings(&facts).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_silent_node_is_named_with_its_pods() {
+        let pods = [
+            pod("m-0", "master", "a", "True"),
+            pod("m-1", "master", "b", "False"),
+            pod("z-0", "zookeeper", "b", "False"),
+        ];
+        let silent = Nodes::Listed(vec![node("a", "True"), node("b", "Unknown")]);
+        assert_eq!(
+            said(&pods, silent),
+            ["node b has not answered since 2026-01-02T03:04:05Z; m-1, z-0 ran there"]
+        );
+        let removed = Nodes::Listed(vec![node("a", "True")]);
+        assert_eq!(
+            said(&pods, removed),
+            ["node b is no longer in the Kubernetes cluster; m-1, z-0 ran there"]
+        );
+        // The kubelet itself says this: it can also say when a pod has ended.
+        let unwell = Nodes::Listed(vec![node("a", "True"), node("b", "False")]);
+        assert_eq!(said(&pods, unwell), Vec::<String>::new());
+        assert_eq!(
+            said(&pods, Nodes::Unknown),
+            [
+                "node b seems not to answer (you may not read nodes, so its pods' states alone say so); m-1, z-0 ran there"
+            ]
+        );
+        assert_eq!(said(&pods[..1], Nodes::Unknown), Vec::<String>::new());
+    }
+
+    #[test]
+    fn members_that_share_a_node_are_told_only_where_one_could_move() {
+        let pods = [
+            pod("m-0", "master", "a", "True"),
+            pod("m-1", "master", "a", "True"),
+            pod("w-0", "worker", "a", "True"),
+            pod("w-1", "worker", "a", "True"),
+        ];
+        let facts = Facts {
+            pods: pods.to_vec(),
+            ..Facts::default()
+        };
+        assert!(matter(&facts));
+        assert_eq!(
+            said(&pods, Nodes::Listed(vec![node("a", "True")])),
+            Vec::<String>::new()
+        );
+        let two = vec![node("a", "True"), node("b", "True")];
+        assert_eq!(
+            said(&pods, Nodes::Listed(two.clone())),
+            ["m-0 and m-1 share node a, while b could take one"]
+        );
+        let cordoned = |change: &dyn Fn(&mut Node)| {
+            let mut nodes = two.clone();
+            change(&mut nodes[1]);
+            said(&pods, Nodes::Listed(nodes))
+        };
+        let taint: Taint = serde_json::from_value(json!({"key": "k", "effect": "NoSchedule"})).unwrap();
+        assert_eq!(cordoned(&|b| *b = node("b", "Unknown")), Vec::<String>::new());
+        assert_eq!(
+            cordoned(&|b| b.spec.get_or_insert_default().unschedulable = Some(true)),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            cordoned(&|b| b.spec.get_or_insert_default().taints = Some(vec![taint.clone()])),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Several real nodes: members are spread over them, a drain takes one of each at a time under a running job, and the loss of a node is told
+//! with its pods and the ways out, to whoever may read nodes and whoever may not. They run with `NODES=3` alone.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kit::{Run, Sandbox, run};
+use crate::lifecycle::{finish_job, job_log, masters_in, start_job};
+
+const SOON: Duration = Duration::from_secs(90);
+const ROLE: &str = "app.kubernetes.io/component";
+
+/// A node whose power is gone, until this is dropped.
+struct Lost<'a>(&'a str);
+
+fn testbed(verb: &str, node: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed.sh");
+    let done = Command::new(script).args([verb, node]).status().unwrap();
+    assert!(done.success() || std::thread::panicking(), "{verb} {node}");
+}
+
+impl<'a> Lost<'a> {
+    fn new(node: &'a str) -> Self {
+        testbed("lose", node);
+        Self(node)
+    }
+}
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        testbed("regain", self.0);
+    }
+}
+
+/// The node of each pod of a part, in their order.
+fn nodes_of(sandbox: &Sandbox, part: &str) -> Vec<String> {
+    let selector = format!("{ROLE}={part}");
+    let columns = "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}";
+    let found = sandbox.kubectl(&["get", "pods", "-l", &selector, "-o", columns]);
+    found.lines().map(str::to_owned).collect()
+}
+
+fn assert_spread(sandbox: &Sandbox, part: &str) {
+    let mut nodes = nodes_of(sandbox, part);
+    nodes.sort();
+    nodes.dedup();
+    assert_eq!(nodes.len(), 3, "{part}: {nodes:?}");
+}
+
+/// This Kubernetes serves budgets as v1beta1 only: what sparkha renders is applied as that.
+fn apply_budgets(sandbox: &Sandbox) {
+    let rendered = run(&["render"]).exits(0).stdout;
+    let budgets = rendered
+        .split("---\n")
+        .filter(|object| object.contains("kind: PodDisruptionBudget"));
+    let budgets: Vec<_> = budgets
+        .map(|budget| budget.replace("policy/v1", "policy/v1beta1"))
+        .collect();
+    assert_eq!(budgets.len(), 2);
+    sandbox.apply(&budgets.join("---\n"));
+}
+
+fn drain(sandbox: &Sandbox, node: &str) {
+    // The driver is nobody's but its user's, and no drain takes it away unasked.
+    let selector = format!("--pod-selector={ROLE}!=driver");
+    let drain = ["drain", node, "--delete-emptydir-data", "--timeout=150s", &selector];
+    sandbox.kubectl_cluster(&drain);
+}
+
+fn in_service(sandbox: &Sandbox) -> bool {
+    sandbox.run(&["status"]).code == Some(0)
+}
+
+/// The warnings about nodes.
+fn warnings(state: &Value, kind: &str) -> Vec<Value> {
+    let all = state["warnings"].as_array().cloned().unwrap_or_default();
+    all.into_iter().filter(|warning| warning["warning"] == kind).collect()
+}
+
+/// Somebody with the rights that README asks for, and none of the whole cluster.
+fn clerk(sandbox: &Sandbox) -> tempfile::NamedTempFile {
+    let role = run(&["render", "--role"]).exits(0).stdout;
+    sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
+    sandbox.apply(&role);
+    let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
+    sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
+    sandbox.kubeconfig_of("clerk")
+}
+
+#[test]
+fn a_drain_and_the_loss_of_a_node() {
+    let sandbox = Sandbox::new("nodes");
+    sandbox.run(&["create", "--workers", "3"]).exits(0);
+    for part in ["master", "zookeeper", "worker"] {
+        assert_spread(&sandbox, part);
+    }
+    assert_eq!(sandbox.status("spark")["warnings"], Value::Null);
+    apply_budgets(&sandbox);
+    a_node_is_drained_under_a_job(&sandbox);
+    a_node_is_lost(&sandbox);
+}
+
+fn node_of_leader(sandbox: &Sandbox) -> String {
+    let state = sandbox.status("spark");
+    let leader = masters_in(&state, "ALIVE").pop().unwrap();
+    sandbox.kubectl(&["get", "pod", &leader, "-o", "jsonpath={.spec.nodeName}"])
+}
+
+/// The leader's, and with it a ZooKeeper and a worker whose executors hold shuffle files.
+fn a_node_is_drained_under_a_job(sandbox: &Sandbox) {
+    let masters = sandbox.status("spark")["masterUrl"].as_str().unwrap().to_owned();
+    start_job(sandbox, "drained", &masters, 40);
+    sandbox.wait_for(SOON, "the job's first round", || {
+        job_log(sandbox, "drained").contains("round 0")
+    });
+    let node = node_of_leader(sandbox);
+    drain(sandbox, &node);
+    sandbox.wait_for(SOON, "service on two nodes", || in_service(sandbox));
+    // Two members now share a node, and none is free yet.
+    assert_eq!(warnings(&sandbox.status("spark"), "sharedNode"), Vec::<Value>::new());
+    sandbox.kubectl_cluster(&["uncordon", &node]);
+    let shared = warnings(&sandbox.status("spark"), "sharedNode");
+    assert_eq!(shared.len(), 2, "{shared:?}");
+    assert!(
+        shared.iter().all(|warning| warning["free"] == json!([node])),
+        "{shared:?}"
+    );
+    sandbox.run(&["status"]).exits(0);
+    // What the hint says: they find the free node.
+    let one_of_each = shared.iter().map(|warning| warning["pods"][1].as_str().unwrap());
+    sandbox.kubectl(&[&["delete", "pod"][..], &one_of_each.collect::<Vec<_>>()].concat());
+    sandbox.wait_for(SOON, "members apart again", || {
+        in_service(sandbox) && sandbox.status("spark")["warnings"] == Value::Null
+    });
+    let log = finish_job(sandbox, "drained");
+    assert!(log.contains("RESULT"), "{log}");
+}
+
+/// One with the leader, and others of the cluster's pods.
+fn a_node_is_lost(sandbox: &Sandbox) {
+    let clerk = clerk(sandbox);
+    let node = node_of_leader(sandbox);
+    let lost = Lost::new(&node);
+    let told = || warnings(&sandbox.status("spark"), "lostNode");
+    sandbox.wait_for(SOON, "the lost node", || !told().is_empty());
+    let warning = told().remove(0);
+    assert_eq!(
+        (&warning["node"], &warning["loss"]["state"]),
+        (&json!(node), &json!("silent"))
+    );
+    sandbox.wait_for(SOON, "another leader", || {
+        let state = sandbox.status("spark");
+        let pods = warning["pods"].as_array().unwrap();
+        masters_in(&state, "ALIVE")
+            .pop()
+            .is_some_and(|leader| !pods.contains(&json!(leader)))
+    });
+    let told: Run = sandbox.run(&["doctor"]);
+    let line = format!("✗ placement       node {node} has not answered since");
+    assert!(told.stdout.contains(&line), "{}", told.stdout);
+    // Who may not read nodes learns it from the pods.
+    let state: Run = sandbox
+        .command(&["status", "-o", "json"])
+        .env("KUBECONFIG", clerk.path())
+        .output()
+        .unwrap()
+        .into();
+    let suspected = warnings(&state.json(), "lostNode");
+    assert_eq!(suspected[0]["loss"]["state"], "suspected", "{suspected:?}");
+    // Nobody waits for ever.
+    let said = format!("{node}: the node is lost");
+    sandbox.run(&["create"]).exits(8).says(&said);
+    let teardown = ["teardown", "--yes", "--timeout", "100s", "--force"];
+    let forced: Run = sandbox
+        .command(&teardown)
+        .env("KUBECONFIG", clerk.path())
+        .output()
+        .unwrap()
+        .into();
+    // It is not known, so nothing is forced.
+    forced
+        .exits(6)
+        .says(&format!("pods do not end: node {node} seems not to answer"));
+    sandbox.run(&teardown).exits(0);
+    let pods = || sandbox.kubectl(&["get", "pods", "-o", "name"]);
+    assert_eq!(pods(), "");
+    drop(lost);
+    sandbox.wait_for(SOON, "the node", || {
+        let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+        sandbox.kubectl_cluster(&["get", "node", &node, "-o", ready]) == "True"
+    });
+}

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale, status, submit,
-    teardown, ui,
+    teardown, ui, upgrade,
 };
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
@@ -88,6 +88,8 @@ pub enum Command {
     Teardown(teardown::Arguments),
     /// Change the number of workers; those that go hand over what they have
     Scale(scale::Arguments),
+    /// Change the version of Spark once nothing runs that it would end
+    Upgrade(upgrade::Arguments),
     /// Show masters, ZooKeepers, workers and applications
     Status(status::Arguments),
     /// List clusters

@@ -20,7 +20,8 @@ pub enum ExitCode {
     Unreachable,
     /// The API server, etcd or this machine does not allow it.
     NotAllowed,
-    /// Something belongs to somebody else: a name, a field, a route, a port, a cluster at which another sparkha is at work.
+    /// Something belongs to somebody else: a name, a field, a route, a port, a cluster at which another sparkha is at work. Or applications
+    /// run that another version of Spark would end.
     Conflict,
     /// It did not happen in time.
     TimedOut,
@@ -66,7 +67,7 @@ Exit codes:
   2    arguments or cluster file are wrong; nothing was changed
   3    there is no API server, ZooKeeper, etcd, Vulcand or pod to talk to
   4    the API server, etcd or this machine does not allow it
-  5    something belongs to somebody else: a name, a field, a route, a port, a lock
+  5    something belongs to somebody else: a name, a field, a route, a port, a lock; or applications run that another version of Spark would end
   6    it did not happen in time
   7    there is no such cluster or job
   8    there is no room, or the cluster cannot come up
@@ -109,13 +110,15 @@ impl From<&Error> for ExitCode {
                 Some(Severity::NotAllowed) => ExitCode::NotAllowed,
                 _ => ExitCode::Impossible,
             },
-            Error::Busy { .. } => ExitCode::Conflict,
+            Error::Busy { .. } | Error::InUse { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoRoom { .. } => ExitCode::Impossible,
             Error::NotInService { .. } | Error::NoResult { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
             Error::Incomplete { .. } => ExitCode::Incomplete,
-            Error::NotInTime { .. } | Error::StillThere { .. } | Error::LostNodes { .. } => ExitCode::TimedOut,
+            Error::NotInTime { .. } | Error::NotDrained { .. } | Error::StillThere { .. } | Error::LostNodes { .. } => {
+                ExitCode::TimedOut
+            }
             Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => ExitCode::BadInput,
             Error::Listen { source, .. } | Error::Io { source, .. } | Error::Output(source) => of_io(source),

@@ -12,6 +12,7 @@
 //! - [`change`]: a create on a cluster that is there: what it keeps, changes, and asks about first.
 //! - [`ownership`]: two commands at once and somebody else's state: pauses, a lost inventory, namespaces in use.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
+//! - [`upgrade`]: the order in which pods are replaced, and another version of Spark; on this machine.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
 //! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
 //! - [`leaders`]: leaders that change in a drain, are paused, or lose what ZooKeeper had.
@@ -56,4 +57,5 @@ mod router;
 mod routes;
 mod scale;
 mod submit;
+mod upgrade;
 mod vulcand;

@@ -14,7 +14,7 @@ use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
-use crate::steps::create::{Options, Outcome, create, kept_cluster_file, prepare};
+use crate::steps::create::{Options, Outcome, Running, create, kept_cluster_file, prepare};
 use crate::steps::differences::{Differences, Origin};
 use crate::steps::local::create as local;
 
@@ -35,7 +35,10 @@ The cluster keeps what was asked for. Without -f, create starts from that and ch
 say everything: what they leave out goes back to its default.
 
 create asks before a living cluster loses something: objects, its layout (image, masters, ZooKeeper), pods under running applications.
-Without a terminal it needs --yes for that; --dry-run shows the differences.")]
+Without a terminal it needs --yes for that; --dry-run shows the differences.
+
+Another version of Spark ends every application that runs, for ever and without telling its driver: so create refuses it while one does.
+`sparkha upgrade` waits until none runs; --force changes the version all the same.")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -57,6 +60,9 @@ pub struct Arguments {
     /// Go on whatever the checks beforehand find
     #[arg(long)]
     skip_preflight: bool,
+    /// Change the version of Spark though applications run: they are lost
+    #[arg(long)]
+    force: bool,
     /// Take fields that belong to other field managers
     #[arg(long)]
     force_conflicts: bool,
@@ -85,15 +91,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let name = &spec.name;
     let work = async {
         let prepared = prepare(&cluster, &spec, &options, &progress).await?;
-        arguments
-            .agree(&format!("{namespace}/{name}"), &prepared.differences, &progress)
-            .await?;
+        let title = format!("{namespace}/{name}");
+        agree(&title, &prepared.differences, arguments.consent(), &progress).await?;
         create(&cluster, &spec, prepared, &options, &progress).await
     };
     let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
     tracing::info!("{} requests to the API server", cluster.requests());
-    report(&outcome, &arguments, name)
+    report(&outcome, arguments.dry_run, arguments.output.output, name)
 }
 
 const NEXT: &str = "run the same command again to go on, or `sparkha teardown` to remove what is there";
@@ -117,53 +122,74 @@ async fn run_local(
     let home = arguments.spark_home.as_ref();
     let work = async {
         let prepared = local::prepare(&store, namespace, &spec, home, &options, &progress).await?;
-        arguments
-            .agree(&format!("{namespace}/{name}"), &prepared.differences, &progress)
-            .await?;
+        let title = format!("{namespace}/{name}");
+        agree(&title, &prepared.differences, arguments.consent(), &progress).await?;
         local::create(&store, &spec, prepared, &options, &progress).await
     };
     let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
-    report(&outcome, arguments, name)
+    report(&outcome, arguments.dry_run, arguments.output.output, name)
 }
 
-fn report(outcome: &Outcome, arguments: &Arguments, name: &ClusterName) -> Result<ExitCode, Error> {
-    let format = arguments.output.output;
-    if arguments.dry_run {
+/// Prints what came of it.
+pub fn report(outcome: &Outcome, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
+    if dry_run {
         report::print(&report::status::dry_run(&outcome.would, format))?;
     }
     match &outcome.state {
         Some(state) => report::print(&report::status::cluster(state, format))?,
-        None if !arguments.dry_run && format == Format::Name => report::print(&format!("{name}\n"))?,
+        None if !dry_run && format == Format::Name => report::print(&format!("{name}\n"))?,
         None => {}
     }
     Ok(ExitCode::Success)
 }
 
+/// Whether changes are agreed to beforehand.
+#[derive(Clone, Copy)]
+pub struct Consent {
+    pub yes: bool,
+    pub dry_run: bool,
+    /// What to do where nobody can be asked.
+    pub help: &'static str,
+}
+
+/// Reports how a living cluster would change, and asks where it would lose something.
+pub async fn agree(
+    cluster: &str,
+    differences: &Differences,
+    consent: Consent,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let lines = differences.lines();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let verb = if consent.dry_run { "would change" } else { "changes" };
+    if !differences.need_consent() {
+        progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));
+        return Ok(());
+    }
+    let list = lines.iter().map(|line| format!("\n    - {line}")).collect::<String>();
+    if consent.yes || consent.dry_run {
+        progress.warn(&format!("cluster {cluster} {verb}:{list}"));
+        return Ok(());
+    }
+    progress.clear();
+    let consequence = format!("cluster {cluster} would change:{list}\n  this needs confirmation");
+    // On a thread of its own, so that Ctrl-C ends the waiting for an answer.
+    let (answer, answered) = oneshot::channel();
+    std::thread::spawn(move || answer.send(super::confirm(&consequence, "Change it?", consent.help)));
+    let answer = answered.await.map_err(std::io::Error::other);
+    answer.map_err(Error::io("read the answer"))?
+}
+
 impl Arguments {
-    /// Reports how a living cluster would change, and asks where it would lose something.
-    async fn agree(&self, cluster: &str, differences: &Differences, progress: &Progress) -> Result<(), Error> {
-        let lines = differences.lines();
-        if lines.is_empty() {
-            return Ok(());
+    fn consent(&self) -> Consent {
+        Consent {
+            yes: self.yes,
+            dry_run: self.dry_run,
+            help: HELP,
         }
-        let verb = if self.dry_run { "would change" } else { "changes" };
-        if !differences.need_consent() {
-            progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));
-            return Ok(());
-        }
-        let list = lines.iter().map(|line| format!("\n    - {line}")).collect::<String>();
-        if self.yes || self.dry_run {
-            progress.warn(&format!("cluster {cluster} {verb}:{list}"));
-            return Ok(());
-        }
-        progress.clear();
-        let consequence = format!("cluster {cluster} would change:{list}\n  this needs confirmation");
-        // On a thread of its own, so that Ctrl-C ends the waiting for an answer.
-        let (answer, answered) = oneshot::channel();
-        std::thread::spawn(move || answer.send(super::confirm(&consequence, "Change it?", HELP)));
-        let answer = answered.await.map_err(std::io::Error::other);
-        answer.map_err(Error::io("read the answer"))?
     }
 
     fn options(&self, origin: Origin) -> Options {
@@ -175,6 +201,7 @@ impl Arguments {
             retain: self.retain,
             skip_preflight: self.skip_preflight,
             force_conflicts: self.force_conflicts,
+            running: if self.force { Running::Lost } else { Running::Stay },
         }
     }
 }

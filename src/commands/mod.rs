@@ -18,6 +18,7 @@ pub mod status;
 pub mod submit;
 pub mod teardown;
 pub mod ui;
+pub mod upgrade;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Render(arguments) => render::run(&global, &arguments),
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
         Command::Scale(arguments) => scale::run(&global, &arguments).await,
+        Command::Upgrade(arguments) => upgrade::run(&global, arguments).await,
         Command::Status(arguments) => status::run(&global, &arguments).await,
         Command::List(arguments) => list::run(&global, &arguments).await,
         Command::Logs(arguments) => logs::run(&global, arguments).await,

@@ -66,6 +66,29 @@ pub struct Summary {
     pub master_url: String,
     /// Version of sparkha that wrote this.
     pub sparkha_version: String,
+    /// Another version of Spark, if one is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+}
+
+/// A change to another version of Spark that is not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    /// The versions, or their images where no tag says them.
+    pub from: String,
+    pub to: String,
+    pub from_image: String,
+    pub phase: UpgradePhase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UpgradePhase {
+    /// Nothing has changed: applications run to their end, and new ones are not taken.
+    Draining,
+    /// Pods are being replaced.
+    Changing,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,6 +207,18 @@ impl Inventory {
             inventory.cluster_file = cluster_file.map(|text| merge::with_workers(text, count));
         }
         inventory
+    }
+
+    /// This inventory with another version of Spark on its way, or with none.
+    pub fn with_upgrade(mut self, upgrade: Option<Upgrade>) -> Inventory {
+        self.cluster.upgrade = upgrade;
+        self
+    }
+
+    /// This inventory with the drain for another version of Spark that goes on in an older one.
+    pub fn keeping_drain_of(self, old: Option<&Inventory>) -> Inventory {
+        let upgrade = old.and_then(|old| old.cluster.upgrade.clone());
+        self.with_upgrade(upgrade.filter(|upgrade| upgrade.phase == UpgradePhase::Draining))
     }
 
     /// This inventory with the id with which the znode in an external ensemble is marked.
@@ -333,6 +368,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
         connect: spec.connect.is_some(),
         master_url: workloads::masters_url(spec),
         sparkha_version: env!("CARGO_PKG_VERSION").into(),
+        upgrade: None,
     }
 }
 
@@ -357,6 +393,7 @@ mod tests {
                 connect: false,
                 master_url: "spark://spark-master-0:7077".into(),
                 sparkha_version: "0".into(),
+                upgrade: None,
             },
             objects: objects
                 .iter()

@@ -16,7 +16,7 @@ pub mod pods;
 pub mod role;
 mod services;
 pub mod teardown_script;
-mod workloads;
+pub mod workloads;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
+/// How the pods of a StatefulSet are replaced where sparkha does not do that itself.
+pub const ROLLING_UPDATE: &str = "RollingUpdate";
+
 /// The StatefulSets in the order in which their pods are needed.
 pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet> {
     let mut sets = Vec::new();
@@ -270,7 +273,7 @@ fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32
             // No member waits for another: a ZooKeeper that starts alone would never become ready.
             pod_management_policy: Some("Parallel".into()),
             update_strategy: Some(StatefulSetUpdateStrategy {
-                type_: Some("RollingUpdate".into()),
+                type_: Some(ROLLING_UPDATE.into()),
                 ..Default::default()
             }),
             revision_history_limit: Some(3),

@@ -17,11 +17,12 @@ pub struct Invocation {
 }
 
 /// Commands whose first argument is the cluster's name.
-pub const NAMED: [&str; 12] = [
+pub const NAMED: [&str; 13] = [
     "create",
     "render",
     "teardown",
     "scale",
+    "upgrade",
     "status",
     "logs",
     "failover",

@@ -4,22 +4,29 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
+use serde_json::{Value, json};
 
 use super::differences::{Applications, Differences, Origin, differences};
 use super::external_zookeeper::{self, Platform, Znodes};
 use super::lock::{self, Lock};
 use super::plan::{Live, Plan, plan, to_apply};
 use super::preflight::{NamespaceState, Situation, preflight};
+use super::rollout::{self, Mode, Roller};
+use super::spark_change::SparkChange;
+use super::submit::leader::Leader;
 use super::{Error, namespace, secret, status, teardown, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::Observer;
 use crate::render::Resource;
-use crate::render::inventory::{CLUSTER_FILE, Entry, Inventory};
+use crate::render::inventory::{CLUSTER_FILE, Entry, Inventory, UpgradePhase};
 use crate::render::kind::Kind;
-use crate::render::labels::is_of_cluster;
+use crate::render::labels::{cluster_selector, is_of_cluster};
+use crate::render::workloads::ROLLING_UPDATE;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
@@ -39,6 +46,43 @@ pub struct Options {
     pub skip_preflight: bool,
     /// Take fields from other field managers.
     pub force_conflicts: bool,
+    pub running: Running,
+}
+
+/// What becomes of applications that another version of Spark would end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// The version stays while they run.
+    Stay,
+    /// They are lost.
+    Lost,
+    /// They end before: see [`super::upgrade`].
+    Drained,
+}
+
+impl Options {
+    /// Compares a change with what runs, and gives it up where it would end applications, unless that is accepted; a dry run only tells.
+    pub fn weigh(
+        &self,
+        differences: &mut Differences,
+        change: Option<&SparkChange>,
+        applications: &Applications,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        if self.running == Running::Drained && change.is_some() {
+            differences.accept_image();
+            return Ok(());
+        }
+        differences.disturb(applications);
+        match change.and_then(|change| change.refused(applications)) {
+            Some(error) if self.dry_run && self.running != Running::Lost => {
+                progress.warn(&format!("this would be refused: {error}"));
+                Ok(())
+            }
+            Some(error) if self.running != Running::Lost => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What create did.
@@ -58,6 +102,8 @@ pub struct Prepared {
     situation: Situation,
     inventory: Inventory,
     plan: Plan,
+    /// Of masters and workers.
+    pub change: Option<SparkChange>,
     /// From the cluster as it is.
     pub differences: Differences,
 }
@@ -88,8 +134,8 @@ pub async fn prepare(
     for finding in &situation.findings {
         progress.warn(&finding.message);
     }
-    let inventory = desired_inventory(spec, &situation);
-    let plan = plan(
+    let mut inventory = desired_inventory(spec, &situation);
+    let mut plan = plan(
         &situation.resources,
         &situation.live,
         situation.inventory.as_ref(),
@@ -100,16 +146,46 @@ pub async fn prepare(
         return Err(Error::has_just_finished());
     }
     let mut differences = differences(old, &inventory, &plan, &situation.live, &options.origin);
+    let mut change = None;
     if differences.are_disturbing() {
-        let state = status::status(cluster, &spec.name, &mut Observer::new(cluster.clone())).await;
-        differences.disturb(&Applications::of(state));
+        let applications = running(cluster, &spec.name).await;
+        change = spark_change(cluster, spec, &plan, &situation.live).await?;
+        options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
+    }
+    if change.is_none() && options.running != Running::Drained {
+        inventory = inventory.keeping_drain_of(situation.inventory.as_ref());
+        plan.inventory_changes = situation.inventory.as_ref() != Some(&inventory);
     }
     Ok(Prepared {
         situation,
         inventory,
         plan,
+        change,
         differences,
     })
+}
+
+/// The applications that the cluster runs.
+async fn running(cluster: &Cluster, name: &ClusterName) -> Applications {
+    Applications::of(status::status(cluster, name, &mut Observer::new(cluster.clone())).await)
+}
+
+/// Whether masters or workers would run another Spark. The leader is asked only where the image does not say what runs.
+async fn spark_change(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    plan: &Plan,
+    live: &Live,
+) -> Result<Option<SparkChange>, Error> {
+    let Some(change) = SparkChange::between(live, &plan.apply) else {
+        return Ok(None);
+    };
+    if change.is_known() {
+        return Ok(Some(change));
+    }
+    let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await?;
+    let said = Leader::new(cluster.clone()).ask(pods).await;
+    Ok(change.with_running(said.and_then(|said| said.page.version)))
 }
 
 /// Does what was prepared, unless the inventory has changed since.
@@ -121,19 +197,16 @@ pub async fn create(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let Prepared {
-        situation,
-        inventory,
-        plan,
-        ..
-    } = prepared;
+        situation, inventory, ..
+    } = &prepared;
     if options.dry_run {
         return Ok(Outcome {
             state: None,
-            would: describe(&plan, &situation.live),
+            would: describe(&prepared.plan, &situation.live),
         });
     }
     if situation.has_lost_inventory() {
-        progress.warn(&lost_inventory(spec, &situation, &inventory));
+        progress.warn(&lost_inventory(spec, situation, inventory));
     }
     let first = situation.is_first();
     let has_claims = inventory.objects.iter().any(|entry| !entry.claims.is_empty());
@@ -144,15 +217,12 @@ pub async fn create(
     };
     let mut undo = Undo::default();
     let made = async {
-        write(
-            cluster, spec, &situation, &plan, &inventory, options, &mut undo, progress,
-        )
-        .await?;
+        write(cluster, spec, &prepared, options, &mut undo, progress).await?;
         if !options.wait {
             return Ok(None);
         }
         let view = wait::KubernetesView::of(cluster, &spec.name).await;
-        let waiting = wait::until_ready(view, cluster.namespace(), &inventory, options.timeout, progress);
+        let waiting = wait::until_ready(view, cluster.namespace(), inventory, options.timeout, progress);
         waiting.await.map(Some)
     };
     let error = match made.await {
@@ -231,17 +301,20 @@ fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Invento
     message
 }
 
-#[expect(clippy::too_many_arguments, reason = "one caller")]
 async fn write(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    situation: &Situation,
-    plan: &Plan,
-    inventory: &Inventory,
+    prepared: &Prepared,
     options: &Options,
     undo: &mut Undo,
     progress: &Progress,
 ) -> Result<(), Error> {
+    let Prepared {
+        situation,
+        inventory,
+        plan,
+        ..
+    } = prepared;
     if situation.namespace == NamespaceState::Missing {
         namespace::create(cluster).await?;
         progress.done(&format!("Namespace {} made", cluster.namespace()));
@@ -256,16 +329,13 @@ async fn write(
         return Ok(());
     }
     let object = situation.resources.first().map(|resource| resource.object.clone());
-    let between = match &situation.inventory {
-        Some(old) => inventory.united_with(old),
-        None => inventory.without_digests(),
-    };
+    let between = between(inventory, situation.inventory.as_ref(), prepared.change.as_ref());
     let first = situation.is_first() && !options.retain;
     let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between, first).await?;
     undo.first_create = first.then(|| lock.id().to_owned());
     let work = async {
         claim_znodes(&lock, cluster, spec, situation, undo).await?;
-        apply_and_prune(&lock.fenced(), plan, situation, inventory, options, progress).await
+        apply_and_prune(&lock.fenced(), spec, prepared, options, progress).await
     };
     match work.await {
         Ok(()) => lock.release(inventory, first && options.wait).await,
@@ -273,6 +343,18 @@ async fn write(
             give_up(lock, &between, first).await;
             Err(error)
         }
+    }
+}
+
+/// What may exist from the first write on.
+pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&SparkChange>) -> Inventory {
+    let between = match old {
+        Some(old) => inventory.united_with(old),
+        None => inventory.without_digests(),
+    };
+    match change {
+        Some(change) => between.with_upgrade(Some(change.upgrade(UpgradePhase::Changing))),
+        None => between,
     }
 }
 
@@ -312,27 +394,27 @@ pub async fn give_up(lock: Lock, between: &Inventory, undoable: bool) {
 
 async fn apply_and_prune(
     cluster: &Cluster,
-    plan: &Plan,
-    situation: &Situation,
-    inventory: &Inventory,
+    spec: &ClusterSpec,
+    prepared: &Prepared,
     options: &Options,
     progress: &Progress,
 ) -> Result<(), Error> {
+    let Prepared { situation, plan, .. } = prepared;
     let is_autoscaler = |entry: &&Entry| entry.kind == Kind::HorizontalPodAutoscaler;
     // An autoscaler that is no longer wanted would change the number again that is applied now.
     prune(cluster, plan.prune.iter().filter(is_autoscaler), situation, progress).await?;
     let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
-    // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once.
+    // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once, but for StatefulSets.
     let mut applied = 0;
     for kind in Kind::ALL {
+        if kind == Kind::StatefulSet {
+            // The number that an autoscaler chose belongs to it, though it is gone.
+            let force = options.force_conflicts || was_autoscaled;
+            applied += apply_sets(cluster, spec, prepared, options, force, progress).await?;
+            continue;
+        }
         let resources = plan.apply.iter().filter(|resource| resource.kind == kind);
-        // The number that an autoscaler chose belongs to it, though it is gone.
-        let force = options.force_conflicts || was_autoscaled && kind == Kind::StatefulSet;
-        let count = stream::iter(resources)
-            .map(|resource| apply(cluster, resource, situation, inventory.cluster.workers.count, force))
-            .buffer_unordered(CONCURRENCY)
-            .try_fold(0, |count, _| async move { Ok(count + 1) })
-            .await?;
+        let count = apply_all(cluster, resources, prepared, options.force_conflicts).await?;
         applied += count;
         if count > 0 {
             progress.step(&format!("Applying: {applied} of {} objects", plan.apply.len()));
@@ -346,6 +428,104 @@ async fn apply_and_prune(
         progress,
     )
     .await
+}
+
+/// Applies all of these at once; returns how many they were.
+async fn apply_all<'a>(
+    cluster: &Cluster,
+    resources: impl IntoIterator<Item = &'a Resource>,
+    prepared: &Prepared,
+    force: bool,
+) -> Result<usize, Error> {
+    let least = prepared.inventory.cluster.workers.count;
+    stream::iter(resources)
+        .map(|resource| apply(cluster, resource, &prepared.situation, least, force))
+        .buffer_unordered(CONCURRENCY)
+        .try_fold(0, |count, ()| async move { Ok(count + 1) })
+        .await
+}
+
+/// Applies the StatefulSets stage after stage; returns how many they were.
+async fn apply_sets(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    prepared: &Prepared,
+    options: &Options,
+    force: bool,
+    progress: &Progress,
+) -> Result<usize, Error> {
+    let Prepared { situation, plan, .. } = prepared;
+    let stages = rollout::stages(plan, &situation.live, prepared.change.is_some());
+    let mut roller = None;
+    if stages.iter().any(|stage| stage.replaced.is_some()) {
+        let mut view = wait::KubernetesView::of(cluster, &spec.name).await;
+        if rollout::is_worth_an_order(&mut view).await? {
+            roller = Some(KubernetesRoller {
+                cluster: cluster.clone(),
+                view,
+            });
+        }
+    }
+    let mut applied = 0;
+    for stage in &stages {
+        let (Some((set, mode)), Some(roller)) = (&stage.replaced, &mut roller) else {
+            let there = |set: &&&Resource| situation.live.get(&(set.kind, set.name.clone()));
+            for set in stage.sets.iter().filter(|set| there(set).is_some_and(rollout::is_held)) {
+                set_strategy(cluster, &set.name, ROLLING_UPDATE).await?;
+            }
+            applied += apply_all(cluster, stage.sets.iter().copied(), prepared, force).await?;
+            continue;
+        };
+        let held = stage.sets.iter().map(|resource| match *mode {
+            Mode::LeaderLast | Mode::AtOnce if resource.name == *set => Resource {
+                object: rollout::held(&resource.object),
+                ..(*resource).clone()
+            },
+            _ => (*resource).clone(),
+        });
+        let held: Vec<_> = held.collect();
+        if *mode != Mode::Rolling {
+            set_strategy(cluster, set, rollout::ON_DELETE).await?;
+        }
+        applied += apply_all(cluster, &held, prepared, force).await?;
+        let (namespace, inventory) = (cluster.namespace(), &prepared.inventory);
+        rollout::replace(roller, (set, *mode), namespace, inventory, options.timeout, progress).await?;
+        if *mode != Mode::Rolling {
+            set_strategy(cluster, set, ROLLING_UPDATE).await?;
+            let wanted = stage.sets.iter().copied().filter(|resource| resource.name == *set);
+            apply_all(cluster, wanted, prepared, force).await?;
+        }
+        progress.done(&format!("Pods of {set} replaced"));
+    }
+    Ok(applied)
+}
+
+/// Says how a set replaces its pods. An apply cannot: the server has set a default of the one strategy that the other does not allow.
+async fn set_strategy(cluster: &Cluster, set: &str, strategy: &str) -> Result<(), Error> {
+    let mut patch = json!({"spec": {"updateStrategy": {"type": strategy}}});
+    if strategy == rollout::ON_DELETE {
+        patch["spec"]["updateStrategy"]["rollingUpdate"] = Value::Null;
+    }
+    cluster.merge(Kind::StatefulSet, set, &patch).await?;
+    Ok(())
+}
+
+struct KubernetesRoller {
+    cluster: Cluster,
+    view: wait::KubernetesView,
+}
+
+impl Roller for KubernetesRoller {
+    type View = wait::KubernetesView;
+
+    fn view(&mut self) -> &mut Self::View {
+        &mut self.view
+    }
+
+    async fn replace(&mut self, _: &str, pods: &[Pod]) -> Result<(), Error> {
+        try_join_all(pods.iter().map(|pod| self.cluster.delete_pod(pod, None))).await?;
+        Ok(())
+    }
 }
 
 async fn prune(

@@ -15,6 +15,7 @@ use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
 use crate::sources::with_sources;
+use crate::spark::ApplicationReport;
 
 /// Names of running applications that are told one by one.
 const MOST_NAMES: usize = 5;
@@ -46,6 +47,8 @@ pub struct Differences {
     disturbing: bool,
     /// The cluster loses something.
     taking_away: bool,
+    /// Its image is another.
+    other_image: bool,
 }
 
 impl Differences {
@@ -56,7 +59,12 @@ impl Differences {
 
     /// Whether the change needs confirmation.
     pub fn need_consent(&self) -> bool {
-        self.taking_away
+        self.taking_away || self.other_image
+    }
+
+    /// Another image is what was asked for, and costs nothing.
+    pub fn accept_image(&mut self) {
+        self.other_image = false;
     }
 
     pub fn lines(&self) -> &[String] {
@@ -159,7 +167,8 @@ fn recounted(resource: &Resource, there: &DynamicObject) -> Option<(u64, u64)> {
 
 fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &Live) {
     let (before, after) = (&old.cluster, &new.cluster);
-    differences.layout("image", &before.image, &after.image);
+    differences.other_image = before.image != after.image;
+    differences.changed("image", &before.image, &after.image);
     differences.layout("masters", before.masters, after.masters);
     differences.layout("ZooKeeper", ensemble(&before.zookeeper), ensemble(&after.zookeeper));
     if let (Some(before), Some(after)) = (failover(&before.zookeeper), failover(&after.zookeeper)) {
@@ -205,7 +214,7 @@ fn failover(zookeeper: &ZooKeeperSummary) -> Option<String> {
 }
 
 /// Whether applying this changes the template of a StatefulSet's pods.
-fn restarts(resource: &Resource, there: &DynamicObject) -> bool {
+pub fn restarts(resource: &Resource, there: &DynamicObject) -> bool {
     if resource.kind != Kind::StatefulSet {
         return false;
     }
@@ -226,10 +235,16 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// An application in a line: `app-1 squares of ann (2 cores)`.
+pub fn described(app: &ApplicationReport) -> String {
+    let cores = if app.cores == 1 { "core" } else { "cores" };
+    format!("{} {} of {} ({} {cores})", app.id, app.name, app.user, app.cores)
+}
+
 /// The applications that a cluster runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Applications {
-    /// ID and name of each.
+    /// ID, name, user and cores of each.
     Running(Vec<String>),
     /// Why they could not be found out.
     Unknown(String),
@@ -245,12 +260,26 @@ impl Applications {
         let masters = state.masters.iter().map(|master| &master.pod);
         let mut pods = masters.chain(state.workers.pods.iter().map(|worker| &worker.pod));
         if state.leader().is_some() {
-            let names = state.applications.iter().map(|app| format!("{} {}", app.id, app.name));
-            Applications::Running(names.collect())
+            Applications::Running(state.applications.iter().map(described).collect())
         } else if pods.any(|pod| pod.phase == "Running") {
             Applications::Unknown("no master leads".into())
         } else {
             Applications::Running(vec![])
+        }
+    }
+
+    /// Whether it is known that none runs.
+    pub fn are_none(&self) -> bool {
+        matches!(self, Applications::Running(names) if names.is_empty())
+    }
+
+    /// A line for each, or why they are not known.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Applications::Running(names) => names.clone(),
+            Applications::Unknown(reason) => {
+                vec![format!("applications may run, which cannot be found out: {reason}")]
+            }
         }
     }
 
@@ -261,7 +290,7 @@ impl Applications {
                 1 => Some(format!("1 application runs: {}", listed(names))),
                 count => Some(format!("{count} applications run: {}", listed(names))),
             },
-            Applications::Unknown(reason) => Some(format!("applications may run, which cannot be found out: {reason}")),
+            Applications::Unknown(_) => self.lines().pop(),
         }
     }
 }

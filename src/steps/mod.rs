@@ -18,14 +18,17 @@ pub mod namespace;
 pub mod plan;
 pub mod preflight;
 pub mod publish;
+pub mod rollout;
 pub mod rotate;
 pub mod router;
 pub mod routes;
 pub mod scale;
 pub mod secret;
+pub mod spark_change;
 pub mod status;
 pub mod submit;
 pub mod teardown;
+pub mod upgrade;
 pub mod wait;
 pub mod watch_routes;
 
@@ -70,6 +73,11 @@ pub enum Error {
     Preflight { findings: Vec<preflight::Finding> },
     #[error("another sparkha ({holder}) is at work on this cluster")]
     Busy { holder: String },
+    /// Applications run, or an upgrade that must not lose them is under way.
+    #[error("{message}")]
+    InUse { message: String, help: String },
+    #[error("applications still run after {seconds} s, and nothing was changed: {}", running.join("; "))]
+    NotDrained { seconds: u64, running: Vec<String> },
     #[error("the cluster does not come up")]
     DoesNotComeUp { troubles: Vec<(Trouble, String)> },
     #[error("the driver does not start")]
@@ -145,7 +153,10 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn help(&self) -> Option<String> {
         match self {
-            Error::Usage { help, .. } | Error::Driver { help, .. } | Error::Incomplete { help, .. } => Some(help.clone()),
+            Error::Usage { help, .. }
+            | Error::Driver { help, .. }
+            | Error::Incomplete { help, .. }
+            | Error::InUse { help, .. } => Some(help.clone()),
             Error::NoRoom { .. } => Some(
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
                  `sparkha create --worker-memory SIZE`; --wait waits all the same"
@@ -168,6 +179,10 @@ impl Error {
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
+            Error::NotDrained { .. } => Some(format!(
+                "`sparkha jobs` shows them, `sparkha jobs --kill ID` ends one; {}",
+                upgrade::NEXT
+            )),
             Error::NotInTime { .. } => Some(
                 "--timeout 10m waits longer; `sparkha status` shows how far it is (a first create needs --retain for that)"
                     .into(),

@@ -199,7 +199,7 @@ impl Patience {
 }
 
 /// Troubles with the last words of what crashed.
-async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
+pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
     let mut told = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);

@@ -16,15 +16,22 @@ static MACHINE: RwLock<()> = RwLock::new(());
 /// The Spark that tests run, fetched once and kept with the testbed's artefacts.
 pub fn spark_home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let mut fetch = sparkha(&["local", "fetch"]);
-        match std::env::var_os("SPARKHA_CACHE") {
-            Some(cache) => fetch.env("XDG_CACHE_HOME", cache),
-            None => fetch.env("HOME", std::env::var_os("HOME").unwrap()),
-        };
-        let fetched: Run = fetch.output().unwrap().into();
-        PathBuf::from(fetched.exits(0).stdout.trim())
-    })
+    HOME.get_or_init(|| fetch(&["local", "fetch"]))
+}
+
+/// Another version, kept in the same way.
+pub fn spark_home_of(version: &str) -> PathBuf {
+    fetch(&["local", "fetch", version])
+}
+
+fn fetch(arguments: &[&str]) -> PathBuf {
+    let mut fetch = sparkha(arguments);
+    match std::env::var_os("SPARKHA_CACHE") {
+        Some(cache) => fetch.env("XDG_CACHE_HOME", cache),
+        None => fetch.env("HOME", std::env::var_os("HOME").unwrap()),
+    };
+    let fetched: Run = fetch.output().unwrap().into();
+    PathBuf::from(fetched.exits(0).stdout.trim())
 }
 
 /// A JAVA_HOME for what tests run: short jobs, for which the JVM's best compiler would cost a third of the processor time and never earn it.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use kube::ResourceExt;
 
 use super::process::{CLUSTER, MARK};
+use super::software::SPARK;
 use super::store::{ClusterDir, Wanted};
 use super::translate::Translation;
 use super::volumes;
@@ -79,7 +80,8 @@ fn command(container: &Container) -> impl Iterator<Item = &String> {
 fn base(pod: &Pod, around: &Surroundings<'_>) -> BTreeMap<String, String> {
     let home = around.dir.pod(&pod.name_any()).display().to_string();
     let temporary = around.translation.text("/tmp");
-    let mut environment: BTreeMap<_, _> = around.wanted.software.environment().into_iter().collect();
+    let software = around.wanted.software.of_pod(pod.annotations().get(SPARK));
+    let mut environment: BTreeMap<_, _> = software.environment().into_iter().collect();
     environment.extend([
         ("HOSTNAME".to_owned(), pod.name_any()),
         ("HOME".to_owned(), home),

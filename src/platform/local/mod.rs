@@ -19,7 +19,7 @@ pub mod paths;
 mod probe;
 pub mod process;
 pub mod software;
-mod stateful_set;
+pub mod stateful_set;
 pub mod store;
 pub mod submitted;
 pub mod supervisor;

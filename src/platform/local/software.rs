@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::paths;
 
+/// Annotation of pods: the Spark that they run, see [`Software::label`].
+pub const SPARK: &str = "sparkha/local-spark";
 /// The oldest Java that Spark 4 runs with.
 const OLDEST_JAVA: u32 = 17;
 
@@ -175,6 +177,24 @@ fn parse_java_version(text: &str) -> Option<u32> {
 }
 
 impl Software {
+    /// What a pod that is to run this Spark is annotated with: `4.3.0 at /opt/spark`.
+    pub fn label(&self) -> String {
+        format!("{} at {}", self.spark_version, self.spark_home.display())
+    }
+
+    /// The same with the Spark of a pod's own annotation: while versions change, pods of both run.
+    pub fn of_pod(&self, annotation: Option<&String>) -> Self {
+        let own = annotation.and_then(|text| text.split_once(" at "));
+        match own {
+            Some((version, home)) => Self {
+                spark_home: home.into(),
+                spark_version: version.to_owned(),
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
     /// What an image's own environment says.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = vec![

@@ -9,6 +9,8 @@ use crate::observe::is_ready;
 use crate::render::config::short_digest;
 
 const REVISION: &str = "controller-revision-hash";
+/// Annotation of a set that does not replace pods by itself: UIDs of those that are to be replaced, with commas.
+pub const REPLACE: &str = "sparkha/replace";
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,8 @@ pub enum Step {
 }
 
 /// The next steps from these pods towards these sets: missing pods are made and surplus ones deleted all at once, outdated ones are
-/// replaced one at a time from the highest ordinal, each after those above it are ready.
+/// replaced one at a time from the highest ordinal, each after those above it are ready. Those of a set with the strategy OnDelete are replaced when
+/// it names them.
 pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<Step> {
     let mut steps = Vec::new();
     let known = |pod: &&Pod| sets.iter().any(|set| ordinal_in(pod, set).is_some());
@@ -38,6 +41,18 @@ pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<Step> {
             .filter(|pod| ordinal_in(pod, set) >= Some(replicas) && !is_deleting(pod));
         steps.extend(surplus.map(|pod| Step::Delete { pod: pod.name_any() }));
         let revision = revision(set);
+        if is_on_delete(set) {
+            let named = set.annotations().get(REPLACE).map(String::as_str).unwrap_or_default();
+            let is_named = |pod: &&Pod| pod.uid().is_some_and(|uid| named.split(',').any(|named| named == uid));
+            let members = (0..replicas).filter_map(member);
+            let outdated = members.filter(|pod| pod.labels().get(REVISION) != Some(&revision) && !is_deleting(pod));
+            steps.extend(
+                outdated
+                    .filter(is_named)
+                    .map(|pod| Step::Delete { pod: pod.name_any() }),
+            );
+            continue;
+        }
         for pod in (0..replicas).rev().map_while(member) {
             if pod.labels().get(REVISION) != Some(&revision) {
                 if !is_deleting(pod) {
@@ -135,6 +150,11 @@ fn ordinal_in(pod: &Pod, set: &StatefulSet) -> Option<i32> {
     pod.name_any().rsplit('-').next()?.parse().ok()
 }
 
+fn is_on_delete(set: &StatefulSet) -> bool {
+    let strategy = set.spec.update_strategy.as_ref();
+    strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete")
+}
+
 fn is_deleting(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
@@ -203,5 +223,16 @@ mod tests {
         assert_eq!(steps(std::slice::from_ref(&new), &pods), [delete("s-0")]);
         let pods = [ready(member(&new, 0)), ready(member(&new, 1))];
         assert_eq!(steps(&[new], &pods), []);
+    }
+
+    #[test]
+    fn outdated_pods_of_a_held_set_are_replaced_when_it_names_them() {
+        let (old, mut new) = (set(3, "a"), set(3, "b"));
+        new.spec.update_strategy.get_or_insert_default().type_ = Some("OnDelete".into());
+        let pod = |set, ordinal| pod(set, ordinal, "n", "127.64.0.1", format!("u{ordinal}"));
+        let pods = [ready(pod(&old, 0)), ready(pod(&old, 1)), ready(pod(&new, 2))];
+        assert_eq!(steps(std::slice::from_ref(&new), &pods), []);
+        new.annotations_mut().insert(REPLACE.into(), "u0,u2".into());
+        assert_eq!(steps(&[new], &pods), [delete("s-0")]);
     }
 }

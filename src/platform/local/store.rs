@@ -14,13 +14,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::process::ProcessId;
 use super::software::Software;
 use super::{Error, paths};
 use crate::render::Resource;
 use crate::render::config::short_digest;
-use crate::render::inventory::is_claim_of;
+use crate::render::inventory::{Inventory, is_claim_of};
 use crate::render::kind::Kind;
 use crate::spec::names::{ClusterName, Namespace};
 
@@ -347,6 +348,14 @@ impl Wanted {
         self.of_kind::<ConfigMap>(Kind::ConfigMap)
             .into_iter()
             .find(|config_map| config_map.name_any() == name)
+    }
+
+    /// Puts another inventory in the place of the one that is kept.
+    pub fn set_inventory(&mut self, name: &ClusterName, inventory: &Inventory) {
+        let is_it = |resource: &&mut Resource| resource.kind == Kind::ConfigMap && resource.name == name.inventory();
+        if let Some(resource) = self.resources.iter_mut().find(is_it) {
+            resource.object["data"] = json!(inventory.data());
+        }
     }
 
     /// Whether the cluster has a Secret of its own of this name.

@@ -2,32 +2,34 @@
 
 use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::core::DynamicObject;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{LocalView, inventory_of, teardown};
 use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
 use crate::platform::local::process::ProcessId;
-use crate::platform::local::software::{self, Lack, Software, version_in_image};
+use crate::platform::local::software::{self, Lack, SPARK, Software, version_in_image};
+use crate::platform::local::stateful_set::REPLACE;
 use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
-use crate::render::render;
+use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
-use crate::steps::create::{Options, Outcome, describe, is_worth_cleaning};
+use crate::steps::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::steps::differences::{Applications, Differences, differences};
 use crate::steps::external_zookeeper::{self, Checked, Platform, Znodes};
 use crate::steps::plan::{Live, Plan, plan};
 use crate::steps::preflight::{Finding, Severity};
+use crate::steps::rollout::{self, Mode, Roller, Stage};
+use crate::steps::spark_change::SparkChange;
 use crate::steps::{Error, secret, wait};
-
-/// The pods' annotation with the Spark that they run: another one restarts them.
-const SPARK: &str = "sparkha/local-spark";
 
 /// What create will do. The lock is held from before it was planned.
 pub struct Prepared {
@@ -39,6 +41,8 @@ pub struct Prepared {
     old: Option<Wanted>,
     live: Live,
     plan: Plan,
+    /// Of masters and workers.
+    pub change: Option<SparkChange>,
     /// The owner to claim the znodes for.
     claim: Option<String>,
     /// From the cluster as it is.
@@ -75,16 +79,24 @@ pub async fn prepare(
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
     let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
     let claim = claim.map(str::to_owned);
-    let wanted = wanted(spec, software, owner);
-    let inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
+    let mut wanted = wanted(spec, software, owner);
+    let mut inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
     if !options.origin.is_current(old_inventory.as_ref()) {
         return Err(Error::has_just_finished());
     }
     let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
-    let plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
+    let mut plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
     let mut differences = differences(old_inventory.as_ref(), &inventory, &plan, &live, &options.origin);
+    let mut change = None;
     if differences.are_disturbing() {
-        differences.disturb(&Applications::of(LocalView::of(&dir).state().await));
+        let applications = Applications::of(LocalView::of(&dir).state().await);
+        change = SparkChange::between(&live, &plan.apply);
+        options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
+    }
+    if change.is_none() && options.running != Running::Drained {
+        inventory = inventory.keeping_drain_of(old_inventory.as_ref());
+        plan.inventory_changes = old_inventory.as_ref() != Some(&inventory);
+        wanted.set_inventory(&dir.name, &inventory);
     }
     Ok(Prepared {
         dir,
@@ -94,6 +106,7 @@ pub async fn prepare(
         old,
         live,
         plan,
+        change,
         claim,
         differences,
     })
@@ -115,6 +128,7 @@ pub async fn create(
         old,
         live,
         plan,
+        change,
         claim,
         ..
     } = prepared;
@@ -143,8 +157,20 @@ pub async fn create(
         for secret in wanted.resources.iter().filter(|resource| resource.kind == Kind::Secret) {
             secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
         }
-        if old.as_ref() != Some(&wanted) {
-            dir.write_wanted(&wanted)?;
+        let stages = rollout::stages(&plan, &live, change.is_some());
+        let is_ordered = stages.iter().any(|stage| stage.replaced.is_some())
+            && rollout::is_worth_an_order(&mut LocalView::of(&dir)).await?;
+        let mut roller = match &old {
+            Some(old) if is_ordered => {
+                let between = between(&inventory, inventory_of(old, &dir)?.as_ref(), change.as_ref());
+                Some(LocalRoller::new(&dir, old, &wanted, &between, &stages))
+            }
+            _ => None,
+        };
+        match &roller {
+            Some(roller) => dir.write_wanted(&roller.now)?,
+            None if old.as_ref() != Some(&wanted) => dir.write_wanted(&wanted)?,
+            None => {}
         }
         if let Some(owner) = &claim
             && external_zookeeper::claim(Platform::Local(&dir), spec, owner).await?
@@ -152,6 +178,12 @@ pub async fn create(
             undo_znodes = Znodes::Remove;
         }
         drivers::configure(store, &dir, &wanted)?;
+        if let Some(roller) = &mut roller {
+            for stage in &stages {
+                roller.stage(stage, &inventory, options, progress).await?;
+            }
+            dir.write_wanted(&wanted)?;
+        }
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
             progress.done(if started {
@@ -190,6 +222,88 @@ pub async fn create(
     }
 }
 
+/// Replaces pods by writing what is wanted, stage after stage.
+struct LocalRoller<'a> {
+    dir: &'a ClusterDir,
+    view: LocalView,
+    /// With the sets of later stages as they were.
+    now: Wanted,
+}
+
+impl<'a> LocalRoller<'a> {
+    fn new(dir: &'a ClusterDir, old: &Wanted, wanted: &Wanted, between: &Inventory, stages: &[Stage<'_>]) -> Self {
+        let mut now = wanted.clone();
+        let is_staged = |resource: &Resource| {
+            let mut sets = stages.iter().flat_map(|stage| &stage.sets);
+            sets.any(|set| (set.kind, &set.name) == (resource.kind, &resource.name))
+        };
+        now.resources.retain(|resource| !is_staged(resource));
+        now.resources
+            .extend(old.resources.iter().filter(|resource| is_staged(resource)).cloned());
+        now.set_inventory(&dir.name, between);
+        let view = LocalView::of(dir);
+        Self { dir, view, now }
+    }
+
+    async fn stage(
+        &mut self,
+        stage: &Stage<'_>,
+        inventory: &Inventory,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let replaced = stage.replaced.as_ref();
+        let is_held = |name: &str| replaced.is_some_and(|(set, mode)| set == name && *mode != Mode::Rolling);
+        for set in &stage.sets {
+            let object = match is_held(&set.name) {
+                true => rollout::held(&set.object),
+                false => set.object.clone(),
+            };
+            self.put(set, object);
+        }
+        self.write().await?;
+        let Some((set, mode)) = replaced else { return Ok(()) };
+        let namespace = &self.dir.namespace;
+        rollout::replace(self, (set, *mode), namespace, inventory, options.timeout, progress).await?;
+        for set in &stage.sets {
+            self.put(set, set.object.clone());
+        }
+        self.write().await?;
+        progress.done(&format!("Pods of {set} replaced"));
+        Ok(())
+    }
+
+    fn put(&mut self, set: &Resource, object: Value) {
+        let resources = &mut self.now.resources;
+        let is_it = |resource: &Resource| (resource.kind, &resource.name) == (set.kind, &set.name);
+        resources.retain(|resource| !is_it(resource));
+        resources.push(Resource { object, ..set.clone() });
+    }
+
+    async fn write(&self) -> Result<(), Error> {
+        self.dir.write_wanted(&self.now)?;
+        supervisor::ensure(self.dir).await?;
+        Ok(())
+    }
+}
+
+impl Roller for LocalRoller<'_> {
+    type View = LocalView;
+
+    fn view(&mut self) -> &mut LocalView {
+        &mut self.view
+    }
+
+    async fn replace(&mut self, set: &str, pods: &[Pod]) -> Result<(), Error> {
+        let uids: Vec<_> = pods.iter().filter_map(ResourceExt::uid).collect();
+        let resources = self.now.resources.iter_mut();
+        for resource in resources.filter(|resource| resource.kind == Kind::StatefulSet && resource.name == set) {
+            resource.object["metadata"]["annotations"][REPLACE] = json!(uids.join(","));
+        }
+        self.write().await
+    }
+}
+
 /// What is there, and its inventory.
 fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error> {
     let old = dir.wanted()?;
@@ -206,7 +320,7 @@ fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted
     }
     // No autoscaler here: it stays at the least.
     let least = json!(spec.workers.count);
-    let spark = format!("{} at {}", software.spark_version, software.spark_home.display());
+    let spark = software.label();
     for resource in resources
         .iter_mut()
         .filter(|resource| resource.kind == Kind::StatefulSet)

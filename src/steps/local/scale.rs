@@ -54,9 +54,7 @@ fn with_workers(old: &Wanted, dir: &ClusterDir, inventory: &Inventory) -> Wanted
         if resource.kind == Kind::StatefulSet && resource.name == dir.name.workers_set() {
             resource.object["spec"]["replicas"] = json!(inventory.cluster.workers.count);
         }
-        if resource.kind == Kind::ConfigMap && resource.name == dir.name.inventory() {
-            resource.object["data"] = json!(inventory.data());
-        }
     }
+    new.set_inventory(&dir.name, inventory);
     new
 }

@@ -18,8 +18,8 @@ use crate::render::driver::{self, Driver};
 use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::{DRIVER_UI_PORTS, pod_host};
-use crate::steps::Error;
 use crate::steps::local::wanted_of;
+use crate::steps::{Error, upgrade};
 
 /// Where an application has its web UI.
 const UI_PORT: &str = "spark.ui.port";
@@ -32,6 +32,7 @@ pub async fn submit(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let (wanted, inventory) = wanted_of(dir)?;
+    upgrade::takes_jobs(&inventory)?;
     let conf = wanted
         .config_map(&dir.name.conf())
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
@@ -94,6 +95,12 @@ pub async fn submit(
         message: format!("the driver cannot be started: {reason}"),
         help: "`sparkha doctor` says what this machine lacks".into(),
     })?;
+    // From now on an upgrade waits for this driver, unless it began to look before.
+    if let Err(refused) = upgrade::takes_jobs(&wanted_of(dir)?.1) {
+        process::end(&record).await;
+        process::remove(dir, &record.name)?;
+        return Err(refused);
+    }
     if submission.detach {
         return Ok(Outcome::Detached { driver: driver.name });
     }

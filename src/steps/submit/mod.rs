@@ -25,8 +25,8 @@ use self::leader::{Leader, Said};
 use self::output::Stream;
 use self::package::Package;
 use self::room::{Room, room};
-use super::Error;
 use super::preflight::{inventory_object, read_inventory};
+use super::{Error, upgrade};
 use crate::platform::kubernetes::{self, Cluster, watch::Watch};
 use crate::platform::local::software::version_in_image;
 use crate::render::driver::{self, CONTAINER, Driver};
@@ -98,6 +98,7 @@ pub async fn submit(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let target = target(cluster, name).await?;
+    upgrade::takes_jobs(&target.inventory)?;
     if let Some(image) = &submission.image {
         same_version(image, &target.inventory.cluster.image)?;
     }
@@ -113,6 +114,7 @@ pub async fn submit(
     };
     let mut run = Run {
         cluster,
+        name,
         submission,
         asked: submission.job.job.asked(&target.defaults),
         inventory: &target.inventory,
@@ -200,6 +202,7 @@ fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
 /// One run of a job.
 struct Run<'a> {
     cluster: &'a Cluster,
+    name: &'a ClusterName,
     submission: &'a Submission,
     inventory: &'a Inventory,
     asked: Asked,
@@ -228,6 +231,8 @@ impl Run<'_> {
             Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        // From now on an upgrade waits for this driver, unless it began to look before.
+        upgrade::takes_jobs(&read_inventory(&inventory_object(self.cluster, self.name).await?)?)?;
         let before = self.leader.ask(masters(&self.watch));
         let (started, before) = tokio::join!(
             until_started(&self.watch, self.driver, self.submission.timeout, self.progress),

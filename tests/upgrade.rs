@@ -1,0 +1,234 @@
+//! Pods that are replaced under a running cluster: in which order they are, and how another version of Spark waits for what runs.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kit::local::{Home, is_alive, signal, spark_home, spark_home_of};
+use crate::local::driver;
+
+const OLD: &str = "4.2.1";
+const SOON: Duration = Duration::from_secs(60);
+
+/// Sums squares in rounds that shuffle, until it finds a file, and some rounds more.
+const ROUNDS: &str = r#"
+import os, sys, time
+from pyspark.sql import SparkSession
+context = SparkSession.builder.appName("rounds").getOrCreate().sparkContext
+numbers, more = context.parallelize(range(1000), 4), 2
+while more > 0:
+    total = numbers.map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 2).values().sum()
+    assert total == 332833500, total
+    print("ROUND", flush=True)
+    more -= os.path.exists(sys.argv[1])
+    time.sleep(0.2)
+print("RESULT", flush=True)
+"#;
+
+/// A job that goes on until it is told to end.
+struct Rounds<'a> {
+    home: &'a Home,
+    child: Child,
+}
+
+impl<'a> Rounds<'a> {
+    fn start(home: &'a Home) -> Self {
+        let [job, errors, end] = ["job.py", "job.err", "end"].map(|file| home.folder.path().join(file));
+        std::fs::write(&job, ROUNDS).unwrap();
+        let submit = format!(
+            "exec spark-submit --master \"$SPARK_MASTER_URL\" --conf spark.executor.memory=600m '{}' '{}' 2>'{}'",
+            job.display(),
+            end.display(),
+            errors.display()
+        );
+        let mut rounds = Self {
+            home,
+            child: driver(home, &submit).spawn().unwrap(),
+        };
+        rounds.next();
+        rounds
+    }
+
+    /// Waits for a line of its.
+    #[track_caller]
+    fn next(&mut self) -> String {
+        let mut line = String::new();
+        // Byte by byte: a reader of its own would swallow what comes after.
+        let output = self.child.stdout.as_mut().unwrap();
+        BufReader::with_capacity(1, output).read_line(&mut line).unwrap();
+        let errors = std::fs::read_to_string(self.home.folder.path().join("job.err")).unwrap_or_default();
+        assert!(!line.is_empty(), "the job has ended:\n{errors}");
+        line
+    }
+
+    /// Tells it to end, and expects it to end well.
+    fn finish(mut self) {
+        let folder = self.home.folder.path();
+        std::fs::write(folder.join("end"), "").unwrap();
+        while !self.next().contains("RESULT") {}
+        assert!(self.child.wait().unwrap().success());
+        for file in ["job.py", "job.err", "end"] {
+            std::fs::remove_file(folder.join(file)).unwrap();
+        }
+    }
+}
+
+impl Drop for Rounds<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The masters' and workers' pods that are not there, not ready, or about to go.
+fn down(home: &Home, masters: u32, workers: u32) -> [Vec<String>; 2] {
+    let text = std::fs::read_to_string(home.cluster("spark").join("seen.json")).unwrap();
+    let seen: Value = serde_json::from_str(&text).unwrap();
+    let works = |name: &String| {
+        let records = seen["pods"].as_array().unwrap();
+        let record = records
+            .iter()
+            .find(|record| record["pod"]["metadata"]["name"] == **name);
+        record.is_some_and(|record| {
+            let process = record["process"]["pid"].as_i64();
+            record["pod"]["metadata"]["deletionTimestamp"].is_null()
+                && record["pod"]["status"]["containerStatuses"][0]["ready"] == true
+                && process.is_some_and(|pid| is_alive(pid as i32))
+        })
+    };
+    let of = |part: &str, count: u32| {
+        let names = (0..count).map(|ordinal| format!("spark-{part}-{ordinal}"));
+        names.filter(|name| !works(name)).collect()
+    };
+    [of("master", masters), of("worker", workers)]
+}
+
+fn leader(state: &Value) -> Option<String> {
+    let masters = state["masters"].as_array()?;
+    let leader = masters.iter().find(|master| master["status"] == "ALIVE")?;
+    Some(leader["name"].as_str()?.to_owned())
+}
+
+#[test]
+fn on_this_machine_masters_and_workers_never_change_at_the_same_time() {
+    let home = Home::alone();
+    let file = home.folder.path().join("sparkha.yaml");
+    let with = |timeout: u32| {
+        let text =
+            format!("zookeeper: {{count: 1}}\nworkers: {{count: 2}}\nsparkConf: {{spark.worker.timeout: {timeout}}}\n");
+        std::fs::write(&file, text).unwrap();
+        ["create", "--yes", "-f", file.to_str().unwrap()]
+    };
+    home.run(&with(60)).exits(0);
+    let first = leader(&home.status("spark")).unwrap();
+    let job = Rounds::start(&home);
+
+    let (done, mut leaders, mut apart) = (AtomicBool::new(false), vec![first.clone()], [0, 0]);
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let [masters, workers] = down(&home, 3, 2);
+                assert!(masters.is_empty() || workers.is_empty(), "{masters:?} {workers:?}");
+                apart[0] += masters.len();
+                apart[1] += workers.len();
+                leaders.extend(leader(&home.status("spark")).filter(|leader| leaders.last() != Some(leader)));
+            }
+        });
+        let run = home.run(&with(61));
+        done.store(true, Ordering::Relaxed);
+        run
+    });
+    run.exits(0).says("Pods of spark-master replaced");
+    assert!(apart[0] > 0 && apart[1] > 0, "{apart:?}");
+    // The leader went last: there was one change, and not one with each master.
+    assert_eq!(leaders.len(), 2, "{leaders:?}");
+    job.finish();
+    home.run(&with(61)).exits(0).says("Nothing to change");
+
+    std::fs::remove_file(file).unwrap();
+    home.run(&["teardown"]).exits(0);
+    home.is_empty();
+}
+
+#[test]
+fn on_this_machine_another_spark_waits_for_what_runs() {
+    let home = Home::alone();
+    let old = spark_home_of(OLD);
+    let old = old.to_str().unwrap();
+    let new = spark_home().to_str().unwrap();
+    let size = ["--masters", "2", "--workers", "1", "-f", "-"];
+    let run = |verb: &str, spark: &str, more: &[&str]| {
+        let mut command = home.command(&[&[verb, "--spark-home", spark], &size[..], more].concat());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"zookeeper: {count: 1}\n").unwrap();
+        child
+    };
+    let ended = |child: Child| crate::kit::Run::from(child.wait_with_output().unwrap());
+    ended(run("upgrade", new, &[])).exits(7);
+    ended(run("create", old, &[])).exits(0);
+    let before = std::fs::read_to_string(home.cluster("spark").join("wanted.json")).unwrap();
+    let mut job = Rounds::start(&home);
+    let id = home.status("spark")["applications"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
+    // Under a running application the version stays.
+    ended(run("create", new, &["--yes"]))
+        .exits(5)
+        .says("Spark 4.2.1 → 4.3.0 would end what runs")
+        .says(&format!("{id} rounds of "))
+        .says("(1 core)")
+        .says("`sparkha upgrade");
+    let now = || std::fs::read_to_string(home.cluster("spark").join("wanted.json")).unwrap();
+    assert_eq!(now(), before);
+
+    // An upgrade that nobody waits for changes nothing, and takes no jobs.
+    ended(run("upgrade", new, &["--timeout", "1s"]))
+        .exits(6)
+        .says(&format!("{id} rounds of "))
+        .says("--abort");
+    home.run(&["submit", "--", home.folder.path().join("job.py").to_str().unwrap()])
+        .exits(5)
+        .says("takes no new jobs");
+    home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
+    assert_eq!(now(), before);
+
+    // Cut off while it waits, and again while it changes pods, it goes on.
+    let mut waiting = run("upgrade", new, &[]);
+    home.wait_for(SOON, "the drain", || now().contains("\\\"draining\\\""));
+    signal(waiting.id() as i32, "KILL");
+    waiting.wait().unwrap();
+    job.next();
+    job.finish();
+    let mut changing = run("upgrade", new, &[]);
+    home.wait_for(SOON, "the change", || now().contains("\\\"changing\\\""));
+    signal(changing.id() as i32, "KILL");
+    changing.wait().unwrap();
+    home.run(&["upgrade", "--abort"]).exits(5).says("has begun");
+    ended(run("upgrade", new, &[])).exits(0).says("In service");
+    ended(run("upgrade", new, &[])).exits(0).says("Nothing to change");
+    for pod in [
+        "spark-zookeeper-0",
+        "spark-master-0",
+        "spark-master-1",
+        "spark-worker-0",
+    ] {
+        let environment = std::fs::read(format!("/proc/{}/environ", home.process("spark", pod))).unwrap();
+        let expected = format!("SPARK_HOME={new}");
+        let mut variables = environment.split(|byte| *byte == 0);
+        assert!(variables.any(|variable| variable == expected.as_bytes()), "{pod}");
+    }
+    Rounds::start(&home).finish();
+
+    home.run(&["teardown"]).exits(0);
+    home.is_empty();
+}

@@ -214,6 +214,20 @@ impl MasterUi {
     }
 }
 
+/// The application that a driver has at this moment, as its own web UI has it.
+pub async fn application_of_driver(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Option<String>, Error> {
+    #[derive(Deserialize)]
+    struct Application {
+        id: String,
+    }
+    let uri = hyper::Uri::from_static("/api/v1/applications");
+    let answer = Connection::over(stream).await?.get(uri).await?;
+    let applications: Vec<Application> = serde_json::from_slice(&answer)?;
+    Ok(applications.into_iter().next().map(|application| application.id))
+}
+
 /// A worker's web UI.
 pub struct WorkerUi(Connection);
 

@@ -17,6 +17,7 @@
 //! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
 //! - [`leaders`]: leaders that change in a drain, are paused, or lose what ZooKeeper had.
 //! - [`submit`]: jobs with files, waiting jobs, detached and ended ones, on this machine and in pods.
+//! - [`orphans`]: drivers whose application the leader has ended while they were paused.
 //! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`doctor`]: what goes wrong with clusters, caused and found.
@@ -50,6 +51,7 @@ mod local;
 mod logs;
 mod nodes;
 mod offline;
+mod orphans;
 mod ownership;
 mod parts;
 mod policies;

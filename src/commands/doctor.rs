@@ -11,6 +11,7 @@ use crate::doctor::{self, Check, Status};
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::steps::Error;
+use crate::steps::jobs::local_orphans;
 use crate::steps::local::LocalView;
 
 #[derive(Debug, Args)]
@@ -70,6 +71,7 @@ async fn local(
     if !dir.exists() {
         return Ok((checks, ExitCode::Impossible));
     }
-    checks.extend(doctor::local::of_cluster(&LocalView::of(&dir).state().await?));
+    let state = LocalView::of(&dir).state().await?;
+    checks.extend(doctor::local::of_cluster(&state, &local_orphans(&dir).await?));
     Ok((checks, ExitCode::NotReady))
 }

@@ -7,7 +7,7 @@ use crate::exit_code::ExitCode;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::steps::Error;
-use crate::steps::jobs::{Place, end, jobs};
+use crate::steps::jobs::{JobState, Place, end, jobs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -36,7 +36,14 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             let driver = end(&place, wanted).await?;
             Progress::new(global.quiet).done(&format!("Driver {driver} ended"));
         }
-        None => report::print(&report::jobs::jobs(&jobs(&place).await?, arguments.output.output))?,
+        None => {
+            let jobs = jobs(&place).await?;
+            report::print(&report::jobs::jobs(&jobs, arguments.output.output))?;
+            let progress = Progress::new(global.quiet);
+            for orphan in jobs.iter().filter_map(JobState::orphan) {
+                progress.warn(&format!("{}; {}", orphan.message(), orphan.help()));
+            }
+        }
     }
     Ok(ExitCode::Success)
 }

@@ -11,9 +11,10 @@ use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
 use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::steps::local::create::{needed, running};
+use crate::steps::orphans::Orphan;
 
 /// Whether a cluster that is there is in service.
-pub fn of_cluster(state: &ClusterState) -> Vec<Check> {
+pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
     const NAME: &str = "cluster";
     let lacks = state.not_ready.iter().map(|lack| {
         let hint = match lack {
@@ -22,7 +23,9 @@ pub fn of_cluster(state: &ClusterState) -> Vec<Check> {
         };
         Check::failed(NAME, lack.to_string(), hint)
     });
-    or_ok(lacks.collect(), NAME, "in service")
+    let mut checks = or_ok(lacks.collect(), NAME, "in service");
+    checks.extend(super::orphans(orphans));
+    checks
 }
 
 /// All checks of what this cluster needs.

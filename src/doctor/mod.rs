@@ -6,6 +6,8 @@ pub mod local;
 
 use serde::Serialize;
 
+use crate::steps::orphans::Orphan;
+
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -55,6 +57,19 @@ impl Check {
     pub fn skipped(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(name, Status::Skipped, why, hint)
     }
+}
+
+/// Drivers whose applications the leader does not know.
+fn orphans(orphans: &[Orphan]) -> Vec<Check> {
+    const NAME: &str = "drivers";
+    let found = orphans
+        .iter()
+        .map(|orphan| Check::warning(NAME, orphan.message(), orphan.help()));
+    or_ok(
+        found.collect(),
+        NAME,
+        "the leader knows the application of each that runs",
+    )
 }
 
 /// What was found, or that all is well if nothing was.

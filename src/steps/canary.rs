@@ -87,6 +87,7 @@ impl Waiting {
             inventory: &self.inventory,
             known: std::mem::take(&mut self.known),
             ui: None,
+            reach: None,
             asked: asked(),
             wait: false,
         };

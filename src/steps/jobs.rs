@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::local::wanted_of;
+use super::orphans::{DriverUi, Orphan, orphans};
 use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
@@ -17,12 +18,14 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
 use crate::render::labels::{Component, cluster_selector};
-use crate::routing::pod_host;
+use crate::routing::{DRIVER_UI_PORTS, pod_host};
 use crate::spark::ApplicationReport;
 use crate::spec::names::ClusterName;
 
 /// How long a driver that was told to end may be listed.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
+
+const ORPHANED: &str = "ORPHANED";
 
 /// An application, or a driver that has none yet or no more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -31,7 +34,8 @@ pub struct JobState {
     pub id: Option<String>,
     pub name: String,
     pub user: String,
-    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`.
+    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`; `ORPHANED` where the
+    /// driver still has the application and the leader does not.
     pub state: String,
     /// Spark's own word: it takes an application whose driver fails after its end for FINISHED.
     pub spark_state: Option<String>,
@@ -57,16 +61,26 @@ impl JobState {
 
     /// Whether it has not ended.
     fn is_running(&self) -> bool {
-        matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING")
+        matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING" | ORPHANED)
+    }
+
+    /// A driver that runs, and its application that the leader does not know.
+    pub fn orphan(&self) -> Option<Orphan> {
+        Some(Orphan {
+            driver: self.driver.clone().filter(|_| self.state == ORPHANED)?,
+            application: self.id.clone()?,
+        })
     }
 }
 
 /// A driver that sparkha made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DriverSeen {
     pub name: String,
     /// With what the address of its web UI begins: host, and on this machine the port.
     pub ui: Option<String>,
+    /// Where it is asked.
+    pub reach: Option<DriverUi>,
     /// The IDs of its applications, the last one last; in a pod they are known when it has ended.
     pub applications: Vec<String>,
     pub ended: bool,
@@ -92,6 +106,7 @@ struct Snapshot {
     /// `None`: no master leads.
     said: Option<Said>,
     drivers: Vec<DriverSeen>,
+    orphans: Vec<Orphan>,
     /// With what the address of the Spark Connect server's web UI begins.
     connect: Option<String>,
 }
@@ -104,25 +119,70 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
                 drivers,
                 connect,
             } = seen(cluster, name).await?;
+            let (said, orphans) = ask(cluster, masters, &drivers).await;
             Snapshot {
-                said: Leader::new(cluster.clone()).ask(masters).await,
+                said,
                 drivers,
+                orphans,
                 connect,
             }
         }
-        Place::Local(dir) => Snapshot {
-            said: Leader::new(Loopback).ask(masters_of(dir)?).await,
-            drivers: local_drivers(dir)?,
-            connect: local_connect(dir)?,
-        },
+        Place::Local(dir) => {
+            let drivers = local_drivers(dir)?;
+            let (said, orphans) = ask(&Loopback, masters_of(dir)?, &drivers).await;
+            Snapshot {
+                said,
+                drivers,
+                orphans,
+                connect: local_connect(dir)?,
+            }
+        }
     })
+}
+
+/// What the leader says, and which drivers' applications it does not know.
+async fn ask<R: Reach + Clone>(way: &R, masters: Vec<Pod>, drivers: &[DriverSeen]) -> (Option<Said>, Vec<Orphan>) {
+    let mut leader = Leader::new(way.clone());
+    let said = leader.ask(masters.clone()).await;
+    let orphans = match &said {
+        Some(said) => orphans(&mut leader, masters, without_application(said, drivers)).await,
+        None => vec![],
+    };
+    (said, orphans)
+}
+
+/// The web UIs of running drivers to which no active application is known to belong.
+fn without_application(said: &Said, drivers: &[DriverSeen]) -> Vec<DriverUi> {
+    let jobs = join(said, drivers);
+    let has_active = |driver: &&DriverSeen| {
+        let is_active = |id: &Option<String>| said.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
+        jobs.iter()
+            .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
+    };
+    let idle = drivers.iter().filter(|driver| !driver.ended && !has_active(driver));
+    idle.filter_map(|driver| driver.reach.clone()).collect()
+}
+
+/// The drivers whose applications the leader among these pods does not know.
+pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &str) -> Vec<Orphan> {
+    let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
+    let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
+    match drivers.iter().all(|driver| driver.ended) {
+        true => vec![],
+        false => ask(cluster, masters.collect(), &drivers).await.1,
+    }
+}
+
+/// The same on this machine.
+pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
+    Ok(ask(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
 }
 
 /// All jobs that the leader knows, newest first, and drivers without one.
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(place).await?;
     match &snapshot.said {
-        Some(said) => Ok(join(said, &snapshot.drivers)),
+        Some(said) => Ok(marked(join(said, &snapshot.drivers), &snapshot.orphans)),
         None => Err(Error::Driver {
             message: "no master leads at present, and only a leader knows the jobs".into(),
             help: "`sparkha status` says what is missing".into(),
@@ -134,7 +194,7 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
 pub async fn running(place: &Place) -> Result<Running, Error> {
     let snapshot = snapshot(place).await?;
     let mut jobs = match &snapshot.said {
-        Some(said) => join(said, &snapshot.drivers),
+        Some(said) => marked(join(said, &snapshot.drivers), &snapshot.orphans),
         None => snapshot.drivers.iter().map(driver_only).collect(),
     };
     let is_connect = |job: &JobState| {
@@ -246,17 +306,25 @@ async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
     let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
     let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
-    let ui = |pod: &Pod| ui_of(pod, cluster.namespace().as_str(), &domain);
+    let namespace = cluster.namespace().as_str();
+    let ui = |pod: &Pod| ui_of(pod, namespace, &domain);
+    Ok(Pods {
+        drivers: drivers_among(&pods, namespace, name, &domain),
+        connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
+        masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
+    })
+}
+
+/// The drivers that sparkha made for a cluster.
+fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &str) -> Vec<DriverSeen> {
     let drivers = pods
         .iter()
         .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
     // `jobs --kill` has removed those that have ended and are being deleted.
     let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
-    Ok(Pods {
-        drivers: drivers.map(|pod| driver_of(pod, ui(pod))).collect(),
-        connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
-        masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
-    })
+    drivers
+        .map(|pod| driver_of(pod, ui_of(pod, namespace, domain)))
+        .collect()
 }
 
 fn is_of(pod: &Pod, component: Component) -> bool {
@@ -276,6 +344,11 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
     DriverSeen {
         name: pod.name_any(),
         ui,
+        reach: Some(DriverUi {
+            driver: pod.name_any(),
+            pod: pod.clone(),
+            port: *DRIVER_UI_PORTS.start(),
+        }),
         applications: message
             .lines()
             .filter(|line| line.starts_with("app-"))
@@ -289,11 +362,13 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
 
 fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
     let records = process::records(dir)?.into_iter();
+    let address = dir.seen()?.drivers;
     let seen = records.map(|record| {
         // Read before the exit code, which the script writes last.
         let ended = !record.process.is_alive();
         DriverSeen {
             ui: driver_ui(dir, &record),
+            reach: address.map(|address| DriverUi::local(&record.name, address, record.ui_port)),
             applications: record.applications(),
             ended,
             exit_code: record.exit_code().filter(|_| ended),
@@ -352,6 +427,24 @@ fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
         .filter(|driver| jobs.iter().all(|job| job.driver.as_ref() != Some(&driver.name)));
     let others: Vec<_> = others.map(driver_only).collect();
     jobs.splice(0..0, others);
+    jobs
+}
+
+/// The jobs, with the rows of orphans as such.
+fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
+    for Orphan { driver, application } in orphans {
+        let is_its = |job: &JobState| job.driver.as_ref() == Some(driver) && job.state == "STARTING";
+        let is_it = |job: &JobState| job.id.as_ref() == Some(application);
+        let row = jobs.iter().position(is_it).or_else(|| jobs.iter().position(is_its));
+        let Some(job) = row.and_then(|row| jobs.get_mut(row)) else {
+            continue;
+        };
+        job.id = Some(application.clone());
+        job.driver = Some(driver.clone());
+        job.state = ORPHANED.into();
+        // In a pod that runs it has recorded nothing yet, and had a row of its own.
+        jobs.retain(|job| !is_its(job));
+    }
     jobs
 }
 
@@ -415,6 +508,7 @@ mod tests {
         let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
             name: name.into(),
             ui: None,
+            reach: None,
             applications: applications.iter().map(|id| id.to_string()).collect(),
             ended,
             exit_code,
@@ -461,6 +555,69 @@ mod tests {
     }
 
     #[test]
+    fn an_orphan_is_one_row_whether_the_leader_remembers_its_application_or_not() {
+        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, applications: &[&str]| DriverSeen {
+            name: name.into(),
+            ui: None,
+            reach: None,
+            applications: applications.iter().map(|id| id.to_string()).collect(),
+            ended: false,
+            exit_code: None,
+        };
+        let drivers = [
+            driver("active", &["app-3"]),
+            driver("recorded", &["app-2"]),
+            driver("in-a-pod", &[]),
+            driver("forgotten", &["app-0"]),
+        ];
+        let orphans =
+            [("recorded", "app-2"), ("in-a-pod", "app-1"), ("forgotten", "app-0")].map(|(driver, id)| Orphan {
+                driver: driver.into(),
+                application: id.into(),
+            });
+        let jobs = marked(join(&said, &drivers), &orphans);
+        let short: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (Some("app-0"), "ORPHANED", Some("forgotten")),
+                (Some("app-3"), "RUNNING", Some("active")),
+                (Some("app-2"), "ORPHANED", Some("recorded")),
+                (Some("app-1"), "ORPHANED", Some("in-a-pod")),
+            ]
+        );
+        assert_eq!(jobs[2].orphan().as_ref(), Some(&orphans[0]));
+        assert_eq!(jobs[1].orphan(), None);
+        // It can be ended by either name.
+        assert_eq!(driver_to_end(&jobs[2], "app-2").as_deref(), Some("recorded"));
+    }
+
+    #[test]
+    fn only_running_drivers_without_an_active_application_are_asked() {
+        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, application: &str, ended: bool| DriverSeen {
+            name: name.into(),
+            ui: None,
+            reach: Some(DriverUi::local(name, std::net::Ipv4Addr::LOCALHOST.into(), 4040)),
+            applications: vec![application.into()],
+            ended,
+            exit_code: None,
+        };
+        let drivers = [
+            driver("active", "app-3", false),
+            driver("ended", "app-2", true),
+            driver("goes-on", "app-1", false),
+        ];
+        let asked = without_application(&said, &drivers);
+        let asked: Vec<_> = asked.iter().map(|ui| ui.driver.as_str()).collect();
+        assert_eq!(asked, ["goes-on"]);
+    }
+
+    #[test]
     fn a_drivers_pod_tells_its_applications_and_its_exit_code_at_its_end() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "d"},
@@ -501,6 +658,7 @@ mod tests {
         let driver = |name: &str, host: &str, ended| DriverSeen {
             name: name.into(),
             ui: Some(format!("http://{host}:")),
+            reach: None,
             applications: vec![],
             ended,
             exit_code: None,

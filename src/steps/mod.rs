@@ -15,6 +15,7 @@ pub mod local;
 pub mod lock;
 pub mod logs;
 pub mod namespace;
+pub mod orphans;
 pub mod plan;
 pub mod preflight;
 pub mod publish;

@@ -21,6 +21,8 @@ use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::steps::check_routes::RouteReport;
 use crate::steps::external_zookeeper::{self, Platform};
+use crate::steps::jobs::orphans_of;
+use crate::steps::orphans::Orphan;
 use crate::steps::preflight::{self, Finding, NamespaceState, permissions, room};
 
 /// What was seen, or why it could not be.
@@ -70,6 +72,8 @@ pub struct Existing {
     /// What its own pods see of each other.
     pub probes: Seen<Vec<probe::Answer>>,
     pub routes: Seen<RouteReport>,
+    /// Drivers whose applications the leader does not know.
+    pub orphans: Vec<Orphan>,
 }
 
 impl Facts {
@@ -232,9 +236,11 @@ async fn existing(
     observed.nodes = NodeReader::default().read(cluster).await;
     let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
     let services: Vec<_> = services.iter().flatten().cloned().collect();
-    let (probes, routes) = futures::join!(
+    let domain = &inventory.cluster.ui_domain;
+    let (probes, routes, orphans) = futures::join!(
         probe::ask(cluster, &observed, &services),
         routes::look(cluster, &inventory, &observed, pods),
+        orphans_of(cluster, &spec.name, &observed.pods, domain),
     );
     Existing {
         inventory,
@@ -242,6 +248,7 @@ async fn existing(
         state,
         probes,
         routes,
+        orphans,
     }
 }
 

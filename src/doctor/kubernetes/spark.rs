@@ -17,6 +17,7 @@ pub fn judge(existing: &Existing) -> Vec<Check> {
     let mut checks = masters(existing);
     checks.extend(workers(existing));
     checks.extend(applications(leader(&existing.observed), &existing.state.workers));
+    checks.extend(crate::doctor::orphans(&existing.orphans));
     checks
 }
 

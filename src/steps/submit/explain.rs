@@ -12,11 +12,15 @@ use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::quantity::Memory;
 use crate::steps::Error;
+use crate::steps::orphans::{DriverUi, orphans};
 
 /// How often the leader is asked while the job waits for executors.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long an application may wait for executors before anything is said: starting one takes a moment.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// How often the leader is asked whether it still knows an application that runs.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What is known of a job whose waiting is to be explained.
 pub struct Explained<'a> {
@@ -25,11 +29,14 @@ pub struct Explained<'a> {
     pub known: Vec<String>,
     /// With what the address of the driver's web UI begins.
     pub ui: Option<String>,
+    /// Where the driver's web UI is asked, for a driver that is looked after to its end.
+    pub reach: Option<DriverUi>,
     pub asked: Asked,
     pub wait: bool,
 }
 
-/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any.
+/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any. From then on it says if the leader
+/// no longer knows the application.
 pub async fn explain<R: Reach + Clone>(
     leader: &mut Leader<R>,
     application: &mut Option<String>,
@@ -56,6 +63,9 @@ pub async fn explain<R: Reach + Clone>(
         };
         if app.state != "WAITING" {
             progress.part("Job", &format!("{id} runs"));
+            if let Some(reach) = explained.reach {
+                until_orphaned(leader, masters, reach, progress).await;
+            }
             return std::future::pending().await;
         }
         progress.part("Job", &format!("{id} waits for executors"));
@@ -72,6 +82,23 @@ pub async fn explain<R: Reach + Clone>(
                 told = message;
             }
             _ => {}
+        }
+    }
+}
+
+/// Waits until the driver has an application that the leader does not know, and says so.
+async fn until_orphaned<R: Reach + Clone>(
+    leader: &mut Leader<R>,
+    masters: impl Fn() -> Vec<Pod>,
+    reach: DriverUi,
+    progress: &Progress,
+) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let found = orphans(leader, masters(), vec![reach.clone()]).await;
+        if let Some(orphan) = found.first() {
+            progress.warn(&format!("{}; {}", orphan.message(), orphan.help()));
+            return;
         }
     }
 }

@@ -15,7 +15,8 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whoever leads, asked again and again.
 pub struct Leader<R> {
-    way: R,
+    /// The way to the pods.
+    pub way: R,
     observer: Observer<R>,
 }
 

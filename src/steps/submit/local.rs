@@ -9,7 +9,9 @@ use kube::ResourceExt;
 use super::job::{Asked, LocalFile};
 use super::leader::Leader;
 use super::room::{Room, room};
-use super::{Explained, LEADER_TIMEOUT, Outcome, Submission, UNREGISTER_TIMEOUT, drivers, explain, template, texts};
+use super::{
+    Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, drivers, explain, template, texts,
+};
 use crate::platform::local::Loopback;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
@@ -19,10 +21,8 @@ use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::{DRIVER_UI_PORTS, pod_host};
 use crate::steps::local::wanted_of;
+use crate::steps::orphans::DriverUi;
 use crate::steps::{Error, upgrade};
-
-/// Where an application has its web UI.
-const UI_PORT: &str = "spark.ui.port";
 
 /// Runs a job. What it writes goes where sparkha writes.
 pub async fn submit(
@@ -116,6 +116,7 @@ pub async fn submit(
                 .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
                 .collect(),
             ui: driver_ui(dir, &record),
+            reach: Some(DriverUi::local(&record.name, address, ui_port)),
             asked,
             wait: submission.wait,
         },

@@ -25,6 +25,7 @@ use self::leader::{Leader, Said};
 use self::output::Stream;
 use self::package::Package;
 use self::room::{Room, room};
+use super::orphans::DriverUi;
 use super::preflight::{inventory_object, read_inventory};
 use super::{Error, upgrade};
 use crate::platform::kubernetes::{self, Cluster, watch::Watch};
@@ -34,6 +35,7 @@ use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::Component;
 use crate::report::progress::Progress;
+use crate::routing::DRIVER_UI_PORTS;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 
@@ -67,6 +69,8 @@ pub enum Outcome {
 /// Takes what the application writes, line by line or in whatever pieces.
 pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
 
+/// Where an application has its web UI.
+const UI_PORT: &str = "spark.ui.port";
 /// How long the leader may take to answer at the beginning.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often sending is begun again.
@@ -264,6 +268,7 @@ impl Run<'_> {
             marks_its_end: self.marks_end,
             progress,
         };
+        let port = self.ui_port();
         let kept = &mut self.kept;
         let keep = async || {
             if kept.is_none() {
@@ -286,6 +291,11 @@ impl Run<'_> {
                     .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
                     .collect(),
                 ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
+                reach: Some(DriverUi {
+                    driver: driver.to_owned(),
+                    port,
+                    pod: started,
+                }),
                 asked: self.asked,
                 wait: self.submission.wait,
             },
@@ -305,6 +315,13 @@ impl Run<'_> {
             }),
             (Some(missing), code) => Err(self.incomplete(&missing, code).await),
         }
+    }
+
+    /// Where the driver has its web UI.
+    fn ui_port(&self) -> u16 {
+        let port = self.submission.job.job.property(UI_PORT);
+        let port = port.and_then(|port| port.trim().parse().ok());
+        port.unwrap_or(*DRIVER_UI_PORTS.start())
     }
 
     /// The error for a log that was not read completely. The pod is kept.

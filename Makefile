@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -60,6 +60,12 @@ bench-pause-leader:
 	tests/bench/pause_leader.sh target/release/sparkha
 
 # TRIALS, LOAD and WAYS: see there.
+# A node lost under a running job; as root. TRIALS and WAYS: see there.
+bench-lost-node:
+	demo/prepare.sh iproute2 nftables
+	$(CARGO) build --release --locked
+	tests/bench/lost_node.sh target/release/sparkha
+
 bench-failover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked

@@ -58,7 +58,7 @@ fn a_driver_whose_application_the_leader_has_ended_is_found_on_this_machine() {
     let mut submit = home.command(&["submit", "--executor-memory", "512m", "--", &application]);
     let mut submit = submit.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
     let state = |wanted: &str| jobs(&home).into_iter().find(|job| job["state"] == wanted);
-    home.wait_for(Duration::from_secs(120), "the job to run", || {
+    home.wait_for(Duration::from_secs(240), "the job to run", || {
         state("RUNNING").is_some()
     });
     let job = state("RUNNING").unwrap();

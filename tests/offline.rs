@@ -417,7 +417,7 @@ fn master(recoveries: &str, arguments: &[&str]) -> (usize, Option<i32>, String) 
     let path = |name: &str| folder.path().join(name).display().to_string();
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
     std::fs::create_dir_all(path("conf")).unwrap();
-    for name in ["master.sh", "recovery.sh", "secret.sh"] {
+    for name in ["master.sh", "secret.sh"] {
         let script = std::fs::read_to_string(format!("{scripts}/{name}")).unwrap();
         let own = script.replace("\"/tmp/", &format!("\"{}/", folder.path().display()));
         std::fs::write(folder.path().join("conf").join(name), own).unwrap();
@@ -460,59 +460,6 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
         let (starts, code, said) = master("wrong 1\nwrong 1\nwrong 7\nwell 8", arguments);
         assert_eq!((starts, code), (3, Some(7)), "{said}");
     }
-}
-
-/// For which workers a leader waits in vain, after what its JVM has logged.
-fn lost_workers(told: &[String]) -> Vec<String> {
-    let recovery = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(recovery.path(), told.join("\n") + "\n").unwrap();
-    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
-    let output = Command::new("bash")
-        .args(["-euc", ". \"$SPARK_CONF_DIR/recovery.sh\"; lost_workers"])
-        .env("SPARK_CONF_DIR", scripts)
-        .env("SPARKHA_RECOVERY", recovery.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let mut workers: Vec<_> = String::from_utf8(output.stdout)
-        .unwrap()
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    workers.sort();
-    workers
-}
-
-#[test]
-fn a_recovering_leader_waits_in_vain_only_for_workers_that_cannot_be_reached() {
-    // A paused worker: its kernel accepts connections, and nobody answers.
-    let paused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let worker = |listener: &std::net::TcpListener| {
-        let port = listener.local_addr().unwrap().port();
-        format!("worker-20260101000000-127.0.0.1-{port}")
-    };
-    let (paused_id, gone_id) = (worker(&paused), worker(&gone));
-    drop(gone);
-    let app = "app-20260101000000-0000";
-    let trying = [
-        format!("Trying to recover app: {app}"),
-        format!("Trying to recover worker: {paused_id}"),
-        format!("Trying to recover worker: {gone_id}"),
-    ];
-    let app_answers = format!("Application has been re-registered: {app}");
-    let paused_answers = format!("Worker has been re-registered: {paused_id}");
-    let after = |answers: &[&String]| {
-        let told: Vec<_> = trying.iter().chain(answers.iter().copied()).cloned().collect();
-        lost_workers(&told)
-    };
-    assert_eq!(lost_workers(&[]), Vec::<String>::new());
-    // An application that is given up is lost.
-    assert_eq!(after(&[&paused_answers]), Vec::<String>::new());
-    assert_eq!(after(&[&app_answers]), Vec::<String>::new());
-    assert_eq!(after(&[&app_answers, &paused_answers]), [gone_id.as_str()]);
-    let complete = "Recovery complete in 9 ms - resuming operations!".to_owned();
-    assert_eq!(after(&[&app_answers, &paused_answers, &complete]), Vec::<String>::new());
 }
 
 /// Runs a driver's script with a program in spark-submit's place; its exit code, the one that it recorded, and its logging configuration.

@@ -137,5 +137,4 @@ def main():
     sys.exit(failed)
 
 
-if __name__ == "__main__":
-    main()
+main()

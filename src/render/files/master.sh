@@ -18,7 +18,6 @@
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 . "$SPARK_CONF_DIR/secret.sh"
-. "$SPARK_CONF_DIR/recovery.sh"
 properties=$(with_secret master.conf)
 master=("${SPARK_HOME:-/opt/spark}/bin/spark-class" org.apache.spark.deploy.master.Master
   --properties-file "$properties")
@@ -73,21 +72,17 @@ protect() {
   done
 }
 
-# hand_over PID ZOOKEEPERS ZNODE: ends a master whose recovery waits for nothing but lost workers: the next leader has not heard of them. Not in `watch`: to
-# try to reach them takes seconds, and would look like a pause.
-hand_over() {
-  local lost
-  while kill -0 "$1" 2>/dev/null && kill -0 $$; do
-    lost=$(lost_workers)
-    # shellcheck disable=SC2086 # one argument each
-    if [ -n "$lost" ] && at_any "$2" forget.sh "$3" $lost; then
-      echo "the recovery waits for nothing but workers that cannot be reached: the master hands over"
-      # `watch` ends it.
-      echo "In vain" >>"$SPARKHA_RECOVERY"
-      return
-    fi
-    sleep 0.5
-  done
+# Whether a worker told what runs there only when the recovery was complete.
+is_amiss() {
+  local line complete=
+  [ -e "$SPARKHA_RECOVERY" ] || return 1
+  while read -r line; do
+    case $line in
+    "Recovery complete"*) complete=yes ;;
+    *) [ -z "$complete" ] || return 0 ;;
+    esac
+  done <"$SPARKHA_RECOVERY"
+  return 1
 }
 # Whether it was elected, and failed before it led.
 is_stuck() {
@@ -180,19 +175,13 @@ for again in yes yes ''; do
   [ -z "$stopped" ] || stop
   watch "$pid" "$again" &
   watcher=$!
-  handing=
-  if [ -n "$again" ] && [ $# -eq 2 ]; then
-    hand_over "$pid" "$@" &
-    handing=$!
-  fi
   # A signal ends the waiting, too.
   while
     code=0
     wait "$pid" 2>/dev/null || code=$?
     kill -0 "$pid" 2>/dev/null
   do :; done
-  # shellcheck disable=SC2086 # none or one
-  kill "$watcher" $handing 2>/dev/null || true
+  kill "$watcher" 2>/dev/null || true
   # ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
   withdraw 5 "$@"
   [ -z "$stopped" ] && [ -n "$again" ] && { is_amiss || is_stuck; } || exit "$code"

@@ -260,6 +260,7 @@ fn what_may_not_be_looked_at_is_skipped(sandbox: &Sandbox) {
         "skipped nodes: you may not list nodes",
         "skipped capacity: you may not list nodes and the pods of all namespaces",
         "skipped DNS: you may not see the pods of kube-system; you may not run anything in its pods (create pods/exec)",
+        "skipped placement: you may not list nodes",
         "skipped pod network: you may not run anything in its pods (create pods/exec)",
         "skipped Service network: you may not run anything in its pods (create pods/exec)",
         "skipped hairpin: you may not run anything in its pods (create pods/exec)",

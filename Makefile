@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -74,6 +74,11 @@ bench-failover:
 # Commands that are paused at 20 moments each while another runs to its end.
 bench-pauses: testbed-up
 	$(TESTBED_ENV) && SPARKHA_TRIALS=20 $(CARGO) test --locked --test main -- --nocapture --test-threads=3 was_paused
+
+# Three nodes: each drained under a job, and one lost. They end those that were up before.
+bench-nodes:
+	NODES=3 $(TESTBED) up
+	$(TESTBED_ENV) && $(CARGO) test --locked --test main -- --nocapture --test-threads=1 nodes::; code=$$?; $(TESTBED) down && $(TESTBED) leftovers && exit $$code
 
 bench-submit: testbed-up
 	demo/prepare.sh

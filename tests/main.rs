@@ -22,7 +22,7 @@
 //! - [`policies`]: who reaches the cluster's ports, and who does not.
 //! - [`doctor`]: what goes wrong with clusters, caused and found.
 //! - [`logs`]: logs of pods and executors, there and on this machine.
-//! - [`nodes`]: three real nodes: members spread, drained and lost.
+//! - [`nodes`]: three real nodes: members spread, drained and lost. By `make bench-nodes` only.
 //! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
 //!
 //! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.

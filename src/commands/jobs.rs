@@ -41,7 +41,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             report::print(&report::jobs::jobs(&jobs, arguments.output.output))?;
             let progress = Progress::new(global.quiet);
             for orphan in jobs.iter().filter_map(JobState::orphan) {
-                progress.warn(&format!("{}; {}", orphan.message(), orphan.help()));
+                progress.warn(&orphan.warning());
             }
         }
     }

@@ -212,17 +212,19 @@ fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
 fn could_take(node: &Node, pod: &Pod) -> bool {
     let works = ready_condition(node).is_some_and(|condition| condition.status == "True");
     let open = node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
-    let wants = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
-    let selected = wants
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| node.labels().get(key) == Some(value));
-    let tolerations = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
-    works && open && selected && tolerates(node, &tolerations.cloned().collect::<Vec<_>>())
+    let spec = pod.spec.clone().unwrap_or_default();
+    let (selector, tolerations) = (
+        spec.node_selector.unwrap_or_default(),
+        spec.tolerations.unwrap_or_default(),
+    );
+    works && open && accepts(node, &selector, &tolerations)
 }
 
-/// Whether no taint of a node keeps out a pod with these tolerations.
-pub fn tolerates(node: &Node, tolerations: &[Toleration]) -> bool {
+/// Whether a node has the labels that a pod asks for, and no taint that keeps it out.
+pub fn accepts(node: &Node, selector: &BTreeMap<String, String>, tolerations: &[Toleration]) -> bool {
+    let selected = selector
+        .iter()
+        .all(|(key, value)| node.labels().get(key) == Some(value));
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     let tolerated = |taint: &Taint| {
         tolerations.iter().any(|toleration| {
@@ -232,7 +234,7 @@ pub fn tolerates(node: &Node, tolerations: &[Toleration]) -> bool {
             key && effect && (exists || toleration.value == taint.value)
         })
     };
-    taints.filter(|taint| taint.effect != "PreferNoSchedule").all(tolerated)
+    selected && taints.filter(|taint| taint.effect != "PreferNoSchedule").all(tolerated)
 }
 
 fn ready_condition(node: &Node) -> Option<&NodeCondition> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
-use crate::observe::nodes::tolerates;
+use crate::observe::nodes::{accepts, node_of};
 use crate::spec::quantity::{Cpu, Memory};
 
 /// Amounts by the names that quotas use (`requests.cpu`, `pods`, …); processors in thousandths, memory in bytes.
@@ -177,7 +177,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
         let place = free
             .iter_mut()
             .filter(|free| free.cpu >= demand.cpu && free.memory >= demand.memory && free.pods >= 1)
-            .filter(|free| accepts(free.node, demand))
+            .filter(|free| accepts(free.node, &demand.node_selector, &demand.tolerations))
             .max_by_key(|free| free.memory);
         match place {
             Some(free) => {
@@ -210,17 +210,7 @@ pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
 
 fn takes_room_on(pod: &Pod, node: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
-        && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn accepts(node: &Node, demand: &PodDemand) -> bool {
-    let labels = node.labels();
-    let selected = demand
-        .node_selector
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    selected && tolerates(node, &demand.tolerations)
+    node_of(pod) == Some(node) && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn allocatable(node: &Node, name: &str) -> i128 {

@@ -28,6 +28,11 @@ impl Orphan {
         )
     }
 
+    /// What happened, and what to do.
+    pub fn warning(&self) -> String {
+        format!("{}; {}", self.message(), self.help())
+    }
+
     pub fn help(&self) -> String {
         format!(
             "end it with `sparkha jobs --kill {}`, and submit the job again",

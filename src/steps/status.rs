@@ -10,7 +10,7 @@ use kube::api::Api;
 use super::Error;
 use super::preflight::{inventory_object, read_inventory};
 use crate::observe::overview::{Overview, overview};
-use crate::observe::{ClusterState, Facts, cluster_state, nodes};
+use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
@@ -71,8 +71,6 @@ async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<
         cluster.list_of::<StatefulSet>(&selector),
     )?;
     let mut facts = observer.ask(pods, sets, Ask::Running).await;
-    if nodes::matter(&facts) {
-        facts.nodes = NodeReader::default().read(cluster).await;
-    }
+    NodeReader::default().complete(cluster, &mut facts).await;
     Ok(facts)
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use super::Error;
 use super::leaving::leaving;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
-use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state, nodes};
+use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
@@ -63,9 +63,7 @@ impl View for KubernetesView {
             .observer
             .ask(self.watch.pods(), self.watch.sets(), Ask::Ready)
             .await;
-        if nodes::matter(&facts) {
-            facts.nodes = self.nodes.read(&self.cluster).await;
-        }
+        self.nodes.complete(&self.cluster, &mut facts).await;
         Ok(facts)
     }
 

@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 
 use super::Cluster;
-use crate::observe::nodes::Nodes;
+use crate::observe::Facts;
+use crate::observe::nodes::{self, Nodes};
 
 /// How long what was read counts.
 const LASTS: Duration = Duration::from_secs(3);
@@ -18,6 +19,13 @@ pub struct NodeReader {
 }
 
 impl NodeReader {
+    /// Adds the nodes to what was observed, if they have to be looked at.
+    pub async fn complete(&mut self, cluster: &Cluster, facts: &mut Facts) {
+        if nodes::matter(facts) {
+            facts.nodes = self.read(cluster).await;
+        }
+    }
+
     pub async fn read(&mut self, cluster: &Cluster) -> Nodes {
         match &self.last {
             Some((at, nodes)) if at.elapsed() < LASTS => nodes.clone(),

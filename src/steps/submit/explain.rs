@@ -97,7 +97,7 @@ async fn until_orphaned<R: Reach + Clone>(
         tokio::time::sleep(LOOK_EVERY).await;
         let found = orphans(leader, masters(), vec![reach.clone()]).await;
         if let Some(orphan) = found.first() {
-            progress.warn(&format!("{}; {}", orphan.message(), orphan.help()));
+            progress.warn(&orphan.warning());
             return;
         }
     }

@@ -339,7 +339,6 @@ fn ui_of(pod: &Pod, namespace: &str, domain: &str) -> Option<String> {
 
 fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
     let ended = drivers::ended(pod);
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
     DriverSeen {
         name: pod.name_any(),
@@ -354,8 +353,7 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
             .filter(|line| line.starts_with("app-"))
             .map(str::to_owned)
             .collect(),
-        // An evicted pod may have no container status.
-        ended: ended.is_some() || matches!(phase, Some("Failed" | "Succeeded")),
+        ended: drivers::is_over(pod),
         exit_code: ended.map(|ended| ended.exit_code),
     }
 }

@@ -77,9 +77,7 @@ impl Place<'_> {
             Place::Kubernetes(cluster, name) => {
                 let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
                 let drivers = drivers::list(cluster, name).await?;
-                let running = drivers
-                    .iter()
-                    .filter(|pod| drivers::ended(pod).is_none() && !is_over(pod));
+                let running = drivers.iter().filter(|pod| !drivers::is_over(pod));
                 (pods, running.map(ResourceExt::name_any).collect(), cluster.namespace())
             }
             Place::Local(dir) => {
@@ -119,17 +117,9 @@ async fn ask<R: Reach + Clone>(way: R, pods: &[Pod]) -> Option<Said> {
     Leader::new(way).ask(pods.to_vec()).await
 }
 
-fn phase(pod: &Pod) -> Option<&str> {
-    pod.status.as_ref()?.phase.as_deref()
-}
-
-/// Whether a pod has ended, whatever became of its container: one that was evicted tells nothing of that.
-fn is_over(pod: &Pod) -> bool {
-    matches!(phase(pod), Some("Succeeded" | "Failed"))
-}
-
 fn is_running_master(pod: &Pod) -> bool {
-    Component::of(pod.labels()) == Some(Component::Master) && phase(pod) == Some("Running")
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    Component::of(pod.labels()) == Some(Component::Master) && phase == Some("Running")
 }
 
 /// What an upgrade would end.

@@ -62,6 +62,12 @@ pub fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
     statuses.first()?.state.as_ref()?.terminated.as_ref()
 }
 
+/// Whether a driver's pod is over. One that was evicted may have no container status.
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    ended(pod).is_some() || matches!(phase, Some("Failed" | "Succeeded"))
+}
+
 /// Whether nobody needs what is left of the driver: whoever submitted it has gone, or does not ask.
 fn is_left_over(pod: &Pod, now: SystemTime) -> bool {
     let kept = pod.annotations().contains_key(KEEP);

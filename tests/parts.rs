@@ -53,11 +53,11 @@ fn finished() -> Vec<Value> {
 
 /// Writes 30 MB of events, as an application does that goes on for days.
 const LONG_JOB: &str = "
+import base64, os
 from pyspark.sql import SparkSession
-builder = SparkSession.builder.appName('long').config('spark.executor.memory', '600m')
-spark = builder.config('spark.eventLog.compress', 'false').getOrCreate()
-spark.sparkContext.setLocalProperty('filling', 'x' * 1_000_000)
-for n in range(16):
+spark = SparkSession.builder.appName('long').config('spark.executor.memory', '600m').getOrCreate()
+for n in range(20):
+    spark.sparkContext.setLocalProperty('filling', base64.b64encode(os.urandom(1_000_000)).decode())
     spark.sparkContext.parallelize(range(2), 2).count()
 print('RESULT long')
 spark.stop()

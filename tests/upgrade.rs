@@ -1,5 +1,6 @@
 //! Pods that are replaced under a running cluster: in which order they are, and how another version of Spark waits for what runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kit::local::{Home, is_alive, signal, spark_home, spark_home_of};
+use crate::kit::local::{Home, signal, spark_home, spark_home_of};
 use crate::local::driver;
 
 const OLD: &str = "4.2.1";
@@ -83,27 +84,66 @@ impl Drop for Rounds<'_> {
     }
 }
 
-/// The masters' and workers' pods that are not there, not ready, or about to go.
-fn down(home: &Home, masters: u32, workers: u32) -> [Vec<String>; 2] {
+/// What is seen of pods while they are replaced.
+struct Replacement {
+    /// Each pod's identity at first.
+    first: BTreeMap<String, String>,
+    /// Those whose successors were ready once. What they do later is not of the change.
+    replaced: BTreeSet<String>,
+    /// In their order those that went, and who led then.
+    went: Vec<(String, Option<String>)>,
+}
+
+impl Replacement {
+    /// Of the masters and workers that are there now.
+    fn new(home: &Home) -> Self {
+        let pods = masters_and_workers(home).into_iter();
+        let first = pods.map(|record| {
+            let metadata = &record["pod"]["metadata"];
+            [&metadata["name"], &metadata["uid"]].map(|value| value.as_str().unwrap().to_owned())
+        });
+        let first: BTreeMap<_, _> = first.map(|[name, uid]| (name, uid)).collect();
+        assert_eq!(first.len(), 5, "{first:?}");
+        Self {
+            first,
+            replaced: BTreeSet::new(),
+            went: vec![],
+        }
+    }
+
+    fn look(&mut self, home: &Home) {
+        let leader = leader(&home.status("spark"));
+        let there = masters_and_workers(home);
+        let mut away = Vec::new();
+        for (name, uid) in &self.first {
+            let record = there.iter().find(|record| record["pod"]["metadata"]["name"] == **name);
+            let pod = record.map_or(&Value::Null, |record| &record["pod"]);
+            let is_first = pod["metadata"]["uid"] == **uid;
+            let is_old = is_first && pod["metadata"]["deletionTimestamp"].is_null();
+            if !is_old && !self.went.iter().any(|(gone, _)| gone == name) {
+                self.went.push((name.clone(), leader.clone()));
+            }
+            if !is_first && pod["status"]["containerStatuses"][0]["ready"] == true {
+                self.replaced.insert(name.clone());
+            }
+            if !is_old && !self.replaced.contains(name) {
+                away.push(name);
+            }
+        }
+        let workers = away.iter().filter(|name| name.contains("worker")).count();
+        assert!(workers == 0 || workers == away.len(), "away together: {away:?}");
+    }
+}
+
+fn masters_and_workers(home: &Home) -> Vec<Value> {
     let text = std::fs::read_to_string(home.cluster("spark").join("seen.json")).unwrap();
     let seen: Value = serde_json::from_str(&text).unwrap();
-    let works = |name: &String| {
-        let records = seen["pods"].as_array().unwrap();
-        let record = records
-            .iter()
-            .find(|record| record["pod"]["metadata"]["name"] == **name);
-        record.is_some_and(|record| {
-            let process = record["process"]["pid"].as_i64();
-            record["pod"]["metadata"]["deletionTimestamp"].is_null()
-                && record["pod"]["status"]["containerStatuses"][0]["ready"] == true
-                && process.is_some_and(|pid| is_alive(pid as i32))
-        })
-    };
-    let of = |part: &str, count: u32| {
-        let names = (0..count).map(|ordinal| format!("spark-{part}-{ordinal}"));
-        names.filter(|name| !works(name)).collect()
-    };
-    [of("master", masters), of("worker", workers)]
+    let mut records = seen["pods"].as_array().unwrap().clone();
+    records.retain(|record| {
+        let name = record["pod"]["metadata"]["name"].as_str().unwrap();
+        name.contains("-master-") || name.contains("-worker-")
+    });
+    records
 }
 
 fn leader(state: &Value) -> Option<String> {
@@ -123,18 +163,13 @@ fn on_this_machine_masters_and_workers_never_change_at_the_same_time() {
         ["create", "--yes", "-f", file.to_str().unwrap()]
     };
     home.run(&with(60)).exits(0);
-    let first = leader(&home.status("spark")).unwrap();
     let job = Rounds::start(&home);
 
-    let (done, mut leaders, mut apart) = (AtomicBool::new(false), vec![first.clone()], [0, 0]);
+    let (done, mut replacement) = (AtomicBool::new(false), Replacement::new(&home));
     let run = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let [masters, workers] = down(&home, 3, 2);
-                assert!(masters.is_empty() || workers.is_empty(), "{masters:?} {workers:?}");
-                apart[0] += masters.len();
-                apart[1] += workers.len();
-                leaders.extend(leader(&home.status("spark")).filter(|leader| leaders.last() != Some(leader)));
+                replacement.look(&home);
             }
         });
         let run = home.run(&with(61));
@@ -142,9 +177,13 @@ fn on_this_machine_masters_and_workers_never_change_at_the_same_time() {
         run
     });
     run.exits(0).says("Pods of spark-master replaced");
-    assert!(apart[0] > 0 && apart[1] > 0, "{apart:?}");
+    let went = &replacement.went;
+    let masters = went.iter().take_while(|(name, _)| name.contains("master")).count();
+    assert_eq!((masters, went.len()), (3, 5), "{went:?}");
     // The leader went last: there was one change, and not one with each master.
-    assert_eq!(leaders.len(), 2, "{leaders:?}");
+    for (master, leader) in &went[..2] {
+        assert_ne!(leader.as_ref(), Some(master), "{went:?}");
+    }
     job.finish();
     home.run(&with(61)).exits(0).says("Nothing to change");
 

@@ -1,5 +1,6 @@
 //! A home of its own for a test of the local platform: nothing of this machine's own configuration, and nothing left behind.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +35,7 @@ fn fetch(arguments: &[&str]) -> PathBuf {
     PathBuf::from(fetched.exits(0).stdout.trim())
 }
 
-/// A JAVA_HOME for what tests run: short jobs, for which the JVM's best compiler would cost a third of the processor time and never earn it.
+/// A JAVA_HOME for what tests run: see java.sh.
 fn java_home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -43,9 +44,16 @@ fn java_home() -> &'static Path {
         let folders = own.into_iter().chain(std::env::split_paths(&path));
         let java = folders.map(|folder| folder.join("java")).find(|java| java.exists());
         let java = java.unwrap().canonicalize().unwrap();
+        let spark = spark_home();
+        let archive = archive(&java, spark);
+        let paths = [("@JAVA@", &*java), ("@SPARK@", spark), ("@ARCHIVE@", &archive)];
+        let script = paths
+            .iter()
+            .fold(include_str!("../java.sh").to_owned(), |script, (name, path)| {
+                script.replace(name, path.to_str().unwrap())
+            });
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java");
         std::fs::create_dir_all(home.join("bin")).unwrap();
-        let script = format!("#!/bin/sh\nexec '{}' -XX:TieredStopAtLevel=1 \"$@\"\n", java.display());
         // Another run of the tests may use it at this moment.
         let file = tempfile::NamedTempFile::new_in(&home).unwrap();
         std::fs::write(file.path(), script).unwrap();
@@ -53,6 +61,25 @@ fn java_home() -> &'static Path {
         file.persist(home.join("bin/java")).unwrap();
         home
     })
+}
+
+/// The archive of Spark's classes for this JVM, made once and kept beside Spark.
+fn archive(java: &Path, spark: &Path) -> PathBuf {
+    let version = Command::new(java).arg("-Xinternalversion").output().unwrap().stdout;
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    let name = format!(
+        "{}-{:016x}.jsa",
+        spark.file_name().unwrap().to_str().unwrap(),
+        hasher.finish()
+    );
+    let archive = spark.with_file_name(name);
+    if !archive.exists() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive.sh");
+        let made = Command::new(script).args([java, spark, &archive]).status().unwrap();
+        assert!(made.success(), "{script}: {made}");
+    }
+    archive
 }
 
 /// A home for local clusters. Whatever still runs of them is ended with it.

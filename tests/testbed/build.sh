@@ -122,10 +122,9 @@ build_pause_image() {
   image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' sparkha.test/pause:3.2
 }
 
-# As the official image: Spark at /opt/spark, Java 17, Python 3, tini, user 185. Jobs of tests are short: their JVMs' best compiler
-# would cost a third of the processor time and never earn it.
+# As the official image: Spark at /opt/spark, Java 17, Python 3, tini, user 185; with the java that tests use.
 build_spark_image() {
-  local root=$1/root
+  local root=$1/root java py4j
   say "fetching Spark $spark_version"
   retry python3 -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$1" "pyspark==$spark_version"
   say "building the Spark image"
@@ -144,12 +143,21 @@ build_spark_image() {
   echo 'spark:x:185:185:spark:/opt/spark:/bin/bash' >>"$root/etc/passwd"
   echo 'spark:x:185:' >>"$root/etc/group"
   chown 185:185 "$root/opt/spark/work-dir"
-  local java py4j
-  java=$(cd "$root" && echo usr/lib/jvm/java-17-openjdk-*)
+  say "archiving the classes of Spark"
+  java=/$(cd "$root" && echo usr/lib/jvm/java-17-openjdk-*)/bin/java
   py4j=$(cd "$root" && echo opt/spark/python/lib/py4j-*.zip)
+  mkdir -p "$root/opt/java/bin"
+  sed "s|@JAVA@|$java|g; s|@SPARK@|/opt/spark|g; s|@ARCHIVE@|/opt/java/spark.jsa|g" "$here/../java.sh" >"$root/opt/java/bin/java"
+  echo "127.0.0.1 localhost" >"$root/etc/hosts"
+  chmod a+rx "$root/opt/java/bin/java"
+  cp "$here/../archive.sh" "$root/tmp/archive.sh"
+  # shellcheck disable=SC2016 # the inner shell's
+  unshare --mount --pid --net --fork bash -c 'ip link set lo up && mount -t proc proc "$1/proc" && exec chroot "$@"' - \
+    "$root" /tmp/archive.sh "$java" /opt/spark /opt/java/spark.jsa
+  rm "$root/tmp/archive.sh"
   image_archive "$root" "$1/out/spark.tar" '{"User":"185","WorkingDir":"/opt/spark/work-dir","Env":[
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/spark/bin","SPARK_HOME=/opt/spark",
-      "JAVA_HOME=/'"$java"'","JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1",
+      "JAVA_HOME=/opt/java",
       "PYTHONPATH=/opt/spark/python:/'"$py4j"'"]}' \
     "docker.io/apache/spark:$spark_version" docker.io/apache/spark:another-tag
 }

@@ -25,7 +25,7 @@ state=${SPARKHA_TESTBED_DIR:-/var/tmp/sparkha-testbed}
 kubernetes_version=1.20.2
 spark_version=4.3.0
 # Raised when something is built otherwise.
-revision=3
+revision=4
 binaries=$cache/kubernetes-$kubernetes_version-4
 images=$cache/images-spark-$spark_version-$revision
 image_store=$cache/containerd-spark-$spark_version-$revision

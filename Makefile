@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-lost-node bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -70,6 +70,12 @@ bench-failover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/failover.sh target/release/sparkha
+
+# TRIALS jobs at their memory limit; BEFORE=yes: see there.
+bench-memory:
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	tests/bench/memory.sh target/release/sparkha
 
 # Commands that are paused at 20 moments each while another runs to its end.
 bench-pauses: testbed-up

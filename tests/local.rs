@@ -65,7 +65,7 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(masters_in(&state, "ALIVE").len(), 1);
     assert_eq!(masters_in(&state, "STANDBY").len(), 2);
     assert_eq!(state["workers"]["registered"], 2);
-    assert_eq!(state["workers"]["memoryMib"], 2 * 1282);
+    assert_eq!(state["workers"]["memoryMib"], 2 * 1180);
     for worker in ["spark-worker-0", "spark-worker-1"] {
         let log = || home.log("spark", &format!("{worker}.log"));
         // The leader knows of it a moment earlier than it does itself.
@@ -129,6 +129,25 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(control_groups(&mark), Vec::<String>::new());
     home.run(&["teardown"]).exits(0).says("Nothing to do");
     home.run(&["status"]).exits(7);
+}
+
+/// One trial of `make bench-memory`.
+#[test]
+fn executors_that_use_all_their_memory_are_not_killed() {
+    let home = Home::without_space();
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/memory.sh");
+    // With the environment of the other tests' commands.
+    let like = home.command(&[]);
+    let variables = like.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let run: Run = Command::new(bench)
+        .arg(like.get_program())
+        .envs(variables)
+        .env("TRIALS", "1")
+        .output()
+        .unwrap()
+        .into();
+    let said = run.exits(0).stdout;
+    assert!(said.contains(" 0 of 1 (0)"), "{said}");
 }
 
 /// The control groups of a cluster whose containers' marks begin so.

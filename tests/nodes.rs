@@ -93,7 +93,9 @@ fn clerk(sandbox: &Sandbox) -> tempfile::NamedTempFile {
 #[test]
 fn a_drain_and_the_loss_of_a_node() {
     let sandbox = Sandbox::new("nodes");
-    sandbox.run(&["create", "--workers", "3"]).exits(0);
+    sandbox
+        .run(&["create", "--workers", "3", "--default-cores", "all"])
+        .exits(0);
     for part in ["master", "zookeeper", "worker"] {
         assert_spread(&sandbox, part);
     }

@@ -259,7 +259,7 @@ fn on_kubernetes() {
     let sandbox = Sandbox::beside("parts");
     let before = sandbox.contents();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\
+    let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, memory: 3Gi, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\
                 history: {eventLogs: {newClaim: {size: 1Gi, storageClassName: testbed}}}\n\
                 connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}, env: {SPARK_CONNECT_AUTHENTICATE_TOKEN: {secretKeyRef: {name: token, key: token}}}}\n";
     std::fs::write(file.path(), text).unwrap();

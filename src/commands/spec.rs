@@ -35,6 +35,9 @@ pub struct SpecArguments {
     /// Memory of each worker's pod, like 4Gi or 4g [default: 2Gi]
     #[arg(long, value_name = "SIZE")]
     pub worker_memory: Option<String>,
+    /// Cores that an application gets unless it says otherwise, or `all` [default: half of the cluster's]
+    #[arg(long, value_name = "N")]
+    pub default_cores: Option<String>,
     /// Image with Spark
     #[arg(long)]
     pub image: Option<String>,
@@ -79,6 +82,7 @@ impl Description<'_> {
             workers: arguments.workers,
             worker_cores: arguments.worker_cores,
             worker_memory: arguments.worker_memory.clone(),
+            default_cores: arguments.default_cores.clone(),
             zookeeper: arguments.zookeeper.clone(),
             ui_domain: arguments.ui_domain.clone(),
             history: arguments.history,

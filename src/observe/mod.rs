@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::render::inventory::{Inventory, Summary, ZooKeeperSummary};
+use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, ZooKeeperSummary};
 use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
@@ -58,6 +58,9 @@ pub struct ClusterState {
     pub masters: Vec<MasterState>,
     pub zookeeper: ZooKeeperState,
     pub workers: WorkersState,
+    /// What an application gets unless it says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executors: Option<ExecutorsSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryState>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +195,34 @@ impl ClusterState {
         let leads = |master: &&MasterState| master.status == Some(MasterStatus::Alive);
         self.masters.iter().find(leads)
     }
+
+    /// Why applications wait for executors: what is free, and who has the rest.
+    pub fn waiting(&self) -> Vec<String> {
+        let is_waiting = |app: &&ApplicationReport| app.state == "WAITING";
+        let having = self.applications.iter().filter(|app| app.cores > 0);
+        let having: Vec<_> = having.map(|app| format!("{} has {}", app.id, app.cores)).collect();
+        let workers = &self.workers;
+        let free = workers.cores.saturating_sub(workers.cores_used);
+        let with = if having.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", having.join(", "))
+        };
+        self.applications
+            .iter()
+            .filter(is_waiting)
+            .map(|app| {
+                format!(
+                    "{} waits for executors of {} MiB: {free} of {} cores and {} of {} MiB are free{with}",
+                    app.id,
+                    app.memory_per_executor,
+                    workers.cores,
+                    workers.memory_mib.saturating_sub(workers.memory_used_mib),
+                    workers.memory_mib,
+                )
+            })
+            .collect()
+    }
 }
 
 /// Puts the facts together. The inventory says what should be there.
@@ -229,6 +260,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         masters,
         zookeeper: zookeeper_state(summary, facts),
         workers: workers_state(namespace, inventory, facts, leader),
+        executors: summary.executors,
         history: summary.history.then(|| history_state(namespace, summary, facts)),
         connect: summary.connect.then(|| connect_state(namespace, summary, facts)),
         applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
@@ -483,6 +515,7 @@ pub mod tests {
                     web_ui: None,
                 }],
             },
+            executors: None,
             history: None,
             connect: None,
             applications: vec![ApplicationReport {

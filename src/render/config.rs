@@ -10,8 +10,10 @@ use sha2::{Digest, Sha256};
 use super::auth::zookeeper_secret;
 use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
+use crate::spec::quantity::Memory;
 use crate::spec::{
     Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
+    VolumeSource,
 };
 
 /// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
@@ -23,6 +25,9 @@ pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
 
 /// Whether daemons, drivers and executors know how to leave.
 const DECOMMISSION: &str = "spark.decommission.enabled";
+
+/// How many cores masters give to an application that does not say.
+const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
 
 /// Where the volume with event logs is mounted, in drivers and in the history server.
 pub const EVENTS_DIR: &str = "/var/spark/events";
@@ -36,7 +41,7 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         ("master.sh", include_str!("files/master.sh").to_owned()),
         (
             "master.conf",
-            properties(&with(&common, master_properties(&spec.recovery, spec))),
+            properties(&with(&common, master_properties(&spec.recovery, spec))) + &master_default_cores(spec),
         ),
         ("secret.sh", include_str!("files/secret.sh").to_owned()),
         ("tcp.sh", include_str!("files/tcp.sh").to_owned()),
@@ -109,10 +114,29 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
         Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
         Component::Cluster | Component::Driver => &[],
     };
-    let texts = files
-        .iter()
-        .filter_map(|file| config.data.as_ref()?.get(*file).map(|text| (*file, text.as_str())));
+    let texts = files.iter().filter_map(|file| {
+        let text = config.data.as_ref()?.get(*file)?;
+        Some((*file, text.split(NO_RESTART).next().unwrap_or_default()))
+    });
     short_digest(texts.flat_map(|(file, text)| [file, text]))
+}
+
+/// An executor begins a new log file at this size, and keeps so many of the ones before.
+const LOG_SIZE: Memory = Memory::from_mib(64);
+const LOG_FILES: u32 = 4;
+
+/// What stands below this line is read by the next start of a pod, and is no reason for one.
+const NO_RESTART: &str = "# A change of what follows restarts no master.\n";
+
+/// The cores of applications whose drivers do not read `spark-defaults.conf`, which says the same. It follows the number of workers, and
+/// that should not restart masters.
+fn master_default_cores(spec: &ClusterSpec) -> String {
+    let cores = spec
+        .default_cores
+        .map(|cores| format!("{NO_RESTART}{DEFAULT_CORES}={cores}\n"));
+    cores
+        .filter(|_| !spec.spark_conf.contains_key(DEFAULT_CORES))
+        .unwrap_or_default()
 }
 
 /// 16 hexadecimal digits of SHA-256 over some strings.
@@ -223,22 +247,23 @@ fn worker_properties() -> Vec<(&'static str, String)> {
         // to their web UI could decommission any worker.
         (DECOMMISSION, "true".to_owned()),
         ("spark.port.maxRetries", "0".to_owned()),
-        // Off by default in Spark: finished applications' directories would fill the node.
         ("spark.worker.cleanup.enabled", "true".to_owned()),
+        // Folders of applications that ended go within a day: Spark looks each half hour, and would keep them for a week.
+        ("spark.worker.cleanup.appDataTtl", "84600".to_owned()),
+        // The logs of an executor that runs for months; Spark keeps them all, in one file.
+        ("spark.executor.logs.rolling.strategy", "size".to_owned()),
+        ("spark.executor.logs.rolling.maxSize", LOG_SIZE.bytes().to_string()),
+        ("spark.executor.logs.rolling.maxRetainedFiles", LOG_FILES.to_string()),
     ]
 }
 
 /// What only a driver and its executors read.
 fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     // Executors of a worker that leaves finish their tasks and move their blocks instead of taking them along.
-    let mut conf = [
-        DECOMMISSION,
-        "spark.storage.decommission.enabled",
-        "spark.storage.decommission.shuffleBlocks.enabled",
-        "spark.storage.decommission.rddBlocks.enabled",
-    ]
-    .map(|key| (key, "true".to_owned()))
-    .to_vec();
+    let moves = SHUFFLES_MOVE
+        .into_iter()
+        .chain(["spark.storage.decommission.rddBlocks.enabled"]);
+    let mut conf: Vec<_> = moves.map(|key| (key, "true".to_owned())).collect();
     // An executor ends once it has looked and found nothing left to move; Spark looks every 30 s.
     conf.push((
         "spark.storage.decommission.replicationReattemptInterval",
@@ -250,11 +275,16 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
         "spark.scheduler.maxRetainedRemovedDecommissionExecutors",
         "100".to_owned(),
     ));
+    conf.extend(executor_properties(spec));
+    conf.extend(broken_worker_properties(spec));
     if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
         conf.extend([
             ("spark.dynamicAllocation.enabled", "true".to_owned()),
-            // Without an external shuffle service an executor stays as long as its shuffle files are needed.
-            ("spark.dynamicAllocation.shuffleTracking.enabled", "true".to_owned()),
+            // An executor that goes hands over its shuffle files. With both, one that has such files would stay for ever (measured).
+            (
+                "spark.dynamicAllocation.shuffleTracking.enabled",
+                (!hands_over(spec)).to_string(),
+            ),
         ]);
         let bounds = [
             ("spark.dynamicAllocation.minExecutors", min),
@@ -278,6 +308,79 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     conf
 }
 
+/// One worker that is broken (no Python, a folder that cannot be written) takes every task, for it fails them fastest, and so ends each job. With
+/// these a task's last try is elsewhere. Spark's own numbers would end an application with a single executor at its first failure, or its
+/// second; these leave it three tries of four. Where there is one worker, nothing is excluded.
+fn broken_worker_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
+    if spec.workers.most() < 2 {
+        return vec![];
+    }
+    const TRIES: &str = "3";
+    const NEVER: &str = "1000000";
+    [
+        // The application's own list would also refuse jobs that set spark.task.maxFailures to less.
+        ("spark.excludeOnFailure.taskAndStage.enabled", "true"),
+        ("spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor", TRIES),
+        ("spark.excludeOnFailure.task.maxTaskAttemptsPerNode", TRIES),
+        ("spark.excludeOnFailure.stage.maxFailedTasksPerExecutor", NEVER),
+        ("spark.excludeOnFailure.stage.maxFailedExecutorsPerNode", NEVER),
+    ]
+    .map(|(key, value)| (key, value.to_owned()))
+    .to_vec()
+}
+
+/// What an executor needs to hand over its shuffle files before it goes.
+const SHUFFLES_MOVE: [&str; 3] = [
+    DECOMMISSION,
+    "spark.storage.decommission.enabled",
+    "spark.storage.decommission.shuffleBlocks.enabled",
+];
+
+/// Whether the user has left that on.
+fn hands_over(spec: &ClusterSpec) -> bool {
+    let is_off = |key: &&str| spec.spark_conf.get(*key).is_some_and(|value| value.trim() == "false");
+    !SHUFFLES_MOVE.iter().any(is_off)
+}
+
+/// How large an application's executors are and how many it has, unless it says otherwise.
+fn executor_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
+    let executor = spec.workers.executor;
+    let mut conf = vec![
+        ("spark.executor.cores", executor.cores.to_string()),
+        ("spark.executor.memory", executor.memory.spark()),
+        // Python workers spill what they group above this; Spark's 512 MiB each may be more than there is beside the heap.
+        ("spark.python.worker.memory", executor.python_memory.spark()),
+    ];
+    conf.extend(spec.default_cores.map(|cores| ("spark.cores.max", cores.to_string())));
+    // What another worker hands over before it leaves goes to an executor that has room for it, or is computed again.
+    conf.extend(migrated(spec).map(|most| ("spark.storage.decommission.shuffleBlocks.maxDiskSize", most.spark())));
+    conf
+}
+
+/// How much shuffle data an executor has at most to take over more from others: half of its share of the worker's disk, for the volume's
+/// limit counts all, and whoever exceeds it is evicted. `None` where nobody knows how much there is.
+fn migrated(spec: &ClusterSpec) -> Option<Memory> {
+    let workers = &spec.workers;
+    let volume = match &workers.shuffle {
+        VolumeSource::EmptyDir {
+            size_limit,
+            in_memory: false,
+        } => {
+            let limits = [*size_limit, workers.pod.resources.disk_limit];
+            limits.into_iter().flatten().min()
+        }
+        VolumeSource::EmptyDir {
+            size_limit,
+            in_memory: true,
+        } => *size_limit,
+        VolumeSource::NewClaim(claim) => Some(claim.size),
+        _ => None,
+    }?;
+    Some(Memory::from_mib(
+        (volume.mib() / 2 / u64::from(workers.executors)).max(1),
+    ))
+}
+
 fn history_properties(history: &History) -> Vec<(&'static str, String)> {
     vec![
         ("spark.port.maxRetries", "0".to_owned()),
@@ -299,6 +402,7 @@ fn connect_properties(connect: &Connect) -> BTreeMap<String, String> {
     [
         ("spark.cores.max", connect.cores.to_string()),
         ("spark.driver.memory", connect.driver_memory.spark()),
+        ("spark.executor.cores", connect.executor_cores.to_string()),
         ("spark.executor.memory", connect.executor_memory.spark()),
         ("spark.connect.grpc.binding.port", super::CONNECT_PORT.to_string()),
         ("spark.ui.enabled", "true".to_owned()),
@@ -429,7 +533,7 @@ mod tests {
             // The user's word.
             "spark.storage.decommission.rddBlocks.enabled=false",
             "spark.dynamicAllocation.enabled=true",
-            "spark.dynamicAllocation.shuffleTracking.enabled=true",
+            "spark.dynamicAllocation.shuffleTracking.enabled=false",
             "spark.dynamicAllocation.maxExecutors=4",
         ] {
             assert!(has(DRIVER_DEFAULTS, line), "{line}: {}", data[DRIVER_DEFAULTS]);
@@ -438,6 +542,60 @@ mod tests {
         // What worker.sh looks for; the master's page would else take orders.
         assert!(has("worker.conf", "spark.decommission.enabled=true"));
         assert!(!data["master.conf"].contains("spark.decommission.enabled"));
+        // Spark refuses dynamic allocation with neither.
+        let source = crate::spec::resolve::Source {
+            name: "f",
+            text: "dynamicAllocation: true\nsparkConf: {spark.storage.decommission.shuffleBlocks.enabled: false}\n",
+        };
+        let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+        let data = config_map(&spec).data.unwrap();
+        assert!(data[DRIVER_DEFAULTS].contains("shuffleTracking.enabled=true"));
+    }
+
+    #[test]
+    fn sizes_and_limits_follow_the_workers_and_restart_no_master() {
+        let data = |text: &str| {
+            let source = crate::spec::resolve::Source { name: "f", text };
+            let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+            config_map(&spec)
+        };
+        let two = data("workers: {count: 2, cores: 8, memory: 8Gi}\n");
+        let files = two.data.as_ref().unwrap();
+        let has = |file: &str, line: &str| {
+            assert!(
+                files[file].lines().any(|found| found == line),
+                "{line}: {}",
+                files[file]
+            )
+        };
+        for line in [
+            "spark.executor.cores=4",
+            "spark.executor.memory=2734m",
+            "spark.python.worker.memory=128m",
+            "spark.cores.max=8",
+            // Half of 20 GiB, for two executors.
+            "spark.storage.decommission.shuffleBlocks.maxDiskSize=5120m",
+        ] {
+            has(DRIVER_DEFAULTS, line);
+        }
+        has("master.conf", "spark.deploy.defaultCores=8");
+        has("worker.conf", "spark.executor.logs.rolling.strategy=size");
+        has("worker.conf", "spark.worker.cleanup.appDataTtl=84600");
+        let four = data("workers: {count: 4, cores: 8, memory: 8Gi}\n");
+        assert!(four.data.as_ref().unwrap()["master.conf"].contains("spark.deploy.defaultCores=16"));
+        for component in [Component::Master, Component::Worker] {
+            assert_eq!(digest(&two, component), digest(&four, component));
+        }
+        // Where nobody knows how large the volume is.
+        let host = data("workers: {shuffle: {hostPath: {path: /mnt}}}\ndefaultCores: all\n")
+            .data
+            .unwrap();
+        for key in ["maxDiskSize", "cores.max", "defaultCores"] {
+            assert!(
+                !host[DRIVER_DEFAULTS].contains(key) && !host["master.conf"].contains(key),
+                "{key}"
+            );
+        }
     }
 
     #[test]

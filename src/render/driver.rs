@@ -104,7 +104,7 @@ pub fn template(spec: &ClusterSpec) -> String {
             name: "work",
             mount_path: work,
             source: VolumeSource::EmptyDir {
-                size_limit: None,
+                size_limit: Some(pods::WORK_LIMIT),
                 in_memory: false,
             },
         }),
@@ -172,6 +172,8 @@ fn resources(driver: &Driver) -> Resources {
         cpu_limit: Cpu::from_cores(driver.cores.saturating_add(1)),
         memory_request: memory,
         memory_limit: memory,
+        disk_request: None,
+        disk_limit: None,
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Summary {
     pub workers: WorkersSummary,
     pub zookeeper: ZooKeeperSummary,
     pub ui_domain: String,
+    /// What an application gets unless it says otherwise; `None` where an older sparkha made the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executors: Option<ExecutorsSummary>,
     /// Whether there is a history server.
     #[serde(default, skip_serializing_if = "is_false")]
     pub history: bool,
@@ -99,6 +102,19 @@ pub struct WorkersSummary {
     pub cores: u32,
     /// Memory that each offers, in MiB.
     pub memory_mib: u64,
+}
+
+/// What an application gets unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutorsSummary {
+    /// Cores of each executor.
+    pub cores: u32,
+    /// Heap of each executor, in MiB.
+    pub memory_mib: u64,
+    /// Cores of all of them together; `None` is as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_cores: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -350,6 +366,11 @@ fn summary(spec: &ClusterSpec) -> Summary {
             cores: spec.workers.offer.cores,
             memory_mib: spec.workers.offer.memory.mib(),
         },
+        executors: Some(ExecutorsSummary {
+            cores: spec.workers.executor.cores,
+            memory_mib: spec.workers.executor.memory.mib(),
+            default_cores: spec.default_cores,
+        }),
         zookeeper: match &spec.recovery {
             Recovery::FileSystem { .. } => ZooKeeperSummary::None,
             Recovery::ManagedZooKeeper(zookeeper) => ZooKeeperSummary::Managed {
@@ -387,6 +408,7 @@ mod tests {
                     cores: 1,
                     memory_mib: 1024,
                 },
+                executors: None,
                 zookeeper: ZooKeeperSummary::None,
                 ui_domain: "k8s".into(),
                 history: false,

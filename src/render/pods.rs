@@ -19,9 +19,18 @@ use super::auth::{
 };
 use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
+use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{
     AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,
 };
+
+/// Limits of emptyDirs: far above what is used, so that a pod that fills its node's disk is evicted before its neighbours are.
+/// Temporary files.
+pub const TMP_LIMIT: Memory = Memory::from_mib(10 * 1024);
+/// Executors' logs and applications' files; what was sent to a driver.
+pub const WORK_LIMIT: Memory = Memory::from_mib(20 * 1024);
+/// The masters' state and ZooKeeper's.
+pub const DATA_LIMIT: Memory = Memory::from_mib(10 * 1024);
 
 /// User and group of the official Spark images.
 const SPARK_UID: i64 = 185;
@@ -283,16 +292,18 @@ fn tolerations(settings: &PodSettings, component: Component) -> Vec<Toleration> 
 }
 
 pub fn resource_requirements(resources: &Resources) -> ResourceRequirements {
-    let quantities = |cpu: String, memory: String| {
+    let quantities = |cpu: Cpu, memory: Memory, disk: Option<Memory>| {
+        let always = [("cpu", cpu.to_string()), ("memory", memory.to_string())];
+        let disk = disk.map(|disk| ("ephemeral-storage", disk.to_string()));
+        let all = always.into_iter().chain(disk);
         Some(
-            [("cpu", cpu), ("memory", memory)]
-                .map(|(name, quantity)| (name.to_owned(), Quantity(quantity)))
-                .into(),
+            all.map(|(name, quantity)| (name.to_owned(), Quantity(quantity)))
+                .collect(),
         )
     };
     ResourceRequirements {
-        requests: quantities(resources.cpu_request.to_string(), resources.memory_request.to_string()),
-        limits: quantities(resources.cpu_limit.to_string(), resources.memory_limit.to_string()),
+        requests: quantities(resources.cpu_request, resources.memory_request, resources.disk_request),
+        limits: quantities(resources.cpu_limit, resources.memory_limit, resources.disk_limit),
         ..Default::default()
     }
 }
@@ -307,10 +318,10 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
             }),
             ..Default::default()
         },
-        empty_dir("tmp"),
+        empty_dir("tmp", TMP_LIMIT),
     ];
     if plan.component == Component::Worker {
-        volumes.push(empty_dir("work"));
+        volumes.push(empty_dir("work", WORK_LIMIT));
     }
     if plan.spark_env {
         let source = secret_name(spec).map(|name| SecretVolumeSource {
@@ -368,10 +379,13 @@ fn drivers_events(spec: &ClusterSpec, component: Component) -> Option<StateVolum
     Some(events)
 }
 
-fn empty_dir(name: &str) -> Volume {
+fn empty_dir(name: &str, limit: Memory) -> Volume {
     Volume {
         name: name.into(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(limit.to_string())),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -306,7 +306,7 @@ fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
         source: match storage {
             Some(claim) => VolumeSource::NewClaim(claim.clone()),
             None => VolumeSource::EmptyDir {
-                size_limit: None,
+                size_limit: Some(pods::DATA_LIMIT),
                 in_memory: false,
             },
         },

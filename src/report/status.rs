@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::{Format, hint, structured};
 use crate::observe::overview::Overview;
 use crate::observe::{ClusterState, PodState, ZooKeeperState};
+use crate::render::inventory::ExecutorsSummary;
 
 /// One cluster.
 pub fn cluster(state: &ClusterState, format: Format) -> String {
@@ -113,6 +114,11 @@ fn table_of(state: &ClusterState) -> String {
         mib(workers.memory_used_mib),
         mib(workers.memory_mib),
     ));
+    if let Some(executors) = &state.executors {
+        // Above the empty line that ends this part.
+        text.truncate(text.trim_end().len());
+        text.push_str(&format!("\nExecutors  {}\n\n", said_of(executors, workers.cores)));
+    }
     text.push_str(&lines(&members(state)));
     if !state.applications.is_empty() {
         let mut table = new_table(&["APPLICATION", "NAME", "CORES", "STATE", "USER"]);
@@ -121,8 +127,29 @@ fn table_of(state: &ClusterState) -> String {
         }
         text.push('\n');
         text.push_str(&lines(&table));
+        text.extend(state.waiting().into_iter().map(|line| line + "\n"));
     }
     text
+}
+
+/// What an application gets that says nothing.
+fn said_of(executors: &ExecutorsSummary, cores: u32) -> String {
+    let all = match executors.default_cores {
+        Some(default) if default < cores => format!("{default} of {cores} cores"),
+        _ => "all cores that are free".into(),
+    };
+    format!(
+        "{} and {}; an application gets {all} unless it says otherwise",
+        plural(executors.cores, "core"),
+        mib(executors.memory_mib)
+    )
+}
+
+fn plural(count: u32, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
 }
 
 fn members(state: &ClusterState) -> Table {
@@ -228,5 +255,27 @@ mod tests {
     fn ages() {
         let said = [0, 119, 120, 7_199, 7_200, 172_799, 172_800, -5].map(|s| age(SignedDuration::from_secs(s)));
         assert_eq!(said, ["0s", "119s", "2m", "119m", "2h", "47h", "2d", "0s"]);
+    }
+
+    #[test]
+    fn what_an_application_gets_and_why_one_waits_is_told() {
+        let mut state = crate::observe::tests::state();
+        state.executors = Some(ExecutorsSummary {
+            cores: 1,
+            memory_mib: 1180,
+            default_cores: Some(1),
+        });
+        let mut waiting = state.applications[0].clone();
+        (waiting.id, waiting.state, waiting.cores) = ("app-2".into(), "WAITING".into(), 0);
+        state.applications.push(waiting);
+        let said = table_of(&state);
+        for line in [
+            "Executors  1 core and 1.2 GiB; an application gets all cores that are free unless it says otherwise\n\nMEMBER",
+            "app-2 waits for executors of 600 MiB: 0 of 1 cores and 682 of 1282 MiB are free; app-1 has 1\n",
+        ] {
+            assert!(said.contains(line), "{line}\n{said}");
+        }
+        state.workers.cores = 4;
+        assert!(table_of(&state).contains("an application gets 1 of 4 cores unless it says otherwise"));
     }
 }

@@ -38,6 +38,9 @@ pub struct ClusterFile {
     pub zookeeper: Option<ZooKeeperFile>,
     /// Spark properties for the daemons, and by ConfigMap NAME-conf for drivers.
     pub spark_conf: Option<BTreeMap<String, Scalar>>,
+    /// The cores that an application gets unless it says otherwise (spark.cores.max), or `all`; half of the cluster's, in whole executors,
+    /// if left out.
+    pub default_cores: Option<Scalar>,
     /// Applications give back executors that idle, and ask for more when tasks wait: `true`, or with bounds.
     pub dynamic_allocation: Option<DynamicAllocationFile>,
     /// Environment of masters and workers.
@@ -91,7 +94,8 @@ pub struct WorkersFile {
     pub memory: Option<Scalar>,
     /// Heap of the worker's own JVM.
     pub daemon_memory: Option<Scalar>,
-    /// Share of the pod's memory that is set aside for what executors use beside their heaps, at least 384 MiB.
+    /// Share of the pod's memory that is set aside for what executors use beside their heaps, at least 384 MiB for each. If left out, it
+    /// follows from the heaps, as on Kubernetes: 0.4 of each (sparkConf spark.executor.memoryOverheadFactor), enough for Python.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub off_heap_share: Option<f64>,
     /// How long the executors of a worker that leaves (scaled down, drained, replaced) may finish tasks and move their blocks to other
@@ -203,10 +207,10 @@ pub struct HistoryFile {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ConnectFile {
-    /// How many of the cluster's cores its executors may have; half of them if left out.
+    /// How many of the cluster's cores its executors may have; half of them, in whole executors, if left out.
     #[schemars(range(min = 1))]
     pub cores: Option<u32>,
-    /// Memory of each of its executors; 1Gi if left out, or what a worker offers if that is less.
+    /// Memory of each of its executors; that of any application's executors if left out.
     pub executor_memory: Option<Scalar>,
     /// Heap of the server's JVM, which is a driver.
     pub driver_memory: Option<Scalar>,
@@ -305,6 +309,9 @@ pub struct QuantitiesFile {
     pub cpu: Option<Scalar>,
     /// Memory: `2Gi` as in Kubernetes, or `2g` as in Spark.
     pub memory: Option<Scalar>,
+    /// The node's disk: logs and emptyDirs, those for shuffles among them. Nothing is asked for if left out.
+    #[serde(rename = "ephemeral-storage")]
+    pub ephemeral_storage: Option<Scalar>,
 }
 
 /// A volume and where it is mounted.

@@ -30,6 +30,8 @@ pub struct ClusterSpec {
     pub recovery: Recovery,
     /// `spark.*` properties for daemons and, by the ConfigMap, for drivers.
     pub spark_conf: BTreeMap<String, String>,
+    /// The cores that an application gets, unless it says otherwise; `None`: all.
+    pub default_cores: Option<u32>,
     /// Whether applications give back executors that idle, unless they say otherwise.
     pub dynamic_allocation: Option<DynamicAllocation>,
     /// Environment of masters and workers (a role's own `env` wins).
@@ -100,9 +102,20 @@ pub struct Workers {
     pub daemon_memory: Memory,
     /// What each worker offers to applications (`SPARK_WORKER_CORES`, `SPARK_WORKER_MEMORY`): see [`caps`].
     pub offer: caps::Offer,
+    /// An executor, unless an application says otherwise (`spark.executor.cores`, `spark.executor.memory`).
+    pub executor: caps::Executor,
+    /// How many such executors fill a worker.
+    pub executors: u32,
     /// Shuffle and spill space (`SPARK_LOCAL_DIRS`).
     pub shuffle: VolumeSource,
     pub pod: PodSettings,
+}
+
+impl Workers {
+    /// How many there may be.
+    pub fn most(&self) -> u32 {
+        self.autoscale.map_or(self.count, |autoscale| autoscale.max)
+    }
 }
 
 /// What all kinds of pods have in common.
@@ -130,6 +143,9 @@ pub struct Resources {
     pub cpu_limit: Cpu,
     pub memory_request: Memory,
     pub memory_limit: Memory,
+    /// Of the node's disk; `None`: nothing is asked for.
+    pub disk_request: Option<Memory>,
+    pub disk_limit: Option<Memory>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -254,6 +270,8 @@ pub struct History {
 pub struct Connect {
     /// How many of the cluster's cores its executors may have (`spark.cores.max`).
     pub cores: u32,
+    /// Cores of each of its executors (`spark.executor.cores`).
+    pub executor_cores: u32,
     /// Memory of each of its executors (`spark.executor.memory`).
     pub executor_memory: Memory,
     /// Heap of the server's JVM (`spark.driver.memory`).

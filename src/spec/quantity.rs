@@ -85,6 +85,15 @@ impl Memory {
         Ok(Self(bytes.ceil() as u64))
     }
 
+    /// As Spark reads `spark.executor.memory`: a bare number is mebibytes, and the case of a unit does not matter.
+    pub fn parse_spark(text: &str) -> Result<Self, QuantityError> {
+        let text = text.trim();
+        match text.parse() {
+            Ok(mib) => Ok(Self::from_mib(mib)),
+            Err(_) => Self::parse(&text.to_lowercase()),
+        }
+    }
+
     pub const fn bytes(self) -> u64 {
         self.0
     }

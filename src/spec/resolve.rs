@@ -1,6 +1,7 @@
 //! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
 
 mod connect;
+mod executors;
 mod history;
 mod network_policy;
 mod pods;
@@ -29,7 +30,6 @@ pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
 /// What a cluster is called if nobody says.
 pub const DEFAULT_NAME: &str = "spark";
 const DEFAULT_UI_DOMAIN: &str = "k8s";
-const DEFAULT_OFF_HEAP_SHARE: f64 = 0.2;
 const DEFAULT_FAILOVER_SECONDS: u32 = 2;
 /// Longer than most tasks, and shorter than a node's draining may take.
 const DEFAULT_DRAIN_SECONDS: u32 = 300;
@@ -49,6 +49,8 @@ pub struct Overrides {
     pub workers: Option<u32>,
     pub worker_cores: Option<u32>,
     pub worker_memory: Option<String>,
+    /// A number, or `all`.
+    pub default_cores: Option<String>,
     /// `host:port,…`, with `/chroot` at the end if there is one.
     pub zookeeper: Option<String>,
     pub ui_domain: Option<String>,
@@ -105,8 +107,14 @@ impl Resolver {
         let count = self.masters_count(&file, flags);
         let recovery = self.recovery(&file, flags, count, name.as_ref(), namespace.as_ref());
         let masters = self.masters(&file, count);
-        let workers = self.workers(&file, flags);
-        let spark_conf = self.spark_conf(file.spark_conf);
+        let spark_conf = self.spark_conf(file.spark_conf.clone());
+        let said_cores = self.said_cores(file.default_cores.as_ref(), flags, &spark_conf);
+        let workers = self.workers(
+            &file,
+            flags,
+            &spark_conf,
+            said_cores.unwrap_or(executors::Said::Nothing),
+        );
         let dynamic_allocation = self.dynamic_allocation(file.dynamic_allocation);
         let env = self.env("env", file.env.unwrap_or_default());
         let s3 = file.s3.map(|s3| self.s3(s3));
@@ -116,7 +124,10 @@ impl Resolver {
         let history = file::Part::settings(file.history, flags.history);
         let history = history.map(|history| self.history(history, s3.is_some(), &spark_conf));
         let connect = file::Part::settings(file.connect, flags.connect);
-        let connect = connect.map(|connect| self.connect(connect, workers.as_ref()));
+        let connect = connect.and_then(|connect| self.connect(connect, workers.as_ref()));
+        let default_cores = workers
+            .as_ref()
+            .and_then(|workers| self.default_cores(said_cores?, workers, connect.as_ref()));
         let labels = self.labels("labels", file.labels.unwrap_or_default());
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
         Some(ClusterSpec {
@@ -127,6 +138,7 @@ impl Resolver {
             workers: workers?,
             recovery: recovery?,
             spark_conf,
+            default_cores,
             dynamic_allocation,
             env,
             s3,
@@ -134,7 +146,7 @@ impl Resolver {
             web_ui,
             network_policy,
             history: history.flatten(),
-            connect: connect.flatten(),
+            connect,
             metrics: file::Part::settings(file.metrics, flags.metrics).map(|metrics| Metrics {
                 pod_monitor: metrics.pod_monitor.unwrap_or(false),
             }),
@@ -257,7 +269,13 @@ impl Resolver {
         })
     }
 
-    fn workers(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Workers> {
+    fn workers(
+        &mut self,
+        file: &ClusterFile,
+        flags: &Overrides,
+        spark_conf: &BTreeMap<String, String>,
+        said_cores: executors::Said,
+    ) -> Option<Workers> {
         let workers = file.workers.clone().unwrap_or_default();
         let autoscale = workers.autoscale.map(|autoscale| Autoscale {
             min: autoscale.min,
@@ -317,19 +335,21 @@ impl Resolver {
         };
         let daemon_memory = self.memory("workers.daemonMemory", workers.daemon_memory.as_ref(), "256Mi");
         let pod = self.pod("workers", pod_file, defaults);
-        let share = workers.off_heap_share.unwrap_or(DEFAULT_OFF_HEAP_SHARE);
-        let offer = caps::offer(
+        let wanted = self.wanted_executors(spark_conf, workers.off_heap_share, said_cores);
+        let fit = caps::fit(
             pod.resources.cpu_limit,
             pod.resources.memory_limit,
             daemon_memory,
-            share,
+            wanted,
         );
-        let offer = match offer {
-            Ok(offer) => Some(offer),
+        let fit = match fit {
+            Ok(fit) => Some(fit),
             Err(error) => {
                 let (path, flag) = match error {
                     caps::CapError::NoCore { .. } => ("workers.cores", cores_flag),
                     caps::CapError::NoMemory { .. } => ("workers.memory", memory_flag),
+                    caps::CapError::ExecutorCores { .. } => (executors::CORES_PATH, None),
+                    caps::CapError::ExecutorMemory { .. } => (executors::MEMORY_PATH, None),
                 };
                 self.problem_in(path, flag, error.to_string(), error.help());
                 None
@@ -342,12 +362,15 @@ impl Resolver {
                 in_memory: false,
             }),
         };
+        let fit = fit?;
         Some(Workers {
             count,
             autoscale,
             drain_seconds: workers.drain_seconds.unwrap_or(DEFAULT_DRAIN_SECONDS),
             daemon_memory,
-            offer: offer?,
+            offer: fit.offer,
+            executor: fit.executor,
+            executors: fit.executors,
             shuffle: shuffle?,
             pod,
         })

@@ -11,6 +11,7 @@ if "SPARK_MASTER_URL" in os.environ:
     builder = builder.master(os.environ["SPARK_MASTER_URL"])
 spark = (
     builder.config("spark.cores.max", "1")
+    .config("spark.executor.cores", "1")
     .config("spark.executor.memory", "512m")
     .config("spark.ui.enabled", "false")
     .getOrCreate()

@@ -89,6 +89,7 @@ impl Waiting {
             ui: None,
             reach: None,
             asked: asked(),
+            says_cores: true,
             wait: false,
         };
         let masters = || masters_of(&self.dir).unwrap_or_default();
@@ -100,7 +101,7 @@ impl Waiting {
 fn asked() -> Asked {
     Asked {
         executor_memory: Some(EXECUTOR_MEMORY),
-        executor_cores: None,
+        executor_cores: Some(1),
     }
 }
 

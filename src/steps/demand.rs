@@ -10,6 +10,9 @@ use kube::ResourceExt;
 use crate::observe::nodes::{accepts, node_of};
 use crate::spec::quantity::{Cpu, Memory};
 
+/// The node's own disk, as Kubernetes calls it.
+const DISK: &str = "ephemeral-storage";
+
 /// Amounts by the names that quotas use (`requests.cpu`, `pods`, …); processors in thousandths, memory in bytes.
 pub type Amounts = BTreeMap<String, i128>;
 
@@ -19,6 +22,8 @@ pub struct PodDemand {
     pub name: String,
     pub cpu: i128,
     pub memory: i128,
+    /// The node's own disk.
+    pub disk: i128,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
 }
@@ -63,7 +68,7 @@ pub fn amounts(sets: &[StatefulSet]) -> Amounts {
 }
 
 /// What a quota would refuse: `cpu: 3 more are needed, 1 of 4 is left`.
-pub fn over_quota(quota: &ResourceQuota, more: &Amounts) -> Vec<String> {
+pub fn over_quota(quota: &ResourceQuota, more: &Amounts, ranges: &[LimitRange]) -> Vec<String> {
     let spec = quota.spec.as_ref();
     if spec.is_some_and(|spec| spec.scopes.is_some() || spec.scope_selector.is_some()) {
         // Which of our pods a scope covers is the server's to say.
@@ -73,24 +78,40 @@ pub fn over_quota(quota: &ResourceQuota, more: &Amounts) -> Vec<String> {
         return vec![];
     };
     let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
-    hard.iter()
-        .filter_map(|(name, hard)| {
-            let more = *more.get(name)?;
-            let hard = amount(name, hard);
-            let used = used
-                .and_then(|used| used.get(name))
-                .map_or(0, |used| amount(name, used));
-            let left = (hard - used).max(0);
-            (more > left).then(|| {
-                format!(
-                    "{name}: {} more needed, {} of {} left",
-                    shown(name, more),
-                    shown(name, left),
-                    shown(name, hard)
-                )
-            })
+    let of_disk = hard
+        .keys()
+        .filter(|name| name.ends_with(DISK) && !more.contains_key(*name));
+    let unsaid = of_disk.filter(|_| !has_default(ranges)).map(|name| {
+        let place = name.split_once('.').map_or("requests", |(place, _)| place);
+        format!("{name} is limited, so each pod must say how much it takes: set resources.{place}.{DISK} of each part")
+    });
+    let over = hard.iter().filter_map(|(name, hard)| {
+        let more = *more.get(name)?;
+        let hard = amount(name, hard);
+        let used = used
+            .and_then(|used| used.get(name))
+            .map_or(0, |used| amount(name, used));
+        let left = (hard - used).max(0);
+        (more > left).then(|| {
+            format!(
+                "{name}: {} more needed, {} of {} left",
+                shown(name, more),
+                shown(name, left),
+                shown(name, hard)
+            )
         })
-        .collect()
+    });
+    unsaid.chain(over).collect()
+}
+
+/// Whether containers that say nothing of the node's disk are given something.
+fn has_default(ranges: &[LimitRange]) -> bool {
+    let items = ranges
+        .iter()
+        .filter_map(|range| range.spec.as_ref())
+        .flat_map(|spec| &spec.limits);
+    let mut defaults = items.flat_map(|item| [&item.default, &item.default_request]).flatten();
+    defaults.any(|defaults| defaults.contains_key(DISK))
 }
 
 /// What a limit range would refuse of these containers.
@@ -140,6 +161,7 @@ pub fn pods(sets: &[StatefulSet]) -> Vec<PodDemand> {
                 name: format!("{}-{ordinal}", set.name_any()),
                 cpu: requested(&pod, "cpu"),
                 memory: requested(&pod, "memory"),
+                disk: requested(&pod, DISK),
                 node_selector: pod.node_selector.clone().unwrap_or_default(),
                 tolerations: pod.tolerations.clone().unwrap_or_default(),
             })
@@ -153,6 +175,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
         node: &'n Node,
         cpu: i128,
         memory: i128,
+        disk: i128,
         pods: i128,
     }
     let mut free: Vec<_> = nodes
@@ -166,6 +189,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
                 node,
                 cpu: allocatable(node, "cpu") - taken("cpu"),
                 memory: allocatable(node, "memory") - taken("memory"),
+                disk: allocatable(node, DISK) - taken(DISK),
                 pods: allocatable(node, "pods") - specs.len() as i128,
             }
         })
@@ -177,12 +201,15 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
         let place = free
             .iter_mut()
             .filter(|free| free.cpu >= demand.cpu && free.memory >= demand.memory && free.pods >= 1)
+            // Nodes that do not count their disk take only who asks for none.
+            .filter(|free| demand.disk == 0 || free.disk >= demand.disk)
             .filter(|free| accepts(free.node, &demand.node_selector, &demand.tolerations))
             .max_by_key(|free| free.memory);
         match place {
             Some(free) => {
                 free.cpu -= demand.cpu;
                 free.memory -= demand.memory;
+                free.disk -= demand.disk;
                 free.pods -= 1;
             }
             None => left_over.push(demand),
@@ -312,8 +339,36 @@ mod tests {
         .unwrap();
         let more = amounts(&[set(2, "500m", "1Gi")]);
         assert_eq!(
-            over_quota(&quota, &more),
+            over_quota(&quota, &more, &[]),
             ["requests.cpu: 1.0 more needed, 0.5 of 2.0 left"]
         );
+    }
+
+    #[test]
+    fn disks_of_nodes_count_where_they_are_asked_for() {
+        let mut asking = set(1, "1", "1Gi");
+        let pod = asking.spec.template.spec.as_mut().unwrap();
+        let requests = pod.containers[0].resources.as_mut().unwrap().requests.as_mut().unwrap();
+        requests.insert(DISK.into(), Quantity("30Gi".into()));
+        let mut large = node("a", "2", "4Gi");
+        assert_eq!(without_a_node(&pods(&[asking.clone()]), &[large.clone()], &[]).len(), 1);
+        let allocatable = large.status.as_mut().unwrap().allocatable.as_mut().unwrap();
+        allocatable.insert(DISK.into(), Quantity("50Gi".into()));
+        assert!(without_a_node(&pods(&[asking.clone()]), &[large], &[]).is_empty());
+
+        let quota: ResourceQuota =
+            serde_json::from_value(json!({"status": {"hard": {"requests.ephemeral-storage": "20Gi"}}})).unwrap();
+        assert_eq!(
+            over_quota(&quota, &amounts(&[asking]), &[]),
+            ["requests.ephemeral-storage: 30.0 GiB more needed, 20.0 GiB of 20.0 GiB left"]
+        );
+        let silent = amounts(&[set(1, "1", "1Gi")]);
+        let told = over_quota(&quota, &silent, &[]);
+        assert!(told[0].contains("set resources.requests.ephemeral-storage"), "{told:?}");
+        let range: LimitRange = serde_json::from_value(
+            json!({"spec": {"limits": [{"type": "Container", "defaultRequest": {"ephemeral-storage": "1Gi"}}]}}),
+        )
+        .unwrap();
+        assert_eq!(over_quota(&quota, &silent, &[range]), Vec::<String>::new());
     }
 }

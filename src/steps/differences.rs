@@ -369,7 +369,9 @@ mod tests {
         let none = compared(base, base, &Origin::File);
         assert_told(&none, &[], false, false);
         let more = compared(base, &base.replace("count: 2", "count: 3"), &Origin::File);
-        assert_told(&more, &["workers: 2 → 3"], false, false);
+        // What an application gets follows the number of workers, and restarts nothing.
+        let conf = "changed in place: ConfigMap spark-conf";
+        assert_told(&more, &["workers: 2 → 3", conf], false, false);
         let history = format!("{base}history: {{eventLogs: 's3a://b/e'}}\ns3: {{}}\n");
         let added = compared(base, &history, &Origin::File);
         assert!(added.lines().contains(&"history server: added".to_owned()));
@@ -386,11 +388,13 @@ mod tests {
     fn pods_that_go_or_restart_matter_to_applications() {
         let base = "masters: {count: 1}\nworkers: {count: 2}\n";
         let mut fewer = compared(base, &base.replace("count: 2", "count: 1"), &Origin::File);
-        assert_told(&fewer, &["workers: 2 → 1"], false, true);
+        let conf = "changed in place: ConfigMap spark-conf";
+        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec![]));
-        assert_told(&fewer, &["workers: 2 → 1"], false, true);
+        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec!["app-1 job".into()]));
-        assert_told(&fewer, &["workers: 2 → 1", "1 application runs: app-1 job"], true, true);
+        let expected = ["workers: 2 → 1", conf, "1 application runs: app-1 job"];
+        assert_told(&fewer, &expected, true, true);
 
         let larger = format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n");
         let mut restarted = compared(base, &larger, &Origin::File);

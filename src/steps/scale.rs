@@ -18,6 +18,7 @@ use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
+use crate::spec::resolve::{Overrides, Source, resolve};
 
 /// How scale goes about it.
 #[derive(Clone, Debug)]
@@ -62,6 +63,7 @@ pub async fn scale(
         announce(&state, options.workers, progress);
         write(cluster, name, (&object, &old), (&set, &new), options).await?;
         progress.done(&format!("{set_name} is to have {} workers", options.workers));
+        remind(&new, progress);
     }
     if !options.wait {
         return Ok(None);
@@ -80,6 +82,23 @@ pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
     progress.part("Leaving", &leaving.before());
     if let Some(surprise) = leaving.surprise(state) {
         progress.warn(&surprise);
+    }
+}
+
+/// What an application gets unless it says otherwise follows the number of workers at the next create only: scale changes nothing but the number.
+pub fn remind(new: &Inventory, progress: &Progress) {
+    let of_file = |text: &str| {
+        let source = Source { name: "", text };
+        resolve(Some(source), &Overrides::default()).ok()?.default_cores
+    };
+    let now = new.cluster.executors.and_then(|executors| executors.default_cores);
+    let then = new.cluster_file.as_deref().and_then(of_file);
+    if let (Some(now), Some(then)) = (now, then)
+        && now != then
+    {
+        progress.warn(&format!(
+            "an application still gets {now} cores unless it says otherwise; `sparkha create` makes that {then}, without restarting anything"
+        ));
     }
 }
 

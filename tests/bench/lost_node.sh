@@ -10,6 +10,7 @@ SPARK_HOME=${SPARK_HOME:-$("$sparkha" local fetch 2>/dev/null)}
 export SPARK_HOME XDG_STATE_HOME=$work/state
 trap '"$sparkha" teardown --local --yes >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 cat >"$work/sparkha.yaml" <<END
+defaultCores: all
 workers: {count: ${WORKERS:-3}}
 ${CLUSTER_FILE:-}
 END

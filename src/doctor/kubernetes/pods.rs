@@ -128,7 +128,7 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
     );
     let hint = match reason {
         "OOMKilled" => {
-            "it used more memory than its limit: raise workers.memory, or offHeapShare (masters: daemonMemory)"
+            "it used more memory than its limit: raise workers.memory, or sparkConf spark.executor.memoryOverheadFactor (masters: daemonMemory)"
                 .to_owned()
         }
         _ => format!("`sparkha logs {name} --previous` shows its last words"),

@@ -164,7 +164,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
             workers.memory_mib.saturating_sub(workers.memory_used_mib),
             workers.registered
         );
-        let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory); if executors start and end, they do not \
+        let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
                     reach the driver: spark.driver.host must be an address of its pod";
         Check::warning(NAME, seen, hint)
     });

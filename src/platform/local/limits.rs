@@ -160,7 +160,7 @@ mod tests {
                 "the image docker.io/apache/spark:4.3.0: Spark 4.3.0 at /opt/spark runs instead",
                 "pods' user 185, read-only root and dropped capabilities: processes run as you",
                 "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration",
-                "size limits of emptyDirs (spark-worker)",
+                "size limits of emptyDirs (spark-zookeeper, spark-master, spark-worker)",
                 "network policies: every user of this machine reaches the cluster's ports",
             ]
         );

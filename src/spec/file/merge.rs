@@ -64,6 +64,9 @@ fn merged(mut file: Value, flags: &Overrides) -> Value {
     if let Some(domain) = &flags.ui_domain {
         file["webUi"]["domain"] = json!(domain);
     }
+    if let Some(cores) = &flags.default_cores {
+        file["defaultCores"] = json!(cores);
+    }
     for (key, flag) in [
         ("history", flags.history),
         ("connect", flags.connect),
@@ -115,6 +118,7 @@ mod tests {
             workers: Some(5),
             worker_cores: Some(3),
             worker_memory: Some("6g".into()),
+            default_cores: Some("3".into()),
             zookeeper: Some("a:1,b:2/team".into()),
             ui_domain: Some("example.test".into()),
             history: true,
@@ -131,6 +135,7 @@ mod tests {
                     history: {maxAge: 1d, eventLogs: 's3a://b/e'}\ns3: {}\n";
         let expected = "\
 connect: true
+defaultCores: \"3\"
 history:
   eventLogs: s3a://b/e
   maxAge: 1d

@@ -1,14 +1,10 @@
 //! The Spark Connect server: what it may have of the cluster.
 
 use super::{Resolver, pods};
+use crate::spec::caps::HEAP_MIN;
 use crate::spec::file::ConnectFile;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{Connect, Workers};
-
-/// Below this Spark refuses to start a driver or an executor: it reserves 300 MiB and asks for half as much again.
-const HEAP_MIN: Memory = Memory::from_mib(512);
-/// Memory of an executor, unless told otherwise: Spark's own default.
-const EXECUTOR_MEMORY: Memory = Memory::from_mib(1024);
 
 impl Resolver {
     /// `workers` are missing only if there are problems.
@@ -29,10 +25,9 @@ impl Resolver {
         let pod = self.pod("connect", connect.pod, defaults);
         self.heap_of_key_fits("connect", "driverMemory", driver_memory, pod.resources.memory_limit);
         let workers = workers?;
-        let all_cores = workers.count * workers.offer.cores;
         let executor_memory = match &connect.executor_memory {
             Some(memory) => self.memory_of("connect.executorMemory", memory)?,
-            None => EXECUTOR_MEMORY.min(workers.offer.memory),
+            None => workers.executor.memory,
         };
         if !(HEAP_MIN..=workers.offer.memory).contains(&executor_memory) {
             self.problem(
@@ -44,12 +39,21 @@ impl Resolver {
                 "choose less than a worker offers, and at least 512Mi",
             );
         }
+        // The other half is for jobs: a server never gives its executors back by itself.
+        let half = (workers.count * workers.executors / 2).max(1) * workers.executor.cores;
+        let cores = connect.cores.unwrap_or(half);
         Some(Connect {
-            // The other half is for jobs: a server never gives its executors back by itself.
-            cores: connect.cores.unwrap_or((all_cores / 2).max(1)),
+            cores,
+            executor_cores: divisor(cores, workers.executor.cores),
             executor_memory,
             driver_memory,
             pod,
         })
     }
+}
+
+/// The cores of each executor, so that together they have exactly as many: not above `most`, and not far below it only to be exact.
+fn divisor(cores: u32, most: u32) -> u32 {
+    let exact = (most.div_ceil(2)..=most).rev().find(|each| cores.is_multiple_of(*each));
+    exact.unwrap_or(most.min(cores))
 }

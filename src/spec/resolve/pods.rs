@@ -145,11 +145,33 @@ impl Resolver {
                 "lower the request or raise the limit",
             );
         }
+        let disk = |resolver: &mut Self, path: &str, value: &Option<Scalar>| {
+            value.as_ref().and_then(|value| resolver.memory_of(path, value))
+        };
+        let disk_limit = disk(
+            self,
+            &format!("{path}.limits.ephemeral-storage"),
+            &limits.ephemeral_storage,
+        );
+        let disk_path = format!("{path}.requests.ephemeral-storage");
+        // As Kubernetes has it.
+        let disk_request = disk(self, &disk_path, &requests.ephemeral_storage).or(disk_limit);
+        if let (Some(request), Some(limit)) = (disk_request, disk_limit)
+            && request > limit
+        {
+            self.problem(
+                &disk_path,
+                format!("a request of {request} is above the limit of {limit}"),
+                "lower the request or raise the limit",
+            );
+        }
         Resources {
             cpu_request,
             cpu_limit,
             memory_request,
             memory_limit,
+            disk_request,
+            disk_limit,
         }
     }
 

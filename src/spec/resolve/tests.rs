@@ -21,7 +21,7 @@ fn nothing_said_is_the_highly_available_cluster() {
         spec.workers.offer,
         caps::Offer {
             cores: 1,
-            memory: Memory::from_mib(1282)
+            memory: Memory::from_mib(1180)
         }
     );
     let Recovery::ManagedZooKeeper(zookeeper) = spec.recovery else {
@@ -201,14 +201,12 @@ fn a_history_server_is_one_line_or_its_settings() {
 fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
     let connect = |text: &str| from_file(text).unwrap().connect.unwrap();
     let usual = connect("connect: true\nworkers: {count: 3, cores: 4}\n");
-    assert_eq!((usual.cores, usual.executor_memory), (6, Memory::from_mib(1024)));
+    // Whole executors: each worker has one with four cores.
+    assert_eq!((usual.cores, usual.executor_cores), (4, 4));
+    assert_eq!(usual.executor_memory, Memory::from_mib(727));
     assert_eq!(usual.pod.resources.memory_limit, Memory::from_mib(1536));
     let small = connect("connect: true\nworkers: {count: 1, memory: 1300Mi}\n");
-    assert_eq!(small.cores, 1);
-    assert!(
-        small.executor_memory < Memory::from_mib(1024),
-        "what its worker can give"
-    );
+    assert_eq!((small.cores, small.executor_memory), (1, Memory::from_mib(512)));
     let said = connect("connect: {cores: 2, driverMemory: 4g, executorMemory: 600m}\n");
     assert_eq!((said.cores, said.executor_memory), (2, Memory::from_mib(600)));
     assert!(said.pod.resources.memory_limit > said.driver_memory);
@@ -350,5 +348,81 @@ fn dynamic_allocation_is_a_word_or_bounds() {
         "dynamicAllocation: 3\n",
     ] {
         assert!(allocation(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_application_gets_half_of_the_cluster_unless_it_is_said_otherwise() {
+    let default = |text: &str| from_file(text).unwrap().default_cores;
+    assert_eq!(default(""), Some(1));
+    let large = "workers: {count: 4, cores: 2, memory: 8Gi}\n";
+    assert_eq!(default(large), Some(4));
+    assert_eq!(default("workers: {count: 3}\n"), Some(2));
+    // The server keeps four of eight cores.
+    assert_eq!(default(&format!("connect: true\n{large}")), Some(2));
+    assert_eq!(default("workers: {autoscale: {min: 1, max: 8}}\n"), Some(4));
+    // There is but one executor.
+    assert_eq!(default("workers: {count: 1, cores: 2}\n"), Some(2));
+    assert_eq!(default("defaultCores: all\n"), None);
+    assert_eq!(default("defaultCores: 5\n"), Some(5));
+    assert_eq!(default("sparkConf: {spark.deploy.defaultCores: 3}\n"), Some(3));
+    let flags = Overrides {
+        default_cores: Some("7".into()),
+        ..Overrides::default()
+    };
+    assert_eq!(resolve(None, &flags).unwrap().default_cores, Some(7));
+
+    let told = |text: &str| from_file(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (
+            "defaultCores: some\n",
+            "1:15: defaultCores: `some` is no number of cores",
+        ),
+        ("defaultCores: 0\n", "`0` is no number of cores"),
+        (
+            "defaultCores: 2\nsparkConf: {spark.cores.max: 2}\n",
+            "sparkConf says the same by spark.cores.max",
+        ),
+        (
+            "defaultCores: 1\nsparkConf: {spark.executor.cores: 2}\nworkers: {cores: 2}\n",
+            "less than one executor has",
+        ),
+    ] {
+        assert!(told(text).contains(expected), "{expected}\n{}", told(text));
+    }
+}
+
+#[test]
+fn executors_follow_what_spark_conf_says() {
+    let workers = |text: &str| {
+        from_file(&format!("{text}workers: {{cores: 8, memory: 8Gi}}\n"))
+            .unwrap()
+            .workers
+    };
+    let usual = workers("");
+    assert_eq!((usual.executors, usual.executor.cores), (2, 4));
+    assert_eq!(usual.executor.memory, Memory::from_mib(2734));
+    let said = workers("sparkConf: {spark.executor.memory: 1g, spark.executor.cores: 1}\n");
+    assert_eq!((said.executors, said.offer.memory), (4, Memory::from_mib(4892)));
+    // Without Python as on Kubernetes: a tenth.
+    let jvm = workers("sparkConf: {spark.executor.memoryOverheadFactor: 0.1}\n");
+    assert_eq!(jvm.executor.memory, Memory::from_mib(3534));
+    let fixed = workers("sparkConf: {spark.executor.memoryOverhead: 1g}\n");
+    assert_eq!(fixed.executor.memory, Memory::from_mib(2894));
+    // An application that may have so few cores would have no executor with four.
+    assert_eq!(workers("sparkConf: {spark.cores.max: 2}\n").executor.cores, 2);
+    let told = |text: &str| from_file(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (
+            "sparkConf: {spark.executor.memory: 9g}\n",
+            "sparkConf.spark.executor.memory: an executor with a heap of 9Gi",
+        ),
+        (
+            "sparkConf: {spark.executor.cores: 2}\n",
+            "sparkConf.spark.executor.cores: an executor with 2 cores",
+        ),
+        ("sparkConf: {spark.executor.cores: two}\n", "`two` is no number"),
+    ] {
+        assert!(told(text).contains(expected), "{expected}\n{}", told(text));
     }
 }

@@ -10,7 +10,7 @@ use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::report::progress::Progress;
-use crate::steps::scale::{Options, announce};
+use crate::steps::scale::{Options, announce, remind};
 use crate::steps::{Error, wait};
 
 /// Gives the cluster another number of workers. The state is `None` if it was not waited for.
@@ -39,6 +39,7 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
             dir.name.workers_set(),
             options.workers
         ));
+        remind(&inventory, progress);
     }
     if !options.wait {
         return Ok(None);

@@ -29,6 +29,8 @@ struct Log {
     source: Arc<str>,
     /// What was read.
     end: u64,
+    /// Its last bytes: a log that has rolled on is shorter, and nothing says by how much.
+    tail: String,
     /// The beginning of a line that is not yet written to its end.
     rest: String,
     /// Of the line before: most lines of a stack trace have none.
@@ -43,6 +45,7 @@ impl Log {
             kind,
             source: format!("{pod}/{executor} {kind}").into(),
             end: 0,
+            tail: String::new(),
             rest: String::new(),
             time: 0,
         }
@@ -52,10 +55,30 @@ impl Log {
     async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::spark::Error> {
         let mut lines = Vec::new();
         loop {
-            let part = ui.log(&self.application, self.executor, self.kind, self.end).await?;
+            let mut part = ui.log(&self.application, self.executor, self.kind, self.end).await?;
+            let mut text = part.text.as_str();
+            let last;
+            if part.length < self.end {
+                // Its oldest file was deleted.
+                self.end = part.length.saturating_sub(LAST);
+                last = ui.log(&self.application, self.executor, self.kind, self.end).await?;
+                (part.end, part.length) = (last.end, last.length);
+                text = match after(&self.tail, &last.text) {
+                    Some(text) => text,
+                    None => {
+                        self.rest.clear();
+                        lines.push(self.line(
+                            "sparkha: this log has rolled on faster than it was read; lines are missing here".into(),
+                        ));
+                        &last.text
+                    }
+                };
+            }
             let is_all = part.end >= part.length || part.end <= self.end;
             self.end = part.end.max(self.end);
-            self.rest.push_str(&part.text);
+            self.tail.push_str(text);
+            self.tail = tail(&self.tail).to_owned();
+            self.rest.push_str(text);
             if let Some(end) = self.rest.rfind('\n') {
                 let rest = self.rest.split_off(end + 1);
                 let whole = std::mem::replace(&mut self.rest, rest);
@@ -75,6 +98,26 @@ impl Log {
             text,
         }
     }
+}
+
+/// How much of a log that has rolled on is looked through for what was read last.
+const LAST: u64 = 1024 * 1024;
+/// How many bytes are remembered of it.
+const TAIL: usize = 512;
+
+/// The last bytes of a text.
+fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(TAIL);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// What stands behind the bytes that were read last, if they are there.
+fn after<'a>(tail: &str, text: &'a str) -> Option<&'a str> {
+    let at = text.rfind(tail).filter(|_| !tail.is_empty())?;
+    Some(&text[at + tail.len()..])
 }
 
 /// Nanoseconds since the epoch of what is just old enough.
@@ -214,4 +257,18 @@ async fn look(
         }
     }
     Ok(ui)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_has_rolled_on_is_read_from_where_it_was_left() {
+        let read: String = (0..200).map(|n| format!("line {n} ä\n")).collect();
+        let left = format!("{}line 200\nline 201\n", &read[read.len() / 2..]);
+        assert_eq!(after(tail(&read), &left), Some("line 200\nline 201\n"));
+        assert_eq!(after(tail(&read), "line 300\n"), None);
+        assert!(tail(&read).len() <= TAIL && read.ends_with(tail(&read)));
+    }
 }

@@ -162,7 +162,9 @@ impl Files {
             }
             if Component::of(pod.labels()) == Some(Component::Worker) {
                 for application in self.wanted.applications() {
-                    files.extend(executors(&self.dir.pod(&name).join("work").join(application), &name));
+                    let folder = self.dir.pod(&name).join("work").join(application);
+                    // A file that is followed is read to its end after it was renamed.
+                    files.extend(executors(&folder, &name, !self.options.follow));
                 }
             }
         }
@@ -228,14 +230,25 @@ impl Files {
     }
 }
 
-/// Both logs of each executor in the folder of an application.
-fn executors(folder: &Path, worker: &str) -> BTreeMap<String, PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let logs = entries.flat_map(|entry| {
-        let executor = entry.file_name().to_string_lossy().into_owned();
-        ["stdout", "stderr"].map(|kind| (format!("{worker}/{executor} {kind}"), entry.path().join(kind)))
+/// Both logs of each executor in the folder of an application; and what they were before, named `stderr--` and the time.
+fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, PathBuf> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_log = |name: &str| {
+        let rest = ["stdout", "stderr"]
+            .into_iter()
+            .find_map(|kind| name.strip_prefix(kind));
+        rest.is_some_and(|rest| rest.is_empty() || rolled && rest.starts_with("--"))
+    };
+    let logs = entries(folder).flat_map(|executor| {
+        let number = executor.file_name().to_string_lossy().into_owned();
+        entries(&executor.path()).map(move |log| {
+            let name = log.file_name().to_string_lossy().into_owned();
+            (name.clone(), format!("{worker}/{number} {name}"), log.path())
+        })
     });
-    logs.filter(|(_, path)| path.is_file()).collect()
+    logs.filter(|(name, _, path)| is_log(name) && path.is_file())
+        .map(|(_, source, path)| (source, path))
+        .collect()
 }
 
 /// What is just old enough, as Spark's lines have it: this machine's own time, taken for UTC.

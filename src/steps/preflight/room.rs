@@ -50,8 +50,10 @@ pub async fn quota(
         *more.entry(name).or_default() -= has;
     }
     // Who may not read them learns it from the permissions.
+    let no_ranges = vec![];
+    let known_ranges = ranges.as_ref().unwrap_or(&no_ranges);
     let over = quotas.iter().flatten().flat_map(|quota| {
-        demand::over_quota(quota, &more).into_iter().map(|what| {
+        demand::over_quota(quota, &more, known_ranges).into_iter().map(|what| {
             Finding::new(
                 Severity::Failure,
                 format!("ResourceQuota {} does not allow it: {what}", quota.name_any()),

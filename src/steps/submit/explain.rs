@@ -10,6 +10,7 @@ use super::room::{Room, room};
 use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
+use crate::spark::{ApplicationReport, WorkerReport};
 use crate::spec::quantity::Memory;
 use crate::steps::Error;
 use crate::steps::orphans::{DriverUi, orphans};
@@ -32,6 +33,8 @@ pub struct Explained<'a> {
     /// Where the driver's web UI is asked, for a driver that is looked after to its end.
     pub reach: Option<DriverUi>,
     pub asked: Asked,
+    /// The job says how many cores it wants.
+    pub says_cores: bool,
     pub wait: bool,
 }
 
@@ -62,7 +65,7 @@ pub async fn explain<R: Reach + Clone>(
             continue;
         };
         if app.state != "WAITING" {
-            progress.part("Job", &format!("{id} runs"));
+            progress.part("Job", &format!("{id} runs{}", share(app, &report.workers, &explained)));
             if let Some(reach) = explained.reach {
                 until_orphaned(leader, masters, reach, progress).await;
             }
@@ -80,6 +83,13 @@ pub async fn explain<R: Reach + Clone>(
             Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
                 progress.warn(&format!("no executors yet: {message}"));
                 told = message;
+            }
+            Room::Enough if since.elapsed() >= EXPLAIN_AFTER * 3 && told.is_empty() => {
+                told =
+                    "no executors yet, though there is room: an application whose own code sets spark.cores.max below \
+                        spark.executor.cores gets none"
+                        .into();
+                progress.warn(&told);
             }
             _ => {}
         }
@@ -100,6 +110,21 @@ async fn until_orphaned<R: Reach + Clone>(
             progress.warn(&orphan.warning());
             return;
         }
+    }
+}
+
+/// How much of the cluster the application has, if that is less than all and nobody asked for it.
+fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explained<'_>) -> String {
+    let executors = explained.inventory.cluster.executors;
+    let default = executors.and_then(|executors| executors.default_cores);
+    let alive = workers.iter().filter(|worker| worker.state == "ALIVE");
+    let all: u32 = alive.map(|worker| worker.cores).sum();
+    match default {
+        Some(default) if !explained.says_cores && default < all => format!(
+            " on {} of {all} cores: the cluster gives {default} to an application that does not say; --total-executor-cores asks for more",
+            app.cores
+        ),
+        _ => String::new(),
     }
 }
 

@@ -5,8 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::render::config::properties;
+use crate::render::inventory::WorkersSummary;
+use crate::spec::caps;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
+
+const EXECUTOR_CORES: &str = "spark.executor.cores";
+const EXECUTOR_MEMORY: &str = "spark.executor.memory";
+pub const CORES_MAX: &str = "spark.cores.max";
 
 /// An application with all that it needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,11 +155,30 @@ impl Job {
         conf.extend(parse_properties(&self.properties));
         conf.extend(self.conf.clone());
         Asked {
-            executor_memory: conf.get("spark.executor.memory").and_then(|text| memory(text)),
-            executor_cores: conf
-                .get("spark.executor.cores")
-                .and_then(|text| text.trim().parse().ok()),
+            executor_memory: conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text)),
+            executor_cores: conf.get(EXECUTOR_CORES).and_then(|text| text.trim().parse().ok()),
         }
+    }
+
+    /// The cores of each executor, where they must be others than the cluster's configuration has: with more than the job may have altogether
+    /// it would get no executor, and beside larger heaps than usual cores would be left over.
+    pub fn fitting_cores(&self, cluster: &str, workers: &WorkersSummary) -> Option<u32> {
+        if self.property(EXECUTOR_CORES).is_some() {
+            return None;
+        }
+        let conf = parse_properties(cluster);
+        let usual: u32 = conf.get(EXECUTOR_CORES)?.parse().ok()?;
+        let usual_heap = conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text))?;
+        let heap = self.property(EXECUTOR_MEMORY).and_then(|text| memory(&text));
+        let most = self.property(CORES_MAX).and_then(|text| text.trim().parse().ok());
+        let fitting = match heap.map(|heap| u32::try_from(workers.memory_mib / heap.mib().max(1)).unwrap_or(u32::MAX)) {
+            Some(executors) if heap > Some(usual_heap) && executors > 0 => {
+                caps::cores_for(workers.cores, workers.cores, executors)
+            }
+            _ => usual,
+        };
+        let cores = fitting.min(most.unwrap_or(u32::MAX)).max(1);
+        (cores != usual).then_some(cores)
     }
 
     /// A property, wherever it was said.
@@ -247,13 +272,9 @@ fn readable(file: &str) -> Result<(), String> {
     }
 }
 
-/// Spark's notation: a bare number is mebibytes.
+/// Spark's notation.
 pub fn memory(text: &str) -> Option<Memory> {
-    let text = text.trim();
-    match text.parse() {
-        Ok(mib) => Some(Memory::from_mib(mib)),
-        Err(_) => Memory::parse(&text.to_lowercase()).ok(),
-    }
+    Memory::parse_spark(text).ok()
 }
 
 /// Java's properties format, as far as it is used for Spark's keys.
@@ -388,6 +409,32 @@ mod tests {
         assert_eq!(job.asked(cluster), of(3072, Some(2)));
         job.conf.insert("spark.executor.memory".into(), "700".into());
         assert_eq!(job.asked(cluster), of(700, Some(2)));
+    }
+
+    #[test]
+    fn executors_fit_what_the_job_says() {
+        let cluster = "spark.executor.cores=4\nspark.executor.memory=2798m\n";
+        let workers = WorkersSummary {
+            count: 2,
+            cores: 8,
+            memory_mib: 5596,
+        };
+        let cores = |conf: &[(&str, &str)]| {
+            let conf = conf.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let job = Job {
+                conf: conf.collect(),
+                ..Job::default()
+            };
+            job.fitting_cores(cluster, &workers)
+        };
+        assert_eq!(cores(&[]), None);
+        // With four cores each it would get none.
+        assert_eq!(cores(&[(CORES_MAX, "2")]), Some(2));
+        assert_eq!(cores(&[(CORES_MAX, "2"), (EXECUTOR_CORES, "1")]), None);
+        // One such executor takes a worker's memory, so it gets all of its cores.
+        assert_eq!(cores(&[(EXECUTOR_MEMORY, "4g")]), Some(8));
+        assert_eq!(cores(&[(EXECUTOR_MEMORY, "1g")]), None);
+        assert_eq!(Job::default().fitting_cores("", &workers), None);
     }
 
     #[test]

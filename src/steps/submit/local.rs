@@ -38,6 +38,7 @@ pub async fn submit(
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     let (pod, defaults) = template(&conf, &inventory)?;
     process::clean(dir)?;
+    let submission = &submission.fitted(&defaults, &inventory);
     let asked = submission.job.job.asked(&defaults);
     let mut leader = Leader::new(Loopback);
     let before = tokio::time::timeout(LEADER_TIMEOUT, leader.ask(masters_of(dir)?))
@@ -118,6 +119,7 @@ pub async fn submit(
             ui: driver_ui(dir, &record),
             reach: Some(DriverUi::local(&record.name, address, ui_port)),
             asked,
+            says_cores: submission.says_cores(),
             wait: submission.wait,
         },
         progress,

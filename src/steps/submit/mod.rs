@@ -57,6 +57,23 @@ pub struct Submission {
     pub timeout: Duration,
 }
 
+impl Submission {
+    /// The same with executors that fit the cluster and what the job says.
+    fn fitted(&self, defaults: &str, inventory: &Inventory) -> Self {
+        let mut fitted = self.clone();
+        let job = &mut fitted.job.job;
+        if let Some(cores) = job.fitting_cores(defaults, &inventory.cluster.workers) {
+            job.conf.insert("spark.executor.cores".into(), cores.to_string());
+        }
+        fitted
+    }
+
+    /// Whether the job says how many cores it wants.
+    fn says_cores(&self) -> bool {
+        self.job.job.property(job::CORES_MAX).is_some()
+    }
+}
+
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -103,6 +120,7 @@ pub async fn submit(
 ) -> Result<Outcome, Error> {
     let target = target(cluster, name).await?;
     upgrade::takes_jobs(&target.inventory)?;
+    let submission = &submission.fitted(&target.defaults, &target.inventory);
     if let Some(image) = &submission.image {
         same_version(image, &target.inventory.cluster.image)?;
     }
@@ -297,6 +315,7 @@ impl Run<'_> {
                     pod: started,
                 }),
                 asked: self.asked,
+                says_cores: self.submission.says_cores(),
                 wait: self.submission.wait,
             },
             progress,

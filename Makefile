@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -59,13 +59,13 @@ bench-pause-leader:
 	$(CARGO) build --release --locked
 	tests/bench/pause_leader.sh target/release/sparkha
 
-# TRIALS, LOAD and WAYS: see there.
 # A node lost under a running job; as root. TRIALS and WAYS: see there.
 bench-lost-node:
 	demo/prepare.sh iproute2 nftables
 	$(CARGO) build --release --locked
 	tests/bench/lost_node.sh target/release/sparkha
 
+# TRIALS, LOAD and WAYS: see there.
 bench-failover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
@@ -76,6 +76,12 @@ bench-memory:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/memory.sh target/release/sparkha
+
+# Faults at random under three kinds of jobs; as root. MINUTES, SEED and FAULTS: see there.
+bench-chaos:
+	demo/prepare.sh nftables
+	$(CARGO) build --release --locked
+	tests/bench/chaos.sh target/release/sparkha
 
 # Commands that are paused at 20 moments each while another runs to its end.
 bench-pauses: testbed-up

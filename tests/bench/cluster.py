@@ -70,6 +70,8 @@ class Master(threading.Thread):
         # State, when it was asked for, when it answered.
         self.answers = []
         self.workers = 0
+        # What it said last: `/json/`.
+        self.page = {"workers": [], "activeapps": []}
         self.ended = False
 
     def run(self):
@@ -82,6 +84,7 @@ class Master(threading.Thread):
                 page = json.loads(connection.getresponse().read())
                 state = page["status"]
                 self.workers = sum(worker["state"] == "ALIVE" for worker in page["workers"])
+                self.page = page
             except (OSError, http.client.HTTPException, ValueError):
                 connection, state = None, None
             self.answers.append((state, asked, time.monotonic()))

@@ -231,10 +231,15 @@ fn on_this_machine_another_spark_waits_for_what_runs() {
     assert_eq!(now(), before);
 
     // An upgrade that nobody waits for changes nothing, and takes no jobs.
-    ended(run("upgrade", new, &["--timeout", "1s"]))
+    ended(run("upgrade", new, &["--drain-timeout", "1s"]))
         .exits(6)
         .says(&format!("{id} rounds of "))
         .says("--abort");
+    let told = home.run(&["status"]).exits(0).stdout;
+    assert!(
+        told.contains("Upgrade    Spark 4.2.1 → 4.3.0 waits for what runs"),
+        "{told}"
+    );
     home.run(&["submit", "--", home.folder.path().join("job.py").to_str().unwrap()])
         .exits(5)
         .says("takes no new jobs");

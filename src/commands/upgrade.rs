@@ -21,7 +21,7 @@ use crate::steps::upgrade::{NEXT, Place, abort, drain};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha upgrade --image docker.io/apache/spark:4.3.0 --namespace data
-  sparkha upgrade etl -f sparkha.yaml --timeout 8h      what the file says, once nothing runs any more
+  sparkha upgrade etl -f sparkha.yaml --drain-timeout 8h  what the file says, once nothing runs any more
   sparkha upgrade --abort                               stop waiting; the version stays
   sparkha local fetch 4.3.0 && sparkha upgrade --image spark:4.3.0 --local
 
@@ -45,10 +45,10 @@ pub struct Arguments {
     abort: bool,
     /// How long applications may go on running
     #[arg(long, default_value = "1h", value_parser = super::duration)]
-    timeout: Duration,
+    drain_timeout: Duration,
     /// How long each stage of the change may take, and the cluster to be in service at the end
     #[arg(long, default_value = "10m", value_parser = super::duration)]
-    ready_timeout: Duration,
+    timeout: Duration,
     /// Do not ask, even if the cluster loses something besides
     #[arg(short, long)]
     yes: bool,
@@ -100,7 +100,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             drain(
                 &place,
                 change.upgrade(UpgradePhase::Draining),
-                arguments.timeout,
+                arguments.drain_timeout,
                 &progress,
             )
             .await?;
@@ -151,7 +151,7 @@ async fn run_local(
         {
             // With it goes the lock: others may scale the cluster while it drains.
             drop(first);
-            drain(&place, upgrade, arguments.timeout, &progress).await?;
+            drain(&place, upgrade, arguments.drain_timeout, &progress).await?;
             (spec, options, first) = prepared().await?;
         }
         local::create(&store, &spec, first, &options, &progress).await
@@ -170,7 +170,7 @@ impl Arguments {
     fn options(&self, origin: Origin) -> Options {
         Options {
             origin,
-            timeout: self.ready_timeout,
+            timeout: self.timeout,
             wait: true,
             dry_run: false,
             retain: true,

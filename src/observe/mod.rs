@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, ZooKeeperSummary};
+use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
 use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
@@ -51,6 +51,9 @@ pub struct ClusterState {
     /// Lost nodes, and members that share one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<nodes::Warning>,
+    /// Another version of Spark, if one is on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// What drivers connect to.
     pub master_url: String,
     /// The routed address of the web UI, in service where a router is set up.
@@ -252,6 +255,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         ready: false,
         not_ready: vec![],
         warnings: nodes::warnings(facts),
+        upgrade: summary.upgrade.clone(),
         master_url: summary.master_url.clone(),
         web_ui: format!(
             "http://{}:{MASTER_UI_PORT}",
@@ -515,6 +519,7 @@ pub mod tests {
                     web_ui: None,
                 }],
             },
+            upgrade: None,
             executors: None,
             history: None,
             connect: None,

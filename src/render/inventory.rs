@@ -3,6 +3,7 @@
 //! expect.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DynamicObject;
@@ -92,6 +93,26 @@ pub enum UpgradePhase {
     Draining,
     /// Pods are being replaced.
     Changing,
+}
+
+impl fmt::Display for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, .. } = self;
+        match self.phase {
+            UpgradePhase::Draining => write!(f, "Spark {from} → {to} waits for what runs, and takes no new jobs"),
+            UpgradePhase::Changing => write!(f, "Spark {from} → {to} is not done"),
+        }
+    }
+}
+
+impl Upgrade {
+    /// The ways out.
+    pub fn help(&self) -> &'static str {
+        match self.phase {
+            UpgradePhase::Draining => "`sparkha upgrade` goes on, `sparkha upgrade --abort` ends that",
+            UpgradePhase::Changing => "`sparkha upgrade` goes on",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

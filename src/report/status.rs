@@ -94,6 +94,10 @@ fn table_of(state: &ClusterState) -> String {
     }
     let workers = &state.workers;
     text.push_str(&format!("Image      {}\n", state.image));
+    if let Some(upgrade) = &state.upgrade {
+        let told = format!("Upgrade    {upgrade}\n           {}\n", upgrade.help());
+        text.push_str(&hint::complete(&told));
+    }
     text.push_str(&format!("Master URL {}\n", state.master_url));
     text.push_str(&format!("Web UI     {}\n", state.web_ui));
     if let Some(history) = &state.history {
@@ -250,11 +254,27 @@ pub fn dry_run(would: &[String], format: Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::inventory::{Upgrade, UpgradePhase};
 
     #[test]
     fn ages() {
         let said = [0, 119, 120, 7_199, 7_200, 172_799, 172_800, -5].map(|s| age(SignedDuration::from_secs(s)));
         assert_eq!(said, ["0s", "119s", "2m", "119m", "2h", "47h", "2d", "0s"]);
+    }
+
+    #[test]
+    fn an_upgrade_that_waits_is_told_with_the_ways_out() {
+        let mut state = crate::observe::tests::state();
+        state.upgrade = Some(Upgrade {
+            from: "4.2.1".into(),
+            to: "4.3.0".into(),
+            from_image: "spark:4.2.1".into(),
+            phase: UpgradePhase::Draining,
+        });
+        let said = table_of(&state);
+        let line =
+            "Upgrade    Spark 4.2.1 → 4.3.0 waits for what runs, and takes no new jobs\n           `sparkha upgrade";
+        assert!(said.contains(line), "{said}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Several real nodes: members are spread over them, a drain takes one of each at a time under a running job, and the loss of a node is told
-//! with its pods and the ways out, to whoever may read nodes and whoever may not. They run with three nodes alone: `make bench-nodes`.
+//! with its pods and the ways out, with and without the right to read nodes. These tests need three nodes: `make bench-nodes`.
 
 use std::path::Path;
 use std::process::Command;

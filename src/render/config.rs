@@ -358,7 +358,7 @@ fn executor_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
 }
 
 /// How much shuffle data an executor has at most to take over more from others: half of its share of the worker's disk, for the volume's
-/// limit counts all, and whoever exceeds it is evicted. `None` where nobody knows how much there is.
+/// limit counts all, and a pod that exceeds it is evicted. `None` where the volume's size is not known.
 fn migrated(spec: &ClusterSpec) -> Option<Memory> {
     let workers = &spec.workers;
     let volume = match &workers.shuffle {

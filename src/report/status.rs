@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Format, hint, structured};
+use super::{Format, counted, hint, structured};
 use crate::observe::overview::Overview;
 use crate::observe::{ClusterState, PodState, ZooKeeperState};
 use crate::render::inventory::ExecutorsSummary;
@@ -110,7 +110,7 @@ fn table_of(state: &ClusterState) -> String {
         }
     }
     text.push_str(&format!(
-        "Workers    {} of {} registered, {} of {} cores and {} of {} in use\n\n",
+        "Workers    {} of {} registered, {} of {} cores and {} of {} in use\n",
         workers.registered,
         workers.expected,
         workers.cores_used,
@@ -119,10 +119,9 @@ fn table_of(state: &ClusterState) -> String {
         mib(workers.memory_mib),
     ));
     if let Some(executors) = &state.executors {
-        // Above the empty line that ends this part.
-        text.truncate(text.trim_end().len());
-        text.push_str(&format!("\nExecutors  {}\n\n", said_of(executors, workers.cores)));
+        text.push_str(&format!("Executors  {}\n", said_of(executors, workers.cores)));
     }
+    text.push('\n');
     text.push_str(&lines(&members(state)));
     if !state.applications.is_empty() {
         let mut table = new_table(&["APPLICATION", "NAME", "CORES", "STATE", "USER"]);
@@ -144,16 +143,9 @@ fn said_of(executors: &ExecutorsSummary, cores: u32) -> String {
     };
     format!(
         "{} and {}; an application gets {all} unless it says otherwise",
-        plural(executors.cores, "core"),
+        counted(executors.cores, "core"),
         mib(executors.memory_mib)
     )
-}
-
-fn plural(count: u32, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 fn members(state: &ClusterState) -> Table {

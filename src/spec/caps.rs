@@ -143,22 +143,15 @@ impl CapError {
 #[derive(Clone, Copy)]
 struct Room {
     limit: Memory,
-    /// What the daemon takes, and what is left.
     daemon: Memory,
-    left: Memory,
     cores: u32,
     overhead: Overhead,
 }
 
 impl Room {
-    fn new(limit: Memory, daemon: Memory, cores: u32, overhead: Overhead) -> Self {
-        Self {
-            limit,
-            daemon,
-            left: limit.saturating_sub(daemon),
-            cores,
-            overhead,
-        }
+    /// What the daemon leaves.
+    fn left(&self) -> Memory {
+        self.limit.saturating_sub(self.daemon)
     }
 
     /// The heaps that so many executors may have altogether.
@@ -170,7 +163,7 @@ impl Room {
             fixed,
             of_pod,
         } = self.overhead;
-        let without_fixed = self.left.saturating_sub(times(fixed, executors));
+        let without_fixed = self.left().saturating_sub(times(fixed, executors));
         // However cores are divided among executors. Rather less of it than no executor at all.
         let bare = without_fixed.saturating_sub(least + HEAP_MIN).max(PYTHON_LEAST);
         let of_cores = times(of_core, self.cores)
@@ -200,7 +193,7 @@ impl Room {
     fn no_memory(&self) -> CapError {
         let enough = (1..)
             .map(|step| Memory::from_mib(step * 64))
-            .find(|&limit| Room::new(limit, self.daemon, self.cores, self.overhead).heap(1) >= HEAP_MIN)
+            .find(|&limit| Room { limit, ..*self }.heap(1) >= HEAP_MIN)
             .unwrap_or_default();
         CapError::NoMemory {
             limit: self.limit,
@@ -220,7 +213,12 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, wanted: Wanted) -> Res
         return Err(CapError::ExecutorCores { asked, offered: cores });
     }
     let daemon = (daemon_heap + DAEMON_OVERHEAD).max(DAEMON_FLOOR);
-    let room = Room::new(memory, daemon, cores, wanted.overhead);
+    let room = Room {
+        limit: memory,
+        daemon,
+        cores,
+        overhead: wanted.overhead,
+    };
     let most_cores = wanted.most_cores.unwrap_or(cores).clamp(1, cores);
     let (each, executors, heap, offered) = match wanted.memory {
         None => {
@@ -241,11 +239,11 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, wanted: Wanted) -> Res
         }
         Some(heap) => {
             let beside = wanted.overhead.least + wanted.overhead.fixed;
-            if heap + beside > room.left {
+            if heap + beside > room.left() {
                 return Err(CapError::ExecutorMemory {
                     asked: heap,
                     beside,
-                    left: room.left,
+                    left: room.left(),
                 });
             }
             // Who says how large one executor is, may have it with less beside it than would be reserved otherwise.

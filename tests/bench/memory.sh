@@ -4,15 +4,8 @@
 #
 #   TRIALS=20 tests/bench/memory.sh PATH-OF-SPARKHA
 #   BEFORE=yes …     what it was like: heaps that fill what is left by a fifth of the pod, and Python workers that spill at Spark's 512 MiB
-set -euo pipefail
-sparkha=$(realpath "$1")
-here=$(dirname "$(realpath "$0")")
+. "$(dirname "$0")/setup.sh"
 trials=${TRIALS:-20}
-work=$(mktemp -d)
-SPARK_HOME=${SPARK_HOME:-$("$sparkha" local fetch 2>/dev/null)}
-export SPARK_HOME XDG_STATE_HOME=$work/state
-cluster=$XDG_STATE_HOME/sparkha/clusters/default/spark
-trap '"$sparkha" teardown --local --yes >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 memory=${MEMORY:-3Gi} cores=${CORES:-2}
 cat >"$work/sparkha.yaml" <<END
 masters: {count: 1}

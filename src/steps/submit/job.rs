@@ -10,7 +10,7 @@ use crate::spec::caps;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
 
-const EXECUTOR_CORES: &str = "spark.executor.cores";
+pub const EXECUTOR_CORES: &str = "spark.executor.cores";
 const EXECUTOR_MEMORY: &str = "spark.executor.memory";
 pub const CORES_MAX: &str = "spark.cores.max";
 

@@ -63,7 +63,7 @@ impl Submission {
         let mut fitted = self.clone();
         let job = &mut fitted.job.job;
         if let Some(cores) = job.fitting_cores(defaults, &inventory.cluster.workers) {
-            job.conf.insert("spark.executor.cores".into(), cores.to_string());
+            job.conf.insert(job::EXECUTOR_CORES.into(), cores.to_string());
         }
         fitted
     }

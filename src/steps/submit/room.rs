@@ -2,6 +2,7 @@
 
 use super::job::Asked;
 use crate::render::inventory::WorkersSummary;
+use crate::report::counted;
 use crate::spark::WorkerReport;
 use crate::spec::quantity::Memory;
 
@@ -26,10 +27,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
     let memory = asked.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
     let cores = asked.executor_cores.unwrap_or(1);
     let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
-    let each = format!(
-        "each executor asks for {memory} MiB and {}",
-        plural(cores.into(), "core")
-    );
+    let each = format!("each executor asks for {memory} MiB and {}", counted(cores, "core"));
     let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
     let mut offers = offers.chain([(expected.memory_mib, expected.cores)]);
     if offers.all(|(offered, offered_cores)| offered < memory || offered_cores < cores) {
@@ -42,7 +40,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
         return Room::Never(format!(
             "{each}, and no worker offers more than {} MiB and {}",
             largest.unwrap_or_default(),
-            plural(most.unwrap_or_default().into(), "core")
+            counted(most.unwrap_or_default(), "core")
         ));
     }
     let free = |worker: &WorkerReport| {
@@ -70,7 +68,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
                 "{} has {free_memory} of {} MiB and {free_cores} of {} free",
                 worker.host,
                 worker.memory,
-                plural(worker.cores.into(), "core")
+                counted(worker.cores, "core")
             )
         })
         .collect();
@@ -78,13 +76,6 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
         list.push(format!("{} more have no room either", alive.len() - LISTED));
     }
     Room::Later(format!("{each}; {}", list.join(", ")))
-}
-
-fn plural(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
 
 #[cfg(test)]

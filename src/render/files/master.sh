@@ -4,9 +4,13 @@
 #
 #   master.sh [ZOOKEEPERS ZNODE]
 #
-# This shell outlives the JVM. With ZooKeeper (HOST:PORT,… and the masters' znode) it withdraws it from the election once it has surely
-# died, or the others would wait until its session expires. Never before: a leader does not notice that its latch has gone, and there
+# This shell outlives the JVM. With ZooKeeper (HOST:PORT,… and the masters' znode) it withdraws it from the election once it acts no more,
+# or the others would wait until its session expires. Never before: a leader does not notice that its latch is gone, and there
 # would be two.
+#
+# Workers must not ask a recovering leader to register them. When one loses its leader, it asks all masters at once. A master that was elected a moment ago then counts
+# the worker as recovered, compares what runs there with what it does not know yet, and has it killed. So a leader that is asked to end is stopped first: its
+# connections stay until the next leader has called the workers. Where the JVM is dead, the workers have lost it, and the election waits until they were answered.
 #
 # And it starts a master anew whose recovery went wrong. A worker that asks a recovering leader to register it counts as recovered, though
 # it has not told yet what runs there. Where it was the last to be waited for, Spark's leader starts executors that run already, and
@@ -57,6 +61,36 @@ withdraw() {
     sleep 0.1
   done
   rm -f "$SPARKHA_SESSIONS"
+}
+# leads: whether it was elected.
+leads() {
+  [ -e "$SPARKHA_ELECTION" ] && [[ $(<"$SPARKHA_ELECTION") == *"We have gained leadership"* ]]
+}
+# is_connected: whether workers or drivers are connected. All local masters share one table of connections, so it is looked for by address.
+is_connected() {
+  local address=[0-9A-F]* bytes
+  if [[ $POD_IP != *:* ]]; then
+    IFS=. read -ra bytes <<<"$POD_IP"
+    printf -v address '[0-9A-F]*%02X%02X%02X%02X' "${bytes[3]}" "${bytes[2]}" "${bytes[1]}" "${bytes[0]}"
+  fi
+  # Port 7077, established.
+  grep -qs "^ *[0-9]*: $address:1BA5 [0-9A-F:]* 01 " /proc/net/tcp /proc/net/tcp6
+}
+# hand_over PID SERVERS ZNODE: ends a leader without its workers' notice.
+hand_over() {
+  kill -STOP "$1" 2>/dev/null || return 0
+  withdraw 2 "${@:2}"
+  # The next leader is elected in well under a second and calls the workers; longer on a busy machine.
+  sleep 3
+  kill -KILL "$1" 2>/dev/null || true
+}
+# end PID [SERVERS ZNODE]
+end() {
+  if [ $# -eq 3 ] && leads && is_connected; then
+    hand_over "$@"
+  else
+    kill "-$ending" "$1" 2>/dev/null || true
+  fi
 }
 # protect SERVERS ZNODE: as soon as there is a quorum. What is another user's stays so: there it is tried once a minute only.
 protect() {
@@ -112,9 +146,9 @@ session() {
     [[ ! $line =~ negotiated\ timeout\ =\ ([0-9]+) ]] || session=$((BASH_REMATCH[1] / 10))
   done <"$SPARKHA_SESSIONS"
 }
-# watch PID AGAIN: kills a master that was paused; ends one whose election or recovery went wrong, if it is to be started again.
+# watch AGAIN PID [SERVERS ZNODE]: kills a master that was paused; ends one whose election or recovery went wrong, if it is to be started again.
 watch() {
-  local pid=$1 again=$2 now last stat stopped='' session='' looks never
+  local again=$1 pid=$2 now last stat stopped='' session='' looks never
   exec {never}<> <(:)
   now
   for ((looks = 0; ; looks++)); do
@@ -151,16 +185,19 @@ watch() {
     else
       continue
     fi
-    kill "-$ending" "$pid" 2>/dev/null || true
+    end "${@:2}"
     return
   done
 }
 
 stop() {
   stopped=yes
-  [ -z "$pid" ] || kill "-$ending" "$pid" 2>/dev/null || true
+  [ -n "$pid" ] || return 0
+  # It would kill a master that is stopped.
+  [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+  end "$pid" "${ensemble[@]}"
 }
-pid='' stopped=''
+pid='' stopped='' watcher='' ensemble=("$@")
 trap stop TERM INT
 # What a container before this one had no time to withdraw.
 withdraw 0 "$@"
@@ -173,7 +210,7 @@ for again in yes yes ''; do
   "${master[@]}" &
   pid=$!
   [ -z "$stopped" ] || stop
-  watch "$pid" "$again" &
+  watch "$again" "$pid" "$@" &
   watcher=$!
   # A signal ends the waiting, too.
   while
@@ -182,6 +219,8 @@ for again in yes yes ''; do
     kill -0 "$pid" 2>/dev/null
   do :; done
   kill "$watcher" 2>/dev/null || true
+  # Its workers have lost it: they are answered by masters that stand by.
+  if [ -s "$SPARKHA_SESSIONS" ] && leads; then sleep 2; fi
   # ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
   withdraw 5 "$@"
   [ -z "$stopped" ] && [ -n "$again" ] && { is_amiss || is_stuck; } || exit "$code"

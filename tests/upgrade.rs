@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::kit::Sandbox;
 use crate::kit::local::{Home, signal, spark_home, spark_home_of};
+use crate::lifecycle;
 use crate::local::driver;
 
 const OLD: &str = "4.2.1";
@@ -29,6 +32,24 @@ while more > 0:
 print("RESULT", flush=True)
 "#;
 
+/// Prints the number of each batch, until it finds a file. It fails with the first batch that does.
+const STREAM: &str = r#"
+import os, sys, time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.appName("stream").config("spark.sql.shuffle.partitions", 2).getOrCreate()
+def batch(rows, number):
+    rows.groupBy(rows.value % 3).count().collect()
+    print("BATCH", number, spark.version, flush=True)
+rows = spark.readStream.format("rate").option("rowsPerSecond", 5).load()
+writer = rows.writeStream.foreachBatch(batch).trigger(processingTime="1 second")
+query = writer.option("checkpointLocation", os.path.join(os.path.dirname(sys.argv[0]), "checkpoint")).start()
+while not os.path.exists(sys.argv[1]):
+    query.awaitTermination(0.2)
+    assert query.isActive
+query.stop()
+print("RESULT", flush=True)
+"#;
+
 /// A job that goes on until it is told to end.
 struct Rounds<'a> {
     home: &'a Home,
@@ -37,20 +58,24 @@ struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     fn start(home: &'a Home) -> Self {
+        let mut rounds = Self::of(home, ROUNDS);
+        rounds.next();
+        rounds
+    }
+
+    fn of(home: &'a Home, text: &str) -> Self {
         let [job, errors, end] = ["job.py", "job.err", "end"].map(|file| home.folder.path().join(file));
-        std::fs::write(&job, ROUNDS).unwrap();
+        std::fs::write(&job, text).unwrap();
         let submit = format!(
             "exec spark-submit --master \"$SPARK_MASTER_URL\" --conf spark.executor.memory=600m '{}' '{}' 2>'{}'",
             job.display(),
             end.display(),
             errors.display()
         );
-        let mut rounds = Self {
+        Self {
             home,
             child: driver(home, &submit).spawn().unwrap(),
-        };
-        rounds.next();
-        rounds
+        }
     }
 
     /// Waits for a line of its.
@@ -65,15 +90,23 @@ impl<'a> Rounds<'a> {
         line
     }
 
-    /// Tells it to end, and expects it to end well.
-    fn finish(mut self) {
+    /// Tells it to end, and expects it to end well. Returns what it printed last.
+    fn finish(mut self) -> Vec<String> {
         let folder = self.home.folder.path();
         std::fs::write(folder.join("end"), "").unwrap();
-        while !self.next().contains("RESULT") {}
+        let mut lines = Vec::new();
+        loop {
+            let line = self.next();
+            if line.contains("RESULT") {
+                break;
+            }
+            lines.push(line);
+        }
         assert!(self.child.wait().unwrap().success());
         for file in ["job.py", "job.err", "end"] {
             std::fs::remove_file(folder.join(file)).unwrap();
         }
+        lines
     }
 }
 
@@ -275,4 +308,213 @@ fn on_this_machine_another_spark_waits_for_what_runs() {
 
     home.run(&["teardown"]).exits(0);
     home.is_empty();
+}
+
+/// Numbers of a stream's batches.
+fn batches(lines: &[String]) -> Vec<u32> {
+    let number = |line: &String| line.split(' ').nth(1)?.parse().ok();
+    lines.iter().filter_map(number).collect()
+}
+
+#[test]
+fn on_this_machine_two_generations_run_side_by_side() {
+    let home = Home::alone();
+    let folder = home.folder.path();
+    let old = spark_home_of(OLD);
+    let old = old.to_str().unwrap();
+    let new = spark_home().to_str().unwrap();
+    let file = folder.join("sparkha.yaml");
+    std::fs::write(
+        &file,
+        "masters: {count: 2}\nworkers: {count: 1}\nzookeeper: {count: 1}\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    home.run(&["create", "--spark-home", old, "-f", file]).exits(0);
+    let mut stream = Rounds::of(&home, STREAM);
+    let mut seen = vec![stream.next()];
+    let upgrade = ["upgrade", "--side-by-side", "--spark-home", new];
+    let version = folder.join("version.py");
+    let text = "from pyspark.sql import SparkSession\nprint('VERSION', SparkSession.builder.getOrCreate().version)\n";
+    std::fs::write(&version, text).unwrap();
+    let submit = |name: &str| {
+        home.run(&["submit", name, "--", version.to_str().unwrap()])
+            .exits(0)
+            .stdout
+    };
+    let leaders = || {
+        let routes = home.run(&["route", "render", "--format", "json"]).exits(0).stdout;
+        let routes: Vec<Value> = serde_json::from_str(&routes).unwrap();
+        let leaders = routes.iter().filter(|route| route["owner"]["role"] == "leader");
+        let pair = |route: &Value| {
+            ["host", "cluster"].map(|key| {
+                let value = route.get(key).unwrap_or(&route["owner"][key]);
+                value.as_str().unwrap().to_owned()
+            })
+        };
+        leaders.map(pair).collect::<Vec<_>>()
+    };
+    let pair = |host: &str, cluster: &str| [format!("{host}-master.default.k8s"), cluster.to_owned()];
+
+    // Old jobs go on, new ones have the new Spark, and both generations are seen.
+    home.run(&[&upgrade[..], &["--drain-timeout", "1s"]].concat())
+        .exits(6)
+        .says("stream of ")
+        .says("--abort");
+    seen.push(stream.next());
+    assert!(submit("spark").contains("VERSION 4.3.0"));
+    let told = home.run(&["status"]).exits(0).stdout;
+    assert!(told.contains("spark-2 takes new jobs"), "{told}");
+    assert_eq!(leaders(), [pair("spark-2", "spark-2"), pair("spark", "spark")]);
+    home.run(&["create", "-f", file, "--workers", "2"])
+        .exits(5)
+        .says("its successor spark-2");
+
+    // It can go back as long as the old generation lives.
+    home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
+    assert!(submit("spark").contains("VERSION 4.2.1"));
+    assert!(!home.cluster("spark-2").exists());
+    home.run(&["upgrade", "--abort"])
+        .exits(0)
+        .says("No upgrade is under way");
+
+    // Cut off, it goes on.
+    let mut waiting = home.command(&upgrade);
+    let mut waiting = waiting.stderr(Stdio::null()).spawn().unwrap();
+    let wanted = || std::fs::read_to_string(home.cluster("spark").join("wanted.json")).unwrap();
+    home.wait_for(2 * SOON, "the successor", || wanted().contains("\\\"sideBySide\\\""));
+    signal(waiting.id() as i32, "KILL");
+    waiting.wait().unwrap();
+    seen.push(stream.next());
+    seen.extend(stream.finish());
+
+    // The stream goes on where it was, with the new Spark. Then nothing runs on the old generation, and it goes.
+    let mut stream = Rounds::of(&home, STREAM);
+    let first = stream.next();
+    assert!(first.contains("4.3.0"), "{first}");
+    home.run(&upgrade).exits(0).says("In service");
+    seen.extend([first, stream.next()]);
+    assert!(!home.cluster("spark").exists());
+    assert_eq!(leaders(), [pair("spark-2", "spark-2"), pair("spark", "spark-2")]);
+    home.run(&upgrade).exits(0).says("Nothing to change");
+    home.run(&["create", "-f", file]).exits(0).says("Nothing to change");
+    let jobs = home.run(&["jobs"]).exits(0).stdout;
+    assert!(jobs.contains("stream"), "{jobs}");
+    seen.extend(stream.finish());
+    // One that was stopped while it ran comes again.
+    let numbers = batches(&seen);
+    assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] <= 1), "{numbers:?}");
+
+    home.run(&["teardown"]).exits(0);
+    for left in [Path::new(file), &version] {
+        std::fs::remove_file(left).unwrap();
+    }
+    std::fs::remove_dir_all(folder.join("checkpoint")).unwrap();
+    home.is_empty();
+}
+
+/// Sums in rounds until it is told to end by a file.
+const UNTIL_TOLD: &str = r#"
+import os, time
+from pyspark.sql import SparkSession
+context = SparkSession.builder.appName("rounds").getOrCreate().sparkContext
+while not os.path.exists("/tmp/end"):
+    total = context.parallelize(range(1000), 4).map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 2).values().sum()
+    assert total == 332833500, total
+    print("ROUND", flush=True)
+    time.sleep(0.2)
+"#;
+
+/// Other versions, as far as anybody can see: the same image under names that say none.
+const NEXT: &str = "docker.io/apache/spark:next";
+const LAST: &str = "docker.io/apache/spark:last";
+
+#[test]
+fn on_kubernetes_a_roll_and_another_generation_leave_a_job_alone() {
+    let sandbox = Sandbox::new("upgrade");
+    let before = sandbox.contents();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = |timeout: u32| {
+        format!(
+            "masters: {{count: 2}}\nzookeeper: {{count: 1}}\nworkers: {{count: 1}}\nwebUi: {{serviceType: NodePort, nodePort: 30888}}\n\
+             sparkConf: {{spark.worker.timeout: {timeout}}}\n"
+        )
+    };
+    std::fs::write(file.path(), text(60)).unwrap();
+    let path = file.path().to_str().unwrap();
+    sandbox.run(&["create", "-f", path]).exits(0);
+    let url = "spark://spark-master-0:7077,spark-master-1:7077";
+    lifecycle::start(&sandbox, "rounds", UNTIL_TOLD, url, 0);
+    let rounds = || lifecycle::job_log(&sandbox, "rounds").matches("ROUND").count();
+    let goes_on = || {
+        let before = rounds();
+        sandbox.wait_for(SOON, "the job to go on", || rounds() > before + 1);
+    };
+    goes_on();
+
+    // Another configuration rolls under it.
+    std::fs::write(file.path(), text(61)).unwrap();
+    sandbox
+        .run(&["create", "-f", path, "--yes"])
+        .exits(0)
+        .says("Pods of spark-master replaced");
+    goes_on();
+
+    // Another version is refused under it, and comes beside it.
+    sandbox
+        .run(&["create", "-f", path, "--image", NEXT, "--yes"])
+        .exits(5)
+        .says("would end what runs");
+    let upgrade = ["upgrade", "--side-by-side", "--image", NEXT];
+    sandbox
+        .run(&[&upgrade[..], &["--drain-timeout", "1s"]].concat())
+        .exits(6)
+        .says("rounds of ");
+    let job = tempfile::Builder::new().suffix(".py").tempfile().unwrap();
+    let program =
+        "from pyspark.sql import SparkSession\nprint('SUM', SparkSession.builder.getOrCreate().range(10).count())\n";
+    std::fs::write(job.path(), program).unwrap();
+    let submit = [
+        "submit",
+        "--executor-memory",
+        "600m",
+        "--",
+        job.path().to_str().unwrap(),
+    ];
+    let run = sandbox.run(&submit).exits(0).says("New jobs of spark run on spark-2");
+    assert!(run.stdout.contains("SUM 10"), "{}", run.stdout);
+    let of_service =
+        |path: &str| sandbox.kubectl(&["get", "service", "spark-master", "-o", &format!("jsonpath={{{path}}}")]);
+    let instance = r".spec.selector.app\.kubernetes\.io/instance";
+    assert_eq!(of_service(instance), "spark");
+    goes_on();
+
+    // Its last application ends the old generation, whose name and port are then the new one's.
+    sandbox.kubectl(&["exec", "rounds", "--", "touch", "/tmp/end"]);
+    lifecycle::finish_job(&sandbox, "rounds");
+    sandbox.run(&upgrade).exits(0).says("In service");
+    assert_eq!(of_service(instance), "spark-2");
+    assert_eq!(of_service(".spec.ports[0].nodePort"), "30888");
+    let state = sandbox.status("spark");
+    assert_eq!((&state["name"], &state["alias"]), (&"spark-2".into(), &"spark".into()));
+    assert!(sandbox.try_kubectl(&["get", "statefulset", "spark-master"]).is_none());
+    sandbox.run(&upgrade).exits(0).says("Nothing to change");
+
+    // A third one, and back.
+    let submit = [&["submit", "--detach"], &submit[1..]].concat();
+    std::fs::write(job.path(), UNTIL_TOLD).unwrap();
+    sandbox.run(&submit).exits(0);
+    let third = ["upgrade", "--side-by-side", "--image", LAST];
+    sandbox
+        .run(&[&third[..], &["--drain-timeout", "1s"]].concat())
+        .exits(6)
+        .says("spark-3 is in service beside spark-2");
+    sandbox.run(&["upgrade", "--abort"]).exits(0).says("takes jobs again");
+    let contents = sandbox.contents();
+    assert!(
+        !contents.iter().any(|object| object.contains("spark-3")),
+        "{contents:?}"
+    );
+    sandbox.run(&["teardown", "--yes"]).exits(0);
+    assert_eq!(sandbox.contents(), before);
 }

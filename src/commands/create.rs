@@ -6,17 +6,16 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::oneshot;
 
-use super::spec::{Description, SpecArguments};
+use super::spec::SpecArguments;
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::platform::local::store::Store;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
-use crate::steps::create::{Options, Outcome, Running, create, kept_cluster_file, prepare};
+use crate::steps::create::{Options, Outcome, Running};
 use crate::steps::differences::{Differences, Origin};
-use crate::steps::local::create as local;
+use crate::steps::place::Place;
 
 const HELP: &str =
     "pass --yes to change it, --dry-run to see every object; without -f, create keeps what was asked for before";
@@ -76,60 +75,25 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
-    if global.local {
-        return run_local(global, &arguments, description).await;
-    }
-    let (cluster, spec) = description.resolve_connected(global).await?;
+    let place = description.find(global).await?.place;
     let progress = Progress::new(global.quiet);
-    let namespace = cluster.namespace();
-    let origin = match description.has_file() {
-        true => Origin::File,
-        false => Origin::Inventory(kept_cluster_file(&cluster, &spec.name).await?),
-    };
-    let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
-    let options = arguments.options(origin);
-    let name = &spec.name;
+    let options = arguments.options(description.origin(&place).await?);
+    let spec = description.resolve(global)?;
     let work = async {
-        let prepared = prepare(&cluster, &spec, &options, &progress).await?;
-        let title = format!("{namespace}/{name}");
-        agree(&title, &prepared.differences, arguments.consent(), &progress).await?;
-        create(&cluster, &spec, prepared, &options, &progress).await
+        let home = arguments.spark_home.as_ref();
+        let prepared = place.prepare(&spec, home, &options, &progress).await?;
+        agree(&place, prepared.differences(), arguments.consent(), &progress).await?;
+        place.create(&spec, prepared, &options, &progress).await
     };
     let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
-    tracing::info!("{} requests to the API server", cluster.requests());
-    report(&outcome, arguments.dry_run, arguments.output.output, name)
+    if let Place::Kubernetes(cluster, _) = &place {
+        tracing::info!("{} requests to the API server", cluster.requests());
+    }
+    report(&outcome, arguments.dry_run, arguments.output.output, place.name())
 }
 
 const NEXT: &str = "run the same command again to go on, or `sparkha teardown` to remove what is there";
-
-/// The same on this machine.
-async fn run_local(
-    global: &Global,
-    arguments: &Arguments,
-    mut description: Description<'_>,
-) -> Result<ExitCode, Error> {
-    let (dir, spec) = description.resolve_local(global)?;
-    let namespace = &dir.namespace;
-    let progress = Progress::new(global.quiet);
-    let store = Store::open()?;
-    let origin = match description.has_file() {
-        true => Origin::File,
-        false => Origin::Inventory(local::kept_cluster_file(&dir)?),
-    };
-    let spec = description.resolve_from(&origin, &spec.name, namespace, global)?;
-    let (options, name) = (arguments.options(origin), &spec.name);
-    let home = arguments.spark_home.as_ref();
-    let work = async {
-        let prepared = local::prepare(&store, namespace, &spec, home, &options, &progress).await?;
-        let title = format!("{namespace}/{name}");
-        agree(&title, &prepared.differences, arguments.consent(), &progress).await?;
-        local::create(&store, &spec, prepared, &options, &progress).await
-    };
-    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
-    drop(progress);
-    report(&outcome, arguments.dry_run, arguments.output.output, name)
-}
 
 /// Prints what came of it.
 pub fn report(outcome: &Outcome, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
@@ -155,7 +119,7 @@ pub struct Consent {
 
 /// Reports how a living cluster would change, and asks where it would lose something.
 pub async fn agree(
-    cluster: &str,
+    place: &Place,
     differences: &Differences,
     consent: Consent,
     progress: &Progress,
@@ -164,6 +128,7 @@ pub async fn agree(
     if lines.is_empty() {
         return Ok(());
     }
+    let cluster = format!("{}/{}", place.namespace(), place.name());
     let verb = if consent.dry_run { "would change" } else { "changes" };
     if !differences.need_consent() {
         progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));

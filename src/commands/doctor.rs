@@ -4,15 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::spec::{Description, SpecArguments};
+use super::spec::SpecArguments;
 use crate::cli::{Global, Output};
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
 use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::store::ClusterDir;
 use crate::report;
+use crate::spec::ClusterSpec;
 use crate::steps::Error;
+use crate::steps::generations::{self, Generation};
 use crate::steps::jobs::local_orphans;
 use crate::steps::local::LocalView;
+use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -34,10 +39,16 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
-    let description = arguments.spec.describe()?;
-    let (checks, code) = match global.local {
-        true => local(global, &arguments, &description).await?,
-        false => kubernetes(global, &description).await?,
+    let mut description = arguments.spec.describe()?;
+    let place = description.place(global).await?;
+    // Who cannot be asked is what the checks are about.
+    let generation = generations::find(place.clone()).await;
+    let generation = generation.unwrap_or(Generation { place, alias: None });
+    description.set_generation(generation.clone());
+    let spec = description.resolve(global)?;
+    let (checks, code) = match &generation.place {
+        Place::Local(dir) => local(&arguments, dir, &spec).await?,
+        Place::Kubernetes(cluster, _) => kubernetes(cluster, &spec).await?,
     };
     report::print(&report::doctor::checks(&checks, arguments.output.output))?;
     match checks.iter().any(|check| check.status == Status::Failed) {
@@ -47,9 +58,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 }
 
 /// The checks, and the exit code if one of them failed.
-async fn kubernetes(global: &Global, description: &Description<'_>) -> Result<(Vec<Check>, ExitCode), Error> {
-    let (cluster, spec) = description.resolve_connected(global).await?;
-    let work = async { Ok(diagnose(&cluster, &spec).await) };
+async fn kubernetes(cluster: &Cluster, spec: &ClusterSpec) -> Result<(Vec<Check>, ExitCode), Error> {
+    let work = async { Ok(diagnose(cluster, spec).await) };
     let diagnosis = super::unless_interrupted(work, "nothing was changed".into()).await?;
     tracing::info!("{} requests to the API server", cluster.requests());
     let code = match (diagnosis.unreachable, diagnosis.exists) {
@@ -61,17 +71,12 @@ async fn kubernetes(global: &Global, description: &Description<'_>) -> Result<(V
 }
 
 /// The same on this machine.
-async fn local(
-    global: &Global,
-    arguments: &Arguments,
-    description: &Description<'_>,
-) -> Result<(Vec<Check>, ExitCode), Error> {
-    let (dir, spec) = description.resolve_local(global)?;
-    let mut checks = doctor::local::checks(&spec, &dir, arguments.spark_home.as_deref());
+async fn local(arguments: &Arguments, dir: &ClusterDir, spec: &ClusterSpec) -> Result<(Vec<Check>, ExitCode), Error> {
+    let mut checks = doctor::local::checks(spec, dir, arguments.spark_home.as_deref());
     if !dir.exists() {
         return Ok((checks, ExitCode::Impossible));
     }
-    let state = LocalView::of(&dir).state().await?;
-    checks.extend(doctor::local::of_cluster(&state, &local_orphans(&dir).await?));
+    let state = LocalView::of(dir).state().await?;
+    checks.extend(doctor::local::of_cluster(&state, &local_orphans(dir).await?));
     Ok((checks, ExitCode::NotReady))
 }

@@ -11,6 +11,7 @@ use crate::report;
 use crate::report::progress::Progress;
 use crate::steps::Error;
 use crate::steps::failover::{Options, Target, on_kubernetes, on_this_machine};
+use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -44,7 +45,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let options = Options {
         target: if arguments.zookeeper {
             Target::ZooKeeper
@@ -68,12 +69,11 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let progress = Arc::new(Progress::new(global.quiet));
     let next = "what was taken away comes back by itself: `sparkha status --watch` shows it".to_owned();
-    let outcome = if global.local {
-        let dir = super::local_cluster(global, &name)?;
-        super::unless_interrupted(on_this_machine(&dir, &options, &progress), next).await?
-    } else {
-        let cluster = super::connected(global).await?;
-        super::unless_interrupted(on_kubernetes(&cluster, &name, &options, &progress), next).await?
+    let outcome = match &place {
+        Place::Local(dir) => super::unless_interrupted(on_this_machine(dir, &options, &progress), next).await?,
+        Place::Kubernetes(cluster, name) => {
+            super::unless_interrupted(on_kubernetes(cluster, name, &options, &progress), next).await?
+        }
     };
     report::print(&report::failover::outcome(&outcome, arguments.output.output))?;
     Ok(match outcome.is_whole() {

@@ -4,10 +4,11 @@ use clap::Args;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
+use crate::render::inventory::Inventory;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::steps::Error;
-use crate::steps::jobs::{JobState, Place, end, jobs};
+use crate::steps::jobs::{JobState, end, jobs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -26,11 +27,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
-    let place = match global.local {
-        true => Place::Local(super::local_cluster(global, &name)?),
-        false => Place::Kubernetes(super::connected(global).await?, name),
-    };
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     match &arguments.kill {
         Some(wanted) => {
             let driver = end(&place, wanted).await?;
@@ -42,6 +39,12 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             let progress = Progress::new(global.quiet);
             for orphan in jobs.iter().filter_map(JobState::orphan) {
                 progress.warn(&orphan.warning());
+            }
+            let inventory = place.existing().await?;
+            if let Some(successor) = inventory.as_ref().and_then(Inventory::successor) {
+                progress.warn(&format!(
+                    "New jobs run on {successor}: `sparkha jobs {successor}` shows them"
+                ));
             }
         }
     }

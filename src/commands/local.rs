@@ -12,8 +12,9 @@ use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::spec::resolve::DEFAULT_IMAGE;
-use crate::steps::Error;
 use crate::steps::local::driver_environment;
+use crate::steps::place::Place;
+use crate::steps::{Error, generations};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -60,10 +61,15 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
             report::print(&format!("{}\n", home.display()))?;
         }
         Command::Env { name } => {
-            let name = super::cluster_name(name.as_deref())?;
-            let dir = super::local_cluster(global, &name)?;
-            let (variables, programs) = driver_environment(&dir)?;
-            report::print(&report::shell(&variables, &programs))?;
+            let here = Global {
+                local: true,
+                ..global.clone()
+            };
+            let place = super::named_cluster(&here, name.as_deref()).await?;
+            if let Place::Local(dir) = generations::for_jobs(place).await? {
+                let (variables, programs) = driver_environment(&dir)?;
+                report::print(&report::shell(&variables, &programs))?;
+            }
         }
         Command::Supervise { folder } => supervisor::supervise(&folder).await?,
     }

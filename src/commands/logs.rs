@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{cluster_name, connected, duration, local_cluster};
+use super::{duration, named_cluster};
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::logs::{Line, Wanted};
 use crate::report::logs::{Printer, is_unread};
 use crate::steps::Error;
 use crate::steps::logs::{Files, Options, Pods};
+use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -47,7 +48,7 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     let wanted = Wanted::parse(&arguments.words);
-    let name = cluster_name(wanted.cluster.as_deref())?;
+    let place = named_cluster(global, wanted.cluster.as_deref()).await?;
     let options = Options {
         follow: arguments.follow,
         since: arguments.since,
@@ -57,15 +58,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     };
     let mut printer = Printer::new(!arguments.no_prefix);
     let mut write = |line: &Line| printer.print(line);
-    let outcome = match global.local {
-        true => {
-            let dir = local_cluster(global, &name)?;
+    let outcome = match place {
+        Place::Local(dir) => {
             let files = Files { dir, wanted, options };
             files.write(&mut write).await
         }
-        false => {
+        Place::Kubernetes(cluster, name) => {
             let pods = Pods {
-                cluster: connected(global).await?,
+                cluster,
                 name,
                 wanted,
                 options,

@@ -33,7 +33,8 @@ use crate::platform::local::store::{ClusterDir, Store};
 use crate::report::{self, hint};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
-use crate::steps::Error;
+use crate::steps::place::Place;
+use crate::steps::{Error, generations};
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
@@ -124,6 +125,16 @@ fn local_namespace(named: Option<&str>) -> Result<Namespace, Error> {
 /// The folder of a cluster on this machine.
 fn local_cluster(global: &Global, name: &ClusterName) -> Result<ClusterDir, Error> {
     Ok(Store::open()?.cluster(&local_namespace(global.namespace.as_deref())?, name))
+}
+
+/// The cluster that the argument means.
+async fn named_cluster(global: &Global, name: Option<&str>) -> Result<Place, Error> {
+    let name = cluster_name(name)?;
+    let place = match global.local {
+        true => Place::Local(local_cluster(global, &name)?),
+        false => Place::Kubernetes(connected(global).await?, name),
+    };
+    Ok(generations::find(place).await?.place)
 }
 
 /// The cluster's name from the argument. Hints name it from now on.

@@ -9,6 +9,7 @@ use crate::exit_code::ExitCode;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::steps::Error;
+use crate::steps::place::Place;
 use crate::steps::rotate::{rotate, rotate_local};
 
 #[derive(Debug, Args)]
@@ -34,7 +35,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     if !arguments.yes {
         super::confirm(
             "the masters and workers of the cluster are started anew, and applications that run are lost",
@@ -44,9 +45,9 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let progress = Progress::new(global.quiet);
     let work = async {
-        match global.local {
-            true => rotate_local(&super::local_cluster(global, &name)?, arguments.timeout, &progress).await,
-            false => rotate(&super::connected(global).await?, &name, arguments.timeout, &progress).await,
+        match &place {
+            Place::Local(dir) => rotate_local(dir, arguments.timeout, &progress).await,
+            Place::Kubernetes(cluster, name) => rotate(cluster, name, arguments.timeout, &progress).await,
         }
     };
     let next = "run the same command again: it makes another secret, and starts all anew".to_owned();

@@ -11,6 +11,7 @@ use crate::report::{self, Format};
 use crate::spec::resolve::MAX_WORKERS;
 use crate::steps::Error;
 use crate::steps::local::scale as local;
+use crate::steps::place::Place;
 use crate::steps::scale::{Options, scale};
 
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
     let options = Options {
         workers: arguments.workers,
@@ -54,21 +55,17 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         force_conflicts: arguments.force_conflicts,
     };
     let next = "run the same command again to go on; workers that were asked to leave do so all the same".to_owned();
-    let state = match global.local {
-        true => {
-            let dir = super::local_cluster(global, &name)?;
-            super::unless_interrupted(local::scale(&dir, &options, &progress), next).await?
-        }
-        false => {
-            let cluster = super::connected(global).await?;
-            super::unless_interrupted(scale(&cluster, &name, &options, &progress), next).await?
+    let state = match &place {
+        Place::Local(dir) => super::unless_interrupted(local::scale(dir, &options, &progress), next).await?,
+        Place::Kubernetes(cluster, name) => {
+            super::unless_interrupted(scale(cluster, name, &options, &progress), next).await?
         }
     };
     drop(progress);
     let format = arguments.output.output;
     match state {
         Some(state) => report::print(&report::status::cluster(&state, format))?,
-        None if format == Format::Name => report::print(&format!("{name}\n"))?,
+        None if format == Format::Name => report::print(&format!("{}\n", place.name()))?,
         None => {}
     }
     Ok(ExitCode::Success)

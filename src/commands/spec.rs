@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::local_namespace;
 use crate::cli::Global;
-use crate::platform::kubernetes::{Cluster, connect};
-use crate::platform::local::store::{ClusterDir, Store};
+use crate::platform::kubernetes::connect;
+use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;
 use crate::report::hint;
 use crate::spec::ClusterSpec;
@@ -15,6 +15,8 @@ use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::steps::Error;
 use crate::steps::differences::Origin;
+use crate::steps::generations::{self, Generation};
+use crate::steps::place::Place;
 
 #[derive(Clone, Debug, Args)]
 pub struct SpecArguments {
@@ -63,20 +65,21 @@ pub struct Description<'a> {
     arguments: &'a SpecArguments,
     /// For messages, and the text.
     file: Option<(String, String)>,
+    /// The cluster that the name means, once that was looked up.
+    generation: Option<Generation>,
 }
 
 impl Description<'_> {
-    /// Whether there is a cluster file.
-    pub fn has_file(&self) -> bool {
-        self.file.is_some()
-    }
-
     /// What is described, which hints name from now on. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
         let arguments = self.arguments;
+        let generation = self.generation.as_ref();
+        let name = generation.map(|generation| generation.place.name().to_string());
+        let namespace = generation.map(|generation| generation.place.namespace().to_string());
         let overrides = Overrides {
-            name: arguments.name.clone(),
-            namespace: global.namespace.clone(),
+            name: name.or_else(|| arguments.name.clone()),
+            alias: generation.and_then(|generation| generation.alias.clone()),
+            namespace: namespace.or_else(|| global.namespace.clone()),
             image: arguments.image.clone(),
             masters: arguments.masters,
             workers: arguments.workers,
@@ -98,47 +101,48 @@ impl Description<'_> {
         Ok(spec)
     }
 
-    /// The same in the namespace that was found for it: names derived from it follow.
-    fn resolve_in(&self, namespace: &Namespace, global: &Global) -> Result<ClusterSpec, Error> {
-        self.resolve(&Global {
-            namespace: Some(namespace.to_string()),
-            ..global.clone()
+    /// Where the described cluster is meant to be: in the namespace that the arguments, the file or the kubeconfig names, or on this machine.
+    pub async fn place(&self, global: &Global) -> Result<Place, Error> {
+        let ClusterSpec { name, namespace, .. } = self.resolve(global)?;
+        Ok(match global.local {
+            true => {
+                let namespace = local_namespace(namespace.as_ref().map(Namespace::as_str))?;
+                Place::Local(Store::open()?.cluster(&namespace, &name))
+            }
+            false => Place::Kubernetes(connect(&global.connect_options(namespace)).await?, name),
         })
     }
 
-    /// The same, from what the inventory of the cluster keeps if that is the origin.
-    pub fn resolve_from(
-        &mut self,
-        origin: &Origin,
-        name: &ClusterName,
-        namespace: &Namespace,
-        global: &Global,
-    ) -> Result<ClusterSpec, Error> {
-        if let Origin::Inventory(Some(cluster_file)) = origin {
-            let source = format!("ConfigMap {}, {CLUSTER_FILE}", name.inventory());
-            self.file = Some((source, cluster_file.clone()));
+    /// Describes this cluster from now on, whatever name was given.
+    pub fn set_generation(&mut self, generation: Generation) {
+        self.generation = Some(generation);
+    }
+
+    /// The cluster that the name means, which is described from now on.
+    pub async fn find(&mut self, global: &Global) -> Result<Generation, Error> {
+        let generation = generations::find(self.place(global).await?).await?;
+        self.set_generation(generation.clone());
+        Ok(generation)
+    }
+
+    /// What the cluster is made from, before flags: the cluster file, or what the cluster's inventory keeps of one.
+    pub async fn origin(&mut self, place: &Place) -> Result<Origin, Error> {
+        let is_kept = self
+            .file
+            .as_ref()
+            .is_none_or(|(source, _)| *source == kept_in(place.name()));
+        if !is_kept {
+            return Ok(Origin::File);
         }
-        self.resolve_in(namespace, global)
+        let kept = place.existing().await?.and_then(|inventory| inventory.cluster_file);
+        self.file = kept.clone().map(|text| (kept_in(place.name()), text));
+        Ok(Origin::Inventory(kept))
     }
+}
 
-    /// What is described, and a connection to where it is meant to be: in the namespace that the arguments, the file or the kubeconfig names.
-    pub async fn resolve_connected(&self, global: &Global) -> Result<(Cluster, ClusterSpec), Error> {
-        let spec = self.resolve(global)?;
-        let cluster = connect(&global.connect_options(spec.namespace.clone())).await?;
-        let spec = match spec.namespace {
-            Some(_) => spec,
-            None => self.resolve_in(cluster.namespace(), global)?,
-        };
-        Ok((cluster, spec))
-    }
-
-    /// What is described, and its folder on this machine: in the namespace that the arguments or the file names, or in Kubernetes' own default.
-    pub fn resolve_local(&self, global: &Global) -> Result<(ClusterDir, ClusterSpec), Error> {
-        let named = self.resolve(global)?.namespace;
-        let namespace = local_namespace(named.as_ref().map(Namespace::as_str))?;
-        let spec = self.resolve_in(&namespace, global)?;
-        Ok((Store::open()?.cluster(&namespace, &spec.name), spec))
-    }
+/// The source of what an inventory keeps, for messages.
+fn kept_in(name: &ClusterName) -> String {
+    format!("ConfigMap {}, {CLUSTER_FILE}", name.inventory())
 }
 
 impl SpecArguments {
@@ -161,6 +165,7 @@ impl SpecArguments {
         Ok(Description {
             arguments: self,
             file: file.transpose()?,
+            generation: None,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::sources::with_sources;
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::local::LocalView;
+use crate::steps::place::Place;
 use crate::steps::status::status;
 
 /// How often a watched cluster is looked at.
@@ -40,22 +41,18 @@ pub struct Arguments {
 /// Where to look.
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Look {
-    Kubernetes(Observer<Cluster>, Cluster),
+    Kubernetes(Observer<Cluster>, Cluster, ClusterName),
     Local(LocalView),
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
-    let mut look = match global.local {
-        true => Look::Local(LocalView::of(&super::local_cluster(global, &name)?)),
-        false => {
-            let cluster = super::connected(global).await?;
-            Look::Kubernetes(Observer::new(cluster.clone()), cluster)
-        }
+    let mut look = match super::named_cluster(global, arguments.name.as_deref()).await? {
+        Place::Local(dir) => Look::Local(LocalView::of(&dir)),
+        Place::Kubernetes(cluster, name) => Look::Kubernetes(Observer::new(cluster.clone()), cluster, name),
     };
     let format = arguments.output.output;
     if !arguments.watch {
-        let state = look.state(&name).await?;
+        let state = look.state().await?;
         report::print(&report::status::cluster(&state, format))?;
         return Ok(if state.ready {
             ExitCode::Success
@@ -65,20 +62,20 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let interrupted = super::interruption()?;
     tokio::select! {
-        ended = watch(&mut look, &name, format) => ended,
+        ended = watch(&mut look, format) => ended,
         () = interrupted => Ok(ExitCode::Success),
     }
 }
 
 /// Looks until there is nothing left to look at.
-async fn watch(look: &mut Look, name: &ClusterName, format: Format) -> Result<ExitCode, Error> {
-    let mut state = look.state(name).await?;
+async fn watch(look: &mut Look, format: Format) -> Result<ExitCode, Error> {
+    let mut state = look.state().await?;
     let mut live = Live::new(format)?;
     loop {
         live.show(state)?;
         state = loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match look.state(name).await {
+            match look.state().await {
                 Ok(state) => break state,
                 Err(Error::Kubernetes(error)) => live.blind(with_sources(&error))?,
                 Err(error) => return Err(error),
@@ -88,10 +85,10 @@ async fn watch(look: &mut Look, name: &ClusterName, format: Format) -> Result<Ex
 }
 
 impl Look {
-    async fn state(&mut self, name: &ClusterName) -> Result<ClusterState, Error> {
+    async fn state(&mut self) -> Result<ClusterState, Error> {
         match self {
             Look::Local(view) => view.state().await,
-            Look::Kubernetes(observer, cluster) => status(cluster, name, observer).await,
+            Look::Kubernetes(observer, cluster, name) => status(cluster, name, observer).await,
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::report;
 use crate::report::progress::Progress;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
-use crate::steps::Error;
+use crate::steps::place::Place;
 use crate::steps::submit::job::{Job, memory, read_properties};
 use crate::steps::submit::{Outcome, Submission, local, submit};
+use crate::steps::{Error, generations};
 
 /// Spark's own default.
 const DRIVER_MEMORY: Memory = Memory::from_mib(1024);
@@ -102,16 +103,20 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_kubernetes(global, "--image", arguments.image.is_some())?;
-    let name = super::cluster_name(arguments.name.as_deref())?;
+    let named = arguments.name.clone();
     let submission = submission(arguments)?;
     let progress = Progress::new(global.quiet);
     let interrupted = super::interruption()?;
-    let outcome = if global.local {
-        let dir = super::local_cluster(global, &name)?;
-        local::submit(&dir, &submission, &progress, interrupted).await?
-    } else {
-        let cluster = super::connected(global).await?;
-        submit(&cluster, &name, &submission, &report::pass_on, &progress, interrupted).await?
+    let place = super::named_cluster(global, named.as_deref()).await?;
+    let serving = generations::for_jobs(place.clone()).await?;
+    if serving.name() != place.name() {
+        progress.done(&format!("New jobs of {} run on {}", place.name(), serving.name()));
+    }
+    let outcome = match &serving {
+        Place::Local(dir) => local::submit(dir, &submission, &progress, interrupted).await?,
+        Place::Kubernetes(cluster, name) => {
+            submit(cluster, name, &submission, &report::pass_on, &progress, interrupted).await?
+        }
     };
     match outcome {
         Outcome::Ended { code } => Ok(ExitCode::Job(code)),

@@ -7,14 +7,17 @@ use kube::ResourceExt;
 
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
+use crate::platform::kubernetes::Cluster;
+use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::sources::with_sources;
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::external_zookeeper::Znodes;
-use crate::steps::jobs::{JobState, Place, Running, running};
+use crate::steps::jobs::{JobState, Running, running};
 use crate::steps::local::teardown as local;
-use crate::steps::teardown::{Options, belongings, teardown};
+use crate::steps::place::Place;
+use crate::steps::teardown::{self, Options, belongings, teardown};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -39,54 +42,72 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let name = super::cluster_name(arguments.name.as_deref())?;
-    if global.local {
-        return run_local(global, arguments, &name).await;
-    }
-    let cluster = super::connected(global).await?;
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let Some(belongings) = belongings(&cluster, &name).await? else {
+    let found = match &place {
+        Place::Kubernetes(cluster, name) => {
+            let belongings = belongings(cluster, name).await?;
+            belongings.map(|belongings| Belongings::Kubernetes(cluster, name, Box::new(belongings)))
+        }
+        Place::Local(dir) => local::belongings(dir)?.map(Belongings::Local),
+    };
+    let Some(belongings) = found else {
         progress.done(&format!(
-            "Nothing to do: there is no cluster {name} in namespace {}",
-            cluster.namespace()
+            "Nothing to do: there is no cluster {} in namespace {}",
+            place.name(),
+            place.namespace()
         ));
         return Ok(ExitCode::Success);
     };
-    let claims: Vec<_> = belongings.claims.iter().map(ResourceExt::name_any).collect();
-    let place = Place::Kubernetes(cluster.clone(), name.clone());
-    arguments
-        .confirm(&place, &claims, belongings.znodes.as_deref(), &progress)
-        .await?;
-    let options = Options {
-        timeout: arguments.timeout,
-        keep_claims: arguments.keep_data,
-        znodes: arguments.znodes(),
-        force: arguments.force,
+    // An inventory that cannot be read names no successor.
+    let inventory = place.existing().await.ok().flatten();
+    let successor = inventory.as_ref().and_then(Inventory::successor);
+    let (claims, znodes) = belongings.data();
+    arguments.confirm(&place, &claims, znodes, &progress).await?;
+    let work = async {
+        match belongings {
+            Belongings::Kubernetes(cluster, name, belongings) => {
+                let options = Options {
+                    timeout: arguments.timeout,
+                    keep_claims: arguments.keep_data,
+                    znodes: arguments.znodes(),
+                    force: arguments.force,
+                };
+                teardown(cluster, name, *belongings, &options, &progress).await
+            }
+            Belongings::Local(belongings) => {
+                local::teardown(belongings, arguments.keep_data, arguments.znodes(), &progress).await
+            }
+        }
     };
-    let work = teardown(&cluster, &name, belongings, &options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
+    if let Some(successor) = successor {
+        progress.warn(&format!(
+            "Its successor {successor} is still there: `sparkha teardown {successor}` removes it"
+        ));
+    }
     Ok(ExitCode::Success)
 }
 
 const NEXT: &str = "run the same command again: it goes on where it stopped";
 
-async fn run_local(global: &Global, arguments: &Arguments, name: &ClusterName) -> Result<ExitCode, Error> {
-    let dir = super::local_cluster(global, name)?;
-    let progress = Progress::new(global.quiet);
-    let Some(belongings) = local::belongings(&dir)? else {
-        progress.done(&format!(
-            "Nothing to do: there is no cluster {name} in namespace {}",
-            dir.namespace
-        ));
-        return Ok(ExitCode::Success);
-    };
-    let place = Place::Local(dir.clone());
-    arguments
-        .confirm(&place, &belongings.claims, belongings.znodes.as_deref(), &progress)
-        .await?;
-    let work = local::teardown(belongings, arguments.keep_data, arguments.znodes(), &progress);
-    super::unless_interrupted(work, NEXT.into()).await?;
-    Ok(ExitCode::Success)
+/// What is removed.
+enum Belongings<'a> {
+    Kubernetes(&'a Cluster, &'a ClusterName, Box<teardown::Belongings>),
+    Local(local::Belongings),
+}
+
+impl Belongings<'_> {
+    /// Volume claims with data, and znodes in words.
+    fn data(&self) -> (Vec<String>, Option<&str>) {
+        match self {
+            Belongings::Kubernetes(_, _, belongings) => {
+                let claims = belongings.claims.iter().map(ResourceExt::name_any);
+                (claims.collect(), belongings.znodes.as_deref())
+            }
+            Belongings::Local(belongings) => (belongings.claims.clone(), belongings.znodes.as_deref()),
+        }
+    }
 }
 
 impl Arguments {

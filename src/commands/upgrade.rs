@@ -9,19 +9,22 @@ use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::platform::local::store::Store;
-use crate::render::inventory::UpgradePhase;
+use crate::render::inventory::{Summary, Upgrade, UpgradePhase};
+use crate::report::counted;
 use crate::report::progress::Progress;
+use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
 use crate::steps::Error;
-use crate::steps::create::{Options, Running, create, kept_cluster_file, prepare};
+use crate::steps::create::{Options, Outcome, Running};
 use crate::steps::differences::Origin;
-use crate::steps::local::create as local;
-use crate::steps::upgrade::{NEXT, Place, abort, drain};
+use crate::steps::generations::{self, Generation};
+use crate::steps::place::{Place, Prepared};
+use crate::steps::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha upgrade --image docker.io/apache/spark:4.3.0 --namespace data
   sparkha upgrade etl -f sparkha.yaml --drain-timeout 8h  what the file says, once nothing runs any more
+  sparkha upgrade etl --side-by-side --image spark:4.3.0  new jobs go to etl-2, and etl ends after its last one
   sparkha upgrade --abort                               stop waiting; the version stays
   sparkha local fetch 4.3.0 && sparkha upgrade --image spark:4.3.0 --local
 
@@ -29,19 +32,26 @@ Two versions of Spark cannot share applications: what runs when masters and work
 `sparkha submit`, waits until no application and no driver of submit runs, and then replaces ZooKeeper servers, masters, workers, and at the end
 history and Connect server. The arguments are those of create; they may change more than the version.
 
+With --side-by-side nothing waits: another generation of the cluster, of a name with a number, takes new jobs, and the old one is removed with its
+volumes when nothing runs on it any more. The old name means the new generation then.
+
 It cannot close the cluster to jobs that come in other ways: a spark-submit or notebook of your own that connects meanwhile is waited for, too. Spark
 Connect is not waited for: its clients lose their sessions when it starts again.
 
 A run that was cut off or timed out leaves the cluster closed; the same command goes on, and --abort opens the cluster again as long as nothing has
-changed. Later there is nothing left to lose: upgrade with the old image changes everything back.")]
+changed. Later there is nothing left to lose: upgrade with the old image changes everything back. With --side-by-side, --abort also waits for what runs on
+the new generation, and removes it.")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
     /// Wait until no application runs (the default)
     #[arg(long)]
     drain: bool,
+    /// Make another generation, send new jobs there, and end the old one after its last job
+    #[arg(long, conflicts_with = "drain")]
+    side_by_side: bool,
     /// Open the cluster to jobs again, if it is still waiting
-    #[arg(long, conflicts_with_all = ["drain", "file", "image"])]
+    #[arg(long, conflicts_with_all = ["drain", "side_by_side", "file", "image"])]
     abort: bool,
     /// How long applications may go on running
     #[arg(long, default_value = "1h", value_parser = super::duration)]
@@ -70,100 +80,196 @@ const HELP: &str = "pass --yes to change it; `sparkha create --dry-run`, with th
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
-    if global.local {
-        return run_local(global, &arguments, description).await;
-    }
-    let (cluster, spec) = description.resolve_connected(global).await?;
+    let old = description.find(global).await?;
     let progress = Progress::new(global.quiet);
     if arguments.abort {
-        return aborted(&Place::Kubernetes(&cluster, &spec.name), &progress).await;
+        let work = go_back(&old, &arguments, &progress);
+        super::unless_interrupted(work, "the same command goes on".into()).await?;
+        return Ok(ExitCode::Success);
     }
-    let has_file = description.has_file();
-    let (name, namespace) = (spec.name, cluster.namespace());
-    let place = Place::Kubernetes(&cluster, &name);
-    let mut prepared = async || {
-        let origin = match has_file {
-            true => Origin::File,
-            false => Origin::Inventory(kept_cluster_file(&cluster, &name).await?),
-        };
-        let spec = description.resolve_from(&origin, &name, namespace, global)?;
-        let options = arguments.options(origin);
-        let prepared = prepare(&cluster, &spec, &options, &progress).await?;
-        Ok::<_, Error>((spec, options, prepared))
+    let mut run = Run {
+        global,
+        arguments: &arguments,
+        description: &mut description,
+        progress: &progress,
     };
     let work = async {
-        place.inventory().await?;
-        let (mut spec, mut options, mut first) = prepared().await?;
-        let title = format!("{namespace}/{name}");
-        agree(&title, &first.differences, arguments.consent(), &progress).await?;
-        if let Some(change) = &first.change {
-            drain(
-                &place,
-                change.upgrade(UpgradePhase::Draining),
-                arguments.drain_timeout,
-                &progress,
-            )
-            .await?;
+        match arguments.side_by_side {
+            true => run.side_by_side(&old).await,
+            false => run.drained(&old.place).await,
+        }
+    };
+    let next = if arguments.side_by_side { NEXT_BESIDE } else { NEXT };
+    let (place, outcome) = super::unless_interrupted(work, next.into()).await?;
+    drop(progress);
+    report(&outcome, false, arguments.output.output, place.name())
+}
+
+/// An upgrade on its way.
+struct Run<'a, 'b> {
+    global: &'a Global,
+    arguments: &'a Arguments,
+    description: &'a mut Description<'b>,
+    progress: &'a Progress,
+}
+
+impl Run<'_, '_> {
+    /// Waits until nothing runs, and then changes the cluster.
+    async fn drained(&mut self, place: &Place) -> Result<(Place, Outcome), Error> {
+        takes_changes(Some(&place.inventory().await?))?;
+        let (mut spec, mut options, mut prepared) = self.prepare(place).await?;
+        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
+        let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
+        if let Some(upgrade) = upgrade {
+            // With it goes the lock on this machine: others may scale the cluster while it drains.
+            drop(prepared);
+            drain(place, upgrade, self.arguments.drain_timeout, self.progress).await?;
             // Everything may have changed meanwhile.
-            (spec, options, first) = prepared().await?;
+            (spec, options, prepared) = self.prepare(place).await?;
         }
-        create(&cluster, &spec, first, &options, &progress).await
-    };
-    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
-    drop(progress);
-    report(&outcome, false, arguments.output.output, &name)
-}
-
-/// The same on this machine.
-async fn run_local(
-    global: &Global,
-    arguments: &Arguments,
-    mut description: Description<'_>,
-) -> Result<ExitCode, Error> {
-    let (dir, spec) = description.resolve_local(global)?;
-    let progress = Progress::new(global.quiet);
-    let place = Place::Local(&dir);
-    if arguments.abort {
-        return aborted(&place, &progress).await;
+        let outcome = place.create(&spec, prepared, &options, self.progress).await?;
+        Ok((place.clone(), outcome))
     }
-    let has_file = description.has_file();
-    let (name, namespace, store) = (spec.name, &dir.namespace, Store::open()?);
-    let home = arguments.spark_home.as_ref();
-    let mut prepared = async || {
-        let origin = match has_file {
-            true => Origin::File,
-            false => Origin::Inventory(local::kept_cluster_file(&dir)?),
+
+    /// Makes another generation, to which new jobs go, and removes the old one when nothing runs on it any more.
+    async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, Outcome), Error> {
+        let inventory = old.place.inventory().await?;
+        let origin = self.description.origin(&old.place).await?;
+        let (upgrade, next) = match inventory.cluster.upgrade {
+            Some(Upgrade {
+                successor: Some(ref successor),
+                ..
+            }) => {
+                let place = old.place.sibling(successor);
+                let next = generations::find(place).await?;
+                (inventory.cluster.upgrade, next)
+            }
+            _ => {
+                let (spec, options, prepared) = self.prepare(&old.place).await?;
+                let Some(change) = prepared.change() else {
+                    agree(
+                        &old.place,
+                        prepared.differences(),
+                        self.arguments.consent(),
+                        self.progress,
+                    )
+                    .await?;
+                    let outcome = old.place.create(&spec, prepared, &options, self.progress).await?;
+                    return Ok((old.place.clone(), outcome));
+                };
+                let next = old.next().await?;
+                let upgrade = Upgrade {
+                    successor: Some(next.place.name().clone()),
+                    ..change.upgrade(UpgradePhase::SideBySide)
+                };
+                check(&spec, &origin)?;
+                self.ask(old).await?;
+                (Some(upgrade), next)
+            }
         };
-        let spec = description.resolve_from(&origin, &name, namespace, global)?;
-        let options = arguments.options(origin);
-        let prepared = local::prepare(&store, namespace, &spec, home, &options, &progress).await?;
-        Ok::<_, Error>((spec, options, prepared))
-    };
-    let work = async {
-        place.inventory().await?;
-        let (mut spec, mut options, mut first) = prepared().await?;
-        let title = format!("{namespace}/{name}");
-        agree(&title, &first.differences, arguments.consent(), &progress).await?;
-        if let Some(upgrade) = first
-            .change
-            .as_ref()
-            .map(|change| change.upgrade(UpgradePhase::Draining))
-        {
-            // With it goes the lock: others may scale the cluster while it drains.
-            drop(first);
-            drain(&place, upgrade, arguments.drain_timeout, &progress).await?;
-            (spec, options, first) = prepared().await?;
+        let Some(upgrade) = upgrade else {
+            return Err(Error::no_cluster(next.place.name(), next.place.namespace()));
+        };
+        self.description.set_generation(next.clone());
+        self.create(&next.place).await?;
+        if next.place.inventory().await?.cluster.upgrade.is_some() {
+            // It was on the way back.
+            next.place.mark(None).await?;
         }
-        local::create(&store, &spec, first, &options, &progress).await
-    };
-    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
-    drop(progress);
-    report(&outcome, false, arguments.output.output, &name)
+        self.progress.done(&format!(
+            "{} is in service beside {}",
+            next.place.name(),
+            old.place.name()
+        ));
+        drain(&old.place, upgrade, self.arguments.drain_timeout, self.progress).await?;
+        old.place.teardown(self.arguments.timeout, self.progress).await?;
+        // What is known by the old name is now the new generation's.
+        let next = generations::find(next.place).await?;
+        self.description.set_generation(next.clone());
+        let outcome = self.create(&next.place).await?;
+        Ok((next.place, outcome))
+    }
+
+    async fn prepare(&mut self, place: &Place) -> Result<(ClusterSpec, Options, Prepared), Error> {
+        let options = self.arguments.options(self.description.origin(place).await?);
+        let spec = self.description.resolve(self.global)?;
+        let home = self.arguments.spark_home.as_ref();
+        let prepared = place.prepare(&spec, home, &options, self.progress).await?;
+        Ok((spec, options, prepared))
+    }
+
+    /// Makes a generation what is described.
+    async fn create(&self, place: &Place) -> Result<Outcome, Error> {
+        let options = Options {
+            retain: false,
+            running: Running::Stay,
+            ..self.arguments.options(Origin::File)
+        };
+        let spec = self.description.resolve(self.global)?;
+        let home = self.arguments.spark_home.as_ref();
+        let prepared = place.prepare(&spec, home, &options, self.progress).await?;
+        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
+        place.create(&spec, prepared, &options, self.progress).await
+    }
+
+    /// Asks about data that goes with the old generation.
+    async fn ask(&self, old: &Generation) -> Result<(), Error> {
+        let claims = old.place.claims().await?;
+        if claims.is_empty() || self.arguments.yes {
+            return Ok(());
+        }
+        let consequence = format!(
+            "when the last job of {} has ended, this is removed with it: {} ({})",
+            old.place.name(),
+            counted(claims.len() as u32, "volume claim"),
+            claims.join(", ")
+        );
+        self.progress.clear();
+        super::confirm(&consequence, "Go on?", "`sparkha upgrade --side-by-side --yes` goes on")
+    }
 }
 
-async fn aborted(place: &Place<'_>, progress: &Progress) -> Result<ExitCode, Error> {
-    abort(place, progress).await?;
-    Ok(ExitCode::Success)
+/// Whether two generations can have what the cluster has.
+fn check(spec: &ClusterSpec, origin: &Origin) -> Result<(), Error> {
+    if matches!(origin, Origin::Inventory(None)) {
+        return Err(Error::Usage {
+            message:
+                "the cluster's inventory keeps no cluster file, so there is nothing to make the next generation from"
+                    .into(),
+            help: "name the cluster file with -f".into(),
+        });
+    }
+    let event_logs = spec.history.as_ref().map(|history| &history.event_logs);
+    match event_logs {
+        Some(EventLogs::Volume(VolumeSource::NewClaim(_))) => Err(Error::Usage {
+            message: "the event logs are in a volume claim that sparkha made for this generation, and the next one could not read them".into(),
+            help: "upgrade without --side-by-side, or keep event logs in S3 or in a claim of your own".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Ends an upgrade that has not ended anything yet. What runs on a successor is waited for, and then the successor is removed.
+async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -> Result<(), Error> {
+    let Some(successor) = old.made_next().await?.map(|next| next.place) else {
+        return abort(&old.place, progress).await;
+    };
+    let inventory = successor.inventory().await?.cluster;
+    let back = match (old.place.inventory().await?.cluster, inventory.upgrade.clone()) {
+        (
+            Summary {
+                upgrade: Some(upgrade), ..
+            },
+            _,
+        ) => upgrade.back(inventory.image),
+        // It was cut off.
+        (_, Some(back)) => back,
+        (old, None) => Upgrade::of_images(old.image, inventory.image.clone()).back(inventory.image),
+    };
+    successor.mark(Some(back.clone())).await?;
+    abort(&old.place, progress).await?;
+    drain(&successor, back, arguments.drain_timeout, progress).await?;
+    successor.teardown(arguments.timeout, progress).await
 }
 
 impl Arguments {

@@ -19,6 +19,7 @@ use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
+use crate::spec::names::ClusterName;
 use crate::zookeeper::{Mode, Server};
 
 /// What was seen, at one moment.
@@ -43,6 +44,9 @@ pub struct Facts {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterState {
     pub name: String,
+    /// The other name that it is known by: its first generation's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<ClusterName>,
     pub namespace: String,
     pub image: String,
     /// True when everything is as it was asked for; else `not_ready` says why.
@@ -250,6 +254,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         .find(|report| report.status == MasterStatus::Alive);
     let mut state = ClusterState {
         name: summary.name.clone(),
+        alias: summary.active_alias().cloned(),
         namespace: namespace.to_owned(),
         image: summary.image.clone(),
         ready: false,
@@ -259,7 +264,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         master_url: summary.master_url.clone(),
         web_ui: format!(
             "http://{}:{MASTER_UI_PORT}",
-            leader_host(&summary.name, namespace, &summary.ui_domain)
+            leader_host(summary.known_name(), namespace, &summary.ui_domain)
         ),
         masters,
         zookeeper: zookeeper_state(summary, facts),
@@ -351,7 +356,7 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
 fn history_state(namespace: &str, summary: &Summary, facts: &Facts) -> HistoryState {
     let name = format!("{}-history-0", summary.name);
     let pod = pod_named(facts, &name);
-    let host = history_host(&summary.name, namespace, &summary.ui_domain);
+    let host = history_host(summary.known_name(), namespace, &summary.ui_domain);
     HistoryState {
         ready: pod.is_some_and(is_ready),
         web_ui: format!("http://{host}:{HISTORY_UI_PORT}"),
@@ -520,6 +525,7 @@ pub mod tests {
                 }],
             },
             upgrade: None,
+            alias: None,
             executors: None,
             history: None,
             connect: None,

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::config::short_digest;
 use super::kind::Kind;
-use super::labels::{Component, metadata};
+use super::labels::{self, ALIAS, Component, metadata};
 use super::{Resource, workloads};
 use crate::spec::file::merge;
+use crate::spec::names::{Alias, ClusterName};
 use crate::spec::{ClusterSpec, Recovery};
 
 /// Key of the ConfigMap's data with the objects.
@@ -52,6 +53,9 @@ pub struct Entry {
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     pub name: String,
+    /// Of a later generation: the name that the cluster is known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Alias>,
     pub image: String,
     pub masters: u32,
     pub workers: WorkersSummary,
@@ -84,6 +88,9 @@ pub struct Upgrade {
     pub to: String,
     pub from_image: String,
     pub phase: UpgradePhase,
+    /// The generation that takes new jobs meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<ClusterName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,24 +100,55 @@ pub enum UpgradePhase {
     Draining,
     /// Pods are being replaced.
     Changing,
+    /// The successor takes new jobs, and this generation ends when nothing runs on it any more.
+    SideBySide,
 }
 
 impl fmt::Display for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, .. } = self;
+        let successor = self.successor.as_ref().map_or("its successor", ClusterName::as_str);
         match self.phase {
             UpgradePhase::Draining => write!(f, "Spark {from} → {to} waits for what runs, and takes no new jobs"),
             UpgradePhase::Changing => write!(f, "Spark {from} → {to} is not done"),
+            UpgradePhase::SideBySide => write!(
+                f,
+                "Spark {from} → {to}: {successor} takes new jobs, this cluster ends after its last one"
+            ),
         }
     }
 }
 
 impl Upgrade {
+    /// From one image to another.
+    pub fn of_images(from: String, to: String) -> Self {
+        let version = |image: &String| labels::version(image).unwrap_or_else(|| image.clone());
+        Self {
+            from: version(&from),
+            to: version(&to),
+            from_image: from,
+            phase: UpgradePhase::Draining,
+            successor: None,
+        }
+    }
+
+    /// From the new version to the old one.
+    pub fn back(self, from_image: String) -> Self {
+        Self {
+            from: self.to,
+            to: self.from,
+            from_image,
+            phase: UpgradePhase::Draining,
+            successor: None,
+        }
+    }
+
     /// The ways out.
     pub fn help(&self) -> &'static str {
         match self.phase {
             UpgradePhase::Draining => "`sparkha upgrade` goes on, `sparkha upgrade --abort` ends that",
             UpgradePhase::Changing => "`sparkha upgrade` goes on",
+            UpgradePhase::SideBySide => "`sparkha upgrade --side-by-side` goes on, `sparkha upgrade --abort` goes back",
         }
     }
 }
@@ -159,6 +197,19 @@ pub enum ZooKeeperSummary {
     },
 }
 
+impl Summary {
+    /// See [`ClusterSpec::active_alias`].
+    pub fn active_alias(&self) -> Option<&ClusterName> {
+        let alias = self.alias.as_ref().filter(|alias| alias.active);
+        alias.map(|alias| &alias.name)
+    }
+
+    /// The name in the addresses of its web UIs.
+    pub fn known_name(&self) -> &str {
+        self.active_alias().map_or(&self.name, ClusterName::as_str)
+    }
+}
+
 impl ZooKeeperSummary {
     /// The id with which the cluster's znode in an external ensemble is marked.
     pub fn owner(&self) -> Option<&str> {
@@ -195,8 +246,13 @@ impl Inventory {
     }
 
     pub fn config_map(&self, spec: &ClusterSpec) -> ConfigMap {
+        let mut metadata = metadata(spec, spec.name.inventory(), Component::Cluster);
+        if let Some(alias) = &spec.alias {
+            let labels = metadata.labels.get_or_insert_default();
+            labels.insert(ALIAS.into(), alias.name.to_string());
+        }
         ConfigMap {
-            metadata: metadata(spec, spec.name.inventory(), Component::Cluster),
+            metadata,
             data: Some(self.data()),
             ..Default::default()
         }
@@ -280,6 +336,11 @@ impl Inventory {
         });
         self.absorb(found);
         self
+    }
+
+    /// The generation that takes this one's new jobs.
+    pub fn successor(&self) -> Option<&ClusterName> {
+        self.cluster.upgrade.as_ref()?.successor.as_ref()
     }
 
     /// Whether Kubernetes chooses the number of workers.
@@ -380,6 +441,7 @@ fn entry(resource: &Resource) -> Entry {
 fn summary(spec: &ClusterSpec) -> Summary {
     Summary {
         name: spec.name.to_string(),
+        alias: spec.alias.clone(),
         image: spec.image.name.clone(),
         masters: spec.masters.count,
         workers: WorkersSummary {
@@ -422,6 +484,7 @@ mod tests {
         Inventory {
             cluster: Summary {
                 name: "spark".into(),
+                alias: None,
                 image: "spark:4".into(),
                 masters: 1,
                 workers: WorkersSummary {

@@ -18,6 +18,9 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// Label with the part of the cluster.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 
+/// Label of the inventory of a later generation, with the name that the cluster is known by.
+pub const ALIAS: &str = "sparkha/alias";
+
 /// A part of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {

@@ -4,7 +4,7 @@
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, NAME, SPARKHA, metadata, selector};
@@ -152,7 +152,17 @@ fn part(spec: &ClusterSpec, component: Component) -> NetworkPolicyPeer {
 fn pods(spec: &ClusterSpec, component: Component) -> LabelSelector {
     match component {
         // The users' own pods need no more than say whose drivers they are.
-        Component::Driver => labelled([(INSTANCE, spec.name.as_str()), (COMPONENT, component.as_str())]),
+        Component::Driver => match spec.active_alias() {
+            None => labelled([(INSTANCE, spec.name.as_str()), (COMPONENT, component.as_str())]),
+            Some(alias) => LabelSelector {
+                match_labels: Some([(COMPONENT.to_owned(), component.as_str().to_owned())].into()),
+                match_expressions: Some(vec![LabelSelectorRequirement {
+                    key: INSTANCE.into(),
+                    operator: "In".into(),
+                    values: Some(vec![spec.name.to_string(), alias.to_string()]),
+                }]),
+            },
+        },
         _ => selector(spec, component),
     }
 }

@@ -9,6 +9,7 @@ use super::{
     CONNECT_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
     ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
+use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Recovery, ServiceType};
 
 const RPC: (&str, u16) = ("rpc", MASTER_PORT);
@@ -24,6 +25,7 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
     )];
     services.extend((0..spec.masters.count).map(|ordinal| master(spec, ordinal)));
     services.push(web_ui(spec));
+    services.extend(spec.active_alias().map(|alias| exposed(spec, alias)));
     services.push(headless(
         spec,
         spec.name.workers_service(),
@@ -57,6 +59,11 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
             Component::Connect,
             &[("grpc", CONNECT_PORT)],
         ));
+        // Clients keep their address from generation to generation.
+        services.extend(
+            spec.active_alias()
+                .map(|alias| single(spec, alias.connect(), Component::Connect, &[("grpc", CONNECT_PORT)])),
+        );
     }
     services
 }
@@ -81,11 +88,20 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
     }
 }
 
+/// The Service by which the cluster's web UI is reached. Of a later generation it is only within the cluster: see [`exposed`].
 fn web_ui(spec: &ClusterSpec) -> Service {
+    match spec.alias {
+        None => exposed(spec, &spec.name),
+        Some(_) => single(spec, spec.name.ui_service(), Component::Master, &[UI]),
+    }
+}
+
+/// What is exposed under the name that the cluster is known by, so that ports and addresses outside stay with it.
+fn exposed(spec: &ClusterSpec, name: &ClusterName) -> Service {
     let web_ui = &spec.web_ui;
     let mut ports = ports(&[UI]);
     ports[0].node_port = web_ui.node_port.map(i32::from);
-    let mut metadata = metadata(spec, spec.name.ui_service(), Component::Master);
+    let mut metadata = metadata(spec, name.ui_service(), Component::Master);
     if !web_ui.annotations.is_empty() {
         metadata
             .annotations
@@ -152,4 +168,64 @@ fn ports(named_ports: &[(&str, u16)]) -> Vec<ServicePort> {
             ..Default::default()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::names::Alias;
+    use crate::spec::resolve::{Overrides, Source, resolve};
+
+    /// Services of the web UI and of Connect, with their type and node port.
+    fn outer(alias: Option<Alias>) -> Vec<String> {
+        let text = "webUi: {serviceType: NodePort, nodePort: 30080}\nconnect: true\nworkers: {count: 2}\n";
+        let source = Source {
+            name: "sparkha.yaml",
+            text,
+        };
+        let flags = Overrides {
+            name: Some("etl-2".into()),
+            alias,
+            ..Overrides::default()
+        };
+        let spec = resolve(Some(source), &flags).unwrap();
+        let services = services(&spec).into_iter();
+        let outer = services.filter_map(|service| {
+            let name = service.metadata.name.unwrap();
+            let spec = service.spec.unwrap();
+            assert_eq!(spec.selector.unwrap()["app.kubernetes.io/instance"], "etl-2");
+            let port = spec.ports.unwrap()[0].node_port;
+            let is_outer = name.ends_with("-master") || name.ends_with("-connect");
+            is_outer.then(|| format!("{name} {} {port:?}", spec.type_.unwrap()))
+        });
+        outer.collect()
+    }
+
+    #[test]
+    fn a_later_generation_is_exposed_under_the_name_that_it_is_known_by() {
+        let alias = |active| {
+            Some(Alias {
+                name: ClusterName::parse("etl").unwrap(),
+                active,
+            })
+        };
+        assert_eq!(
+            outer(None),
+            ["etl-2-master NodePort Some(30080)", "etl-2-connect ClusterIP None"]
+        );
+        // The generation before has it still.
+        assert_eq!(
+            outer(alias(false)),
+            ["etl-2-master ClusterIP None", "etl-2-connect ClusterIP None"]
+        );
+        assert_eq!(
+            outer(alias(true)),
+            [
+                "etl-2-master ClusterIP None",
+                "etl-master NodePort Some(30080)",
+                "etl-2-connect ClusterIP None",
+                "etl-connect ClusterIP None",
+            ]
+        );
+    }
 }

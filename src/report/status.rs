@@ -83,6 +83,9 @@ fn table_of(state: &ClusterState) -> String {
         state.name,
         if state.ready { "in service" } else { "NOT READY" }
     );
+    if let Some(alias) = &state.alias {
+        text.push_str(&format!("Known as   {alias}\n"));
+    }
     for reason in &state.not_ready {
         text.push_str(&hint::complete(&format!("           - {reason}\n")));
     }
@@ -246,7 +249,7 @@ pub fn dry_run(would: &[String], format: Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::inventory::{Upgrade, UpgradePhase};
+    use crate::render::inventory::Upgrade;
 
     #[test]
     fn ages() {
@@ -257,12 +260,7 @@ mod tests {
     #[test]
     fn an_upgrade_that_waits_is_told_with_the_ways_out() {
         let mut state = crate::observe::tests::state();
-        state.upgrade = Some(Upgrade {
-            from: "4.2.1".into(),
-            to: "4.3.0".into(),
-            from_image: "spark:4.2.1".into(),
-            phase: UpgradePhase::Draining,
-        });
+        state.upgrade = Some(Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into()));
         let said = table_of(&state);
         let line =
             "Upgrade    Spark 4.2.1 → 4.3.0 waits for what runs, and takes no new jobs\n           `sparkha upgrade";

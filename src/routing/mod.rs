@@ -77,6 +77,8 @@ pub struct Member {
 pub struct Cluster {
     pub namespace: String,
     pub name: String,
+    /// The other name that it is known by, see [`crate::spec::names::Alias`].
+    pub alias: Option<String>,
     pub ui_domain: String,
     pub members: Vec<Member>,
     /// Name of the pod whose master leads.
@@ -135,7 +137,13 @@ impl Member {
 impl Cluster {
     /// Host of the leader's web UI, whichever master that is.
     pub fn host(&self) -> String {
-        leader_host(&self.name, &self.namespace, &self.ui_domain)
+        let name = self.alias.as_ref().unwrap_or(&self.name);
+        leader_host(name, &self.namespace, &self.ui_domain)
+    }
+
+    /// The names by which it is known.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.alias)
     }
 
     /// Its routes. Without a leader, the cluster's own name leads nowhere.
@@ -158,13 +166,18 @@ impl Cluster {
                 Component::Master => {
                     routes.push(route(member, own_host(member), MASTER_UI_PORT, Role::Master));
                     if Some(&member.pod) == self.leader.as_ref() {
-                        routes.push(route(member, self.host(), MASTER_UI_PORT, Role::Leader));
+                        let hosts = self
+                            .names()
+                            .map(|name| leader_host(name, &self.namespace, &self.ui_domain));
+                        routes.extend(hosts.map(|host| route(member, host, MASTER_UI_PORT, Role::Leader)));
                     }
                 }
                 Component::Worker => routes.push(route(member, own_host(member), WORKER_UI_PORT, Role::Worker)),
                 Component::History => {
-                    let host = history_host(&self.name, &self.namespace, &self.ui_domain);
-                    routes.push(route(member, host, HISTORY_UI_PORT, Role::History));
+                    let hosts = self
+                        .names()
+                        .map(|name| history_host(name, &self.namespace, &self.ui_domain));
+                    routes.extend(hosts.map(|host| route(member, host, HISTORY_UI_PORT, Role::History)));
                 }
                 // A driver's is wherever its application says.
                 Component::Driver | Component::Connect | Component::ZooKeeper | Component::Cluster => {}
@@ -337,6 +350,7 @@ pub mod tests {
         Cluster {
             namespace: "ns".into(),
             name: "spark".into(),
+            alias: None,
             ui_domain: "k8s".into(),
             members: members.collect(),
             leader: Some("spark-master-1".into()),
@@ -390,6 +404,29 @@ pub mod tests {
         assert!(table.routes.iter().all(|route| route.owner.role != Role::Leader));
         assert!(table.find("spark-master.ns.k8s", 8080).is_none());
         assert_eq!(table.cluster_at("spark-master.ns.k8s").unwrap().name, "spark");
+    }
+
+    #[test]
+    fn the_name_that_a_later_generation_is_known_by_leads_to_its_leader() {
+        let cluster = Cluster {
+            alias: Some("etl".into()),
+            ..cluster()
+        };
+        let leaders: Vec<_> = lines(&cluster)
+            .into_iter()
+            .filter(|line| line.contains("Leader"))
+            .collect();
+        assert_eq!(
+            leaders,
+            [
+                "etl-master.ns.k8s:8080 10.1.2.4:8080 Leader spark-master-1",
+                "spark-master.ns.k8s:8080 10.1.2.4:8080 Leader spark-master-1",
+            ]
+        );
+        assert_eq!(
+            Table::of([&cluster]).cluster_at("etl-master.ns.k8s").unwrap().name,
+            "spark"
+        );
     }
 
     #[test]

@@ -14,13 +14,15 @@ pub use file::AntiAffinity;
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
-use names::{ClusterName, Namespace};
+use names::{Alias, ClusterName, Namespace};
 use quantity::{Cpu, Memory};
 
 /// A whole cluster, every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSpec {
     pub name: ClusterName,
+    /// Of a later generation: the name that the cluster is known by.
+    pub alias: Option<Alias>,
     /// `None` renders objects without a namespace; create always has one.
     pub namespace: Option<Namespace>,
     pub image: Image,
@@ -109,6 +111,14 @@ pub struct Workers {
     /// Shuffle and spill space (`SPARK_LOCAL_DIRS`).
     pub shuffle: VolumeSource,
     pub pod: PodSettings,
+}
+
+impl ClusterSpec {
+    /// The other name of which there are objects.
+    pub fn active_alias(&self) -> Option<&ClusterName> {
+        let alias = self.alias.as_ref().filter(|alias| alias.active);
+        alias.map(|alias| &alias.name)
+    }
 }
 
 impl Workers {

@@ -29,8 +29,22 @@ pub struct NameError {
 /// The name of a cluster: a DNS label that begins with a letter (as names of Services must), short enough for the names
 /// derived from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct ClusterName(String);
+
+impl TryFrom<String> for ClusterName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<ClusterName> for String {
+    fn from(name: ClusterName) -> Self {
+        name.0
+    }
+}
 
 impl ClusterName {
     pub fn parse(name: &str) -> Result<Self, NameError> {
@@ -111,6 +125,19 @@ impl ClusterName {
     pub fn service_account(&self) -> String {
         self.0.clone()
     }
+
+    /// What the Nth generation of this cluster is called.
+    pub fn generation(&self, number: u32) -> Result<Self, NameError> {
+        Self::parse(&format!("{self}-{number}"))
+    }
+}
+
+/// The name of a cluster's first generation, for one of its later generations. Commands and routes take it for the generation that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    pub name: ClusterName,
+    /// The generation before is gone: objects of this name are this generation's.
+    pub active: bool,
 }
 
 impl fmt::Display for ClusterName {

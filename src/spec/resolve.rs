@@ -17,7 +17,7 @@ pub use rules::is_secret;
 use super::file::merge;
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
-use super::names::{ClusterName, Namespace, is_dns_subdomain};
+use super::names::{Alias, ClusterName, Namespace, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
 use super::{
@@ -43,6 +43,8 @@ const DEFAULT_SHUFFLE: &str = "20Gi";
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub name: Option<String>,
+    /// No flag: the cluster is a later generation.
+    pub alias: Option<Alias>,
     pub namespace: Option<String>,
     pub image: Option<String>,
     pub masters: Option<u32>,
@@ -132,6 +134,7 @@ impl Resolver {
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
         Some(ClusterSpec {
             name: name?,
+            alias: flags.alias.clone(),
             namespace,
             image,
             masters: masters?,

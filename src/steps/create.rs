@@ -18,14 +18,14 @@ use super::preflight::{NamespaceState, Situation, preflight};
 use super::rollout::{self, Mode, Roller};
 use super::spark_change::SparkChange;
 use super::submit::leader::Leader;
-use super::{Error, namespace, secret, status, teardown, wait};
+use super::{Error, namespace, secret, status, teardown, upgrade, wait};
 use crate::observe::ClusterState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::Observer;
 use crate::render::Resource;
-use crate::render::inventory::{CLUSTER_FILE, Entry, Inventory, UpgradePhase};
+use crate::render::inventory::{Entry, Inventory, UpgradePhase};
 use crate::render::kind::Kind;
-use crate::render::labels::{cluster_selector, is_of_cluster};
+use crate::render::labels::cluster_selector;
 use crate::render::workloads::ROLLING_UPDATE;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
@@ -108,17 +108,6 @@ pub struct Prepared {
     pub differences: Differences,
 }
 
-/// The cluster file that the cluster's inventory keeps, if there is one. Preflight reports an inventory that cannot be read.
-pub async fn kept_cluster_file(cluster: &Cluster, name: &ClusterName) -> Result<Option<String>, Error> {
-    let object = match cluster.get(Kind::ConfigMap, &name.inventory()).await {
-        Err(kubernetes::Error::Forbidden { .. }) => None,
-        found => found?,
-    };
-    let ours = object.filter(|object| is_of_cluster(object.metadata.labels.as_ref(), name.as_str()));
-    let text = ours.and_then(|object| Some(object.data["data"][CLUSTER_FILE].as_str()?.to_owned()));
-    Ok(text.filter(|text| !text.is_empty()))
-}
-
 /// Finds out what has to be done so that the cluster becomes what `spec` says. Changes nothing.
 pub async fn prepare(
     cluster: &Cluster,
@@ -142,6 +131,7 @@ pub async fn prepare(
         &inventory,
     );
     let old = situation.inventory.as_ref();
+    upgrade::takes_changes(old)?;
     if !options.origin.is_current(old) {
         return Err(Error::has_just_finished());
     }

@@ -25,6 +25,7 @@ use masters::Answer;
 use super::Error;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::way::Way;
+use crate::render::inventory::Summary;
 use crate::render::labels::{Component, INSTANCE};
 use crate::routing::{self, Member, Published, Table};
 
@@ -39,7 +40,7 @@ pub struct Follow {
 
 /// Something that a source or a master's task has to say.
 enum Event {
-    Cluster(Change<String>),
+    Cluster(Change<Addresses>),
     Pod(Change<PodSeen>),
     Master { uid: String, answer: Answer },
 }
@@ -63,6 +64,22 @@ struct PodSeen {
     uid: String,
     cluster: String,
     member: Member,
+}
+
+/// What an inventory says of the web UIs' addresses.
+#[derive(PartialEq)]
+struct Addresses {
+    ui_domain: String,
+    alias: Option<String>,
+}
+
+impl From<Summary> for Addresses {
+    fn from(cluster: Summary) -> Self {
+        Self {
+            alias: cluster.active_alias().map(ToString::to_string),
+            ui_domain: cluster.ui_domain,
+        }
+    }
 }
 
 impl PodSeen {
@@ -205,7 +222,7 @@ struct State {
     /// For the masters' tasks.
     events: mpsc::Sender<Event>,
     /// Clusters' UI domains.
-    clusters: Listed<String>,
+    clusters: Listed<Addresses>,
     pods: Listed<PodSeen>,
     /// By the pods' UIDs, so that a pod's successor is not taken for it.
     masters: HashMap<String, Master>,
@@ -287,14 +304,26 @@ impl State {
         for ((namespace, _), (pod, _)) in &self.pods.objects {
             members.entry((namespace, &pod.cluster)).or_default().push(pod);
         }
-        let clusters = self.clusters.objects.iter().map(|((namespace, name), (ui_domain, _))| {
-            let pods = members.remove(&(namespace.as_str(), name.as_str())).unwrap_or_default();
+        let clusters = self.clusters.objects.iter().map(|((namespace, name), (addresses, _))| {
+            let mut pods = members.remove(&(namespace.as_str(), name.as_str())).unwrap_or_default();
+            if let Some(alias) = &addresses.alias {
+                // Drivers that are the users' own pods may still bear the name that the cluster is known by.
+                let others = members
+                    .remove(&(namespace.as_str(), alias.as_str()))
+                    .unwrap_or_default();
+                pods.extend(
+                    others
+                        .into_iter()
+                        .filter(|pod| pod.member.component == Component::Driver),
+                );
+            }
             let answers: Vec<_> = pods.iter().filter_map(|pod| self.answer(pod)).collect();
             let leader = masters::leader(&answers);
             routing::Cluster {
                 namespace: namespace.clone(),
                 name: name.clone(),
-                ui_domain: ui_domain.clone(),
+                alias: addresses.alias.clone(),
+                ui_domain: addresses.ui_domain.clone(),
                 leader: leader.map(|(pod, _)| pod.to_owned()),
                 driver_uis: leader.map(|(_, drivers)| drivers.to_vec()).unwrap_or_default(),
                 members: pods.into_iter().map(|pod| pod.member.clone()).collect(),

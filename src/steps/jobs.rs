@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Error;
 use super::local::wanted_of;
 use super::orphans::{DriverUi, Orphan, orphans};
+use super::place::Place;
 use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
@@ -93,12 +94,6 @@ pub struct Running {
     pub jobs: Vec<JobState>,
     /// No master leads: applications of drivers that sparkha did not start are not known.
     pub no_leader: bool,
-}
-
-/// Where the cluster is.
-pub enum Place {
-    Kubernetes(Cluster, ClusterName),
-    Local(ClusterDir),
 }
 
 /// What was seen of a cluster's jobs.

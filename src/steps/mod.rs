@@ -9,6 +9,7 @@ pub mod differences;
 pub mod external_zookeeper;
 pub mod failover;
 pub mod follow;
+pub mod generations;
 pub mod jobs;
 pub mod leaving;
 pub mod local;
@@ -16,6 +17,7 @@ pub mod lock;
 pub mod logs;
 pub mod namespace;
 pub mod orphans;
+pub mod place;
 pub mod plan;
 pub mod preflight;
 pub mod publish;
@@ -77,8 +79,12 @@ pub enum Error {
     /// Applications run, or an upgrade that must not lose them is under way.
     #[error("{message}")]
     InUse { message: String, help: String },
-    #[error("applications still run after {seconds} s, and nothing was changed: {}", running.join("; "))]
-    NotDrained { seconds: u64, running: Vec<String> },
+    #[error("applications still run after {seconds} s, and nothing of theirs was changed: {}", running.join("; "))]
+    NotDrained {
+        seconds: u64,
+        running: Vec<String>,
+        next: &'static str,
+    },
     #[error("the cluster does not come up")]
     DoesNotComeUp { troubles: Vec<(Trouble, String)> },
     #[error("the driver does not start")]
@@ -180,9 +186,8 @@ impl Error {
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
-            Error::NotDrained { .. } => Some(format!(
-                "`sparkha jobs` shows them, `sparkha jobs --kill ID` ends one; {}",
-                upgrade::NEXT
+            Error::NotDrained { next, .. } => Some(format!(
+                "`sparkha jobs` shows them, `sparkha jobs --kill ID` ends one; {next}",
             )),
             Error::NotInTime { .. } => Some(
                 "--timeout 10m waits longer; `sparkha status` shows how far it is (a first create needs --retain for that)"

@@ -103,6 +103,7 @@ impl SparkChange {
             to: self.to.to_string(),
             from_image: self.from.image.clone(),
             phase,
+            successor: None,
         }
     }
 

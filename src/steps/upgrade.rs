@@ -10,48 +10,35 @@ use kube::ResourceExt;
 
 use super::differences::described;
 use super::local::wanted_of;
+use super::place::Place;
 use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::{Error, lock};
 use crate::observe::{Facts, cluster_state};
 use crate::owned::owned;
-use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
+use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::platform::local::Loopback;
-use crate::platform::local::store::{ClusterDir, Held};
+use crate::platform::local::store::Held;
 use crate::platform::local::submitted;
 use crate::platform::observer::Reach;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::render::labels::{Component, cluster_selector};
 use crate::report::progress::Progress;
 use crate::spark::ApplicationReport;
-use crate::spec::names::ClusterName;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The name that connect.sh gives to the Connect server's application.
 const CONNECT: &str = "Spark Connect";
+/// What an interrupted or timed-out upgrade with a successor leaves.
+pub const NEXT_BESIDE: &str = "the same command goes on, and `sparkha upgrade --abort` goes back";
 /// What an interrupted or timed-out upgrade leaves.
 pub const NEXT: &str = "the same command goes on; until then `sparkha submit` takes no jobs for this cluster, unless `sparkha upgrade --abort` ends \
                         the upgrade";
 
-/// A cluster that is upgraded, wherever it runs.
-pub enum Place<'a> {
-    Kubernetes(&'a Cluster, &'a ClusterName),
-    Local(&'a ClusterDir),
-}
-
-impl Place<'_> {
-    /// # Errors
-    /// Also if there is no cluster.
-    pub async fn inventory(&self) -> Result<Inventory, Error> {
-        match self {
-            Place::Kubernetes(cluster, name) => read_inventory(&inventory_object(cluster, name).await?),
-            Place::Local(dir) => Ok(wanted_of(dir)?.1),
-        }
-    }
-
+impl Place {
     /// Writes whether an upgrade is on its way.
-    async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
+    pub async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
         match self {
             Place::Kubernetes(cluster, name) => {
                 let mut object = inventory_object(cluster, name).await?;
@@ -73,34 +60,30 @@ impl Place<'_> {
     }
 
     async fn active(&self, inventory: &Inventory) -> Result<Active, Error> {
-        let (pods, drivers, namespace) = match self {
+        let (pods, drivers) = match self {
             Place::Kubernetes(cluster, name) => {
                 let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
                 let drivers = drivers::list(cluster, name).await?;
                 let running = drivers.iter().filter(|pod| !drivers::is_over(pod));
-                (pods, running.map(ResourceExt::name_any).collect(), cluster.namespace())
+                (pods, running.map(ResourceExt::name_any).collect::<Vec<_>>())
             }
             Place::Local(dir) => {
                 let pods = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
                 let records = submitted::records(dir)?.into_iter();
                 let running = records.filter(|record| record.process.is_alive());
-                (
-                    pods,
-                    running.map(|record| record.name).collect::<Vec<_>>(),
-                    &dir.namespace,
-                )
+                (pods, running.map(|record| record.name).collect())
             }
         };
         let pods: Vec<Pod> = pods;
         let said = match self {
-            Place::Kubernetes(cluster, _) => ask((*cluster).clone(), &pods).await,
+            Place::Kubernetes(cluster, _) => ask(cluster.clone(), &pods).await,
             Place::Local(_) => ask(Loopback, &pods).await,
         };
         let facts = Facts {
             pods,
             ..Facts::default()
         };
-        let connect = cluster_state(namespace.as_str(), inventory, &facts).connect;
+        let connect = cluster_state(self.namespace().as_str(), inventory, &facts).connect;
         let connect_ui = connect.and_then(|connect| connect.web_ui);
         let are_masters_up = facts.pods.iter().any(is_running_master);
         Ok(Active::of(
@@ -191,19 +174,23 @@ fn age(seconds: u64) -> String {
     }
 }
 
-/// Closes the cluster to new jobs, and waits until nothing runs.
-pub async fn drain(place: &Place<'_>, upgrade: Upgrade, timeout: Duration, progress: &Progress) -> Result<(), Error> {
+/// Closes the cluster to new jobs, or sends them to its successor, and waits until nothing runs.
+pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress: &Progress) -> Result<(), Error> {
     let inventory = place.inventory().await?;
     let is_marked = inventory
         .cluster
         .upgrade
         .as_ref()
-        .is_some_and(|there| there.to == upgrade.to);
+        .is_some_and(|there| there.to == upgrade.to && there.successor == upgrade.successor);
     let what = format!("Spark {} → {}", upgrade.from, upgrade.to);
+    let successor = upgrade.successor.clone();
     if !is_marked {
         place.mark(Some(upgrade)).await?;
     }
-    progress.done(&format!("{what}: `sparkha submit` takes no new jobs until it is done"));
+    progress.done(&match &successor {
+        Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
+        None => format!("{what}: `sparkha submit` takes no new jobs until it is done"),
+    });
     let started = Instant::now();
     loop {
         let active = place.active(&inventory).await?;
@@ -221,6 +208,10 @@ pub async fn drain(place: &Place<'_>, upgrade: Upgrade, timeout: Duration, progr
             return Err(Error::NotDrained {
                 seconds: timeout.as_secs(),
                 running: lines,
+                next: match successor {
+                    Some(_) => NEXT_BESIDE,
+                    None => NEXT,
+                },
             });
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -228,10 +219,10 @@ pub async fn drain(place: &Place<'_>, upgrade: Upgrade, timeout: Duration, progr
 }
 
 /// Opens the cluster to new jobs again, as long as nothing was changed.
-pub async fn abort(place: &Place<'_>, progress: &Progress) -> Result<(), Error> {
+pub async fn abort(place: &Place, progress: &Progress) -> Result<(), Error> {
     match place.inventory().await?.cluster.upgrade {
         None => progress.done("No upgrade is under way"),
-        Some(upgrade) if upgrade.phase == UpgradePhase::Draining => {
+        Some(upgrade) if upgrade.phase != UpgradePhase::Changing => {
             place.mark(None).await?;
             progress.done(&format!(
                 "Spark stays {}: `sparkha submit` takes jobs again",
@@ -252,10 +243,12 @@ pub async fn abort(place: &Place<'_>, progress: &Progress) -> Result<(), Error> 
     Ok(())
 }
 
-/// Refuses new jobs while another version of Spark is on its way: they would be lost, or keep the upgrade waiting.
+/// Refuses new jobs while another version of Spark is on its way: they would be lost, or keep the upgrade waiting. One that was on its way when a
+/// successor began to take them is waited for.
 pub fn takes_jobs(inventory: &Inventory) -> Result<(), Error> {
     match &inventory.cluster.upgrade {
         None => Ok(()),
+        Some(upgrade) if upgrade.successor.is_some() => Ok(()),
         Some(upgrade) => Err(Error::InUse {
             message: format!(
                 "the cluster changes from Spark {} to {} and takes no new jobs until that is done",
@@ -263,6 +256,19 @@ pub fn takes_jobs(inventory: &Inventory) -> Result<(), Error> {
             ),
             help: "submit the job again later; `sparkha upgrade --abort` ends the upgrade as long as it only waits"
                 .into(),
+        }),
+    }
+}
+
+/// Refuses changes of a cluster that ends when nothing runs on it any more.
+pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
+    match inventory.and_then(Inventory::successor) {
+        None => Ok(()),
+        Some(successor) => Err(Error::InUse {
+            message: format!("new jobs run on its successor {successor}, and this cluster ends after its last job"),
+            help: format!(
+                "`sparkha create {successor}` changes the successor; `sparkha upgrade --side-by-side` goes on, `sparkha upgrade --abort` goes back"
+            ),
         }),
     }
 }
@@ -352,10 +358,8 @@ mod tests {
     #[test]
     fn an_upgrade_on_its_way_takes_no_jobs() {
         let upgrade = |phase| Upgrade {
-            from: "4.2.1".into(),
-            to: "4.3.0".into(),
-            from_image: "spark:4.2.1".into(),
             phase,
+            ..Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into())
         };
         assert!(takes_jobs(&inventory("")).is_ok());
         for phase in [UpgradePhase::Draining, UpgradePhase::Changing] {

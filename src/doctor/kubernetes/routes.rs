@@ -32,6 +32,7 @@ pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods:
     let routed = routing::Cluster {
         namespace: namespace.to_owned(),
         name: name.clone(),
+        alias: inventory.cluster.active_alias().map(ToString::to_string),
         ui_domain: inventory.cluster.ui_domain.clone(),
         members: pods.iter().flatten().filter_map(member).collect(),
         leader: facts.pods.iter().map(ResourceExt::name_any).find(leads),

@@ -163,6 +163,23 @@ impl ClusterDir {
         &self.path
     }
 
+    /// Another cluster of the same namespace.
+    pub fn sibling(&self, name: &ClusterName) -> Self {
+        Self {
+            path: self.path.with_file_name(name.as_str()),
+            namespace: self.namespace.clone(),
+            name: name.clone(),
+        }
+    }
+
+    /// All clusters of its namespace.
+    pub fn siblings(&self) -> Result<Vec<Self>, Error> {
+        let folders = self.path.parent().map(names).transpose()?.unwrap_or_default();
+        let siblings = folders.iter().filter_map(|name| ClusterName::parse(name).ok());
+        let siblings = siblings.map(|name| self.sibling(&name));
+        Ok(siblings.filter(Self::exists).collect())
+    }
+
     /// With what the marks of the cluster's containers begin; unlike any other cluster's on this machine.
     pub fn mark(&self) -> String {
         format!("sparkha-{}-", short_digest([self.path.to_string_lossy().as_ref()]))

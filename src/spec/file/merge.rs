@@ -112,6 +112,7 @@ mod tests {
     fn all_flags() -> Overrides {
         Overrides {
             name: Some("etl".into()),
+            alias: None,
             namespace: Some("data".into()),
             image: Some("spark:4".into()),
             masters: Some(2),

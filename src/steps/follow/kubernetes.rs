@@ -87,9 +87,9 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
         Some((key(pod), PodSeen::of(&pod.metadata, address)?))
     };
-    let domain = |config_map: &ConfigMap| {
+    let addresses = |config_map: &ConfigMap| {
         let cluster = Inventory::read(config_map).ok()?.cluster;
-        Some(((config_map.namespace()?, cluster.name), cluster.ui_domain))
+        Some(((config_map.namespace()?, cluster.name.clone()), cluster.into()))
     };
     // What is no longer to be routed (a pod being deleted) is as good as gone; an inventory's name says the cluster's.
     let inventory_key = |config_map: &ConfigMap| {
@@ -101,7 +101,7 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     cluster.count_request();
     vec![
         tokio::spawn(forward(pods, seen, key, Event::Pod, events.clone())).abort_handle(),
-        tokio::spawn(forward(inventories, domain, inventory_key, Event::Cluster, events)).abort_handle(),
+        tokio::spawn(forward(inventories, addresses, inventory_key, Event::Cluster, events)).abort_handle(),
     ]
 }
 

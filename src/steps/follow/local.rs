@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::{Change, Event, Follow, Key, PodSeen, folder_watcher};
+use super::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
 use crate::platform::local::store::{ClusterDir, Seen, Store};
 use crate::platform::way::Way;
 use crate::render::labels::{COMPONENT, Component, INSTANCE};
@@ -50,8 +50,8 @@ async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
     }
 }
 
-/// UI domain and pods of a cluster.
-type Found = (Key, String, Seen);
+/// The addresses and pods of a cluster.
+type Found = (Key, Addresses, Seen);
 
 fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
@@ -70,13 +70,13 @@ fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
         return Ok(None);
     };
     let key = (dir.namespace.to_string(), dir.name.to_string());
-    Ok(Some((key, inventory.cluster.ui_domain, dir.seen()?)))
+    Ok(Some((key, inventory.cluster.into(), dir.seen()?)))
 }
 
 async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), mpsc::error::SendError<Event>> {
     events.send(Event::Cluster(Change::Begin)).await?;
     events.send(Event::Pod(Change::Begin)).await?;
-    for ((namespace, name), ui_domain, seen) in clusters {
+    for ((namespace, name), addresses, seen) in clusters {
         let drivers = drivers(&namespace, &name);
         let drivers_address = seen.drivers.map(|address| address.to_string());
         let pods = seen.pods.into_iter().map(|record| {
@@ -89,7 +89,7 @@ async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), 
                 events.send(Event::Pod(Change::Is(key, pod))).await?;
             }
         }
-        let cluster = Change::Is((namespace, name), ui_domain);
+        let cluster = Change::Is((namespace, name), addresses);
         events.send(Event::Cluster(cluster)).await?;
     }
     events.send(Event::Pod(Change::End)).await?;

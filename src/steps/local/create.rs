@@ -20,7 +20,6 @@ use crate::render::kind::Kind;
 use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
-use crate::spec::names::Namespace;
 use crate::spec::quantity::Memory;
 use crate::steps::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::steps::differences::{Applications, Differences, differences};
@@ -29,7 +28,7 @@ use crate::steps::plan::{Live, Plan, plan};
 use crate::steps::preflight::{Finding, Severity};
 use crate::steps::rollout::{self, Mode, Roller, Stage};
 use crate::steps::spark_change::SparkChange;
-use crate::steps::{Error, secret, wait};
+use crate::steps::{Error, secret, upgrade, wait};
 
 /// What create will do. The lock is held from before it was planned.
 pub struct Prepared {
@@ -49,47 +48,39 @@ pub struct Prepared {
     pub differences: Differences,
 }
 
-/// The cluster file that the cluster's inventory keeps, if there is one.
-pub fn kept_cluster_file(dir: &ClusterDir) -> Result<Option<String>, Error> {
-    let (_, inventory) = known(dir)?;
-    Ok(inventory.and_then(|inventory| inventory.cluster_file))
-}
-
 /// Finds out what has to be done so that the cluster on this machine becomes what `spec` says. Changes nothing.
 pub async fn prepare(
-    store: &Store,
-    namespace: &Namespace,
+    dir: &ClusterDir,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
     options: &Options,
     progress: &Progress,
 ) -> Result<Prepared, Error> {
     progress.step("Checking beforehand");
-    let dir = store.cluster(namespace, &spec.name);
-    let (_, known) = known(&dir)?;
-    let (software, znodes) =
-        preflight(spec, &dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
+    let (_, known) = known(dir)?;
+    let (software, znodes) = preflight(spec, dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
     let lock = match options.dry_run {
         true => None,
         false => Some(dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?),
     };
-    let (old, old_inventory) = self::known(&dir)?;
+    let (old, old_inventory) = self::known(dir)?;
+    upgrade::takes_changes(old_inventory.as_ref())?;
     // Another command may have been faster than this one.
     let owner = old_inventory.as_ref().and_then(|old| old.cluster.zookeeper.owner());
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
     let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
     let claim = claim.map(str::to_owned);
     let mut wanted = wanted(spec, software, owner);
-    let mut inventory = inventory_of(&wanted, &dir)?.ok_or_else(|| Error::no_cluster(&spec.name, namespace))?;
+    let mut inventory = inventory_of(&wanted, dir)?.ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     if !options.origin.is_current(old_inventory.as_ref()) {
         return Err(Error::has_just_finished());
     }
-    let live = old.as_ref().map(|old| live(old, &dir)).unwrap_or_default();
+    let live = old.as_ref().map(|old| live(old, dir)).unwrap_or_default();
     let mut plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
     let mut differences = differences(old_inventory.as_ref(), &inventory, &plan, &live, &options.origin);
     let mut change = None;
     if differences.are_disturbing() {
-        let applications = Applications::of(LocalView::of(&dir).state().await);
+        let applications = Applications::of(LocalView::of(dir).state().await);
         change = SparkChange::between(&live, &plan.apply);
         options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
     }
@@ -99,7 +90,7 @@ pub async fn prepare(
         wanted.set_inventory(&dir.name, &inventory);
     }
     Ok(Prepared {
-        dir,
+        dir: dir.clone(),
         _lock: lock,
         wanted,
         inventory,

@@ -1,0 +1,176 @@
+//! Which cluster a name means. A cluster's name is in every address that its drivers hold, so `sparkha upgrade --side-by-side` makes the next
+//! generation under a name of its own: `etl-2` for `etl`. The first generation's name stays the one that the cluster is known by, its alias.
+//! Commands take it for the oldest generation that is there, and submit for the one that takes new jobs.
+
+use super::Error;
+use super::place::Place;
+use crate::render::inventory::Summary;
+use crate::spec::names::{Alias, ClusterName};
+
+/// A cluster, and what it is known by.
+#[derive(Clone)]
+pub struct Generation {
+    pub place: Place,
+    pub alias: Option<Alias>,
+}
+
+impl Generation {
+    /// The name that the cluster is known by.
+    fn root(&self) -> &ClusterName {
+        self.alias.as_ref().map_or(self.place.name(), |alias| &alias.name)
+    }
+
+    /// The generation that an upgrade makes, or has made already.
+    pub async fn next(&self) -> Result<Self, Error> {
+        if let Some(next) = self.made_next().await? {
+            return Ok(next);
+        }
+        let root = self.root();
+        let mut number = 2;
+        loop {
+            let name = root.generation(number).map_err(|error| Error::Usage {
+                message: format!("the next generation of {root} cannot be named: {error}"),
+                help: "upgrade without --side-by-side, or move to a cluster with a shorter name".into(),
+            })?;
+            let place = self.place.sibling(&name);
+            if name != *self.place.name() && place.existing().await?.is_none() {
+                let alias = Alias {
+                    name: root.clone(),
+                    active: false,
+                };
+                return Ok(Self {
+                    place,
+                    alias: Some(alias),
+                });
+            }
+            number += 1;
+        }
+    }
+
+    /// The generation that an upgrade has made, and that does not have the name yet.
+    pub async fn made_next(&self) -> Result<Option<Self>, Error> {
+        let root = self.root();
+        let others = self.place.known_as(root).await?;
+        let names = later(&others, self.place.name());
+        Ok(names.first().map(|name| Self {
+            place: self.place.sibling(name),
+            alias: Some(Alias {
+                name: root.clone(),
+                active: false,
+            }),
+        }))
+    }
+}
+
+/// The cluster that a name means: of this very name, or known by it.
+pub async fn find(named: Place) -> Result<Generation, Error> {
+    let summary = match named.existing().await {
+        // Whoever uses it says what is wrong with it.
+        Err(Error::Inventory(_) | Error::Local(_)) => {
+            return Ok(Generation {
+                place: named,
+                alias: None,
+            });
+        }
+        Err(error) => return Err(error),
+        Ok(Some(inventory)) => inventory.cluster,
+        Ok(None) => match oldest(named.known_as(named.name()).await?) {
+            Some(summary) => summary,
+            None => {
+                return Ok(Generation {
+                    place: named,
+                    alias: None,
+                });
+            }
+        },
+    };
+    let place = match ClusterName::parse(&summary.name) {
+        Ok(name) => named.sibling(&name),
+        Err(_) => named,
+    };
+    let alias = match summary.alias {
+        Some(Alias { name, active: false }) => {
+            let is_first = place.sibling(&name).existing().await?.is_none();
+            let active =
+                is_first && oldest(place.known_as(&name).await?).is_none_or(|first| first.name == summary.name);
+            Some(Alias { name, active })
+        }
+        alias => alias,
+    };
+    Ok(Generation { place, alias })
+}
+
+/// The cluster that takes the jobs of this one.
+pub async fn for_jobs(mut place: Place) -> Result<Place, Error> {
+    // Each is made after the one before, so this ends; whoever wrote them by hand into a circle gets an error of the first.
+    for _ in 0..8 {
+        let inventory = place.existing().await?;
+        let Some(successor) = inventory.as_ref().and_then(|inventory| inventory.successor()) else {
+            return Ok(place);
+        };
+        place = place.sibling(successor);
+    }
+    Ok(place)
+}
+
+fn oldest(mut generations: Vec<Summary>) -> Option<Summary> {
+    generations.sort_by_key(age);
+    generations.into_iter().next()
+}
+
+/// Those that come after `name`.
+fn later(generations: &[Summary], name: &ClusterName) -> Vec<ClusterName> {
+    let mut waiting: Vec<_> = generations.iter().collect();
+    waiting.retain(|summary| summary.active_alias().is_none() && summary.name != name.as_str());
+    waiting.sort_by_key(|summary| age(summary));
+    waiting
+        .iter()
+        .filter_map(|summary| ClusterName::parse(&summary.name).ok())
+        .collect()
+}
+
+/// The one that has the name comes first, and then they go by their numbers.
+fn age(summary: &Summary) -> (bool, usize, String) {
+    (
+        summary.active_alias().is_none(),
+        summary.name.len(),
+        summary.name.clone(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::inventory::Inventory;
+    use crate::spec::resolve::{Overrides, resolve};
+
+    fn generation(name: &str, active: bool) -> Summary {
+        let flags = Overrides {
+            name: Some(name.into()),
+            alias: Some(Alias {
+                name: ClusterName::parse("etl").unwrap(),
+                active,
+            }),
+            ..Overrides::default()
+        };
+        Inventory::of(&resolve(None, &flags).unwrap(), &[]).cluster
+    }
+
+    #[test]
+    fn the_generation_that_has_the_name_comes_first_and_then_the_numbers() {
+        let all = || {
+            vec![
+                generation("etl-10", false),
+                generation("etl-3", false),
+                generation("etl-11", true),
+            ]
+        };
+        assert_eq!(oldest(all()).unwrap().name, "etl-11");
+        let of = |name: &str| {
+            let names = later(&all(), &ClusterName::parse(name).unwrap()).into_iter();
+            names.map(|name| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("etl-11"), ["etl-3", "etl-10"]);
+        assert_eq!(of("etl-3"), ["etl-10"]);
+    }
+}

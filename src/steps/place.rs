@@ -1,0 +1,209 @@
+//! Where a cluster is: in a namespace of Kubernetes, or in a folder of this machine; and what is done with clusters in both alike.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+
+use super::create::{self, Options, Outcome};
+use super::differences::Differences;
+use super::external_zookeeper::Znodes;
+use super::local::{self, inventory_of, wanted_of};
+use super::preflight::{inventory_object, read_inventory};
+use super::spark_change::SparkChange;
+use super::{Error, teardown};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::local::store::{ClusterDir, Store};
+use crate::render::inventory::{Inventory, Summary};
+use crate::render::kind::Kind;
+use crate::render::labels::{ALIAS, MANAGED_BY, SPARKHA, is_of_cluster};
+use crate::report::progress::Progress;
+use crate::spec::ClusterSpec;
+use crate::spec::names::{ClusterName, Namespace};
+
+/// Where a cluster is, and its name there.
+#[derive(Clone)]
+pub enum Place {
+    Kubernetes(Cluster, ClusterName),
+    Local(ClusterDir),
+}
+
+/// What a create will do.
+pub enum Prepared {
+    Kubernetes(Box<create::Prepared>),
+    Local(Box<local::create::Prepared>),
+}
+
+impl Prepared {
+    pub fn differences(&self) -> &Differences {
+        match self {
+            Prepared::Kubernetes(prepared) => &prepared.differences,
+            Prepared::Local(prepared) => &prepared.differences,
+        }
+    }
+
+    /// Of the Spark that masters and workers run.
+    pub fn change(&self) -> Option<&SparkChange> {
+        match self {
+            Prepared::Kubernetes(prepared) => prepared.change.as_ref(),
+            Prepared::Local(prepared) => prepared.change.as_ref(),
+        }
+    }
+}
+
+impl Place {
+    pub fn name(&self) -> &ClusterName {
+        match self {
+            Place::Kubernetes(_, name) => name,
+            Place::Local(dir) => &dir.name,
+        }
+    }
+
+    pub fn namespace(&self) -> &Namespace {
+        match self {
+            Place::Kubernetes(cluster, _) => cluster.namespace(),
+            Place::Local(dir) => &dir.namespace,
+        }
+    }
+
+    /// Another cluster beside this one.
+    pub fn sibling(&self, name: &ClusterName) -> Self {
+        match self {
+            Place::Kubernetes(cluster, _) => Place::Kubernetes(cluster.clone(), name.clone()),
+            Place::Local(dir) => Place::Local(dir.sibling(name)),
+        }
+    }
+
+    /// # Errors
+    /// Also if there is no such cluster.
+    pub async fn inventory(&self) -> Result<Inventory, Error> {
+        match self {
+            Place::Kubernetes(cluster, name) => read_inventory(&inventory_object(cluster, name).await?),
+            Place::Local(dir) => Ok(wanted_of(dir)?.1),
+        }
+    }
+
+    /// The inventory if there is one that may be read.
+    pub async fn existing(&self) -> Result<Option<Inventory>, Error> {
+        match self {
+            Place::Kubernetes(cluster, name) => {
+                let object = match cluster.get(Kind::ConfigMap, &name.inventory()).await {
+                    Err(kubernetes::Error::Forbidden { .. }) => None,
+                    found => found?,
+                };
+                let ours = object.filter(|object| is_of_cluster(object.metadata.labels.as_ref(), name.as_str()));
+                ours.as_ref().map(read_inventory).transpose()
+            }
+            Place::Local(dir) => match dir.wanted()? {
+                Some(wanted) => inventory_of(&wanted, dir),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The clusters beside this one that are known by this name.
+    pub async fn known_as(&self, alias: &ClusterName) -> Result<Vec<Summary>, Error> {
+        let summaries: Vec<_> = match self {
+            Place::Kubernetes(cluster, _) => {
+                let selector = format!("{MANAGED_BY}={SPARKHA},{ALIAS}={alias}");
+                let listed = match cluster.list_of::<ConfigMap>(&selector).await {
+                    Err(kubernetes::Error::Forbidden { .. }) => vec![],
+                    listed => listed?,
+                };
+                let summary = |object: &ConfigMap| {
+                    let summary = Inventory::read(object).ok()?.cluster;
+                    let name = ClusterName::parse(&summary.name).ok()?;
+                    let is_its_own =
+                        is_of_cluster(Some(object.labels()), &summary.name) && object.name_any() == name.inventory();
+                    is_its_own.then_some(summary)
+                };
+                listed.iter().filter_map(summary).collect()
+            }
+            Place::Local(dir) => {
+                let mut summaries = Vec::new();
+                for sibling in dir.siblings()? {
+                    let wanted = sibling.wanted().ok().flatten();
+                    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, &sibling).ok().flatten());
+                    summaries.extend(inventory.map(|inventory| inventory.cluster));
+                }
+                summaries
+            }
+        };
+        let is_known_so = |summary: &Summary| summary.alias.as_ref().is_some_and(|known| known.name == *alias);
+        Ok(summaries.into_iter().filter(is_known_so).collect())
+    }
+
+    /// See [`create::prepare`].
+    pub async fn prepare(
+        &self,
+        spec: &ClusterSpec,
+        spark_home: Option<&PathBuf>,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Prepared, Error> {
+        Ok(match self {
+            Place::Kubernetes(cluster, _) => {
+                Prepared::Kubernetes(create::prepare(cluster, spec, options, progress).await?.into())
+            }
+            Place::Local(dir) => Prepared::Local(
+                local::create::prepare(dir, spec, spark_home, options, progress)
+                    .await?
+                    .into(),
+            ),
+        })
+    }
+
+    /// Does what was prepared here.
+    pub async fn create(
+        &self,
+        spec: &ClusterSpec,
+        prepared: Prepared,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Outcome, Error> {
+        match (self, prepared) {
+            (Place::Kubernetes(cluster, _), Prepared::Kubernetes(prepared)) => {
+                create::create(cluster, spec, *prepared, options, progress).await
+            }
+            (_, Prepared::Local(prepared)) => {
+                local::create::create(&Store::open()?, spec, *prepared, options, progress).await
+            }
+            (Place::Local(dir), Prepared::Kubernetes(_)) => Err(Error::no_cluster(&dir.name, &dir.namespace)),
+        }
+    }
+
+    /// Names of the volume claims that go with the cluster.
+    pub async fn claims(&self) -> Result<Vec<String>, Error> {
+        match self {
+            Place::Kubernetes(cluster, name) => {
+                let belongings = teardown::belongings(cluster, name).await?;
+                let claims = belongings.map(|belongings| belongings.claims).unwrap_or_default();
+                Ok(claims.iter().map(ResourceExt::name_any).collect())
+            }
+            Place::Local(dir) => Ok(dir.claims()?),
+        }
+    }
+
+    /// Removes the cluster with all that it has.
+    pub async fn teardown(&self, timeout: Duration, progress: &Progress) -> Result<(), Error> {
+        match self {
+            Place::Kubernetes(cluster, name) => {
+                let Some(belongings) = teardown::belongings(cluster, name).await? else {
+                    return Ok(());
+                };
+                let options = teardown::Options {
+                    timeout,
+                    keep_claims: false,
+                    znodes: Znodes::Remove,
+                    force: false,
+                };
+                teardown::teardown(cluster, name, belongings, &options, progress).await
+            }
+            Place::Local(dir) => match local::teardown::belongings(dir)? {
+                Some(belongings) => local::teardown::teardown(belongings, false, Znodes::Remove, progress).await,
+                None => Ok(()),
+            },
+        }
+    }
+}

@@ -298,6 +298,13 @@ fn more_than_the_nodes_have_is_told_beforehand() {
         .says("the nodes have no room for 1 of 2 pods (spark-worker-0)")
         .says("of memory are free on")
         .says("ask for less (workers, resources.requests), or add nodes");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "masters: {podAntiAffinity: required}\n").unwrap();
+    sandbox
+        .run(&["create", "-f", file.path().to_str().unwrap()])
+        .exits(8)
+        .says("the nodes have no room for 2 of 8 pods (spark-master-1, spark-master-2)")
+        .says("podAntiAffinity: required");
     let free = run.stderr.split("(spark-worker-0); ").nth(1).unwrap();
     assert!(free.starts_with(|c: char| c.is_ascii_digit()), "no numbers: {free}");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);

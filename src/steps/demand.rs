@@ -20,6 +20,8 @@ pub type Amounts = BTreeMap<String, i128>;
 #[derive(Clone, Debug)]
 pub struct PodDemand {
     pub name: String,
+    /// Its StatefulSet's, if two of its pods must not share a node.
+    pub apart: Option<String>,
     pub cpu: i128,
     pub memory: i128,
     /// The node's own disk.
@@ -157,8 +159,10 @@ pub fn pods(sets: &[StatefulSet]) -> Vec<PodDemand> {
         .flat_map(|set| {
             let replicas = set.spec.replicas.unwrap_or(1);
             let pod = set.spec.template.spec.clone().unwrap_or_default();
+            let apart = must_be_apart(set).then(|| set.name_any());
             (0..replicas).map(move |ordinal| PodDemand {
                 name: format!("{}-{ordinal}", set.name_any()),
+                apart: apart.clone(),
                 cpu: requested(&pod, "cpu"),
                 memory: requested(&pod, "memory"),
                 disk: requested(&pod, DISK),
@@ -169,14 +173,39 @@ pub fn pods(sets: &[StatefulSet]) -> Vec<PodDemand> {
         .collect()
 }
 
+/// Whether the pods of a set must not share a node.
+fn must_be_apart(set: &StatefulSet) -> bool {
+    let template = &set.spec.template;
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    let affinity = template.spec.as_ref().and_then(|pod| pod.affinity.as_ref());
+    let rule = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let mut terms = rule
+        .iter()
+        .flat_map(|rule| &rule.required_during_scheduling_ignored_during_execution)
+        .flatten();
+    terms.any(|term| {
+        let selected = term
+            .label_selector
+            .as_ref()
+            .and_then(|selector| selector.match_labels.as_ref());
+        let selects_itself = selected.is_some_and(|selected| {
+            let mut pairs = selected.iter();
+            pairs.all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+        });
+        term.topology_key == "kubernetes.io/hostname" && selects_itself
+    })
+}
+
 /// The pods that fit on no node, each put where most is left. `others` are the pods that are there already.
-pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Pod]) -> Vec<&'a PodDemand> {
+pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &'a [Node], others: &[Pod]) -> Vec<&'a PodDemand> {
     struct Free<'n> {
         node: &'n Node,
         cpu: i128,
         memory: i128,
         disk: i128,
         pods: i128,
+        /// The sets that want no other pod of theirs here.
+        sets: Vec<&'n String>,
     }
     let mut free: Vec<_> = nodes
         .iter()
@@ -191,6 +220,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
                 memory: allocatable(node, "memory") - taken("memory"),
                 disk: allocatable(node, DISK) - taken(DISK),
                 pods: allocatable(node, "pods") - specs.len() as i128,
+                sets: vec![],
             }
         })
         .collect();
@@ -203,6 +233,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
             .filter(|free| free.cpu >= demand.cpu && free.memory >= demand.memory && free.pods >= 1)
             // Nodes that do not count their disk take only who asks for none.
             .filter(|free| demand.disk == 0 || free.disk >= demand.disk)
+            .filter(|free| demand.apart.as_ref().is_none_or(|set| !free.sets.contains(&set)))
             .filter(|free| accepts(free.node, &demand.node_selector, &demand.tolerations))
             .max_by_key(|free| free.memory);
         match place {
@@ -211,6 +242,7 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &[Node], others: &[Po
                 free.memory -= demand.memory;
                 free.disk -= demand.disk;
                 free.pods -= 1;
+                free.sets.extend(&demand.apart);
             }
             None => left_over.push(demand),
         }
@@ -329,6 +361,23 @@ mod tests {
         assert_eq!(without_a_node(&demands, &[tainted.clone()], &[]).len(), 1);
         demands[0].tolerations = serde_json::from_value(json!([{"key": "gpu", "operator": "Exists"}])).unwrap();
         assert!(without_a_node(&demands, &[tainted], &[]).is_empty());
+    }
+
+    #[test]
+    fn pods_that_must_not_share_a_node_need_one_each() {
+        let left_over = |text: &str| {
+            let source = crate::spec::resolve::Source { name: "f", text };
+            let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+            let sets = crate::render::render(&spec).into_iter();
+            let sets = sets.filter(|resource| resource.kind == crate::render::kind::Kind::StatefulSet);
+            let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
+            let demands = pods(&sets);
+            let nodes = [node("a", "64", "256Gi"), node("b", "64", "256Gi")];
+            let left_over = without_a_node(&demands, &nodes, &[]);
+            left_over.iter().map(|demand| demand.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(left_over(""), Vec::<String>::new());
+        assert_eq!(left_over("masters: {podAntiAffinity: required}\n"), ["spark-master-2"]);
     }
 
     #[test]

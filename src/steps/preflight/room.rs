@@ -122,7 +122,10 @@ pub fn without_room(
             demand::free_in_all(nodes, &others),
             nodes.len()
         ),
-        "ask for less (workers, resources.requests), or add nodes",
+        match left_over.iter().any(|demand| demand.apart.is_some()) {
+            true => "pods of a part with `podAntiAffinity: required` need a node each: add nodes, or use `preferred`",
+            false => "ask for less (workers, resources.requests), or add nodes",
+        },
     )]
 }
 

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,7 +35,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-takeover bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
 bench-local:
 	demo/prepare.sh
@@ -64,6 +64,12 @@ bench-takeover:
 	demo/prepare.sh
 	$(CARGO) build --release --locked
 	tests/bench/takeover.sh target/release/sparkha
+
+# What is taken for lost on a busy machine. LOAD, MINUTES and PAUSE: see there.
+bench-false-alarms:
+	demo/prepare.sh
+	$(CARGO) build --release --locked
+	tests/bench/false_alarms.sh target/release/sparkha
 
 # A node lost under a running job; as root. TRIALS and WAYS: see there.
 bench-lost-node:

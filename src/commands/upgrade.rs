@@ -12,6 +12,7 @@ use crate::exit_code::ExitCode;
 use crate::render::inventory::{Summary, Upgrade, UpgradePhase};
 use crate::report::counted;
 use crate::report::progress::Progress;
+use crate::spec::names::Alias;
 use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
 use crate::steps::Error;
 use crate::steps::create::{Options, Outcome, Running};
@@ -134,41 +135,36 @@ impl Run<'_, '_> {
     /// Makes another generation, to which new jobs go, and removes the old one when nothing runs on it any more.
     async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, Outcome), Error> {
         let inventory = old.place.inventory().await?;
+        if let Some(Alias { name, active: false }) = &old.alias {
+            return Err(Error::InUse {
+                message: format!("{} has not taken over from the generation before yet", old.place.name()),
+                help: format!(
+                    "`sparkha upgrade {name} --side-by-side` ends that first, `sparkha upgrade {name} --abort` goes back"
+                ),
+            });
+        }
         let origin = self.description.origin(&old.place).await?;
-        let (upgrade, next) = match inventory.cluster.upgrade {
-            Some(Upgrade {
-                successor: Some(ref successor),
-                ..
-            }) => {
-                let place = old.place.sibling(successor);
-                let next = generations::find(place).await?;
-                (inventory.cluster.upgrade, next)
-            }
-            _ => {
-                let (spec, options, prepared) = self.prepare(&old.place).await?;
-                let Some(change) = prepared.change() else {
-                    agree(
-                        &old.place,
-                        prepared.differences(),
-                        self.arguments.consent(),
-                        self.progress,
-                    )
-                    .await?;
-                    let outcome = old.place.create(&spec, prepared, &options, self.progress).await?;
-                    return Ok((old.place.clone(), outcome));
-                };
-                let next = old.next().await?;
-                let upgrade = Upgrade {
-                    successor: Some(next.place.name().clone()),
-                    ..change.upgrade(UpgradePhase::SideBySide)
-                };
-                check(&spec, &origin)?;
-                self.ask(old).await?;
-                (Some(upgrade), next)
-            }
-        };
-        let Some(upgrade) = upgrade else {
-            return Err(Error::no_cluster(next.place.name(), next.place.namespace()));
+        let (upgrade, next) = if let Some(upgrade) = inventory.cluster.upgrade
+            && let Some(successor) = &upgrade.successor
+        {
+            let next = old.later(successor.clone());
+            (upgrade, next)
+        } else {
+            let (spec, options, prepared) = self.prepare(&old.place).await?;
+            let Some(change) = prepared.change() else {
+                let consent = self.arguments.consent();
+                agree(&old.place, prepared.differences(), consent, self.progress).await?;
+                let outcome = old.place.create(&spec, prepared, &options, self.progress).await?;
+                return Ok((old.place.clone(), outcome));
+            };
+            check(&spec, &origin)?;
+            self.ask(old).await?;
+            let next = old.next().await?;
+            let upgrade = Upgrade {
+                successor: Some(next.place.name().clone()),
+                ..change.upgrade(UpgradePhase::SideBySide)
+            };
+            (upgrade, next)
         };
         self.description.set_generation(next.clone());
         self.create(&next.place).await?;

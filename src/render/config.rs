@@ -29,6 +29,26 @@ const DECOMMISSION: &str = "spark.decommission.enabled";
 /// How many cores masters give to an application that does not say.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
 
+/// When drivers give up an executor whose node is lost: nothing ends its connections, so only time tells. Together they let a job go on within 30 s, and
+/// leave alone who is silent for 20 s: a driver that was paused, an executor that collects garbage, a busy machine. See NOTES.md.
+const LOST_EXECUTORS: [(&str, &str); 7] = [
+    ("spark.executor.heartbeatInterval", "3s"),
+    // Spark: 120 s, looked at each 60 s.
+    ("spark.storage.blockManagerHeartbeatTimeoutMs", "24s"),
+    ("spark.network.timeoutInterval", "1s"),
+    // An executor ends when the driver has not answered for so many heartbeats: ten minutes, as with Spark's 60 each 10 s.
+    ("spark.executor.heartbeat.maxFailures", "200"),
+    // A task that waits for blocks from there tries once more after 15 and 5 s, cannot connect for another 6 s, and asks the driver whether the executor is alive:
+    // by then it knows. One that is slow, and not lost, accepts connections, and is tried for as long as with Spark's 120 s.
+    ("spark.shuffle.io.connectionTimeout", "15s"),
+    ("spark.shuffle.io.connectionCreationTimeout", "6s"),
+    ("spark.shuffle.io.maxRetries", "6"),
+];
+
+/// How long a new leader waits for those that do not answer it. It gives up workers that are lost, and finishes an application whose driver is
+/// paused, without a word to the driver. Live ones answered within a second on the busiest machine: see NOTES.md.
+const RECOVERY_TIMEOUT: &str = "15";
+
 /// Where the volume with event logs is mounted, in drivers and in the history server.
 pub const EVENTS_DIR: &str = "/var/spark/events";
 
@@ -236,8 +256,7 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
     }
     // It takes and runs drivers from anybody, authentication or not (measured with 4.3.0).
     conf.push(("spark.master.rest.enabled", "false".to_owned()));
-    // A new leader waits this long for workers that died together with the old one; Spark's default is 60 s.
-    conf.push(("spark.deploy.recoveryTimeout", "15".to_owned()));
+    conf.push(("spark.deploy.recoveryTimeout", RECOVERY_TIMEOUT.to_owned()));
     conf
 }
 
@@ -277,6 +296,13 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     ));
     conf.extend(executor_properties(spec));
     conf.extend(broken_worker_properties(spec));
+    // Spark takes them from these where it is not told otherwise, and so must drivers whose user said one of these. driver.sh does the same for a job's.
+    let has = |key: &str| spec.spark_conf.contains_key(key);
+    let timeouts = !has("spark.network.timeout") && !has("spark.executor.heartbeatInterval");
+    let lost = LOST_EXECUTORS
+        .into_iter()
+        .filter(|(key, _)| timeouts || !key.ends_with("Timeout") && !key.ends_with("TimeoutMs"));
+    conf.extend(lost.map(|(key, value)| (key, value.to_owned())));
     if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
         conf.extend([
             ("spark.dynamicAllocation.enabled", "true".to_owned()),
@@ -460,12 +486,14 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
     let session_ms = zookeeper.failover_seconds * 1000;
     // Sessions are found expired only at ticks, so a long tick would come on top of the session's length.
     let tick_ms = 500;
+    // How long a quorum goes on with a leader that it does not hear: nobody is elected meanwhile, not even a master. See NOTES.md.
+    let sync_ticks = 8;
     let mut cfg = format!(
         "dataDir={STATE_DIR}/zookeeper\n\
          clientPort={ZOOKEEPER_PORT}\n\
          tickTime={tick_ms}\n\
          initLimit=60\n\
-         syncLimit=20\n\
+         syncLimit={sync_ticks}\n\
          minSessionTimeout={}\n\
          maxSessionTimeout={session_ms}\n\
          autopurge.snapRetainCount=3\n\
@@ -596,6 +624,39 @@ mod tests {
                 "{key}"
             );
         }
+    }
+
+    #[test]
+    fn a_driver_gives_up_a_lost_executor_in_time_unless_the_user_says_otherwise() {
+        let conf = |text: &str| {
+            let source = crate::spec::resolve::Source { name: "f", text };
+            let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+            let text = config_map(&spec).data.unwrap().remove(DRIVER_DEFAULTS).unwrap();
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            pairs
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let defaults = conf("");
+        let seconds = |key: &str| defaults[key].trim_end_matches('s').parse::<u32>().unwrap();
+        let heartbeat = seconds("spark.executor.heartbeatInterval");
+        let timeout = seconds("spark.storage.blockManagerHeartbeatTimeoutMs");
+        let interval = seconds("spark.network.timeoutInterval");
+        let given_up = timeout + interval;
+        // Who was silent for 20 s, as a driver that was paused sees its executors.
+        assert!(timeout > 20 + heartbeat, "{defaults:?}");
+        // Spark's own wait between tries is 5 s.
+        let asked =
+            seconds("spark.shuffle.io.connectionTimeout") + 5 + seconds("spark.shuffle.io.connectionCreationTimeout");
+        assert!(given_up < asked && asked < 30, "{defaults:?}");
+        let users = conf("sparkConf: {spark.storage.blockManagerHeartbeatTimeoutMs: 300s}\n");
+        assert_eq!(users["spark.storage.blockManagerHeartbeatTimeoutMs"], "300s");
+        assert_eq!(users["spark.executor.heartbeatInterval"], "3s");
+        let users = conf("sparkConf: {spark.network.timeout: 600s}\n");
+        let derived = users
+            .keys()
+            .filter(|key| key.ends_with("Timeout") || key.ends_with("TimeoutMs"));
+        assert_eq!(derived.collect::<Vec<_>>(), Vec::<&String>::new());
     }
 
     #[test]

@@ -20,6 +20,17 @@ impl Generation {
         self.alias.as_ref().map_or(self.place.name(), |alias| &alias.name)
     }
 
+    /// A generation after this one. It does not have the name yet.
+    pub fn later(&self, name: ClusterName) -> Self {
+        Self {
+            place: self.place.sibling(&name),
+            alias: Some(Alias {
+                name: self.root().clone(),
+                active: false,
+            }),
+        }
+    }
+
     /// The generation that an upgrade makes, or has made already.
     pub async fn next(&self) -> Result<Self, Error> {
         if let Some(next) = self.made_next().await? {
@@ -32,16 +43,9 @@ impl Generation {
                 message: format!("the next generation of {root} cannot be named: {error}"),
                 help: "upgrade without --side-by-side, or move to a cluster with a shorter name".into(),
             })?;
-            let place = self.place.sibling(&name);
-            if name != *self.place.name() && place.existing().await?.is_none() {
-                let alias = Alias {
-                    name: root.clone(),
-                    active: false,
-                };
-                return Ok(Self {
-                    place,
-                    alias: Some(alias),
-                });
+            let next = self.later(name);
+            if next.place.name() != self.place.name() && next.place.existing().await?.is_none() {
+                return Ok(next);
             }
             number += 1;
         }
@@ -49,16 +53,9 @@ impl Generation {
 
     /// The generation that an upgrade has made, and that does not have the name yet.
     pub async fn made_next(&self) -> Result<Option<Self>, Error> {
-        let root = self.root();
-        let others = self.place.known_as(root).await?;
-        let names = later(&others, self.place.name());
-        Ok(names.first().map(|name| Self {
-            place: self.place.sibling(name),
-            alias: Some(Alias {
-                name: root.clone(),
-                active: false,
-            }),
-        }))
+        let others = self.place.known_as(self.root()).await?;
+        let names = later(&others, self.place.name()).into_iter();
+        Ok(names.map(|name| self.later(name)).next())
     }
 }
 

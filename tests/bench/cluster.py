@@ -6,6 +6,7 @@ Arguments of each bench: sparkha, the cluster file, the cluster's folder.
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+# Who ends a bench wants it to tidy up, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 SPARKHA, FILE, CLUSTER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 EVERY = 0.02
 SET_UP = 120
@@ -51,14 +54,20 @@ def kill(pids, what):
             pass
 
 
-def serves(zookeeper):
-    """Whether a ZooKeeper server has a quorum. Who takes another away before loses more than a leader."""
+def mode(zookeeper):
+    """What a ZooKeeper server does in its quorum; None without one."""
     try:
         with socket.create_connection((address(zookeeper), 2181), timeout=1) as server:
             server.sendall(b"srvr")
-            return b"Mode: " in server.makefile("rb").read()
+            _, found, mode = server.makefile("rb").read().partition(b"Mode: ")
+            return mode.split()[0].decode() if found else None
     except OSError:
-        return False
+        return None
+
+
+def serves(zookeeper):
+    """Whether a ZooKeeper server has a quorum. Who takes another away before loses more than a leader."""
+    return mode(zookeeper) is not None
 
 
 class Master(threading.Thread):

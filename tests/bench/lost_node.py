@@ -5,7 +5,7 @@ its addresses, and of the connections that its processes had, is dropped at the 
 reset: connections are black holes. The supervisor is stopped meanwhile, for it would kill and restart what does not answer, as a kubelet of the lost
 node could not.
 
-Ways: `leader` loses the leading master, a worker with an executor of the job, and a ZooKeeper server; `worker` the same without a master. The job has
+Ways: `leader` loses the leading master, a worker with an executor of the job, and a ZooKeeper server that follows; `quorum` the same with the one that leads; `worker` loses no master. The job has
 an executor on each worker, and in each round a shuffle among all of them and a cached RDD read; whatever else it loses is a false alarm.
 """
 import json
@@ -20,16 +20,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import CLUSTER, SPARKHA, Masters, address, create, kill, pods, until
+from cluster import CLUSTER, SPARKHA, address, create, kill, mode, pods, until
 
 TRIALS = int(os.environ.get("TRIALS", 3))
-WAYS = os.environ.get("WAYS", "leader worker").split()
+WAYS = os.environ.get("WAYS", "leader quorum worker").split()
 # How long a lost node is watched at most.
 WATCHED = float(os.environ.get("WATCHED", 240))
 SEED = int(os.environ.get("SEED", time.time()))
 SUBMIT = os.environ.get("SUBMIT", "").split()
 # Seconds without a leader and of stand-still, at most.
-GOALS = {"leader": (float("inf"), 30), "worker": (float("inf"), 30)}
+GOALS = {"leader": (float("inf"), 30), "quorum": (float("inf"), 30), "worker": (float("inf"), 30)}
 TABLE = f"sparkha_lost_node_{os.getpid()}"
 SET_UP = 300
 
@@ -181,8 +181,10 @@ def lost(way, trial):
     leader = masters.wait_settled()
     with tempfile.TemporaryDirectory() as folder:
         job = started(masters, folder, WATCHED + 60)
-        chosen = [random.choice(sorted(pods("worker"))), random.choice(sorted(pods("zookeeper")))]
-        node = Node([leader, *chosen] if way == "leader" else chosen)
+        wanted = "leader" if way == "quorum" else "follower"
+        zookeepers = [name for name, record in pods("zookeeper").items() if mode(record) == wanted]
+        chosen = [random.choice(sorted(pods("worker"))), random.choice(sorted(zookeepers))]
+        node = Node(chosen if way == "worker" else [leader, *chosen])
         masters.forget()
         supervisor = json.loads((CLUSTER / "supervisor.lock").read_text())["pid"]
         before = time.monotonic()

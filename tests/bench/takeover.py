@@ -71,4 +71,5 @@ def main():
     sys.exit(harmed > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -354,8 +354,8 @@ import_images() {
     say "importing the $archive image on $node"
     containers images import "$images/$archive.tar" >/dev/null
   done
-  # What sparkha has to take for other versions.
-  containers images tag --force "docker.io/apache/spark:$spark_version" docker.io/apache/spark:{next,last} >/dev/null
+  # What sparkha has to take for another version.
+  containers images tag --force "docker.io/apache/spark:$spark_version" docker.io/apache/spark:next >/dev/null
 }
 
 # import_program PROGRAM TAG

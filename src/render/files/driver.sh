@@ -63,10 +63,15 @@ rm -f conf/spark-defaults.conf conf/log4j2.properties
 {
   # The user of an image has no home that can be written.
   [ -z "${SPARKHA_MARK_ERRORS:-}" ] || echo "spark.jars.ivy=/tmp/ivy"
-  for file in "$defaults" sent/spark.conf; do
-    cat "$file"
-    echo
-  done
+  # Spark takes these time-outs from those, where it is not told otherwise.
+  if grep -Eq '^[[:space:]]*spark\.(network\.timeout|executor\.heartbeatInterval)[[:space:]=:]' sent/spark.conf; then
+    grep -Ev '^spark\.(storage\.blockManagerHeartbeatTimeoutMs|shuffle\.io\.connection(Creation)?Timeout)=' "$defaults" || true
+  else
+    cat "$defaults"
+  fi
+  echo
+  cat sent/spark.conf
+  echo
 } >conf/spark-defaults.conf
 level=$(sed -n 's/^[[:space:]]*spark\.log\.level[[:space:]=:]*//p' conf/spark-defaults.conf | tail -n 1)
 {

@@ -22,6 +22,8 @@ build_all() {
   mkdir -p "$cache"
   [ -e "$binaries" ] || build_kubernetes
   [ -e "$images" ] || build_images
+  # Unpacked already now, for the first node: that takes a minute and a half. What fails here the node does itself.
+  [ -e "$image_store" ] || store_images || true
 }
 
 # The vendored source package, in GOPATH mode: module mode refuses its vendor folder.
@@ -114,6 +116,41 @@ build_images() {
   build_spark_image "$scratch"
   mv "$scratch/out" "$images"
   rm -rf "$scratch"
+}
+
+store_images() {
+  local scratch pid stored=
+  scratch=$(mktemp -d "$cache/build.XXXXXX")
+  cat >"$scratch/containerd.toml" <<TOML
+version = 2
+root = "$scratch/store"
+state = "$scratch/state"
+[grpc]
+address = "$scratch/containerd.sock"
+TOML
+  containerd --config "$scratch/containerd.toml" 2>"$scratch/log" &
+  pid=$!
+  if wait_for 30 containerd ctr --address "$scratch/containerd.sock" version && import_images "$scratch/containerd.sock" "the first node"; then
+    stored=yes
+  fi
+  kill "$pid"
+  wait "$pid" || true
+  [ -z "$stored" ] || mv "$scratch/store" "$image_store"
+  rm -rf "$scratch"
+  [ -n "$stored" ]
+}
+
+# import_images SOCKET NODE: a store outlives its node, so this is done once for each version.
+import_images() {
+  local archive
+  local ctr=(ctr --address "$1" --namespace k8s.io)
+  for archive in pause spark; do
+    [ -n "$("${ctr[@]}" images ls -q | grep "/$archive:")" ] && continue
+    say "importing the $archive image for $2"
+    "${ctr[@]}" images import "$images/$archive.tar" >/dev/null || return 1
+  done
+  # What sparkha has to take for another version.
+  "${ctr[@]}" images tag --force "docker.io/apache/spark:$spark_version" docker.io/apache/spark:next >/dev/null
 }
 
 build_pause_image() {

@@ -202,7 +202,7 @@ start_containerd() { start_on_node containerd containerd --config "$node_dir/con
 
 start_kubelet() {
   wait_for 30 containerd containers version
-  import_images
+  import_images "$node_dir/containerd.sock" "$node"
   start_on_node kubelet "$binaries/kubelet" --config="$node_dir/kubelet.yaml" --kubeconfig="$state/kubeconfig" \
     --root-dir="$node_dir/kubelet" --hostname-override="$node" --node-ip="$node_address" --container-runtime=remote \
     --container-runtime-endpoint="unix://$node_dir/containerd.sock"
@@ -344,18 +344,6 @@ metricsBindAddress: 127.0.0.1:16249
 conntrack: {maxPerCore: 0}
 iptables: {syncPeriod: 30s, minSyncPeriod: 0s}
 YAML
-}
-
-# The store outlives the node, so this is done once for each version.
-import_images() {
-  local archive
-  for archive in pause spark; do
-    [ -n "$(containers images ls -q | grep "/$archive:")" ] && continue
-    say "importing the $archive image on $node"
-    containers images import "$images/$archive.tar" >/dev/null
-  done
-  # What sparkha has to take for another version.
-  containers images tag --force "docker.io/apache/spark:$spark_version" docker.io/apache/spark:next >/dev/null
 }
 
 # import_program PROGRAM TAG

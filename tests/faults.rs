@@ -290,6 +290,20 @@ fn a_limit_range_is_told_beforehand() {
 }
 
 #[test]
+fn a_claim_that_is_not_there_is_told_beforehand() {
+    let sandbox = Sandbox::without_pods("claim");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let volume = "{name: d, mountPath: /d, persistentVolumeClaim: {claimName: nowhere}}";
+    std::fs::write(file.path(), format!("workers: {{volumes: [{volume}]}}\n")).unwrap();
+    sandbox
+        .run(&with(&SMALL, &["-f", file.path().to_str().unwrap()]))
+        .exits(8)
+        .says("spark-worker: volume d is a claim nowhere, which does not exist")
+        .says("make the claim first");
+    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+}
+
+#[test]
 fn more_than_the_nodes_have_is_told_beforehand() {
     let sandbox = Sandbox::without_pods("room");
     let run = sandbox

@@ -147,12 +147,13 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         if skip {
             return vec![];
         }
-        let (quota, nodes, storage) = futures::join!(
+        let (quota, nodes, storage, shared) = futures::join!(
             room::quota(cluster, &sets, &live_sets, namespace),
             room::nodes(cluster, spec, &sets),
             room::storage(cluster, spec),
+            room::shared_claims(cluster, &sets, namespace),
         );
-        [quota, nodes, storage].into_iter().flatten().collect()
+        [quota, nodes, storage, shared].into_iter().flatten().collect()
     };
     let znodes = external_zookeeper::check(Platform::Kubernetes(cluster), spec, inventory.as_ref());
     let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);

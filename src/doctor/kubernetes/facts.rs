@@ -131,6 +131,8 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         dns::ask_cluster(cluster, spec, &services),
         existing,
     );
+    let shared = claims.iter().flat_map(|claims| room::unshareable(asked, claims));
+    let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
     let (nodes, capacity) = match room {
         Ok((nodes, others)) => {
             let findings = room::without_room(cluster, name, asked, &nodes, others);

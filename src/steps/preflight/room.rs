@@ -2,13 +2,14 @@
 //! to the API server and the scheduler.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::Api;
 
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::{self, Cluster};
+use crate::render::inventory::is_claim_of;
 use crate::render::labels::is_of_cluster;
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::steps::demand;
@@ -148,6 +149,79 @@ pub async fn storage_classes(cluster: &Cluster) -> Result<Vec<StorageClass>, kub
     cluster.list_in(&api, "").await
 }
 
+/// Claims that pods of these StatefulSets share, and cannot.
+pub async fn shared_claims(cluster: &Cluster, sets: &[StatefulSet], namespace: NamespaceState) -> Vec<Finding> {
+    let is_any_shared = sets.iter().any(|set| shared(set).next().is_some());
+    if !is_any_shared {
+        return vec![];
+    }
+    let claims = match namespace {
+        NamespaceState::Missing => Ok(vec![]),
+        _ => cluster.list_of::<PersistentVolumeClaim>("").await,
+    };
+    match claims {
+        Ok(claims) => unshareable(sets, &claims),
+        Err(error) => {
+            tracing::info!("existing claims were not checked: {error}");
+            vec![]
+        }
+    }
+}
+
+/// The claims that the pods of a set mount and that are not each pod's own: name of the volume, name of the claim.
+fn shared(set: &StatefulSet) -> impl Iterator<Item = (&str, &str)> {
+    let pod = set.spec.template.spec.as_ref();
+    let volumes = pod.and_then(|pod| pod.volumes.as_ref()).into_iter().flatten();
+    volumes.filter_map(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref()?;
+        Some((volume.name.as_str(), claim.claim_name.as_str()))
+    })
+}
+
+/// The same, of claims that were listed.
+pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for set in sets {
+        let pods = set.spec.replicas.unwrap_or(1);
+        for (volume, name) in shared(set) {
+            // One that another StatefulSet makes comes with the cluster.
+            let is_made = sets.iter().any(|set| {
+                let templates = set.spec.volume_claim_templates.iter().flatten();
+                templates
+                    .map(ResourceExt::name_any)
+                    .any(|template| is_claim_of(name, &template, &set.name_any()))
+            });
+            let Some(claim) = claims.iter().find(|claim| claim.name_any() == name) else {
+                if !is_made {
+                    findings.push(Finding::new(
+                        Severity::Failure,
+                        format!(
+                            "{}: volume {volume} is a claim {name}, which does not exist",
+                            set.name_any()
+                        ),
+                        "make the claim first, or let sparkha make one with newClaim",
+                    ));
+                }
+                continue;
+            };
+            let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+            let is_for_many = modes.is_some_and(|modes| modes.iter().any(|mode| mode.ends_with("Many")));
+            if pods > 1 && !is_for_many {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    format!(
+                        "{}: volume {volume} is a claim {name} that one node can mount at a time ({}), and {pods} pods want it",
+                        set.name_any(),
+                        modes.map(|modes| modes.join(", ")).unwrap_or_default()
+                    ),
+                    "use a claim that is ReadWriteMany, newClaim for one of each pod's own, or a nodeSelector that leaves one node",
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// A claim, and what of it matters to storage classes.
 pub struct Wish {
     /// Who asks for it: a part of the file, or a claim that exists.
@@ -260,4 +334,50 @@ pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
         access_modes: vec![claim.access_mode],
     };
     claims.into_iter().map(wish).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::render::kind::Kind;
+    use crate::render::render;
+    use crate::spec::resolve::{Source, resolve};
+
+    /// The findings for a cluster file where there is a claim `shared` of this mode.
+    fn findings(text: &str, mode: &str) -> Vec<String> {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let sets = render(&spec)
+            .into_iter()
+            .filter(|resource| resource.kind == Kind::StatefulSet);
+        let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
+        let claim = json!({"metadata": {"name": "shared"}, "spec": {"accessModes": [mode]}});
+        let findings = unshareable(&sets, &[serde_json::from_value(claim).unwrap()]);
+        findings.into_iter().map(|finding| finding.message).collect()
+    }
+
+    #[test]
+    fn claims_that_are_not_there_or_that_pods_cannot_share_are_told() {
+        let workers = |count: u32, claim: &str| {
+            format!(
+                "workers: {{count: {count}, volumes: [{{name: d, mountPath: /d, persistentVolumeClaim: {{claimName: {claim}}}}}]}}\n"
+            )
+        };
+        assert_eq!(findings(&workers(2, "shared"), "ReadWriteMany"), [""; 0]);
+        assert_eq!(findings(&workers(1, "shared"), "ReadWriteOnce"), [""; 0]);
+        assert_eq!(
+            findings(&workers(2, "shared"), "ReadWriteOnce"),
+            [
+                "spark-worker: volume d is a claim shared that one node can mount at a time (ReadWriteOnce), and 2 pods want it"
+            ]
+        );
+        assert_eq!(
+            findings(&workers(1, "other"), "ReadWriteMany"),
+            ["spark-worker: volume d is a claim other, which does not exist"]
+        );
+        // The history server's own, which the Connect server mounts, too.
+        let own = "connect: true\nworkers: {cores: 2, memory: 4Gi}\nhistory: {eventLogs: {newClaim: {size: 1Gi}}}\n";
+        assert_eq!(findings(own, "ReadWriteMany"), [""; 0]);
+    }
 }

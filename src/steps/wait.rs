@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::Error;
 use super::leaving::leaving;
+use crate::observe::readiness::NotReady;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::watch::Watch;
@@ -108,7 +109,8 @@ pub async fn until_ready<V: View>(
         for trouble in patience.news(&seen) {
             progress.warn(&trouble.to_string());
         }
-        let hopeless = patience.exhausted(&seen);
+        let mut hopeless = patience.exhausted(&seen);
+        hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
                 troubles: with_logs(&view, &facts, hopeless).await,
@@ -122,6 +124,17 @@ pub async fn until_ready<V: View>(
         }
         tokio::time::sleep(V::EVERY).await;
     }
+}
+
+/// Whether a master ends again and again only because its ZooKeepers have no quorum: it comes back with that.
+fn waits_for_quorum(trouble: &Trouble, state: &ClusterState) -> bool {
+    let has_quorum = |missing: &NotReady| match missing {
+        NotReady::ZooKeeper { serving, expected } => 2 * serving > *expected,
+        _ => true,
+    };
+    trouble.kind == TroubleKind::Crash
+        && state.masters.iter().any(|master| master.pod.name == trouble.subject)
+        && !state.not_ready.iter().all(has_quorum)
 }
 
 fn show(state: &ClusterState, progress: &Progress) {
@@ -208,4 +221,27 @@ pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) 
         told.push((trouble, log));
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_ends_for_lack_of_a_quorum_is_waited_for() {
+        let mut state = crate::observe::tests::state();
+        let crash = |subject: &str| Trouble {
+            kind: TroubleKind::Crash,
+            subject: subject.into(),
+            message: String::new(),
+        };
+        let master = state.masters[0].pod.name.clone();
+        let mut waits = |serving, subject: &str| {
+            state.not_ready = vec![NotReady::ZooKeeper { serving, expected: 3 }];
+            waits_for_quorum(&crash(subject), &state)
+        };
+        assert!(waits(1, &master));
+        assert!(!waits(2, &master));
+        assert!(!waits(1, "spark-zookeeper-0"));
+    }
 }

@@ -218,7 +218,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::spec::resolve::{Source, resolve};
+    use crate::spec::names::{Alias, ClusterName};
+    use crate::spec::resolve::{Overrides, Source, resolve};
 
     /// The `ingress` of each policy, by name.
     fn ingress_of(text: &str) -> Vec<(String, Value)> {
@@ -262,6 +263,27 @@ mod tests {
                 assert_eq!(pods.unwrap().match_labels.unwrap()[INSTANCE], "spark");
             }
         }
+    }
+
+    #[test]
+    fn drivers_of_the_name_that_a_later_generation_has_taken_over_are_its_own() {
+        let drivers = |active| {
+            let flags = Overrides {
+                name: Some("etl-2".into()),
+                alias: Some(Alias {
+                    name: ClusterName::parse("etl").unwrap(),
+                    active,
+                }),
+                ..Overrides::default()
+            };
+            serde_json::to_value(pods(&resolve(None, &flags).unwrap(), Component::Driver)).unwrap()
+        };
+        let of_one = json!({"matchLabels": {INSTANCE: "etl-2", COMPONENT: "driver"}});
+        let of_both = json!({
+            "matchLabels": {COMPONENT: "driver"},
+            "matchExpressions": [{"key": INSTANCE, "operator": "In", "values": ["etl-2", "etl"]}],
+        });
+        assert_eq!((drivers(false), drivers(true)), (of_one, of_both));
     }
 
     #[test]

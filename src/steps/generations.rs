@@ -99,7 +99,7 @@ pub async fn find(named: Place) -> Result<Generation, Error> {
 
 /// The cluster that takes the jobs of this one.
 pub async fn for_jobs(mut place: Place) -> Result<Place, Error> {
-    // Each is made after the one before, so this ends; whoever wrote them by hand into a circle gets an error of the first.
+    // Each is made after the one before. A circle, which only a person can have written, is left after a few rounds.
     for _ in 0..8 {
         let inventory = place.existing().await?;
         let Some(successor) = inventory.as_ref().and_then(|inventory| inventory.successor()) else {

@@ -37,63 +37,26 @@ testbed-down:
 
 bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
 
-bench-local:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/local.sh target/release/sparkha
+# Those of clusters on this machine, and what each takes from the environment:
+#
+#   bench-drain         the leader killed while a worker is drained: TRIALS, SEED
+#   bench-pause-leader  the leader paused under a job: CLUSTERS, TRIALS (of each), WAYS, PAUSES
+#   bench-takeover      leaders that end under a job: TRIALS, WAYS
+#   bench-false-alarms  what is taken for lost on a busy machine: LOAD, MINUTES, PAUSE
+#   bench-lost-node     a node lost under a running job, as root: TRIALS, WAYS
+#   bench-failover      TRIALS, LOAD, WAYS
+#   bench-memory        jobs at their memory limit: TRIALS, BEFORE=yes
+#   bench-chaos         faults at random under three kinds of jobs, as root: MINUTES, SEED, FAULTS
+LOCAL_BENCHES = local scale drain pause-leader takeover false-alarms lost-node failover memory chaos router dns
+bench-lost-node: packages = iproute2 nftables
+bench-chaos: packages = nftables
+bench-router: packages = nginx-light wrk
+bench-dns: packages = dnsperf bind9-dnsutils
 
-bench-scale:
-	demo/prepare.sh
+$(LOCAL_BENCHES:%=bench-%): bench-%:
+	demo/prepare.sh $(packages)
 	$(CARGO) build --release --locked
-	tests/bench/scale.sh target/release/sparkha
-
-# The leader killed while a worker is drained. TRIALS and SEED: see there.
-bench-drain:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/drain.sh target/release/sparkha
-
-# The leader paused under a job. CLUSTERS, TRIALS (of each), WAYS and PAUSES: see there.
-bench-pause-leader:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/pause_leader.sh target/release/sparkha
-
-# Leaders that end under a job. TRIALS and WAYS: see there.
-bench-takeover:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/takeover.sh target/release/sparkha
-
-# What is taken for lost on a busy machine. LOAD, MINUTES and PAUSE: see there.
-bench-false-alarms:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/false_alarms.sh target/release/sparkha
-
-# A node lost under a running job; as root. TRIALS and WAYS: see there.
-bench-lost-node:
-	demo/prepare.sh iproute2 nftables
-	$(CARGO) build --release --locked
-	tests/bench/lost_node.sh target/release/sparkha
-
-# TRIALS, LOAD and WAYS: see there.
-bench-failover:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/failover.sh target/release/sparkha
-
-# TRIALS jobs at their memory limit; BEFORE=yes: see there.
-bench-memory:
-	demo/prepare.sh
-	$(CARGO) build --release --locked
-	tests/bench/memory.sh target/release/sparkha
-
-# Faults at random under three kinds of jobs; as root. MINUTES, SEED and FAULTS: see there.
-bench-chaos:
-	demo/prepare.sh nftables
-	$(CARGO) build --release --locked
-	tests/bench/chaos.sh target/release/sparkha
+	tests/bench/$(subst -,_,$*).sh target/release/sparkha
 
 # Commands that are paused at 20 moments each while another runs to its end.
 bench-pauses: testbed-up
@@ -113,16 +76,6 @@ bench-submit: testbed-up
 bench-logs: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/logs.sh target/release/sparkha
-
-bench-router:
-	demo/prepare.sh nginx-light wrk
-	$(CARGO) build --release --locked
-	tests/bench/router.sh target/release/sparkha
-
-bench-dns:
-	demo/prepare.sh dnsperf bind9-dnsutils
-	$(CARGO) build --release --locked
-	tests/bench/dns.sh target/release/sparkha
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

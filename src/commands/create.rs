@@ -83,7 +83,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         let home = arguments.spark_home.as_ref();
         let prepared = place.prepare(&spec, home, &options, &progress).await?;
         agree(&place, prepared.differences(), arguments.consent(), &progress).await?;
-        place.create(&spec, prepared, &options, &progress).await
+        prepared.create(&spec, &options, &progress).await
     };
     let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);

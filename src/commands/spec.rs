@@ -113,7 +113,7 @@ impl Description<'_> {
         })
     }
 
-    /// Describes this cluster from now on, whatever name was given.
+    /// Describes this cluster from now on, also if the arguments or the file name another.
     pub fn set_generation(&mut self, generation: Generation) {
         self.generation = Some(generation);
     }

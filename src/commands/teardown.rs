@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use clap::Args;
-use kube::ResourceExt;
 
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
-use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::sources::with_sources;
-use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::external_zookeeper::Znodes;
 use crate::steps::jobs::{JobState, Running, running};
-use crate::steps::local::teardown as local;
-use crate::steps::place::Place;
-use crate::steps::teardown::{self, Options, belongings, teardown};
+use crate::steps::place::{Belongings, Place};
+use crate::steps::teardown::Options;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -44,14 +40,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let found = match &place {
-        Place::Kubernetes(cluster, name) => {
-            let belongings = belongings(cluster, name).await?;
-            belongings.map(|belongings| Belongings::Kubernetes(cluster, name, Box::new(belongings)))
-        }
-        Place::Local(dir) => local::belongings(dir)?.map(Belongings::Local),
-    };
-    let Some(belongings) = found else {
+    let Some(belongings) = place.belongings().await? else {
         progress.done(&format!(
             "Nothing to do: there is no cluster {} in namespace {}",
             place.name(),
@@ -62,24 +51,14 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     // An inventory that cannot be read names no successor.
     let inventory = place.existing().await.ok().flatten();
     let successor = inventory.as_ref().and_then(Inventory::successor);
-    let (claims, znodes) = belongings.data();
-    arguments.confirm(&place, &claims, znodes, &progress).await?;
-    let work = async {
-        match belongings {
-            Belongings::Kubernetes(cluster, name, belongings) => {
-                let options = Options {
-                    timeout: arguments.timeout,
-                    keep_claims: arguments.keep_data,
-                    znodes: arguments.znodes(),
-                    force: arguments.force,
-                };
-                teardown(cluster, name, *belongings, &options, &progress).await
-            }
-            Belongings::Local(belongings) => {
-                local::teardown(belongings, arguments.keep_data, arguments.znodes(), &progress).await
-            }
-        }
+    arguments.confirm(&place, &belongings, &progress).await?;
+    let options = Options {
+        timeout: arguments.timeout,
+        keep_claims: arguments.keep_data,
+        znodes: arguments.znodes(),
+        force: arguments.force,
     };
+    let work = belongings.remove(&options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
     if let Some(successor) = successor {
         progress.warn(&format!(
@@ -91,25 +70,6 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
 
 const NEXT: &str = "run the same command again: it goes on where it stopped";
 
-/// What is removed.
-enum Belongings<'a> {
-    Kubernetes(&'a Cluster, &'a ClusterName, Box<teardown::Belongings>),
-    Local(local::Belongings),
-}
-
-impl Belongings<'_> {
-    /// Volume claims with data, and znodes in words.
-    fn data(&self) -> (Vec<String>, Option<&str>) {
-        match self {
-            Belongings::Kubernetes(_, _, belongings) => {
-                let claims = belongings.claims.iter().map(ResourceExt::name_any);
-                (claims.collect(), belongings.znodes.as_deref())
-            }
-            Belongings::Local(belongings) => (belongings.claims.clone(), belongings.znodes.as_deref()),
-        }
-    }
-}
-
 impl Arguments {
     fn znodes(&self) -> Znodes {
         match self.keep_data {
@@ -119,13 +79,7 @@ impl Arguments {
     }
 
     /// Asks once about all running jobs and data.
-    async fn confirm(
-        &self,
-        place: &Place,
-        claims: &[String],
-        znodes: Option<&str>,
-        progress: &Progress,
-    ) -> Result<(), Error> {
+    async fn confirm(&self, place: &Place, belongings: &Belongings, progress: &Progress) -> Result<(), Error> {
         if self.yes {
             return Ok(());
         }
@@ -141,7 +95,7 @@ impl Arguments {
             jobs: running.jobs.iter().map(job_name).collect(),
             data: match self.keep_data {
                 true => vec![],
-                false => data(claims, znodes),
+                false => data(&belongings.claims(), belongings.znodes()),
             },
         };
         match losses.consequence() {

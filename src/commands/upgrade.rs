@@ -9,7 +9,7 @@ use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::render::inventory::{Summary, Upgrade, UpgradePhase};
+use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::counted;
 use crate::report::progress::Progress;
 use crate::spec::names::Alias;
@@ -128,7 +128,7 @@ impl Run<'_, '_> {
             // Everything may have changed meanwhile.
             (spec, options, prepared) = self.prepare(place).await?;
         }
-        let outcome = place.create(&spec, prepared, &options, self.progress).await?;
+        let outcome = prepared.create(&spec, &options, self.progress).await?;
         Ok((place.clone(), outcome))
     }
 
@@ -143,28 +143,26 @@ impl Run<'_, '_> {
                 ),
             });
         }
-        let origin = self.description.origin(&old.place).await?;
         let (upgrade, next) = if let Some(upgrade) = inventory.cluster.upgrade
             && let Some(successor) = &upgrade.successor
         {
+            // What the next generation is made from.
+            self.description.origin(&old.place).await?;
             let next = old.later(successor.clone());
             (upgrade, next)
         } else {
             let (spec, options, prepared) = self.prepare(&old.place).await?;
-            let Some(change) = prepared.change() else {
-                let consent = self.arguments.consent();
-                agree(&old.place, prepared.differences(), consent, self.progress).await?;
-                let outcome = old.place.create(&spec, prepared, &options, self.progress).await?;
+            let Some(upgrade) = prepared.change().map(|change| change.upgrade(UpgradePhase::SideBySide)) else {
+                let outcome = self.carry_out(&old.place, &spec, &options, prepared).await?;
                 return Ok((old.place.clone(), outcome));
             };
-            check(&spec, &origin)?;
-            self.ask(old).await?;
+            // With it goes the lock on this machine.
+            drop(prepared);
+            check(&spec, &options.origin)?;
+            self.ask(&old.place).await?;
             let next = old.next().await?;
-            let upgrade = Upgrade {
-                successor: Some(next.place.name().clone()),
-                ..change.upgrade(UpgradePhase::SideBySide)
-            };
-            (upgrade, next)
+            let successor = Some(next.place.name().clone());
+            (Upgrade { successor, ..upgrade }, next)
         };
         self.description.set_generation(next.clone());
         self.create(&next.place).await?;
@@ -188,10 +186,27 @@ impl Run<'_, '_> {
 
     async fn prepare(&mut self, place: &Place) -> Result<(ClusterSpec, Options, Prepared), Error> {
         let options = self.arguments.options(self.description.origin(place).await?);
+        let (spec, prepared) = self.prepare_with(place, &options).await?;
+        Ok((spec, options, prepared))
+    }
+
+    async fn prepare_with(&self, place: &Place, options: &Options) -> Result<(ClusterSpec, Prepared), Error> {
         let spec = self.description.resolve(self.global)?;
         let home = self.arguments.spark_home.as_ref();
-        let prepared = place.prepare(&spec, home, &options, self.progress).await?;
-        Ok((spec, options, prepared))
+        let prepared = place.prepare(&spec, home, options, self.progress).await?;
+        Ok((spec, prepared))
+    }
+
+    /// Does what was prepared, if that is agreed to.
+    async fn carry_out(
+        &self,
+        place: &Place,
+        spec: &ClusterSpec,
+        options: &Options,
+        prepared: Prepared,
+    ) -> Result<Outcome, Error> {
+        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
+        prepared.create(spec, options, self.progress).await
     }
 
     /// Makes a generation what is described.
@@ -201,22 +216,23 @@ impl Run<'_, '_> {
             running: Running::Stay,
             ..self.arguments.options(Origin::File)
         };
-        let spec = self.description.resolve(self.global)?;
-        let home = self.arguments.spark_home.as_ref();
-        let prepared = place.prepare(&spec, home, &options, self.progress).await?;
-        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
-        place.create(&spec, prepared, &options, self.progress).await
+        let (spec, prepared) = self.prepare_with(place, &options).await?;
+        self.carry_out(place, &spec, &options, prepared).await
     }
 
     /// Asks about data that goes with the old generation.
-    async fn ask(&self, old: &Generation) -> Result<(), Error> {
-        let claims = old.place.claims().await?;
-        if claims.is_empty() || self.arguments.yes {
+    async fn ask(&self, old: &Place) -> Result<(), Error> {
+        if self.arguments.yes {
+            return Ok(());
+        }
+        let claims = old.belongings().await?.map(|belongings| belongings.claims());
+        let claims = claims.unwrap_or_default();
+        if claims.is_empty() {
             return Ok(());
         }
         let consequence = format!(
             "when the last job of {} has ended, this is removed with it: {} ({})",
-            old.place.name(),
+            old.name(),
             counted(claims.len() as u32, "volume claim"),
             claims.join(", ")
         );
@@ -250,17 +266,14 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
     let Some(successor) = old.made_next().await?.map(|next| next.place) else {
         return abort(&old.place, progress).await;
     };
-    let inventory = successor.inventory().await?.cluster;
-    let back = match (old.place.inventory().await?.cluster, inventory.upgrade.clone()) {
-        (
-            Summary {
-                upgrade: Some(upgrade), ..
-            },
-            _,
-        ) => upgrade.back(inventory.image),
+    let (from, to) = (
+        successor.inventory().await?.cluster,
+        old.place.inventory().await?.cluster,
+    );
+    let back = match to.upgrade {
+        Some(upgrade) => upgrade.back(from.image),
         // It was cut off.
-        (_, Some(back)) => back,
-        (old, None) => Upgrade::of_images(old.image, inventory.image.clone()).back(inventory.image),
+        None => from.upgrade.unwrap_or_else(|| Upgrade::of_images(from.image, to.image)),
     };
     successor.mark(Some(back.clone())).await?;
     abort(&old.place, progress).await?;

@@ -200,8 +200,7 @@ pub enum ZooKeeperSummary {
 impl Summary {
     /// See [`ClusterSpec::active_alias`].
     pub fn active_alias(&self) -> Option<&ClusterName> {
-        let alias = self.alias.as_ref().filter(|alias| alias.active);
-        alias.map(|alias| &alias.name)
+        Alias::active(self.alias.as_ref())
     }
 
     /// The name in the addresses of its web UIs.

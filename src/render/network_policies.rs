@@ -218,7 +218,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::spec::names::{Alias, ClusterName};
     use crate::spec::resolve::{Overrides, Source, resolve};
 
     /// The `ingress` of each policy, by name.
@@ -268,14 +267,7 @@ mod tests {
     #[test]
     fn drivers_of_the_name_that_a_later_generation_has_taken_over_are_its_own() {
         let drivers = |active| {
-            let flags = Overrides {
-                name: Some("etl-2".into()),
-                alias: Some(Alias {
-                    name: ClusterName::parse("etl").unwrap(),
-                    active,
-                }),
-                ..Overrides::default()
-            };
+            let flags = Overrides::generation("etl-2", active);
             serde_json::to_value(pods(&resolve(None, &flags).unwrap(), Component::Driver)).unwrap()
         };
         let of_one = json!({"matchLabels": {INSTANCE: "etl-2", COMPONENT: "driver"}});

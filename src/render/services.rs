@@ -173,22 +173,16 @@ fn ports(named_ports: &[(&str, u16)]) -> Vec<ServicePort> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::names::Alias;
     use crate::spec::resolve::{Overrides, Source, resolve};
 
     /// Services of the web UI and of Connect, with their type and node port.
-    fn outer(alias: Option<Alias>) -> Vec<String> {
+    fn outer(flags: &Overrides) -> Vec<String> {
         let text = "webUi: {serviceType: NodePort, nodePort: 30080}\nconnect: true\nworkers: {count: 2}\n";
         let source = Source {
             name: "sparkha.yaml",
             text,
         };
-        let flags = Overrides {
-            name: Some("etl-2".into()),
-            alias,
-            ..Overrides::default()
-        };
-        let spec = resolve(Some(source), &flags).unwrap();
+        let spec = resolve(Some(source), flags).unwrap();
         let services = services(&spec).into_iter();
         let outer = services.filter_map(|service| {
             let name = service.metadata.name.unwrap();
@@ -203,23 +197,21 @@ mod tests {
 
     #[test]
     fn a_later_generation_is_exposed_under_the_name_that_it_is_known_by() {
-        let alias = |active| {
-            Some(Alias {
-                name: ClusterName::parse("etl").unwrap(),
-                active,
-            })
+        let first = Overrides {
+            alias: None,
+            ..Overrides::generation("etl-2", false)
         };
         assert_eq!(
-            outer(None),
+            outer(&first),
             ["etl-2-master NodePort Some(30080)", "etl-2-connect ClusterIP None"]
         );
         // The generation before has it still.
         assert_eq!(
-            outer(alias(false)),
+            outer(&Overrides::generation("etl-2", false)),
             ["etl-2-master ClusterIP None", "etl-2-connect ClusterIP None"]
         );
         assert_eq!(
-            outer(alias(true)),
+            outer(&Overrides::generation("etl-2", true)),
             [
                 "etl-2-master ClusterIP None",
                 "etl-master NodePort Some(30080)",

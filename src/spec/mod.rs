@@ -116,8 +116,7 @@ pub struct Workers {
 impl ClusterSpec {
     /// The other name of which there are objects.
     pub fn active_alias(&self) -> Option<&ClusterName> {
-        let alias = self.alias.as_ref().filter(|alias| alias.active);
-        alias.map(|alias| &alias.name)
+        Alias::active(self.alias.as_ref())
     }
 }
 

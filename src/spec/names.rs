@@ -140,6 +140,13 @@ pub struct Alias {
     pub active: bool,
 }
 
+impl Alias {
+    /// The name, if there are objects of it.
+    pub fn active(alias: Option<&Self>) -> Option<&ClusterName> {
+        alias.filter(|alias| alias.active).map(|alias| &alias.name)
+    }
+}
+
 impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -64,6 +64,19 @@ pub struct Overrides {
     pub metrics: bool,
 }
 
+#[cfg(test)]
+impl Overrides {
+    /// A later generation of `etl`.
+    pub fn generation(name: &str, active: bool) -> Self {
+        let etl = ClusterName::parse("etl").unwrap();
+        Self {
+            name: Some(name.into()),
+            alias: Some(Alias { name: etl, active }),
+            ..Self::default()
+        }
+    }
+}
+
 /// The cluster file as it was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {

@@ -62,7 +62,7 @@ impl Generation {
 /// The cluster that a name means: of this very name, or known by it.
 pub async fn find(named: Place) -> Result<Generation, Error> {
     let summary = match named.existing().await {
-        // Whoever uses it says what is wrong with it.
+        // The command that uses it reports what is wrong with it.
         Err(Error::Inventory(_) | Error::Local(_)) => {
             return Ok(Generation {
                 place: named,
@@ -142,15 +142,7 @@ mod tests {
     use crate::spec::resolve::{Overrides, resolve};
 
     fn generation(name: &str, active: bool) -> Summary {
-        let flags = Overrides {
-            name: Some(name.into()),
-            alias: Some(Alias {
-                name: ClusterName::parse("etl").unwrap(),
-                active,
-            }),
-            ..Overrides::default()
-        };
-        Inventory::of(&resolve(None, &flags).unwrap(), &[]).cluster
+        Inventory::of(&resolve(None, &Overrides::generation(name, active)).unwrap(), &[]).cluster
     }
 
     #[test]

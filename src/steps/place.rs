@@ -31,14 +31,14 @@ pub enum Place {
 
 /// What a create will do.
 pub enum Prepared {
-    Kubernetes(Box<create::Prepared>),
+    Kubernetes(Cluster, Box<create::Prepared>),
     Local(Box<local::create::Prepared>),
 }
 
 impl Prepared {
     pub fn differences(&self) -> &Differences {
         match self {
-            Prepared::Kubernetes(prepared) => &prepared.differences,
+            Prepared::Kubernetes(_, prepared) => &prepared.differences,
             Prepared::Local(prepared) => &prepared.differences,
         }
     }
@@ -46,8 +46,20 @@ impl Prepared {
     /// Of the Spark that masters and workers run.
     pub fn change(&self) -> Option<&SparkChange> {
         match self {
-            Prepared::Kubernetes(prepared) => prepared.change.as_ref(),
+            Prepared::Kubernetes(_, prepared) => prepared.change.as_ref(),
             Prepared::Local(prepared) => prepared.change.as_ref(),
+        }
+    }
+
+    /// Does it.
+    pub async fn create(self, spec: &ClusterSpec, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
+        match self {
+            Prepared::Kubernetes(cluster, prepared) => {
+                create::create(&cluster, spec, *prepared, options, progress).await
+            }
+            Prepared::Local(prepared) => {
+                local::create::create(&Store::open()?, spec, *prepared, options, progress).await
+            }
         }
     }
 }
@@ -122,7 +134,7 @@ impl Place {
             }
             Place::Local(dir) => {
                 let mut summaries = Vec::new();
-                for sibling in dir.siblings()? {
+                for sibling in Store::open()?.clusters(Some(&dir.namespace))? {
                     let wanted = sibling.wanted().ok().flatten();
                     let inventory = wanted.and_then(|wanted| inventory_of(&wanted, &sibling).ok().flatten());
                     summaries.extend(inventory.map(|inventory| inventory.cluster));
@@ -144,7 +156,8 @@ impl Place {
     ) -> Result<Prepared, Error> {
         Ok(match self {
             Place::Kubernetes(cluster, _) => {
-                Prepared::Kubernetes(create::prepare(cluster, spec, options, progress).await?.into())
+                let prepared = create::prepare(cluster, spec, options, progress).await?;
+                Prepared::Kubernetes(cluster.clone(), prepared.into())
             }
             Place::Local(dir) => Prepared::Local(
                 local::create::prepare(dir, spec, spark_home, options, progress)
@@ -154,56 +167,63 @@ impl Place {
         })
     }
 
-    /// Does what was prepared here.
-    pub async fn create(
-        &self,
-        spec: &ClusterSpec,
-        prepared: Prepared,
-        options: &Options,
-        progress: &Progress,
-    ) -> Result<Outcome, Error> {
-        match (self, prepared) {
-            (Place::Kubernetes(cluster, _), Prepared::Kubernetes(prepared)) => {
-                create::create(cluster, spec, *prepared, options, progress).await
-            }
-            (_, Prepared::Local(prepared)) => {
-                local::create::create(&Store::open()?, spec, *prepared, options, progress).await
-            }
-            (Place::Local(dir), Prepared::Kubernetes(_)) => Err(Error::no_cluster(&dir.name, &dir.namespace)),
-        }
-    }
-
-    /// Names of the volume claims that go with the cluster.
-    pub async fn claims(&self) -> Result<Vec<String>, Error> {
-        match self {
+    /// What the cluster has, once nobody else works on it; `None` if there is no such cluster.
+    pub async fn belongings(&self) -> Result<Option<Belongings>, Error> {
+        Ok(match self {
             Place::Kubernetes(cluster, name) => {
-                let belongings = teardown::belongings(cluster, name).await?;
-                let claims = belongings.map(|belongings| belongings.claims).unwrap_or_default();
-                Ok(claims.iter().map(ResourceExt::name_any).collect())
+                let found = teardown::belongings(cluster, name).await?;
+                found.map(|belongings| Belongings::Kubernetes(cluster.clone(), name.clone(), belongings.into()))
             }
-            Place::Local(dir) => Ok(dir.claims()?),
-        }
+            Place::Local(dir) => local::teardown::belongings(dir)?.map(Belongings::Local),
+        })
     }
 
     /// Removes the cluster with all that it has.
     pub async fn teardown(&self, timeout: Duration, progress: &Progress) -> Result<(), Error> {
+        let options = teardown::Options {
+            timeout,
+            keep_claims: false,
+            znodes: Znodes::Remove,
+            force: false,
+        };
+        match self.belongings().await? {
+            Some(belongings) => belongings.remove(&options, progress).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a teardown removes.
+pub enum Belongings {
+    Kubernetes(Cluster, ClusterName, Box<teardown::Belongings>),
+    Local(local::teardown::Belongings),
+}
+
+impl Belongings {
+    /// Names of volume claims with data.
+    pub fn claims(&self) -> Vec<String> {
         match self {
-            Place::Kubernetes(cluster, name) => {
-                let Some(belongings) = teardown::belongings(cluster, name).await? else {
-                    return Ok(());
-                };
-                let options = teardown::Options {
-                    timeout,
-                    keep_claims: false,
-                    znodes: Znodes::Remove,
-                    force: false,
-                };
-                teardown::teardown(cluster, name, belongings, &options, progress).await
+            Belongings::Kubernetes(_, _, belongings) => belongings.claims.iter().map(ResourceExt::name_any).collect(),
+            Belongings::Local(belongings) => belongings.claims.clone(),
+        }
+    }
+
+    /// The znodes in an external ZooKeeper, in words.
+    pub fn znodes(&self) -> Option<&str> {
+        match self {
+            Belongings::Kubernetes(_, _, belongings) => belongings.znodes.as_deref(),
+            Belongings::Local(belongings) => belongings.znodes.as_deref(),
+        }
+    }
+
+    pub async fn remove(self, options: &teardown::Options, progress: &Progress) -> Result<(), Error> {
+        match self {
+            Belongings::Kubernetes(cluster, name, belongings) => {
+                teardown::teardown(&cluster, &name, *belongings, options, progress).await
             }
-            Place::Local(dir) => match local::teardown::belongings(dir)? {
-                Some(belongings) => local::teardown::teardown(belongings, false, Znodes::Remove, progress).await,
-                None => Ok(()),
-            },
+            Belongings::Local(belongings) => {
+                local::teardown::teardown(belongings, options.keep_claims, options.znodes, progress).await
+            }
         }
     }
 }

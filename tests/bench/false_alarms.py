@@ -9,18 +9,27 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import CLUSTER, FILE, SET_UP, Job, children, create, jvm, kill, mode, pods, until
-from takeover import CONF, ENDLESS
+from takeover import CONF, ENDLESS, logs, wait_for_executors
 
 LOAD = int(os.environ.get("LOAD", 4 * os.cpu_count()))
 MINUTES = float(os.environ.get("MINUTES", 10))
 PAUSE = float(os.environ.get("PAUSE", 20))
 
 
-def logs(part):
-    return "".join(log.read_text(errors="replace") for log in sorted((CLUSTER / "logs").glob(f"spark-{part}-*.log")))
+@contextmanager
+def busy():
+    """Busy loops beside what is done meanwhile."""
+    loops = [subprocess.Popen(["bash", "-c", "while :; do :; done"]) for _ in range(LOAD)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def descendants(pid):
@@ -32,11 +41,10 @@ def main():
     leader = masters.wait_settled()
     jvms = {name: jvm(name) for name in pods("master")}
     job = Job(Path(FILE).parent / "job", ENDLESS, conf=CONF)
-    until(lambda: job.said("ROUND") and len(job.said("ROUND")[-1].split()) == 6, SET_UP, "four executors and the driver")
+    wait_for_executors(job)
     leads = [name for name, record in pods("zookeeper").items() if mode(record) == "leader"]
     before = {part: len(logs(part)) for part in ("master", "worker")}
-    loops = [subprocess.Popen(["bash", "-c", "while :; do :; done"]) for _ in range(LOAD)]
-    try:
+    with busy():
         time.sleep(MINUTES * 30)
         driver = descendants(job.process.pid)
         kill(driver, signal.SIGSTOP)
@@ -44,10 +52,6 @@ def main():
         kill(driver, signal.SIGCONT)
         time.sleep(MINUTES * 30)
         load = os.getloadavg()[0]
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
     rounds = len(job.said("ROUND"))
     until(lambda: len(job.said("ROUND")) > rounds, SET_UP, "the job to go on")
     log = {part: logs(part)[length:] for part, length in before.items()}
@@ -63,17 +67,12 @@ def main():
     job.process.wait()
     print(f"load {load:.0f}, {rounds} rounds: " + ", ".join(f"{key} {int(value)}" for key, value in what.items()))
     # And how long those that live take to answer a new leader on a machine that busy.
-    loops = [subprocess.Popen(["bash", "-c", "while :; do :; done"]) for _ in range(LOAD)]
-    try:
+    with busy():
         job = Job(Path(FILE).parent / "second", ENDLESS, conf=CONF)
-        until(lambda: job.said("ROUND") and len(job.said("ROUND")[-1].split()) == 6, 5 * SET_UP, "four executors and the driver")
+        wait_for_executors(job, 5 * SET_UP)
         kill([jvm(masters.leaders()[0])], signal.SIGKILL)
         time.sleep(5)
         until(masters.leaders, SET_UP, "another leader")
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
     took = [int(ms) for ms in re.findall(r"Recovery complete in (\d+) ms", logs("master"))]
     print(f"recovery of the next leader: {max(took, default=0)} ms")
     job.process.kill()

@@ -1,4 +1,4 @@
-# To be sourced: a folder with a state of its own for a local cluster, both gone at the end whatever happens. KEEP=1 keeps the folder.
+# To be sourced: makes a folder with a state of its own for a local cluster, and removes both at the end, also after a failure. KEEP=1 keeps the folder.
 set -euo pipefail
 sparkha=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")

@@ -28,16 +28,20 @@ while True:
 CONF = ["spark.executor.memory=600m", "spark.executor.cores=1", "spark.cores.max=4"]
 
 
-def logs():
-    return "".join(log.read_text(errors="replace") for log in sorted((CLUSTER / "logs").glob("spark-worker-*.log")))
+def logs(part):
+    return "".join(log.read_text(errors="replace") for log in sorted((CLUSTER / "logs").glob(f"spark-{part}-*.log")))
+
+
+def wait_for_executors(job, within=SET_UP):
+    until(lambda: job.said("ROUND") and len(job.said("ROUND")[-1].split()) == 6, within, "four executors and the driver")
 
 
 def trial(way, masters, job):
     leader = masters.wait_settled()
-    until(lambda: job.said("ROUND") and len(job.said("ROUND")[-1].split()) == 6, SET_UP, "four executors and the driver")
+    wait_for_executors(job)
     masters.forget()
     until(lambda: masters.leaders() == [leader], SET_UP, "its answer")
-    before = len(logs())
+    before = len(logs("worker"))
     lost = job.logged("Lost executor")
     if way == "jvm":
         kill([jvm(leader)], signal.SIGKILL)
@@ -47,12 +51,12 @@ def trial(way, masters, job):
     masters.wait_settled()
     rounds = len(job.said("ROUND"))
     until(lambda: len(job.said("ROUND")) > rounds + 1, SET_UP, "the job to go on")
-    log = logs()[before:]
-    seconds = masters.second_leaders()
-    what = {"": way, "two ALIVE": len(seconds), "without a leader": f"{masters.longest_without():.2f} s", "duplicate": log.count("Duplicate registration"),
+    log = logs("worker")[before:]
+    both = masters.second_leaders()
+    what = {"": way, "two ALIVE": len(both), "without a leader": f"{masters.longest_without():.2f} s", "duplicate": log.count("Duplicate registration"),
             "killed": log.count("Asked to kill executor"), "lost": job.logged("Lost executor") - lost}
-    print(", ".join(f"{key} {value}".strip() for key, value in what.items()) + ("  HARMED" if what["killed"] or what["lost"] or seconds else ""), flush=True)
-    return bool(what["killed"] or what["lost"] or seconds)
+    print(", ".join(f"{key} {value}".strip() for key, value in what.items()) + ("  HARMED" if what["killed"] or what["lost"] or both else ""), flush=True)
+    return bool(what["killed"] or what["lost"] or both)
 
 
 def main():

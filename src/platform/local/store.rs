@@ -172,14 +172,6 @@ impl ClusterDir {
         }
     }
 
-    /// All clusters of its namespace.
-    pub fn siblings(&self) -> Result<Vec<Self>, Error> {
-        let folders = self.path.parent().map(names).transpose()?.unwrap_or_default();
-        let siblings = folders.iter().filter_map(|name| ClusterName::parse(name).ok());
-        let siblings = siblings.map(|name| self.sibling(&name));
-        Ok(siblings.filter(Self::exists).collect())
-    }
-
     /// With what the marks of the cluster's containers begin; unlike any other cluster's on this machine.
     pub fn mark(&self) -> String {
         format!("sparkha-{}-", short_digest([self.path.to_string_lossy().as_ref()]))

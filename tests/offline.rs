@@ -4,9 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::kit::server::Group;
 use crate::kit::{Run, run, sparkha};
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
@@ -411,41 +414,94 @@ recovery=$(sed -n "$(wc -l <"$STARTS")p" <<<"$RECOVERIES")
 exec sleep 600
 "#;
 
-/// Runs a master's entrypoint, and says how often it started a master, what it ended with, and what it said.
-fn master(recoveries: &str, arguments: &[&str]) -> (usize, Option<i32>, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+/// A master's entrypoint in a folder of its own, with a script in the place of Spark's.
+fn entrypoint(folder: &Path, master: &str, arguments: &[&str]) -> Command {
+    let path = |name: &str| folder.join(name).display().to_string();
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/files");
     std::fs::create_dir_all(path("conf")).unwrap();
     for name in ["master.sh", "secret.sh"] {
         let script = std::fs::read_to_string(format!("{scripts}/{name}")).unwrap();
-        let own = script.replace("\"/tmp/", &format!("\"{}/", folder.path().display()));
-        std::fs::write(folder.path().join("conf").join(name), own).unwrap();
+        let own = script.replace("\"/tmp/", &format!("\"{}/", folder.display()));
+        std::fs::write(folder.join("conf").join(name), own).unwrap();
     }
     std::fs::create_dir_all(path("spark/bin")).unwrap();
-    std::fs::write(path("spark/bin/spark-class"), MASTER).unwrap();
+    std::fs::write(path("spark/bin/spark-class"), master).unwrap();
     std::fs::set_permissions(path("spark/bin/spark-class"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(path("starts"), "").unwrap();
-    let output = Command::new("bash")
+    let mut command = Command::new("bash");
+    command
         .arg(path("conf/master.sh"))
         .args(arguments)
         .env("SPARK_CONF_DIR", path("conf"))
         .env("SPARK_HOME", path("spark"))
-        .env("STARTS", path("starts"))
-        .env("RECOVERIES", recoveries)
         .envs([
             ("POD_IP", "127.0.0.1"),
             ("POD_NAMESPACE", "x"),
             ("SPARKHA_UI_DOMAIN", "k8s"),
-        ])
+        ]);
+    command
+}
+
+/// Runs a master's entrypoint, and says how often it started a master, what it ended with, and what it said.
+fn master(recoveries: &str, arguments: &[&str]) -> (usize, Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    std::fs::write(&starts, "").unwrap();
+    let output = entrypoint(folder.path(), MASTER, arguments)
+        .env("STARTS", &starts)
+        .env("RECOVERIES", recoveries)
         .output()
         .unwrap();
-    let starts = std::fs::read_to_string(path("starts")).unwrap();
+    let starts = std::fs::read_to_string(starts).unwrap();
     (
         starts.lines().count(),
         output.status.code(),
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
     )
+}
+
+/// Stands for a master whose session lives for half a second, and who acts a twentieth of a second after it wakes.
+const WAKING: &str = r#"#!/bin/bash
+exec {never}<> <(:)
+set -o posix
+tick() { read -rt 0.05 -u "$never" || true; now=${EPOCHREALTIME/./}; }
+tick
+for ((ticks = 1; ; ticks++)); do
+  last=$now
+  tick
+  [ $((now - last)) -lt 500000 ] || { tick; echo acted >"$FOLDER/acted"; }
+  [ $ticks -ne 20 ] || echo ready >"$FOLDER/ready"
+done
+"#;
+
+/// Stopped and let go together, as when a machine was suspended.
+#[test]
+fn a_master_that_wakes_with_its_entrypoint_is_gone_before_it_acts() {
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(
+            path("zookeeper-sessions"),
+            "session id = 0x1, negotiated timeout = 500\n",
+        )
+        .unwrap();
+        let log = std::fs::File::create(path("log")).unwrap();
+        let mut command = entrypoint(folder.path(), WAKING, &["127.0.0.1:1", "/spark"]);
+        let all = Group::start(command.env("FOLDER", folder.path()).stdout(log));
+        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !is_so() {
+                assert!(Instant::now() < deadline, "{what}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        wait_for("the master is not ready", &|| path("ready").exists());
+        all.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(1500));
+        all.signal(Signal::CONT);
+        let said = || std::fs::read_to_string(path("log")).unwrap();
+        wait_for("the master goes on", &|| said().contains("this pod was paused for"));
+        assert!(!path("acted").exists(), "{}", said());
+    }
 }
 
 #[test]

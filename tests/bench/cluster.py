@@ -1,6 +1,6 @@
 """What the benches of a local cluster share: its pods and processes, its masters asked for their state each 20 ms.
 
-A second leader is proved by an answer ALIVE to a question that was sent after another master had already answered so.
+Two masters ALIVE at once are proved by answers: by one's between two of another that followed one another.
 Arguments of each bench: sparkha, the cluster file, the cluster's folder.
 """
 import http.client
@@ -18,7 +18,7 @@ from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 SPARKHA, FILE, CLUSTER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 EVERY = 0.02
-SET_UP = 120
+SET_UP = 300
 
 
 def pods(component):
@@ -113,14 +113,14 @@ def until(condition, within, what):
 
 
 class Masters:
-    """All masters at their present addresses, and those that were there before."""
+    """All masters at their present addresses, and those that were there before. `of` tells the pods of a part."""
 
-    def __init__(self):
-        self.masters, self.former = {}, []
+    def __init__(self, of=pods):
+        self.pods, self.masters, self.former = of, {}, []
         self.follow()
 
     def follow(self):
-        for name, record in pods("master").items():
+        for name, record in self.pods("master").items():
             ip = record["pod"]["status"].get("podIP")
             known = self.masters.get(name)
             if ip and (not known or known.ip != ip):
@@ -143,13 +143,13 @@ class Masters:
     def settled(self):
         """The leader, if all is as it should be: the others stand by, the workers are registered, the ZooKeepers serve."""
         self.follow()
-        if not all(serves(record) for record in pods("zookeeper").values()):
+        if not all(serves(record) for record in self.pods("zookeeper").values()):
             return None
         states = sorted(str(master.state()) for master in self.masters.values())
         leaders = self.leaders()
         if states != ["ALIVE", "STANDBY", "STANDBY"] or len(leaders) != 1:
             return None
-        return leaders[0] if self.masters[leaders[0]].workers == len(pods("worker")) else None
+        return leaders[0] if self.masters[leaders[0]].workers == len(self.pods("worker")) else None
 
     def wait_settled(self):
         def twice():
@@ -165,28 +165,42 @@ class Masters:
             master.answers = []
 
     def longest_without(self):
-        """The longest time in which nobody is known to have led."""
-        alive = sorted((asked, answered)
-                       for master in self.all()
-                       for state, asked, answered in list(master.answers) if state == "ALIVE")
-        longest, led = 0.0, alive[0][0]
+        """The longest time in which nobody is known to have led, and when it began."""
+        alive = sorted(run for master in self.all() for state, *run in list(master.answers) if state == "ALIVE")
+        longest, since, led = 0.0, 0.0, alive[0][0]
         for asked, answered in alive:
-            longest, led = max(longest, answered - led), max(led, asked)
-        return longest
+            if answered - led > longest:
+                longest, since = answered - led, led
+            led = max(led, asked)
+        return longest, since
 
-    def second_leaders(self):
-        """Masters that were ALIVE after another one was."""
-        alive = [(asked, answered, master)
-                 for master in self.all()
-                 for state, asked, answered in list(master.answers) if state == "ALIVE"]
-        firsts = {}
-        for _, answered, master in alive:
-            firsts[master] = min(answered, firsts.get(master, answered))
-        lasts = {}
-        for asked, _, master in alive:
-            lasts[master] = max(asked, lasts.get(master, asked))
-        return [(old, new) for old in lasts for new in firsts
-                if old != new and firsts[old] < firsts[new] < lasts[old]]
+    def two_alive(self):
+        """Pairs of masters that were ALIVE at the same time, and when."""
+        runs = [(master.name, *run) for master in self.all() for run in alive_runs(list(master.answers))]
+        pairs = []
+        for name, first, last in runs:
+            for other, others_first, others_last in runs:
+                # Between its first answer and its last question a master was ALIVE all the time; a single answer came from some moment
+                # between question and answer.
+                since = max(first[1], others_first[1])
+                both = name < other and since < min(last[0], others_last[0])
+                within = name != other and others_first[1] < first[0] and first[1] < others_last[0] and first == last
+                if both or within:
+                    pairs.append((since if both else first[1], name, other))
+        return sorted(pairs)
+
+
+def alive_runs(answers):
+    """The first and the last of ALIVE answers that followed one another without any other."""
+    runs, first, last = [], None, None
+    for state, asked, answered in [*answers, (None, 0, 0)]:
+        if state == "ALIVE":
+            last = (asked, answered)
+            first = first or last
+        elif first:
+            runs.append((first, last))
+            first = None
+    return runs
 
 
 def zookeeper_of(master):

@@ -79,7 +79,7 @@ def trials(way):
         time.sleep(0.3)
         then()
         masters.wait_settled()
-        wrong += bool(masters.second_leaders())
+        wrong += bool(masters.two_alive())
         if (trial + 1) % of_a_cluster == 0 or trial + 1 == TRIALS:
             masters.end()
     return took, wrong
@@ -98,8 +98,8 @@ def rolls():
             masters.follow()
             time.sleep(EVERY)
         masters.wait_settled()
-        took.append(masters.longest_without())
-        wrong += bool(masters.second_leaders())
+        took.append(masters.longest_without()[0])
+        wrong += bool(masters.two_alive())
     masters.end()
     Path(FILE).write_text(before)
     return took, wrong

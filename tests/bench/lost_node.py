@@ -210,7 +210,7 @@ def lost(way, trial):
             result = {
                 "elected": elected, "alive": alive, "still": job.stand_still(before),
                 "false": len(job.lost_executors()) - 1, "wrong": sum(not right for _, right in job.rounds()),
-                "two": bool(masters.second_leaders()),
+                "two": bool(masters.two_alive()),
             }
         finally:
             node.remove()

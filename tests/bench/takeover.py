@@ -52,8 +52,8 @@ def trial(way, masters, job):
     rounds = len(job.said("ROUND"))
     until(lambda: len(job.said("ROUND")) > rounds + 1, SET_UP, "the job to go on")
     log = logs("worker")[before:]
-    both = masters.second_leaders()
-    what = {"": way, "two ALIVE": len(both), "without a leader": f"{masters.longest_without():.2f} s", "duplicate": log.count("Duplicate registration"),
+    both = masters.two_alive()
+    what = {"": way, "two ALIVE": len(both), "without a leader": f"{masters.longest_without()[0]:.2f} s", "duplicate": log.count("Duplicate registration"),
             "killed": log.count("Asked to kill executor"), "lost": job.logged("Lost executor") - lost}
     print(", ".join(f"{key} {value}".strip() for key, value in what.items()) + ("  HARMED" if what["killed"] or what["lost"] or both else ""), flush=True)
     return bool(what["killed"] or what["lost"] or both)

@@ -85,13 +85,16 @@ impl Group {
         let started = command.process_group(0).stdin(Stdio::null()).spawn();
         Self(started.unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display())))
     }
+
+    /// To all of them at once. Not by kill(1): that of procps 4.0.2 takes -123 for -1, which is every process.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(Pid::from_child(&self.0), signal);
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Not by kill(1): that of procps 4.0.2 takes -123 for -1, which is every process.
-        let group = Pid::from_child(&self.0);
-        let _ = kill_process_group(group, Signal::KILL);
+        self.signal(Signal::KILL);
         let _ = self.0.wait();
     }
 }

@@ -146,10 +146,19 @@ session() {
     [[ ! $line =~ negotiated\ timeout\ =\ ([0-9]+) ]] || session=$((BASH_REMATCH[1] / 10))
   done <"$SPARKHA_SESSIONS"
 }
+# kill_and_tell PID WHY: it is told even though this shell is not needed once the master is gone.
+kill_and_tell() {
+  trap '' TERM
+  kill -KILL "$1" 2>/dev/null || true
+  echo "$2"
+}
 # watch AGAIN PID [SERVERS ZNODE]: kills a master that was paused; ends one whose election or recovery went wrong, if it is to be started again.
 watch() {
   local again=$1 pid=$2 now last stat stopped='' session='' looks never
   exec {never}<> <(:)
+  # In this mode bash waits by an alarm, which is due as soon as all wake. Else it may wait by select(), which the kernel then goes on with for
+  # the time that was left: a tenth of a second in which the master acts.
+  set -o posix
   now
   for ((looks = 0; ; looks++)); do
     last=$now
@@ -158,8 +167,7 @@ watch() {
     now
     # All were paused, and wake together: it must be gone before it acts.
     if [ -n "$session" ] && [ $((now - last)) -ge "$session" ]; then
-      kill -KILL "$pid" 2>/dev/null || true
-      echo "this pod was paused for $(seconds $((now - last))) s, and the master's session lives for $(seconds "$session") s: the master was killed"
+      kill_and_tell "$pid" "this pod was paused for $(seconds $((now - last))) s, and the master's session lives for $(seconds "$session") s: the master was killed"
       return
     fi
     read -r stat 2>/dev/null <"/proc/$pid/stat" || return 0
@@ -168,8 +176,7 @@ watch() {
       stopped=${stopped:-$last}
       # After two thirds of its session its own client gives it up, and it ends.
       if [ -n "$session" ] && [ $((now - stopped)) -ge $((session * 2 / 3)) ]; then
-        kill -KILL "$pid" 2>/dev/null || true
-        echo "the master was stopped for $(seconds $((now - stopped))) s, and its session lives for $(seconds "$session") s: it was killed"
+        kill_and_tell "$pid" "the master was stopped for $(seconds $((now - stopped))) s, and its session lives for $(seconds "$session") s: it was killed"
         return
       fi
       ;;
@@ -185,6 +192,7 @@ watch() {
     else
       continue
     fi
+    set +o posix
     end "${@:2}"
     return
   done

@@ -1,5 +1,6 @@
-//! Several real nodes: members are spread over them, a drain takes one of each at a time under a running job, and the loss of a node is told
-//! with its pods and the ways out, with and without the right to read nodes. These tests need three nodes: `make bench-nodes`.
+//! Several real nodes: members are spread over them, executors of all nodes write to one volume, a drain takes one of each member at a time
+//! under a running job, and the loss of a node is told with its pods and the ways out, with and without the right to read nodes. These tests
+//! need three nodes: `make bench-nodes`.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +13,29 @@ use crate::lifecycle::{finish_job, job_log, masters_in, start_job};
 
 const SOON: Duration = Duration::from_secs(90);
 const ROLE: &str = "app.kubernetes.io/component";
+
+const SHARED: &str = "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: shared}
+spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 64Mi}}}
+";
+const CLUSTER: &str = "defaultCores: all
+workers: {count: 3, volumes: [{name: shared, mountPath: /shared, persistentVolumeClaim: {claimName: shared}}]}
+";
+/// Each executor writes; then others read what it has written, and so does the driver.
+const WRITES: &str = r#"
+import os, time
+from pyspark.sql import SparkSession
+sc = SparkSession.builder.appName("writes").getOrCreate().sparkContext
+def lines(part):
+    time.sleep(1)
+    yield from (f"{os.uname().nodename} {x}" for x in part)
+sc.parallelize(range(2400), 24).mapPartitions(lines).saveAsTextFile("file:///shared/written")
+read = sc.textFile("file:///shared/written", 24).map(lambda line: line.split())
+pods, total = read.map(lambda words: words[0]).distinct().collect(), read.map(lambda words: int(words[1])).sum()
+files = [name for name in os.listdir("/shared/written") if name.startswith("part-")]
+print("RESULT", total, len(files), *sorted(pods))
+"#;
 
 /// A node whose power is gone, until this is dropped.
 struct Lost<'a>(&'a str);
@@ -93,16 +117,28 @@ fn clerk(sandbox: &Sandbox) -> tempfile::NamedTempFile {
 #[test]
 fn a_drain_and_the_loss_of_a_node() {
     let sandbox = Sandbox::new("nodes");
-    sandbox
-        .run(&["create", "--workers", "3", "--default-cores", "all"])
-        .exits(0);
+    sandbox.apply(SHARED);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    sandbox.run(&["create", "-f", &file("cluster.yaml", CLUSTER)]).exits(0);
     for part in ["master", "zookeeper", "worker"] {
         assert_spread(&sandbox, part);
     }
     assert_eq!(sandbox.status("spark")["warnings"], Value::Null);
+    executors_of_all_nodes_write_to_one_volume(&sandbox, &file("writes.py", WRITES));
     apply_budgets(&sandbox);
     a_node_is_drained_under_a_job(&sandbox);
     a_node_is_lost(&sandbox);
+}
+
+fn executors_of_all_nodes_write_to_one_volume(sandbox: &Sandbox, job: &str) {
+    let told: Run = sandbox.run(&["submit", "--", job]).exits(0);
+    let expected = "RESULT 2878800 24 spark-worker-0 spark-worker-1 spark-worker-2";
+    assert!(told.stdout.lines().any(|line| line == expected), "{}", told.stdout);
 }
 
 fn node_of_leader(sandbox: &Sandbox) -> String {

@@ -11,10 +11,12 @@ design: another master stands by, a quorum and a worker remain. One that cannot 
     scale      another number of workers, 2 to 4; other faults go on meanwhile
     node       a ZooKeeper, a master and a worker with its executors are gone at once for 10 to 90 s, link and all; then they go on, or start anew
 
-A job is lost if it ends with another exit code than 0, or if nothing of it ends for HANG seconds in which a master led and a worker was there.
+A job is lost if it ends with another exit code than 0, or if nothing of it ends for HANG seconds in which a master led and a worker was there; on several
+nodes (NODES=3) not if its driver was on a node that was lost. A stream goes on from its checkpoint then.
 """
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +24,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from chaos_ground import Local, send
+from chaos_ground import WORK, Local, send
 from chaos_load import HANG, Jobs, wrong_numbers
-from cluster import CLUSTER, FILE, SET_UP, SPARKHA, Masters, pods, serves, until
+from chaos_nodes import Nodes
+from cluster import FILE, SET_UP, SPARKHA, Masters, serves, until
 
-WORK = Path(FILE).parent
 MINUTES = float(os.environ.get("MINUTES", 30))
 SEED = int(os.environ.get("SEED") or random.randrange(1_000_000))
 WEIGHTS = {"leader": 3, "pause": 2, "zookeeper": 2, "worker": 2, "scale": 2, "node": 1}
@@ -36,7 +38,6 @@ KINDS = os.environ.get("JOBS", "batch cached streaming").split()
 PATIENCE = 120
 # A container that ends again and again is restarted after up to five minutes.
 RECOVERY = 420
-JOBS = WORK / "jobs"
 
 
 def clock(moment):
@@ -64,10 +65,12 @@ class Fault:
 
 
 class Chaos:
-    def __init__(self):
-        self.ground = Local(os.environ["CHAOS_TABLE"])
-        self.masters = Masters()
+    def __init__(self, ground):
+        self.ground = ground
+        self.masters = Masters(ground.pods)
         self.workers = 3
+        # Who led when a fault was found survivable.
+        self.led_by = None
         # When there was no leader or no worker for the last time.
         self.lacked = time.monotonic()
         # Faults that are not over: until when, what undoes them; and the running `scale`.
@@ -90,7 +93,7 @@ class Chaos:
         return any(master.state() == "STANDBY" for master in self.masters.masters.values())
 
     def zookeepers(self):
-        return sum(bool(serves(server)) for server in pods("zookeeper").values())
+        return sum(bool(serves(server)) for server in self.ground.pods("zookeeper").values())
 
     def alive_workers(self):
         """Those that the leader has and that are not gone without its knowing."""
@@ -102,9 +105,10 @@ class Chaos:
         return [name for name, ip in self.ground.addresses("worker").items() if ip in has and name not in lost]
 
     def can_survive(self, fault):
+        self.led_by = self.leader()
         if fault.kind == "scale":
             return not self.scaling and not self.lost_node
-        if not self.leader() or self.zookeepers() < 2:
+        if not self.led_by or self.zookeepers() < 2:
             return False
         if fault.kind == "zookeeper":
             return not self.lost_node and self.zookeepers() == 3
@@ -118,17 +122,27 @@ class Chaos:
             return not self.paused and not self.lost_node
         states = sorted(str(master.state()) for master in self.masters.masters.values())
         whole = states == ["ALIVE", "STANDBY", "STANDBY"] and self.zookeepers() == 3 and len(self.alive_workers()) >= 2
-        return whole and not (self.paused or self.lost_node or self.scaling)
+        return whole and not (self.paused or self.lost_node or self.scaling) and bool(self.losable())
+
+    def losable(self):
+        """The nodes without which a quorum, a master that stands by or leads, and a worker are left."""
+        def left(node, names):
+            return len(set(names) - set(self.ground.pods_on(node)))
+
+        return [node for node in self.ground.nodes
+                if left(node, self.ground.addresses("zookeeper")) >= 2
+                and left(node, self.masters.masters) and left(node, self.alive_workers())]
 
     def node_for(self, fault):
         """The leader's node in half of the cases, else any."""
-        leaders = [node for node in self.ground.nodes if self.leader() in self.ground.pods_on(node)]
-        return fault.one_of(leaders if leaders and fault.how < 0.5 else self.ground.nodes)
+        nodes = self.losable()
+        leaders = [node for node in nodes if self.leader() in self.ground.pods_on(node)]
+        return fault.one_of(leaders if leaders and fault.how < 0.5 else nodes)
 
     # What happens.
 
     def happen(self, fault):
-        leader, ground = self.leader(), self.ground
+        leader, ground = self.led_by, self.ground
         if fault.kind == "leader":
             way = ["JVM killed", "container killed", "pod told to end"][int(fault.how * 3)]
             self.tell(f"leader {leader}: {way}")
@@ -137,7 +151,7 @@ class Chaos:
             elif way == "container killed":
                 send(ground.processes(leader), signal.SIGKILL)
             else:
-                send(ground.entrypoint(leader), signal.SIGTERM)
+                ground.tell_to_end(leader)
         elif fault.kind == "pause":
             seconds = fault.seconds(5, 90)
             name = leader if fault.which < 0.8 else min(set(self.masters.masters) - {leader})
@@ -240,56 +254,15 @@ class Chaos:
         return "; ".join(f"{clock(at)} {text}" for at, text in causes if at >= first) or "no fault before"
 
 
-def alive_runs(answers):
-    """The first and the last of ALIVE answers that followed one another without any other."""
-    runs, first, last = [], None, None
-    for state, asked, answered in [*answers, (None, 0, 0)]:
-        if state == "ALIVE":
-            last = (asked, answered)
-            first = first or last
-        elif first:
-            runs.append((first, last))
-            first = None
-    return runs
-
-
-def two_alive(masters):
-    """Pairs of masters that were ALIVE at the same time, and when."""
-    runs = [(master.name, *run) for master in masters.all() for run in alive_runs(list(master.answers))]
-    pairs = []
-    for name, first, last in runs:
-        for other, others_first, others_last in runs:
-            # Between its first answer and its last question a master was ALIVE all the time; a single answer came from some moment
-            # between question and answer.
-            since = max(first[1], others_first[1])
-            both = name < other and since < min(last[0], others_last[0])
-            within = name != other and others_first[1] < first[0] and first[1] < others_last[0] and first == last
-            if both or within:
-                pairs.append((since if both else first[1], name, other))
-    return sorted(pairs)
-
-
-def longest_without(masters):
-    """The longest time in which nobody is known to have led, and when it began."""
-    alive = sorted(run for master in masters.all() for state, *run in list(master.answers) if state == "ALIVE")
-    longest, since = 0.0, 0.0
-    led = alive[0][0]
-    for asked, answered in alive:
-        if answered - led > longest:
-            longest, since = answered - led, led
-        led = max(led, asked)
-    return longest, since
-
-
 def report(chaos, all_jobs, troubles):
     masters = chaos.masters
-    seconds, since = longest_without(masters)
-    both = two_alive(masters)
+    seconds, since = masters.longest_without()
+    both = masters.two_alive()
     lost = [lost for jobs in all_jobs for lost in jobs.lost]
     wrong = [f"{job.name}: {wrong}" for jobs in all_jobs for job in jobs.jobs for wrong in job.wrong]
     numbers = 0
     if "streaming" in KINDS:
-        wrong_ones, numbers = wrong_numbers(JOBS)
+        wrong_ones, numbers = wrong_numbers(chaos.ground.folder)
         wrong += [f"streaming: {wrong}" for wrong in wrong_ones]
         if not numbers:
             wrong.append("streaming: it has written nothing")
@@ -297,7 +270,8 @@ def report(chaos, all_jobs, troubles):
     for kind in FAULTS:
         say(f"  {kind:10} {chaos.counts[kind]:4} faults, {chaos.skipped[kind]} skipped")
     for jobs in all_jobs:
-        say(f"  {jobs.kind:10} {len(jobs.jobs):4} jobs, {len(jobs.lost)} lost" + (f", {numbers} numbers" if jobs.kind == "streaming" else ""))
+        went = f", {len(jobs.went)} drivers lost with their node" if jobs.went else ""
+        say(f"  {jobs.kind:10} {len(jobs.jobs):4} jobs, {len(jobs.lost)} lost" + (f", {numbers} numbers" if jobs.kind == "streaming" else "") + went)
     say(f"jobs lost                        {len(lost)}")
     say(f"wrong results                    {len(wrong)}")
     say(f"two masters ALIVE at once        {len(both)}")
@@ -329,21 +303,21 @@ def save(chaos):
                 lines.append((asked, f"{clock(asked)} to {answered - asked:5.3f} s later  {master.name} {state}\n"))
             before = state
     (folder / "masters.log").write_text("".join(line for _, line in sorted(lines)))
-    for log in JOBS.glob("*.log"):
-        log.rename(folder / log.name)
+    for log in chaos.ground.folder.glob("*.log"):
+        shutil.move(log, folder)
     chaos.ground.save_logs(folder)
     say(f"the logs are in {folder}")
 
 
-def run():
+def run(ground):
     say(f"seed {SEED}, {MINUTES:g} minutes")
-    chaos, all_jobs, failed = Chaos(), [], True
+    chaos, all_jobs, failed = Chaos(ground), [], True
     try:
         # Where everything starts slowly, containers that are taken for dead are started again: a create that waits would give up.
         if not chaos.wait(RECOVERY, chaos.in_service):
             sys.exit(f"the cluster is not in service after {RECOVERY} s")
-        submit = [SPARKHA, "submit", "chaos", *chaos.ground.flags]
-        all_jobs += [Jobs(kind, submit, JOBS, lambda: chaos.lacked, chaos.tell) for kind in KINDS]
+        submit = [SPARKHA, "submit", "chaos", *ground.flags]
+        all_jobs += [Jobs(kind, submit, ground, lambda: chaos.lacked, chaos.tell) for kind in KINDS]
         # Each kind is at work before anything happens.
         if not chaos.wait(300, lambda: all(jobs.jobs and len(jobs.jobs[0].progress) > 1 for jobs in all_jobs)):
             sys.exit("the first jobs did not start")
@@ -355,7 +329,7 @@ def run():
             chaos.tell(f"in service {time.monotonic() - began:.1f} s after the last fault was over")
         else:
             troubles.append(f"the cluster is not in service {RECOVERY} s after the last fault")
-        (JOBS / "stop").touch()
+        (ground.folder / "stop").touch()
         for jobs in all_jobs:
             jobs.end(interrupted=False)
         chaos.wait(HANG + 120, lambda: not any(jobs.is_alive() for jobs in all_jobs))
@@ -371,19 +345,22 @@ def run():
         if failed or os.environ.get("KEEP"):
             save(chaos)
         chaos.masters.end()
+        ground.end()
     return failed
 
 
 def main():
     # As Ctrl-C: everything is undone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    namespace = os.environ.get("CHAOS_NAMESPACE")
+    ground = Nodes(namespace) if namespace else Local(os.environ["CHAOS_TABLE"])
     # The workers' memory is their limit: all together take about 6 GiB.
-    create = [SPARKHA, "create", "--local", "--skip-preflight", "--no-wait", "-f", FILE]
+    create = [SPARKHA, "create", *ground.flags, "--skip-preflight", "--no-wait", "-f", FILE]
     created = subprocess.run(create, capture_output=True, text=True, check=False)
     if created.returncode:
         sys.exit(created.stderr)
-    until((CLUSTER / "seen.json").exists, SET_UP, "the supervisor to see its pods")
-    sys.exit(run())
+    until(ground.is_up, SET_UP, "the masters' pods")
+    sys.exit(run(ground))
 
 
 main()

@@ -1,4 +1,4 @@
-"""Where chaos.py's cluster runs, and what can be done to its processes."""
+"""Where chaos.py's cluster runs, and what can be done to its processes: this machine. chaos_nodes.py has nodes of Kubernetes."""
 import os
 import re
 import shutil
@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import CLUSTER, pods
+from cluster import CLUSTER, FILE, pods
+
+WORK = Path(FILE).parent
+
 
 class Process:
     """A process that is not another one with its number."""
@@ -65,20 +68,15 @@ def bearing(words):
     return found
 
 
-class Local:
-    """The local platform. A node is what has the same ordinal: a ZooKeeper, a master, and a worker with its executors."""
+class Ground:
+    """What is the same everywhere. `flags` name the cluster to sparkha, `mark` is in the environment of all its processes; `folder` is where jobs find
+    what they share, here and `as_jobs_see_it`."""
 
-    flags = ["--local"]
-    nodes = ["node-0", "node-1", "node-2"]
-
-    mark = [f"SPARKHA_CLUSTER_DIR={CLUSTER}".encode()]
-
-    def __init__(self, table):
-        self.table = table
+    as_jobs_see_it = None
 
     def addresses(self, component):
         """The address of each pod that has one."""
-        of = {name: record["pod"].get("status", {}).get("podIP") for name, record in pods(component).items()}
+        of = {name: record["pod"].get("status", {}).get("podIP") for name, record in self.pods(component).items()}
         return {name: ip for name, ip in of.items() if ip}
 
     def processes(self, pod):
@@ -96,9 +94,33 @@ class Local:
         jvms = {process.pid for process in processes if process.is_jvm()}
         return [process for process in processes if process.pid in jvms and process.parent() not in jvms]
 
+
+class Local(Ground):
+    """The local platform. A node is what has the same ordinal: a ZooKeeper, a master, and a worker with its executors."""
+
+    flags = ["--local"]
+    nodes = ["node-0", "node-1", "node-2"]
+    mark = [f"SPARKHA_CLUSTER_DIR={CLUSTER}".encode()]
+    pods = staticmethod(pods)
+    folder = WORK / "jobs"
+
+    def __init__(self, table):
+        self.table = table
+        self.folder.mkdir()
+
+    def is_up(self):
+        return (CLUSTER / "seen.json").exists()
+
+    def tell_to_end(self, pod):
+        send(self.entrypoint(pod), signal.SIGTERM)
+
     def pods_on(self, node):
         ordinal = node.rpartition("-")[2]
         return [f"chaos-{part}-{ordinal}" for part in ("zookeeper", "master", "worker")]
+
+    def went_with_its_node(self, job):
+        """Drivers run where nothing is lost."""
+        return False
 
     def lose(self, node):
         """Stops all of a node, and drops what is sent from or to its sockets, so that nobody gets an answer, not even the kernel's."""
@@ -128,6 +150,9 @@ class Local:
             send(lost, signal.SIGKILL)
         subprocess.run(["nft", "delete", "table", "inet", self.table], check=False, stderr=subprocess.DEVNULL)
         send(lost, signal.SIGCONT)
+
+    def end(self):
+        pass
 
     def save_logs(self, folder):
         here = CLUSTER

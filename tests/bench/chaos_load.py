@@ -17,13 +17,13 @@ SECONDS = {"batch": 20, "cached": 120, "streaming": 1e9}
 class Job(threading.Thread):
     """One job, from `sparkha submit` to its end."""
 
-    def __init__(self, kind, number, submit, folder):
+    def __init__(self, kind, number, submit, ground):
         super().__init__(daemon=True)
         self.name = f"{kind}-{number}"
-        self.log = folder / f"{self.name}.log"
+        self.log = ground.folder / f"{self.name}.log"
         spark = ["--driver-memory", "512m", "--executor-memory", "512m", "--executor-cores", "1", "--total-executor-cores", "2",
                  "--conf", "spark.sql.shuffle.partitions=2", "--conf", "spark.ui.showConsoleProgress=false"]
-        job = [str(Path(__file__).with_name("chaos_job.py")), kind, str(SECONDS[kind]), str(folder)]
+        job = [str(Path(__file__).with_name("chaos_job.py")), kind, str(SECONDS[kind]), str(ground.as_jobs_see_it or ground.folder)]
         self.submitted = time.monotonic()
         # When it had an application, and each time that some of it ended.
         self.progress = []
@@ -62,21 +62,24 @@ class Job(threading.Thread):
 class Jobs(threading.Thread):
     """Jobs of one kind, one after another. `lacked` says when a job could not go on for the last time, for lack of a leader or a worker."""
 
-    def __init__(self, kind, submit, folder, lacked, tell):
+    def __init__(self, kind, submit, ground, lacked, tell):
         super().__init__(daemon=True)
-        self.kind, self.submit, self.folder, self.lacked, self.tell = kind, submit, folder, lacked, tell
-        self.jobs, self.lost, self.stopping, self.interrupted = [], [], False, False
+        self.kind, self.submit, self.ground, self.lacked, self.tell = kind, submit, ground, lacked, tell
+        self.jobs, self.lost, self.went, self.stopping, self.interrupted = [], [], [], False, False
         self.start()
 
     def run(self):
         while not self.stopping:
-            job = Job(self.kind, len(self.jobs) + 1, self.submit, self.folder)
+            job = Job(self.kind, len(self.jobs) + 1, self.submit, self.ground)
             self.jobs.append(job)
             why = self.watch(job)
             if self.interrupted:
                 job.end()
                 return
-            if why:
+            if why and self.ground.went_with_its_node(job):
+                self.went.append(job.name)
+                self.tell(f"{job.name} ended with its driver's node: {why}")
+            elif why:
                 self.lost.append(f"{job.name}: {why}; its log is {job.log.name}")
                 self.tell(f"JOB LOST: {job.name}: {why}")
                 time.sleep(5)
@@ -107,8 +110,8 @@ def wrong_numbers(folder):
     logs = sorted(listed.glob("[0-9]*"), key=lambda log: int(log.name.split(".")[0])) if listed.is_dir() else []
     compacted = [at for at, log in enumerate(logs) if log.suffix == ".compact"]
     entries = [json.loads(line) for log in logs[max(compacted, default=0):] for line in log.read_text().splitlines()[1:]]
-    files = [urllib.parse.unquote(urllib.parse.urlparse(entry["path"]).path) for entry in entries]
-    times = Counter(json.loads(line)["value"] for file in files for line in Path(file).read_text().splitlines())
+    files = [Path(urllib.parse.unquote(urllib.parse.urlparse(entry["path"]).path)).name for entry in entries]
+    times = Counter(json.loads(line)["value"] for file in files for line in (folder / "numbers" / file).read_text().splitlines())
     wrong = [f"{number} stands there {often} times" for number, often in sorted(times.items()) if often > 1]
     wrong += [f"{number} is missing" for number in range(max(times, default=0)) if number not in times]
     return wrong, len(times)

@@ -3,6 +3,7 @@
 Two masters ALIVE at once are proved by answers: by one's between two of another that followed one another.
 Arguments of each bench: sparkha, the cluster file, the cluster's folder.
 """
+import atexit
 import http.client
 import json
 import os
@@ -228,6 +229,7 @@ class Job:
         words = " ".join(str(argument) for argument in arguments)
         script = f"{environment}\nexec spark-submit --master \"$SPARK_MASTER_URL\" {options} job.py {words} 2>driver.log"
         self.process = subprocess.Popen(["bash", "-c", script], cwd=folder, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        atexit.register(self.process.kill)
         self.lines = []
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()

@@ -120,11 +120,13 @@ def trial(masters, job, way, pause):
     frozen = Frozen(way, leader)
     began = time.monotonic()
     other = None
-    while time.monotonic() - began < pause:
-        if not other and [name for name in masters.leaders() if name != leader]:
-            other = time.monotonic() - began
-        time.sleep(0.02)
-    frozen.thaw()
+    try:
+        while time.monotonic() - began < pause:
+            if not other and [name for name in masters.leaders() if name != leader]:
+                other = time.monotonic() - began
+            time.sleep(0.02)
+    finally:
+        frozen.thaw()
     woke, woken = time.monotonic(), masters.masters[leader]
     time.sleep(3)
     after = masters.wait_settled()

@@ -431,6 +431,9 @@ fn entrypoint(folder: &Path, master: &str, arguments: &[&str]) -> Command {
     command
         .arg(path("conf/master.sh"))
         .args(arguments)
+removed() { echo "Removing executor app-$1/0 because it is KILLED"; }
+went_early() { removed 1 && echo 'Application has been re-registered: app-1' && went_well; }
+went_late() { echo 'Application has been re-registered: app-1' && removed 1 && went_well && removed 2; }
         .env("SPARK_CONF_DIR", path("conf"))
         .env("SPARK_HOME", path("spark"))
         .envs([
@@ -535,6 +538,9 @@ fn driver_in(folder: &Path, spark_submit: &str, conf: &str, environment: &[(&str
     }
     for name in ["driver.sh", "secret.sh", "log4j2.properties"] {
         std::fs::copy(format!("{scripts}/{name}"), path("etc").join(name)).unwrap();
+        // An executor that ended before its application was back stays counted; afterwards they come and go.
+        let (starts, code, said) = master("early stays\nlate 7", arguments);
+        assert_eq!((starts, code), (2, Some(7)), "{said}");
     }
     for (name, text) in [
         ("etc/spark-defaults.conf", ""),

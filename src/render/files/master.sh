@@ -15,6 +15,7 @@
 # And it starts a master anew whose recovery went wrong. A worker that asks a recovering leader to register it counts as recovered, though
 # it has not told yet what runs there. Where it was the last to be waited for, Spark's leader starts executors that run already, and
 # takes their cores for used for ever. What such a worker tells comes after the recovery then: so it is seen, and the next recovery knows.
+# Nor does it forget an executor that ends in the recovery before its application's driver has answered: that application gets none in its place.
 # One that is elected and cannot read its state, because ZooKeeper lost all, is started anew, too: it would hold its latch and stand by for ever.
 #
 # And it kills a master that was paused for longer than its session lives. Another one leads then, and the first thing that a master does which wakes may be to
@@ -106,17 +107,26 @@ protect() {
   done
 }
 
-# Whether a worker told what runs there only when the recovery was complete.
+# is_amiss: whether a worker told what runs there only when the recovery was complete, or an executor ended before the driver of its application had
+# answered. Reads on from where it was: `answered` are the applications of which it has read that.
 is_amiss() {
-  local line complete=
-  [ -e "$SPARKHA_RECOVERY" ] || return 1
-  while read -r line; do
+  local line
+  if [ -z "$recovery" ]; then
+    [ -e "$SPARKHA_RECOVERY" ] || return 1
+    exec {recovery}<"$SPARKHA_RECOVERY"
+  fi
+  while [ -z "$amiss" ] && read -r line; do
     case $line in
     "Recovery complete"*) complete=yes ;;
-    *) [ -z "$complete" ] || return 0 ;;
+    "Worker has been re-registered"*) amiss=$complete ;;
+    "Application has been re-registered: "*) answered+="${line##*: } " ;;
+    "Removing executor "*)
+      line=${line#Removing executor }
+      [ -n "$complete" ] || [[ $answered == *" ${line%%/*} "* ]] || amiss=yes
+      ;;
     esac
-  done <"$SPARKHA_RECOVERY"
-  return 1
+  done <&"$recovery"
+  [ -n "$amiss" ]
 }
 # Whether it was elected, and failed before it led.
 is_stuck() {
@@ -186,7 +196,7 @@ watch() {
     session
     [ -n "$again" ] || continue
     if is_amiss; then
-      echo "a worker told what runs there after the recovery: the master starts anew, or it would take cores for used that are free"
+      echo "what runs there came too late for the recovery: the master starts anew, or it would take cores for used that are free"
     elif is_stuck; then
       echo "the master was elected and failed before it led: it starts anew, or nobody would lead"
     else
@@ -213,6 +223,7 @@ withdraw 0 "$@"
 # A machine so busy that no recovery goes well is not helped by more of them.
 for again in yes yes ''; do
   rm -f "$SPARKHA_RECOVERY" "$SPARKHA_ELECTION"
+  recovery='' complete='' answered=' ' amiss=''
   # Beside the master, which may start before there is a quorum.
   [ -z "$login" ] || protect "$@" &
   "${master[@]}" &

@@ -127,6 +127,29 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn a_router_that_others_reach_says_whom_it_lets_in() {
+    let routes = file("[]");
+    let routes = ["router", "--routes", routes.path().to_str().unwrap()];
+    let everywhere = [&routes[..], &["--listen", "0.0.0.0"]].concat();
+    run(&everywhere)
+        .exits(2)
+        .says("at 0.0.0.0 others reach the router")
+        .says("--users or --tokens, or pass --open");
+    run(&[&everywhere[..], &["--open", "--users", "x"]].concat()).exits(2);
+    for service_type in ["node-port", "load-balancer"] {
+        let deploy = [
+            "router",
+            "--deploy",
+            "--image",
+            "sparkha:1",
+            "--service-type",
+            service_type,
+        ];
+        run(&deploy).exits(2).says("reached from outside");
+    }
+}
+
+#[test]
 fn bad_arguments_are_bad_input() {
     run(&["create", "Spark"]).exits(2).says("no valid cluster name");
     run(&["create", "--masters", "x"]).exits(2);

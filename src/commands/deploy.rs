@@ -2,6 +2,7 @@
 
 use clap::{Args, CommandFactory, ValueEnum};
 
+use super::router::Access;
 use crate::cli::{Cli, Global};
 use crate::exit_code::ExitCode;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
@@ -50,7 +51,7 @@ enum ServiceTypeArgument {
 /// What is deployed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    Router { tls: bool, dns: bool },
+    Router { tls: bool, dns: bool, access: Access },
     RouteWatch,
 }
 
@@ -91,10 +92,15 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
             help: "leave out -A and name the namespace; deploy to each, or apply `--print`ed objects with a ClusterRole of your own".into(),
         });
     }
+    if let (Part::Router { access, .. }, ServiceTypeArgument::NodePort | ServiceTypeArgument::LoadBalancer, false) =
+        (part, arguments.service_type, arguments.undeploy)
+    {
+        access.is_said("a Service of this type is reached from outside, and its router")?;
+    }
     let cluster = super::connected(global).await?;
     let namespace = cluster.namespace().to_string();
     let front = match part {
-        Part::Router { tls, dns } => Some(Front {
+        Part::Router { tls, dns, .. } => Some(Front {
             service_type: match arguments.service_type {
                 ServiceTypeArgument::ClusterIp => ServiceType::ClusterIp,
                 ServiceTypeArgument::NodePort => ServiceType::NodePort,
@@ -186,7 +192,11 @@ fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsSt
         "--reach=direct".into(),
         format!("--metrics=0.0.0.0:{METRICS_PORT}"),
     ]);
-    if let Part::Router { dns, .. } = part {
+    if let Part::Router { dns, access, .. } = part {
+        // Others reach the pod always; who may is the NetworkPolicy's.
+        if access == Access::Unsaid {
+            words.push("--open".into());
+        }
         words.push(format!("--port={ANY_UI_PORT}"));
         if dns {
             words.push(format!("--dns=0.0.0.0:{DNS_PORT}"));
@@ -205,7 +215,11 @@ mod tests {
 
     #[test]
     fn the_container_is_told_the_same() {
-        let part = Part::Router { tls: false, dns: true };
+        let part = Part::Router {
+            tls: false,
+            dns: true,
+            access: Access::Known,
+        };
         let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(

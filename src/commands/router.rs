@@ -25,17 +25,18 @@ const DNS_PORT: u16 = 53;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sparkha router --namespace data                            port 80 and Spark's own, at all addresses
-  sparkha router -A --dns 0.0.0.0 --address 192.0.2.7        and DNS for the UI domain
-  sparkha router --local --listen 127.0.0.1 --port 8000
+  sparkha router --namespace data                            port 80 and Spark's own, for this machine
+  sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd     at all addresses
+  sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7               for everybody, and DNS for the UI domain
+  sparkha router --local --port 8000
   sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
-  sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer
-  sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd")]
+  sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer \
+    --mount-secret users --users /etc/sparkha/users/htpasswd")]
 pub struct Arguments {
     /// Clusters of all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Address at which to listen; may be given several times [default: 0.0.0.0, with --local 127.0.0.1]
+    /// Address at which to listen; may be given several times [default: 0.0.0.0 with --users, --tokens or --open, else 127.0.0.1]
     #[arg(long, value_name = "IP")]
     listen: Vec<IpAddr>,
     /// Port at which the host name alone decides; may be given several times [default: 80, with TLS 443]. Spark's own, 8080, 8081, 18080 and 4040 to
@@ -60,6 +61,9 @@ pub struct Arguments {
     /// Who may come in: bearer tokens, a line each
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Let everybody in who reaches this: they see all web UIs
+    #[arg(long, conflicts_with_all = ["users", "tokens"])]
+    open: bool,
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
@@ -76,7 +80,7 @@ pub struct Arguments {
     #[arg(long, value_name = "IP", requires = "dns")]
     address: Vec<IpAddr>,
     /// DNS alone: another router is at --address
-    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "metrics", "all_namespaces"])]
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "all_namespaces"])]
     no_http: bool,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
@@ -98,6 +102,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         let part = deploy::Part::Router {
             tls: arguments.tls_cert.is_some(),
             dns: !arguments.dns.is_empty(),
+            access: arguments.access(),
         };
         return deploy::run(global, &arguments.deploy, part, arguments.all_namespaces).await;
     }
@@ -117,7 +122,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         return Ok(ExitCode::Success);
     }
     let (all_namespaces, reach, routes) = (arguments.all_namespaces, arguments.reach, arguments.routes.clone());
-    let bound = Bound::bind(Some(options(global, arguments)), dns).await?;
+    let bound = Bound::bind(Some(options(arguments)?), dns).await?;
     let (follow, way) = match &routes {
         Some(file) => (follow_file(file)?, Way::Direct),
         None => follow(global, &Clusters::connect(global).await?, all_namespaces, reach).await?,
@@ -127,25 +132,67 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     Ok(ExitCode::Success)
 }
 
-fn options(global: &Global, arguments: Arguments) -> Options {
+/// Whom a router lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever has a password or a token.
+    Known,
+    /// Whoever reaches it, which somebody wants so.
+    Open,
+    /// Nobody has said anything.
+    Unsaid,
+}
+
+impl Arguments {
+    fn access(&self) -> Access {
+        match (self.users.is_some() || self.tokens.is_some(), self.open) {
+            (true, _) => Access::Known,
+            (false, true) => Access::Open,
+            (false, false) => Access::Unsaid,
+        }
+    }
+}
+
+impl Access {
+    /// Fails where others reach a router of which nobody has said whom it lets in.
+    pub fn is_said(self, where_others_are: &str) -> Result<(), Error> {
+        match self {
+            Access::Known | Access::Open => Ok(()),
+            Access::Unsaid => Err(Error::Usage {
+                message: format!("{where_others_are} would show everybody all web UIs"),
+                help: "say who may come in with --users or --tokens, or pass --open".into(),
+            }),
+        }
+    }
+}
+
+fn options(arguments: Arguments) -> Result<Options, Error> {
+    let access = arguments.access();
     let tls = arguments.tls_cert.zip(arguments.tls_key);
     let (naming, port) = match &tls {
         Some(_) => (Naming::Secure, 443),
         None => (Naming::AsLinked, 80),
     };
-    let default_listen = match global.local {
-        true => Ipv4Addr::LOCALHOST,
-        false => Ipv4Addr::UNSPECIFIED,
+    let default_listen = match access {
+        Access::Known | Access::Open => Ipv4Addr::UNSPECIFIED,
+        Access::Unsaid => Ipv4Addr::LOCALHOST,
     };
-    Options {
-        listen: or_default(arguments.listen, default_listen.into()),
+    let listen = or_default(arguments.listen, default_listen.into());
+    if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
+        access.is_said(&format!("at {address} others reach the router, which"))?;
+        if access == Access::Known && tls.is_none() {
+            tracing::warn!("without --tls-cert and --tls-key passwords and tokens come over the network as they are");
+        }
+    }
+    Ok(Options {
+        listen,
         ports: or_default(arguments.ports, port),
         naming,
         tls: tls.map(|(chain, key)| Tls { chain, key }),
         users: arguments.users,
         tokens: arguments.tokens,
         metrics: arguments.metrics,
-    }
+    })
 }
 
 fn or_default<T>(given: Vec<T>, default: T) -> Vec<T> {
@@ -229,7 +276,40 @@ fn list(values: &[impl ToString]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn others_reach_it_only_where_it_was_said_who() {
+        let listen = |line: &str| {
+            let words = ["sparkha", "router"].into_iter().chain(line.split_whitespace());
+            let Command::Router(arguments) = Cli::parse_from(words).command else {
+                panic!("{line}");
+            };
+            options(arguments).ok().map(|options| options.listen)
+        };
+        let (here, everywhere) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into());
+        for line in ["", "--listen 127.0.0.1", "--listen 127.0.0.1 --open"] {
+            assert_eq!(listen(line), Some(vec![here]), "{line}");
+        }
+        for line in [
+            "--open",
+            "--users htpasswd",
+            "--tokens tokens",
+            "--open --listen 0.0.0.0",
+        ] {
+            assert_eq!(listen(line), Some(vec![everywhere]), "{line}");
+        }
+        for line in [
+            "--listen 0.0.0.0",
+            "--listen 127.0.0.1 --listen 192.0.2.7",
+            "--listen ::",
+        ] {
+            assert_eq!(listen(line), None, "{line}");
+        }
+    }
 
     #[test]
     fn the_port_may_be_left_out() {

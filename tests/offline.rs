@@ -431,6 +431,9 @@ const MASTER: &str = r#"#!/bin/bash
 echo started >>"$STARTS"
 went_well() { printf '%s\n' 'Worker has been re-registered: worker-1' 'Recovery complete in 9 ms - resuming operations!'; }
 went_wrong() { went_well && echo 'Worker has been re-registered: worker-1'; }
+removed() { echo "Removing executor app-$1/0 because it is KILLED"; }
+went_early() { removed 1 && echo 'Application has been re-registered: app-1' && went_well; }
+went_late() { echo 'Application has been re-registered: app-1' && removed 1 && went_well && removed 2; }
 recovery=$(sed -n "$(wc -l <"$STARTS")p" <<<"$RECOVERIES")
 "went_${recovery% *}" >>"$SPARKHA_RECOVERY"
 [ "${recovery#* }" = stays ] || exit "${recovery#* }"
@@ -454,9 +457,6 @@ fn entrypoint(folder: &Path, master: &str, arguments: &[&str]) -> Command {
     command
         .arg(path("conf/master.sh"))
         .args(arguments)
-removed() { echo "Removing executor app-$1/0 because it is KILLED"; }
-went_early() { removed 1 && echo 'Application has been re-registered: app-1' && went_well; }
-went_late() { echo 'Application has been re-registered: app-1' && removed 1 && went_well && removed 2; }
         .env("SPARK_CONF_DIR", path("conf"))
         .env("SPARK_HOME", path("spark"))
         .envs([
@@ -538,6 +538,9 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
         let (starts, code, said) = master("wrong stays\nwell 7", arguments);
         assert_eq!((starts, code), (2, Some(7)), "{said}");
         assert!(said.contains("the master starts anew"), "{said}");
+        // An executor that ended before its application was back stays counted; afterwards they come and go.
+        let (starts, code, said) = master("early stays\nlate 7", arguments);
+        assert_eq!((starts, code), (2, Some(7)), "{said}");
         // Where none goes well, that is left to others.
         let (starts, code, said) = master("wrong 1\nwrong 1\nwrong 7\nwell 8", arguments);
         assert_eq!((starts, code), (3, Some(7)), "{said}");
@@ -561,9 +564,6 @@ fn driver_in(folder: &Path, spark_submit: &str, conf: &str, environment: &[(&str
     }
     for name in ["driver.sh", "secret.sh", "log4j2.properties"] {
         std::fs::copy(format!("{scripts}/{name}"), path("etc").join(name)).unwrap();
-        // An executor that ended before its application was back stays counted; afterwards they come and go.
-        let (starts, code, said) = master("early stays\nlate 7", arguments);
-        assert_eq!((starts, code), (2, Some(7)), "{said}");
     }
     for (name, text) in [
         ("etc/spark-defaults.conf", ""),

@@ -19,7 +19,7 @@ use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
 use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
-use crate::spec::names::ClusterName;
+use crate::spec::names::{ClusterName, UiDomain};
 use crate::zookeeper::{Mode, Server};
 
 /// What was seen, at one moment.
@@ -253,7 +253,7 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         .filter_map(|report| report.as_ref().ok())
         .find(|report| report.status == MasterStatus::Alive);
     let mut state = ClusterState {
-        name: summary.name.clone(),
+        name: summary.name.to_string(),
         alias: summary.active_alias().cloned(),
         namespace: namespace.to_owned(),
         image: summary.image.clone(),
@@ -439,7 +439,7 @@ fn phase(pod: &Pod) -> String {
 }
 
 /// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
-fn routed_address(pod: &Pod, namespace: &str, domain: &str, port: u16) -> Option<String> {
+fn routed_address(pod: &Pod, namespace: &str, domain: &UiDomain, port: u16) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))
 }

@@ -66,7 +66,7 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
     let mut counts = [masters, workers].into_iter().chain(zookeeper).chain(others);
     Overview {
         namespace: namespace.to_owned(),
-        name: summary.name.clone(),
+        name: summary.name.to_string(),
         image: summary.image.clone(),
         ready: counts.all(|count| count.ready == count.expected),
         in_service: None,

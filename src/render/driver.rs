@@ -90,7 +90,7 @@ pub fn template(spec: &ClusterSpec) -> String {
             pods::field_env("POD_IP", "status.podIP"),
             pods::field_env("POD_NAMESPACE", "metadata.namespace"),
             pods::env("SPARK_CONF_DIR", CONF_DIR),
-            pods::env("SPARKHA_MASTER_URL", masters_url(spec)),
+            pods::env("SPARKHA_MASTER_URL", masters_url(&spec.name, spec.masters.count)),
             pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
             pods::env("SPARKHA_DRIVER_DIR", &work),
             // Ivy and Python look for a home that can be written.

@@ -15,7 +15,8 @@ use super::kind::Kind;
 use super::labels::{self, ALIAS, Component, metadata};
 use super::{Resource, workloads};
 use crate::spec::file::merge;
-use crate::spec::names::{Alias, ClusterName};
+use crate::spec::names::{Alias, ClusterName, INVENTORY_SUFFIX, UiDomain, is_dns_label, is_dns_subdomain, visible};
+use crate::spec::resolve::{MASTERS, MAX_WORKERS, rules};
 use crate::spec::{ClusterSpec, Recovery};
 
 /// Key of the ConfigMap's data with the objects.
@@ -52,7 +53,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    pub name: String,
+    pub name: ClusterName,
     /// Of a later generation: the name that the cluster is known by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<Alias>,
@@ -60,7 +61,7 @@ pub struct Summary {
     pub masters: u32,
     pub workers: WorkersSummary,
     pub zookeeper: ZooKeeperSummary,
-    pub ui_domain: String,
+    pub ui_domain: UiDomain,
     /// What an application gets unless it says otherwise; `None` where an older sparkha made the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executors: Option<ExecutorsSummary>,
@@ -204,8 +205,8 @@ impl Summary {
     }
 
     /// The name in the addresses of its web UIs.
-    pub fn known_name(&self) -> &str {
-        self.active_alias().map_or(&self.name, ClusterName::as_str)
+    pub fn known_name(&self) -> &ClusterName {
+        self.active_alias().unwrap_or(&self.name)
     }
 }
 
@@ -287,7 +288,76 @@ impl Inventory {
                 cluster_file: part(CLUSTER_FILE).ok().filter(|text| !text.is_empty()).cloned(),
             })
         };
-        read().map_err(|reason| InventoryError { name, reason })
+        let found = read().and_then(|inventory| {
+            inventory.belongs_to(config_map)?;
+            inventory.check()?;
+            Ok(inventory)
+        });
+        found.map_err(|reason| InventoryError {
+            name,
+            reason: visible(&reason),
+        })
+    }
+
+    /// Reads one of many, of which some may be another tenant's. What only looks like an inventory is told and left out.
+    pub fn read_among(config_map: &ConfigMap) -> Option<Self> {
+        // The cluster's other ConfigMap has the same labels.
+        let name = config_map.metadata.name.as_deref()?;
+        let read = name.ends_with(INVENTORY_SUFFIX).then(|| Self::read(config_map))?;
+        let namespace = config_map.metadata.namespace.as_deref().unwrap_or_default();
+        read.inspect_err(|error| tracing::warn!("namespace {namespace}: {error}; it is left out"))
+            .ok()
+    }
+
+    /// Whether the object is this very cluster's.
+    fn belongs_to(&self, config_map: &ConfigMap) -> Result<(), String> {
+        let (name, metadata) = (&self.cluster.name, &config_map.metadata);
+        let is_its = metadata.name.as_ref() == Some(&name.inventory())
+            && labels::is_of_cluster(metadata.labels.as_ref(), name.as_str());
+        match is_its {
+            true => Ok(()),
+            false => Err(format!(
+                "it says that it is cluster {name}'s, and its name or labels do not"
+            )),
+        }
+    }
+
+    /// Whether all of it could come from a cluster file: whoever may write ConfigMaps may have written this.
+    fn check(&self) -> Result<(), String> {
+        let cluster = &self.cluster;
+        rules::image(&cluster.image)?;
+        must(MASTERS.contains(&cluster.masters), "no cluster has so many masters")?;
+        must(cluster.workers.count <= MAX_WORKERS, "no cluster has so many workers")?;
+        let url = workloads::masters_url(&cluster.name, cluster.masters);
+        must(cluster.master_url == url, "its masters are somewhere else")?;
+        if let ZooKeeperSummary::External {
+            servers,
+            directory,
+            secret,
+            owner,
+        } = &cluster.zookeeper
+        {
+            servers.iter().try_for_each(|server| rules::host_port(server))?;
+            rules::znode(directory)?;
+            must(
+                secret.as_deref().is_none_or(is_dns_subdomain),
+                "its login is in no Secret",
+            )?;
+            must(owner.as_deref().is_none_or(is_word), "its mark in ZooKeeper is none")?;
+        }
+        let versions = cluster.upgrade.iter();
+        let mut versions = versions.flat_map(|upgrade| [&upgrade.from, &upgrade.to, &upgrade.from_image]);
+        let are_words = is_word(&cluster.sparkha_version) && versions.all(|version| is_word(version));
+        must(are_words, "a version in it is none")?;
+        let is_object = |entry: &Entry| {
+            is_dns_subdomain(&entry.name)
+                && entry.claims.iter().all(|claim| is_dns_label(claim))
+                && entry.digest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        must(
+            self.objects.iter().all(is_object),
+            "an object in it has no object's name",
+        )
     }
 
     /// This inventory with another number of workers, which is then what was asked for.
@@ -411,6 +481,15 @@ pub fn is_claim_of(claim: &str, template: &str, set: &str) -> bool {
         .is_some_and(|ordinal| !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit()))
 }
 
+fn must(holds: bool, or_else: &str) -> Result<(), String> {
+    holds.then_some(()).ok_or_else(|| or_else.to_owned())
+}
+
+/// Visible characters, and none that separates words.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -439,7 +518,7 @@ fn entry(resource: &Resource) -> Entry {
 
 fn summary(spec: &ClusterSpec) -> Summary {
     Summary {
-        name: spec.name.to_string(),
+        name: spec.name.clone(),
         alias: spec.alias.clone(),
         image: spec.image.name.clone(),
         masters: spec.masters.count,
@@ -469,7 +548,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
         ui_domain: spec.web_ui.domain.clone(),
         history: spec.history.is_some(),
         connect: spec.connect.is_some(),
-        master_url: workloads::masters_url(spec),
+        master_url: workloads::masters_url(&spec.name, spec.masters.count),
         sparkha_version: env!("CARGO_PKG_VERSION").into(),
         upgrade: None,
     }
@@ -477,12 +556,15 @@ fn summary(spec: &ClusterSpec) -> Summary {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use serde_json::json;
+
     use super::*;
 
     fn inventory(objects: &[(Kind, &str, &str, &[&str])]) -> Inventory {
         Inventory {
             cluster: Summary {
-                name: "spark".into(),
+                name: ClusterName::parse("spark").unwrap(),
                 alias: None,
                 image: "spark:4".into(),
                 masters: 1,
@@ -493,7 +575,7 @@ mod tests {
                 },
                 executors: None,
                 zookeeper: ZooKeeperSummary::None,
-                ui_domain: "k8s".into(),
+                ui_domain: UiDomain::default(),
                 history: false,
                 connect: false,
                 master_url: "spark://spark-master-0:7077".into(),
@@ -513,14 +595,88 @@ mod tests {
         }
     }
 
+    fn stored(data: BTreeMap<String, String>) -> ConfigMap {
+        let labels = [(labels::MANAGED_BY, labels::SPARKHA), (labels::INSTANCE, "spark")];
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some("spark-sparkha".into()),
+                namespace: Some("ns".into()),
+                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                ..Default::default()
+            },
+            data: Some(data),
+            ..Default::default()
+        }
+    }
+
+    /// Each would have reached a router's configuration, a shell's command, a page or a terminal.
+    #[test]
+    fn what_no_cluster_file_could_ask_for_is_no_inventory() {
+        let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
+        let refused = |of: &str, path: &str, value: Value| {
+            let mut data = inventory.data();
+            let mut part: Value = serde_json::from_str(&data[of]).unwrap();
+            *part.pointer_mut(path).unwrap() = value;
+            data.insert(of.into(), part.to_string());
+            Inventory::read(&stored(data)).unwrap_err().to_string()
+        };
+        let cases = [
+            (
+                CLUSTER,
+                "/uiDomain",
+                json!("x 1.2.3.4:80;\n}\naccess_log /etc/cron.d/x;"),
+                "is no valid domain name",
+            ),
+            (
+                CLUSTER,
+                "/uiDomain",
+                json!("x`) || hostregexp(`.*"),
+                "is no valid domain name",
+            ),
+            (CLUSTER, "/uiDomain", json!("x\"; curl"), "is no valid domain name"),
+            (
+                CLUSTER,
+                "/uiDomain",
+                json!("a.".repeat(70) + "k8s"),
+                "characters, 125 are allowed",
+            ),
+            (CLUSTER, "/name", json!("<script>"), "is no valid cluster name"),
+            (CLUSTER, "/name", json!("etl"), "its name or labels do not"),
+            (CLUSTER, "/image", json!("spark:4\u{1b}[2J"), "its tag is not valid"),
+            (CLUSTER, "/masters", json!(4_000_000_000_u32), "masters"),
+            (CLUSTER, "/workers/count", json!(4_000_000_000_u32), "workers"),
+            (
+                CLUSTER,
+                "/masterUrl",
+                json!("spark://evil:7077"),
+                "its masters are somewhere else",
+            ),
+            (CLUSTER, "/sparkhaVersion", json!("1\n"), "a version in it is none"),
+            (
+                CLUSTER,
+                "/zookeeper",
+                json!({"external": {"servers": ["a b:1"], "directory": "/"}}),
+                "is no host",
+            ),
+            (
+                CLUSTER,
+                "/zookeeper",
+                json!("no\u{1b}[2J"),
+                "unknown variant `no\\u{1b}[2J`",
+            ),
+            (OBJECTS, "/0/name", json!("../../namespaces/x"), "no object's name"),
+            (OBJECTS, "/0/claims/0", json!("a/b"), "no object's name"),
+        ];
+        for (of, path, value, why) in cases {
+            let told = refused(of, path, value);
+            assert!(told.contains(why) && !told.contains('\u{1b}'), "{path}: {told}");
+        }
+    }
+
     #[test]
     fn a_stored_inventory_reads_back() {
         let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
-        let stored = ConfigMap {
-            data: Some(inventory.data()),
-            ..Default::default()
-        };
-        assert_eq!(Inventory::read(&stored).unwrap(), inventory);
+        assert_eq!(Inventory::read(&stored(inventory.data())).unwrap(), inventory);
     }
 
     #[test]
@@ -531,13 +687,7 @@ mod tests {
         };
         let mut data = inventory.data();
         assert_eq!(data[CLUSTER_FILE], "");
-        let read = |data: BTreeMap<_, _>| {
-            let stored = ConfigMap {
-                data: Some(data),
-                ..Default::default()
-            };
-            Inventory::read(&stored).unwrap()
-        };
+        let read = |data: BTreeMap<_, _>| Inventory::read(&stored(data)).unwrap();
         assert_eq!(read(data.clone()), inventory);
         data.remove(CLUSTER_FILE);
         assert_eq!(read(data), inventory);

@@ -13,6 +13,7 @@ use super::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT,
     WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
+use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
 /// How the pods of a StatefulSet are replaced where sparkha does not do that itself.
@@ -103,7 +104,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         component: Component::Worker,
         settings: &workers.pod,
         command: script("worker.sh"),
-        args: vec![masters_url(spec)],
+        args: vec![masters_url(&spec.name, spec.masters.count)],
         env,
         spark_env: true,
         ports: container_ports(&[("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)]),
@@ -221,7 +222,7 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
         component: Component::Connect,
         settings: &connect.pod,
         command: script("connect.sh"),
-        args: vec![masters_url(spec)],
+        args: vec![masters_url(&spec.name, spec.masters.count)],
         env: vec![
             pods::field_env("POD_IP", "status.podIP"),
             pods::field_env("POD_NAMESPACE", "metadata.namespace"),
@@ -254,9 +255,9 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
 }
 
 /// `spark://` with every master: what workers and drivers are given.
-pub fn masters_url(spec: &ClusterSpec) -> String {
-    let masters: Vec<_> = (0..spec.masters.count)
-        .map(|ordinal| format!("{}:{MASTER_PORT}", spec.name.master(ordinal)))
+pub fn masters_url(name: &ClusterName, masters: u32) -> String {
+    let masters: Vec<_> = (0..masters)
+        .map(|ordinal| format!("{}:{MASTER_PORT}", name.master(ordinal)))
         .collect();
     format!("spark://{}", masters.join(","))
 }

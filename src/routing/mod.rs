@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::render::labels::{Component, INSTANCE, is_ours};
 use crate::render::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::spec::names::{ClusterName, UiDomain};
 
 /// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
 pub const DRIVER_UI_PORTS: RangeInclusive<u16> = 4040..=4056;
@@ -76,10 +77,10 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     pub namespace: String,
-    pub name: String,
+    pub name: ClusterName,
     /// The other name that it is known by, see [`crate::spec::names::Alias`].
-    pub alias: Option<String>,
-    pub ui_domain: String,
+    pub alias: Option<ClusterName>,
+    pub ui_domain: UiDomain,
     pub members: Vec<Member>,
     /// Name of the pod whose master leads.
     pub leader: Option<String>,
@@ -142,7 +143,7 @@ impl Cluster {
     }
 
     /// The names by which it is known.
-    fn names(&self) -> impl Iterator<Item = &String> {
+    fn names(&self) -> impl Iterator<Item = &ClusterName> {
         std::iter::once(&self.name).chain(&self.alias)
     }
 
@@ -154,7 +155,7 @@ impl Cluster {
             target: member.address,
             owner: Owner {
                 namespace: self.namespace.clone(),
-                cluster: self.name.clone(),
+                cluster: self.name.to_string(),
                 pod: member.pod.clone(),
                 role,
             },
@@ -207,7 +208,7 @@ impl Table {
             table.routes.extend(cluster.routes());
             table.clusters.push(ClusterEntry {
                 namespace: cluster.namespace.clone(),
-                name: cluster.name.clone(),
+                name: cluster.name.to_string(),
                 host: cluster.host(),
             });
         }
@@ -267,18 +268,18 @@ fn main_route(of_host: &[Route]) -> Option<&Route> {
 }
 
 /// `spark-<ip with dashes>.<namespace>.<domain>`: the routed host name of a pod, which `SPARK_PUBLIC_DNS` puts into Spark's own links.
-pub fn pod_host(address: IpAddr, namespace: &str, domain: &str) -> String {
+pub fn pod_host(address: IpAddr, namespace: &str, domain: &UiDomain) -> String {
     let dashed = address.to_string().replace(['.', ':'], "-");
     format!("spark-{dashed}.{namespace}.{domain}").to_lowercase()
 }
 
 /// The routed host name of the leader's web UI, whichever master that is.
-pub fn leader_host(cluster: &str, namespace: &str, domain: &str) -> String {
+pub fn leader_host(cluster: &ClusterName, namespace: &str, domain: &UiDomain) -> String {
     format!("{cluster}-master.{namespace}.{domain}").to_lowercase()
 }
 
 /// The routed host name of the history server's web UI.
-pub fn history_host(cluster: &str, namespace: &str, domain: &str) -> String {
+pub fn history_host(cluster: &ClusterName, namespace: &str, domain: &UiDomain) -> String {
     format!("{cluster}-history.{namespace}.{domain}").to_lowercase()
 }
 
@@ -349,9 +350,9 @@ pub mod tests {
         });
         Cluster {
             namespace: "ns".into(),
-            name: "spark".into(),
+            name: ClusterName::parse("spark").unwrap(),
             alias: None,
-            ui_domain: "k8s".into(),
+            ui_domain: UiDomain::default(),
             members: members.collect(),
             leader: Some("spark-master-1".into()),
             driver_uis: vec![],
@@ -409,7 +410,7 @@ pub mod tests {
     #[test]
     fn the_name_that_a_later_generation_is_known_by_leads_to_its_leader() {
         let cluster = Cluster {
-            alias: Some("etl".into()),
+            alias: Some(ClusterName::parse("etl").unwrap()),
             ..cluster()
         };
         let leaders: Vec<_> = lines(&cluster)

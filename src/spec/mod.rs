@@ -14,7 +14,7 @@ pub use file::AntiAffinity;
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
-use names::{Alias, ClusterName, Namespace};
+use names::{Alias, ClusterName, Namespace, UiDomain};
 use quantity::{Cpu, Memory};
 
 /// A whole cluster, every default filled in.
@@ -325,7 +325,7 @@ pub struct S3Secret {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebUi {
     /// UI addresses are `spark-<ip with dashes>.<namespace>.<domain>`.
-    pub domain: String,
+    pub domain: UiDomain,
     pub service_type: ServiceType,
     pub node_port: Option<u16>,
     /// Address asked of the load balancer (MetalLB and others).

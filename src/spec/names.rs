@@ -10,6 +10,8 @@ const LABEL_MAX: usize = 63;
 const SET_NAME_MAX: usize = LABEL_MAX - 11;
 /// The longest suffix that a cluster's StatefulSets get.
 const LONGEST_SET_SUFFIX: &str = "-zookeeper";
+/// How the name of each inventory ends.
+pub const INVENTORY_SUFFIX: &str = "-sparkha";
 /// How long a cluster's name may be.
 pub const CLUSTER_NAME_MAX: usize = SET_NAME_MAX - LONGEST_SET_SUFFIX.len();
 
@@ -19,7 +21,7 @@ const _: () = assert!(CLUSTER_NAME_MAX + "-master-999".len() <= LABEL_MAX);
 
 /// A name that breaks a rule of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no valid {what}: {rule}")]
+#[error("`{}` is no valid {what}: {rule}", visible(name))]
 pub struct NameError {
     name: String,
     what: &'static str,
@@ -119,7 +121,7 @@ impl ClusterName {
 
     /// ConfigMap with the inventory.
     pub fn inventory(&self) -> String {
-        format!("{self}-sparkha")
+        format!("{self}{INVENTORY_SUFFIX}")
     }
 
     pub fn service_account(&self) -> String {
@@ -176,6 +178,63 @@ impl fmt::Display for Namespace {
     }
 }
 
+/// The longest name that DNS knows.
+const DOMAIN_NAME_MAX: usize = 253;
+/// How long a domain of web UIs may be: before it stand a pod's label and a namespace.
+const UI_DOMAIN_MAX: usize = DOMAIN_NAME_MAX - 2 * (LABEL_MAX + 1);
+
+/// The domain of web UIs: a DNS subdomain, short enough for hosts in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UiDomain(String);
+
+impl TryFrom<String> for UiDomain {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<UiDomain> for String {
+    fn from(domain: UiDomain) -> Self {
+        domain.0
+    }
+}
+
+impl Default for UiDomain {
+    fn default() -> Self {
+        Self("k8s".into())
+    }
+}
+
+impl UiDomain {
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let rule = if name.len() > UI_DOMAIN_MAX {
+            format!("it has {} characters, {UI_DOMAIN_MAX} are allowed", name.len())
+        } else if is_dns_subdomain(name) {
+            return Ok(Self(name.to_owned()));
+        } else {
+            "its parts are lower-case letters, digits and `-`, joined by dots".to_owned()
+        };
+        Err(NameError {
+            name: name.to_owned(),
+            what: "domain name",
+            rule,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UiDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// In whose name routes are written into a router that several share: a DNS label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerName(String);
@@ -194,6 +253,19 @@ impl fmt::Display for OwnerName {
     }
 }
 
+/// Somebody else's text without what a terminal would act upon.
+pub fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_debug().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
+}
+
 /// Whether this is a DNS label (RFC 1123).
 pub fn is_dns_label(name: &str) -> bool {
     check(
@@ -208,7 +280,7 @@ pub fn is_dns_label(name: &str) -> bool {
 
 /// Whether this is a DNS subdomain: labels joined by dots.
 pub fn is_dns_subdomain(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_dns_label)
+    name.len() <= DOMAIN_NAME_MAX && name.split('.').all(is_dns_label)
 }
 
 fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &str) -> Result<(), NameError> {
@@ -218,7 +290,10 @@ fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &
     } else if name.len() > max {
         format!("it has {} characters, {max} are allowed", name.len())
     } else if let Some(bad) = name.chars().find(|&c| !valid(c)) {
-        format!("it contains `{bad}`; lower-case letters, digits and `-` are allowed")
+        format!(
+            "it contains `{}`; lower-case letters, digits and `-` are allowed",
+            visible(&bad.to_string())
+        )
     } else if !starts_well {
         format!("it must begin with {start}")
     } else if name.ends_with('-') {
@@ -263,6 +338,12 @@ mod tests {
         assert!(Namespace::parse("1").is_ok());
         assert!(Namespace::parse("").is_err());
         assert!(is_dns_subdomain("a.b-c.9"));
+        assert!(UiDomain::parse(&"s.".repeat(62).trim_end_matches('.')).is_ok());
+        assert!(UiDomain::parse(&"s.".repeat(64).trim_end_matches('.')).is_err());
+        assert_eq!(
+            UiDomain::parse("x\u{1b}[2J").unwrap_err().to_string(),
+            "`x\\u{1b}[2J` is no valid domain name: its parts are lower-case letters, digits and `-`, joined by dots"
+        );
         assert!(!is_dns_subdomain("a..b"));
     }
 }

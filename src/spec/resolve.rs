@@ -6,9 +6,10 @@ mod history;
 mod network_policy;
 mod pods;
 mod recovery;
-mod rules;
+pub mod rules;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 pub use pods::RESERVED_VOLUMES;
 pub use recovery::external_of;
@@ -17,7 +18,7 @@ pub use rules::is_secret;
 use super::file::merge;
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
-use super::names::{Alias, ClusterName, Namespace, is_dns_subdomain};
+use super::names::{Alias, ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
 use super::{
@@ -29,13 +30,14 @@ use super::{
 pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
 /// What a cluster is called if nobody says.
 pub const DEFAULT_NAME: &str = "spark";
-const DEFAULT_UI_DOMAIN: &str = "k8s";
 const DEFAULT_FAILOVER_SECONDS: u32 = 2;
 /// Longer than most tasks, and shorter than a node's draining may take.
 const DEFAULT_DRAIN_SECONDS: u32 = 300;
 const DEFAULT_CPU_PERCENT: u32 = 80;
 /// More workers than this are a slip.
 pub const MAX_WORKERS: u32 = 1000;
+/// How many masters there may be.
+pub const MASTERS: RangeInclusive<u32> = 1..=7;
 /// How much shuffle space a worker has, unless told otherwise: enough for small jobs, too little to fill a node.
 const DEFAULT_SHUFFLE: &str = "20Gi";
 
@@ -250,7 +252,7 @@ impl Resolver {
         let in_file = file.masters.as_ref().and_then(|masters| masters.count);
         let flag = flags.masters.map(|_| "--masters");
         let count = flags.masters.or(in_file).unwrap_or(3);
-        if !(1..=7).contains(&count) {
+        if !MASTERS.contains(&count) {
             self.problem_in(
                 "masters.count",
                 flag,
@@ -524,19 +526,16 @@ impl Resolver {
 
     fn web_ui(&mut self, web_ui: file::WebUiFile, flags: &Overrides) -> WebUi {
         let flag = flags.ui_domain.as_ref().map(|_| "--ui-domain");
-        let domain = flags
-            .ui_domain
-            .clone()
-            .or(web_ui.domain)
-            .unwrap_or_else(|| DEFAULT_UI_DOMAIN.into());
-        if !is_dns_subdomain(&domain) {
-            self.problem_in(
-                "webUi.domain",
-                flag,
-                format!("`{domain}` is no domain name"),
-                "write it like k8s or spark.example.org",
-            );
-        }
+        let domain = flags.ui_domain.clone().or(web_ui.domain);
+        let domain = match domain.as_deref().map(UiDomain::parse) {
+            None => UiDomain::default(),
+            Some(Ok(domain)) => domain,
+            Some(Err(error)) => {
+                let help = "write it like k8s or spark.example.org";
+                self.problem_in("webUi.domain", flag, error.to_string(), help);
+                UiDomain::default()
+            }
+        };
         let service_type = web_ui.service_type.unwrap_or(ServiceType::ClusterIp);
         if web_ui.node_port.is_some() && service_type == ServiceType::ClusterIp {
             self.problem(

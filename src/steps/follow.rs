@@ -28,6 +28,7 @@ use crate::platform::way::Way;
 use crate::render::inventory::Summary;
 use crate::render::labels::{Component, INSTANCE};
 use crate::routing::{self, Member, Published, Table};
+use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a first look may take: a command that only wants the routes as they are waits no longer.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
@@ -69,14 +70,16 @@ struct PodSeen {
 /// What an inventory says of the web UIs' addresses.
 #[derive(PartialEq)]
 struct Addresses {
-    ui_domain: String,
-    alias: Option<String>,
+    name: ClusterName,
+    ui_domain: UiDomain,
+    alias: Option<ClusterName>,
 }
 
 impl From<Summary> for Addresses {
     fn from(cluster: Summary) -> Self {
         Self {
-            alias: cluster.active_alias().map(ToString::to_string),
+            alias: cluster.active_alias().cloned(),
+            name: cluster.name,
             ui_domain: cluster.ui_domain,
         }
     }
@@ -321,7 +324,7 @@ impl State {
             let leader = masters::leader(&answers);
             routing::Cluster {
                 namespace: namespace.clone(),
-                name: name.clone(),
+                name: addresses.name.clone(),
                 alias: addresses.alias.clone(),
                 ui_domain: addresses.ui_domain.clone(),
                 leader: leader.map(|(pod, _)| pod.to_owned()),

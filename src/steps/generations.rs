@@ -81,10 +81,7 @@ pub async fn find(named: Place) -> Result<Generation, Error> {
             }
         },
     };
-    let place = match ClusterName::parse(&summary.name) {
-        Ok(name) => named.sibling(&name),
-        Err(_) => named,
-    };
+    let place = named.sibling(&summary.name);
     let alias = match summary.alias {
         Some(Alias { name, active: false }) => {
             let is_first = place.sibling(&name).existing().await?.is_none();
@@ -118,21 +115,15 @@ fn oldest(mut generations: Vec<Summary>) -> Option<Summary> {
 /// Those that come after `name`.
 fn later(generations: &[Summary], name: &ClusterName) -> Vec<ClusterName> {
     let mut waiting: Vec<_> = generations.iter().collect();
-    waiting.retain(|summary| summary.active_alias().is_none() && summary.name != name.as_str());
+    waiting.retain(|summary| summary.active_alias().is_none() && summary.name != *name);
     waiting.sort_by_key(|summary| age(summary));
-    waiting
-        .iter()
-        .filter_map(|summary| ClusterName::parse(&summary.name).ok())
-        .collect()
+    waiting.into_iter().map(|summary| summary.name.clone()).collect()
 }
 
 /// The one that has the name comes first, and then they go by their numbers.
-fn age(summary: &Summary) -> (bool, usize, String) {
-    (
-        summary.active_alias().is_none(),
-        summary.name.len(),
-        summary.name.clone(),
-    )
+fn age(summary: &Summary) -> (bool, usize, ClusterName) {
+    let name = &summary.name;
+    (summary.active_alias().is_none(), name.as_str().len(), name.clone())
 }
 
 #[cfg(test)]
@@ -154,7 +145,7 @@ mod tests {
                 generation("etl-11", true),
             ]
         };
-        assert_eq!(oldest(all()).unwrap().name, "etl-11");
+        assert_eq!(oldest(all()).unwrap().name.as_str(), "etl-11");
         let of = |name: &str| {
             let names = later(&all(), &ClusterName::parse(name).unwrap()).into_iter();
             names.map(|name| name.to_string()).collect::<Vec<_>>()

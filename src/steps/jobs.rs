@@ -21,7 +21,7 @@ use crate::platform::observer::Reach;
 use crate::render::labels::{Component, cluster_selector};
 use crate::routing::{DRIVER_UI_PORTS, pod_host};
 use crate::spark::ApplicationReport;
-use crate::spec::names::ClusterName;
+use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
@@ -159,7 +159,7 @@ fn without_application(said: &Said, drivers: &[DriverSeen]) -> Vec<DriverUi> {
 }
 
 /// The drivers whose applications the leader among these pods does not know.
-pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &str) -> Vec<Orphan> {
+pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &UiDomain) -> Vec<Orphan> {
     let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
     let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
     match drivers.iter().all(|driver| driver.ended) {
@@ -311,7 +311,7 @@ async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
 }
 
 /// The drivers that sparkha made for a cluster.
-fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &str) -> Vec<DriverSeen> {
+fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<DriverSeen> {
     let drivers = pods
         .iter()
         .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
@@ -327,7 +327,7 @@ fn is_of(pod: &Pod, component: Component) -> bool {
 }
 
 /// With what the addresses of a pod's web UIs begin.
-fn ui_of(pod: &Pod, namespace: &str, domain: &str) -> Option<String> {
+fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:", pod_host(address, namespace, domain)))
 }
@@ -620,7 +620,7 @@ mod tests {
             }]},
         }))
         .unwrap();
-        let seen = driver_of(&pod, ui_of(&pod, "ns", "k8s"));
+        let seen = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
         assert_eq!(
             (seen.applications, seen.ended, seen.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))

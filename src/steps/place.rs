@@ -123,14 +123,8 @@ impl Place {
                     Err(kubernetes::Error::Forbidden { .. }) => vec![],
                     listed => listed?,
                 };
-                let summary = |object: &ConfigMap| {
-                    let summary = Inventory::read(object).ok()?.cluster;
-                    let name = ClusterName::parse(&summary.name).ok()?;
-                    let is_its_own =
-                        is_of_cluster(Some(object.labels()), &summary.name) && object.name_any() == name.inventory();
-                    is_its_own.then_some(summary)
-                };
-                listed.iter().filter_map(summary).collect()
+                let inventories = listed.iter().filter_map(Inventory::read_among);
+                inventories.map(|inventory| inventory.cluster).collect()
             }
             Place::Local(dir) => {
                 let mut summaries = Vec::new();

@@ -46,10 +46,9 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
         of_clusters.entry(cluster).or_default().pods.push(pod);
     }
     let overviews = inventories.iter().filter_map(|config_map| {
-        // The cluster's other ConfigMap is none.
-        let inventory = Inventory::read(config_map).ok()?;
+        let inventory = Inventory::read_among(config_map)?;
         let namespace = config_map.namespace();
-        let facts = of_clusters.remove(&(namespace.clone(), Some(inventory.cluster.name.clone())));
+        let facts = of_clusters.remove(&(namespace.clone(), Some(inventory.cluster.name.to_string())));
         let created = config_map.metadata.creation_timestamp.clone();
         Some(overview(
             &namespace.unwrap_or_default(),

@@ -10,13 +10,14 @@ use crate::commands::Clusters;
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
-use crate::spec::names::OwnerName;
+use crate::spec::names::{OwnerName, UiDomain};
 use crate::steps::Error;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha route render --format nginx --namespace data >/etc/nginx/conf.d/spark.conf
   sparkha route render --format dnsmasq --router-address 192.0.2.1
+  sparkha route render -A --format coredns --router-address 192.0.2.1 --domain ui.example.com
   sparkha route render --format vulcand -A | sh
   sparkha route render --format json --local")]
 pub struct Arguments {
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Address of the router, for the DNS formats
     #[arg(long, value_name = "IP")]
     router_address: Option<IpAddr>,
+    /// UI domain to answer for, for the DNS formats; may be repeated. Without it all that clusters name, with -A only k8s
+    #[arg(long, value_name = "NAME", value_parser = UiDomain::parse)]
+    domain: Vec<UiDomain>,
     /// Name of the Gateway, for HTTPRoutes
     #[arg(long, value_name = "NAME", default_value = "sparkha")]
     gateway: String,
@@ -80,7 +84,25 @@ fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<Str
         Format::TraefikKv => vulcand::etcdctl(&traefik::keys(table)),
         Format::Ingress => report::yaml(&ingress::objects(table, arguments.ingress_class.as_deref())),
         Format::Gateway => report::yaml(&gateway::objects(table, &arguments.gateway)),
-        Format::Dnsmasq => dnsmasq::config(&domains(table), router()?),
-        Format::Coredns => coredns::config(&domains(table), router()?),
+        Format::Dnsmasq => dnsmasq::config(&arguments.answered(table), router()?),
+        Format::Coredns => coredns::config(&arguments.answered(table), router()?),
     })
+}
+
+impl Arguments {
+    /// The domains to answer for. Whoever has a namespace may name any domain as their cluster's, somebody else's, too.
+    fn answered(&self, table: &[Route]) -> Vec<String> {
+        let named = domains(table);
+        let answered = match (&self.domain[..], self.all_namespaces) {
+            ([], false) => return named,
+            ([], true) => vec![UiDomain::default().into()],
+            (wanted, _) => wanted.iter().map(ToString::to_string).collect(),
+        };
+        for other in named.iter().filter(|name| !answered.contains(name)) {
+            tracing::warn!(
+                "a cluster has {other} as its UI domain, which is left out: --domain {other} answers for it"
+            );
+        }
+        answered
+    }
 }

@@ -13,6 +13,7 @@ use crate::render::inventory::Inventory;
 use crate::routing::vulcand::Scope;
 use crate::routing::{self, Member, Table};
 use crate::spark::MasterStatus;
+use crate::spec::names::UiDomain;
 use crate::steps::check_routes::{Asked, RouteReport, check};
 
 const NAME: &str = "web UIs";
@@ -23,7 +24,7 @@ pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods:
     let name = &inventory.cluster.name;
     let member = |pod: &Pod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        Member::of(&pod.metadata, address, namespace, name)
+        Member::of(&pod.metadata, address, namespace, name.as_str())
     };
     let leads = |pod: &String| {
         let report = facts.masters.get(pod).and_then(|report| report.as_ref().ok());
@@ -32,7 +33,7 @@ pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods:
     let routed = routing::Cluster {
         namespace: namespace.to_owned(),
         name: name.clone(),
-        alias: inventory.cluster.active_alias().map(ToString::to_string),
+        alias: inventory.cluster.active_alias().cloned(),
         ui_domain: inventory.cluster.ui_domain.clone(),
         members: pods.iter().flatten().filter_map(member).collect(),
         leader: facts.pods.iter().map(ResourceExt::name_any).find(leads),
@@ -49,7 +50,7 @@ pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods:
         .map_err(|error| error.to_string())
 }
 
-pub fn judge(report: &Seen<RouteReport>, domain: &str) -> Vec<Check> {
+pub fn judge(report: &Seen<RouteReport>, domain: &UiDomain) -> Vec<Check> {
     let report = match report {
         Ok(report) => report,
         Err(why) => return vec![Check::skipped(NAME, why, "")],

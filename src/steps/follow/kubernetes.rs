@@ -88,8 +88,8 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         Some((key(pod), PodSeen::of(&pod.metadata, address)?))
     };
     let addresses = |config_map: &ConfigMap| {
-        let cluster = Inventory::read(config_map).ok()?.cluster;
-        Some(((config_map.namespace()?, cluster.name.clone()), cluster.into()))
+        let cluster = Inventory::read_among(config_map)?.cluster;
+        Some(((config_map.namespace()?, cluster.name.to_string()), cluster.into()))
     };
     // What is no longer to be routed (a pod being deleted) is as good as gone; an inventory's name says the cluster's.
     let inventory_key = |config_map: &ConfigMap| {

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 from chaos_ground import WORK, Local, send
 from chaos_load import HANG, Jobs, wrong_numbers

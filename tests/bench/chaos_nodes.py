@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from chaos_ground import WORK, Ground, send
+from chaos_ground import Ground, send
 
 TESTBED = Path(__file__).parent.parent / "testbed/testbed.sh"
 ROLE = "app.kubernetes.io/component"

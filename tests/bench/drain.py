@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import CLUSTER, EVERY, FILE, SET_UP, SPARKHA, Job, create, entrypoint, jvm, kill, pods, until
+from cluster import CLUSTER, EVERY, FILE, SET_UP, SPARKHA, Job, create, jvm, kill, until
 
 TRIALS = int(os.environ.get("TRIALS", 6))
 LAST = float(os.environ.get("LAST", 6))

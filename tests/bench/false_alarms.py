@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import CLUSTER, FILE, SET_UP, Job, children, create, jvm, kill, mode, pods, until
+from cluster import FILE, SET_UP, Job, children, create, jvm, kill, mode, pods, until
 from takeover import CONF, ENDLESS, logs, wait_for_executors
 
 LOAD = int(os.environ.get("LOAD", 4 * os.cpu_count()))

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import CLUSTER, FILE, SET_UP, Job, address, create, entrypoint, jvm, kill, children, pods, until
+from cluster import FILE, SET_UP, Job, address, create, entrypoint, jvm, kill, children, pods, until
 
 WAYS = os.environ.get("WAYS", "jvm pod").split()
 # Seconds of each pause; those below a session's length change nothing.

@@ -345,10 +345,13 @@ impl Inventory {
             )?;
             must(owner.as_deref().is_none_or(is_word), "its mark in ZooKeeper is none")?;
         }
-        let versions = cluster.upgrade.iter();
-        let mut versions = versions.flat_map(|upgrade| [&upgrade.from, &upgrade.to, &upgrade.from_image]);
-        let are_words = is_word(&cluster.sparkha_version) && versions.all(|version| is_word(version));
-        must(are_words, "a version in it is none")?;
+        let upgrade = cluster.upgrade.iter();
+        let upgrade = upgrade.flat_map(|upgrade| [&upgrade.from, &upgrade.to, &upgrade.from_image]);
+        // Where no tag says a version, it is "of" an image.
+        let mut words = upgrade
+            .flat_map(|version| version.split(' '))
+            .chain([&*cluster.sparkha_version]);
+        must(words.all(is_word), "a version in it is none")?;
         let is_object = |entry: &Entry| {
             is_dns_subdomain(&entry.name)
                 && entry.claims.iter().all(|claim| is_dns_label(claim))
@@ -676,6 +679,12 @@ mod tests {
     #[test]
     fn a_stored_inventory_reads_back() {
         let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
+        assert_eq!(Inventory::read(&stored(inventory.data())).unwrap(), inventory);
+        let upgrade = Upgrade {
+            from: "4.2.1".into(),
+            ..Upgrade::of_images("of docker.io/apache/spark:next".into(), "of spark@sha256:1".into())
+        };
+        let inventory = inventory.with_upgrade(Some(upgrade));
         assert_eq!(Inventory::read(&stored(inventory.data())).unwrap(), inventory);
     }
 

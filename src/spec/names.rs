@@ -338,8 +338,8 @@ mod tests {
         assert!(Namespace::parse("1").is_ok());
         assert!(Namespace::parse("").is_err());
         assert!(is_dns_subdomain("a.b-c.9"));
-        assert!(UiDomain::parse(&"s.".repeat(62).trim_end_matches('.')).is_ok());
-        assert!(UiDomain::parse(&"s.".repeat(64).trim_end_matches('.')).is_err());
+        assert!(UiDomain::parse("s.".repeat(62).trim_end_matches('.')).is_ok());
+        assert!(UiDomain::parse("s.".repeat(64).trim_end_matches('.')).is_err());
         assert_eq!(
             UiDomain::parse("x\u{1b}[2J").unwrap_err().to_string(),
             "`x\\u{1b}[2J` is no valid domain name: its parts are lower-case letters, digits and `-`, joined by dots"

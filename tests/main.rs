@@ -11,7 +11,7 @@
 //! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
 //! - [`change`]: a create on a cluster that is there: what it keeps, changes, and asks about first.
 //! - [`ownership`]: two commands at once and somebody else's state: pauses, a lost inventory, namespaces in use.
-//! - [`tenants`]: another tenant's objects, against whoever looks at all namespaces.
+//! - [`tenants`]: hostile objects in one namespace, and an administrator who looks at all of them.
 //! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
 //! - [`upgrade`]: the order in which pods are replaced, and another version of Spark; on this machine.
 //! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.

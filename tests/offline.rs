@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kit::server::Group;
 use crate::kit::{Run, run, sparkha};
+use crate::router::wait_for;
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
 const GENERATED: [(&str, &[&str]); 6] = [
@@ -513,19 +514,12 @@ fn a_master_that_wakes_with_its_entrypoint_is_gone_before_it_acts() {
         let log = std::fs::File::create(path("log")).unwrap();
         let mut command = entrypoint(folder.path(), WAKING, &["127.0.0.1:1", "/spark"]);
         let all = Group::start(command.env("FOLDER", folder.path()).stdout(log));
-        let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while !is_so() {
-                assert!(Instant::now() < deadline, "{what}");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        };
-        wait_for("the master is not ready", &|| path("ready").exists());
+        wait_for("the master is not ready", || path("ready").exists());
         all.signal(Signal::STOP);
         std::thread::sleep(Duration::from_millis(1500));
         all.signal(Signal::CONT);
         let said = || std::fs::read_to_string(path("log")).unwrap();
-        wait_for("the master goes on", &|| said().contains("this pod was paused for"));
+        wait_for("the master goes on", || said().contains("this pod was paused for"));
         assert!(!path("acted").exists(), "{}", said());
     }
 }

@@ -141,30 +141,31 @@ fn dnsmasq_answers_for_the_whole_domain_and_asks_nobody() {
     home.run(&["teardown"]).exits(0);
 }
 
+/// Of `route render`.
+pub const FORMATS: [&str; 9] = [
+    "json",
+    "vulcand",
+    "nginx",
+    "traefik",
+    "traefik-kv",
+    "ingress",
+    "gateway",
+    "dnsmasq",
+    "coredns",
+];
+
+/// The routes of all namespaces.
+pub fn render_all(format: &str) -> Vec<&str> {
+    let all = ["route", "render", "-A", "--router-address", "192.0.2.7"];
+    [&all[..], &["--format", format]].concat()
+}
+
 #[test]
 fn every_format_is_deterministic() {
     let home = Home::new();
     home.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
-    for format in [
-        "json",
-        "vulcand",
-        "nginx",
-        "traefik",
-        "traefik-kv",
-        "ingress",
-        "gateway",
-        "dnsmasq",
-        "coredns",
-    ] {
-        let arguments = [
-            "route",
-            "render",
-            "-A",
-            "--format",
-            format,
-            "--router-address",
-            "192.0.2.7",
-        ];
+    for format in FORMATS {
+        let arguments = render_all(format);
         let text = home.run(&arguments).exits(0).stdout;
         assert_eq!(home.run(&arguments).stdout, text);
         if !matches!(format, "dnsmasq" | "coredns") {

@@ -1,10 +1,11 @@
-//! What another tenant of the same Kubernetes cluster may do in a namespace of its own, against whoever looks at all namespaces.
+//! What a tenant of the same Kubernetes cluster can do from its own namespace to an administrator who looks at all namespaces.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::kit::{Sandbox, run};
+use crate::routes::{FORMATS, render_all};
 
 /// Would write a file, take each tenant's host, run a command, and clear the screen.
 const DOMAINS: [&str; 4] = [
@@ -16,13 +17,9 @@ const DOMAINS: [&str; 4] = [
 
 /// A tenant's namespace with an inventory for each domain, and a pod whose labels are a worker's.
 fn tenant(sandbox: &Sandbox) {
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(file.path(), "masters: {count: 1}\n").unwrap();
     for (at, domain) in DOMAINS.iter().enumerate() {
         let name = format!("tenant-{at}");
-        let rendered = run(&["render", &name, "-f", file.path().to_str().unwrap()])
-            .exits(0)
-            .stdout;
+        let rendered = run(&["render", &name, "--masters", "1"]).exits(0).stdout;
         let inventory = rendered
             .split("---\n")
             .find(|object| object.contains(&format!("name: {name}-sparkha\n")));
@@ -56,31 +53,8 @@ fn tenant(sandbox: &Sandbox) {
 fn what_another_tenant_writes_reaches_nobody_elses_router_or_terminal() {
     let sandbox = Sandbox::beside("tenants");
     tenant(&sandbox);
-    let formats = [
-        "json",
-        "vulcand",
-        "nginx",
-        "traefik",
-        "traefik-kv",
-        "ingress",
-        "gateway",
-        "dnsmasq",
-        "coredns",
-    ];
-    let renders = formats.map(|format| {
-        [
-            "route",
-            "render",
-            "-A",
-            "--router-address",
-            "192.0.2.1",
-            "--format",
-            format,
-        ]
-        .to_vec()
-    });
     let lists = [["list", "-A"].to_vec(), ["list", "-A", "-o", "json"].to_vec()];
-    for command in renders.into_iter().chain(lists) {
+    for command in FORMATS.map(render_all).into_iter().chain(lists) {
         let told = sandbox.run(&command).exits(0);
         for word in ["evil", "1.2.3.4", "HostRegexp", "tenant-"] {
             assert!(!told.stdout.contains(word), "{command:?}: {}", told.stdout);

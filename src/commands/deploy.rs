@@ -92,8 +92,9 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
             help: "leave out -A and name the namespace; deploy to each, or apply `--print`ed objects with a ClusterRole of your own".into(),
         });
     }
-    if let (Part::Router { access, .. }, ServiceTypeArgument::NodePort | ServiceTypeArgument::LoadBalancer, false) =
-        (part, arguments.service_type, arguments.undeploy)
+    let is_outside = arguments.deploy && arguments.service_type != ServiceTypeArgument::ClusterIp;
+    if let Part::Router { access, .. } = part
+        && is_outside
     {
         access.is_said("a Service of this type is reached from outside, and its router")?;
     }

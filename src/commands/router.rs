@@ -135,11 +135,11 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 /// Whom a router lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Whoever has a password or a token.
+    /// Users with a password or a token.
     Known,
-    /// Whoever reaches it, which somebody wants so.
+    /// Everybody who reaches it: --open.
     Open,
-    /// Nobody has said anything.
+    /// None of the options was given.
     Unsaid,
 }
 

@@ -322,7 +322,7 @@ impl Inventory {
         }
     }
 
-    /// Whether all of it could come from a cluster file: whoever may write ConfigMaps may have written this.
+    /// Whether all of it could come from a cluster file: everybody with the right to write ConfigMaps can have written this.
     fn check(&self) -> Result<(), String> {
         let cluster = &self.cluster;
         rules::image(&cluster.image)?;

@@ -68,8 +68,8 @@ class Chaos:
         self.ground = ground
         self.masters = Masters(ground.pods)
         self.workers = 3
-        # Who led when a fault was found survivable.
-        self.led_by = None
+        # Who led, and which nodes could be lost, when a fault was found survivable.
+        self.led_by, self.losable = None, []
         # When there was no leader or no worker for the last time.
         self.lacked = time.monotonic()
         # Faults that are not over: until when, what undoes them; and the running `scale`.
@@ -121,9 +121,10 @@ class Chaos:
             return not self.paused and not self.lost_node
         states = sorted(str(master.state()) for master in self.masters.masters.values())
         whole = states == ["ALIVE", "STANDBY", "STANDBY"] and self.zookeepers() == 3 and len(self.alive_workers()) >= 2
-        return whole and not (self.paused or self.lost_node or self.scaling) and bool(self.losable())
+        self.losable = self.find_losable() if whole and not (self.paused or self.lost_node or self.scaling) else []
+        return bool(self.losable)
 
-    def losable(self):
+    def find_losable(self):
         """The nodes without which a quorum, a master that stands by or leads, and a worker are left."""
         def left(node, names):
             return len(set(names) - set(self.ground.pods_on(node)))
@@ -134,9 +135,8 @@ class Chaos:
 
     def node_for(self, fault):
         """The leader's node in half of the cases, else any."""
-        nodes = self.losable()
-        leaders = [node for node in nodes if self.leader() in self.ground.pods_on(node)]
-        return fault.one_of(leaders if leaders and fault.how < 0.5 else nodes)
+        leaders = [node for node in self.losable if self.led_by in self.ground.pods_on(node)]
+        return fault.one_of(leaders if leaders and fault.how < 0.5 else self.losable)
 
     # What happens.
 

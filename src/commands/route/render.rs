@@ -90,7 +90,7 @@ fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<Str
 }
 
 impl Arguments {
-    /// The domains to answer for. Whoever has a namespace may name any domain as their cluster's, somebody else's, too.
+    /// The domains to answer for. A tenant can name any domain as its cluster's, also somebody else's.
     fn answered(&self, table: &[Route]) -> Vec<String> {
         let named = domains(table);
         let answered = match (&self.domain[..], self.all_namespaces) {

@@ -1,15 +1,16 @@
-//! Several real nodes: members are spread over them, executors of all nodes write to one volume, a drain takes one of each member at a time
-//! under a running job, and the loss of a node is told with its pods and the ways out, with and without the right to read nodes. These tests
-//! need three nodes: `make bench-nodes`.
+//! Several real nodes: members are spread over them, executors of all nodes write to one volume, leaders end while a worker is drained, a node's
+//! drain takes one of each member at a time under a running job, and the loss of a node is told with its pods and the ways out, with and without
+//! the right to read nodes. These tests need three nodes: `make bench-nodes`.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::kit::{Run, Sandbox, run};
-use crate::lifecycle::{finish_job, job_log, masters_in, start_job};
+use crate::lifecycle::{self, finish_job, job_log, masters_in, start_job};
+use crate::scale::{LEAVING, assert_unharmed};
 
 const SOON: Duration = Duration::from_secs(90);
 const ROLE: &str = "app.kubernetes.io/component";
@@ -130,6 +131,7 @@ fn a_drain_and_the_loss_of_a_node() {
     }
     assert_eq!(sandbox.status("spark")["warnings"], Value::Null);
     executors_of_all_nodes_write_to_one_volume(&sandbox, &file("writes.py", WRITES));
+    leaders_end_while_a_worker_is_drained(&sandbox);
     apply_budgets(&sandbox);
     a_node_is_drained_under_a_job(&sandbox);
     a_node_is_lost(&sandbox);
@@ -141,15 +143,56 @@ fn executors_of_all_nodes_write_to_one_volume(sandbox: &Sandbox, job: &str) {
     assert!(told.stdout.lines().any(|line| line == expected), "{}", told.stdout);
 }
 
+fn master_url(sandbox: &Sandbox) -> String {
+    sandbox.status("spark")["masterUrl"].as_str().unwrap().to_owned()
+}
+
+fn leader(sandbox: &Sandbox) -> String {
+    masters_in(&sandbox.status("spark"), "ALIVE").pop().unwrap()
+}
+
+/// Before the worker is asked to leave, when it is asked, and while its blocks move. The job has an executor on each of two workers.
+fn leaders_end_while_a_worker_is_drained(sandbox: &Sandbox) {
+    let masters = master_url(sandbox);
+    for moment in [None, Some(Duration::ZERO), Some(Duration::from_secs(2))] {
+        sandbox.run(&["scale", "--workers", "2"]).exits(0);
+        sandbox.wait_for(SOON, "service", || in_service(sandbox));
+        lifecycle::start(sandbox, "leaving", LEAVING, &masters, 1);
+        sandbox.wait_for(SOON, "the job's tasks", || {
+            job_log(sandbox, "leaving").contains("COMPUTED")
+        });
+        let leader = leader(sandbox);
+        let end_leader = || {
+            let kill = "kill -9 $(cat /proc/1/task/1/children)";
+            sandbox.kubectl(&["exec", &leader, "--", "bash", "-c", kill])
+        };
+        if moment.is_none() {
+            end_leader();
+        }
+        let mut scale = sandbox.command(&["scale", "--workers", "1"]);
+        let mut scale = scale.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if let Some(moment) = moment {
+            sandbox.wait_for(SOON, "the worker to be asked to leave", || {
+                job_log(sandbox, "spark-worker-1").contains("Asked to leave")
+            });
+            std::thread::sleep(moment);
+            end_leader();
+        }
+        assert!(scale.wait().unwrap().success(), "{moment:?}");
+        assert_unharmed(&finish_job(sandbox, "leaving"), 1);
+    }
+    sandbox.run(&["scale", "--workers", "3"]).exits(0);
+    sandbox.wait_for(SOON, "service", || in_service(sandbox));
+}
+
 fn node_of_leader(sandbox: &Sandbox) -> String {
-    let state = sandbox.status("spark");
-    let leader = masters_in(&state, "ALIVE").pop().unwrap();
+    let leader = leader(sandbox);
     sandbox.kubectl(&["get", "pod", &leader, "-o", "jsonpath={.spec.nodeName}"])
 }
 
 /// The leader's, and with it a ZooKeeper and a worker whose executors hold shuffle files.
 fn a_node_is_drained_under_a_job(sandbox: &Sandbox) {
-    let masters = sandbox.status("spark")["masterUrl"].as_str().unwrap().to_owned();
+    let masters = master_url(sandbox);
     start_job(sandbox, "drained", &masters, 40);
     sandbox.wait_for(SOON, "the job's first round", || {
         job_log(sandbox, "drained").contains("round 0")

@@ -319,6 +319,7 @@ mod tests {
     fn a_worker_knows_the_ports_that_are_open() {
         let script = include_str!("files/worker.sh");
         assert!(script.contains(&format!("starts % {WORKER_PORTS}")), "{script}");
+        let script = include_str!("files/until_led.sh");
         assert!(script.contains(&format!(" {MASTER_UI_PORT} ")), "{script}");
     }
 }

@@ -55,6 +55,10 @@ if [ -e sent/expected-Python ]; then
   expected Python "$("${PYSPARK_PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 fi
 
+# Spark gives a driver up that finds no leader within a minute, and a failover on a busy machine may take longer.
+. "$SPARK_CONF_DIR/until_led.sh"
+until_led "$SPARKHA_MASTER_URL" 300 say "no master leads yet: the job starts when one does, or after 300 s"
+
 # The cluster's configuration, over it the application's; Spark's own log goes to standard error, for the output is the application's.
 umask 077
 mkdir -p conf

@@ -1,6 +1,5 @@
 #!/bin/bash
-# Starts a Spark master in the foreground. Whatever it exits with, the kubelet starts it again (a master whose leadership was
-# revoked exits with 0).
+# Starts a Spark master in the foreground. Whatever it exits with, the kubelet starts it again.
 #
 #   master.sh [ZOOKEEPERS ZNODE]
 #
@@ -20,6 +19,9 @@
 #
 # And it kills a master that was paused for longer than its session lives. Another one leads then, and the first thing that a master does which wakes may be to
 # tell drivers that it has not heard of their workers for a minute, and to delete these in ZooKeeper.
+#
+# A master that lost its leadership, or was paused, has done nothing wrong: another is started in its place at once. The kubelet would let it wait, each time
+# for longer and at last for five minutes, and after some losses nobody would be left to lead.
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 . "$SPARK_CONF_DIR/secret.sh"
@@ -156,13 +158,14 @@ session() {
     [[ ! $line =~ negotiated\ timeout\ =\ ([0-9]+) ]] || session=$((BASH_REMATCH[1] / 10))
   done <"$SPARKHA_SESSIONS"
 }
-# kill_and_tell PID WHY: it is told even though this shell is not needed once the master is gone.
+# kill_and_tell PID WHY: ends the watch, too. It is told even though this shell is not needed once the master is gone.
 kill_and_tell() {
   trap '' TERM
   kill -KILL "$1" 2>/dev/null || true
   echo "$2"
+  exit "$paused"
 }
-# watch AGAIN PID [SERVERS ZNODE]: kills a master that was paused; ends one whose election or recovery went wrong, if it is to be started again.
+# watch AGAIN PID [SERVERS ZNODE]: kills a master that was paused, and exits with `paused`; ends one whose election or recovery went wrong, if it is to be started again.
 watch() {
   local again=$1 pid=$2 now last stat stopped='' session='' looks never
   exec {never}<> <(:)
@@ -178,7 +181,6 @@ watch() {
     # All were paused, and wake together: it must be gone before it acts.
     if [ -n "$session" ] && [ $((now - last)) -ge "$session" ]; then
       kill_and_tell "$pid" "this pod was paused for $(seconds $((now - last))) s, and the master's session lives for $(seconds "$session") s: the master was killed"
-      return
     fi
     read -r stat 2>/dev/null <"/proc/$pid/stat" || return 0
     case ${stat##*) } in
@@ -187,7 +189,6 @@ watch() {
       # After two thirds of its session its own client gives it up, and it ends.
       if [ -n "$session" ] && [ $((now - stopped)) -ge $((session * 2 / 3)) ]; then
         kill_and_tell "$pid" "the master was stopped for $(seconds $((now - stopped))) s, and its session lives for $(seconds "$session") s: it was killed"
-        return
       fi
       ;;
     *) stopped='' ;;
@@ -215,14 +216,20 @@ stop() {
   [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
   end "$pid" "${ensemble[@]}"
 }
-pid='' stopped='' watcher='' ensemble=("$@")
+paused=9
+pid='' stopped='' watcher='' recovery='' ensemble=("$@")
 trap stop TERM INT
 # What a container before this one had no time to withdraw.
 withdraw 0 "$@"
 [ -z "$stopped" ] || exit 0
 # A machine so busy that no recovery goes well is not helped by more of them.
-for again in yes yes ''; do
+most=3
+left=$most
+while :; do
+  again=yes
+  [ "$left" -gt 1 ] || again=
   rm -f "$SPARKHA_RECOVERY" "$SPARKHA_ELECTION"
+  [ -z "$recovery" ] || exec {recovery}<&-
   recovery='' complete='' answered=' ' amiss=''
   # Beside the master, which may start before there is a quorum.
   [ -z "$login" ] || protect "$@" &
@@ -238,9 +245,21 @@ for again in yes yes ''; do
     kill -0 "$pid" 2>/dev/null
   do :; done
   kill "$watcher" 2>/dev/null || true
+  watched=0
+  wait "$watcher" 2>/dev/null || watched=$?
   # Its workers have lost it: they are answered by masters that stand by.
   if [ -s "$SPARKHA_SESSIONS" ] && leads; then sleep 2; fi
   # ZooKeeper may have to elect a leader of its own first: it was a lost server, maybe, that ended the master.
   withdraw 5 "$@"
-  [ -z "$stopped" ] && [ -n "$again" ] && { is_amiss || is_stuck; } || exit "$code"
+  [ -z "$stopped" ] || exit "$code"
+  if [ "$watched" -eq "$paused" ]; then
+    left=$most
+  elif [ $# -eq 2 ] && [ "$code" -eq 0 ] && leads; then
+    echo "the master lost its leadership: another is started in its place"
+    left=$most
+  elif [ -n "$again" ] && { is_amiss || is_stuck; }; then
+    left=$((left - 1))
+  else
+    exit "$code"
+  fi
 done

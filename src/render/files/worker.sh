@@ -5,7 +5,10 @@ set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 # A leader that recovers calls the workers that it remembers by their addresses. One that was started anew meanwhile would
 # answer for its former self, take itself for registered, and never get work: so each start has another of four ports.
-starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || echo 0)
+starts=$(cat "$SPARK_WORKER_DIR/starts" 2>/dev/null || true)
+# Executors may write there, and the shell would run what stands in a number's place.
+[[ $starts =~ ^[0-9]{1,9}$ ]] || starts=0
+starts=$((10#$starts))
 echo "$((starts + 1))" >"$SPARK_WORKER_DIR/starts"
 export SPARK_WORKER_PORT="$((SPARK_WORKER_PORT + starts % 4))"
 # listens PID: whether it catches SIGPWR, which kills it otherwise; `state` tells whether it lives. Spark does not catch it while it handles one.
@@ -80,25 +83,7 @@ leave() {
 }
 worker=
 trap leave TERM
-# is_led MASTERS: whether one of them leads.
-is_led() {
-  local masters=${1#spark://} master
-  for master in ${masters//,/ }; do
-    ! timeout 2 /bin/bash "$SPARK_CONF_DIR/leads.sh" "${master%:*}" 8080 2>/dev/null || return 0
-  done
-  return 1
-}
-# Whoever finds no leader asks again after 5 to 15 s only (Spark's own times): so the worker is not started before there is one, for
-# 20 s at most, and leaves the processors to those who are.
-until_led() {
-  local deadline=$((SECONDS + 20)) told=
-  while [ "$SECONDS" -lt "$deadline" ]; do
-    ! is_led "$1" || return 0
-    [ -n "$told" ] || echo "no master leads yet: the worker starts when one does, or after 20 s" >&2
-    told=yes
-    sleep 0.5
-  done
-}
+. "$SPARK_CONF_DIR/until_led.sh"
 # watch WORKER MASTERS: ends one that no leader knows. A worker that has lost its leader asks that one alone, for ten minutes; the new one calls it, unless
 # ZooKeeper lost all. What runs here may end first: a new leader would kill it.
 watch() {
@@ -115,7 +100,9 @@ watch() {
     return 0
   done
 }
-until_led "$1"
+# Whoever finds no leader asks again after 5 to 15 s only (Spark's own times): so the worker is not started before there is one, for
+# 20 s at most, and leaves the processors to those who are.
+until_led "$1" 20 echo "no master leads yet: the worker starts when one does, or after 20 s" >&2
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)
 # log4j2.properties writes here how one worker registers.

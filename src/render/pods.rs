@@ -146,6 +146,7 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
         args: Some(plan.args).filter(|args| !args.is_empty()),
         env: Some(env),
         ports: Some(plan.ports),
+        startup_probe: plan.liveness.clone().map(startup),
         readiness_probe: plan.readiness,
         liveness_probe: plan.liveness,
         resources: Some(resource_requirements(&settings.resources)),
@@ -435,6 +436,15 @@ fn volume(name: &str, source: &VolumeSource) -> Option<Volume> {
         }
     }
     Some(volume)
+}
+
+/// Patient: a JVM's start takes above a minute where its processors are busy or few, and to end it then only makes it start once more.
+fn startup(liveness: Probe) -> Probe {
+    Probe {
+        period_seconds: Some(1),
+        failure_threshold: Some(300),
+        ..liveness
+    }
 }
 
 fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {

@@ -240,12 +240,7 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
             failure_threshold: Some(3),
             ..http_probe("/connect/", CONNECT_UI_PORT)
         }),
-        // A driver's start takes longer than a daemon's; on a machine with too much to do, above a minute.
-        liveness: Some(Probe {
-            initial_delay_seconds: Some(60),
-            failure_threshold: Some(12),
-            ..http_probe("/api/v1/version", CONNECT_UI_PORT)
-        }),
+        liveness: Some(http_probe("/api/v1/version", CONNECT_UI_PORT)),
         state: None,
         termination_grace_seconds: 30,
         config_digest: digest(config, Component::Connect),
@@ -344,7 +339,6 @@ fn http_probe(path: &str, port: u16) -> Probe {
 /// Patient: a restarted master costs more than one that is slow for a minute.
 fn liveness_timing() -> Probe {
     Probe {
-        initial_delay_seconds: None,
         period_seconds: Some(10),
         timeout_seconds: Some(5),
         failure_threshold: Some(6),

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use super::cgroup::Groups;
 use super::container::{self, Launch, Surroundings, container_of, grace_of};
-use super::probe::{self, Target, Verdict};
+use super::probe::{Series, Target, Verdict};
 use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted};
 use super::translate::Translation;
@@ -449,7 +449,7 @@ impl Member {
         }
     }
 
-    /// Runs the probes; ends with a reason when the container is to be ended.
+    /// Runs the probes, that of the start alone before the others; ends with a reason when the container is to be ended.
     async fn probes(&self, target: &Target, changed: &Notify) -> String {
         let container = self.container();
         let set_ready = |ready: bool| {
@@ -461,32 +461,35 @@ impl Member {
                 }
             });
         };
-        let (dead, mut died) = tokio::sync::mpsc::channel(1);
+        if let Some(probe) = &container.startup_probe
+            && let Verdict::Unhealthy(reason) = Series::new(probe, target).next().await
+        {
+            return reason;
+        }
         let readiness = async {
-            match &container.readiness_probe {
-                Some(probe) => {
-                    probe::run(probe, target, |verdict| set_ready(matches!(verdict, Verdict::Healthy))).await;
-                }
-                None => set_ready(true),
+            let Some(probe) = &container.readiness_probe else {
+                set_ready(true);
+                return std::future::pending().await;
+            };
+            let mut series = Series::new(probe, target);
+            loop {
+                set_ready(matches!(series.next().await, Verdict::Healthy));
             }
-            std::future::pending::<()>().await;
         };
         let liveness = async {
-            if let Some(probe) = &container.liveness_probe {
-                let tell = |verdict| {
-                    if let Verdict::Unhealthy(reason) = verdict {
-                        // Full only if one is told already.
-                        let _ = dead.try_send(reason);
-                    }
-                };
-                probe::run(probe, target, tell).await;
+            let Some(probe) = &container.liveness_probe else {
+                return std::future::pending().await;
+            };
+            let mut series = Series::new(probe, target);
+            loop {
+                if let Verdict::Unhealthy(reason) = series.next().await {
+                    return reason;
+                }
             }
-            std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = readiness => String::new(),
-            () = liveness => String::new(),
-            reason = died.recv() => reason.unwrap_or_default(),
+            never = readiness => never,
+            reason = liveness => reason,
         }
     }
 

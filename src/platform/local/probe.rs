@@ -16,41 +16,54 @@ use super::container::Launch;
 use super::translate::Translation;
 
 /// Whom a probe asks.
+#[derive(Default)]
 pub struct Target {
     pub address: String,
     pub launch: Launch,
     pub translation: Translation,
 }
 
-/// How a series of probes goes on.
 pub enum Verdict {
     Healthy,
     Unhealthy(String),
 }
 
-/// Probes again and again, and tells each change of mind.
-pub async fn run(probe: &Probe, target: &Target, mut tell: impl FnMut(Verdict)) {
-    let seconds = |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(1) as u64);
-    let threshold = probe.failure_threshold.unwrap_or(3).max(1);
-    if let Some(delay) = probe.initial_delay_seconds.filter(|&delay| delay > 0) {
-        tokio::time::sleep(Duration::from_secs(delay as u64)).await;
+/// One probe again and again.
+pub struct Series<'a> {
+    probe: &'a Probe,
+    target: &'a Target,
+    failures: Option<i32>,
+}
+
+impl<'a> Series<'a> {
+    pub fn new(probe: &'a Probe, target: &'a Target) -> Self {
+        let failures = None;
+        Self {
+            probe,
+            target,
+            failures,
+        }
     }
-    let mut failures = 0;
-    loop {
-        let once = tokio::time::timeout(seconds(probe.timeout_seconds, 1), once(probe, target)).await;
-        match once.unwrap_or_else(|_| Err("no answer in time".into())) {
-            Ok(()) => {
-                failures = 0;
-                tell(Verdict::Healthy);
+
+    /// Each success, and each failure when there are as many in a row as the probe allows.
+    pub async fn next(&mut self) -> Verdict {
+        let seconds = |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(1) as u64);
+        loop {
+            if self.failures.is_some() {
+                tokio::time::sleep(seconds(self.probe.period_seconds, 10)).await;
             }
-            Err(reason) => {
-                failures += 1;
-                if failures >= threshold {
-                    tell(Verdict::Unhealthy(reason));
-                }
+            let limit = seconds(self.probe.timeout_seconds, 1);
+            let once = tokio::time::timeout(limit, once(self.probe, self.target)).await;
+            let Err(reason) = once.unwrap_or_else(|_| Err("no answer in time".into())) else {
+                self.failures = Some(0);
+                return Verdict::Healthy;
+            };
+            let failures = self.failures.unwrap_or(0) + 1;
+            self.failures = Some(failures);
+            if failures >= self.probe.failure_threshold.unwrap_or(3) {
+                return Verdict::Unhealthy(reason);
             }
         }
-        tokio::time::sleep(seconds(probe.period_seconds, 10)).await;
     }
 }
 
@@ -122,6 +135,8 @@ async fn command(words: &[String], target: &Target) -> Result<(), String> {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use k8s_openapi::api::core::v1::TCPSocketAction;
+
     use super::*;
 
     #[tokio::test]
@@ -146,5 +161,32 @@ mod tests {
             assert_eq!(get("127.0.0.1", port, "/").await, Ok(()));
         }
         assert_eq!(get("127.0.0.1", port, "/bad").await, Err("status 500".into()));
+    }
+
+    #[tokio::test]
+    async fn a_probe_may_fail_until_it_has_failed_too_often() {
+        let free = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let probe = Probe {
+            tcp_socket: Some(TCPSocketAction {
+                port: IntOrString::Int(address.port().into()),
+                ..Default::default()
+            }),
+            period_seconds: Some(1),
+            failure_threshold: Some(2),
+            ..Default::default()
+        };
+        let target = Target {
+            address: "127.0.0.1".into(),
+            ..Default::default()
+        };
+        let mut series = Series::new(&probe, &target);
+        assert!(matches!(series.next().await, Verdict::Unhealthy(_)));
+        assert_eq!(series.failures, Some(2));
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        assert!(matches!(series.next().await, Verdict::Healthy));
+        drop(listener);
+        assert!(matches!(series.next().await, Verdict::Unhealthy(_)));
     }
 }

@@ -1,9 +1,11 @@
 //! Who may use the router: anybody, or those with a password or a token. Passwords are bcrypt hashes as `htpasswd -B` writes them; a password that was
-//! right once is remembered by its digest, for checking a hash takes a tenth of a second.
+//! right once is remembered by its digest, for checking a hash takes a tenth of a second. Passwords that wait to be checked are few and wait a few
+//! seconds only: who guesses keeps new people out meanwhile, and takes neither memory nor processors from those who are in.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,6 +15,9 @@ use tokio::sync::Semaphore;
 
 /// How many hashes are checked at a time: guessing must not take the whole machine.
 const CHECKS: usize = 1;
+/// How many passwords wait to be checked, and for how long.
+const WAITING: usize = 32;
+const WAIT: Duration = Duration::from_secs(5);
 /// How many right passwords are remembered.
 const REMEMBERED: usize = 1000;
 
@@ -33,6 +38,25 @@ pub enum AccessError {
     },
 }
 
+/// What is said to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Granted,
+    Refused,
+    /// Too many passwords are being checked.
+    Busy,
+}
+
+impl From<bool> for Admission {
+    fn from(granted: bool) -> Self {
+        if granted {
+            Admission::Granted
+        } else {
+            Admission::Refused
+        }
+    }
+}
+
 /// Who may come in.
 pub struct Access {
     /// No file was named: everybody may come in. Files that name nobody let nobody in.
@@ -42,6 +66,7 @@ pub struct Access {
     tokens: HashSet<[u8; 32]>,
     right: Mutex<HashSet<[u8; 32]>>,
     checks: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Access {
@@ -53,6 +78,7 @@ impl Access {
             tokens: HashSet::new(),
             right: Mutex::default(),
             checks: Semaphore::new(CHECKS),
+            waiting: Semaphore::new(WAITING),
         };
         for (path, line, text) in lines(users)? {
             let wrong = |problem| AccessError::Line {
@@ -87,48 +113,57 @@ impl Access {
     }
 
     /// Whether a request may come in.
-    pub async fn admits(&self, headers: &HeaderMap) -> bool {
+    pub async fn admits(&self, headers: &HeaderMap) -> Admission {
         if self.is_open() {
-            return true;
+            return Admission::Granted;
         }
         let Some((scheme, secret)) = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
         else {
-            return false;
+            return Admission::Refused;
         };
         if scheme.eq_ignore_ascii_case("bearer") {
             // Digests are compared: their time tells nothing of the token.
-            return self.tokens.contains(&digest(secret.trim()));
+            return self.tokens.contains(&digest(secret.trim())).into();
         }
-        scheme.eq_ignore_ascii_case("basic") && self.knows(secret.trim()).await
+        match scheme.eq_ignore_ascii_case("basic") {
+            true => self.knows(secret.trim()).await,
+            false => Admission::Refused,
+        }
     }
 
-    async fn knows(&self, secret: &str) -> bool {
+    async fn knows(&self, secret: &str) -> Admission {
         let Some(credentials) = BASE64_STANDARD
             .decode(secret)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
         else {
-            return false;
+            return Admission::Refused;
         };
         let digest = digest(&credentials);
         if self.remembered().contains(&digest) {
-            return true;
+            return Admission::Granted;
         }
         let Some((name, password)) = credentials.split_once(':') else {
-            return false;
+            return Admission::Refused;
         };
-        let Some(hash) = self.users.get(name).cloned() else {
-            return false;
+        // Names that are not known take as long as those that are.
+        let known = self.users.get(name);
+        let Some(hash) = known.or_else(|| self.users.values().next()).cloned() else {
+            return Admission::Refused;
         };
-        let Ok(_permit) = self.checks.acquire().await else {
-            return false;
+        let Ok(waiting) = self.waiting.try_acquire() else {
+            return Admission::Busy;
         };
+        let Ok(Ok(_permit)) = tokio::time::timeout(WAIT, self.checks.acquire()).await else {
+            return Admission::Busy;
+        };
+        drop(waiting);
         let password = password.to_owned();
         let check = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash));
-        let is_right = matches!(check.await, Ok(Ok(true)));
+        let is_right = matches!(check.await, Ok(Ok(true))) && known.is_some();
         if is_right {
             let mut remembered = self.remembered();
             if remembered.len() >= REMEMBERED {
@@ -136,7 +171,7 @@ impl Access {
             }
             remembered.insert(digest);
         }
-        is_right
+        is_right.into()
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
@@ -177,7 +212,7 @@ mod tests {
         let access = Access::read(Some(&users), Some(&tokens)).unwrap();
         let admits = async |value: &str| {
             let headers = [(AUTHORIZATION, HeaderValue::from_str(value).unwrap())];
-            access.admits(&headers.into_iter().collect()).await
+            access.admits(&headers.into_iter().collect()).await == Admission::Granted
         };
         let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
         for _ in 0..2 {
@@ -189,11 +224,48 @@ mod tests {
         assert!(admits("bearer 0123456789abcdef").await);
         assert!(!admits("Bearer 0123456789abcdeF").await);
         assert!(!admits("Basic 0123456789abcdef").await);
-        assert!(!access.admits(&HeaderMap::new()).await);
-        assert!(Access::read(None, None).unwrap().admits(&HeaderMap::new()).await);
+        assert_eq!(access.admits(&HeaderMap::new()).await, Admission::Refused);
+        let open = Access::read(None, None).unwrap();
+        assert_eq!(open.admits(&HeaderMap::new()).await, Admission::Granted);
         std::fs::write(&users, "# nobody\n").unwrap();
         for (users, tokens) in [(Some(&*users), None), (None, Some(&*users))] {
-            assert!(!Access::read(users, tokens).unwrap().admits(&HeaderMap::new()).await);
+            let nobody = Access::read(users, tokens).unwrap();
+            assert_eq!(nobody.admits(&HeaderMap::new()).await, Admission::Refused);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guesses_wait_for_each_other_but_not_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = folder.path().join("users");
+        std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+        let access = Access::read(Some(&users), None).unwrap();
+        let asks = |credentials: &str| {
+            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+            let headers: HeaderMap = [(AUTHORIZATION, HeaderValue::from_str(&value).unwrap())]
+                .into_iter()
+                .collect();
+            let access = &access;
+            async move { access.admits(&headers).await }
+        };
+        assert_eq!(asks("ann:secret").await, Admission::Granted);
+
+        // While one password is checked, others wait, whoever they are for; what is known does not.
+        let busy = access.checks.acquire().await.unwrap();
+        let (mut known, mut unknown) = (Box::pin(asks("ann:wrong")), Box::pin(asks("bob:wrong")));
+        assert!(futures::poll!(&mut known).is_pending());
+        assert!(futures::poll!(&mut unknown).is_pending());
+        assert_eq!(asks("ann:secret").await, Admission::Granted);
+        assert_eq!((known.await, unknown.await), (Admission::Busy, Admission::Busy));
+
+        let mut many: Vec<_> = (0..WAITING).map(|n| Box::pin(asks(&format!("ann:{n}")))).collect();
+        for one in &mut many {
+            assert!(futures::poll!(one).is_pending());
+        }
+        assert_eq!(asks("ann:more").await, Admission::Busy);
+        drop(busy);
+        for one in many {
+            assert_eq!(one.await, Admission::Refused);
         }
     }
 

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
-use super::access::Access;
+use super::access::{Access, Admission};
 use super::head::{self, Came, Refusal};
 use super::links::{Naming, Rewriter};
 use super::pages::{Why, page};
@@ -106,8 +106,10 @@ impl Router {
             Err(refusal) => return refused(refusal),
         };
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !access.admits(&parts.headers).await {
-            return unauthorized();
+        match access.admits(&parts.headers).await {
+            Admission::Granted => {}
+            Admission::Refused => return unauthorized(),
+            Admission::Busy => return busy(),
         }
         if !access.is_open() {
             // It is for the router, and no pod's business.
@@ -332,6 +334,17 @@ fn too_large() -> Response<AnyBody> {
         StatusCode::PAYLOAD_TOO_LARGE,
         "web UIs take no bodies of this size\n".into(),
     )
+}
+
+/// Too many passwords wait to be checked.
+fn busy() -> Response<AnyBody> {
+    let mut response = own(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too many passwords are being checked: try again in a moment\n".into(),
+    );
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
 }
 
 fn unauthorized() -> Response<AnyBody> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::Args;
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -61,13 +62,53 @@ fn text(metrics: &[Metric]) -> String {
     text
 }
 
-/// Listens at an address.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// Where it is told.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct At {
+    /// Serve /metrics, /healthz and /readyz here
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
+    /// Serve /healthz and /readyz here, and no metrics
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "metrics")]
+    health: Option<SocketAddr>,
 }
 
-/// Answers `/metrics`, `/healthz` and `/readyz` until it is dropped.
-pub async fn serve(listener: TcpListener, teller: Arc<impl Tell>) {
+impl At {
+    pub const NOWHERE: At = At {
+        metrics: None,
+        health: None,
+    };
+
+    /// Whether metrics are to be told.
+    pub fn tells_metrics(&self) -> bool {
+        self.metrics.is_some()
+    }
+
+    /// Listens there.
+    ///
+    /// # Errors
+    /// With the address.
+    pub async fn bind(self) -> Result<Bound, (SocketAddr, std::io::Error)> {
+        let listener = match self.metrics.or(self.health) {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| (address, error))?),
+            None => None,
+        };
+        let metrics = self.tells_metrics();
+        Ok(Bound { listener, metrics })
+    }
+}
+
+/// A socket at which it is told, if it is told anywhere.
+pub struct Bound {
+    listener: Option<TcpListener>,
+    metrics: bool,
+}
+
+/// Answers until it is dropped.
+pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
+    let Some(listener) = bound.listener else {
+        return std::future::pending().await;
+    };
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -79,7 +120,7 @@ pub async fn serve(listener: TcpListener, teller: Arc<impl Tell>) {
         };
         let teller = teller.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let response = answer(request.uri().path(), teller.as_ref());
+            let response = answer(request.uri().path(), teller.as_ref(), bound.metrics);
             async move { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
@@ -92,9 +133,9 @@ pub async fn serve(listener: TcpListener, teller: Arc<impl Tell>) {
     }
 }
 
-fn answer(path: &str, teller: &impl Tell) -> Response<Full<Bytes>> {
+fn answer(path: &str, teller: &impl Tell, metrics: bool) -> Response<Full<Bytes>> {
     let (status, kind, body) = match path {
-        "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", text(&teller.metrics())),
+        "/metrics" if metrics => (StatusCode::OK, "text/plain; version=0.0.4", text(&teller.metrics())),
         "/healthz" => (StatusCode::OK, "text/plain", "ok\n".into()),
         "/readyz" => match teller.ready() {
             Ok(()) => (StatusCode::OK, "text/plain", "ok\n".into()),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::kit::backend::Backend;
 use crate::kit::browser::{Address, Browser, Link, Page};
 use crate::kit::local::{Home, signal};
 use crate::kit::server::Group;
@@ -32,6 +33,16 @@ while True:
     print("round", flush=True)
     time.sleep(5)
 "#;
+
+/// Where another site is.
+const EVIL: &str = "127.0.9.3";
+const EVIL_PAGE: &str = r#"<!doctype html><title>evil</title>
+<form id="f" method="post" target="frame" action="http://UI/driver/kill/"><input name="id" value="driver-1"><input name="terminate" value="true"></form>
+<iframe name="frame"></iframe><img src="http://UI/app/kill/?id=APPLICATION&terminate=true">
+<script>
+document.getElementById("f").submit();
+fetch("http://UI/app/kill/", {method: "POST", mode: "no-cors", body: new URLSearchParams({id: "APPLICATION", terminate: "true"})});
+</script>"#;
 
 /// A cluster with a running application.
 struct Place<'a> {
@@ -115,7 +126,11 @@ fn on_kubernetes_every_link_leads_somewhere() {
 }
 
 fn before_and_after_a_failover(place: &Place) {
-    let browser = Browser::start(place.test, &format!("MAP *.k8s {}", place.router));
+    let rules = format!(
+        "MAP *.k8s {}, MAP evil.example {EVIL}, MAP rebound.example 127.0.0.1",
+        place.router
+    );
+    let browser = Browser::start(place.test, &rules);
     let log = |name: &str| File::create(browser.pictures.join(name)).unwrap();
     let mut router = (place.command)(&["-v", "router", "--listen", place.router, "--reach", place.reach]);
     let _router = Group::start(router.stdout(Stdio::null()).stderr(log("router.log")));
@@ -136,6 +151,8 @@ fn before_and_after_a_failover(place: &Place) {
         authority: &|host, _| format!("{host}.localhost:{port}"),
     };
 
+    until_alive(place, &by_ui, &browser, None);
+    a_page_of_another_site(place, &browser, port);
     let mut led = None;
     for after in ["", "-after"] {
         for door in [&by_router, &by_ui] {
@@ -164,6 +181,54 @@ fn before_and_after_a_failover(place: &Place) {
             (place.kill)(led.as_ref().unwrap());
         }
     }
+}
+
+/// Tries to end the application through `sparkha ui`, as any page in this browser may, and to read what there is.
+fn a_page_of_another_site(place: &Place, browser: &Browser, port: &str) {
+    let jobs = place.json(&["jobs", "-o", "json"]);
+    let application = jobs[0]["id"].as_str().unwrap();
+    let ui = format!("spark-master.{}.k8s.localhost:{port}", place.namespace);
+    let page = EVIL_PAGE.replace("UI", &ui).replace("APPLICATION", application);
+    let page = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+        page.len()
+    );
+    let _site = Backend::answering(&format!("{EVIL}:8000"), move |_| page.clone());
+    browser.open("http://evil.example:8000/").unwrap();
+    let log = || std::fs::read_to_string(browser.pictures.join("ui.log")).unwrap();
+    let refused = [
+        format!("POST {ui} /app/kill/ 403 "),
+        format!("GET {ui} /app/kill/ 403 "),
+        format!("POST {ui} /driver/kill/ 403 "),
+    ];
+    let deadline = Instant::now() + READY;
+    while !refused.iter().all(|line| log().contains(line)) {
+        assert!(Instant::now() < deadline, "{}", log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(place.json(&["jobs", "-o", "json"])[0]["id"], application);
+    // A name of the other site's that leads to this machine.
+    let page = browser.open(&format!("http://rebound.example:{port}/")).unwrap();
+    assert!(
+        page.text.contains("Nothing is known of rebound.example"),
+        "{}",
+        page.text
+    );
+    assert!(!page.text.contains("spark-"), "{}", page.text);
+    // What people follow.
+    let link = Backend::answering(&format!("{EVIL}:8001"), {
+        let link = format!("<a href=\"http://{ui}/\">Spark</a>");
+        move |_| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{link}",
+                link.len()
+            )
+        }
+    });
+    let page = browser.open("http://evil.example:8001/").unwrap();
+    let page = browser.click(&page.links[0]).unwrap();
+    assert!(page.text.contains("Status: ALIVE"), "{}", page.text);
+    drop(link);
 }
 
 /// Whose web UIs the browser can reach, by host and port there: the leader's, and pods'.

@@ -4,6 +4,7 @@
 //! - [`framing`]: two servers never see two different requests: smuggling, injection, limits.
 //! - [`passing`]: what goes to the pod and comes back: headers, streams, kept connections, WebSocket.
 //! - [`trouble`]: pods and clients that fail or dawdle, routes that change, and the router's end.
+//! - [`strangers`]: pages of other sites, other users, and thousands of connections.
 //! - [`access`]: TLS, passwords, tokens, and the log.
 //! - [`cluster`]: real masters: who leads, and nobody.
 
@@ -12,6 +13,7 @@ mod cluster;
 mod framing;
 mod passing;
 mod refused;
+mod strangers;
 mod trouble;
 
 use std::path::{Path, PathBuf};

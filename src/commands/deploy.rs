@@ -79,7 +79,13 @@ impl DeployArguments {
     }
 }
 
-pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: bool) -> Result<ExitCode, Error> {
+/// With the part, whether it is to tell metrics.
+pub async fn run(
+    global: &Global,
+    arguments: &DeployArguments,
+    (part, metrics): (Part, bool),
+    all: bool,
+) -> Result<ExitCode, Error> {
     if global.local {
         return Err(Error::Usage {
             message: "--deploy is for Kubernetes, and --local is not".into(),
@@ -114,7 +120,7 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
     };
     let deployed = Deployed {
         name: part.name(),
-        args: words(part, &namespace, std::env::args_os()),
+        args: words(part, metrics, &namespace, std::env::args_os()),
         image: arguments.image.clone().unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
@@ -145,8 +151,8 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
 }
 
 /// What the container is told: the arguments of this very run, but for those that belong to this machine or to the deployment.
-fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
-    const NOT_PASSED_ON: [&str; 14] = [
+fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+    const NOT_PASSED_ON: [&str; 15] = [
         "deploy",
         "undeploy",
         "image",
@@ -159,6 +165,7 @@ fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsSt
         "kubeconfig",
         "reach",
         "metrics",
+        "health",
         "ports",
         "dns",
     ];
@@ -191,7 +198,11 @@ fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsSt
     words.extend([
         format!("--namespace={namespace}"),
         "--reach=direct".into(),
-        format!("--metrics=0.0.0.0:{METRICS_PORT}"),
+        // The kubelet asks how it is; metrics are for whom they were asked for.
+        format!(
+            "--{}=0.0.0.0:{METRICS_PORT}",
+            if metrics { "metrics" } else { "health" }
+        ),
     ]);
     if let Part::Router { dns, access, .. } = part {
         // Others reach the pod always; who may is the NetworkPolicy's.
@@ -210,8 +221,8 @@ fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsSt
 mod tests {
     use super::*;
 
-    fn passed_on(part: Part, line: &str) -> Vec<String> {
-        words(part, "data", line.split(' ').map(Into::into))
+    fn passed_on(part: Part, metrics: bool, line: &str) -> Vec<String> {
+        words(part, metrics, "data", line.split(' ').map(Into::into))
     }
 
     #[test]
@@ -224,7 +235,7 @@ mod tests {
         let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(
-            passed_on(part, line),
+            passed_on(part, false, line),
             [
                 "router",
                 "--users=/etc/sparkha/users/htpasswd",
@@ -233,14 +244,14 @@ mod tests {
                 "--address=192.0.2.8",
                 "--namespace=data",
                 "--reach=direct",
-                "--metrics=0.0.0.0:9090",
+                "--health=0.0.0.0:9090",
                 "--port=8000",
                 "--dns=0.0.0.0:5353",
             ]
         );
-        let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data";
+        let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data --metrics 127.0.0.1:9090";
         assert_eq!(
-            passed_on(Part::RouteWatch, line),
+            passed_on(Part::RouteWatch, true, line),
             [
                 "route",
                 "watch",

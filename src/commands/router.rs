@@ -10,6 +10,7 @@ use hickory_proto::rr::Name;
 use super::{Clusters, deploy};
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
+use crate::metrics;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
 use crate::report::progress::Progress;
@@ -64,9 +65,8 @@ pub struct Arguments {
     /// Let everybody in who reaches this: they see all web UIs
     #[arg(long, conflicts_with_all = ["users", "tokens"])]
     open: bool,
-    /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "IP:PORT")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    telling: metrics::At,
     /// Write no line for each request
     #[arg(long)]
     pub no_access_log: bool,
@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, value_name = "IP", requires = "dns")]
     address: Vec<IpAddr>,
     /// DNS alone: another router is at --address
-    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "all_namespaces"])]
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "health", "all_namespaces"])]
     no_http: bool,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
@@ -104,7 +104,8 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             dns: !arguments.dns.is_empty(),
             access: arguments.access(),
         };
-        return deploy::run(global, &arguments.deploy, part, arguments.all_namespaces).await;
+        let metrics = arguments.telling.tells_metrics();
+        return deploy::run(global, &arguments.deploy, (part, metrics), arguments.all_namespaces).await;
     }
     let dns = match arguments.dns.is_empty() {
         true => None,
@@ -191,7 +192,7 @@ fn options(arguments: Arguments) -> Result<Options, Error> {
         tls: tls.map(|(chain, key)| Tls { chain, key }),
         users: arguments.users,
         tokens: arguments.tokens,
-        metrics: arguments.metrics,
+        telling: arguments.telling,
     })
 }
 

@@ -8,6 +8,7 @@ use super::Clusters;
 use super::router::{Reach, follow};
 use crate::cli::Global;
 use crate::exit_code::ExitCode;
+use crate::metrics;
 use crate::report;
 use crate::routing::router::Naming;
 use crate::routing::{Role, Table};
@@ -42,7 +43,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         tls: None,
         users: None,
         tokens: None,
-        metrics: None,
+        telling: metrics::At::NOWHERE,
     };
     let bound = Bound::bind(Some(options), None).await?;
     let clusters = Clusters::connect(global).await?;

@@ -3,4 +3,5 @@
 pub mod kubernetes;
 pub mod local;
 pub mod observer;
+pub mod peers;
 pub mod way;

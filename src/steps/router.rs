@@ -30,7 +30,7 @@ pub struct Options {
     pub users: Option<PathBuf>,
     pub tokens: Option<PathBuf>,
     /// Where metrics and health are told.
-    pub metrics: Option<SocketAddr>,
+    pub telling: metrics::At,
 }
 
 /// Files of a certificate.
@@ -50,7 +50,7 @@ struct Http {
     options: Options,
     access: Access,
     certificate: Option<Arc<ServerConfig>>,
-    metrics: Option<tokio::net::TcpListener>,
+    telling: metrics::Bound,
 }
 
 impl Bound {
@@ -127,19 +127,14 @@ impl Http {
         {
             *port = address.port();
         }
-        let metrics = match options.metrics {
-            Some(address) => {
-                let bound = metrics::bind(address).await;
-                Some(bound.map_err(|source| Error::Listen { address, source })?)
-            }
-            None => None,
-        };
+        let telling = options.telling.bind().await;
+        let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
         Ok(Self {
             listeners,
             options,
             access,
             certificate,
-            metrics,
+            telling,
         })
     }
 
@@ -149,17 +144,13 @@ impl Http {
         let front = Front {
             listeners: self.listeners,
             tls,
+            // Everybody on this machine can connect.
+            only_own: matches!(self.options.naming, Naming::Localhost { .. }),
         };
         let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
-        let telling = async {
-            match self.metrics {
-                Some(listener) => metrics::serve(listener, router.clone()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             served = serve(router.clone(), front, end) => served.map_err(Error::io("serve the router")),
-            () = telling => Ok(()),
+            () = metrics::serve(self.telling, router.clone()) => Ok(()),
         }
     }
 }

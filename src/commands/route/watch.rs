@@ -1,6 +1,5 @@
 //! `sparkha route watch`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +33,8 @@ pub struct Arguments {
     /// How long routes outlive their writer: 60s, 5m
     #[arg(long, value_name = "TIME", value_parser = ttl, default_value = "60s")]
     ttl: Duration,
-    /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "IP:PORT")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    telling: metrics::At,
     /// How to reach the masters
     #[arg(long, value_enum, default_value_t)]
     reach: Reach,
@@ -49,7 +47,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         return deploy::run(
             global,
             &arguments.deploy,
-            deploy::Part::RouteWatch,
+            (deploy::Part::RouteWatch, arguments.telling.tells_metrics()),
             arguments.all_namespaces,
         )
         .await;
@@ -60,25 +58,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let scope = scope(clusters.namespace(), arguments.all_namespaces);
     let progress = Progress::new(global.quiet);
     let tally = Arc::new(Tally::default());
-    let telling = match arguments.metrics {
-        Some(address) => Some(
-            metrics::bind(address)
-                .await
-                .map_err(|source| Error::Listen { address, source })?,
-        ),
-        None => None,
-    };
+    let telling = arguments.telling.bind().await;
+    let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
     let (follow, _way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     progress.done("Watching; Ctrl-C ends it");
-    let telling = async {
-        match telling {
-            Some(listener) => metrics::serve(listener, tally.clone()).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         outcome = watch_routes(follow.published(), target, &scope, &tally, &progress) => outcome?,
-        () = telling => {}
+        () = metrics::serve(telling, tally.clone()) => {}
         () = interrupted => {}
     }
     Ok(ExitCode::Success)

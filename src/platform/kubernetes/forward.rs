@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::{Cluster, Error};
 use crate::platform::observer::Reach;
+use crate::platform::peers;
 
 impl Reach for Cluster {
     type Stream = DuplexStream;
@@ -36,14 +37,18 @@ impl Cluster {
         })
     }
 
-    /// Listens on a free loopback port and forwards each connection to the pod, for clients that dial by themselves.
+    /// Listens on a free loopback port and forwards each connection of this user's to the pod, for clients that dial by themselves.
     /// Ends when the returned guard is dropped.
     pub async fn forward_listener(&self, pod: &str, port: u16) -> std::io::Result<ForwardGuard> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (cluster, pod) = (self.clone(), pod.to_owned());
         let task = tokio::spawn(async move {
-            while let Ok((mut local, _)) = listener.accept().await {
+            while let Ok((mut local, from)) = listener.accept().await {
+                // Everybody on this machine can connect.
+                if !peers::is_own(from, address) {
+                    continue;
+                }
                 let (cluster, pod) = (cluster.clone(), pod.clone());
                 tokio::spawn(async move {
                     match cluster.forward(&pod, port).await {

@@ -1,5 +1,5 @@
 //! The router's sockets: plain or TLS, bounded in number and in how long a client may dawdle, and drained when the router ends. Each processor has a
-//! thread that serves connections to their end.
+//! thread that serves connections to their end; what goes wrong in one of them ends that one.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,20 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::places::{Place, Places};
 use super::pods::Pods;
 use super::proxy::{Peer, Router};
+use crate::platform::peers;
 
-/// How many connections there may be at a time; more wait to be accepted.
+/// How many connections there may be at a time, and how many of one client.
 const CONNECTIONS: usize = 4096;
+const OF_ONE_CLIENT: usize = 1024;
+/// Files that are not connections.
+const OTHER_FILES: u64 = 100;
 /// How long a client may take for the head of a request, the pause before it included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may leave unread what was sent to it.
@@ -38,6 +45,8 @@ pub struct Front {
     pub listeners: Vec<std::net::TcpListener>,
     /// The newest certificate; `None` for plain HTTP.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// Only processes of this user and of root are answered.
+    pub only_own: bool,
 }
 
 /// What all connections need.
@@ -52,7 +61,7 @@ struct Accepted {
     stream: std::net::TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    place: OwnedSemaphorePermit,
+    place: Arc<Place>,
 }
 
 /// One of the threads that serve connections.
@@ -63,6 +72,15 @@ struct Server {
     load: Arc<AtomicUsize>,
 }
 
+/// One connection less when it is dropped.
+struct Loaded(Arc<AtomicUsize>);
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves until `end`, and then as long as open requests need.
 ///
 /// # Errors
@@ -70,7 +88,8 @@ struct Server {
 pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = ()>) -> io::Result<()> {
     let (ending, told) = watch::channel(false);
     let shared = Arc::new(Shared { router, told });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let most = connections();
+    let places = Places::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let servers: Vec<_> = (0..processors)
         .map(|_| server(shared.clone()))
@@ -78,17 +97,36 @@ pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = 
     let mut accepting = JoinSet::new();
     for listener in front.listeners {
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(listener, front.tls.clone(), servers.clone(), room.clone()));
+        accepting.spawn(accept(
+            listener,
+            front.tls.clone(),
+            front.only_own,
+            servers.clone(),
+            places.clone(),
+        ));
     }
     end.await;
     accepting.shutdown().await;
     ending.send_replace(true);
-    // There is room for all again once every connection is closed.
-    let all_closed = room.acquire_many(CONNECTIONS as u32);
-    if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
+    if tokio::time::timeout(DRAIN, places.until_free()).await.is_err() {
         tracing::info!("some connections were still in use");
     }
     Ok(())
+}
+
+/// How many connections there may be: each takes a file, and a second one to its pod. As many files are asked for as may be had.
+fn connections() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let files = match setrlimit(Resource::Nofile, all) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let pairs = files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES) / 2);
+    usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
 /// A thread that serves the connections it is given, until nobody can give it any more.
@@ -107,10 +145,10 @@ fn server(shared: Arc<Shared>) -> io::Result<Server> {
             tokio::select! {
                 accepted = accepted.recv() => {
                     let Some(accepted) = accepted else { return };
-                    let (shared, pods, load) = (shared.clone(), pods.clone(), load.clone());
+                    let (shared, pods, loaded) = (shared.clone(), pods.clone(), Loaded(load.clone()));
                     tokio::spawn(async move {
                         connection(accepted, shared, pods).await;
-                        load.fetch_sub(1, Ordering::Relaxed);
+                        drop(loaded);
                     });
                 }
                 _ = tidy.tick() => pods.tidy(),
@@ -127,22 +165,21 @@ fn server(shared: Arc<Shared>) -> io::Result<Server> {
 async fn accept(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    only_own: bool,
     servers: Vec<Server>,
-    room: Arc<Semaphore>,
+    places: Arc<Places>,
 ) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else {
         return;
     };
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = listener.accept().await.and_then(|(stream, from)| {
             // Answers must not wait for the acknowledgement of what was sent before.
             stream.set_nodelay(true)?;
-            Ok((stream.into_std()?, from))
+            let is_own = !only_own || peers::is_own(from, stream.local_addr()?);
+            Ok((stream.into_std()?, from, is_own))
         });
-        let (stream, from) = match accepted {
+        let (stream, from, is_own) = match accepted {
             Ok(accepted) => accepted,
             // No file descriptors, most likely: others are closed meanwhile.
             Err(error) => {
@@ -151,11 +188,16 @@ async fn accept(
                 continue;
             }
         };
+        let Some(place) = places.take(from.ip()) else {
+            tracing::debug!("{from}: too many connections, and none that is idle");
+            continue;
+        };
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
         let peer = Peer {
             from,
             port,
             secure: tls.is_some(),
+            is_own,
         };
         if let Some(server) = servers.iter().min_by_key(|server| server.load.load(Ordering::Relaxed)) {
             server.load.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +223,7 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
         stream,
         tls,
         peer,
-        place: _place,
+        place,
     } = accepted;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -191,23 +233,34 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let stream = Box::pin(stream);
     match tls {
-        None => talk(TokioIo::new(stream), shared, pods, peer).await,
+        None => talk(TokioIo::new(stream), shared, pods, peer, place).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => talk(TokioIo::new(stream), shared, pods, peer).await,
+            Ok(Ok(stream)) => talk(TokioIo::new(stream), shared, pods, peer, place).await,
             Ok(Err(error)) => tracing::debug!("{}: no TLS: {error}", peer.from),
             Err(_) => tracing::debug!("{}: no TLS in time", peer.from),
         },
     }
 }
 
-async fn talk<I>(stream: I, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer)
+async fn talk<I>(stream: I, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer, place: Arc<Place>)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let mut told = shared.told.clone();
+    let of_requests = place.clone();
     let service = service_fn(move |request| {
-        let (shared, pods) = (shared.clone(), pods.clone());
-        async move { Ok::<_, Infallible>(shared.router.answer(request, peer, &pods).await) }
+        let (shared, pods, place) = (shared.clone(), pods.clone(), of_requests.clone());
+        async move {
+            let busy = place.busy();
+            let response = shared.router.answer(request, peer, &pods, &place).await;
+            // In use until the last of the answer is on its way.
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _ = &busy;
+                    frame
+                })
+            }))
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -218,6 +271,13 @@ where
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,
+        () = place.ousted() => {
+            if !place.is_busy() {
+                return;
+            }
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
         () = ending(&mut told) => {
             served.as_mut().graceful_shutdown();
             served.await

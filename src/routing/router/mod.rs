@@ -6,7 +6,9 @@ pub mod authority;
 pub mod head;
 mod links;
 mod listen;
+mod origin;
 mod pages;
+mod places;
 mod pods;
 mod proxy;
 

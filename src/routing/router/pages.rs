@@ -35,7 +35,8 @@ pub struct Page {
     pub text: String,
 }
 
-pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
+/// `lists` is whether it also says what there is.
+pub fn page(why: Why<'_>, lists: bool, table: &Table, naming: Naming) -> Page {
     let (status, title, sentence) = words(why);
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><meta name=\"viewport\" \
@@ -45,6 +46,16 @@ pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
         escape(&sentence)
     );
     let mut text = format!("{title}\n{sentence}\n");
+    // That there is none is no secret.
+    if lists || table.clusters.is_empty() {
+        list(why, table, naming, &mut html, &mut text);
+    }
+    html.push_str("</body></html>\n");
+    Page { status, html, text }
+}
+
+/// The clusters and their web UIs.
+fn list(why: Why<'_>, table: &Table, naming: Naming, html: &mut String, text: &mut String) {
     if table.clusters.is_empty() {
         let none = "There is no Spark cluster here.";
         html.push_str(&format!("<p>{none}</p>"));
@@ -92,8 +103,6 @@ pub fn page(why: Why<'_>, table: &Table, naming: Naming) -> Page {
         }
         html.push_str("</table>");
     }
-    html.push_str("</body></html>\n");
-    Page { status, html, text }
 }
 
 fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
@@ -106,9 +115,7 @@ fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
         Why::UnknownHost { host, port } => (
             StatusCode::NOT_FOUND,
             "No such web UI",
-            format!(
-                "Nothing is known of {host} at port {port}. A pod's address changes when it starts anew; these are there now:"
-            ),
+            format!("Nothing is known of {host} at port {port}. A pod's address changes when it starts anew."),
         ),
         Why::NoLeader(cluster) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -182,16 +189,31 @@ mod tests {
             host: "<script>",
             port: 8080,
         };
-        let page = page(why, &table, Naming::AsLinked);
+        let page = page(why, true, &table, Naming::AsLinked);
         assert_eq!(page.status, 404);
         assert!(page.html.contains("&lt;script&gt;") && !page.html.contains("<script"));
         assert_eq!(
             page.text,
-            "No such web UI\nNothing is known of <script> at port 8080. A pod's address changes when it starts anew; these are there now:\n\n\
+            "No such web UI\nNothing is known of <script> at port 8080. A pod's address changes when it starts anew.\n\n\
              ns/spark\n  leader   spark-master-1           http://spark-master.ns.k8s:8080/\n  \
              master   spark-master-0           http://spark-10-1-2-3.ns.k8s:8080/\n  \
              master   spark-master-1           http://spark-10-1-2-4.ns.k8s:8080/\n  \
              worker   spark-worker-0           http://spark-fd00--5.ns.k8s:8081/\n"
+        );
+    }
+
+    #[test]
+    fn a_stranger_is_told_nothing() {
+        let table = Table::from_routes(table());
+        let why = Why::UnknownHost {
+            host: "evil.example",
+            port: 4400,
+        };
+        let page = page(why, false, &table, Naming::AsLinked);
+        assert!(
+            !page.html.contains("spark") && !page.text.contains("spark"),
+            "{}",
+            page.text
         );
     }
 
@@ -205,10 +227,10 @@ mod tests {
         }));
         let table = Table::from_routes(routes);
         let why = Why::UnknownHost { host: "h", port: 80 };
-        let lines = |why| page(why, &table, Naming::AsLinked).text.lines().count();
+        let lines = |why| page(why, true, &table, Naming::AsLinked).text.lines().count();
         assert_eq!(lines(why), 4 + LISTED + 1);
         assert_eq!(lines(Why::Index), 4 + 10_000);
-        let page = page(why, &table, Naming::AsLinked);
+        let page = page(why, true, &table, Naming::AsLinked);
         assert!(page.text.ends_with("\n  and 9800 more\n"), "{}", page.text);
         assert!(page.text.contains("  leader   spark-master-1 "));
         assert!(page.html.contains(">and 9800 more<"));
@@ -219,7 +241,7 @@ mod tests {
         let mut table = Table::from_routes(table());
         // One that does not answer, and none at all.
         for leaders in [1, 0] {
-            let page = page(Why::NoLeader(&table.clusters[0]), &table, Naming::AsLinked);
+            let page = page(Why::NoLeader(&table.clusters[0]), true, &table, Naming::AsLinked);
             assert_eq!(page.status, 503);
             assert!(
                 page.text.contains("ns/spark\n  leader   none at present\n"),

@@ -1,6 +1,7 @@
 //! One request: found in the table, passed to the pod, and the answer passed back.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,17 +15,20 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
 use super::access::{Access, Admission};
 use super::head::{self, Came, Refusal};
 use super::links::{Naming, Rewriter};
+use super::origin;
 use super::pages::{Why, page};
+use super::places::{Busy, Place};
 use super::pods::{self, AnyBody, BoxError, Pods};
 use crate::metrics::{Metric, Tell};
 use crate::platform::way::Way;
-use crate::routing::{Published, Role, Route, Table};
+use crate::routing::{ClusterEntry, Published, Role, Route, Table};
 
 /// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,6 +36,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// The largest body that a client may send: web UIs take forms, nothing else.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// How long a WebSocket may be silent.
+const WEBSOCKET_IDLE: Duration = Duration::from_secs(300);
 /// Target of the lines that tell of each request.
 pub const ACCESS_LOG: &str = "sparkha::access";
 
@@ -52,6 +58,8 @@ pub struct Peer {
     /// The port at which the router was asked.
     pub port: u16,
     pub secure: bool,
+    /// Whether it may use a router that is for one user.
+    pub is_own: bool,
 }
 
 impl Router {
@@ -71,13 +79,19 @@ impl Router {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>, peer: Peer, pods: &Arc<Pods>) -> Response<AnyBody> {
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        pods: &Arc<Pods>,
+        place: &Arc<Place>,
+    ) -> Response<AnyBody> {
         let began = Instant::now();
         let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
-        let mut response = self.respond(request, peer, pods).await;
+        let mut response = self.respond(request, peer, pods, place).await;
         if let Some(answers) = self
             .answers
             .get(usize::from(response.status().as_u16() / 100).wrapping_sub(1))
@@ -99,12 +113,25 @@ impl Router {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: Peer, pods: &Arc<Pods>) -> Response<AnyBody> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        pods: &Arc<Pods>,
+        place: &Arc<Place>,
+    ) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
         let asked = match head::asked(&parts) {
             Ok(asked) => asked,
             Err(refusal) => return refused(refusal),
         };
+        if !peer.is_own {
+            return forbidden("these web UIs are another user's: run `sparkha ui` yourself");
+        }
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        if origin::is_foreign(&parts, host.unwrap_or_default()) {
+            return forbidden("a page of another site asked for this: open the web UI itself and do it there");
+        }
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
         match access.admits(&parts.headers).await {
             Admission::Granted => {}
@@ -119,7 +146,8 @@ impl Router {
             let published = self.routes.borrow();
             (published.table.clone(), published.settled)
         };
-        let own_page = |why| self.own_page(why, &table, &parts.headers);
+        let lists = is_trusted(&asked.host, &table);
+        let own_page = |why| self.own_page(why, lists, &table, &parts.headers);
         let Some(route) = self.naming.find(&table, &asked.host, peer.port) else {
             let known = self.naming.host(&asked.host);
             // A leader that is there was asked for at another port than its own.
@@ -137,7 +165,7 @@ impl Router {
             };
         };
         let accepts = parts.headers.get(header::ACCEPT).cloned();
-        let sent = self.send(route, parts, body, peer, &table, pods).await;
+        let sent = self.send(route, parts, body, peer, &table, (pods, place)).await;
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
@@ -152,7 +180,7 @@ impl Router {
                 Failure::Pod(_) => Why::Unreachable(route),
             };
             let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
-            self.own_page(why, &table, &headers)
+            self.own_page(why, lists, &table, &headers)
         })
     }
 
@@ -168,7 +196,7 @@ impl Router {
         body: Incoming,
         peer: Peer,
         table: &Arc<Table>,
-        pods: &Arc<Pods>,
+        (pods, place): (&Arc<Pods>, &Arc<Place>),
     ) -> Result<Response<AnyBody>, Failure> {
         let came = Came {
             from: peer.from.ip().to_canonical(),
@@ -205,7 +233,7 @@ impl Router {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
                 return Err(Failure::Pod("it switched to a protocol that nobody asked for".into()));
             };
-            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response)));
+            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), place.busy()));
             let (parts, answer) = response.into_parts();
             answer.upgrade();
             return Ok(Response::from_parts(parts, empty()));
@@ -245,8 +273,8 @@ impl Router {
         }
     }
 
-    fn own_page(&self, why: Why<'_>, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
-        let page = page(why, table, self.naming);
+    fn own_page(&self, why: Why<'_>, lists: bool, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+        let page = page(why, lists, table, self.naming);
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
             true => ("text/html; charset=utf-8", page.html),
@@ -264,6 +292,20 @@ impl Router {
         }
         response
     }
+}
+
+/// Whether a host is none that an attacker can lead here by his own DNS server: then a page of his could read what is answered.
+fn is_trusted(host: &str, table: &Table) -> bool {
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    let is_of = |cluster: &ClusterEntry| {
+        let namespace = format!(".{}.", cluster.namespace);
+        cluster
+            .host
+            .split_once(&namespace)
+            .is_some_and(|(_, domain)| is_below(domain))
+    };
+    is_address || host == "localhost" || is_below("localhost") || table.clusters.iter().any(is_of)
 }
 
 fn empty() -> AnyBody {
@@ -329,6 +371,10 @@ fn refused(refusal: Refusal) -> Response<AnyBody> {
     response
 }
 
+fn forbidden(why: &str) -> Response<AnyBody> {
+    own(StatusCode::FORBIDDEN, format!("{why}\n"))
+}
+
 fn too_large() -> Response<AnyBody> {
     own(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -390,13 +436,39 @@ impl Failure {
     }
 }
 
-/// Passes everything between the two ends of a WebSocket until one of them closes it.
-async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade) {
+/// Passes everything between the two ends of a WebSocket until one of them closes it, or neither says anything.
+async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade, _busy: Busy) {
     let ends = futures::try_join!(client, pod);
     if let Ok((client, pod)) = ends {
-        let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
-        let passed = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
+        let passed = pass(TokioIo::new(client), TokioIo::new(pod)).await;
         tracing::debug!("a WebSocket was closed: {passed:?}");
+    }
+}
+
+async fn pass<S: AsyncRead + AsyncWrite>(client: S, pod: S) -> io::Result<()> {
+    let ((mut from_client, mut to_client), (mut from_pod, mut to_pod)) =
+        (tokio::io::split(client), tokio::io::split(pod));
+    let (mut sent, mut received) = ([0; 8192], [0; 8192]);
+    loop {
+        let step = async {
+            let length = tokio::select! {
+                length = from_client.read(&mut sent) => {
+                    let length = length?;
+                    to_pod.write_all(&sent[..length]).await?;
+                    length
+                }
+                length = from_pod.read(&mut received) => {
+                    let length = length?;
+                    to_client.write_all(&received[..length]).await?;
+                    length
+                }
+            };
+            futures::try_join!(to_client.flush(), to_pod.flush())?;
+            Ok::<_, io::Error>(length)
+        };
+        if tokio::time::timeout(WEBSOCKET_IDLE, step).await?? == 0 {
+            return futures::try_join!(to_client.shutdown(), to_pod.shutdown()).map(drop);
+        }
     }
 }
 

@@ -1,0 +1,76 @@
+//! Whose processes are at the other end of connections on this machine.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use rustix::process::geteuid;
+
+/// The table of connections may change while it is read, and one of them be left out.
+const TRIES: usize = 3;
+
+/// Whether the process that connected from an address to another is this user's, or root's. Where the kernel does not tell whose it is (without
+/// /proc), it counts as one's own.
+pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else {
+        return false;
+    };
+    for _ in 0..TRIES {
+        let Ok(table) = std::fs::read_to_string("/proc/net/tcp") else {
+            return true;
+        };
+        if let Some(owner) = owner(&table, from, to) {
+            return owner == 0 || owner == geteuid().as_raw();
+        }
+    }
+    false
+}
+
+/// The user whose socket connects these addresses, in a table of the kernel's.
+fn owner(table: &str, from: SocketAddrV4, to: SocketAddrV4) -> Option<u32> {
+    // An address is printed as the number that it is in memory.
+    let written = |address: SocketAddrV4| {
+        let ip = u32::from_ne_bytes(address.ip().octets());
+        format!("{ip:08X}:{:04X}", address.port())
+    };
+    let (from, to) = (written(from), written(to));
+    table.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_it = fields.next() == Some(&from) && fields.next() == Some(&to);
+        // State, queues, timer, retransmits, and the user.
+        fields.nth(4).filter(|_| is_it)?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_of_ones_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (from, to) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert!(is_own(from, to));
+        // This end, and none at all.
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let v4 = |address| match address {
+            SocketAddr::V4(address) => address,
+            SocketAddr::V6(_) => unreachable!(),
+        };
+        assert_eq!(owner(&table, v4(from), v4(to)), Some(geteuid().as_raw()));
+        assert_eq!(owner(&table, v4(from), v4(from)), None);
+        assert!(!is_own(from, from));
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn anothers_connection() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+             0: 0100007F:1130 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n   \
+             1: 0100007F:C35A 0100007F:1130 01 00000000:00000000 00:00000000 00000000 65534        0 2 1 0 20 4 30 10 -1\n";
+        let at = |port| SocketAddrV4::new([127, 0, 0, 1].into(), port);
+        assert_eq!(owner(table, at(50010), at(4400)), Some(65534));
+        assert_eq!(owner(table, at(50011), at(4400)), None);
+    }
+}

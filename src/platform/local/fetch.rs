@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub async fn fetch(version: &str, mut tell: impl FnMut(Stage)) -> Result<(PathBu
     let archive = cache.join(format!("pyspark-{version}.tar.gz"));
     if !archive.exists() {
         let pip = Pip::configured()?;
+        pip.check()?;
         let client = pip.client()?;
         let source = find(&client, &pip, version).await?;
         download(&client, &source, &archive, &mut tell).await?;
@@ -115,6 +117,30 @@ impl Pip {
         })
     }
 
+    /// What pip would not use is not used: an index that anybody on the way can change says which checksum is right.
+    fn check(&self) -> Result<(), Error> {
+        match self.index.scheme() == "https" || is_here(&self.index) || self.is_trusted() {
+            true => Ok(()),
+            false => Err(Error::Fetch {
+                reason: format!(
+                    "pip's index-url {} is not encrypted, and its host is not trusted",
+                    self.index
+                ),
+                help: "use an https:// index, or name the host in pip's trusted-host".into(),
+            }),
+        }
+    }
+
+    /// Whether the user trusts the index's host (`host` or `host:port`) whoever answers for it.
+    fn is_trusted(&self) -> bool {
+        let host = self.index.host_str().unwrap_or_default();
+        let port = self.index.port_or_known_default().unwrap_or_default();
+        let with_port = format!("{host}:{port}");
+        self.trusted_hosts
+            .iter()
+            .any(|trusted| [host, &with_port].contains(&trusted.as_str()))
+    }
+
     fn client(&self) -> Result<Client, Error> {
         let failed = |reason: String| Error::Fetch {
             reason,
@@ -134,15 +160,22 @@ impl Pip {
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| failed(error.to_string()))?);
         }
-        let host = self.index.host_str().unwrap_or_default();
-        if self
-            .trusted_hosts
-            .iter()
-            .any(|trusted| trusted.split(':').next() == Some(host))
-        {
+        if self.is_trusted() {
             builder = builder.tls_danger_accept_invalid_certs(true);
+        } else if !is_here(&self.index) {
+            // Also where the index leads.
+            builder = builder.https_only(true);
         }
         builder.build().map_err(|error| failed(with_sources(&error)))
+    }
+}
+
+/// Whether a URL is this machine's.
+fn is_here(url: &Url) -> bool {
+    match url.host_str().map(|host| host.trim_matches(['[', ']'])) {
+        Some("localhost") => true,
+        Some(host) => host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        None => false,
     }
 }
 
@@ -370,6 +403,32 @@ mod tests {
         assert_eq!(setting(list, "index-url"), Some("https://index.example/simple".into()));
         assert_eq!(setting(list, "trusted-host"), Some("a.example b.example".into()));
         assert_eq!(setting(list, "proxy"), None);
+    }
+
+    #[test]
+    fn what_pip_would_not_use_is_not_used() {
+        let is_used = |index: &str, trusted: &str| {
+            let pip = Pip {
+                index: Url::parse(index).unwrap(),
+                certificates: None,
+                proxy: None,
+                trusted_hosts: trusted.split_whitespace().map(str::to_owned).collect(),
+            };
+            pip.check().is_ok()
+        };
+        for index in [
+            "https://i/simple/",
+            "http://localhost:1/",
+            "http://127.8.0.1/",
+            "http://[::1]:1/",
+        ] {
+            assert!(is_used(index, ""), "{index}");
+        }
+        for (index, trusted) in [("http://i/", "a i"), ("http://i:81/", "i"), ("http://i:81/", "i:81")] {
+            assert!(!is_used(index, "a"), "{index}");
+            assert!(is_used(index, trusted), "{index} {trusted}");
+        }
+        assert!(!is_used("http://i:82/", "i:81 localhost"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -97,6 +97,9 @@ pub struct Page {
 /// noticed only when a request is lost.
 pub const MAX_IDLE: Duration = Duration::from_secs(5);
 
+/// No answer of a master's is longer: one with 1,000 workers says less than 1 MB.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
 /// A master could not be asked, or did not answer as one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -106,6 +109,8 @@ pub enum Error {
     Http(#[from] hyper::Error),
     #[error("the master's web UI answered {0}")]
     Status(StatusCode),
+    #[error("the master's answer is longer than {ANSWER_LIMIT} bytes")]
+    TooLong,
     #[error("failed to read the master's answer")]
     Json(#[from] serde_json::Error),
 }
@@ -139,7 +144,13 @@ impl Connection {
         if response.status() != StatusCode::OK {
             return Err(Error::Status(response.status()));
         }
-        Ok(response.into_body().collect().await?.to_bytes())
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        // Either the connection broke off, or it was too long.
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| match error.downcast::<hyper::Error>() {
+            Ok(error) => Error::Http(*error),
+            Err(_) => Error::TooLong,
+        };
+        Ok(body.map_err(failed)?.to_bytes())
     }
 }
 
@@ -365,6 +376,18 @@ mod tests {
         assert!(given_up.await.is_err());
         let error = ui.report(refused()).await.unwrap_err();
         assert_eq!(error.to_string(), "connection refused");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up() {
+        let (ours, mut its) = tokio::io::duplex(65536);
+        tokio::spawn(async move {
+            assert!(its.read(&mut [0; 4096]).await.unwrap() > 0);
+            its.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while its.write_all(&[b' '; 65536]).await.is_ok() {}
+        });
+        let report = MasterUi::default().report(async { Ok::<_, String>(ours) }).await;
+        assert!(matches!(report, Err(Error::TooLong)));
     }
 
     #[test]

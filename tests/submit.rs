@@ -405,6 +405,7 @@ fn jobs_run_in_pods() {
     every_line_of_a_job_comes_once_though_its_log_is_cut_off(&sandbox, folder.path());
     a_job_that_waits_is_told_why_and_jobs_can_be_ended(&sandbox, folder.path());
     large_files_travel_and_drivers_are_restricted(&sandbox, folder.path());
+    a_driver_that_somebody_else_describes_is_not_made(&sandbox, folder.path());
     let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
     let mut job = ["submit"].to_vec();
     job.extend(EXECUTOR);
@@ -434,6 +435,25 @@ fn a_jar_runs_and_its_driver_may_be_kept(sandbox: &Sandbox, folder: &Path) {
 }
 
 /// More than a ConfigMap takes.
+/// By whoever may write ConfigMaps and make no pods.
+fn a_driver_that_somebody_else_describes_is_not_made(sandbox: &Sandbox, folder: &Path) {
+    let path = "jsonpath={.data.driver\\.json}";
+    let own = sandbox.kubectl(&["get", "configmap", "spark-conf", "-o", path]);
+    let describe = |pod: &str| {
+        let patch = serde_json::json!({"data": {"driver.json": pod}}).to_string();
+        sandbox.kubectl(&["patch", "configmap", "spark-conf", "--type=merge", "-p", &patch]);
+    };
+    let mut pod: Value = serde_json::from_str(&own).unwrap();
+    pod["spec"]["hostNetwork"] = true.into();
+    let volumes = pod["spec"]["volumes"].as_array_mut().unwrap();
+    volumes.push(serde_json::json!({"name": "node", "hostPath": {"path": "/"}}));
+    describe(&pod.to_string());
+    run(Site::command(sandbox, folder, &["submit", "--", "job.py"]))
+        .exits(2)
+        .says("hostNetwork, volumes[node] is different");
+    describe(&own);
+}
+
 fn large_files_travel_and_drivers_are_restricted(sandbox: &Sandbox, folder: &Path) {
     let large: Vec<u8> = (0..20_000_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)

@@ -132,6 +132,7 @@ fn is_shared(volume: &Volume) -> bool {
 /// The pod of one driver.
 pub fn pod(template: Pod, driver: &Driver) -> Pod {
     let Pod { metadata, spec, .. } = template;
+    let labels = metadata.labels;
     let mut annotations = metadata.annotations.unwrap_or_default();
     if driver.keep {
         annotations.insert(KEEP.into(), "true".into());
@@ -139,8 +140,9 @@ pub fn pod(template: Pod, driver: &Driver) -> Pod {
     let mut pod = Pod {
         metadata: ObjectMeta {
             name: Some(driver.name.clone()),
+            labels,
             annotations: Some(annotations),
-            ..metadata
+            ..Default::default()
         },
         spec,
         status: None,

@@ -12,6 +12,7 @@ pub mod kind;
 pub mod labels;
 mod metrics;
 mod network_policies;
+pub mod own_driver;
 pub mod pods;
 pub mod role;
 mod services;

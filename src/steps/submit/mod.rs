@@ -34,6 +34,7 @@ use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::Component;
+use crate::render::own_driver;
 use crate::report::progress::Progress;
 use crate::routing::DRIVER_UI_PORTS;
 use crate::spec::names::ClusterName;
@@ -119,7 +120,6 @@ pub async fn submit(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let target = target(cluster, name).await?;
-    upgrade::takes_jobs(&target.inventory)?;
     let submission = &submission.fitted(&target.defaults, &target.inventory);
     if let Some(image) = &submission.image {
         same_version(image, &target.inventory.cluster.image)?;
@@ -180,6 +180,7 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
     let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
     let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
     let inventory = read_inventory(&inventory)?;
+    upgrade::takes_jobs(&inventory)?;
     let conf = conf.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))?;
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
@@ -196,7 +197,18 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
 fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Error> {
     let part = |key: &str| conf.data.as_ref().and_then(|data| data.get(key)).cloned();
     let template = part(driver::TEMPLATE).and_then(|text| serde_json::from_str(&text).ok());
-    let template = template.ok_or_else(|| outdated(inventory))?;
+    let template: Pod = template.ok_or_else(|| outdated(inventory))?;
+    let beyond = own_driver::beyond(&template, inventory);
+    if !beyond.is_empty() {
+        return Err(Error::Usage {
+            message: format!(
+                "ConfigMap {} describes drivers' pods that are not this cluster's: {} is different",
+                inventory.cluster.name.conf(),
+                beyond.join(", ")
+            ),
+            help: "find out who changed it, or whether another sparkha made the cluster; `sparkha create` with the same arguments writes it anew".into(),
+        });
+    }
     Ok((template, part("spark-defaults.conf").unwrap_or_default()))
 }
 

@@ -1,0 +1,238 @@
+//! Whether a driver's pod is what this cluster's drivers are. It is described in a ConfigMap, and whoever submits makes it with rights of his own: so
+//! who may write ConfigMaps and nothing else could have pods made that see the node, other Secrets, or the API server. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value};
+
+use super::driver;
+use super::inventory::Inventory;
+use crate::spec::resolve::{Overrides, Source, resolve};
+
+/// What of a pod decides only where and when it runs.
+const PLACEMENT: [&str; 7] = [
+    "affinity",
+    "nodeSelector",
+    "priorityClassName",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "topologySpreadConstraints",
+    // Looked at one by one.
+    "volumes",
+];
+/// Of a container what cannot reach beyond it.
+const HARMLESS: [&str; 5] = ["args", "env", "ports", "resources", "volumeMounts"];
+
+/// What a template has that this cluster's drivers have not, or lacks that they have. Where the inventory keeps no cluster file, its Secrets and
+/// volumes may be anything.
+pub fn beyond(template: &Pod, inventory: &Inventory) -> Vec<String> {
+    let flags = Overrides {
+        name: Some(inventory.cluster.name.to_string()),
+        alias: inventory.cluster.alias.clone(),
+        image: Some(inventory.cluster.image.clone()),
+        ..Overrides::default()
+    };
+    let kept = inventory.cluster_file.as_deref().map(|text| Source { name: "", text });
+    let kept = kept.and_then(|kept| resolve(Some(kept), &flags).ok());
+    let is_known = kept.is_some();
+    let own = kept.or_else(|| resolve(None, &flags).ok());
+    let own = own.and_then(|spec| serde_json::from_str(&driver::template(&spec)).ok());
+    let Some(own) = own else {
+        return vec!["everything".into()];
+    };
+    let mut all = differences(&pod_spec(template), &pod_spec(&own));
+    if !is_known {
+        all.retain(|path| {
+            !["volumes[", "imagePullSecrets"]
+                .iter()
+                .any(|free| path.starts_with(free))
+                && !path.contains(".env[")
+        });
+    }
+    all
+}
+
+fn pod_spec(pod: &Pod) -> Map<String, Value> {
+    let spec = serde_json::to_value(&pod.spec);
+    spec.ok().and_then(|spec| spec.as_object().cloned()).unwrap_or_default()
+}
+
+fn differences(found: &Map<String, Value>, own: &Map<String, Value>) -> Vec<String> {
+    let mut all = unlike("", found, own, &[&PLACEMENT[..], &["containers"]].concat());
+    let containers = |pod: &Map<String, Value>| named(pod.get("containers"));
+    let (found_in, own_in) = (containers(found), containers(own));
+    for (name, container) in &found_in {
+        let path = format!("containers[{name}].");
+        match own_in.get(name) {
+            Some(own) => {
+                all.extend(unlike(&path, container, own, &HARMLESS));
+                all.extend(unlisted(&path, "env", (container, own), |variable| {
+                    variable.contains_key("valueFrom")
+                }));
+            }
+            None => all.push(path.trim_end_matches('.').to_owned()),
+        }
+    }
+    // What holds nothing of anybody's is harmless.
+    let holds = |volume: &Map<String, Value>| !volume.keys().all(|key| key == "name" || key == "emptyDir");
+    all.extend(unlisted("", "volumes", (found, own), holds));
+    all
+}
+
+/// The keys, but for some, of which two objects do not have the same.
+fn unlike(path: &str, found: &Map<String, Value>, own: &Map<String, Value>, but: &[&str]) -> Vec<String> {
+    let mut keys: Vec<_> = found.keys().chain(own.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|key| !but.contains(&key.as_str()) && found.get(*key) != own.get(*key))
+        .map(|key| format!("{path}{key}"))
+        .collect()
+}
+
+/// The named things of a list that are of a kind and not the same in the own one.
+fn unlisted(
+    path: &str,
+    list: &str,
+    (found, own): (&Map<String, Value>, &Map<String, Value>),
+    counts: impl Fn(&Map<String, Value>) -> bool,
+) -> Vec<String> {
+    let own = named(own.get(list));
+    let found = named(found.get(list)).into_iter();
+    found
+        .filter(|(name, thing)| counts(thing) && own.get(name) != Some(thing))
+        .map(|(name, _)| format!("{path}{list}[{name}]"))
+        .collect()
+}
+
+fn named(list: Option<&Value>) -> BTreeMap<String, Map<String, Value>> {
+    let things = list.and_then(Value::as_array).into_iter().flatten();
+    things
+        .filter_map(Value::as_object)
+        .map(|thing| (thing["name"].as_str().unwrap_or_default().to_owned(), thing.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const FILE: &str = "s3: {endpoint: 'http://minio:9000', secret: {name: keys}}\n\
+        workers: {nodeSelector: {disk: ssd}, volumes: [{name: in, mountPath: /in, persistentVolumeClaim: {claimName: in}}]}";
+
+    fn own(text: &str) -> Value {
+        let spec = resolve(Some(Source { name: "f", text }), &Overrides::default()).unwrap();
+        serde_json::from_str(&driver::template(&spec)).unwrap()
+    }
+
+    fn beyond(pod: &Value) -> Vec<String> {
+        let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
+        let own: Pod = serde_json::from_value(own(FILE)).unwrap();
+        differences(&pod_spec(&pod), &pod_spec(&own))
+    }
+
+    #[test]
+    fn its_own_is_its_own_wherever_it_runs() {
+        let mut pod = own(FILE);
+        assert_eq!(beyond(&pod), [""; 0]);
+        let spec = &mut pod["spec"];
+        spec["nodeSelector"] = json!({"disk": "other"});
+        spec["volumes"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "more", "emptyDir": {}}));
+        let env = spec["containers"][0]["env"].as_array_mut().unwrap();
+        env.push(json!({"name": "A", "value": "b"}));
+        assert_eq!(beyond(&pod), [""; 0]);
+    }
+
+    #[test]
+    fn whatever_reaches_beyond_it_is_told() {
+        let secret = json!({"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}});
+        for (pointer, value, told) in [
+            ("/spec/serviceAccountName", json!("admin"), "serviceAccountName"),
+            (
+                "/spec/automountServiceAccountToken",
+                Value::Null,
+                "automountServiceAccountToken",
+            ),
+            ("/spec/hostNetwork", json!(true), "hostNetwork"),
+            ("/spec/hostPID", json!(true), "hostPID"),
+            ("/spec/shareProcessNamespace", json!(true), "shareProcessNamespace"),
+            ("/spec/securityContext/runAsUser", json!(0), "securityContext"),
+            ("/spec/initContainers", json!([{"name": "driver"}]), "initContainers"),
+            ("/spec/containers/0/image", json!("evil"), "containers[driver].image"),
+            (
+                "/spec/containers/0/command",
+                json!(["sh"]),
+                "containers[driver].command",
+            ),
+            (
+                "/spec/containers/0/lifecycle",
+                json!({}),
+                "containers[driver].lifecycle",
+            ),
+            (
+                "/spec/containers/0/envFrom",
+                json!([{"secretRef": {"name": "x"}}]),
+                "containers[driver].envFrom",
+            ),
+            (
+                "/spec/containers/0/securityContext/privileged",
+                json!(true),
+                "containers[driver].securityContext",
+            ),
+            ("/spec/containers/1", json!({"name": "more"}), "containers[more]"),
+            (
+                "/spec/containers/0/env/0",
+                secret,
+                "containers[driver].env[AWS_ACCESS_KEY_ID]",
+            ),
+            (
+                "/spec/volumes/0",
+                json!({"name": "v", "hostPath": {"path": "/"}}),
+                "volumes[v]",
+            ),
+            (
+                "/spec/volumes/0",
+                json!({"name": "v", "secret": {"secretName": "x"}}),
+                "volumes[v]",
+            ),
+            (
+                "/spec/volumes/0",
+                json!({"name": "auth", "secret": {"secretName": "x"}}),
+                "volumes[auth]",
+            ),
+            (
+                "/spec/volumes/0",
+                json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}),
+                "volumes[v]",
+            ),
+        ] {
+            let mut pod = own(FILE);
+            put(&mut pod, pointer, value);
+            assert_eq!(beyond(&pod), [told], "{pointer}");
+        }
+    }
+
+    /// Puts a value where a JSON pointer says, at the end of a list or in place of what is there.
+    fn put(pod: &mut Value, pointer: &str, value: Value) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match pod.pointer_mut(parent).unwrap() {
+            Value::Array(list) => match list.get_mut(key.parse::<usize>().unwrap()) {
+                Some(_) if value["name"].is_string() => {
+                    let same = list.iter_mut().find(|thing| thing["name"] == value["name"]);
+                    match same {
+                        Some(same) => *same = value,
+                        None => list.push(value),
+                    }
+                }
+                _ => list.push(value),
+            },
+            parent => parent[key] = value,
+        }
+    }
+}

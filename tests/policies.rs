@@ -42,7 +42,7 @@ const WORKER: &str =
     "spark-worker-1:7078 spark-worker-1:7081 spark-worker-1:8081 spark-worker-1:4040 spark-worker-1:45678";
 /// All of the driver.
 const DRIVER: &str = "driver:4040 driver:4056 driver:45678";
-const WEB_UIS: &str = "spark-master-1:8080 spark-worker-1:8081 spark-worker-1:4040 driver:4040 driver:4056";
+const WEB_UIS: &str = "spark-master-1:8080 spark-worker-1:8081 driver:4040 driver:4056";
 
 const SETTINGS: &str = "masters: {count: 2}
 networkPolicy:
@@ -195,7 +195,7 @@ fn none_but_those_who_belong_to_the_cluster_reach_it() {
         ("worker-of-another", vec![]),
         ("zookeeper-of-another", vec![]),
         ("router", vec![WEB_UIS]),
-        ("router-elsewhere", vec![WEB_UIS]),
+        ("router-elsewhere", vec![]),
         ("monitor", vec![]),
         ("monitor-elsewhere", vec![WEB_UIS]),
         ("notebook-elsewhere", vec!["spark-master-1:7077", WORKER]),

@@ -27,7 +27,7 @@ pub const ZOOKEEPER_PASSWORD: &str = "zookeeper.password";
 /// All keys of the Secret that sparkha may make.
 pub const KEYS: [&str; 2] = [SPARK_SECRET, ZOOKEEPER_PASSWORD];
 /// Mode of mounted secrets: the pod's group reads them.
-pub const SECRET_MODE: i32 = 0o440;
+const SECRET_MODE: i32 = 0o440;
 /// What stands for a secret that was not made yet. Pods that find it do not start.
 pub const PLACEHOLDER: &str = "REPLACE-ME";
 
@@ -57,6 +57,21 @@ pub fn secret_name(spec: &ClusterSpec) -> Option<String> {
         Authentication::Own => Some(spec.name.auth()),
         Authentication::Secret { name } => Some(name.clone()),
     }
+}
+
+/// Spark's secret, as its daemons and drivers mount it: of the cluster's Secret this key alone.
+pub fn spark_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
+    let key = KeyToPath {
+        key: SPARK_SECRET.into(),
+        path: SPARK_SECRET.into(),
+        ..Default::default()
+    };
+    Some(SecretVolumeSource {
+        secret_name: Some(secret_name(spec)?),
+        items: Some(vec![key]),
+        default_mode: Some(SECRET_MODE),
+        ..Default::default()
+    })
 }
 
 /// The Secret with what masters need to log in to ZooKeeper, as masters and managed ZooKeepers mount it; `None` where nobody has to.
@@ -104,6 +119,41 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::render::config::config_map;
+    use crate::render::workloads::stateful_sets;
+    use crate::spec::resolve::{Source, resolve};
+
+    #[test]
+    fn each_part_has_the_keys_that_it_needs() {
+        let text = "history: true\nconnect: true\n";
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let keys = |volume: &k8s_openapi::api::core::v1::Volume| {
+            let secret = volume.secret.clone()?;
+            assert_eq!(secret.secret_name.as_deref(), Some("spark-auth"));
+            // Without items it would be all of them.
+            let keys = secret.items.unwrap().into_iter().map(|item| item.key);
+            Some(keys.collect::<Vec<_>>().join(" "))
+        };
+        let mut has: Vec<_> = stateful_sets(&spec, &config_map(&spec))
+            .iter()
+            .map(|set| {
+                let volumes = set.spec.clone().template.spec.unwrap().volumes.unwrap();
+                let keys: Vec<_> = volumes.iter().filter_map(keys).collect();
+                format!("{}: {}", set.metadata.name.clone().unwrap(), keys.join(" "))
+            })
+            .collect();
+        has.sort();
+        assert_eq!(
+            has,
+            [
+                "spark-connect: spark.authenticate.secret",
+                "spark-history: ",
+                "spark-master: spark.authenticate.secret zookeeper.password",
+                "spark-worker: spark.authenticate.secret",
+                "spark-zookeeper: zookeeper.password",
+            ]
+        );
+    }
 
     #[test]
     fn a_secret_is_made_once() {

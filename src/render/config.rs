@@ -11,6 +11,7 @@ use super::auth::zookeeper_secret;
 use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
 use crate::spec::quantity::Memory;
+use crate::spec::resolve::REDACTED;
 use crate::spec::{
     Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
     VolumeSource,
@@ -204,6 +205,7 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     let mut set = |key: &str, value: &str| conf.insert(key.to_owned(), value.to_owned());
     // Whoever reaches a web UI could otherwise end its applications.
     set("spark.ui.killEnabled", "false");
+    set("spark.redaction.regex", REDACTED);
     if spec.authentication != Authentication::Off {
         // The secret itself is in no ConfigMap: see auth.rs.
         set("spark.authenticate", "true");

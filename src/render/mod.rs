@@ -38,8 +38,6 @@ pub struct Resource {
 pub const MASTER_PORT: u16 = 7077;
 /// Port of a master's web UI.
 pub const MASTER_UI_PORT: u16 = 8080;
-/// Port of a master's REST submission server.
-pub const MASTER_REST_PORT: u16 = 6066;
 /// Port of a worker's RPC.
 pub const WORKER_PORT: u16 = 7078;
 /// How many ports, from that one on, a worker takes in turn: see worker.sh.

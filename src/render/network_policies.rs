@@ -60,8 +60,6 @@ fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
 fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
     // A leader that recovers calls the workers that it remembers.
     let rpc = WORKER_PORT..WORKER_PORT + WORKER_PORTS;
-    // Drivers in cluster mode are the workers' children.
-    let pages = std::iter::once(WORKER_UI_PORT).chain(DRIVER_UI_PORTS);
     policy(
         spec,
         spec.name.workers_set(),
@@ -70,7 +68,7 @@ fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
             // Executors and their block managers listen on ports of the kernel's choice.
             admit(jobs(spec, settings), []),
             admit(vec![part(spec, Component::Master)], rpc),
-            admit(web_uis_from(settings), pages),
+            admit(web_uis_from(settings), [WORKER_UI_PORT]),
         ],
     )
 }
@@ -131,10 +129,10 @@ fn zookeepers(spec: &ClusterSpec) -> NetworkPolicy {
     )
 }
 
-/// Who may reach every web UI: sparkha's routers in all namespaces, and whom the user names.
+/// Who may reach every web UI: sparkha's own router in this namespace, and whom the user names. Everybody may put these labels on a pod of a
+/// namespace of his own.
 fn web_uis_from(settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
     let router = NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector::default()),
         pod_selector: Some(labelled([(NAME, SPARKHA), (MANAGED_BY, SPARKHA)])),
         ..Default::default()
     };
@@ -256,11 +254,12 @@ mod tests {
             // Without peers a rule would be for everyone.
             assert!(rules.iter().all(|rule| rule.from.is_some()), "{rules:#?}");
             let peers = rules.into_iter().flat_map(|rule| rule.from.unwrap());
-            // sparkha's router serves all clusters, wherever it is.
-            let own = peers.filter(|peer| peer.namespace_selector.is_none());
-            for pods in own.map(|peer| peer.pod_selector).chain([policy.pod_selector]) {
-                assert_eq!(pods.unwrap().match_labels.unwrap()[INSTANCE], "spark");
+            for peer in peers {
+                assert_eq!(peer.namespace_selector, None);
+                let labels = peer.pod_selector.unwrap().match_labels.unwrap();
+                assert!(labels.get(NAME).is_some_and(|name| name == SPARKHA) || labels[INSTANCE] == "spark");
             }
+            assert_eq!(policy.pod_selector.unwrap().match_labels.unwrap()[INSTANCE], "spark");
         }
     }
 

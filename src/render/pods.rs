@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::auth::{
-    AUTH_DIR, AUTH_VOLUME, SECRET_MODE, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, secret_name, zookeeper_secret,
+    AUTH_DIR, AUTH_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, secret_name, spark_secret, zookeeper_secret,
 };
 use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
@@ -324,13 +324,8 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     if plan.component == Component::Worker {
         volumes.push(empty_dir("work", WORK_LIMIT));
     }
-    if plan.spark_env {
-        let source = secret_name(spec).map(|name| SecretVolumeSource {
-            secret_name: Some(name),
-            default_mode: Some(SECRET_MODE),
-            ..Default::default()
-        });
-        volumes.extend(source.map(|source| secret_volume(AUTH_VOLUME, source)));
+    if knows_secret(plan) {
+        volumes.extend(spark_secret(spec).map(|source| secret_volume(AUTH_VOLUME, source)));
     }
     if let Some(source) = logs_in(spec, plan.component) {
         volumes.push(secret_volume(ZOOKEEPER_AUTH_VOLUME, source));
@@ -342,6 +337,11 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
     volumes.extend(state.chain(users).filter_map(|(name, source)| volume(name, source)));
     volumes
+}
+
+/// Whether this part speaks with others of the cluster. The history server reads files alone.
+fn knows_secret(plan: &PodPlan<'_>) -> bool {
+    plan.spark_env && plan.component != Component::History
 }
 
 fn secret_volume(name: &str, source: SecretVolumeSource) -> Volume {
@@ -463,7 +463,7 @@ fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
     if plan.component == Component::Worker {
         mounts.push(mount("work", &format!("{STATE_DIR}/work")));
     }
-    if plan.spark_env && secret_name(spec).is_some() {
+    if knows_secret(plan) && secret_name(spec).is_some() {
         mounts.push(VolumeMount {
             read_only: Some(true),
             ..mount(AUTH_VOLUME, AUTH_DIR)

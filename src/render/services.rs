@@ -6,22 +6,21 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{Component, identity, metadata};
 use super::{
-    CONNECT_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
-    ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
+    ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Recovery, ServiceType};
 
 const RPC: (&str, u16) = ("rpc", MASTER_PORT);
 const UI: (&str, u16) = ("ui", MASTER_UI_PORT);
-const REST: (&str, u16) = ("rest", MASTER_REST_PORT);
 
 pub fn services(spec: &ClusterSpec) -> Vec<Service> {
     let mut services = vec![headless(
         spec,
         spec.name.masters_service(),
         Component::Master,
-        &[RPC, UI, REST],
+        &[RPC, UI],
     )];
     services.extend((0..spec.masters.count).map(|ordinal| master(spec, ordinal)));
     services.push(web_ui(spec));
@@ -79,7 +78,7 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
             selector: Some(selector),
-            ports: Some(ports(&[RPC, UI, REST])),
+            ports: Some(ports(&[RPC, UI])),
             // A master must be reachable by its name while it starts, or no worker could register in time.
             publish_not_ready_addresses: Some(true),
             ..Default::default()

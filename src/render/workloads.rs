@@ -10,8 +10,8 @@ use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
 use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
 use super::{
-    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_REST_PORT, MASTER_UI_PORT, WORKER_PORT,
-    WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
+    ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
@@ -60,7 +60,7 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
             .collect(),
         env,
         spark_env: true,
-        ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT), ("rest", MASTER_REST_PORT)]),
+        ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT)]),
         // A standby is as healthy as a leader: the page answers on both.
         readiness: Some(Probe {
             period_seconds: Some(1),

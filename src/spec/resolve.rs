@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 pub use pods::RESERVED_VOLUMES;
 pub use recovery::external_of;
-pub use rules::is_secret;
+pub use rules::{REDACTED, is_secret};
 
 use super::file::merge;
 use super::file::tree::{Places, join};

@@ -30,7 +30,7 @@ const OWN_ENV: [(&str, &str); 18] = [
 ];
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
-const OWN_CONF: [(&str, &str); 7] = [
+const OWN_CONF: [(&str, &str); 14] = [
     (
         "spark.deploy.recoveryMode",
         "it follows from masters.count and zookeeper",
@@ -44,7 +44,26 @@ const OWN_CONF: [(&str, &str); 7] = [
         "spark.port.maxRetries",
         "daemons must have the ports that their Services forward to",
     ),
+    // What keeps others out is not switched off by the way.
+    ("spark.authenticate", WITHOUT_SECRET),
+    ("spark.network.crypto.enabled", WITHOUT_SECRET),
+    ("spark.network.crypto.authEngineVersion", WITHOUT_SECRET),
+    ("spark.network.crypto.saslFallback", WITHOUT_SECRET),
+    (
+        "spark.master.rest.enabled",
+        "that server runs drivers of anybody who reaches it; `sparkha submit` does without",
+    ),
+    (
+        "spark.decommission.enabled",
+        "workers have it, and with it masters would send workers away for whoever asks them to",
+    ),
+    (
+        "spark.master.ui.decommission.allow.mode",
+        "masters would send workers away for whoever asks them to",
+    ),
 ];
+
+const WITHOUT_SECRET: &str = "authentication.enabled: false goes without";
 
 /// An image reference: `[registry[:port]/]path[:tag][@digest]`.
 pub fn image(name: &str) -> Result<(), String> {
@@ -151,10 +170,35 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
 
 /// Whether something of this name, a property or a variable, is a secret by the looks of it.
 pub fn is_secret(name: &str) -> bool {
-    let lower = name.to_lowercase().replace('_', ".");
-    let mut words = ["secret", "password", "access.key", "token"].into_iter();
-    words.any(|word| lower.ends_with(word) || lower.ends_with(&format!("{word}.key")))
+    let lower = name.to_lowercase().replace(['_', '-'], ".");
+    let ends = |word: &&str| lower.ends_with(*word);
+    // Azure's have the account behind them.
+    SECRETS.iter().any(ends) || OF_ACCOUNTS.iter().any(|word| lower.contains(word))
 }
+
+/// With what the names of secrets end.
+const SECRETS: [&str; 16] = [
+    "secret",
+    "secret.key",
+    "secretkey",
+    "password",
+    "password.key",
+    "passphrase",
+    "token",
+    "token.key",
+    "access.key",
+    "accesskey",
+    "private.key",
+    "privatekey",
+    "api.key",
+    "storage.key",
+    "credential",
+    "credentials",
+];
+/// What the names of secrets of an account contain.
+const OF_ACCOUNTS: [&str; 3] = ["account.key", "azure.sas.", "client.secret"];
+/// The same for Spark, which keeps such values out of its logs and pages. It is looked for in names and in values.
+pub const REDACTED: &str = "(?i)secret|password|passphrase|token|access[._-]?key|private[._-]?key|api[._-]?key|account[.]key|azure[.]sas[.]|credentials?$";
 
 /// A length of time, as Spark reads it.
 pub fn spark_time(text: &str) -> Rule {
@@ -308,17 +352,40 @@ mod tests {
     fn secrets_do_not_belong_in_config_maps() {
         for secret in [
             "spark.hadoop.fs.s3a.secret.key",
+            "spark.hadoop.fs.s3a.access.key",
             "spark.authenticate.secret",
             "spark.ssl.keyPassword",
+            "spark.hadoop.fs.azure.account.key.data.blob.core.windows.net",
+            "spark.hadoop.fs.azure.sas.box.data.blob.core.windows.net",
+            "spark.hadoop.fs.azure.sas.fixed.token.data.dfs.core.windows.net",
+            "spark.hadoop.fs.azure.account.oauth2.client.secret.data.dfs.core.windows.net",
+            "spark.hadoop.google.cloud.auth.service.account.private.key",
+            "spark.some.secretKey",
+            "spark.some.credentials",
+            "spark.some.api-key",
         ] {
             assert!(spark_conf(secret, "x").is_err(), "{secret}");
         }
         for harmless in [
-            "spark.authenticate",
+            "spark.hadoop.fs.s3a.aws.credentials.provider",
+            "spark.hadoop.fs.azure.account.auth.type.data.dfs.core.windows.net",
+            "spark.hadoop.google.cloud.auth.service.account.json.keyfile",
             "spark.sql.shuffle.partitions",
             "spark.kryo.tokenizer",
         ] {
             assert!(spark_conf(harmless, "x").is_ok(), "{harmless}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_others_out_is_not_switched_off_by_the_way() {
+        for (key, value) in [
+            ("spark.authenticate", "false"),
+            ("spark.network.crypto.saslFallback", "true"),
+            ("spark.master.rest.enabled", "true"),
+            ("spark.decommission.enabled", "true"),
+        ] {
+            assert!(spark_conf(key, value).is_err(), "{key}");
         }
     }
 

@@ -3,11 +3,14 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::places::{Place, Places};
-use super::pods::Pods;
+use super::places::{Busy, Place, Places};
+use super::pods::{AnyBody, BoxError, Pods};
 use super::proxy::{Peer, Router};
 use crate::platform::peers;
 
@@ -242,6 +245,29 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
     }
 }
 
+/// The connection is in use until the last of an answer is on its way.
+struct InUse {
+    body: AnyBody,
+    _busy: Busy,
+}
+
+impl Body for InUse {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 async fn talk<I>(stream: I, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer, place: Arc<Place>)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -253,13 +279,7 @@ where
         async move {
             let busy = place.busy();
             let response = shared.router.answer(request, peer, &pods, &place).await;
-            // In use until the last of the answer is on its way.
-            Ok::<_, Infallible>(response.map(|body| {
-                body.map_frame(move |frame| {
-                    let _ = &busy;
-                    frame
-                })
-            }))
+            Ok::<_, Infallible>(response.map(|body| InUse { body, _busy: busy }))
         }
     });
     let served = http1::Builder::new()

@@ -1,7 +1,5 @@
-//! Whether a driver's pod is what this cluster's drivers are. It is described in a ConfigMap, and whoever submits makes it with rights of his own: so
-//! who may write ConfigMaps and nothing else could have pods made that see the node, other Secrets, or the API server. Pure.
-
-use std::collections::BTreeMap;
+//! Whether the driver's pod in a cluster's ConfigMap is the one that its cluster file asks for. `submit` creates that pod with the rights of its
+//! user. A user who may only write ConfigMaps could otherwise get pods that see the node, other Secrets, or the API server. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
@@ -10,18 +8,20 @@ use super::driver;
 use super::inventory::Inventory;
 use crate::spec::resolve::{Overrides, Source, resolve};
 
-/// What of a pod decides only where and when it runs.
-const PLACEMENT: [&str; 7] = [
+type Object = Map<String, Value>;
+
+/// What of a pod is looked at one by one, or decides only where and when it runs.
+const NOT_COMPARED: [&str; 8] = [
     "affinity",
+    "containers",
     "nodeSelector",
     "priorityClassName",
     "terminationGracePeriodSeconds",
     "tolerations",
     "topologySpreadConstraints",
-    // Looked at one by one.
     "volumes",
 ];
-/// Of a container what cannot reach beyond it.
+/// Of a container what cannot reach beyond it; its environment is looked at one by one.
 const HARMLESS: [&str; 5] = ["args", "env", "ports", "resources", "volumeMounts"];
 
 /// What a template has that this cluster's drivers have not, or lacks that they have. Where the inventory keeps no cluster file, its Secrets and
@@ -38,50 +38,45 @@ pub fn beyond(template: &Pod, inventory: &Inventory) -> Vec<String> {
     let is_known = kept.is_some();
     let own = kept.or_else(|| resolve(None, &flags).ok());
     let own = own.and_then(|spec| serde_json::from_str(&driver::template(&spec)).ok());
-    let Some(own) = own else {
-        return vec!["everything".into()];
-    };
-    let mut all = differences(&pod_spec(template), &pod_spec(&own));
-    if !is_known {
-        all.retain(|path| {
-            !["volumes[", "imagePullSecrets"]
-                .iter()
-                .any(|free| path.starts_with(free))
-                && !path.contains(".env[")
-        });
+    match own {
+        Some(own) => differences(template, &own, is_known),
+        None => vec!["everything".into()],
+    }
+}
+
+/// `is_known` is whether the Secrets and volumes of the cluster's own are.
+fn differences(found: &Pod, own: &Pod, is_known: bool) -> Vec<String> {
+    let (found, own) = (pod_spec(found), pod_spec(own));
+    let unknown: &[&str] = if is_known { &[] } else { &["imagePullSecrets"] };
+    let mut all = unlike("", &found, &own, &[&NOT_COMPARED, unknown].concat());
+    for container in things(&found, "containers") {
+        let path = format!("containers[{}]", name(container));
+        let Some(own) = things(&own, "containers").find(|own| name(own) == name(container)) else {
+            all.push(path);
+            continue;
+        };
+        let path = format!("{path}.");
+        all.extend(unlike(&path, container, own, &HARMLESS));
+        if is_known {
+            let is_read = |variable: &Object| variable.contains_key("valueFrom");
+            all.extend(unlisted(&path, "env", (container, own), is_read));
+        }
+    }
+    if is_known {
+        // What holds nothing of anybody's is harmless.
+        let holds = |volume: &Object| !volume.keys().all(|key| key == "name" || key == "emptyDir");
+        all.extend(unlisted("", "volumes", (&found, &own), holds));
     }
     all
 }
 
-fn pod_spec(pod: &Pod) -> Map<String, Value> {
+fn pod_spec(pod: &Pod) -> Object {
     let spec = serde_json::to_value(&pod.spec);
     spec.ok().and_then(|spec| spec.as_object().cloned()).unwrap_or_default()
 }
 
-fn differences(found: &Map<String, Value>, own: &Map<String, Value>) -> Vec<String> {
-    let mut all = unlike("", found, own, &[&PLACEMENT[..], &["containers"]].concat());
-    let containers = |pod: &Map<String, Value>| named(pod.get("containers"));
-    let (found_in, own_in) = (containers(found), containers(own));
-    for (name, container) in &found_in {
-        let path = format!("containers[{name}].");
-        match own_in.get(name) {
-            Some(own) => {
-                all.extend(unlike(&path, container, own, &HARMLESS));
-                all.extend(unlisted(&path, "env", (container, own), |variable| {
-                    variable.contains_key("valueFrom")
-                }));
-            }
-            None => all.push(path.trim_end_matches('.').to_owned()),
-        }
-    }
-    // What holds nothing of anybody's is harmless.
-    let holds = |volume: &Map<String, Value>| !volume.keys().all(|key| key == "name" || key == "emptyDir");
-    all.extend(unlisted("", "volumes", (found, own), holds));
-    all
-}
-
 /// The keys, but for some, of which two objects do not have the same.
-fn unlike(path: &str, found: &Map<String, Value>, own: &Map<String, Value>, but: &[&str]) -> Vec<String> {
+fn unlike(path: &str, found: &Object, own: &Object, but: &[&str]) -> Vec<String> {
     let mut keys: Vec<_> = found.keys().chain(own.keys()).collect();
     keys.sort();
     keys.dedup();
@@ -91,27 +86,21 @@ fn unlike(path: &str, found: &Map<String, Value>, own: &Map<String, Value>, but:
         .collect()
 }
 
-/// The named things of a list that are of a kind and not the same in the own one.
-fn unlisted(
-    path: &str,
-    list: &str,
-    (found, own): (&Map<String, Value>, &Map<String, Value>),
-    counts: impl Fn(&Map<String, Value>) -> bool,
-) -> Vec<String> {
-    let own = named(own.get(list));
-    let found = named(found.get(list)).into_iter();
-    found
-        .filter(|(name, thing)| counts(thing) && own.get(name) != Some(thing))
-        .map(|(name, _)| format!("{path}{list}[{name}]"))
+/// What a list has that counts and that the own one has not.
+fn unlisted(path: &str, list: &str, (found, own): (&Object, &Object), counts: impl Fn(&Object) -> bool) -> Vec<String> {
+    things(found, list)
+        .filter(|thing| counts(thing) && !things(own, list).any(|own| own == *thing))
+        .map(|thing| format!("{path}{list}[{}]", name(thing)))
         .collect()
 }
 
-fn named(list: Option<&Value>) -> BTreeMap<String, Map<String, Value>> {
-    let things = list.and_then(Value::as_array).into_iter().flatten();
-    things
-        .filter_map(Value::as_object)
-        .map(|thing| (thing["name"].as_str().unwrap_or_default().to_owned(), thing.clone()))
-        .collect()
+fn things<'a>(object: &'a Object, list: &str) -> impl Iterator<Item = &'a Object> {
+    let list = object.get(list).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_object)
+}
+
+fn name(thing: &Object) -> &str {
+    thing.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -131,7 +120,7 @@ mod tests {
     fn beyond(pod: &Value) -> Vec<String> {
         let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
         let own: Pod = serde_json::from_value(own(FILE)).unwrap();
-        differences(&pod_spec(&pod), &pod_spec(&own))
+        differences(&pod, &own, true)
     }
 
     #[test]

@@ -79,11 +79,6 @@ impl At {
         health: None,
     };
 
-    /// Whether metrics are to be told.
-    pub fn tells_metrics(&self) -> bool {
-        self.metrics.is_some()
-    }
-
     /// Listens there.
     ///
     /// # Errors
@@ -93,7 +88,7 @@ impl At {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| (address, error))?),
             None => None,
         };
-        let metrics = self.tells_metrics();
+        let metrics = self.metrics.is_some();
         Ok(Bound { listener, metrics })
     }
 }

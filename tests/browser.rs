@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::kit::backend::Backend;
+use crate::kit::backend::{Backend, ok};
 use crate::kit::browser::{Address, Browser, Link, Page};
 use crate::kit::local::{Home, signal};
 use crate::kit::server::Group;
 use crate::kit::{Run, Sandbox};
 use crate::lifecycle::{job_log, masters_in};
 use crate::local::driver;
+use crate::submit::until;
 
 const READY: Duration = Duration::from_secs(90);
 /// No walk is longer, however many links lead to how many pages.
@@ -189,11 +190,11 @@ fn a_page_of_another_site(place: &Place, browser: &Browser, port: &str) {
     let application = jobs[0]["id"].as_str().unwrap();
     let ui = format!("spark-master.{}.k8s.localhost:{port}", place.namespace);
     let page = EVIL_PAGE.replace("UI", &ui).replace("APPLICATION", application);
-    let page = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
-        page.len()
-    );
-    let _site = Backend::answering(&format!("{EVIL}:8000"), move |_| page.clone());
+    let site = |port: u16, page: &str| {
+        let answer = ok(page).replace("text/plain", "text/html");
+        Backend::answering(&format!("{EVIL}:{port}"), move |_| answer.clone())
+    };
+    let _attack = site(8000, &page);
     browser.open("http://evil.example:8000/").unwrap();
     let log = || std::fs::read_to_string(browser.pictures.join("ui.log")).unwrap();
     let refused = [
@@ -201,11 +202,9 @@ fn a_page_of_another_site(place: &Place, browser: &Browser, port: &str) {
         format!("GET {ui} /app/kill/ 403 "),
         format!("POST {ui} /driver/kill/ 403 "),
     ];
-    let deadline = Instant::now() + READY;
-    while !refused.iter().all(|line| log().contains(line)) {
-        assert!(Instant::now() < deadline, "{}", log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until(READY, "the refusals", || {
+        refused.iter().all(|line| log().contains(line))
+    });
     assert_eq!(place.json(&["jobs", "-o", "json"])[0]["id"], application);
     // A name of the other site's that leads to this machine.
     let page = browser.open(&format!("http://rebound.example:{port}/")).unwrap();
@@ -216,19 +215,10 @@ fn a_page_of_another_site(place: &Place, browser: &Browser, port: &str) {
     );
     assert!(!page.text.contains("spark-"), "{}", page.text);
     // What people follow.
-    let link = Backend::answering(&format!("{EVIL}:8001"), {
-        let link = format!("<a href=\"http://{ui}/\">Spark</a>");
-        move |_| {
-            format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{link}",
-                link.len()
-            )
-        }
-    });
+    let _link = site(8001, &format!("<a href=\"http://{ui}/\">Spark</a>"));
     let page = browser.open("http://evil.example:8001/").unwrap();
     let page = browser.click(&page.links[0]).unwrap();
     assert!(page.text.contains("Status: ALIVE"), "{}", page.text);
-    drop(link);
 }
 
 /// Whose web UIs the browser can reach, by host and port there: the leader's, and pods'.

@@ -263,6 +263,12 @@ fn another_leads(home: &Home, old: &str) {
     });
 }
 
+/// Kills what a pod's entrypoint has started, and not the entrypoint.
+pub fn kill_jvm(sandbox: &Sandbox, pod: &str) {
+    let kill = "kill -9 $(cat /proc/1/task/1/children)";
+    sandbox.kubectl(&["exec", pod, "--", "bash", "-c", kill]);
+}
+
 #[test]
 fn on_kubernetes() {
     let sandbox = Sandbox::unmade("handover");
@@ -282,14 +288,7 @@ fn on_kubernetes() {
     };
 
     let first = whole(&sandbox);
-    sandbox.kubectl(&[
-        "exec",
-        &first,
-        "--",
-        "bash",
-        "-c",
-        "kill -9 $(cat /proc/1/task/1/children)",
-    ]);
+    kill_jvm(&sandbox, &first);
     another_leads(&first);
 
     // The drill deletes the leader's pod, and a job goes on.

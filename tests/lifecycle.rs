@@ -86,7 +86,7 @@ pub fn masters_in(state: &serde_json::Value, status: &str) -> Vec<String> {
         .collect()
 }
 
-fn leader(state: &serde_json::Value) -> Option<String> {
+pub fn leader(state: &serde_json::Value) -> Option<String> {
     masters_in(state, "ALIVE").pop()
 }
 

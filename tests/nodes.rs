@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::handover::kill_jvm;
 use crate::kit::{Run, Sandbox, run};
 use crate::lifecycle::{self, finish_job, job_log, masters_in, start_job};
 use crate::scale::{LEAVING, assert_unharmed};
@@ -148,7 +149,7 @@ fn master_url(sandbox: &Sandbox) -> String {
 }
 
 fn leader(sandbox: &Sandbox) -> String {
-    masters_in(&sandbox.status("spark"), "ALIVE").pop().unwrap()
+    lifecycle::leader(&sandbox.status("spark")).unwrap()
 }
 
 /// Before the worker is asked to leave, when it is asked, and while its blocks move. The job has an executor on each of two workers.
@@ -162,12 +163,8 @@ fn leaders_end_while_a_worker_is_drained(sandbox: &Sandbox) {
             job_log(sandbox, "leaving").contains("COMPUTED")
         });
         let leader = leader(sandbox);
-        let end_leader = || {
-            let kill = "kill -9 $(cat /proc/1/task/1/children)";
-            sandbox.kubectl(&["exec", &leader, "--", "bash", "-c", kill])
-        };
         if moment.is_none() {
-            end_leader();
+            kill_jvm(sandbox, &leader);
         }
         let mut scale = sandbox.command(&["scale", "--workers", "1"]);
         let mut scale = scale.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -176,7 +173,7 @@ fn leaders_end_while_a_worker_is_drained(sandbox: &Sandbox) {
                 job_log(sandbox, "spark-worker-1").contains("Asked to leave")
             });
             std::thread::sleep(moment);
-            end_leader();
+            kill_jvm(sandbox, &leader);
         }
         assert!(scale.wait().unwrap().success(), "{moment:?}");
         assert_unharmed(&finish_job(sandbox, "leaving"), 1);

@@ -147,7 +147,7 @@ fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {} s", within.as_secs());
@@ -434,8 +434,7 @@ fn a_jar_runs_and_its_driver_may_be_kept(sandbox: &Sandbox, folder: &Path) {
     sandbox.kubectl(&["delete", kept.trim()]);
 }
 
-/// More than a ConfigMap takes.
-/// By whoever may write ConfigMaps and make no pods.
+/// By a user who may write ConfigMaps and make no pods.
 fn a_driver_that_somebody_else_describes_is_not_made(sandbox: &Sandbox, folder: &Path) {
     let path = "jsonpath={.data.driver\\.json}";
     let own = sandbox.kubectl(&["get", "configmap", "spark-conf", "-o", path]);
@@ -454,6 +453,7 @@ fn a_driver_that_somebody_else_describes_is_not_made(sandbox: &Sandbox, folder: 
     describe(&own);
 }
 
+/// More than a ConfigMap takes.
 fn large_files_travel_and_drivers_are_restricted(sandbox: &Sandbox, folder: &Path) {
     let large: Vec<u8> = (0..20_000_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)

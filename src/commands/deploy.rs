@@ -79,13 +79,7 @@ impl DeployArguments {
     }
 }
 
-/// With the part, whether it is to tell metrics.
-pub async fn run(
-    global: &Global,
-    arguments: &DeployArguments,
-    (part, metrics): (Part, bool),
-    all: bool,
-) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: bool) -> Result<ExitCode, Error> {
     if global.local {
         return Err(Error::Usage {
             message: "--deploy is for Kubernetes, and --local is not".into(),
@@ -120,7 +114,7 @@ pub async fn run(
     };
     let deployed = Deployed {
         name: part.name(),
-        args: words(part, metrics, &namespace, std::env::args_os()),
+        args: words(part, &namespace, std::env::args_os()),
         image: arguments.image.clone().unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
@@ -151,7 +145,7 @@ pub async fn run(
 }
 
 /// What the container is told: the arguments of this very run, but for those that belong to this machine or to the deployment.
-fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
     const NOT_PASSED_ON: [&str; 15] = [
         "deploy",
         "undeploy",
@@ -170,6 +164,8 @@ fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item =
         "dns",
     ];
     let mut words: Vec<String> = part.words().iter().map(|&word| word.to_owned()).collect();
+    // The kubelet asks how it is; metrics are for whom they were asked for.
+    let mut tells = "health";
     let mut command = Cli::command();
     command.build();
     // They were understood once already.
@@ -184,6 +180,9 @@ fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item =
         for argument in command.get_arguments() {
             let id = argument.get_id().as_str();
             let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+            if is_given && id == "metrics" {
+                tells = "metrics";
+            }
             let (true, false, Some(long)) = (is_given, NOT_PASSED_ON.contains(&id), argument.get_long()) else {
                 continue;
             };
@@ -198,11 +197,7 @@ fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item =
     words.extend([
         format!("--namespace={namespace}"),
         "--reach=direct".into(),
-        // The kubelet asks how it is; metrics are for whom they were asked for.
-        format!(
-            "--{}=0.0.0.0:{METRICS_PORT}",
-            if metrics { "metrics" } else { "health" }
-        ),
+        format!("--{tells}=0.0.0.0:{METRICS_PORT}"),
     ]);
     if let Part::Router { dns, access, .. } = part {
         // Others reach the pod always; who may is the NetworkPolicy's.
@@ -221,8 +216,8 @@ fn words(part: Part, metrics: bool, namespace: &str, given: impl Iterator<Item =
 mod tests {
     use super::*;
 
-    fn passed_on(part: Part, metrics: bool, line: &str) -> Vec<String> {
-        words(part, metrics, "data", line.split(' ').map(Into::into))
+    fn passed_on(part: Part, line: &str) -> Vec<String> {
+        words(part, "data", line.split(' ').map(Into::into))
     }
 
     #[test]
@@ -235,7 +230,7 @@ mod tests {
         let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(
-            passed_on(part, false, line),
+            passed_on(part, line),
             [
                 "router",
                 "--users=/etc/sparkha/users/htpasswd",
@@ -251,7 +246,7 @@ mod tests {
         );
         let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data --metrics 127.0.0.1:9090";
         assert_eq!(
-            passed_on(Part::RouteWatch, true, line),
+            passed_on(Part::RouteWatch, line),
             [
                 "route",
                 "watch",

@@ -104,8 +104,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             dns: !arguments.dns.is_empty(),
             access: arguments.access(),
         };
-        let metrics = arguments.telling.tells_metrics();
-        return deploy::run(global, &arguments.deploy, (part, metrics), arguments.all_namespaces).await;
+        return deploy::run(global, &arguments.deploy, part, arguments.all_namespaces).await;
     }
     let dns = match arguments.dns.is_empty() {
         true => None,

@@ -291,14 +291,16 @@ fn driver_ui(url: &str) -> Option<(String, u16)> {
     Some((host.trim_matches(['[', ']']).to_lowercase(), port))
 }
 
+/// The domain in which a host of this namespace is.
+fn domain<'a>(host: &'a str, namespace: &str) -> Option<&'a str> {
+    host.split_once(&format!(".{namespace}.")).map(|(_, domain)| domain)
+}
+
 /// The domains in which a table's hosts are.
 pub fn domains(routes: &[Route]) -> Vec<String> {
     let mut domains: Vec<_> = routes
         .iter()
-        .filter_map(|route| {
-            let below = format!(".{}.", route.owner.namespace);
-            route.host.split_once(&below).map(|(_, domain)| domain.to_owned())
-        })
+        .filter_map(|route| domain(&route.host, &route.owner.namespace).map(str::to_owned))
         .collect();
     domains.sort();
     domains.dedup();

@@ -47,7 +47,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         return deploy::run(
             global,
             &arguments.deploy,
-            (deploy::Part::RouteWatch, arguments.telling.tells_metrics()),
+            deploy::Part::RouteWatch,
             arguments.all_namespaces,
         )
         .await;

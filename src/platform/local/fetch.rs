@@ -131,7 +131,7 @@ impl Pip {
         }
     }
 
-    /// Whether the user trusts the index's host (`host` or `host:port`) whoever answers for it.
+    /// Whether pip is told to trust the index's host, as `host` or `host:port`, without a valid certificate.
     fn is_trusted(&self) -> bool {
         let host = self.index.host_str().unwrap_or_default();
         let port = self.index.port_or_known_default().unwrap_or_default();

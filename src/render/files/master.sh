@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts a Spark master in the foreground. Whatever it exits with, the kubelet starts it again.
+# Starts a Spark master in the foreground. The kubelet starts it again, whatever its exit code.
 #
 #   master.sh [ZOOKEEPERS ZNODE]
 #

@@ -100,8 +100,8 @@ watch() {
     return 0
   done
 }
-# Whoever finds no leader asks again after 5 to 15 s only (Spark's own times): so the worker is not started before there is one, for
-# 20 s at most, and leaves the processors to those who are.
+# A worker that finds no leader asks again only after 5 to 15 s (Spark's own times). So it is started when there is one, or after 20 s, and
+# leaves the processors to the masters until then.
 until_led "$1" 20 echo "no master leads yet: the worker starts when one does, or after 20 s" >&2
 . "$SPARK_CONF_DIR/secret.sh"
 properties=$(with_secret worker.conf)

@@ -250,7 +250,7 @@ mod tests {
         };
         assert_eq!(asks("ann:secret").await, Admission::Granted);
 
-        // While one password is checked, others wait, whoever they are for; what is known does not.
+        // While one password is checked, others wait, for known and unknown names alike. One that was right before does not.
         let busy = access.checks.acquire().await.unwrap();
         let (mut known, mut unknown) = (Box::pin(asks("ann:wrong")), Box::pin(asks("bob:wrong")));
         assert!(futures::poll!(&mut known).is_pending());

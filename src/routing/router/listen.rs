@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::places::{Busy, Place, Places};
 use super::pods::{AnyBody, BoxError, Pods};
-use super::proxy::{Peer, Router};
+use super::proxy::{Connection, Peer, Router};
 use crate::platform::peers;
 
 /// How many connections there may be at a time, and how many of one client.
@@ -278,7 +278,17 @@ where
         let (shared, pods, place) = (shared.clone(), pods.clone(), of_requests.clone());
         async move {
             let busy = place.busy();
-            let response = shared.router.answer(request, peer, &pods, &place).await;
+            let response = shared
+                .router
+                .answer(
+                    request,
+                    Connection {
+                        peer,
+                        place: &place,
+                        pods: &pods,
+                    },
+                )
+                .await;
             Ok::<_, Infallible>(response.map(|body| InUse { body, _busy: busy }))
         }
     });

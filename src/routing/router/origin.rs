@@ -16,16 +16,16 @@ const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 pub fn is_foreign(head: &Parts, host: &str) -> bool {
     let value = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     let reads = [Method::GET, Method::HEAD].contains(&head.method);
-    let acts = !reads || ends_something(head.uri.path());
+    let acts = || !reads || ends_something(head.uri.path());
     match value(SITE) {
         Some("same-origin" | "none") => false,
-        Some(_) => acts || value(MODE) != Some("navigate"),
+        Some(_) => acts() || value(MODE) != Some("navigate"),
         // Browsers say it only to hosts that they trust: by HTTPS, or on this machine.
         None => match (value(ORIGIN), value(REFERER)) {
             (Some(origin), _) => !is_of(origin, host),
             // Without an origin nothing but links and pictures comes from a page, and programs ask by POST.
-            (None, Some(page)) => acts && !is_of(page, host),
-            (None, None) => reads && acts,
+            (None, Some(page)) => acts() && !is_of(page, host),
+            (None, None) => reads && acts(),
         },
     }
 }

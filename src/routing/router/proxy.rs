@@ -28,7 +28,7 @@ use super::places::{Busy, Place};
 use super::pods::{self, AnyBody, BoxError, Pods};
 use crate::metrics::{Metric, Tell};
 use crate::platform::way::Way;
-use crate::routing::{ClusterEntry, Published, Role, Route, Table};
+use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
 /// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,6 +62,15 @@ pub struct Peer {
     pub is_own: bool,
 }
 
+/// The connection by which a request came.
+#[derive(Clone, Copy)]
+pub struct Connection<'a> {
+    pub peer: Peer,
+    pub place: &'a Arc<Place>,
+    /// Of the thread that serves it.
+    pub pods: &'a Arc<Pods>,
+}
+
 impl Router {
     pub fn new(routes: watch::Receiver<Published>, way: Way, naming: Naming, access: Access) -> Self {
         Self {
@@ -79,19 +88,13 @@ impl Router {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        pods: &Arc<Pods>,
-        place: &Arc<Place>,
-    ) -> Response<AnyBody> {
+    pub async fn answer(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
         let began = Instant::now();
         let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
-        let mut response = self.respond(request, peer, pods, place).await;
+        let mut response = self.respond(request, by).await;
         if let Some(answers) = self
             .answers
             .get(usize::from(response.status().as_u16() / 100).wrapping_sub(1))
@@ -106,26 +109,20 @@ impl Router {
         if let Some((method, host, uri)) = said {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
-            let (from, method, path) = (peer.from.ip(), method.as_str(), uri.path());
+            let (from, method, path) = (by.peer.from.ip(), method.as_str(), uri.path());
             // Questions may hold what is nobody else's business, and a line is to be written at once.
             tracing::info!(target: ACCESS_LOG, "{from} {method:.20} {host:.300} {path:.1000} {status} {ms} ms");
         }
         response
     }
 
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        pods: &Arc<Pods>,
-        place: &Arc<Place>,
-    ) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
         let asked = match head::asked(&parts) {
             Ok(asked) => asked,
             Err(refusal) => return refused(refusal),
         };
-        if !peer.is_own {
+        if !by.peer.is_own {
             return forbidden("these web UIs are another user's: run `sparkha ui` yourself");
         }
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -146,9 +143,8 @@ impl Router {
             let published = self.routes.borrow();
             (published.table.clone(), published.settled)
         };
-        let lists = is_trusted(&asked.host, &table);
-        let own_page = |why| self.own_page(why, lists, &table, &parts.headers);
-        let Some(route) = self.naming.find(&table, &asked.host, peer.port) else {
+        let own_page = |why| self.own_page(why, &asked.host, &table, &parts.headers);
+        let Some(route) = self.naming.find(&table, &asked.host, by.peer.port) else {
             let known = self.naming.host(&asked.host);
             // A leader that is there was asked for at another port than its own.
             let cluster = known
@@ -160,12 +156,12 @@ impl Router {
                 None if self.is_index(&asked.host) => own_page(Why::Index),
                 None => own_page(Why::UnknownHost {
                     host: &asked.host,
-                    port: peer.port,
+                    port: by.peer.port,
                 }),
             };
         };
         let accepts = parts.headers.get(header::ACCEPT).cloned();
-        let sent = self.send(route, parts, body, peer, &table, (pods, place)).await;
+        let sent = self.send(route, parts, body, &table, by).await;
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
@@ -180,7 +176,7 @@ impl Router {
                 Failure::Pod(_) => Why::Unreachable(route),
             };
             let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
-            self.own_page(why, lists, &table, &headers)
+            self.own_page(why, &asked.host, &table, &headers)
         })
     }
 
@@ -194,9 +190,8 @@ impl Router {
         route: &Route,
         mut parts: hyper::http::request::Parts,
         body: Incoming,
-        peer: Peer,
         table: &Arc<Table>,
-        (pods, place): (&Arc<Pods>, &Arc<Place>),
+        Connection { peer, place, pods }: Connection<'_>,
     ) -> Result<Response<AnyBody>, Failure> {
         let came = Came {
             from: peer.from.ip().to_canonical(),
@@ -273,8 +268,8 @@ impl Router {
         }
     }
 
-    fn own_page(&self, why: Why<'_>, lists: bool, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
-        let page = page(why, lists, table, self.naming);
+    fn own_page(&self, why: Why<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+        let page = page(why, is_trusted(host, table), table, self.naming);
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
             true => ("text/html; charset=utf-8", page.html),
@@ -298,13 +293,7 @@ impl Router {
 fn is_trusted(host: &str, table: &Table) -> bool {
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let is_below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    let is_of = |cluster: &ClusterEntry| {
-        let namespace = format!(".{}.", cluster.namespace);
-        cluster
-            .host
-            .split_once(&namespace)
-            .is_some_and(|(_, domain)| is_below(domain))
-    };
+    let is_of = |cluster: &ClusterEntry| domain(&cluster.host, &cluster.namespace).is_some_and(is_below);
     is_address || host == "localhost" || is_below("localhost") || table.clusters.iter().any(is_of)
 }
 

@@ -208,6 +208,8 @@ impl Scene for ClusterDir {
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a kubelet may take to tell that a pod is ready which answers already: `status` says by then that the cluster is in service.
+const SETTLES: Duration = Duration::from_secs(5);
 /// How long the job may take to its first result, and to another one at the end: on a busy machine its JVMs start slowly.
 const SONG: Duration = Duration::from_secs(180);
 
@@ -266,8 +268,15 @@ async fn drill(
     progress: &Arc<Progress>,
 ) -> Result<Outcome, Error> {
     // Not even a job disturbs a cluster whose drill could not be run.
-    let facts = view.facts().await?;
-    choose(&cluster_state(namespace, inventory, &facts), &facts, options.target)?;
+    let began = Instant::now();
+    let facts = loop {
+        let facts = view.facts().await?;
+        match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
+            Ok(()) => break facts,
+            Err(Error::NotInService { .. }) if began.elapsed() < SETTLES => tokio::time::sleep(LOOK_EVERY).await,
+            Err(error) => return Err(error),
+        }
+    };
     let canary = match options.canary {
         true => Some(start_job(scene, name, inventory, &facts, options, progress).await?),
         false => None,

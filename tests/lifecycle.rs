@@ -115,7 +115,7 @@ fn a_cluster_survives_what_kubernetes_does_to_it() {
     assert_eq!(masters_in(&state, "STANDBY").len(), 2);
     assert_eq!(state["workers"]["registered"], 2);
     assert_eq!(state["workers"]["cores"], 2);
-    assert_eq!(state["workers"]["memoryMib"], 2 * 1180);
+    assert_eq!(state["workers"]["memoryMib"], 2 * 1116);
     let modes: Vec<_> = state["zookeeper"]["servers"]
         .as_array()
         .unwrap()

@@ -65,7 +65,7 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     assert_eq!(masters_in(&state, "ALIVE").len(), 1);
     assert_eq!(masters_in(&state, "STANDBY").len(), 2);
     assert_eq!(state["workers"]["registered"], 2);
-    assert_eq!(state["workers"]["memoryMib"], 2 * 1180);
+    assert_eq!(state["workers"]["memoryMib"], 2 * 1116);
     for worker in ["spark-worker-0", "spark-worker-1"] {
         let log = || home.log("spark", &format!("{worker}.log"));
         // The leader knows of it a moment earlier than it does itself.

@@ -602,7 +602,7 @@ mod tests {
         };
         for line in [
             "spark.executor.cores=4",
-            "spark.executor.memory=2734m",
+            "spark.executor.memory=2670m",
             "spark.python.worker.memory=128m",
             "spark.cores.max=8",
             // Half of 20 GiB, for two executors.

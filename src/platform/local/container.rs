@@ -286,7 +286,7 @@ mod tests {
                 ("SPARK_LOCAL_IP", "127.64.0.1"),
                 ("SPARK_WORKER_CORES", "1"),
                 ("SPARK_WORKER_DIR", "/p/work"),
-                ("SPARK_WORKER_MEMORY", "1180m"),
+                ("SPARK_WORKER_MEMORY", "1116m"),
                 ("SPARK_WORKER_PORT", "7078"),
                 ("SPARK_WORKER_WEBUI_PORT", "8081"),
                 ("TMPDIR", "/p/tmp"),

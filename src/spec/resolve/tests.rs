@@ -21,7 +21,7 @@ fn nothing_said_is_the_highly_available_cluster() {
         spec.workers.offer,
         caps::Offer {
             cores: 1,
-            memory: Memory::from_mib(1180)
+            memory: Memory::from_mib(1116)
         }
     );
     let Recovery::ManagedZooKeeper(zookeeper) = spec.recovery else {
@@ -203,9 +203,9 @@ fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
     let usual = connect("connect: true\nworkers: {count: 3, cores: 4}\n");
     // Whole executors: each worker has one with four cores.
     assert_eq!((usual.cores, usual.executor_cores), (4, 4));
-    assert_eq!(usual.executor_memory, Memory::from_mib(727));
+    assert_eq!(usual.executor_memory, Memory::from_mib(663));
     assert_eq!(usual.pod.resources.memory_limit, Memory::from_mib(1536));
-    let small = connect("connect: true\nworkers: {count: 1, memory: 1300Mi}\n");
+    let small = connect("connect: true\nworkers: {count: 1, memory: 1350Mi}\n");
     assert_eq!((small.cores, small.executor_memory), (1, Memory::from_mib(512)));
     let said = connect("connect: {cores: 2, driverMemory: 4g, executorMemory: 600m}\n");
     assert_eq!((said.cores, said.executor_memory), (2, Memory::from_mib(600)));
@@ -401,9 +401,9 @@ fn executors_follow_what_spark_conf_says() {
     };
     let usual = workers("");
     assert_eq!((usual.executors, usual.executor.cores), (2, 4));
-    assert_eq!(usual.executor.memory, Memory::from_mib(2734));
+    assert_eq!(usual.executor.memory, Memory::from_mib(2670));
     let said = workers("sparkConf: {spark.executor.memory: 1g, spark.executor.cores: 1}\n");
-    assert_eq!((said.executors, said.offer.memory), (4, Memory::from_mib(4892)));
+    assert_eq!((said.executors, said.offer.memory), (4, Memory::from_mib(4636)));
     // Without Python as on Kubernetes: a tenth.
     let jvm = workers("sparkConf: {spark.executor.memoryOverheadFactor: 0.1}\n");
     assert_eq!(jvm.executor.memory, Memory::from_mib(3534));

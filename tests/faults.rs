@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::kit::proxy::{Fault, Proxy, Rule, write_kubeconfig};
-use crate::kit::{Run, Sandbox, run, sparkha};
+use crate::kit::{Run, Sandbox, roles, run, sparkha};
 
 /// The smallest cluster: two pods.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
@@ -162,15 +162,10 @@ fn a_server_that_never_answers_is_given_up_in_time() {
 #[test]
 fn a_missing_right_is_named_before_anything_is_made() {
     let sandbox = Sandbox::without_pods("forbidden");
-    let role = run(&["render", "--role"]).exits(0).stdout;
-    let mut role: Value = serde_saphyr::from_str(&role).unwrap();
-    let rules = role["rules"].as_array_mut().unwrap();
+    let [_, _, mut operate] = roles();
+    let rules = operate["rules"].as_array_mut().unwrap();
     rules.retain(|rule| rule["resources"][0] != "statefulsets");
-    sandbox.apply(&role.to_string());
-    sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
-    let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
-    sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
-    let clerk = sandbox.kubeconfig_of("clerk");
+    let clerk = sandbox.kubeconfig_of("clerk", &[operate]);
 
     let before = contents(&sandbox);
     let mut command = sandbox.command(&SMALL);
@@ -180,7 +175,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
             "you may not get, list, watch, create, patch, delete statefulsets in namespace {}",
             sandbox.namespace
         ))
-        .says("ask for the Role that `sparkha render --role --namespace");
+        .says("ask for the Roles that `sparkha render --role --namespace");
     assert_eq!(contents(&sandbox), before);
 }
 
@@ -448,7 +443,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
         match status {
             403 => drop(
                 run.exits(4)
-                    .says("ask for the Role that `sparkha render --role --namespace"),
+                    .says("ask for the Roles that `sparkha render --role --namespace"),
             ),
             _ => assert_ne!(run.code, Some(0)),
         }

@@ -1,4 +1,4 @@
-//! Other clusters than the default one: a single master, two side by side, external ZooKeeper, volumes, the least rights.
+//! Other clusters than the default one: a single master, two side by side, external ZooKeeper, volumes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -221,58 +221,6 @@ fn claims_are_made_and_removed_only_when_told() {
     );
     sandbox.run(&["teardown", "--yes"]).exits(0);
     sandbox.kubectl(&["delete", "configmap", "settings"]);
-    assert_eq!(sandbox.contents(), before);
-}
-
-#[test]
-fn the_documented_role_is_enough() {
-    let sandbox = Sandbox::beside("role");
-    let role = sparkha(&["render", "--role"]).output().unwrap();
-    sandbox.apply(&String::from_utf8_lossy(&role.stdout));
-    sandbox.kubectl(&["create", "serviceaccount", "engineer"]);
-    let subject = format!("--serviceaccount={}:engineer", sandbox.namespace);
-    sandbox.kubectl(&["create", "rolebinding", "engineer", "--role=sparkha", &subject]);
-    let config = sandbox.kubeconfig_of("engineer");
-    let before = sandbox.contents();
-
-    let as_engineer = |arguments: &[&str]| {
-        let mut command = sparkha(arguments);
-        command
-            .env("KUBECONFIG", config.path())
-            .args(["--namespace", &sandbox.namespace]);
-        crate::kit::Run::from(command.output().unwrap())
-    };
-    let file = sandbox_file("masters: {count: 2}\nzookeeper: {count: 1}\n");
-    let file = file.path().to_str().unwrap();
-    as_engineer(&["create", "-f", file, "--workers", "1"]).exits(0);
-    as_engineer(&["status"]).exits(0);
-    as_engineer(&["list"]).exits(0);
-    as_engineer(&["create", "-f", file, "--workers", "2"]).exits(0);
-    let secret_and_pods = || {
-        let secret = sandbox.kubectl(&["get", "secret", "spark-auth", "-o", "jsonpath={.data}"]);
-        (
-            secret,
-            sandbox.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]),
-        )
-    };
-    let (secret, pods) = secret_and_pods();
-    as_engineer(&["rotate-secret"])
-        .exits(2)
-        .says("nothing was changed")
-        .says("--yes");
-    assert_eq!(secret_and_pods(), (secret.clone(), pods.clone()));
-    // Registered again: all know the new one.
-    as_engineer(&["rotate-secret", "--yes"])
-        .exits(0)
-        .says("2 of 2 registered");
-    let (new_secret, new_pods) = secret_and_pods();
-    let keys = |text: &str| serde_json::from_str::<std::collections::BTreeMap<String, String>>(text).unwrap();
-    let (old, new) = (keys(&secret), keys(&new_secret));
-    let names: Vec<_> = new.keys().map(String::as_str).collect();
-    assert_eq!(names, ["spark.authenticate.secret", "zookeeper.password"]);
-    assert!(new.iter().all(|(key, value)| old[key] != *value));
-    assert!(new_pods.split(' ').all(|pod| !pods.contains(pod)), "{pods} {new_pods}");
-    as_engineer(&["teardown"]).exits(0);
     assert_eq!(sandbox.contents(), before);
 }
 

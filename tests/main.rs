@@ -56,6 +56,7 @@ mod orphans;
 mod ownership;
 mod parts;
 mod policies;
+mod roles;
 mod router;
 mod routes;
 mod scale;

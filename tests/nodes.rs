@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::handover::kill_jvm;
-use crate::kit::{Run, Sandbox, run};
+use crate::kit::{Run, Sandbox, roles, run};
 use crate::lifecycle::{self, finish_job, job_log, masters_in, start_job};
 use crate::scale::{LEAVING, assert_unharmed};
 
@@ -108,12 +108,7 @@ fn warnings(state: &Value, kind: &str) -> Vec<Value> {
 
 /// Somebody with the rights that README asks for, and none of the whole cluster.
 fn clerk(sandbox: &Sandbox) -> tempfile::NamedTempFile {
-    let role = run(&["render", "--role"]).exits(0).stdout;
-    sandbox.kubectl(&["create", "serviceaccount", "clerk"]);
-    sandbox.apply(&role);
-    let subject = format!("--serviceaccount={}:clerk", sandbox.namespace);
-    sandbox.kubectl(&["create", "rolebinding", "clerk", "--role=sparkha", &subject]);
-    sandbox.kubeconfig_of("clerk")
+    sandbox.kubeconfig_of("clerk", &roles())
 }
 
 #[test]

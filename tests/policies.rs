@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Run, Sandbox, sparkha};
+use crate::kit::{Run, Sandbox, roles};
 use crate::lifecycle::{finish_job, start_job};
 
 /// Tries all addresses at once, and prints those that answer. A refusal is an answer: packets came through.
@@ -262,17 +262,10 @@ fn is_enforced(sandbox: &Sandbox, visitors: &[(&str, &str)], expected: &[String]
 #[test]
 fn who_may_not_make_policies_goes_without() {
     let sandbox = Sandbox::without_pods("unentitled");
-    let role = sparkha(&["render", "--role"]).output().unwrap();
-    sandbox.apply(&String::from_utf8_lossy(&role.stdout));
-    let role: Value = serde_json::from_str(&sandbox.kubectl(&["get", "role", "sparkha", "-o", "json"])).unwrap();
-    let is_it = |rule: &Value| rule["resources"][0] == "networkpolicies";
-    let at = role["rules"].as_array().unwrap().iter().position(is_it).unwrap();
-    let patch = format!(r#"[{{"op": "remove", "path": "/rules/{at}"}}]"#);
-    sandbox.kubectl(&["patch", "role", "sparkha", "--type=json", "-p", &patch]);
-    sandbox.kubectl(&["create", "serviceaccount", "engineer"]);
-    let subject = format!("--serviceaccount={}:engineer", sandbox.namespace);
-    sandbox.kubectl(&["create", "rolebinding", "engineer", "--role=sparkha", &subject]);
-    let config = sandbox.kubeconfig_of("engineer");
+    let [_, _, mut operate] = roles();
+    let rules = operate["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["resources"][0] != "networkpolicies");
+    let config = sandbox.kubeconfig_of("engineer", &[operate]);
 
     let create = |text: &str| {
         let file = sandbox_file(text);

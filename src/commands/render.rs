@@ -17,7 +17,7 @@ use crate::steps::Error;
   sparkha render > spark.yaml                  everything, for `kubectl apply -f`
   sparkha render --masters 1 --namespace data
   sparkha render --teardown > teardown.sh      a script that removes it with kubectl alone
-  sparkha render --role --namespace data       what sparkha's user must be allowed to do")]
+  sparkha render --role --namespace data       what sparkha's users must be allowed to do")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -35,7 +35,7 @@ struct What {
     /// A script that removes the objects with kubectl alone
     #[arg(long)]
     teardown: bool,
-    /// The Role that sparkha's user needs
+    /// The Roles that sparkha's users need: to look, to run jobs, and to operate this cluster
     #[arg(long)]
     role: bool,
 }
@@ -47,8 +47,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let text = if what.teardown {
         teardown_script(&spec.name, &resources)
     } else if what.role {
-        let role = role::role(spec.namespace.as_ref().map(ToString::to_string));
-        report::yaml([&serde_json::to_value(role).unwrap_or_default()])
+        let roles = role::roles(&spec).map(|role| serde_json::to_value(role).unwrap_or_default());
+        report::yaml(&roles)
     } else if what.only_zookeeper {
         let zookeeper = render::only(&spec, Component::ZooKeeper);
         report::yaml(zookeeper.iter().map(|resource| &resource.object))

@@ -1,10 +1,14 @@
-//! What sparkha must be allowed to do, all of it within one namespace. The same table is printed as a Role for the
-//! administrator and asked of the API server in preflight, so the documented Role cannot drift from what is needed.
+//! What sparkha's users must be allowed to do, all of it within one namespace. The same table is printed as Roles for the
+//! administrator and asked of the API server in preflight, so the documented Roles cannot drift from what is needed.
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::Resource;
 use super::kind::Kind;
+use crate::spec::names::ClusterName;
+use crate::spec::resolve::MASTERS;
+use crate::spec::{ClusterSpec, Recovery};
 
 /// Verbs on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,127 +17,273 @@ pub struct Permission {
     /// With subresource, as Roles write it: `pods/log`.
     pub resource: &'static str,
     pub verbs: &'static [&'static str],
+    /// Of which objects. Without any: of all.
+    pub names: Vec<String>,
     /// Why, for messages.
     pub purpose: &'static str,
     /// Without it sparkha works, but sees less.
     pub optional: bool,
 }
 
-/// Server-side apply of a new object asks for both `patch` and `create`.
-const MANAGE: &[&str] = &["get", "list", "create", "patch", "delete"];
-/// Nobody needs to see all Secrets of a namespace.
-const MANAGE_BY_NAME: &[&str] = &["get", "create", "patch", "delete"];
-/// StatefulSets are also waited for.
-const MANAGE_AND_WATCH: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+impl Permission {
+    /// Of the core group.
+    pub fn core(resource: &'static str, verbs: &'static [&'static str], purpose: &'static str) -> Self {
+        Self {
+            group: "",
+            resource,
+            verbs,
+            names: vec![],
+            purpose,
+            optional: false,
+        }
+    }
 
-/// Everything that create, status and teardown do in a namespace, with these kinds.
-pub fn permissions(kinds: impl Fn(&Kind) -> bool) -> Vec<Permission> {
-    let managed = Kind::ALL.into_iter().filter(kinds).map(|kind| Permission {
-        group: kind.group(),
-        resource: kind.plural(),
-        verbs: match kind {
-            Kind::StatefulSet => MANAGE_AND_WATCH,
-            Kind::Secret => MANAGE_BY_NAME,
-            _ => MANAGE,
-        },
-        purpose: match kind {
-            Kind::NetworkPolicy => "admit none but those who belong to the cluster, as networkPolicy.enabled asks",
-            _ => "create, change and remove the cluster",
-        },
-        optional: kind.is_optional(),
+    fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+
+    fn of_kind(kind: Kind, verbs: &'static [&'static str], names: Vec<String>) -> Self {
+        Self {
+            group: kind.group(),
+            resource: kind.plural(),
+            verbs,
+            names,
+            purpose: match kind {
+                Kind::NetworkPolicy => "admit none but those who belong to the cluster, as networkPolicy.enabled asks",
+                _ => "create, change and remove the cluster",
+            },
+            optional: kind.is_optional(),
+        }
+    }
+}
+
+/// How many later generations of a cluster have a name at the same time at most, and so how many names there are: see `steps::generations`.
+const GENERATIONS: std::ops::RangeInclusive<u32> = 2..=3;
+/// Server-side apply of a new object asks for both `patch` and `create`.
+const BY_NAME: &[&str] = &["get", "patch", "delete"];
+/// No names can be said for these.
+const OF_ALL: &[&str] = &["list", "create"];
+/// StatefulSets are also waited for.
+const OF_ALL_SETS: &[&str] = &["list", "watch", "create"];
+/// Nobody needs to see all Secrets of a namespace.
+const OF_ALL_SECRETS: &[&str] = &["create"];
+
+/// Everything that create, status and teardown do in a namespace, with these objects.
+pub fn permissions(wanted: &[Resource]) -> Vec<Permission> {
+    let names = |kind: Kind| {
+        let of_kind = wanted.iter().filter(move |resource| resource.kind == kind);
+        of_kind.map(|resource| resource.name.clone()).collect::<Vec<_>>()
+    };
+    let kinds = Kind::ALL.into_iter().filter(|&kind| !names(kind).is_empty());
+    managing(kinds.map(|kind| (kind, names(kind))).collect())
+        .into_iter()
+        .chain(seeing())
+        .collect()
+}
+
+/// What changing objects needs beyond [`seeing`].
+fn managing(objects: Vec<(Kind, Vec<String>)>) -> Vec<Permission> {
+    let managed = objects.into_iter().flat_map(|(kind, names)| {
+        let of_all = match kind {
+            Kind::StatefulSet => OF_ALL_SETS,
+            Kind::Secret => OF_ALL_SECRETS,
+            _ => OF_ALL,
+        };
+        [
+            Permission::of_kind(kind, BY_NAME, names),
+            Permission::of_kind(kind, of_all, vec![]),
+        ]
     });
-    let others = [
-        ("pods", &["get", "list", "watch"][..], "see whether pods run", false),
+    managed
+        .chain([
+            Permission::core("pods", &["delete"], "start pods anew with another secret, and drills").optional(),
+            Permission::core(
+                "persistentvolumeclaims",
+                &["get", "list", "delete"],
+                "remove the cluster's volumes",
+            ),
+        ])
+        .collect()
+}
+
+/// What everybody needs who looks at a cluster, and nothing that changes one.
+fn seeing() -> Vec<Permission> {
+    vec![
+        Permission::core("pods", &["get", "list", "watch"], "see whether pods run"),
         // A WebSocket is opened with GET, kubectl's older protocol with POST; servers ask for either.
-        (
+        Permission::core(
             "pods/portforward",
             &["get", "create"],
             "ask masters and ZooKeepers for their state",
-            false,
         ),
-        (
-            "pods",
-            &["delete"],
-            "start pods anew with another secret, and drills",
-            true,
-        ),
-        ("pods/log", &["get"], "show why a pod crashes", true),
-        ("events", &["list", "watch"], "show why pods do not come up", true),
-        (
-            "persistentvolumeclaims",
-            &["get", "list", "delete"],
-            "remove the cluster's volumes",
-            false,
-        ),
-        ("resourcequotas", &["list"], "check the quota beforehand", true),
-        ("limitranges", &["list"], "check the limit ranges beforehand", true),
-    ];
-    let others = others.map(|(resource, verbs, purpose, optional)| Permission {
-        group: "",
-        resource,
-        verbs,
-        purpose,
-        optional,
+        Permission::core("pods/log", &["get"], "show why a pod crashes").optional(),
+        Permission::core("events", &["list", "watch"], "show why pods do not come up").optional(),
+        Permission::core("resourcequotas", &["list"], "check the quota beforehand").optional(),
+        Permission::core("limitranges", &["list"], "check the limit ranges beforehand").optional(),
+    ]
+}
+
+/// What those need who may not change clusters: to find them, and what `doctor` looks at.
+fn viewing() -> Vec<Permission> {
+    let read: &[&str] = &["get", "list"];
+    let kinds = Kind::ALL.into_iter().filter(|&kind| kind != Kind::Secret);
+    let kinds = kinds.map(|kind| {
+        let verbs = match kind {
+            // `ui`, `router` and `route watch` learn of new clusters at once.
+            Kind::ConfigMap | Kind::StatefulSet => &["get", "list", "watch"],
+            _ => read,
+        };
+        Permission::of_kind(kind, verbs, vec![])
     });
-    managed.chain(others).collect()
+    let others = [
+        Permission::core("endpoints", &["list"], "see where Services lead"),
+        Permission::core("persistentvolumeclaims", read, "see the cluster's volumes"),
+    ];
+    kinds.chain(others).chain(seeing()).collect()
 }
 
-/// What following clusters needs beyond [`permissions`]: `ui`, `router` and `route watch` learn of new clusters at once.
-fn following() -> Permission {
-    Permission {
-        group: "",
-        resource: "configmaps",
-        verbs: &["watch"],
-        purpose: "follow clusters",
-        optional: true,
-    }
-}
-
-/// What `doctor` looks at beyond [`permissions`]; without it, it judges Services by their pods.
-fn diagnosing() -> Permission {
-    Permission {
-        group: "",
-        resource: "endpoints",
-        verbs: &["list"],
-        purpose: "see where Services lead",
-        optional: true,
-    }
-}
-
-/// What `submit` and `jobs --kill` need beyond [`permissions`]: drivers' pods come and go, and the user's files are streamed into them.
+/// What `submit` and `jobs --kill` need beyond [`viewing`]: drivers' pods come and go, and the user's files are streamed into them.
 fn submitting() -> [Permission; 2] {
     [
-        ("pods", &["create", "patch", "delete"][..]),
-        ("pods/exec", &["get", "create"]),
+        Permission::core("pods", &["create", "patch", "delete"], "run jobs"),
+        Permission::core("pods/exec", &["get", "create"], "run jobs"),
     ]
-    .map(|(resource, verbs)| Permission {
-        group: "",
-        resource,
-        verbs,
-        purpose: "run jobs",
-        optional: true,
+}
+
+/// What the objects of a cluster can be called, whatever its file says.
+fn objects(name: &ClusterName) -> Vec<(Kind, Vec<String>)> {
+    let generations = GENERATIONS.filter_map(|number| name.generation(number).ok());
+    let clusters: Vec<_> = [name.clone()].into_iter().chain(generations).collect();
+    let of = |kind: Kind| (kind, clusters.iter().flat_map(|name| names(kind, name)).collect());
+    Kind::ALL.map(of).into()
+}
+
+/// The Secret of the user's own by which znodes are removed from an external ZooKeeper.
+fn external_secret(spec: &ClusterSpec) -> Option<Permission> {
+    let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
+        return None;
+    };
+    Some(Permission {
+        names: vec![external.secret.clone()?],
+        ..Permission::core("secrets", &["get"], "remove the masters' state from ZooKeeper")
     })
 }
 
-/// The Role to bind to whoever runs sparkha.
-pub fn role(namespace: Option<String>) -> Role {
-    let rules = permissions(|_| true)
-        .into_iter()
-        .chain([following(), diagnosing()])
-        .chain(submitting())
-        .map(|permission| PolicyRule {
-            api_groups: Some(vec![permission.group.into()]),
-            resources: Some(vec![permission.resource.into()]),
-            verbs: permission.verbs.iter().map(|&verb| verb.to_owned()).collect(),
-            ..Default::default()
-        })
-        .collect();
-    Role {
+/// What a cluster's objects of a kind can be called.
+fn names(kind: Kind, name: &ClusterName) -> Vec<String> {
+    let parts = || {
+        vec![
+            name.masters_set(),
+            name.workers_set(),
+            name.zookeeper(),
+            name.history(),
+            name.connect(),
+        ]
+    };
+    match kind {
+        Kind::ConfigMap => vec![name.inventory(), name.conf()],
+        Kind::Secret => vec![name.auth()],
+        Kind::ServiceAccount => vec![name.service_account()],
+        Kind::Service => {
+            let mut services = vec![
+                name.masters_service(),
+                name.ui_service(),
+                name.workers_service(),
+                name.zookeeper(),
+                name.history(),
+                name.connect(),
+            ];
+            services.extend((0..*MASTERS.end()).map(|ordinal| name.master(ordinal)));
+            services
+        }
+        Kind::NetworkPolicy | Kind::PodMonitor => [parts(), vec![name.drivers()]].concat(),
+        Kind::PodDisruptionBudget | Kind::StatefulSet | Kind::HorizontalPodAutoscaler => parts(),
+    }
+}
+
+/// The Roles to bind to sparkha's users: for who looks at clusters, for who runs jobs on them, and for who makes and changes this one.
+pub fn roles(spec: &ClusterSpec) -> [Role; 3] {
+    let namespace = spec.namespace.as_ref().map(ToString::to_string);
+    let role = |name: String, permissions: Vec<Permission>| Role {
         metadata: ObjectMeta {
-            name: Some("sparkha".into()),
-            namespace,
+            name: Some(name),
+            namespace: namespace.clone(),
             ..Default::default()
         },
-        rules: Some(rules),
+        rules: Some(permissions.into_iter().map(rule).collect()),
+    };
+    let with = |others: Vec<Permission>| viewing().into_iter().chain(others).collect();
+    let mut operating = managing(objects(&spec.name));
+    operating.extend(external_secret(spec));
+    [
+        role("sparkha-view".into(), viewing()),
+        role("sparkha-submit".into(), with(submitting().into())),
+        role(format!("sparkha-operate-{}", spec.name), with(operating)),
+    ]
+}
+
+fn rule(permission: Permission) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![permission.group.into()]),
+        resources: Some(vec![permission.resource.into()]),
+        resource_names: Some(permission.names).filter(|names| !names.is_empty()),
+        verbs: permission.verbs.iter().map(|&verb| verb.to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::render;
+    use crate::spec::resolve::{Source, resolve};
+
+    #[test]
+    fn the_role_for_a_cluster_names_all_that_it_can_have() {
+        for text in [
+            "masters: {count: 7}\nhistory: true\nconnect: true\nmetrics: {podMonitor: true}\nworkers: {autoscale: {min: 1, max: 4}}\n",
+            "masters: {count: 1}\n",
+        ] {
+            let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+            let named = objects(&spec.name);
+            for Resource { kind, name, .. } in render(&spec) {
+                let (_, names) = named.iter().find(|(of, _)| *of == kind).unwrap();
+                assert!(names.contains(&name), "{kind} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_operates_may_see_or_change_what_is_named() {
+        let text = "zookeeper: {external: {servers: ['zk:2181'], secret: ours}}\n";
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let [view, submit, operate] = roles(&spec).map(|role| role.rules.unwrap());
+        let of = |rules: &[PolicyRule], resource: &str| {
+            let is_it = |rule: &&PolicyRule| rule.resources.as_ref().unwrap()[0] == resource;
+            rules.iter().filter(is_it).cloned().collect::<Vec<_>>()
+        };
+        for rules in [&view, &submit] {
+            assert_eq!(of(rules, "secrets"), []);
+        }
+        for rule in &view {
+            let changes = ["patch", "delete"].map(String::from);
+            assert!(!rule.verbs.iter().any(|verb| changes.contains(verb)), "{rule:?}");
+        }
+        let secrets = of(&operate, "secrets");
+        let named = |rule: &PolicyRule| rule.resource_names.clone().unwrap_or_default().join(" ");
+        assert_eq!(named(&secrets[0]), "spark-auth spark-2-auth spark-3-auth");
+        assert_eq!(secrets[1].verbs, ["create"]);
+        assert_eq!(
+            (named(&secrets[2]), secrets[2].verbs.join(" ")),
+            ("ours".into(), "get".into())
+        );
+        assert_eq!(of(&operate, "pods/exec"), []);
+        // Of what it makes itself, nothing without a name is changed or removed.
+        for kind in Kind::ALL {
+            for rule in of(&operate, kind.plural()) {
+                let changes = rule.verbs.iter().any(|verb| verb == "patch" || verb == "delete");
+                assert!(!changes || rule.resource_names.is_some(), "{rule:?}");
+            }
+        }
     }
 }

@@ -110,7 +110,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     let kinds = kinds(&wanted);
     let (mut live, missing_permissions, names) = futures::try_join!(
         live(cluster, spec, &wanted, namespace),
-        permissions::missing_permissions(cluster, &kinds, namespace),
+        permissions::missing_permissions(cluster, &resources, namespace),
         names(cluster, &wanted, namespace),
     )?;
     let clashes = clashes(spec, &resources, &live, &names);

@@ -132,7 +132,7 @@ pub async fn teardown(
         lost_since: BTreeMap::new(),
         progress,
     };
-    let may_hurry = may(cluster, "", "pods", "delete").await?;
+    let may_hurry = may(cluster, "", "pods", "delete", None).await?;
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them all that could write there again.

@@ -111,6 +111,15 @@ pub fn run(arguments: &[&str]) -> Run {
     sparkha(arguments).output().unwrap().into()
 }
 
+/// The Roles that sparkha prints: for who looks at clusters, for who runs jobs on them, for who operates one.
+pub fn roles() -> [Value; 3] {
+    let printed = run(&["render", "--role"]).exits(0).stdout;
+    let roles = printed
+        .split("\n---\n")
+        .map(|role| serde_saphyr::from_str(role).unwrap());
+    roles.collect::<Vec<_>>().try_into().unwrap()
+}
+
 /// The kubeconfig of the real cluster.
 pub fn kubeconfig() -> PathBuf {
     let existing = std::env::var("SPARKHA_TEST_CLUSTER").is_ok_and(|value| value == "existing");
@@ -237,8 +246,16 @@ impl Sandbox {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The cluster's own kubeconfig with a service account's token instead of the administrator's certificate.
-    pub fn kubeconfig_of(&self, account: &str) -> tempfile::NamedTempFile {
+    /// The kubeconfig of an account to which these Roles are bound: the cluster's own with its token instead of the administrator's certificate.
+    pub fn kubeconfig_of(&self, account: &str, roles: &[Value]) -> tempfile::NamedTempFile {
+        self.kubectl(&["create", "serviceaccount", account]);
+        let subject = format!("--serviceaccount={}:{account}", self.namespace);
+        for role in roles {
+            self.apply(&role.to_string());
+            let name = role["metadata"]["name"].as_str().unwrap();
+            let binding = format!("{account}-{name}");
+            self.kubectl(&["create", "rolebinding", &binding, &format!("--role={name}"), &subject]);
+        }
         // A Secret of this type is the way that servers of all versions know.
         self.apply(&format!(
             "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
@@ -338,7 +355,7 @@ impl Drop for Sandbox {
     }
 }
 
-fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> Output {
+pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> Output {
     use std::io::Write;
     let cached = std::env::var_os("SPARKHA_KUBECTL").unwrap_or_else(|| "kubectl".into());
     let mut command = Command::new(cached);

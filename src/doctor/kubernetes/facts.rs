@@ -102,7 +102,6 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
     );
     let name = spec.name.as_str();
     let wanted = render(spec);
-    let kinds = wanted.iter().map(|resource| resource.kind).collect();
     let sets: Vec<_> = sets.unwrap_or_default();
     let live: Vec<StatefulSet> = sets
         .iter()
@@ -123,7 +122,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         })
     };
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
-        permissions::missing_permissions(cluster, &kinds, namespace),
+        permissions::missing_permissions(cluster, &wanted, namespace),
         room::nodes_and_pods(cluster),
         room::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),

@@ -41,7 +41,7 @@ impl Error {
             }
             Error::TimedOut { .. } => "run the same command again: it goes on where it stopped".into(),
             Error::Forbidden { .. } => {
-                "ask for the Role that `sparkha render --role` prints, bound in this namespace".into()
+                "ask for the Roles that `sparkha render --role` prints, bound in this namespace".into()
             }
             Error::Conflict { .. } => {
                 "take the fields back with --force-conflicts, or let the other manager give them up".into()

@@ -10,68 +10,89 @@ use kube::api::{Api, PostParams};
 
 use super::{Finding, NamespaceState, Severity};
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::kind::Kind;
-use crate::render::role::permissions;
+use crate::render::Resource;
+use crate::render::role::{Permission, permissions};
 use crate::steps::Error;
+
+/// As messages list them.
+const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
 /// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
 pub async fn missing_permissions(
     cluster: &Cluster,
-    kinds: &BTreeSet<Kind>,
+    wanted: &[Resource],
     namespace: NamespaceState,
 ) -> Result<Vec<Finding>, Error> {
-    let rules = rules(cluster).await?;
-    let mut wanted: Vec<_> = permissions(|kind| kinds.contains(kind))
-        .into_iter()
-        .flat_map(|permission| permission.verbs.iter().map(move |&verb| (permission.clone(), verb)))
-        .filter(|(permission, verb)| {
-            !rules
-                .iter()
-                .any(|rule| allows(rule, permission.group, permission.resource, verb))
-        })
-        .collect();
+    let mut permissions = permissions(wanted);
     if namespace == NamespaceState::Missing {
-        let create = crate::render::role::Permission {
-            group: "",
-            resource: "namespaces",
-            verbs: &["create"],
-            purpose: "make the namespace",
-            optional: false,
-        };
-        wanted.push((create, "create"));
+        permissions.push(Permission::core("namespaces", &["create"], "make the namespace"));
     }
-    let asked = wanted.into_iter().map(|(permission, verb)| async move {
-        let allowed = may(cluster, permission.group, permission.resource, verb).await?;
-        Ok::<_, Error>((!allowed).then_some((permission, verb)))
-    });
-    let denied = futures::future::try_join_all(asked).await?.into_iter().flatten();
+    let rules = rules(cluster).await?;
+    let asked = permissions
+        .iter()
+        .flat_map(each)
+        .filter(|asked| !rules.iter().any(|rule| allows(rule, asked)))
+        .map(|asked| async move {
+            let Permission { group, resource, .. } = asked.permission;
+            let allowed = may(cluster, group, resource, asked.verb, asked.name).await?;
+            Ok::<_, Error>((!allowed).then_some(asked))
+        });
+    let denied = futures::future::try_join_all(asked).await?;
     // One line for each resource.
-    let mut by_resource: BTreeMap<&str, (crate::render::role::Permission, Vec<&str>)> = BTreeMap::new();
-    for (permission, verb) in denied {
-        let entry = by_resource.entry(permission.resource).or_insert((permission, vec![]));
-        entry.1.push(verb);
+    let mut by_resource: BTreeMap<&str, Vec<Asked>> = BTreeMap::new();
+    for asked in denied.into_iter().flatten() {
+        by_resource.entry(asked.permission.resource).or_default().push(asked);
     }
-    Ok(by_resource
-        .into_values()
-        .map(|(permission, verbs)| {
-            let severity = if permission.optional {
-                Severity::Warning
-            } else {
-                Severity::NotAllowed
-            };
-            Finding::new(
-                severity,
-                format!(
-                    "you may not {} {} in namespace {}; it is needed to {}",
-                    verbs.join(", "),
-                    permission.resource,
-                    cluster.namespace(),
-                    permission.purpose
-                ),
-                "ask for the Role that `sparkha render --role` prints",
-            )
-        })
-        .collect())
+    let namespace = cluster.namespace().to_string();
+    Ok(by_resource.values().map(|denied| finding(denied, &namespace)).collect())
+}
+
+/// A verb on one object, or on all.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    permission: &'a Permission,
+    verb: &'a str,
+    name: Option<&'a str>,
+}
+
+/// What a permission consists of.
+fn each(permission: &Permission) -> Vec<Asked<'_>> {
+    let names: Vec<_> = match permission.names.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let verbs = permission.verbs.iter();
+    verbs
+        .flat_map(|&verb| names.iter().map(move |&name| Asked { permission, verb, name }))
+        .collect()
+}
+
+/// What is missing of one resource.
+fn finding(denied: &[Asked<'_>], namespace: &str) -> Finding {
+    let Permission { resource, purpose, .. } = denied[0].permission;
+    let verbs: BTreeSet<_> = denied
+        .iter()
+        .map(|asked| (VERBS.iter().position(|verb| *verb == asked.verb), asked.verb))
+        .collect();
+    let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
+    let names: BTreeSet<_> = denied.iter().filter_map(|asked| asked.name).collect();
+    // Where others of them are allowed it is told which are not.
+    let names = match denied.iter().all(|asked| names.len() < asked.permission.names.len()) {
+        true => format!(" {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+        false => String::new(),
+    };
+    let severity = match denied.iter().all(|asked| asked.permission.optional) {
+        true => Severity::Warning,
+        false => Severity::NotAllowed,
+    };
+    Finding::new(
+        severity,
+        format!(
+            "you may not {} {resource}{names} in namespace {namespace}; it is needed to {purpose}",
+            verbs.join(", ")
+        ),
+        "ask for the Roles that `sparkha render --role` prints",
+    )
 }
 
 async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
@@ -94,7 +115,14 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
 }
 
 /// Whether the user may do this in the namespace.
-pub async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> Result<bool, Error> {
+/// With a name: of that object, else of all.
+pub async fn may(
+    cluster: &Cluster,
+    group: &str,
+    resource: &str,
+    verb: &str,
+    name: Option<&str>,
+) -> Result<bool, Error> {
     let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -108,6 +136,7 @@ pub async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> 
                 resource: Some(resource.into()),
                 subresource,
                 verb: Some(verb.into()),
+                name: name.map(Into::into),
                 ..Default::default()
             }),
             ..Default::default()
@@ -123,15 +152,17 @@ pub async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> 
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-fn allows(rule: &ResourceRule, group: &str, resource: &str, verb: &str) -> bool {
+fn allows(rule: &ResourceRule, asked: &Asked<'_>) -> bool {
+    let Permission { group, resource, .. } = asked.permission;
     let has =
         |list: &Option<Vec<String>>, wanted: &str| list.iter().flatten().any(|item| item == "*" || item == wanted);
     let any_of_sub = resource
         .split_once('/')
         .is_some_and(|(_, sub)| rule.resources.iter().flatten().any(|item| *item == format!("*/{sub}")));
-    let for_some_names = rule.resource_names.as_ref().is_some_and(|names| !names.is_empty());
-    !for_some_names
-        && rule.verbs.iter().any(|item| item == "*" || item == verb)
+    let names = rule.resource_names.as_deref().unwrap_or_default();
+    let of_it = names.is_empty() || asked.name.is_some_and(|name| names.iter().any(|item| item == name));
+    of_it
+        && rule.verbs.iter().any(|item| item == "*" || item == asked.verb)
         && has(&rule.api_groups, group)
         && (has(&rule.resources, resource) || any_of_sub)
 }
@@ -145,12 +176,45 @@ mod tests {
     #[test]
     fn rules_allow_what_roles_say() {
         let rule = |value| serde_json::from_value::<ResourceRule>(value).unwrap();
+        let may = |rule: &ResourceRule, group, resource, verb, name| {
+            let permission = Permission {
+                group,
+                ..Permission::core(resource, &[], "")
+            };
+            let permission = &permission;
+            allows(rule, &Asked { permission, verb, name })
+        };
         let all = rule(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-        assert!(allows(&all, "apps", "statefulsets", "patch"));
+        assert!(may(&all, "apps", "statefulsets", "patch", None));
+        assert!(may(&all, "apps", "statefulsets", "patch", Some("a")));
         let logs = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["*/log"]}));
-        assert!(allows(&logs, "", "pods/log", "get"));
-        assert!(!allows(&logs, "", "pods", "get"));
+        assert!(may(&logs, "", "pods/log", "get", None));
+        assert!(!may(&logs, "", "pods", "get", None));
         let named = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}));
-        assert!(!allows(&named, "", "pods", "get"));
+        assert!(!may(&named, "", "pods", "get", None));
+        assert!(!may(&named, "", "pods", "get", Some("b")));
+        assert!(may(&named, "", "pods", "get", Some("a")));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_once_for_each_resource() {
+        let permission = |verbs: &'static [&'static str], names: &[&str]| Permission {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            ..Permission::core("services", verbs, "serve")
+        };
+        let (named, all) = (permission(&["get", "patch"], &["a", "b"]), permission(&["list"], &[]));
+        let message = |denied: Vec<Asked<'_>>| finding(&denied, "data").message;
+        assert_eq!(
+            message([each(&named), each(&all)].concat()),
+            "you may not get, list, patch services in namespace data; it is needed to serve"
+        );
+        let of_b = each(&named)
+            .into_iter()
+            .filter(|asked| asked.name == Some("b"))
+            .collect();
+        assert_eq!(
+            message(of_b),
+            "you may not get, patch services b in namespace data; it is needed to serve"
+        );
     }
 }

@@ -43,6 +43,9 @@ const TIDY: Duration = Duration::from_secs(5);
 /// How long open requests may take when the router ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
+#[cfg(panic = "abort")]
+compile_error!("a panic would end the connections of all clients: do not abort");
+
 /// The sockets, and what to speak at them.
 pub struct Front {
     pub listeners: Vec<std::net::TcpListener>,
@@ -95,7 +98,10 @@ pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = 
     let places = Places::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let servers: Vec<_> = (0..processors)
-        .map(|_| server(shared.clone()))
+        .map(|_| {
+            let shared = shared.clone();
+            server(move || serving(&shared))
+        })
         .collect::<io::Result<_>>()?;
     let mut accepting = JoinSet::new();
     for listener in front.listeners {
@@ -132,8 +138,13 @@ fn connections() -> usize {
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
-/// A thread that serves the connections it is given, until nobody can give it any more.
-fn server(shared: Arc<Shared>) -> io::Result<Server> {
+/// A thread that serves the connections it is given, until nobody can give it any more. `begun` there says what is done with each: that it panics
+/// is the end of this one alone.
+fn server<S, F>(begun: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
+where
+    S: Fn(Accepted) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
@@ -141,27 +152,35 @@ fn server(shared: Arc<Shared>) -> io::Result<Server> {
         accepted: sender,
         load: load.clone(),
     };
-    let work = async move {
-        let pods = Pods::new(shared.router.way.clone());
+    let work = move || {
+        runtime.block_on(async move {
+            let serve = begun();
+            while let Some(accepted) = accepted.recv().await {
+                let (served, loaded) = (serve(accepted), Loaded(load.clone()));
+                tokio::spawn(async move {
+                    served.await;
+                    drop(loaded);
+                });
+            }
+        });
+    };
+    std::thread::Builder::new().name("router".into()).spawn(work)?;
+    Ok(server)
+}
+
+/// What is done with the connections of one thread.
+fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
+    let shared = shared.clone();
+    let pods = Pods::new(shared.router.way.clone());
+    let tidied = pods.clone();
+    tokio::spawn(async move {
         let mut tidy = tokio::time::interval(TIDY);
         loop {
-            tokio::select! {
-                accepted = accepted.recv() => {
-                    let Some(accepted) = accepted else { return };
-                    let (shared, pods, loaded) = (shared.clone(), pods.clone(), Loaded(load.clone()));
-                    tokio::spawn(async move {
-                        connection(accepted, shared, pods).await;
-                        drop(loaded);
-                    });
-                }
-                _ = tidy.tick() => pods.tidy(),
-            }
+            tidy.tick().await;
+            tidied.tidy();
         }
-    };
-    std::thread::Builder::new()
-        .name("router".into())
-        .spawn(move || runtime.block_on(work))?;
-    Ok(server)
+    });
+    move |accepted| Box::pin(connection(accepted, shared.clone(), pods.clone()))
 }
 
 /// Accepts connections and gives each to the thread with the fewest: were they to accept themselves, one would get them all.
@@ -315,5 +334,67 @@ where
     };
     if let Err(error) = outcome {
         tracing::debug!("{}: {error}", peer.from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_end_of_one_connection() {
+        let places = Places::new(1, 1);
+        let server = server(|| {
+            |accepted: Accepted| async move {
+                let mut stream = TcpStream::from_std(accepted.stream).unwrap();
+                let mut word = [0; 1];
+                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word)
+                    .await
+                    .unwrap();
+                assert_eq!(&word, b"w", "this one panics");
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"well").await.unwrap();
+                drop(accepted.place);
+            }
+        })
+        .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ask = |word: &[u8]| {
+            let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (stream, from) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let peer = Peer {
+                from,
+                port: 0,
+                secure: false,
+                is_own: true,
+            };
+            // There is one place in all, so the connection before must have given it back.
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            let place = loop {
+                if let Some(place) = places.take(from.ip()) {
+                    break place;
+                }
+                assert!(std::time::Instant::now() < deadline, "the place was not given back");
+                std::thread::yield_now();
+            };
+            server.load.fetch_add(1, Ordering::Relaxed);
+            let accepted = Accepted {
+                stream,
+                tls: None,
+                peer,
+                place,
+            };
+            assert!(server.accepted.send(accepted).is_ok(), "the thread has ended");
+            client.write_all(word).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        for (word, answer) in [(b"p", ""), (b"w", "well"), (b"p", ""), (b"w", "well")] {
+            assert_eq!(ask(word), answer);
+        }
     }
 }

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Speed and size of the router, side by side with nginx as a proxy with kept connections to its upstream: the same backend (nginx with a page of
-# 20 kB), the same load (wrk, 32 connections), in turns in one run; then 10,000 routes, and a route that changes.
+# 20 kB), the same load (wrk, 32 connections), in turns in one run; then a router that others tire, 10,000 routes, and a route that changes.
 #
 #   tests/bench/router.sh PATH-OF-SPARKHA
 set -euo pipefail
 sparkha=$(realpath "$1")
+here=$(realpath "$(dirname "$0")")
 rounds=${ROUNDS:-3}
 seconds=${SECONDS_EACH:-8}
 work=$(mktemp -d)
@@ -90,6 +91,7 @@ for column in 1 2; do
   esac
 done
 
+python3 "$here/tired_router.py" "$router"
 kill "$router_pid"
 wait "$router_pid" || true
 routes 10000 >"$work/routes.json"

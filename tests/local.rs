@@ -231,7 +231,9 @@ fn a_job_survives_the_loss_of_the_leader(home: &Home) {
 fn the_secret_is_nowhere_else(home: &Home) {
     let folder = home.cluster("spark");
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o077, 0);
-    let secret = std::fs::read_to_string(folder.join("secrets/spark-auth/spark.authenticate.secret")).unwrap();
+    let file = folder.join("secrets/spark-auth/spark.authenticate.secret");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(file).unwrap();
     assert!(secret.len() == 64 && secret.bytes().all(|b| b.is_ascii_hexdigit()));
     let environment = home.run(&["local", "env"]).exits(0).stdout;
     assert!(!environment.contains(&secret));

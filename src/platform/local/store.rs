@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::ByteString;
@@ -409,7 +409,7 @@ impl Wanted {
     }
 }
 
-/// Makes a folder for its owner alone: volumes may hold secrets.
+/// Makes a folder for its owner alone, as files are: volumes may hold secrets.
 pub fn make_folder(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -466,10 +466,11 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     }
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole, by one for its owner alone.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|mut file| {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()
     });

@@ -44,7 +44,7 @@ submit=(spark-submit --master "$SPARK_MASTER_URL" --conf spark.executor.memory=6
 title "A second job, and the leading master is killed meanwhile"
 "${submit[@]}" 20 >"$work/job.out" 2>"$work/second.log" &
 job=$!
-until grep -q 'round  2' "$work/job.out"; do
+until grep -qs 'round  2' "$work/job.out"; do
   kill -0 $job 2>/dev/null || { cat "$work/second.log"; exit 1; }
   sleep 0.1
 done

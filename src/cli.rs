@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale, status, submit,
-    teardown, ui, upgrade,
+    connect_url, create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale,
+    status, submit, teardown, ui, upgrade,
 };
 use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
@@ -100,6 +100,8 @@ pub enum Command {
     Failover(failover::Arguments),
     /// Give a cluster another secret, and start anew all that knew the old one
     RotateSecret(rotate_secret::Arguments),
+    /// Print the address of a cluster's Spark Connect server, with its token
+    ConnectUrl(connect_url::Arguments),
     /// Run a job: its files are sent, its output is shown, its exit code is kept
     Submit(submit::Arguments),
     /// List jobs, or end one

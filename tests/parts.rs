@@ -142,13 +142,16 @@ fn on_this_machine() {
     assert_eq!(state["history"]["webUi"], format!("http://{HISTORY}"));
     let _router = Router::run(&mut home.command(&["router", "--listen", ROUTER]));
 
-    let url = state["connect"]["url"].as_str().unwrap();
+    let url = home.run(&["connect-url"]).exits(0).stdout;
+    let url = url.trim_end();
     assert!(
         home.run(&["local", "env"])
             .exits(0)
             .stdout
             .contains(&format!("SPARK_CONNECT_URL='{url}'"))
     );
+    let open = state["connect"]["url"].as_str().unwrap();
+    the_token_is_needed_and_shown_nowhere_else(&home, open, url);
     let said = client(&[url, "SPARKHA_CONTAINER_ID"]).exits(0).stdout;
     let expected = format!("RESULT 499500\nCOMPUTED IN {}", home.mark("spark"));
     assert!(said.contains(&expected), "{said}");
@@ -231,6 +234,47 @@ fn on_this_machine() {
     home.is_empty();
 }
 
+fn the_token_is_needed_and_shown_nowhere_else(home: &Home, open: &str, url: &str) {
+    let token = url.strip_prefix(&format!("{open}/;authorization=Bearer%20")).unwrap();
+    assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    refused(open);
+    refused(&format!("{open}/;authorization=Bearer%20{}", "0".repeat(64)));
+    for shown in [
+        &["status"][..],
+        &["status", "-o", "json"],
+        &["create", "--dry-run"],
+        &["logs", "spark-connect-0"],
+        &["render", "--connect"],
+    ] {
+        let run = home.run(shown);
+        assert!(!run.stdout.contains(token) && !run.stderr.contains(token), "{shown:?}");
+    }
+    // Nor what the server tells of its own properties, or other parts.
+    let address = home.address("spark", "spark-connect-0");
+    let get = |path: &str| http::get(&format!("{address}:4040"), &address, path).unwrap().1;
+    let applications: Value = serde_json::from_str(&get("/api/v1/applications")).unwrap();
+    let id = applications[0]["id"].as_str().unwrap();
+    let properties = get(&format!("/api/v1/applications/{id}/environment"));
+    assert!(properties.contains("spark.connect.authenticate.token"), "{properties}");
+    assert!(!properties.contains(token));
+    for pod in ["spark-connect-0", "spark-worker-0"] {
+        for what in ["environ", "cmdline"] {
+            let text = std::fs::read(format!("/proc/{}/{what}", home.process("spark", pod))).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains(token), "{pod}: {what}");
+        }
+    }
+}
+
+/// A client of this address is told that it needs a token.
+fn refused(url: &str) {
+    let refused = client(&[url]);
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("UNAUTHENTICATED"),
+        "{}",
+        refused.stderr
+    );
+}
+
 fn event_logs_are_compacted(home: &Home) {
     run_job(home, LONG_JOB, "long");
     let claim = home.cluster("spark").join("claims/events-spark-history-0");
@@ -261,15 +305,8 @@ fn on_kubernetes() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, memory: 3Gi, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\
                 history: {eventLogs: {newClaim: {size: 1Gi, storageClassName: testbed}}}\n\
-                connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}, env: {SPARK_CONNECT_AUTHENTICATE_TOKEN: {secretKeyRef: {name: token, key: token}}}}\n";
+                connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}}\n";
     std::fs::write(file.path(), text).unwrap();
-    sandbox.kubectl(&[
-        "create",
-        "secret",
-        "generic",
-        "token",
-        "--from-literal=token=open-sesame",
-    ]);
     let create = ["create", "-f", file.path().to_str().unwrap(), "-o", "json"];
     let created = sandbox.run(&create).exits(0).says("does not serve PodMonitor");
     assert_eq!(created.json()["history"]["ready"], true);
@@ -301,7 +338,7 @@ fn on_kubernetes() {
         .says("1 volume claims kept");
     let kept = "persistentvolumeclaim/events-spark-history-0";
     assert!(sandbox.contents().iter().any(|object| object == kept));
-    sandbox.kubectl(&["delete", kept, "secret/token"]);
+    sandbox.kubectl(&["delete", kept]);
     assert_eq!(sandbox.contents(), before);
 }
 
@@ -316,14 +353,16 @@ fn clients_from_outside_need_the_token(sandbox: &Sandbox, forward: &str) {
     sandbox.wait_for(READY, "the port-forward", || {
         TcpStream::connect(("127.0.0.1", 15902)).is_ok()
     });
-    let said = client(&["sc://localhost:15902/;token=open-sesame"]).exits(0).stdout;
+    let url = sandbox.run(&["connect-url", "--forwarded"]).exits(0).stdout;
+    let url = url.trim_end().replace(":15002", ":15902");
+    let said = client(&[&url]).exits(0).stdout;
     assert!(said.contains("RESULT 499500"), "{said}");
-    let refused = client(&["sc://localhost:15902"]);
-    assert!(
-        refused.code != Some(0) && refused.stderr.contains("UNAUTHENTICATED"),
-        "{}",
-        refused.stderr
-    );
+    refused("sc://localhost:15902");
+    // In clients' own words for a token, which they send to this host alone without TLS.
+    let said = client(&[&url.replace("authorization=Bearer%20", "token=")])
+        .exits(0)
+        .stdout;
+    assert!(said.contains("RESULT 499500"), "{said}");
 }
 
 /// A user's own driver, as the README has it: the cluster's configuration, and the volume with event logs.

@@ -11,6 +11,7 @@ use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
+use crate::spec::ConnectToken;
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
 use crate::steps::create::{Options, Outcome, Running};
@@ -79,6 +80,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let progress = Progress::new(global.quiet);
     let options = arguments.options(description.origin(&place).await?);
     let spec = description.resolve(global)?;
+    let connect = spec.connect.as_ref();
+    if connect.is_some_and(|connect| connect.token == ConnectToken::None) {
+        tracing::warn!("Spark Connect asks for no token: whoever reaches its port uses the cluster");
+    }
     let work = async {
         let home = arguments.spark_home.as_ref();
         let prepared = place.prepare(&spec, home, &options, &progress).await?;

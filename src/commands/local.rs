@@ -12,6 +12,7 @@ use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::spec::resolve::DEFAULT_IMAGE;
+use crate::steps::connect_url::{From, connect_url};
 use crate::steps::local::driver_environment;
 use crate::steps::place::Place;
 use crate::steps::{Error, generations};
@@ -66,8 +67,13 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
                 ..global.clone()
             };
             let place = super::named_cluster(&here, name.as_deref()).await?;
-            if let Place::Local(dir) = generations::for_jobs(place).await? {
-                let (variables, programs) = driver_environment(&dir)?;
+            let place = generations::for_jobs(place).await?;
+            if let Place::Local(dir) = &place {
+                let (mut variables, programs) = driver_environment(dir)?;
+                if place.inventory().await?.cluster.connect {
+                    let url = connect_url(&place, From::Inside).await?;
+                    variables.push(("SPARK_CONNECT_URL".into(), url));
+                }
                 report::print(&report::shell(&variables, &programs))?;
             }
         }

@@ -1,5 +1,6 @@
 //! One file for each command: its arguments, and one call.
 
+pub mod connect_url;
 pub mod create;
 mod deploy;
 pub mod doctor;
@@ -61,6 +62,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Route(command) => route::run(&global, command).await,
         Command::Router(arguments) => router::run(&global, arguments).await,
         Command::Ui(arguments) => ui::run(&global, arguments).await,
+        Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&global, arguments).await,
         Command::Local(command) => local::run(&global, command).await,
         Command::Schema => {

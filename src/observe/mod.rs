@@ -181,6 +181,8 @@ pub struct ConnectState {
     pub ready: bool,
     /// What remote clients connect to.
     pub url: String,
+    /// Clients need a token beside the address: see `sparkha connect-url`.
+    pub needs_token: bool,
     /// What makes it `sc://localhost:15002` for those outside of the Kubernetes cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward: Option<String>,
@@ -364,7 +366,8 @@ fn history_state(namespace: &str, summary: &Summary, facts: &Facts) -> HistorySt
     }
 }
 
-fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> ConnectState {
+/// The Spark Connect server.
+pub fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> ConnectState {
     let service = format!("{}-connect", summary.name);
     let name = format!("{service}-0");
     let pod = pod_named(facts, &name);
@@ -377,6 +380,7 @@ fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> ConnectSt
     ConnectState {
         forward: (!facts.here).then_some(forward),
         ready: pod.is_some_and(is_ready),
+        needs_token: summary.connect_secret.is_some(),
         url: format!("sc://{host}:{CONNECT_PORT}"),
         web_ui: pod.and_then(|pod| routed_address(pod, namespace, &summary.ui_domain, CONNECT_UI_PORT)),
         pod: pod_state(name, pod),

@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::labels::{Component, identity, metadata, non_empty};
-use crate::spec::{Authentication, ClusterSpec, Recovery};
+use crate::spec::{Authentication, ClusterSpec, ConnectToken, Recovery};
 
 /// Where the Secret is mounted.
 pub const AUTH_DIR: &str = "/etc/spark-auth";
@@ -24,8 +24,10 @@ pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
 pub const ZOOKEEPER_AUTH_VOLUME: &str = "zookeeper-auth";
 /// Key of the Secret with the password for managed ZooKeepers.
 pub const ZOOKEEPER_PASSWORD: &str = "zookeeper.password";
+/// Key of the Secret with the token of the Spark Connect server, and name of the property that has its value.
+pub const CONNECT_TOKEN: &str = "spark.connect.authenticate.token";
 /// All keys of the Secret that sparkha may make.
-pub const KEYS: [&str; 2] = [SPARK_SECRET, ZOOKEEPER_PASSWORD];
+pub const KEYS: [&str; 3] = [SPARK_SECRET, ZOOKEEPER_PASSWORD, CONNECT_TOKEN];
 /// Mode of mounted secrets: the pod's group reads them.
 const SECRET_MODE: i32 = 0o440;
 /// What stands for a secret that was not made yet. Pods that find it do not start.
@@ -37,7 +39,11 @@ pub fn secret(spec: &ClusterSpec) -> Option<Secret> {
         return None;
     }
     let is_managed = matches!(spec.recovery, Recovery::ManagedZooKeeper(_));
-    let keys = KEYS.into_iter().filter(|&key| key != ZOOKEEPER_PASSWORD || is_managed);
+    let keys = KEYS.into_iter().filter(|&key| match key {
+        ZOOKEEPER_PASSWORD => is_managed,
+        CONNECT_TOKEN => asks_for_token(spec),
+        _ => true,
+    });
     let placeholders = keys.map(|key| (key.to_owned(), PLACEHOLDER.to_owned()));
     let mut metadata = metadata(spec, spec.name.auth(), Component::Cluster);
     // Once made it is left alone, so it bears nothing that changes.
@@ -59,16 +65,29 @@ pub fn secret_name(spec: &ClusterSpec) -> Option<String> {
     }
 }
 
-/// Spark's secret, as its daemons and drivers mount it: of the cluster's Secret this key alone.
-pub fn spark_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
-    let key = KeyToPath {
-        key: SPARK_SECRET.into(),
-        path: SPARK_SECRET.into(),
+/// Whether clients of the Spark Connect server need the Secret's token.
+fn asks_for_token(spec: &ClusterSpec) -> bool {
+    let connect = spec.connect.as_ref();
+    connect.is_some_and(|connect| connect.token == ConnectToken::OfCluster)
+}
+
+/// Name of the Secret with the token that clients of the Spark Connect server need; `None` where they need none.
+pub fn connect_secret_name(spec: &ClusterSpec) -> Option<String> {
+    secret_name(spec).filter(|_| asks_for_token(spec))
+}
+
+/// Spark's secret, as its daemons and drivers mount it: of the cluster's Secret this key alone. The Spark Connect server has its token, too.
+pub fn spark_secret(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
+    let has_token = component == Component::Connect && asks_for_token(spec);
+    let keys = [Some(SPARK_SECRET), has_token.then_some(CONNECT_TOKEN)];
+    let items = keys.into_iter().flatten().map(|key| KeyToPath {
+        key: key.into(),
+        path: key.into(),
         ..Default::default()
-    };
+    });
     Some(SecretVolumeSource {
         secret_name: Some(secret_name(spec)?),
-        items: Some(vec![key]),
+        items: Some(items.collect()),
         default_mode: Some(SECRET_MODE),
         ..Default::default()
     })
@@ -146,7 +165,7 @@ mod tests {
         assert_eq!(
             has,
             [
-                "spark-connect: spark.authenticate.secret",
+                "spark-connect: spark.authenticate.secret spark.connect.authenticate.token",
                 "spark-history: ",
                 "spark-master: spark.authenticate.secret zookeeper.password",
                 "spark-worker: spark.authenticate.secret",

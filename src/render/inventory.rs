@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::config::short_digest;
 use super::kind::Kind;
 use super::labels::{self, ALIAS, Component, metadata};
-use super::{Resource, workloads};
+use super::{Resource, auth, workloads};
 use crate::spec::file::merge;
 use crate::spec::names::{Alias, ClusterName, INVENTORY_SUFFIX, UiDomain, is_dns_label, is_dns_subdomain, visible};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS, rules};
@@ -71,6 +71,9 @@ pub struct Summary {
     /// Whether there is a Spark Connect server.
     #[serde(default, skip_serializing_if = "is_false")]
     pub connect: bool,
+    /// The Secret with the token that its clients need, if they need one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_secret: Option<String>,
     /// What workers and drivers connect to.
     pub master_url: String,
     /// Version of sparkha that wrote this.
@@ -352,6 +355,10 @@ impl Inventory {
             .flat_map(|version| version.split(' '))
             .chain([&*cluster.sparkha_version]);
         must(words.all(is_word), "a version in it is none")?;
+        must(
+            cluster.connect_secret.as_deref().is_none_or(is_dns_subdomain),
+            "a Secret in it has no object's name",
+        )?;
         let is_object = |entry: &Entry| {
             is_dns_subdomain(&entry.name)
                 && entry.claims.iter().all(|claim| is_dns_label(claim))
@@ -551,6 +558,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
         ui_domain: spec.web_ui.domain.clone(),
         history: spec.history.is_some(),
         connect: spec.connect.is_some(),
+        connect_secret: auth::connect_secret_name(spec),
         master_url: workloads::masters_url(&spec.name, spec.masters.count),
         sparkha_version: env!("CARGO_PKG_VERSION").into(),
         upgrade: None,
@@ -581,6 +589,7 @@ mod tests {
                 ui_domain: UiDomain::default(),
                 history: false,
                 connect: false,
+                connect_secret: None,
                 master_url: "spark://spark-master-0:7077".into(),
                 sparkha_version: "0".into(),
                 upgrade: None,

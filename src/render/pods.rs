@@ -325,7 +325,7 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
         volumes.push(empty_dir("work", WORK_LIMIT));
     }
     if knows_secret(plan) {
-        volumes.extend(spark_secret(spec).map(|source| secret_volume(AUTH_VOLUME, source)));
+        volumes.extend(spark_secret(spec, plan.component).map(|source| secret_volume(AUTH_VOLUME, source)));
     }
     if let Some(source) = logs_in(spec, plan.component) {
         volumes.push(secret_volume(ZOOKEEPER_AUTH_VOLUME, source));

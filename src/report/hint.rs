@@ -17,7 +17,7 @@ pub struct Invocation {
 }
 
 /// Commands whose first argument is the cluster's name.
-pub const NAMED: [&str; 13] = [
+pub const NAMED: [&str; 14] = [
     "create",
     "render",
     "teardown",
@@ -27,6 +27,7 @@ pub const NAMED: [&str; 13] = [
     "logs",
     "failover",
     "rotate-secret",
+    "connect-url",
     "submit",
     "jobs",
     "doctor",

@@ -108,6 +108,9 @@ fn table_of(state: &ClusterState) -> String {
     }
     if let Some(connect) = &state.connect {
         text.push_str(&format!("Connect    {}\n", connect.url));
+        if connect.needs_token {
+            text.push_str(&hint::complete("           with its token: `sparkha connect-url`\n"));
+        }
         if let Some(forward) = &connect.forward {
             text.push_str(&format!("           from outside: {forward}\n"));
         }

@@ -285,7 +285,19 @@ pub struct Connect {
     pub executor_memory: Memory,
     /// Heap of the server's JVM (`spark.driver.memory`).
     pub driver_memory: Memory,
+    pub token: ConnectToken,
     pub pod: PodSettings,
+}
+
+/// What clients of the Spark Connect server must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectToken {
+    /// The one in the cluster's Secret.
+    OfCluster,
+    /// One that the user gives the server.
+    OfUser,
+    /// Nothing.
+    None,
 }
 
 /// Metrics for Prometheus, from the web UIs of masters, workers and drivers.

@@ -141,7 +141,8 @@ impl Resolver {
         let history = file::Part::settings(file.history, flags.history);
         let history = history.map(|history| self.history(history, s3.is_some(), &spark_conf));
         let connect = file::Part::settings(file.connect, flags.connect);
-        let connect = connect.and_then(|connect| self.connect(connect, workers.as_ref()));
+        let connect =
+            connect.and_then(|connect| self.connect(connect, workers.as_ref(), authentication != Authentication::Off));
         let default_cores = workers
             .as_ref()
             .and_then(|workers| self.default_cores(said_cores?, workers, connect.as_ref()));

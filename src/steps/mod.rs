@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod check_routes;
+pub mod connect_url;
 pub mod create;
 pub mod demand;
 pub mod deploy;

@@ -6,9 +6,11 @@ use k8s_openapi::ByteString;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
-use super::Error;
+use super::place::Place;
+use super::{Error, local};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
+use crate::platform::local::volumes::secret_folder;
 use crate::render::Resource;
 use crate::render::auth::{KEYS, missing};
 use crate::render::kind::Kind;
@@ -63,6 +65,28 @@ pub fn replace_local(dir: &ClusterDir, name: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The value of a key, as the pods' shells read it.
+pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Error> {
+    let value = match place {
+        Place::Kubernetes(cluster, _) => {
+            let live = cluster.get(Kind::Secret, secret).await?;
+            let value = live.map(|live| serde_json::from_value::<ByteString>(live.data["data"][key].clone()));
+            value.and_then(Result::ok).map(|value| value.0)
+        }
+        Place::Local(dir) => {
+            let (wanted, _) = local::wanted_of(dir)?;
+            let folder = secret_folder(dir, &wanted, secret).ok();
+            folder.and_then(|folder| std::fs::read(folder.join(key)).ok())
+        }
+    };
+    let text = value.and_then(|value| String::from_utf8(value).ok());
+    let text = text.map(|text| text.trim_end_matches('\n').to_owned());
+    text.filter(|text| !text.is_empty()).ok_or_else(|| Error::Usage {
+        message: format!("Secret {secret} has no {key}"),
+        help: "`sparkha create`, with the same arguments as before, makes one; put it there yourself if the Secret is your own".into(),
+    })
 }
 
 /// 64 random bits as hexadecimal digits: an identity that nobody else has, and no secret.

@@ -4,7 +4,7 @@
 set -eu
 export SPARK_PUBLIC_DNS="spark-${POD_IP//[.:]/-}.${POD_NAMESPACE}.${SPARKHA_UI_DOMAIN}"
 . "$SPARK_CONF_DIR/secret.sh"
-properties=$(with_secret connect.conf)
+properties=$(with_secret connect.conf spark.connect.authenticate.token)
 # Where pods share a machine's network, each server has an address of its own.
 exec "${SPARK_HOME:-/opt/spark}/bin/spark-submit" --class org.apache.spark.sql.connect.service.SparkConnectServer \
   --name "Spark Connect" --master "$1" --properties-file "$properties" \

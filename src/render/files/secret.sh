@@ -13,17 +13,21 @@ secret_in() {
   printf %s "$value"
 }
 
-# with_secret FILE: a copy of a properties file that also has Spark's secret.
+# with_secret FILE KEY…: a copy of a properties file that also has Spark's secret, and other keys of the Secret if they are there.
 with_secret() {
-  local value file="/tmp/$1"
+  local value key file="/tmp/$1" secrets=''
   if [ ! -e "/etc/spark-auth/spark.authenticate.secret" ]; then
     printf '%s\n' "$SPARK_CONF_DIR/$1"
     return
   fi
-  value=$(secret_in "/etc/spark-auth/spark.authenticate.secret") || return
+  for key in spark.authenticate.secret "${@:2}"; do
+    [ -e "/etc/spark-auth/$key" ] || continue
+    value=$(secret_in "/etc/spark-auth/$key") || return
+    secrets+="$key=${value//\\/\\\\}"$'\n'
+  done
   (
     umask 077
-    { cat "$SPARK_CONF_DIR/$1" && printf 'spark.authenticate.secret=%s\n' "${value//\\/\\\\}"; } >"$file.new"
+    { cat "$SPARK_CONF_DIR/$1" && printf %s "$secrets"; } >"$file.new"
   )
   mv -f "$file.new" "$file"
   printf '%s\n' "$file"

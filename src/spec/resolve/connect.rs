@@ -4,11 +4,19 @@ use super::{Resolver, pods};
 use crate::spec::caps::HEAP_MIN;
 use crate::spec::file::ConnectFile;
 use crate::spec::quantity::{Cpu, Memory};
-use crate::spec::{Connect, Workers};
+use crate::spec::{Connect, ConnectToken, Workers};
+
+/// From this Spark takes the token of its Connect server, too.
+const TOKEN_VARIABLE: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
 impl Resolver {
     /// `workers` are missing only if there are problems.
-    pub(super) fn connect(&mut self, connect: ConnectFile, workers: Option<&Workers>) -> Option<Connect> {
+    pub(super) fn connect(
+        &mut self,
+        connect: ConnectFile,
+        workers: Option<&Workers>,
+        authenticated: bool,
+    ) -> Option<Connect> {
         let driver_memory = self.memory("connect.driverMemory", connect.driver_memory.as_ref(), "1Gi");
         if driver_memory < HEAP_MIN {
             self.problem(
@@ -42,11 +50,27 @@ impl Resolver {
         // The other half is for jobs: a server never gives its executors back by itself.
         let half = (workers.count * workers.executors / 2).max(1) * workers.executor.cores;
         let cores = connect.cores.unwrap_or(half);
+        let token = match connect.authentication.unwrap_or(authenticated) {
+            _ if pod.env.contains_key(TOKEN_VARIABLE) => ConnectToken::OfUser,
+            true if authenticated => ConnectToken::OfCluster,
+            true => {
+                self.problem(
+                    "connect.authentication",
+                    "without authentication there is no Secret to keep a token in",
+                    format!(
+                        "remove it, or authentication.enabled, or give connect.env a {TOKEN_VARIABLE} from a Secret"
+                    ),
+                );
+                ConnectToken::None
+            }
+            false => ConnectToken::None,
+        };
         Some(Connect {
             cores,
             executor_cores: divisor(cores, workers.executor.cores),
             executor_memory,
             driver_memory,
+            token,
             pod,
         })
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{EventLogs, ExternalZooKeeper, NewClaim, PullPolicy, Recovery};
+use crate::spec::{ConnectToken, EventLogs, ExternalZooKeeper, NewClaim, PullPolicy, Recovery};
 
 fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
     resolve(
@@ -211,8 +211,26 @@ fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
     assert_eq!((said.cores, said.executor_memory), (2, Memory::from_mib(600)));
     assert!(said.pod.resources.memory_limit > said.driver_memory);
 
+    let own = "connect: {env: {SPARK_CONNECT_AUTHENTICATE_TOKEN: {secretKeyRef: {name: s, key: k}}}}\n";
+    for (text, token) in [
+        ("connect: true\n", ConnectToken::OfCluster),
+        (
+            "connect: true\nauthentication: {secret: ours}\n",
+            ConnectToken::OfCluster,
+        ),
+        ("connect: {authentication: false}\n", ConnectToken::None),
+        ("connect: true\nauthentication: {enabled: false}\n", ConnectToken::None),
+        (own, ConnectToken::OfUser),
+    ] {
+        assert_eq!(connect(text).token, token, "{text}");
+    }
+
     let told = |text: &str| from_file(text).unwrap_err().to_string();
     for (text, expected) in [
+        (
+            "authentication: {enabled: false}\nconnect: {authentication: true}\n",
+            "2:27: connect.authentication: without authentication there is no Secret",
+        ),
         (
             "connect: {driverMemory: 256m}\n",
             "1:25: connect.driverMemory: no driver starts",

@@ -148,6 +148,15 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
     }
 }
 
+/// The pods of this machine, as far as their records tell.
+pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
+    Ok(Facts {
+        pods: dir.seen()?.pods.into_iter().map(|record| record.pod).collect(),
+        here: true,
+        ..Facts::default()
+    })
+}
+
 /// What a driver on this machine needs: variables, and a folder for its PATH.
 pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
     let (wanted, inventory) = wanted_of(dir)?;
@@ -157,14 +166,6 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
     let seen = dir.seen()?;
     let address = seen.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
-    let facts = Facts {
-        pods: seen.pods.into_iter().map(|record| record.pod).collect(),
-        here: true,
-        ..Facts::default()
-    };
-    if let Some(connect) = cluster_state(dir.namespace.as_str(), &inventory, &facts).connect {
-        variables.push(("SPARK_CONNECT_URL".into(), connect.url));
-    }
     variables.extend([
         (
             "JDK_JAVA_OPTIONS".into(),

@@ -1,0 +1,35 @@
+//! `sparkha connect-url`.
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::exit_code::ExitCode;
+use crate::report;
+use crate::steps::Error;
+use crate::steps::connect_url::{From, connect_url};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The token lets in whoever knows it: show it to nobody else, and write it into no file that others read.
+
+Examples:
+  kubectl port-forward --namespace data service/spark-connect 15002 &
+  pyspark --remote \"$(sparkha connect-url --namespace data --forwarded)\""
+)]
+pub struct Arguments {
+    /// Name of the cluster [default: spark]
+    name: Option<String>,
+    /// For clients on this machine, to which the server's port is forwarded
+    #[arg(long)]
+    forwarded: bool,
+}
+
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let from = match arguments.forwarded {
+        true => From::Forwarded,
+        false => From::Inside,
+    };
+    report::print(&format!("{}\n", connect_url(&place, from).await?))?;
+    Ok(ExitCode::Success)
+}

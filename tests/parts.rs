@@ -246,7 +246,7 @@ fn the_token_is_needed_and_shown_nowhere_else(home: &Home, open: &str, url: &str
         &["logs", "spark-connect-0"],
         &["render", "--connect"],
     ] {
-        let run = home.run(shown);
+        let run = home.run(shown).exits(0);
         assert!(!run.stdout.contains(token) && !run.stderr.contains(token), "{shown:?}");
     }
     // Nor what the server tells of its own properties, or other parts.

@@ -33,6 +33,12 @@ impl<'a> Member<'a> {
         command.output().unwrap().into()
     }
 
+    #[track_caller]
+    fn shows(&self, arguments: &[&str], text: &str) {
+        let Run { stdout, .. } = self.run(arguments).exits(0);
+        assert!(stdout.contains(text), "{stdout}");
+    }
+
     /// Whether he may do what `kubectl auth can-i` is asked for.
     fn may(&self, what: &str) -> bool {
         let config = format!("--kubeconfig={}", self.config.path().display());
@@ -105,14 +111,11 @@ const CHANGES: [&[&str]; 4] = [
 ];
 
 fn who_views_sees_all_and_changes_nothing(sandbox: &Sandbox, viewer: &Member<'_>) {
-    viewer.run(&["status"]).exits(0).says("in service");
-    viewer.run(&["list"]).exits(0).says("spark");
+    viewer.shows(&["status"], "in service");
+    viewer.shows(&["list"], "spark");
     viewer.run(&["jobs"]).exits(0);
     viewer.run(&["logs", "--tail", "5", "spark-worker-0"]).exits(0);
-    viewer
-        .run(&["route", "render", "--format", "nginx"])
-        .exits(0)
-        .says("spark-master");
+    viewer.shows(&["route", "render", "--format", "nginx"], "spark-master");
     let doctor = viewer.run(&["doctor"]);
     assert!(!doctor.stdout.contains("no cluster"), "{}", doctor.stdout);
 
@@ -120,7 +123,7 @@ fn who_views_sees_all_and_changes_nothing(sandbox: &Sandbox, viewer: &Member<'_>
     for change in CHANGES {
         viewer.run(change).exits(4).says("render --role");
     }
-    viewer.run(&["submit", "job.py"]).exits(4).says("render --role");
+    viewer.run(&["submit", "--", "job.py"]).exits(4).says("render --role");
     assert_eq!(cluster(sandbox), there);
     viewer.may_not(&[
         "get secrets/spark-auth",
@@ -130,14 +133,14 @@ fn who_views_sees_all_and_changes_nothing(sandbox: &Sandbox, viewer: &Member<'_>
         "patch statefulsets/spark-worker",
         "create pods",
         "delete pods",
-        "create pods/exec",
-        "get pods/exec",
+        "create pods --subresource=exec",
+        "get pods --subresource=exec",
         "create rolebindings",
     ]);
 }
 
 fn who_submits_runs_jobs_and_changes_no_cluster(sandbox: &Sandbox, submitter: &Member<'_>) {
-    submitter.run(&["submit", "job.py"]).exits(0).says("RESULT 1000");
+    submitter.shows(&["submit", "--", "job.py"], "RESULT 1000");
     submitter.run(&["jobs"]).exits(0);
     submitter.run(&["status"]).exits(0);
     let there = cluster(sandbox);
@@ -168,7 +171,7 @@ fn what_others_have_is_closed_to_who_operates(operator: &Member<'_>) {
         "patch networkpolicies/other",
         "delete serviceaccounts/other",
         "create pods",
-        "create pods/exec",
+        "create pods --subresource=exec",
         "create rolebindings",
     ]);
     operator
@@ -176,7 +179,7 @@ fn what_others_have_is_closed_to_who_operates(operator: &Member<'_>) {
         .exits(4)
         .says("statefulsets")
         .says("sparkha render other --role");
-    operator.run(&["submit", "job.py"]).exits(4).says("render --role");
+    operator.run(&["submit", "--", "job.py"]).exits(4).says("render --role");
 }
 
 fn a_secret_is_changed_when_told_only(sandbox: &Sandbox, operator: &Member<'_>) {

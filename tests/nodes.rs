@@ -106,11 +106,6 @@ fn warnings(state: &Value, kind: &str) -> Vec<Value> {
     all.into_iter().filter(|warning| warning["warning"] == kind).collect()
 }
 
-/// Somebody with the rights that README asks for, and none of the whole cluster.
-fn clerk(sandbox: &Sandbox) -> tempfile::NamedTempFile {
-    sandbox.kubeconfig_of("clerk", &roles())
-}
-
 #[test]
 fn a_drain_and_the_loss_of_a_node() {
     let sandbox = Sandbox::new("nodes");
@@ -214,7 +209,8 @@ fn a_node_is_drained_under_a_job(sandbox: &Sandbox) {
 
 /// One with the leader, and others of the cluster's pods.
 fn a_node_is_lost(sandbox: &Sandbox) {
-    let clerk = clerk(sandbox);
+    // With the rights that README asks for, and none of the whole cluster.
+    let clerk = sandbox.kubeconfig_of("clerk", &roles());
     let node = node_of_leader(sandbox);
     let lost = Lost::new(&node);
     let told = || warnings(&sandbox.status("spark"), "lostNode");

@@ -6,7 +6,7 @@ use crate::cli::Global;
 use crate::exit_code::ExitCode;
 use crate::report;
 use crate::steps::Error;
-use crate::steps::connect_url::{From, connect_url};
+use crate::steps::connect_url::{Client, connect_url};
 
 #[derive(Debug, Args)]
 #[command(
@@ -26,10 +26,14 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
-    let from = match arguments.forwarded {
-        true => From::Forwarded,
-        false => From::Inside,
+    let client = match arguments.forwarded {
+        true => Client::Forwarded,
+        false => Client::Inside,
     };
-    report::print(&format!("{}\n", connect_url(&place, from).await?))?;
+    let url = connect_url(&place, client).await?.ok_or_else(|| Error::Usage {
+        message: format!("cluster {} has no Spark Connect server", place.name()),
+        help: "`sparkha create --connect` gives it one".into(),
+    })?;
+    report::print(&format!("{url}\n"))?;
     Ok(ExitCode::Success)
 }

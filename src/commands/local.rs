@@ -12,7 +12,7 @@ use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::progress::Progress;
 use crate::spec::resolve::DEFAULT_IMAGE;
-use crate::steps::connect_url::{From, connect_url};
+use crate::steps::connect_url::{Client, connect_url};
 use crate::steps::local::driver_environment;
 use crate::steps::place::Place;
 use crate::steps::{Error, generations};
@@ -70,8 +70,7 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
             let place = generations::for_jobs(place).await?;
             if let Place::Local(dir) = &place {
                 let (mut variables, programs) = driver_environment(dir)?;
-                if place.inventory().await?.cluster.connect {
-                    let url = connect_url(&place, From::Inside).await?;
+                if let Some(url) = connect_url(&place, Client::Inside).await? {
                     variables.push(("SPARK_CONNECT_URL".into(), url));
                 }
                 report::print(&report::shell(&variables, &programs))?;

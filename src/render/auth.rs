@@ -115,11 +115,14 @@ pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
     })
 }
 
+/// The keys of a Secret that is there, and their values.
+pub fn keys(live: &DynamicObject) -> BTreeMap<String, ByteString> {
+    serde_json::from_value(live.data["data"].clone()).unwrap_or_default()
+}
+
 /// Keys of a rendered Secret that have no value yet in the one that is there.
 pub fn missing(rendered: &Value, live: Option<&DynamicObject>) -> Vec<String> {
-    let there: BTreeMap<String, ByteString> = live
-        .and_then(|live| serde_json::from_value(live.data["data"].clone()).ok())
-        .unwrap_or_default();
+    let there = live.map(keys).unwrap_or_default();
     let is_there = |key: &String| there.get(key).is_some_and(|value| is_made(&value.0));
     let keys = rendered["stringData"]
         .as_object()

@@ -1,6 +1,8 @@
 //! What sparkha's users must be allowed to do, all of it within one namespace. The same table is printed as Roles for the
 //! administrator and asked of the API server in preflight, so the documented Roles cannot drift from what is needed.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -70,19 +72,15 @@ const OF_ALL_SECRETS: &[&str] = &["create"];
 
 /// Everything that create, status and teardown do in a namespace, with these objects.
 pub fn permissions(wanted: &[Resource]) -> Vec<Permission> {
-    let names = |kind: Kind| {
-        let of_kind = wanted.iter().filter(move |resource| resource.kind == kind);
-        of_kind.map(|resource| resource.name.clone()).collect::<Vec<_>>()
-    };
-    let kinds = Kind::ALL.into_iter().filter(|&kind| !names(kind).is_empty());
-    managing(kinds.map(|kind| (kind, names(kind))).collect())
-        .into_iter()
-        .chain(seeing())
-        .collect()
+    let mut objects: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+    for Resource { kind, name, .. } in wanted {
+        objects.entry(*kind).or_default().push(name.clone());
+    }
+    managing(objects).into_iter().chain(seeing()).collect()
 }
 
 /// What changing objects needs beyond [`seeing`].
-fn managing(objects: Vec<(Kind, Vec<String>)>) -> Vec<Permission> {
+fn managing(objects: impl IntoIterator<Item = (Kind, Vec<String>)>) -> Vec<Permission> {
     let managed = objects.into_iter().flat_map(|(kind, names)| {
         let of_all = match kind {
             Kind::StatefulSet => OF_ALL_SETS,
@@ -151,11 +149,11 @@ fn submitting() -> [Permission; 2] {
 }
 
 /// What the objects of a cluster can be called, whatever its file says.
-fn objects(name: &ClusterName) -> Vec<(Kind, Vec<String>)> {
+fn objects(name: &ClusterName) -> [(Kind, Vec<String>); Kind::ALL.len()] {
     let generations = GENERATIONS.filter_map(|number| name.generation(number).ok());
     let clusters: Vec<_> = [name.clone()].into_iter().chain(generations).collect();
     let of = |kind: Kind| (kind, clusters.iter().flat_map(|name| names(kind, name)).collect());
-    Kind::ALL.map(of).into()
+    Kind::ALL.map(of)
 }
 
 /// The Secret of the user's own by which znodes are removed from an external ZooKeeper.

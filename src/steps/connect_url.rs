@@ -8,37 +8,38 @@ use crate::observe::{Facts, connect_state};
 use crate::render::CONNECT_PORT;
 use crate::render::auth::CONNECT_TOKEN;
 
-/// Whom the address is for.
+/// Where the client is that the address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
-    /// Who is where the cluster is.
+pub enum Client {
+    /// Where the cluster is.
     Inside,
-    /// Who has the server's port forwarded to this machine.
+    /// On this machine, to which the server's port is forwarded.
     Forwarded,
 }
 
+/// `None` if the cluster has no such server.
+///
 /// # Errors
-/// Also if there is no such server, or no token that may be read.
-pub async fn connect_url(place: &Place, from: From) -> Result<String, Error> {
+/// Also if there is no token that may be read.
+pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>, Error> {
     let summary = place.inventory().await?.cluster;
     if !summary.connect {
-        return Err(Error::Usage {
-            message: format!("cluster {} has no Spark Connect server", summary.name),
-            help: "`sparkha create --connect` gives it one".into(),
-        });
+        return Ok(None);
     }
-    let mut url = match (place, from) {
-        (_, From::Forwarded) => format!("sc://localhost:{CONNECT_PORT}"),
-        (Place::Kubernetes(..), From::Inside) => {
+    let mut url = match (place, client) {
+        (_, Client::Forwarded) => format!("sc://localhost:{CONNECT_PORT}"),
+        (Place::Kubernetes(..), Client::Inside) => {
             connect_state(place.namespace().as_str(), &summary, &Facts::default()).url
         }
-        (Place::Local(dir), From::Inside) => connect_state(dir.namespace.as_str(), &summary, &local::pods_of(dir)?).url,
+        (Place::Local(dir), Client::Inside) => {
+            connect_state(dir.namespace.as_str(), &summary, &local::pods_of(dir)?).url
+        }
     };
     if let Some(name) = &summary.connect_secret {
         let token = secret::value(place, name, CONNECT_TOKEN).await?;
         url.push_str(&with_token(&token));
     }
-    Ok(url)
+    Ok(Some(url))
 }
 
 /// The rest of a URL, as a header. Clients have a parameter of its own for a token, and send that one by TLS only, which the server does not speak.

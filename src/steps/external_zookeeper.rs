@@ -4,11 +4,9 @@
 //! znode's data names its owner: a random id that the cluster's inventory has, too. Nothing below a znode of another owner, or of none, is
 //! used or removed.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
@@ -21,6 +19,7 @@ use crate::platform::kubernetes::{Cluster, ForwardGuard};
 use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::volumes::users;
+use crate::render::auth::keys;
 use crate::render::config::properties;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::render::kind::Kind;
@@ -444,10 +443,7 @@ async fn connect(
 async fn login(cluster: &Cluster, name: &str) -> Result<Login, String> {
     let found = cluster.get(Kind::Secret, name).await;
     let found = found.map_err(|error| with_sources(&error))?;
-    let data = found.map(|secret| serde_json::from_value::<BTreeMap<String, ByteString>>(secret.data["data"].clone()));
-    let data = data
-        .ok_or_else(|| format!("there is no Secret {name}"))?
-        .unwrap_or_default();
+    let data = keys(&found.ok_or_else(|| format!("there is no Secret {name}"))?);
     login_of(name, |key| String::from_utf8(data.get(key)?.0.clone()).ok())
 }
 

@@ -12,7 +12,7 @@ use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::volumes::secret_folder;
 use crate::render::Resource;
-use crate::render::auth::{KEYS, missing};
+use crate::render::auth::{KEYS, keys, missing};
 use crate::render::kind::Kind;
 
 /// Makes the keys of a rendered Secret that are not made yet; the others stay what they are.
@@ -72,8 +72,7 @@ pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Err
     let value = match place {
         Place::Kubernetes(cluster, _) => {
             let live = cluster.get(Kind::Secret, secret).await?;
-            let value = live.map(|live| serde_json::from_value::<ByteString>(live.data["data"][key].clone()));
-            value.and_then(Result::ok).map(|value| value.0)
+            live.and_then(|live| keys(&live).remove(key)).map(|value| value.0)
         }
         Place::Local(dir) => {
             let (wanted, _) = local::wanted_of(dir)?;

@@ -9,9 +9,9 @@
 cat >"$work/sparkha.yaml" <<END
 ${FAILOVER_SECONDS:+zookeeper: {failoverSeconds: $FAILOVER_SECONDS\}}
 END
-# Each ends with the folder.
+# Each ends with the folder, or with this script if that is kept.
 for ((i = 0; i < ${DISK:-0}; i++)); do
-  while [ -e "$work/sparkha.yaml" ]; do
+  while [ -e "$work/sparkha.yaml" ] && kill -0 $$ 2>/dev/null; do
     dd if=/dev/zero of="$work/written.$i" bs=1M count=64 conv=notrunc oflag=dsync status=none || break
   done &
 done

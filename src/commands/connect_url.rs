@@ -10,7 +10,7 @@ use crate::steps::connect_url::{Client, connect_url};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The token lets in whoever knows it: show it to nobody else, and write it into no file that others read.
+    after_help = "Everybody who knows the token can use the cluster. Do not share it, and do not write it to a file that others can read.
 
 Examples:
   kubectl port-forward --namespace data service/spark-connect 15002 &

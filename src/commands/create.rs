@@ -82,7 +82,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let spec = description.resolve(global)?;
     let connect = spec.connect.as_ref();
     if connect.is_some_and(|connect| connect.token == ConnectToken::None) {
-        tracing::warn!("Spark Connect asks for no token: whoever reaches its port uses the cluster");
+        tracing::warn!("Spark Connect asks for no token: everybody who can reach its port can use the cluster");
     }
     let work = async {
         let home = arguments.spark_home.as_ref();

@@ -148,7 +148,7 @@ fn submitting() -> [Permission; 2] {
     ]
 }
 
-/// What the objects of a cluster can be called, whatever its file says.
+/// All names that a cluster's objects can have, whatever its cluster file says.
 fn objects(name: &ClusterName) -> [(Kind, Vec<String>); Kind::ALL.len()] {
     let generations = GENERATIONS.filter_map(|number| name.generation(number).ok());
     let clusters: Vec<_> = [name.clone()].into_iter().chain(generations).collect();
@@ -167,7 +167,7 @@ fn external_secret(spec: &ClusterSpec) -> Option<Permission> {
     })
 }
 
-/// What a cluster's objects of a kind can be called.
+/// All names that a cluster's objects of one kind can have.
 fn names(kind: Kind, name: &ClusterName) -> Vec<String> {
     let parts = || {
         vec![

@@ -214,7 +214,7 @@ pub struct ConnectFile {
     pub executor_memory: Option<Scalar>,
     /// Heap of the server's JVM, which is a driver.
     pub driver_memory: Option<Scalar>,
-    /// Whether clients must know a token; if not, whoever reaches the server uses it.
+    /// Whether clients need a token. Without one, everybody who can reach the server can use it.
     #[schemars(extend("default" = true))]
     pub authentication: Option<bool>,
     #[serde(flatten)]

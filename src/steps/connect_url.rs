@@ -42,7 +42,7 @@ pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>
     Ok(Some(url))
 }
 
-/// The rest of a URL, as a header. Clients have a parameter of its own for a token, and send that one by TLS only, which the server does not speak.
+/// The token as the rest of the URL. It is a header, because clients refuse to send their own `token` parameter without TLS, which the server does not have.
 fn with_token(token: &str) -> String {
     format!(
         "/;authorization=Bearer%20{}",

@@ -138,9 +138,9 @@ fn connections() -> usize {
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
-/// A thread that serves the connections it is given, until nobody can give it any more. `begun` there says what is done with each: that it panics
-/// is the end of this one alone.
-fn server<S, F>(begun: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
+/// A thread that serves the connections it is given, until nobody can give it any more. `begin` runs in that thread and returns what serves a
+/// connection. A panic there ends that connection alone.
+fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
 where
     S: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -154,7 +154,7 @@ where
     };
     let work = move || {
         runtime.block_on(async move {
-            let serve = begun();
+            let serve = begin();
             while let Some(accepted) = accepted.recv().await {
                 let (served, loaded) = (serve(accepted), Loaded(load.clone()));
                 tokio::spawn(async move {

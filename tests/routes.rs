@@ -1,10 +1,18 @@
 //! Routes to the web UIs, under real routers: what they let through, and what they must not.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRng, TestRunner};
+use serde_json::{Value, json};
+
+use crate::kit::Run;
 use crate::kit::dns::addresses;
 use crate::kit::local::Home;
 use crate::kit::server::Server;
@@ -32,6 +40,24 @@ fn get(port: u16, host: &str, path: &str) -> String {
     )
 }
 
+/// nginx with these routes.
+fn nginx(home: &Home, routes: &str) -> Command {
+    let folder = home.folder.path().join("nginx");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("routes.conf"), routes).unwrap();
+    let main = format!(
+        "daemon off;\nmaster_process off;\npid '{0}/pid';\nerror_log '{0}/error.log';\nevents {{}}\nhttp {{\n access_log off;\n \
+         client_body_temp_path '{0}/b'; proxy_temp_path '{0}/p'; fastcgi_temp_path '{0}/f'; uwsgi_temp_path '{0}/u'; \
+         scgi_temp_path '{0}/s';\n include '{0}/routes.conf';\n}}\n",
+        folder.display()
+    );
+    let configuration = folder.join("nginx.conf");
+    std::fs::write(&configuration, main).unwrap();
+    let mut nginx = Command::new("/usr/sbin/nginx");
+    nginx.arg("-c").arg(configuration);
+    nginx
+}
+
 #[test]
 fn nginx_leads_to_every_ui_and_nowhere_else() {
     let home = Home::new();
@@ -41,19 +67,7 @@ fn nginx_leads_to_every_ui_and_nowhere_else() {
             .exits(0)
             .stdout
     };
-    let folder = home.folder.path().join("nginx");
-    std::fs::create_dir(&folder).unwrap();
-    let included = folder.join("routes.conf");
-    std::fs::write(&included, render()).unwrap();
-    let main = format!(
-        "daemon off;\nmaster_process off;\npid '{0}/pid';\nerror_log '{0}/error.log';\nevents {{}}\nhttp {{\n access_log off;\n \
-         client_body_temp_path '{0}/b'; proxy_temp_path '{0}/p'; fastcgi_temp_path '{0}/f'; uwsgi_temp_path '{0}/u'; \
-         scgi_temp_path '{0}/s';\n include '{0}/routes.conf';\n}}\n",
-        folder.display()
-    );
-    let configuration = folder.join("nginx.conf");
-    std::fs::write(&configuration, main).unwrap();
-    let nginx = Server::start(Command::new("/usr/sbin/nginx").arg("-c").arg(&configuration));
+    let nginx = Server::start(&mut nginx(&home, &render()));
     let leader_says = |host: &str| {
         get(8080, host, "/json/").contains("\"status\" : \"ALIVE\"")
             || get(8080, host, "/json/").contains("\"status\":\"ALIVE\"")
@@ -176,4 +190,281 @@ fn every_format_is_deterministic() {
         }
     }
     home.run(&["teardown"]).exits(0);
+}
+
+/// What means something to a terminal, a shell, or one of the parsers; and what names may have.
+fn fragment() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "\n",
+            "\r",
+            "\0",
+            "\t",
+            " ",
+            ";",
+            "{",
+            "}",
+            "`",
+            "'",
+            "\"",
+            "$",
+            "$(id)",
+            "#",
+            "\\",
+            "/",
+            "../",
+            "<b>",
+            "%0a",
+            ":",
+            ",",
+            "|",
+            "*",
+            "&",
+            "=",
+            "\u{1b}[2J",
+            "\u{202e}",
+            "é",
+            "{{",
+            "~",
+            "default",
+            "include /etc/passwd;",
+            "\n---\n",
+            "`) || HostRegexp(`.*",
+        ])
+        .prop_map(str::to_owned),
+        prop::sample::select(vec!["-", ".", "--", "..", "0", "x", "A", "_", "xn--", "10-0-0-1"])
+            .prop_map(str::to_owned),
+        "[a-z0-9]{1,70}",
+        "\\PC{1,8}",
+    ]
+}
+
+/// The strings in a document, by their paths.
+fn strings(at: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(at.to_owned()),
+        Value::Array(items) => (0..)
+            .zip(items)
+            .for_each(|(n, item): (u32, _)| strings(&format!("{at}/{n}"), item, found)),
+        Value::Object(keys) => keys
+            .iter()
+            .for_each(|(key, item)| strings(&format!("{at}/{key}"), item, found)),
+        _ => {}
+    }
+}
+
+/// The same document with something in one or two of its strings.
+fn changed(document: &Value) -> impl Strategy<Value = Value> + use<> {
+    let mut paths = Vec::new();
+    strings("", document, &mut paths);
+    // The domain and the names get furthest.
+    let likely: Vec<_> = paths
+        .iter()
+        .filter(|path| path.contains("uiDomain") || path.contains("alias"))
+        .cloned()
+        .collect();
+    let path = prop_oneof![prop::sample::select(likely), prop::sample::select(paths)];
+    let change = (path, fragment(), any::<prop::sample::Index>(), any::<bool>());
+    let document = document.clone();
+    prop::collection::vec(change, 1..3).prop_map(move |changes| {
+        let mut document = document.clone();
+        for (path, fragment, at, replaces) in changes {
+            let Some(Value::String(text)) = document.pointer_mut(&path) else {
+                unreachable!()
+            };
+            let characters: Vec<_> = text.chars().collect();
+            let (before, after) = characters.split_at(at.index(characters.len() + 1));
+            *text = match replaces {
+                true => fragment,
+                false => before
+                    .iter()
+                    .chain(&fragment.chars().collect::<Vec<_>>())
+                    .chain(after)
+                    .collect(),
+            };
+        }
+        document
+    })
+}
+
+/// Folders of clusters with one pod each that say these inventories are theirs.
+fn clusters(home: &Home, wanted: &Value, summaries: &[Value]) {
+    let inventory = wanted["resources"].as_array().unwrap().iter();
+    let mut inventory = inventory.filter(|resource| resource["name"] == "hostile-sparkha");
+    let wanted = json!({"software": wanted["software"], "resources": [inventory.next().unwrap()]}).to_string();
+    for (at, summary) in summaries.iter().enumerate() {
+        let name = format!("hostile-{at}");
+        let folder = home.cluster(&name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut wanted: Value = serde_json::from_str(&wanted.replace("hostile", &name)).unwrap();
+        wanted["resources"][0]["object"]["data"]["cluster.json"] = json!(summary.to_string().replace("hostile", &name));
+        std::fs::write(folder.join("wanted.json"), wanted.to_string()).unwrap();
+        let pods = [("history", 1), ("worker", 2)].map(|(component, last)| {
+            let labels = json!({
+                "app.kubernetes.io/managed-by": "sparkha", "app.kubernetes.io/instance": name, "app.kubernetes.io/component": component,
+            });
+            let metadata = json!({"name": format!("{name}-{component}-0"), "namespace": "default", "labels": labels});
+            let address = format!("127.9.{}.{last}", at % 250);
+            json!({"pod": {"metadata": metadata, "status": {"podIP": address}}, "process": null, "mark": "", "failures": 0})
+        });
+        let seen = json!({"pods": pods, "sets": [], "made": 2});
+        std::fs::write(folder.join("seen.json"), seen.to_string()).unwrap();
+    }
+}
+
+/// Whatever an inventory says: the parser of each format reads what is rendered, and finds in it the hosts of pods and nothing else. Each run
+/// tries others; SPARKHA_SEED repeats one, and SPARKHA_TRIALS says how many.
+#[test]
+fn what_an_inventory_says_stays_a_name_in_every_format() {
+    let asked = |variable: &str| std::env::var(variable).ok()?.parse::<u64>().ok();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = asked("SPARKHA_SEED").unwrap_or(now);
+    println!("SPARKHA_SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(Config::default().rng_algorithm, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+
+    let home = Home::new();
+    home.run(&["create", "hostile", "--masters", "1", "--workers", "0"])
+        .exits(0);
+    let file = home.cluster("hostile").join("wanted.json");
+    let wanted: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    home.run(&["teardown", "hostile"]).exits(0);
+    let mut resources = wanted["resources"].as_array().unwrap().iter();
+    let inventory = resources
+        .find(|resource| resource["name"] == "hostile-sparkha")
+        .unwrap();
+    let mut summary: Value =
+        serde_json::from_str(inventory["object"]["data"]["cluster.json"].as_str().unwrap()).unwrap();
+    summary["alias"] = json!({"name": "known", "active": true});
+    let strategy = changed(&summary);
+    let trials = asked("SPARKHA_TRIALS").unwrap_or(250);
+    let summaries: Vec<_> = (0..trials)
+        .map(|_| strategy.new_tree(&mut runner).unwrap().current())
+        .collect();
+    clusters(&home, &wanted, &summaries);
+
+    let render = |format: &str| {
+        let rendered = home.run(&render_all(format)).exits(0);
+        let strange = |c: char| c.is_control() && c != '\n';
+        assert!(!rendered.stdout.contains(strange), "{format}: {}", rendered.stdout);
+        assert!(!rendered.stderr.contains(strange), "{format}: {}", rendered.stderr);
+        rendered
+    };
+    let table = render("json");
+    let left_out = table.stderr.matches("is not an inventory").count();
+    let table: Value = serde_json::from_str(&table.stdout).unwrap();
+    let hosts: BTreeSet<_> = table
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|route| route["host"].as_str().unwrap())
+        .collect();
+    // Some got through, most did not, and none brought more than a name.
+    assert!(
+        !hosts.is_empty() && left_out > 0,
+        "{} hosts, {left_out} left out",
+        hosts.len()
+    );
+    let is_name = |host: &&str| {
+        let mut labels = host.split('.');
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        labels.all(|label| (1..=63).contains(&label.len()) && label.chars().all(plain)) && host.contains(".default.")
+    };
+    assert!(hosts.iter().all(is_name), "{hosts:?}");
+
+    let routes = render("nginx").stdout;
+    let tested = Run::from(nginx(&home, &routes).arg("-t").output().unwrap());
+    tested.exits(0);
+    let in_map = routes
+        .lines()
+        .filter(|line| line.starts_with("    spark-") || line.contains("-history."));
+    let in_map: BTreeSet<_> = in_map.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(in_map, hosts);
+
+    let configuration = home.folder.path().join("dnsmasq.conf");
+    for format in ["dnsmasq", "coredns"] {
+        // Those of one namespace, whose clusters may have any domain.
+        let all = render_all(format);
+        let rendered = home
+            .run(&all.into_iter().filter(|argument| *argument != "-A").collect::<Vec<_>>())
+            .exits(0);
+        let domain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+        for line in rendered.stdout.lines().skip(1) {
+            let is_known = match format {
+                "dnsmasq" => line.split('/').nth(1).is_some_and(domain) && line.split('/').count() == 3,
+                _ => match line.trim() {
+                    "answer \"{{ .Name }} 60 IN A 192.0.2.7\"" | "rcode NOERROR" | "errors" | "}" => true,
+                    line => line
+                        .trim_start_matches("template IN AAAA ")
+                        .trim_start_matches("template IN A ")
+                        .split([':', ' '])
+                        .next()
+                        .is_some_and(domain),
+                },
+            };
+            assert!(is_known, "{format}: {line}");
+        }
+        if format == "dnsmasq" {
+            std::fs::write(&configuration, rendered.stdout).unwrap();
+            let file = format!("--conf-file={}", configuration.display());
+            Run::from(
+                Command::new("/usr/sbin/dnsmasq")
+                    .args(["--test", &file])
+                    .output()
+                    .unwrap(),
+            )
+            .exits(0);
+        }
+    }
+
+    // The shell hands etcdctl words, and runs nothing else.
+    let tools = home.folder.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let etcdctl = tools.join("etcdctl");
+    std::fs::write(&etcdctl, "#!/bin/sh\necho \"$#: $2\"\n").unwrap();
+    std::fs::set_permissions(&etcdctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for format in ["vulcand", "traefik-kv"] {
+        let script = render(format).stdout;
+        let mut shell = Command::new("/bin/sh");
+        let file = tools.join(format);
+        std::fs::write(&file, &script).unwrap();
+        shell.env("PATH", &tools).arg(file);
+        let put = Run::from(shell.output().unwrap()).exits(0);
+        assert_eq!(put.stderr, "");
+        let is_key = |line: &str| {
+            line.starts_with("3: ")
+                && line[3..]
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "/-._".contains(c))
+        };
+        assert!(put.stdout.lines().all(is_key), "{format}: {}", put.stdout);
+        assert_eq!(
+            put.stdout.lines().count(),
+            script.lines().filter(|line| line.starts_with("etcdctl ")).count()
+        );
+    }
+
+    let traefik: Value = serde_saphyr::from_str(&render("traefik").stdout).unwrap();
+    let routers = traefik["http"]["routers"].as_object().unwrap().values();
+    let rules: BTreeSet<_> = routers
+        .map(|router| router["rule"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(rules, hosts.iter().map(|host| format!("Host(`{host}`)")).collect());
+    for (format, path) in [("ingress", "/spec/rules/0/host"), ("gateway", "/spec/hostnames/0")] {
+        let rendered = render(format).stdout;
+        let objects: Vec<Value> = rendered
+            .split(
+                "---
+",
+            )
+            .map(|text| serde_saphyr::from_str(text).unwrap())
+            .collect();
+        let named: BTreeSet<_> = objects
+            .iter()
+            .filter_map(|object| object.pointer(path)?.as_str())
+            .collect();
+        assert_eq!(named, hosts, "{format}");
+    }
 }

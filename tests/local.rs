@@ -1,7 +1,7 @@
 //! The local platform: real masters, workers and ZooKeepers as processes of this machine, and what happens to them there.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::kit::local::{Home, is_alive, signal, spark_home};
+use crate::kit::server::Server;
 use crate::kit::{Run, on_terminal, run};
 use crate::lifecycle::masters_in;
 
@@ -1075,4 +1076,51 @@ fn the_fetched_spark_is_whole() {
     for part in ["bin/spark-submit", "python/pyspark", "python/lib"] {
         assert!(home.join(part).exists(), "{part}");
     }
+}
+
+/// A server that knows the ensemble's addresses, as every user of the machine does, and wants all that it has.
+#[test]
+fn a_strangers_zookeeper_learns_nothing_from_the_ensemble() {
+    let home = Home::new();
+    home.run(&["create", "--masters", "2", "--workers", "0"]).exits(0);
+    let folder = home.folder.path().join("stranger");
+    std::fs::create_dir(&folder).unwrap();
+    let own = "127.0.99.9";
+    let mut configuration = format!(
+        "dataDir={}\nclientPort=2181\nclientPortAddress={own}\ntickTime=500\ninitLimit=60\nsyncLimit=8\nadmin.enableServer=false\n\
+         4lw.commands.whitelist=srvr\npeerType=observer\nserver.9={own}:2888:3888:observer\n",
+        folder.display()
+    );
+    for ordinal in 0..3 {
+        let address = home.address("spark", &format!("spark-zookeeper-{ordinal}"));
+        configuration += &format!("server.{}={address}:2888:3888\n", ordinal + 1);
+    }
+    let file = folder.join("zoo.cfg");
+    std::fs::write(&file, configuration).unwrap();
+    std::fs::write(folder.join("myid"), "9\n").unwrap();
+    let jars = format!("{}/jars/*", spark_home().display());
+    let main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+    let _stranger = Server::start(Command::new("java").args(["-Xmx128m", "-cp", &jars, main]).arg(&file));
+
+    let refused = || {
+        let logs = (0..3).map(|ordinal| home.log("spark", &format!("spark-zookeeper-{ordinal}.log")));
+        logs.map(|log| log.matches("authentication is required").count())
+            .sum::<usize>()
+    };
+    // It tries again and again.
+    home.wait_for(READY, "the stranger was refused three times", || refused() >= 3);
+    let mut says = String::new();
+    let mut asked = TcpStream::connect((own, 2181)).unwrap();
+    asked.write_all(b"srvr").unwrap();
+    asked.read_to_string(&mut says).unwrap();
+    assert!(says.contains("not currently serving"), "{says}");
+    // Its own, which is empty.
+    let snapshots = std::fs::read_dir(folder.join("version-2")).unwrap();
+    let snapshots = snapshots.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let snapshots: Vec<_> = snapshots
+        .filter(|name| name.starts_with("snapshot.") && name != "snapshot.0")
+        .collect();
+    assert!(snapshots.is_empty(), "{snapshots:?}");
+    assert!(ready(&home));
+    home.run(&["teardown"]).exits(0);
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::auth::zookeeper_secret;
 use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
 use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
@@ -148,7 +149,11 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
         component: Component::ZooKeeper,
         settings: &zookeeper.pod,
         command: script("zookeeper.sh"),
-        args: vec![],
+        // What only some servers had would keep them apart, so it stands where it replaces all at once.
+        args: (zookeeper.count > 1 && zookeeper_secret(spec).is_some())
+            .then(|| "known".to_owned())
+            .into_iter()
+            .collect(),
         env: vec![
             pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
             pods::env("ZOOKEEPER_JAVA_OPTS", options),

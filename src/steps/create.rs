@@ -449,7 +449,7 @@ async fn apply_sets(
     let mut roller = None;
     if stages.iter().any(|stage| stage.replaced.is_some()) {
         let mut view = wait::KubernetesView::of(cluster, &spec.name).await;
-        if rollout::is_worth_an_order(&mut view).await? {
+        if rollout::is_worth_an_order(&stages, &mut view).await? {
             roller = Some(KubernetesRoller {
                 cluster: cluster.clone(),
                 view,

@@ -99,10 +99,11 @@ fn rank(set: &Resource) -> u8 {
 }
 
 fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
-    // A master's arguments are its ensemble: masters of two would both lead.
+    // A master's arguments are its ensemble: masters of two would both lead. A ZooKeeper's say whether its servers log in to each other.
     let arguments = |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     let is_apart = arguments(&set.object) != arguments(&there.data);
     match rank(set) {
+        0 if is_apart => Mode::AtOnce,
         1 if other_spark || is_apart => Mode::AtOnce,
         1 => Mode::LeaderLast,
         2 if other_spark => Mode::AtOnce,
@@ -152,10 +153,17 @@ enum Next {
     Replace(Vec<Pod>),
 }
 
-/// Whether any master runs, ready or not: it may just be slow, or start again. Where none does, there is nothing to protect, and nothing to wait for.
-pub async fn is_worth_an_order(view: &mut impl View) -> Result<bool, Error> {
+/// Whether it matters in which order pods are replaced: while a master runs, ready or not, for it may just be slow, or start again. Where none does, there
+/// is nothing to protect, and nothing to wait for; but pods that cannot work together must not wait for each other.
+pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
+    let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
+    if replaced.peek().is_none() {
+        return Ok(false);
+    }
     let facts = view.facts().await?;
-    Ok(pods_of(&facts, Component::Master).any(runs))
+    let at_once = replaced.filter(|(_, mode)| *mode == Mode::AtOnce);
+    let mut apart = at_once.flat_map(|(set, _)| facts.pods.iter().filter(|pod| is_of(pod, set)));
+    Ok(pods_of(&facts, Component::Master).any(runs) || apart.any(runs))
 }
 
 /// Whether a pod's container runs, or is about to be started again.
@@ -420,6 +428,19 @@ mod tests {
         assert_eq!(
             staged(&live("masters: {count: 1}\n"), "", false),
             ["zookeeper master: spark-master AtOnce", "worker"]
+        );
+    }
+
+    #[test]
+    fn servers_that_log_in_to_each_other_and_those_that_do_not_are_replaced_at_once() {
+        let without = "authentication: {enabled: false}\n";
+        assert_eq!(
+            staged(&live(without), "", false)[0],
+            "zookeeper: spark-zookeeper AtOnce"
+        );
+        assert_eq!(
+            staged(&live(""), "sparkConf: {spark.worker.timeout: 30}\n", false)[0],
+            "zookeeper master: spark-master LeaderLast"
         );
     }
 

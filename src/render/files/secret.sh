@@ -37,7 +37,8 @@ zookeeper_user() {
   if [ -e "/etc/zookeeper-auth/username" ]; then cat "/etc/zookeeper-auth/username"; else printf spark; fi
 }
 
-# zookeeper_login: the name of a file with which Java logs in to ZooKeeper, and ZooKeeper knows who may; empty without a password.
+# zookeeper_login: the name of a file with which Java logs in to ZooKeeper, and ZooKeeper and its other servers know who may; empty without a
+# password.
 zookeeper_login() {
   local user password file="/tmp/zookeeper-login"
   [ -e "/etc/zookeeper-auth/password" ] || return 0
@@ -48,9 +49,12 @@ zookeeper_login() {
   (
     umask 077
     module=org.apache.zookeeper.server.auth.DigestLoginModule
-    printf '%s { %s required %s="%s"; };\n' >"$file" \
-      Server "$module" "user_$user" "$password"
-    printf '%s { %s required username="%s" password="%s"; };\n' >>"$file" Client "$module" "$user" "$password"
+    for who in Server QuorumServer; do
+      printf '%s { %s required %s="%s"; };\n' "$who" "$module" "user_$user" "$password"
+    done >"$file"
+    for who in Client QuorumLearner; do
+      printf '%s { %s required username="%s" password="%s"; };\n' "$who" "$module" "$user" "$password"
+    done >>"$file"
   )
   printf '%s\n' "$file"
 }

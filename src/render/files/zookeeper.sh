@@ -1,6 +1,10 @@
 #!/bin/bash
 # Starts a ZooKeeper server in the foreground, from the jars that Spark itself brings. The server's number is the pod's
 # ordinal plus one.
+#
+#   zookeeper.sh [known]
+#
+# known: servers of the ensemble log in to each other, and talk to nobody else at their peer ports.
 set -eu
 data="/var/spark/zookeeper"
 echo "$((${HOSTNAME##*-} + 1))" >"$data/myid"
@@ -8,6 +12,10 @@ cp -f "$SPARK_CONF_DIR/zoo.cfg" "$data/zoo.cfg"
 # Where pods share a machine's network, each server has an address of its own.
 if [ -n "${SPARK_LOCAL_IP:-}" ]; then
   printf '%s\n' "clientPortAddress=$SPARK_LOCAL_IP" quorumListenOnAllIPs=false >>"$data/zoo.cfg"
+fi
+if [ "${1:-}" = known ]; then
+  # Passwords among servers are not for FIPS, which the server takes for wanted.
+  { printf 'quorum.auth.%s=true\n' enableSasl learnerRequireSasl serverRequireSasl && echo fips-mode=false; } >>"$data/zoo.cfg"
 fi
 . "$SPARK_CONF_DIR/secret.sh"
 login=$(zookeeper_login)

@@ -149,8 +149,7 @@ pub async fn create(
             secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
         }
         let stages = rollout::stages(&plan, &live, change.is_some());
-        let is_ordered = stages.iter().any(|stage| stage.replaced.is_some())
-            && rollout::is_worth_an_order(&mut LocalView::of(&dir)).await?;
+        let is_ordered = rollout::is_worth_an_order(&stages, &mut LocalView::of(&dir)).await?;
         let mut roller = match &old {
             Some(old) if is_ordered => {
                 let between = between(&inventory, inventory_of(old, &dir)?.as_ref(), change.as_ref());

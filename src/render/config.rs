@@ -12,6 +12,7 @@ use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
 use crate::spec::quantity::Memory;
 use crate::spec::resolve::REDACTED;
+use crate::spec::version::has_gcm;
 use crate::spec::{
     Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
     VolumeSource,
@@ -26,6 +27,8 @@ pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
 
 /// Whether daemons, drivers and executors know how to leave.
 const DECOMMISSION: &str = "spark.decommission.enabled";
+
+const CIPHER: &str = "spark.network.crypto.cipher";
 
 /// How many cores masters give to an application that does not say.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
@@ -213,6 +216,9 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         // Version 1 lacks a key derivation function.
         set("spark.network.crypto.authEngineVersion", "2");
         set("spark.network.crypto.saslFallback", "false");
+        if let Some(cipher) = cipher(spec) {
+            set(CIPHER, cipher);
+        }
     }
     if let Some(s3) = &spec.s3 {
         let prefix = "spark.hadoop.fs.s3a";
@@ -239,6 +245,26 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     // The user's word is the last.
     conf.extend(spec.spark_conf.clone());
     conf
+}
+
+/// How messages are encrypted, where it is not as Spark does by itself: that (AES/CTR) hides them, and does not tell when somebody changes them.
+fn cipher(spec: &ClusterSpec) -> Option<&str> {
+    match spec.spark_conf.get(CIPHER) {
+        Some(cipher) => Some(cipher),
+        None => spec
+            .spark_version
+            .as_deref()
+            .is_some_and(has_gcm)
+            .then_some("AES/GCM/NoPadding"),
+    }
+}
+
+/// How masters and workers talk: those that talk differently do not understand each other. `None`: as Spark does by itself with a secret.
+pub fn talk(spec: &ClusterSpec) -> Option<&str> {
+    match spec.authentication {
+        Authentication::Off => Some("without a secret"),
+        _ => cipher(spec),
+    }
 }
 
 fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static str, String)> {

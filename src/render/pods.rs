@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::auth::{
     AUTH_DIR, AUTH_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, secret_name, spark_secret, zookeeper_secret,
 };
-use super::config::{CONF_DIR, EVENTS_DIR, STATE_DIR};
+use super::config::{self, CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{
@@ -37,6 +37,8 @@ const SPARK_UID: i64 = 185;
 
 /// Annotation of pods: a digest of the files they read.
 const CONFIG_DIGEST: &str = "sparkha/config-digest";
+/// The annotation with how masters and workers talk; see [`config::talk`].
+pub const TALK: &str = "sparkha/rpc";
 /// Name of the volume with event logs.
 pub const EVENTS: &str = "events";
 
@@ -75,6 +77,11 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
     annotations.extend(settings.annotations.clone());
     if !plan.config_digest.is_empty() {
         annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
+    }
+    if matches!(plan.component, Component::Master | Component::Worker)
+        && let Some(talk) = config::talk(spec)
+    {
+        annotations.insert(TALK.into(), talk.into());
     }
     let pull_secrets: Vec<_> = spec
         .image

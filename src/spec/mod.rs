@@ -7,6 +7,7 @@ pub mod names;
 pub mod problem;
 pub mod quantity;
 pub mod resolve;
+pub mod version;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,8 @@ pub struct ClusterSpec {
     /// `None` renders objects without a namespace; create always has one.
     pub namespace: Option<Namespace>,
     pub image: Image,
+    /// What runs, if it is known: by the image, or on the local platform by the Spark that is there.
+    pub spark_version: Option<String>,
     pub masters: Masters,
     pub workers: Workers,
     /// Where the masters keep what they must not forget.

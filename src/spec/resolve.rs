@@ -21,6 +21,7 @@ use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::names::{Alias, ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
+use super::version::version_of_spark;
 use super::{
     Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
     ServiceType, VolumeSource, WebUi, Workers, caps,
@@ -152,6 +153,7 @@ impl Resolver {
             name: name?,
             alias: flags.alias.clone(),
             namespace,
+            spark_version: version_of_spark(&image.name).map(str::to_owned),
             image,
             masters: masters?,
             workers: workers?,

@@ -1,5 +1,6 @@
-//! Whether a create gives masters and workers another version of Spark. Spark promises nothing between two versions: a leader that cannot read what
-//! another version wrote about an application forgets it, and the application's driver waits for ever. So this is refused while one runs. Pure.
+//! Whether a create gives masters and workers another version of Spark, or has them talk in another way. Spark promises nothing between two versions: a leader
+//! that cannot read what another version wrote about an application forgets it, and the application's driver waits for ever. Drivers that encrypt
+//! otherwise are not even heard. So both are refused while an application runs. Pure.
 
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -7,11 +8,13 @@ use serde_json::Value;
 use super::Error;
 use super::differences::Applications;
 use super::plan::Live;
-use crate::platform::local::software::{SPARK, version_in_image};
+use crate::platform::local::software::SPARK;
 use crate::render::Resource;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
+use crate::render::pods::TALK;
+use crate::spec::version::version_in_image;
 
 /// The Spark of a StatefulSet's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Spark {
     image: String,
     /// `None` where the image's tag does not say it.
     version: Option<String>,
+    /// How it talks, if not as Spark does by itself.
+    talk: Option<String>,
 }
 
 /// Masters or workers that would run another Spark than they do.
@@ -33,8 +38,10 @@ impl Spark {
     fn of(set: &Value) -> Self {
         let template = &set["spec"]["template"];
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-        let here = template["metadata"]["annotations"][SPARK].as_str();
+        let annotations = &template["metadata"]["annotations"];
+        let here = annotations[SPARK].as_str();
         Self {
+            talk: annotations[TALK].as_str().map(str::to_owned),
             image: image.to_owned(),
             version: match here {
                 Some(here) => here.split(' ').next().map(str::to_owned),
@@ -45,10 +52,15 @@ impl Spark {
 
     /// Versions that are not known count as different, unless the image is the same.
     fn is_same(&self, other: &Self) -> bool {
-        match (&self.version, &other.version) {
+        let is_same_version = match (&self.version, &other.version) {
             (Some(version), Some(others)) => version == others,
             _ => self.image == other.image,
-        }
+        };
+        is_same_version && self.talk == other.talk
+    }
+
+    fn talk(&self) -> &str {
+        self.talk.as_deref().unwrap_or("AES/CTR/NoPadding")
     }
 }
 
@@ -63,7 +75,7 @@ impl std::fmt::Display for Spark {
 
 impl std::fmt::Display for SparkChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Spark {} → {}", self.from, self.to)
+        write!(f, "Spark {} → {}", self.named(&self.from), self.named(&self.to))
     }
 }
 
@@ -96,11 +108,19 @@ impl SparkChange {
         self.from.version.is_some()
     }
 
+    /// One of both, with what tells them apart.
+    fn named(&self, spark: &Spark) -> String {
+        match self.from.talk == self.to.talk {
+            true => spark.to_string(),
+            false => format!("{spark}, {}", spark.talk()),
+        }
+    }
+
     /// As the inventory keeps it while it is on its way.
     pub fn upgrade(&self, phase: UpgradePhase) -> Upgrade {
         Upgrade {
-            from: self.from.to_string(),
-            to: self.to.to_string(),
+            from: self.named(&self.from),
+            to: self.named(&self.to),
             from_image: self.from.image.clone(),
             phase,
             successor: None,
@@ -151,6 +171,23 @@ mod tests {
         assert_eq!(of("spark:4.2.1", "spark:4.3.0").as_deref(), Some("Spark 4.2.1 → 4.3.0"));
         assert_eq!(of("mine:latest", "mine:latest"), None);
         assert_eq!(of("mine:a", "mine:b").as_deref(), Some("Spark of mine:a → of mine:b"));
+    }
+
+    #[test]
+    fn how_they_talk_counts_like_a_version() {
+        let talking = |talk: &str| {
+            let mut set = set("spark:4.3.0", None);
+            set["spec"]["template"]["metadata"]["annotations"][TALK] = json!(talk);
+            set
+        };
+        let gcm = || talking("AES/GCM/NoPadding");
+        assert_eq!(change(gcm(), gcm()), None);
+        let told = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
+        assert_eq!(
+            told.as_deref(),
+            Some("Spark 4.3.0, AES/CTR/NoPadding → 4.3.0, AES/GCM/NoPadding")
+        );
+        assert!(change(gcm(), talking("without a secret")).is_some());
     }
 
     #[test]

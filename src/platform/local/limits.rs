@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
-use super::software::{Software, version_in_image};
+use super::software::Software;
 use super::store::Wanted;
 use crate::render::Resource;
 use crate::render::kind::Kind;
 use crate::spec::resolve::RESERVED_VOLUMES;
+use crate::spec::version::version_in_image;
 
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
 pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {

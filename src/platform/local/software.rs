@@ -234,21 +234,6 @@ impl Software {
     }
 }
 
-/// The version in an image's tag: `4.3.0` of `apache/spark:4.3.0-java17`.
-pub fn version_in_image(image: &str) -> Option<&str> {
-    let tag = image
-        .split('@')
-        .next()?
-        .rsplit_once(':')
-        .map(|(_, tag)| tag)
-        .filter(|tag| !tag.contains('/'))?;
-    let version = tag.split(['-', '_']).next()?;
-    let numbers = version
-        .split('.')
-        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    (numbers && version.contains('.')).then_some(version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,16 +247,5 @@ mod tests {
         );
         assert_eq!(parse_java_version("openjdk version \"25\" 2025-09-16"), Some(25));
         assert_eq!(parse_java_version("command not found"), None);
-    }
-
-    #[test]
-    fn an_images_tag_may_say_the_version() {
-        assert_eq!(version_in_image("docker.io/apache/spark:4.3.0"), Some("4.3.0"));
-        assert_eq!(
-            version_in_image("apache/spark:4.3.0-scala2.13-java17-python3-ubuntu"),
-            Some("4.3.0")
-        );
-        assert_eq!(version_in_image("registry:5000/spark"), None);
-        assert_eq!(version_in_image("registry:5000/spark:latest"), None);
     }
 }

@@ -11,7 +11,7 @@ use super::{LocalView, inventory_of, teardown};
 use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
 use crate::platform::local::process::ProcessId;
-use crate::platform::local::software::{self, Lack, SPARK, Software, version_in_image};
+use crate::platform::local::software::{self, Lack, SPARK, Software};
 use crate::platform::local::stateful_set::REPLACE;
 use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
@@ -21,6 +21,7 @@ use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
+use crate::spec::version::version_in_image;
 use crate::steps::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::steps::differences::{Applications, Differences, differences};
 use crate::steps::external_zookeeper::{self, Checked, Platform, Znodes};
@@ -303,9 +304,13 @@ fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error>
 
 /// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
 fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
-    let mut resources = render(spec);
+    let spec = ClusterSpec {
+        spark_version: Some(software.spark_version.clone()),
+        ..spec.clone()
+    };
+    let mut resources = render(&spec);
     if let Some((first, others)) = resources.split_first_mut() {
-        let inventory = Inventory::of(spec, others).with_znode_owner(owner.map(str::to_owned));
+        let inventory = Inventory::of(&spec, others).with_znode_owner(owner.map(str::to_owned));
         first.object["data"] = json!(inventory.data());
     }
     // No autoscaler here: it stays at the least.

@@ -29,7 +29,6 @@ use super::orphans::DriverUi;
 use super::preflight::{inventory_object, read_inventory};
 use super::{Error, upgrade};
 use crate::platform::kubernetes::{self, Cluster, watch::Watch};
-use crate::platform::local::software::version_in_image;
 use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -39,6 +38,7 @@ use crate::report::progress::Progress;
 use crate::routing::DRIVER_UI_PORTS;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
+use crate::spec::version::version_in_image;
 
 /// A job, and how to run it.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! The local platform: real masters, workers and ZooKeepers as processes of this machine, and what happens to them there.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::kit::local::{Home, is_alive, signal, spark_home};
 use crate::kit::server::Server;
-use crate::kit::{Run, on_terminal, run};
+use crate::kit::{Run, certificates, on_terminal, run};
 use crate::lifecycle::masters_in;
 
 /// The smallest cluster.
@@ -1122,5 +1122,55 @@ fn a_strangers_zookeeper_learns_nothing_from_the_ensemble() {
         .collect();
     assert!(snapshots.is_empty(), "{snapshots:?}");
     assert!(ready(&home));
+    home.run(&["teardown"]).exits(0);
+}
+
+#[test]
+fn over_tls_parts_trust_the_named_authority_alone() {
+    let home = Home::new();
+    let secret = home.folder.path().join(".config/sparkha/secrets/default/spark-tls");
+    certificates::secret(&secret);
+    let others = home.folder.path().join("others");
+    certificates::secret(&others);
+    let file = home.folder.path().join("cluster.yaml");
+    std::fs::write(
+        &file,
+        "masters: {count: 1}\nworkers: {count: 1}\ntls: {secret: spark-tls}\n",
+    )
+    .unwrap();
+    home.run(&["create", "-f", file.to_str().unwrap()]).exits(0);
+    let job = home.folder.path().join("job.py");
+    std::fs::write(&job, JOB).unwrap();
+    let job = job.to_str().unwrap();
+    home.run(&["submit", "--", job, "2"]).exits(0).says("RPC SSL enabled");
+
+    for (pod, port) in [("spark-master-0", 7077), ("spark-worker-0", 7078)] {
+        let at = format!("{}:{port}", home.address("spark", pod));
+        let accepts = |authority: &Path| {
+            let mut client = Command::new("openssl");
+            client
+                .args(["s_client", "-verify_return_error", "-connect", &at, "-CAfile"])
+                .arg(authority.join("ca.crt"));
+            client.stdin(Stdio::null()).output().unwrap().status.success()
+        };
+        assert!(accepts(&secret) && !accepts(&others), "{pod}");
+    }
+    // To a driver of another authority this master is none.
+    let script = format!(
+        "exec spark-submit --master \"$SPARK_MASTER_URL\" --conf 'spark.ssl.rpc.certChain={0}/tls.crt' \
+         --conf 'spark.ssl.rpc.privateKey={0}/tls.key' '{job}' 1 2>&1",
+        others.display()
+    );
+    let mut distrustful = driver(&home, &script).spawn().unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(distrustful.stdout.take().unwrap()).lines() {
+        said += &(line.unwrap() + "\n");
+        if said.contains("certification path") || said.contains("RESULT") {
+            break;
+        }
+    }
+    distrustful.kill().unwrap();
+    distrustful.wait().unwrap();
+    assert!(said.contains("unable to find valid certification path"), "{said}");
     home.run(&["teardown"]).exits(0);
 }

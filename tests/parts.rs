@@ -11,7 +11,7 @@ use crate::kit::client::{Answer, Client, get};
 use crate::kit::http;
 use crate::kit::local::{Home, spark_home};
 use crate::kit::server::{Router, Server};
-use crate::kit::{Run, Sandbox, kubeconfig};
+use crate::kit::{Run, Sandbox, certificates, kubeconfig};
 use crate::local::driver;
 
 /// The address of the test's router; the pods have others.
@@ -305,8 +305,18 @@ fn on_kubernetes() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, memory: 3Gi, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\
                 history: {eventLogs: {newClaim: {size: 1Gi, storageClassName: testbed}}}\n\
-                connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}}\n";
+                connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}}\ntls: {secret: spark-tls}\n";
     std::fs::write(file.path(), text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    certificates::secret(folder.path());
+    let keys = ["tls.crt", "tls.key", "ca.crt"].map(|key| format!("--from-file={}", folder.path().join(key).display()));
+    let create_secret = ["create", "secret", "generic", "spark-tls"];
+    sandbox.kubectl(
+        &create_secret
+            .into_iter()
+            .chain(keys.iter().map(String::as_str))
+            .collect::<Vec<_>>(),
+    );
     let create = ["create", "-f", file.path().to_str().unwrap(), "-o", "json"];
     let created = sandbox.run(&create).exits(0).says("does not serve PodMonitor");
     assert_eq!(created.json()["history"]["ready"], true);
@@ -321,7 +331,9 @@ fn on_kubernetes() {
     sandbox.wait_for(Duration::from_secs(180), "the job's end", || {
         matches!(phase().as_str(), "Succeeded" | "Failed")
     });
-    assert_eq!(phase(), "Succeeded", "{}", sandbox.kubectl(&["logs", "job"]));
+    let log = sandbox.kubectl(&["logs", "job"]);
+    assert_eq!(phase(), "Succeeded", "{log}");
+    assert!(log.contains("RPC SSL enabled"), "{log}");
     let path = format!(
         "/api/v1/namespaces/{}/services/spark-history:18080/proxy/api/v1/applications?status=completed",
         sandbox.namespace
@@ -338,7 +350,7 @@ fn on_kubernetes() {
         .says("1 volume claims kept");
     let kept = "persistentvolumeclaim/events-spark-history-0";
     assert!(sandbox.contents().iter().any(|object| object == kept));
-    sandbox.kubectl(&["delete", kept]);
+    sandbox.kubectl(&["delete", kept, "secret/spark-tls"]);
     assert_eq!(sandbox.contents(), before);
 }
 
@@ -380,6 +392,7 @@ fn job_pod() -> Value {
             "volumes": [
                 {"name": "job", "configMap": {"name": "job"}}, {"name": "tmp", "emptyDir": {}},
                 {"name": "conf", "configMap": {"name": "spark-conf"}}, {"name": "auth", "secret": {"secretName": "spark-auth"}},
+                {"name": "tls", "secret": {"secretName": "spark-tls"}},
                 {"name": "events", "persistentVolumeClaim": {"claimName": "events-spark-history-0"}},
             ],
             "containers": [{
@@ -397,6 +410,7 @@ fn job_pod() -> Value {
                 "volumeMounts": [
                     {"name": "job", "mountPath": "/job"}, {"name": "tmp", "mountPath": "/tmp"},
                     {"name": "conf", "mountPath": "/etc/spark"}, {"name": "auth", "mountPath": "/etc/spark-auth"},
+                    {"name": "tls", "mountPath": "/etc/spark-tls"},
                     {"name": "events", "mountPath": "/var/spark/events"},
                 ],
             }],

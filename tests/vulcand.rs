@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use crate::kit::certificates::openssl;
 use crate::kit::http::{HttpServer, Request, ask};
 use crate::kit::local::{Home, signal};
 use crate::kit::server::Server;
@@ -268,15 +269,6 @@ fn routes_with_a_time_to_live_go_by_themselves() {
     assert_eq!(apply(&[]).exits(0).stdout, "2 written, 0 deleted, 0 unchanged\n");
     assert_eq!(etcd.leases(), Vec::<String>::new());
     home.run(&["teardown"]).exits(0);
-}
-
-fn openssl(folder: &std::path::Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -18,6 +18,12 @@ pub const AUTH_DIR: &str = "/etc/spark-auth";
 pub const AUTH_VOLUME: &str = "auth";
 /// Key of the Secret, and name of the property that has its value.
 pub const SPARK_SECRET: &str = "spark.authenticate.secret";
+/// Where the certificate is mounted.
+pub const TLS_DIR: &str = "/etc/spark-tls";
+/// Name of the pods' volume with it.
+pub const TLS_VOLUME: &str = "tls";
+/// The certificate and its authority in one file, made when a container starts: Spark trusts whom the file of its own certificate names.
+pub const CERTIFICATES: &str = "/tmp/certificates.pem";
 /// Where masters and ZooKeepers find the masters' `password` for ZooKeeper, and their `username` if it is not `spark`.
 pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
 /// Name of the pods' volume with it.
@@ -79,18 +85,28 @@ pub fn connect_secret_name(spec: &ClusterSpec) -> Option<String> {
 /// Spark's secret, as its daemons and drivers mount it: of the cluster's Secret this key alone. The Spark Connect server has its token, too.
 pub fn spark_secret(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
     let has_token = component == Component::Connect && asks_for_token(spec);
-    let keys = [Some(SPARK_SECRET), has_token.then_some(CONNECT_TOKEN)];
-    let items = keys.into_iter().flatten().map(|key| KeyToPath {
+    let token = has_token.then_some(CONNECT_TOKEN);
+    Some(keys_of(secret_name(spec)?, [SPARK_SECRET].into_iter().chain(token)))
+}
+
+/// The certificate of all parts, its key, and who is trusted; `None` where they talk without TLS.
+pub fn certificate(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
+    Some(keys_of(spec.tls.clone()?, ["tls.crt", "tls.key", "ca.crt"]))
+}
+
+/// A Secret of which these keys alone are mounted, each under its own name.
+fn keys_of(secret: String, keys: impl IntoIterator<Item = &'static str>) -> SecretVolumeSource {
+    let items = keys.into_iter().map(|key| KeyToPath {
         key: key.into(),
         path: key.into(),
         ..Default::default()
     });
-    Some(SecretVolumeSource {
-        secret_name: Some(secret_name(spec)?),
+    SecretVolumeSource {
+        secret_name: Some(secret),
         items: Some(items.collect()),
         default_mode: Some(SECRET_MODE),
         ..Default::default()
-    })
+    }
 }
 
 /// The Secret with what masters need to log in to ZooKeeper, as masters and managed ZooKeepers mount it; `None` where nobody has to.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
-use super::auth::zookeeper_secret;
+use super::auth::{CERTIFICATES, TLS_DIR, zookeeper_secret};
 use super::labels::{Component, metadata};
 use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
 use crate::spec::quantity::Memory;
@@ -220,6 +220,13 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
             set(CIPHER, cipher);
         }
     }
+    if spec.tls.is_some() {
+        // With certificates as cert-manager writes them, which Java's own TLS does not read.
+        set("spark.ssl.rpc.enabled", "true");
+        set("spark.ssl.rpc.openSslEnabled", "true");
+        set("spark.ssl.rpc.certChain", CERTIFICATES);
+        set("spark.ssl.rpc.privateKey", &format!("{TLS_DIR}/tls.key"));
+    }
     if let Some(s3) = &spec.s3 {
         let prefix = "spark.hadoop.fs.s3a";
         if let Some(endpoint) = &s3.endpoint {
@@ -262,6 +269,7 @@ fn cipher(spec: &ClusterSpec) -> Option<&str> {
 /// How masters and workers talk: those that talk differently do not understand each other. `None`: as Spark does by itself with a secret.
 pub fn talk(spec: &ClusterSpec) -> Option<&str> {
     match spec.authentication {
+        _ if spec.tls.is_some() => Some("TLS"),
         Authentication::Off => Some("without a secret"),
         _ => cipher(spec),
     }

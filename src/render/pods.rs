@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::auth::{
-    AUTH_DIR, AUTH_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, secret_name, spark_secret, zookeeper_secret,
+    AUTH_DIR, AUTH_VOLUME, TLS_DIR, TLS_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, secret_name,
+    spark_secret, zookeeper_secret,
 };
 use super::config::{self, CONF_DIR, EVENTS_DIR, STATE_DIR};
 use super::labels::{Component, identity, labels, non_empty, selector};
@@ -333,6 +334,7 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     }
     if knows_secret(plan) {
         volumes.extend(spark_secret(spec, plan.component).map(|source| secret_volume(AUTH_VOLUME, source)));
+        volumes.extend(certificate(spec).map(|source| secret_volume(TLS_VOLUME, source)));
     }
     if let Some(source) = logs_in(spec, plan.component) {
         volumes.push(secret_volume(ZOOKEEPER_AUTH_VOLUME, source));
@@ -470,11 +472,13 @@ fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
     if plan.component == Component::Worker {
         mounts.push(mount("work", &format!("{STATE_DIR}/work")));
     }
-    if knows_secret(plan) && secret_name(spec).is_some() {
-        mounts.push(VolumeMount {
+    if knows_secret(plan) {
+        let secret = secret_name(spec).map(|_| (AUTH_VOLUME, AUTH_DIR));
+        let certificate = spec.tls.as_ref().map(|_| (TLS_VOLUME, TLS_DIR));
+        mounts.extend(secret.into_iter().chain(certificate).map(|(name, folder)| VolumeMount {
             read_only: Some(true),
-            ..mount(AUTH_VOLUME, AUTH_DIR)
-        });
+            ..mount(name, folder)
+        }));
     }
     if logs_in(spec, plan.component).is_some() {
         mounts.push(VolumeMount {

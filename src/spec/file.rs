@@ -49,6 +49,8 @@ pub struct ClusterFile {
     pub s3: Option<S3File>,
     /// How masters, workers, executors and drivers know each other.
     pub authentication: Option<AuthenticationFile>,
+    /// TLS between the parts of Spark, instead of its own encryption.
+    pub tls: Option<TlsFile>,
     /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
     /// Who may connect to the cluster's pods.
@@ -493,6 +495,14 @@ pub struct AuthenticationFile {
     pub enabled: Option<bool>,
     /// Name of a Secret that exists already, with the keys spark.authenticate.secret and, for managed ZooKeepers, zookeeper.password; without
     /// it sparkha makes one.
+    pub secret: Option<String>,
+}
+
+/// TLS between masters, workers, executors and drivers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TlsFile {
+    /// Name of a Secret that exists already, as cert-manager makes it: tls.crt, tls.key (PKCS #8, not encrypted), and in ca.crt who is trusted.
     pub secret: Option<String>,
 }
 

@@ -43,6 +43,8 @@ pub struct ClusterSpec {
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
     pub authentication: Authentication,
+    /// The Secret with the certificate of all parts, if they talk over TLS.
+    pub tls: Option<String>,
     pub web_ui: WebUi,
     /// `None`: whoever reaches the pods' addresses reaches their ports.
     pub network_policy: Option<NetworkPolicy>,

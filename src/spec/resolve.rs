@@ -21,7 +21,7 @@ use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::names::{Alias, ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
-use super::version::version_of_spark;
+use super::version::{has_tls, version_of_spark};
 use super::{
     Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
     ServiceType, VolumeSource, WebUi, Workers, caps,
@@ -137,6 +137,8 @@ impl Resolver {
         let env = self.env("env", file.env.unwrap_or_default());
         let s3 = file.s3.map(|s3| self.s3(s3));
         let authentication = self.authentication(file.authentication.unwrap_or_default());
+        let spark_version = version_of_spark(&image.name).map(str::to_owned);
+        let tls = file.tls.map(|tls| self.tls(tls, spark_version.as_deref()));
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
         let network_policy = self.network_policy(file.network_policy.unwrap_or_default());
         let history = file::Part::settings(file.history, flags.history);
@@ -153,7 +155,7 @@ impl Resolver {
             name: name?,
             alias: flags.alias.clone(),
             namespace,
-            spark_version: version_of_spark(&image.name).map(str::to_owned),
+            spark_version,
             image,
             masters: masters?,
             workers: workers?,
@@ -164,6 +166,7 @@ impl Resolver {
             env,
             s3,
             authentication,
+            tls: tls.flatten(),
             web_ui,
             network_policy,
             history: history.flatten(),
@@ -525,6 +528,26 @@ impl Resolver {
                 Authentication::Off
             }
         }
+    }
+
+    fn tls(&mut self, tls: file::TlsFile, spark_version: Option<&str>) -> Option<String> {
+        let Some(secret) = tls.secret else {
+            self.problem(
+                "tls",
+                "it has no secret",
+                "name a Secret with tls.crt, tls.key and ca.crt in tls.secret, or remove tls",
+            );
+            return None;
+        };
+        self.object_name("tls.secret", &secret);
+        if let Some(version) = spark_version.filter(|version| !has_tls(version)) {
+            self.problem(
+                "tls",
+                format!("Spark {version} cannot talk over TLS"),
+                "remove it, or use Spark 4.0 or newer",
+            );
+        }
+        Some(secret)
     }
 
     fn web_ui(&mut self, web_ui: file::WebUiFile, flags: &Overrides) -> WebUi {

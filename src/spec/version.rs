@@ -23,11 +23,21 @@ pub fn version_of_spark(image: &str) -> Option<&str> {
 
 /// Whether the parts of this Spark understand each other with AES/GCM. Before SPARK-56227 not even a worker can register.
 pub fn has_gcm(version: &str) -> bool {
-    let mut numbers = version
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or_default());
-    let mut next = || numbers.next().unwrap_or_default();
-    (next(), next(), next()) >= (4, 1, 3)
+    let numbers = numbers(version);
+    match numbers {
+        [4, 0, patch] => patch >= 5,
+        _ => numbers >= [4, 1, 3],
+    }
+}
+
+/// Whether this Spark can talk over TLS.
+pub fn has_tls(version: &str) -> bool {
+    numbers(version) >= [4, 0, 0]
+}
+
+fn numbers(version: &str) -> [u32; 3] {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
+    [(); 3].map(|()| numbers.next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -62,10 +72,10 @@ mod tests {
     /// As tried with each of them.
     #[test]
     fn gcm_works_since_it_was_mended() {
-        for version in ["4.1.3", "4.1.4", "4.2.0", "4.2.1", "4.3.0", "4.10.0", "5.0.0"] {
+        for version in ["4.0.5", "4.1.3", "4.1.4", "4.2.0", "4.2.1", "4.3.0", "4.10.0", "5.0.0"] {
             assert!(has_gcm(version), "{version}");
         }
-        for version in ["4.1.2", "4.1.1", "4.1.0", "4.0.5", "3.5.9"] {
+        for version in ["4.1.2", "4.1.1", "4.1.0", "4.0.3", "3.5.9"] {
             assert!(!has_gcm(version), "{version}");
         }
     }

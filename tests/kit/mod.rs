@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod browser;
+pub mod certificates;
 pub mod client;
 pub mod cut;
 pub mod dns;

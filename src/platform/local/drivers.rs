@@ -2,13 +2,13 @@
 //! pod would add to it, and with event logs where they are on this machine. The cluster's folder is the user's alone.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::volumes::{event_logs, secret_folder};
-use crate::render::auth::{AUTH_VOLUME, SPARK_SECRET};
+use crate::render::auth::{AUTH_VOLUME, CERTIFICATES, SPARK_SECRET, TLS_DIR, TLS_VOLUME};
 use crate::render::config::{DRIVER_DEFAULTS, EVENTS_DIR};
 
 /// Writes it into the cluster's folder.
@@ -17,27 +17,38 @@ pub fn configure(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<(),
     let text = config
         .and_then(|mut data| data.remove(DRIVER_DEFAULTS))
         .unwrap_or_default();
+    make_folder(&dir.drivers_conf())?;
     // What is wrong with the volume is told of the history server's pod.
     let events = event_logs(store, dir, wanted).ok().flatten();
-    let mounts = events.map(|folder| (EVENTS_DIR.to_owned(), folder.display().to_string()));
+    let mut mounts: Vec<_> = events.into_iter().map(|folder| (EVENTS_DIR, folder)).collect();
+    if let Some(folder) = mounted(dir, wanted, TLS_VOLUME) {
+        let both = ["tls.crt", "ca.crt"].map(|key| read(&folder.join(key)));
+        let both = both.into_iter().collect::<Result<Vec<_>, _>>()?.join("\n");
+        let certificates = dir.drivers_conf().join("certificates.pem");
+        write_file(&certificates, both.as_bytes())?;
+        mounts.extend([(TLS_DIR, folder), (CERTIFICATES, certificates)]);
+    }
+    let mounts = mounts
+        .into_iter()
+        .map(|(path, real)| (path.to_owned(), real.display().to_string()));
     let mut text = Translation::new(mounts).text(&text);
-    if let Some(file) = secret_file(dir, wanted) {
-        let secret = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+    if let Some(folder) = mounted(dir, wanted, AUTH_VOLUME) {
+        let secret = read(&folder.join(SPARK_SECRET))?;
         let escaped = secret.trim_end().replace('\\', "\\\\");
         text.push_str(&format!("{SPARK_SECRET}={escaped}\n"));
     }
-    make_folder(&dir.drivers_conf())?;
     write_file(&dir.drivers_conf().join(DRIVER_DEFAULTS), text.as_bytes())
 }
 
-/// The file with Spark's secret, the cluster's own or the user's; `None` without authentication.
-fn secret_file(dir: &ClusterDir, wanted: &Wanted) -> Option<PathBuf> {
+fn read(file: &Path) -> Result<String, Error> {
+    fs::read_to_string(file).map_err(Error::file("read", file))
+}
+
+/// The folder of the Secret, the cluster's own or the user's, in this volume of the pods; `None` where they have none.
+fn mounted(dir: &ClusterDir, wanted: &Wanted, volume: &str) -> Option<PathBuf> {
     let sets = wanted.sets().into_iter();
-    let volumes = sets.flat_map(|set| set.spec.template.spec.and_then(|spec| spec.volumes).unwrap_or_default());
-    let secret = volumes
-        .filter(|volume| volume.name == AUTH_VOLUME)
-        .find_map(|volume| volume.secret?.secret_name);
+    let mut volumes = sets.flat_map(|set| set.spec.template.spec.and_then(|spec| spec.volumes).unwrap_or_default());
+    let name = volumes.find_map(|found| found.secret.filter(|_| found.name == volume)?.secret_name);
     // One that is missing is told of the pods, which wait for it.
-    let folder = secret.and_then(|name| secret_folder(dir, wanted, &name).ok());
-    folder.map(|folder| folder.join(SPARK_SECRET))
+    name.and_then(|name| secret_folder(dir, wanted, &name).ok())
 }

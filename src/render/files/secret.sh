@@ -16,6 +16,10 @@ secret_in() {
 # with_secret FILE KEY…: a copy of a properties file that also has Spark's secret, and other keys of the Secret if they are there.
 with_secret() {
   local value key file="/tmp/$1" secrets=''
+  if [ -e "/etc/spark-tls/tls.crt" ]; then
+    # Spark trusts whom the file of its own certificate names: with the authority there, also parts with an older or newer one.
+    printf '%s\n' "$(<"/etc/spark-tls/tls.crt")" "$(<"/etc/spark-tls/ca.crt")" >"/tmp/certificates.pem"
+  fi
   if [ ! -e "/etc/spark-auth/spark.authenticate.secret" ]; then
     printf '%s\n' "$SPARK_CONF_DIR/$1"
     return

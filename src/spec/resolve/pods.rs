@@ -17,20 +17,22 @@ use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
 /// Volumes of sparkha's own.
-pub const RESERVED_VOLUMES: [&str; 8] = [
+pub const RESERVED_VOLUMES: [&str; 9] = [
     "auth",
     "conf",
     "data",
     "events",
     "shuffle",
+    "tls",
     "tmp",
     "work",
     "zookeeper-auth",
 ];
 /// Folders where sparkha's or Spark's own files are.
-const RESERVED_PATHS: [&str; 7] = [
+const RESERVED_PATHS: [&str; 8] = [
     "/etc/spark",
     "/etc/spark-auth",
+    "/etc/spark-tls",
     "/etc/zookeeper-auth",
     "/opt/spark",
     "/proc",

@@ -1,0 +1,32 @@
+//! Certificates of a test's own authority.
+
+use std::path::Path;
+use std::process::Command;
+
+/// What openssl writes into this folder.
+pub fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The keys of a Secret as cert-manager makes it, each as a file of this folder.
+pub fn secret(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(
+        folder,
+        &format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca -days 2"),
+    );
+    openssl(
+        folder,
+        &format!("req {key} -keyout tls.key -out tls.csr -subj /CN=spark"),
+    );
+    openssl(
+        folder,
+        "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out tls.crt",
+    );
+}

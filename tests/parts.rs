@@ -243,7 +243,7 @@ fn the_token_is_needed_and_shown_nowhere_else(home: &Home, open: &str, url: &str
         &["status"][..],
         &["status", "-o", "json"],
         &["create", "--dry-run"],
-        &["logs", "spark", "spark-connect-0"],
+        &["logs", "spark-connect-0"],
         &["render", "--connect"],
     ] {
         let run = home.run(shown).exits(0);

@@ -21,7 +21,7 @@ use crate::steps::place::Place;
   sparkha logs masters --leader --since 5m
   sparkha logs app-20261121144500-0001 -f      what an application's executors write
 
-Parts are masters, workers, zookeeper, drivers, history, a pod's name, or an application's ID.")]
+Parts are masters, workers, zookeeper, drivers, history, connect, a pod's name, or an application's ID.")]
 pub struct Arguments {
     /// Name of the cluster [default: spark], and parts of it [default: all]
     #[arg(value_name = "NAME] [PART")]

@@ -85,6 +85,7 @@ fn part(word: &str) -> Option<Part> {
         "zookeeper" => Component::ZooKeeper,
         "drivers" => Component::Driver,
         "history" => Component::History,
+        "connect" => Component::Connect,
         _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
             return Some(Part::Application(word.to_owned()));
         }
@@ -100,7 +101,7 @@ fn pod_of_cluster(word: &str) -> Option<&str> {
     let (set, ordinal) = word.rsplit_once('-')?;
     let is_number = !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit());
     let (cluster, component) = set.rsplit_once('-')?;
-    (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history")).then_some(cluster)
+    (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history" | "connect")).then_some(cluster)
 }
 
 /// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
@@ -146,7 +147,10 @@ mod tests {
         assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
         assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
         assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
-        assert_eq!(parse(&["etl-history-0"]).cluster.as_deref(), Some("etl"));
+        for part in ["history", "connect"] {
+            assert_eq!(parse(&[part]).cluster, None);
+            assert_eq!(parse(&[&format!("etl-{part}-0")]).cluster.as_deref(), Some("etl"));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check deny release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -27,6 +27,17 @@ test: check
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# What the program is made of: licences, sources, and what must not be among it. ADVISORIES=FOLDER also looks for known weaknesses, in a clone of
+# RustSec's database.
+deny:
+	tests/deny.sh
+
+# The program, and the list of what it is made of (CycloneDX): target/release/sparkha and target/release/sparkha.cdx.json.
+release:
+	$(CARGO) build --release --locked
+	$$(tests/tool.sh cargo-cyclonedx 0.5.9) cyclonedx --format json --spec-version 1.5 --describe binaries --quiet
+	mv sparkha_bin.cdx.json target/release/sparkha.cdx.json
 
 # NODES=3: three nodes instead of one.
 testbed-up:

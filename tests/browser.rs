@@ -75,7 +75,14 @@ struct Door<'a> {
 #[test]
 fn on_this_machine_every_link_leads_somewhere() {
     let home = Home::alone();
-    home.run(&["create", "--masters", "2", "--workers", "2"]).exits(0);
+    // Here the other site's page asks for what would be done, were it not for the router.
+    let file = home.folder.path().join("cluster.yaml");
+    std::fs::write(
+        &file,
+        "masters: {count: 2}\nsparkConf: {spark.ui.killEnabled: 'true'}\n",
+    )
+    .unwrap();
+    home.run(&["create", "-f", file.to_str().unwrap()]).exits(0);
     let job = home.folder.path().join("job.py");
     std::fs::write(&job, JOB).unwrap();
     let submit = format!(

@@ -29,6 +29,8 @@ pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
 const DECOMMISSION: &str = "spark.decommission.enabled";
 
 const CIPHER: &str = "spark.network.crypto.cipher";
+/// What Spark uses by itself.
+pub const SPARKS_CIPHER: &str = "AES/CTR/NoPadding";
 
 /// How many cores masters give to an application that does not say.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
@@ -254,16 +256,12 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     conf
 }
 
-/// How messages are encrypted, where it is not as Spark does by itself: that (AES/CTR) hides them, and does not tell when somebody changes them.
+/// How messages are encrypted, where it is not as Spark does by itself: that hides them, and does not tell when somebody changes them.
 fn cipher(spec: &ClusterSpec) -> Option<&str> {
-    match spec.spark_conf.get(CIPHER) {
-        Some(cipher) => Some(cipher),
-        None => spec
-            .spark_version
-            .as_deref()
-            .is_some_and(has_gcm)
-            .then_some("AES/GCM/NoPadding"),
-    }
+    let version = spec.spark_version.as_deref();
+    let by_version = version.filter(|version| has_gcm(version)).map(|_| "AES/GCM/NoPadding");
+    let cipher = spec.spark_conf.get(CIPHER).map(String::as_str).or(by_version);
+    cipher.filter(|cipher| *cipher != SPARKS_CIPHER)
 }
 
 /// How masters and workers talk: those that talk differently do not understand each other. `None`: as Spark does by itself with a secret.
@@ -745,6 +743,42 @@ mod tests {
                 "{line}: {}",
                 data[DRIVER_DEFAULTS]
             );
+        }
+    }
+
+    #[test]
+    fn nobody_changes_messages_where_the_version_of_spark_can_tell() {
+        let cases = [
+            ("", Some("AES/GCM/NoPadding")),
+            ("image: spark:4.1.0\n", None),
+            ("image: example/jobs:4.3.0\n", None),
+            (
+                "image: example/jobs:1\nsparkConf: {spark.network.crypto.cipher: AES/GCM/NoPadding}\n",
+                Some("AES/GCM/NoPadding"),
+            ),
+            ("sparkConf: {spark.network.crypto.cipher: AES/CTR/NoPadding}\n", None),
+            ("authentication: {enabled: false}\n", Some("without a secret")),
+            ("tls: {secret: s}\n", Some("TLS")),
+        ];
+        for (text, expected) in cases {
+            let source = crate::spec::resolve::Source { name: "f", text };
+            let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
+            assert_eq!(talk(&spec), expected, "{text}");
+            let data = config_map(&spec).data.unwrap();
+            for file in ["master.conf", "worker.conf", DRIVER_DEFAULTS] {
+                let has = |line: &str| data[file].contains(line);
+                let gcm = expected == Some("AES/GCM/NoPadding") || expected == Some("TLS");
+                assert_eq!(
+                    has("spark.network.crypto.cipher=AES/GCM/NoPadding\n"),
+                    gcm,
+                    "{text}{file}"
+                );
+                assert_eq!(
+                    has("spark.ssl.rpc.enabled=true\n"),
+                    expected == Some("TLS"),
+                    "{text}{file}"
+                );
+            }
         }
     }
 

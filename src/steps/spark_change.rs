@@ -10,6 +10,7 @@ use super::differences::Applications;
 use super::plan::Live;
 use crate::platform::local::software::SPARK;
 use crate::render::Resource;
+use crate::render::config::SPARKS_CIPHER;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
@@ -60,7 +61,7 @@ impl Spark {
     }
 
     fn talk(&self) -> &str {
-        self.talk.as_deref().unwrap_or("AES/CTR/NoPadding")
+        self.talk.as_deref().unwrap_or(SPARKS_CIPHER)
     }
 }
 

@@ -30,7 +30,7 @@ const OWN_ENV: [(&str, &str); 18] = [
 ];
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
-const OWN_CONF: [(&str, &str); 14] = [
+const OWN_CONF: [(&str, &str); 18] = [
     (
         "spark.deploy.recoveryMode",
         "it follows from masters.count and zookeeper",
@@ -61,7 +61,14 @@ const OWN_CONF: [(&str, &str); 14] = [
         "spark.master.ui.decommission.allow.mode",
         "masters would send workers away for whoever asks them to",
     ),
+    ("spark.ssl.rpc.enabled", "use tls.secret"),
+    ("spark.ssl.enabled", HTTPS_AT_THE_ROUTER),
+    ("spark.ssl.standalone.enabled", HTTPS_AT_THE_ROUTER),
+    ("spark.ssl.ui.enabled", HTTPS_AT_THE_ROUTER),
 ];
+
+/// Web UIs that lead from their own ports to others, by HTTPS.
+const HTTPS_AT_THE_ROUTER: &str = "nobody would learn any more who leads; `sparkha router` serves HTTPS";
 
 const WITHOUT_SECRET: &str = "authentication.enabled: false goes without";
 
@@ -157,6 +164,12 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
         return Err((
             "Spark ignores properties that do not begin with `spark.`".into(),
             format!("did you mean `spark.hadoop.{key}`?"),
+        ));
+    }
+    if key == "spark.network.crypto.cipher" && !["AES/CTR/NoPadding", "AES/GCM/NoPadding"].contains(&value) {
+        return Err((
+            format!("Spark encrypts by no `{value}`"),
+            "choose AES/GCM/NoPadding, or AES/CTR/NoPadding for a Spark that cannot".into(),
         ));
     }
     if is_secret(key) && !value.is_empty() {
@@ -384,6 +397,8 @@ mod tests {
             ("spark.network.crypto.saslFallback", "true"),
             ("spark.master.rest.enabled", "true"),
             ("spark.decommission.enabled", "true"),
+            ("spark.network.crypto.cipher", "none"),
+            ("spark.ssl.rpc.enabled", "false"),
         ] {
             assert!(spark_conf(key, value).is_err(), "{key}");
         }

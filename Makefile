@@ -28,12 +28,11 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-# What the program is made of: licences, sources, and what must not be among it. ADVISORIES=FOLDER also looks for known weaknesses, in a clone of
-# RustSec's database.
+# Checks the dependencies' licences and sources, and with ADVISORIES=FOLDER, a clone of RustSec's database, known vulnerabilities.
 deny:
 	tests/deny.sh
 
-# The program, and the list of what it is made of (CycloneDX): target/release/sparkha and target/release/sparkha.cdx.json.
+# Builds target/release/sparkha, and the list of its dependencies (CycloneDX) beside it: sparkha.cdx.json.
 release:
 	$(CARGO) build --release --locked
 	$$(tests/tool.sh cargo-cyclonedx 0.5.9) cyclonedx --format json --spec-version 1.5 --describe binaries --quiet

@@ -75,7 +75,7 @@ struct Door<'a> {
 #[test]
 fn on_this_machine_every_link_leads_somewhere() {
     let home = Home::alone();
-    // Here the other site's page asks for what would be done, were it not for the router.
+    // Otherwise Spark would refuse the attack's requests by itself.
     let file = home.folder.path().join("cluster.yaml");
     std::fs::write(
         &file,

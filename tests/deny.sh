@@ -1,5 +1,5 @@
 #!/bin/bash
-# Looks at what the program is made of with cargo-deny; at known weaknesses only with ADVISORIES, a clone of RustSec's database.
+# Checks dependencies with cargo-deny. Vulnerabilities are checked only with ADVISORIES, the path of a clone of RustSec's database.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 deny=$(tests/tool.sh cargo-deny 0.20.2)
@@ -7,7 +7,7 @@ deny=$(tests/tool.sh cargo-deny 0.20.2)
 [ -n "${ADVISORIES:-}" ] || exit 0
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# Where cargo-deny would keep its own clone, and with its name.
+# cargo-deny looks for its own clone under this name.
 ln -s "$(realpath "$ADVISORIES")" "$folder/advisory-db-3157b0e258782691"
 {
   cat deny.toml

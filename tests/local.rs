@@ -1078,9 +1078,9 @@ fn the_fetched_spark_is_whole() {
     }
 }
 
-/// A server that knows the ensemble's addresses, as every user of the machine does, and wants all that it has.
+/// Every user of the machine knows the ensemble's addresses. An observer receives all its data.
 #[test]
-fn a_strangers_zookeeper_learns_nothing_from_the_ensemble() {
+fn an_unauthenticated_server_cannot_join_the_ensemble() {
     let home = Home::new();
     home.run(&["create", "--masters", "2", "--workers", "0"]).exits(0);
     let folder = home.folder.path().join("stranger");
@@ -1107,14 +1107,14 @@ fn a_strangers_zookeeper_learns_nothing_from_the_ensemble() {
         logs.map(|log| log.matches("authentication is required").count())
             .sum::<usize>()
     };
-    // It tries again and again.
+    // The observer retries.
     home.wait_for(READY, "the stranger was refused three times", || refused() >= 3);
     let mut says = String::new();
     let mut asked = TcpStream::connect((own, 2181)).unwrap();
     asked.write_all(b"srvr").unwrap();
     asked.read_to_string(&mut says).unwrap();
     assert!(says.contains("not currently serving"), "{says}");
-    // Its own, which is empty.
+    // snapshot.0 is its own, and empty.
     let snapshots = std::fs::read_dir(folder.join("version-2")).unwrap();
     let snapshots = snapshots.map(|file| file.unwrap().file_name().into_string().unwrap());
     let snapshots: Vec<_> = snapshots
@@ -1126,7 +1126,7 @@ fn a_strangers_zookeeper_learns_nothing_from_the_ensemble() {
 }
 
 #[test]
-fn over_tls_parts_trust_the_named_authority_alone() {
+fn with_tls_only_the_configured_ca_is_trusted() {
     let home = Home::new();
     let secret = home.folder.path().join(".config/sparkha/secrets/default/spark-tls");
     certificates::secret(&secret);
@@ -1155,7 +1155,7 @@ fn over_tls_parts_trust_the_named_authority_alone() {
         };
         assert!(accepts(&secret) && !accepts(&others), "{pod}");
     }
-    // To a driver of another authority this master is none.
+    // A driver that trusts another CA refuses the master.
     let script = format!(
         "exec spark-submit --master \"$SPARK_MASTER_URL\" --conf 'spark.ssl.rpc.certChain={0}/tls.crt' \
          --conf 'spark.ssl.rpc.privateKey={0}/tls.key' '{job}' 1 2>&1",

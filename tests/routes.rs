@@ -192,7 +192,7 @@ fn every_format_is_deterministic() {
     home.run(&["teardown"]).exits(0);
 }
 
-/// What means something to a terminal, a shell, or one of the parsers; and what names may have.
+/// Text that is special to a terminal, a shell or a parser, and text that names may contain.
 fn fragment() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -253,11 +253,11 @@ fn strings(at: &str, value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The same document with something in one or two of its strings.
+/// The document with one or two of its strings changed.
 fn changed(document: &Value) -> impl Strategy<Value = Value> + use<> {
     let mut paths = Vec::new();
     strings("", document, &mut paths);
-    // The domain and the names get furthest.
+    // Domain and alias appear in host names.
     let likely: Vec<_> = paths
         .iter()
         .filter(|path| path.contains("uiDomain") || path.contains("alias"))
@@ -287,7 +287,7 @@ fn changed(document: &Value) -> impl Strategy<Value = Value> + use<> {
     })
 }
 
-/// Folders of clusters with one pod each that say these inventories are theirs.
+/// Writes the folder of a cluster with two pods for each of these inventories.
 fn clusters(home: &Home, wanted: &Value, summaries: &[Value]) {
     let inventory = wanted["resources"].as_array().unwrap().iter();
     let mut inventory = inventory.filter(|resource| resource["name"] == "hostile-sparkha");
@@ -312,10 +312,10 @@ fn clusters(home: &Home, wanted: &Value, summaries: &[Value]) {
     }
 }
 
-/// Whatever an inventory says: the parser of each format reads what is rendered, and finds in it the hosts of pods and nothing else. Each run
-/// tries others; SPARKHA_SEED repeats one, and SPARKHA_TRIALS says how many.
+/// Renders routes from randomly changed inventories and parses them with each format's own parser. SPARKHA_SEED repeats a run, SPARKHA_TRIALS sets the
+/// number of inventories.
 #[test]
-fn what_an_inventory_says_stays_a_name_in_every_format() {
+fn hostile_inventories_render_valid_host_names_only() {
     let asked = |variable: &str| std::env::var(variable).ok()?.parse::<u64>().ok();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let seed = asked("SPARKHA_SEED").unwrap_or(now);
@@ -361,7 +361,7 @@ fn what_an_inventory_says_stays_a_name_in_every_format() {
         .iter()
         .map(|route| route["host"].as_str().unwrap())
         .collect();
-    // Some got through, most did not, and none brought more than a name.
+    // Some inventories are still valid.
     assert!(
         !hosts.is_empty() && left_out > 0,
         "{} hosts, {left_out} left out",
@@ -385,7 +385,7 @@ fn what_an_inventory_says_stays_a_name_in_every_format() {
 
     let configuration = home.folder.path().join("dnsmasq.conf");
     for format in ["dnsmasq", "coredns"] {
-        // Those of one namespace, whose clusters may have any domain.
+        // Without -A, clusters may use any domain.
         let all = render_all(format);
         let rendered = home
             .run(&all.into_iter().filter(|argument| *argument != "-A").collect::<Vec<_>>())
@@ -419,7 +419,7 @@ fn what_an_inventory_says_stays_a_name_in_every_format() {
         }
     }
 
-    // The shell hands etcdctl words, and runs nothing else.
+    // The shell runs etcdctl with three arguments each, and nothing else.
     let tools = home.folder.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     let etcdctl = tools.join("etcdctl");

@@ -22,7 +22,7 @@ pub const SPARK_SECRET: &str = "spark.authenticate.secret";
 pub const TLS_DIR: &str = "/etc/spark-tls";
 /// Name of the pods' volume with it.
 pub const TLS_VOLUME: &str = "tls";
-/// The certificate and its authority in one file, made when a container starts: Spark trusts whom the file of its own certificate names.
+/// The certificate and its CA in one file, written when a container starts: with PEM files, Spark trusts the certificates in the file of its own.
 pub const CERTIFICATES: &str = "/tmp/certificates.pem";
 /// Where masters and ZooKeepers find the masters' `password` for ZooKeeper, and their `username` if it is not `spark`.
 pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
@@ -89,7 +89,7 @@ pub fn spark_secret(spec: &ClusterSpec, component: Component) -> Option<SecretVo
     Some(keys_of(secret_name(spec)?, [SPARK_SECRET].into_iter().chain(token)))
 }
 
-/// The certificate of all parts, its key, and who is trusted; `None` where they talk without TLS.
+/// The certificate that all parts share, its key and the CA that they trust; `None` without TLS.
 pub fn certificate(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
     Some(keys_of(spec.tls.clone()?, ["tls.crt", "tls.key", "ca.crt"]))
 }

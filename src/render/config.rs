@@ -29,8 +29,8 @@ pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
 const DECOMMISSION: &str = "spark.decommission.enabled";
 
 const CIPHER: &str = "spark.network.crypto.cipher";
-/// What Spark uses by itself.
-pub const SPARKS_CIPHER: &str = "AES/CTR/NoPadding";
+/// Spark's default.
+pub const DEFAULT_CIPHER: &str = "AES/CTR/NoPadding";
 
 /// How many cores masters give to an application that does not say.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
@@ -223,7 +223,7 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         }
     }
     if spec.tls.is_some() {
-        // With certificates as cert-manager writes them, which Java's own TLS does not read.
+        // Java's own TLS does not read PEM files, which cert-manager writes.
         set("spark.ssl.rpc.enabled", "true");
         set("spark.ssl.rpc.openSslEnabled", "true");
         set("spark.ssl.rpc.certChain", CERTIFICATES);
@@ -256,16 +256,16 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     conf
 }
 
-/// How messages are encrypted, where it is not as Spark does by itself: that hides them, and does not tell when somebody changes them.
+/// The cipher for RPC and shuffles; `None` for Spark's default, which does not detect changed messages.
 fn cipher(spec: &ClusterSpec) -> Option<&str> {
     let version = spec.spark_version.as_deref();
     let by_version = version.filter(|version| has_gcm(version)).map(|_| "AES/GCM/NoPadding");
     let cipher = spec.spark_conf.get(CIPHER).map(String::as_str).or(by_version);
-    cipher.filter(|cipher| *cipher != SPARKS_CIPHER)
+    cipher.filter(|cipher| *cipher != DEFAULT_CIPHER)
 }
 
-/// How masters and workers talk: those that talk differently do not understand each other. `None`: as Spark does by itself with a secret.
-pub fn talk(spec: &ClusterSpec) -> Option<&str> {
+/// How masters and workers protect their RPC: those with different protections cannot connect. `None` is Spark's default with a secret.
+pub fn rpc_protection(spec: &ClusterSpec) -> Option<&str> {
     match spec.authentication {
         _ if spec.tls.is_some() => Some("TLS"),
         Authentication::Off => Some("without a secret"),
@@ -747,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_changes_messages_where_the_version_of_spark_can_tell() {
+    fn rpc_encryption_detects_changes_where_spark_supports_it() {
         let cases = [
             ("", Some("AES/GCM/NoPadding")),
             ("image: spark:4.1.0\n", None),
@@ -763,7 +763,7 @@ mod tests {
         for (text, expected) in cases {
             let source = crate::spec::resolve::Source { name: "f", text };
             let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
-            assert_eq!(talk(&spec), expected, "{text}");
+            assert_eq!(rpc_protection(&spec), expected, "{text}");
             let data = config_map(&spec).data.unwrap();
             for file in ["master.conf", "worker.conf", DRIVER_DEFAULTS] {
                 let has = |line: &str| data[file].contains(line);

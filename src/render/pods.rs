@@ -38,8 +38,8 @@ const SPARK_UID: i64 = 185;
 
 /// Annotation of pods: a digest of the files they read.
 const CONFIG_DIGEST: &str = "sparkha/config-digest";
-/// The annotation with how masters and workers talk; see [`config::talk`].
-pub const TALK: &str = "sparkha/rpc";
+/// Annotation of masters and workers: see [`config::rpc_protection`].
+pub const RPC_PROTECTION: &str = "sparkha/rpc";
 /// Name of the volume with event logs.
 pub const EVENTS: &str = "events";
 
@@ -80,9 +80,9 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
         annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
     }
     if matches!(plan.component, Component::Master | Component::Worker)
-        && let Some(talk) = config::talk(spec)
+        && let Some(protection) = config::rpc_protection(spec)
     {
-        annotations.insert(TALK.into(), talk.into());
+        annotations.insert(RPC_PROTECTION.into(), protection.into());
     }
     let pull_secrets: Vec<_> = spec
         .image

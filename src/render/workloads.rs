@@ -149,9 +149,9 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
         component: Component::ZooKeeper,
         settings: &zookeeper.pod,
         command: script("zookeeper.sh"),
-        // What only some servers had would keep them apart, so it stands where it replaces all at once.
+        // Servers with and without it form no quorum. A change of arguments replaces all pods at once.
         args: (zookeeper.count > 1 && zookeeper_secret(spec).is_some())
-            .then(|| "known".to_owned())
+            .then(|| "quorum-auth".to_owned())
             .into_iter()
             .collect(),
         env: vec![

@@ -49,7 +49,7 @@ pub struct ClusterFile {
     pub s3: Option<S3File>,
     /// How masters, workers, executors and drivers know each other.
     pub authentication: Option<AuthenticationFile>,
-    /// TLS between the parts of Spark, instead of its own encryption.
+    /// TLS between masters, workers, executors and drivers instead of Spark's own encryption.
     pub tls: Option<TlsFile>,
     /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
@@ -502,7 +502,7 @@ pub struct AuthenticationFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TlsFile {
-    /// Name of a Secret that exists already, as cert-manager makes it: tls.crt, tls.key (PKCS #8, not encrypted), and in ca.crt who is trusted.
+    /// Name of an existing Secret with tls.crt, tls.key (PKCS #8, not encrypted) and ca.crt, as cert-manager makes it.
     pub secret: Option<String>,
 }
 

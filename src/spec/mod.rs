@@ -27,7 +27,7 @@ pub struct ClusterSpec {
     /// `None` renders objects without a namespace; create always has one.
     pub namespace: Option<Namespace>,
     pub image: Image,
-    /// What runs, if it is known: by the image, or on the local platform by the Spark that is there.
+    /// `None` if it is unknown. On the local platform it is the version of the Spark that runs, whatever the image.
     pub spark_version: Option<String>,
     pub masters: Masters,
     pub workers: Workers,
@@ -43,7 +43,7 @@ pub struct ClusterSpec {
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
     pub authentication: Authentication,
-    /// The Secret with the certificate of all parts, if they talk over TLS.
+    /// The Secret with the certificate, if RPC uses TLS.
     pub tls: Option<String>,
     pub web_ui: WebUi,
     /// `None`: whoever reaches the pods' addresses reaches their ports.

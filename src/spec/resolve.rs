@@ -543,7 +543,7 @@ impl Resolver {
         if let Some(version) = spark_version.filter(|version| !has_tls(version)) {
             self.problem(
                 "tls",
-                format!("Spark {version} cannot talk over TLS"),
+                format!("Spark {version} does not support TLS"),
                 "remove it, or use Spark 4.0 or newer",
             );
         }

@@ -1,4 +1,4 @@
-//! Versions of Spark, as far as images tell them.
+//! Spark versions: which one an image has, and what it supports.
 
 /// The version in an image's tag: `4.3.0` of `apache/spark:4.3.0-java17`.
 pub fn version_in_image(image: &str) -> Option<&str> {
@@ -15,13 +15,13 @@ pub fn version_in_image(image: &str) -> Option<&str> {
     (numbers && version.contains('.')).then_some(version)
 }
 
-/// The same of an image that is called `spark`: the tags of others may count versions of their own.
+/// The Spark version of an image named `spark`; tags of other images may be versions of something else.
 pub fn version_of_spark(image: &str) -> Option<&str> {
     let (name, _) = image.split('@').next()?.rsplit_once(':')?;
     version_in_image(image).filter(|_| name.rsplit('/').next() == Some("spark"))
 }
 
-/// Whether the parts of this Spark understand each other with AES/GCM. Before SPARK-56227 not even a worker can register.
+/// Whether AES/GCM works. Without SPARK-56227 not even a worker can register.
 pub fn has_gcm(version: &str) -> bool {
     let numbers = numbers(version);
     match numbers {
@@ -30,7 +30,7 @@ pub fn has_gcm(version: &str) -> bool {
     }
 }
 
-/// Whether this Spark can talk over TLS.
+/// Whether RPC can use TLS.
 pub fn has_tls(version: &str) -> bool {
     numbers(version) >= [4, 0, 0]
 }
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn only_images_called_spark_tell_its_version() {
+    fn only_tags_of_images_named_spark_are_spark_versions() {
         for (image, version) in [
             ("spark:4.3.0", Some("4.3.0")),
             ("docker.io/apache/spark:4.3.0-java21", Some("4.3.0")),
@@ -69,9 +69,8 @@ mod tests {
         }
     }
 
-    /// As tried with each of them.
     #[test]
-    fn gcm_works_since_it_was_mended() {
+    fn aes_gcm_works_in_the_versions_it_was_tested_with() {
         for version in ["4.0.5", "4.1.3", "4.1.4", "4.2.0", "4.2.1", "4.3.0", "4.10.0", "5.0.0"] {
             assert!(has_gcm(version), "{version}");
         }

@@ -99,7 +99,7 @@ fn rank(set: &Resource) -> u8 {
 }
 
 fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
-    // A master's arguments are its ensemble: masters of two would both lead. A ZooKeeper's say whether its servers log in to each other.
+    // A master's arguments are its ensemble: masters of two would both lead. A ZooKeeper server's say whether servers authenticate each other.
     let arguments = |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     let is_apart = arguments(&set.object) != arguments(&there.data);
     match rank(set) {
@@ -153,8 +153,8 @@ enum Next {
     Replace(Vec<Pod>),
 }
 
-/// Whether it matters in which order pods are replaced: while a master runs, ready or not, for it may just be slow, or start again. Where none does, there
-/// is nothing to protect, and nothing to wait for; but pods that cannot work together must not wait for each other.
+/// Whether pods have to be replaced in order: while a master runs, ready or not, because it may be slow or restart. Without one there is nothing to protect and nothing
+/// to wait for, unless old and new pods of a set cannot work together: then a rolling update would wait for ever.
 pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
     let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
     if replaced.peek().is_none() {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_log_in_to_each_other_and_those_that_do_not_are_replaced_at_once() {
+    fn a_change_of_quorum_authentication_replaces_all_servers_at_once() {
         let without = "authentication: {enabled: false}\n";
         assert_eq!(
             staged(&live(without), "", false)[0],

@@ -1,6 +1,6 @@
-//! Whether a create gives masters and workers another version of Spark, or has them talk in another way. Spark promises nothing between two versions: a leader
-//! that cannot read what another version wrote about an application forgets it, and the application's driver waits for ever. Drivers that encrypt
-//! otherwise are not even heard. So both are refused while an application runs. Pure.
+//! Whether a create changes the version of Spark or the protection of its RPC. Versions are not compatible: a leader that cannot read what another version
+//! wrote about an application forgets it, and the application's driver waits for ever. Drivers with another protection cannot connect at all. Create
+//! therefore refuses both while an application runs. Pure.
 
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -10,11 +10,11 @@ use super::differences::Applications;
 use super::plan::Live;
 use crate::platform::local::software::SPARK;
 use crate::render::Resource;
-use crate::render::config::SPARKS_CIPHER;
+use crate::render::config::DEFAULT_CIPHER;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
-use crate::render::pods::TALK;
+use crate::render::pods::RPC_PROTECTION;
 use crate::spec::version::version_in_image;
 
 /// The Spark of a StatefulSet's pods.
@@ -23,8 +23,8 @@ pub struct Spark {
     image: String,
     /// `None` where the image's tag does not say it.
     version: Option<String>,
-    /// How it talks, if not as Spark does by itself.
-    talk: Option<String>,
+    /// How its RPC is protected; `None` is Spark's default.
+    rpc: Option<String>,
 }
 
 /// Masters or workers that would run another Spark than they do.
@@ -42,7 +42,7 @@ impl Spark {
         let annotations = &template["metadata"]["annotations"];
         let here = annotations[SPARK].as_str();
         Self {
-            talk: annotations[TALK].as_str().map(str::to_owned),
+            rpc: annotations[RPC_PROTECTION].as_str().map(str::to_owned),
             image: image.to_owned(),
             version: match here {
                 Some(here) => here.split(' ').next().map(str::to_owned),
@@ -57,11 +57,11 @@ impl Spark {
             (Some(version), Some(others)) => version == others,
             _ => self.image == other.image,
         };
-        is_same_version && self.talk == other.talk
+        is_same_version && self.rpc == other.rpc
     }
 
-    fn talk(&self) -> &str {
-        self.talk.as_deref().unwrap_or(SPARKS_CIPHER)
+    fn rpc(&self) -> &str {
+        self.rpc.as_deref().unwrap_or(DEFAULT_CIPHER)
     }
 }
 
@@ -109,11 +109,11 @@ impl SparkChange {
         self.from.version.is_some()
     }
 
-    /// One of both, with what tells them apart.
+    /// The version, and the RPC protection if that changes.
     fn named(&self, spark: &Spark) -> String {
-        match self.from.talk == self.to.talk {
+        match self.from.rpc == self.to.rpc {
             true => spark.to_string(),
-            false => format!("{spark}, {}", spark.talk()),
+            false => format!("{spark}, {}", spark.rpc()),
         }
     }
 
@@ -175,20 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn how_they_talk_counts_like_a_version() {
-        let talking = |talk: &str| {
+    fn another_rpc_protection_counts_as_another_version() {
+        let with = |protection: &str| {
             let mut set = set("spark:4.3.0", None);
-            set["spec"]["template"]["metadata"]["annotations"][TALK] = json!(talk);
+            set["spec"]["template"]["metadata"]["annotations"][RPC_PROTECTION] = json!(protection);
             set
         };
-        let gcm = || talking("AES/GCM/NoPadding");
+        let gcm = || with("AES/GCM/NoPadding");
         assert_eq!(change(gcm(), gcm()), None);
         let told = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
         assert_eq!(
             told.as_deref(),
             Some("Spark 4.3.0, AES/CTR/NoPadding → 4.3.0, AES/GCM/NoPadding")
         );
-        assert!(change(gcm(), talking("without a secret")).is_some());
+        assert!(change(gcm(), with("without a secret")).is_some());
     }
 
     #[test]

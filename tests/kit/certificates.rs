@@ -1,9 +1,9 @@
-//! Certificates of a test's own authority.
+//! Certificates signed by a test CA.
 
 use std::path::Path;
 use std::process::Command;
 
-/// What openssl writes into this folder.
+/// Runs openssl in this folder.
 pub fn openssl(folder: &Path, arguments: &str) {
     let output = Command::new("openssl")
         .args(arguments.split(' '))
@@ -13,7 +13,7 @@ pub fn openssl(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The keys of a Secret as cert-manager makes it, each as a file of this folder.
+/// Writes ca.crt, tls.crt and tls.key, as in a Secret of cert-manager.
 pub fn secret(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";

@@ -17,7 +17,8 @@ secret_in() {
 with_secret() {
   local value key file="/tmp/$1" secrets=''
   if [ -e "/etc/spark-tls/tls.crt" ]; then
-    # Spark trusts whom the file of its own certificate names: with the authority there, also parts with an older or newer one.
+    # With PEM files Spark trusts the certificates in this file. The CA is among them, so that pods with an older or a renewed certificate still
+    # trust each other.
     printf '%s\n' "$(<"/etc/spark-tls/tls.crt")" "$(<"/etc/spark-tls/ca.crt")" >"/tmp/certificates.pem"
   fi
   if [ ! -e "/etc/spark-auth/spark.authenticate.secret" ]; then
@@ -41,8 +42,7 @@ zookeeper_user() {
   if [ -e "/etc/zookeeper-auth/username" ]; then cat "/etc/zookeeper-auth/username"; else printf spark; fi
 }
 
-# zookeeper_login: the name of a file with which Java logs in to ZooKeeper, and ZooKeeper and its other servers know who may; empty without a
-# password.
+# zookeeper_login: the path of a JAAS file for ZooKeeper's clients and servers, and for servers among themselves; empty without a password.
 zookeeper_login() {
   local user password file="/tmp/zookeeper-login"
   [ -e "/etc/zookeeper-auth/password" ] || return 0

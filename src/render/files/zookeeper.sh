@@ -2,9 +2,9 @@
 # Starts a ZooKeeper server in the foreground, from the jars that Spark itself brings. The server's number is the pod's
 # ordinal plus one.
 #
-#   zookeeper.sh [known]
+#   zookeeper.sh [quorum-auth]
 #
-# known: servers of the ensemble log in to each other, and talk to nobody else at their peer ports.
+# quorum-auth: servers of the ensemble authenticate each other, and refuse any other server.
 set -eu
 data="/var/spark/zookeeper"
 echo "$((${HOSTNAME##*-} + 1))" >"$data/myid"
@@ -13,8 +13,8 @@ cp -f "$SPARK_CONF_DIR/zoo.cfg" "$data/zoo.cfg"
 if [ -n "${SPARK_LOCAL_IP:-}" ]; then
   printf '%s\n' "clientPortAddress=$SPARK_LOCAL_IP" quorumListenOnAllIPs=false >>"$data/zoo.cfg"
 fi
-if [ "${1:-}" = known ]; then
-  # Passwords among servers are not for FIPS, which the server takes for wanted.
+if [ "${1:-}" = quorum-auth ]; then
+  # ZooKeeper defaults to FIPS mode, in which a server does not use DIGEST-MD5 to log in to another.
   { printf 'quorum.auth.%s=true\n' enableSasl learnerRequireSasl serverRequireSasl && echo fips-mode=false; } >>"$data/zoo.cfg"
 fi
 . "$SPARK_CONF_DIR/secret.sh"

@@ -67,8 +67,8 @@ const OWN_CONF: [(&str, &str); 18] = [
     ("spark.ssl.ui.enabled", HTTPS_AT_THE_ROUTER),
 ];
 
-/// Web UIs that lead from their own ports to others, by HTTPS.
-const HTTPS_AT_THE_ROUTER: &str = "nobody would learn any more who leads; `sparkha router` serves HTTPS";
+/// With HTTPS, web UIs redirect to other ports, and nothing finds the leader any more.
+const HTTPS_AT_THE_ROUTER: &str = "sparkha asks web UIs by HTTP; `sparkha router` serves HTTPS";
 
 const WITHOUT_SECRET: &str = "authentication.enabled: false goes without";
 
@@ -168,8 +168,8 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
     }
     if key == "spark.network.crypto.cipher" && !["AES/CTR/NoPadding", "AES/GCM/NoPadding"].contains(&value) {
         return Err((
-            format!("Spark encrypts by no `{value}`"),
-            "choose AES/GCM/NoPadding, or AES/CTR/NoPadding for a Spark that cannot".into(),
+            format!("`{value}` is no cipher of Spark"),
+            "use AES/GCM/NoPadding, or AES/CTR/NoPadding with versions that do not support it".into(),
         ));
     }
     if is_secret(key) && !value.is_empty() {

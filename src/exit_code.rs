@@ -2,10 +2,10 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::clients::{etcd, vulcand};
 use crate::platform::{kubernetes, local};
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
-use crate::{etcd, vulcand_api};
 
 /// Why sparkha ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,8 @@ impl From<&Error> for ExitCode {
                 etcd::Error::Rejected { .. } | etcd::Error::Protocol { .. } => ExitCode::Failure,
             },
             Error::Vulcand(error) => match error {
-                vulcand_api::Error::Unreachable { .. } => ExitCode::Unreachable,
-                vulcand_api::Error::Address { .. } => ExitCode::BadInput,
+                vulcand::Error::Unreachable { .. } => ExitCode::Unreachable,
+                vulcand::Error::Address { .. } => ExitCode::BadInput,
                 _ => ExitCode::Failure,
             },
             Error::RouteConflict(_) | Error::RoutesContended { .. } => ExitCode::Conflict,

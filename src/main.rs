@@ -3,12 +3,11 @@
 //! Data flows one way: arguments and file → `ClusterSpec` → resources → applied → `ClusterState` → report.
 
 mod cli;
+mod clients;
 mod commands;
 mod contains;
 mod doctor;
-mod etcd;
 mod exit_code;
-mod http;
 mod log;
 mod logs;
 mod metrics;
@@ -19,11 +18,8 @@ mod render;
 mod report;
 mod routing;
 mod sources;
-mod spark;
 mod spec;
 mod steps;
-mod vulcand_api;
-mod zookeeper;
 
 use clap::Parser;
 

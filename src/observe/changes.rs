@@ -99,7 +99,7 @@ mod tests {
     use super::super::readiness::NotReady;
     use super::super::tests::state;
     use super::*;
-    use crate::spark::MasterStatus;
+    use crate::clients::spark::MasterStatus;
 
     #[test]
     fn a_failover_is_told() {

@@ -14,13 +14,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use crate::clients::spark::{ApplicationReport, MasterReport, MasterStatus};
+use crate::clients::zookeeper::{Mode, Server};
 use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
 use crate::render::labels::Component;
 use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
-use crate::spark::{ApplicationReport, MasterReport, MasterStatus};
 use crate::spec::names::{ClusterName, UiDomain};
-use crate::zookeeper::{Mode, Server};
 
 /// What was seen, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -336,7 +336,7 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
             .map(|pod| {
                 let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
                 // A restarted worker registers anew; its former self stays listed as DEAD for a while.
-                let of_pod = |worker: &&&crate::spark::WorkerReport| Some(worker.host.as_str()) == ip;
+                let of_pod = |worker: &&&crate::clients::spark::WorkerReport| Some(worker.host.as_str()) == ip;
                 let report = reports
                     .iter()
                     .filter(|worker| of_pod(&worker))

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{ClusterState, ZooKeeperState};
-use crate::spark::MasterStatus;
-use crate::zookeeper::Mode;
+use crate::clients::spark::MasterStatus;
+use crate::clients::zookeeper::Mode;
 
 /// Something that is not yet as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -21,12 +21,12 @@ use super::submit::local::masters_of;
 use super::submit::output::Stream;
 use super::submit::room::{Room, room};
 use super::submit::{self, Submission};
+use crate::clients::spark::WorkerReport;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
-use crate::spark::WorkerReport;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 

@@ -13,12 +13,12 @@ use serde::Serialize;
 
 use super::Error;
 use super::publish::Target;
-use crate::http;
+use crate::clients::http;
+use crate::clients::spark::{MasterReport, MasterStatus};
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
 use crate::sources::root_cause;
-use crate::spark::{MasterReport, MasterStatus};
 
 /// Hosts that are looked at at a time.
 const CONCURRENT: usize = 16;

@@ -6,6 +6,7 @@ use kube::core::DynamicObject;
 
 use super::Error;
 use super::plan::{Live, Plan};
+use crate::clients::spark::ApplicationReport;
 use crate::contains::contains;
 use crate::observe::ClusterState;
 use crate::owned::drops;
@@ -15,7 +16,6 @@ use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
 use crate::sources::with_sources;
-use crate::spark::ApplicationReport;
 
 /// Names of running applications that are told one by one.
 const MOST_NAMES: usize = 5;
@@ -300,9 +300,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clients::spark::MasterStatus;
     use crate::observe::{Facts, cluster_state};
     use crate::render::render;
-    use crate::spark::MasterStatus;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Overrides, Source, resolve};
     use crate::steps::plan::plan;

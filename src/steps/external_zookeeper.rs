@@ -15,6 +15,7 @@ use super::preflight::{Finding, Severity};
 use super::submit::leader::Leader;
 use super::submit::local::masters_of;
 use super::{Error, secret};
+use crate::clients::zookeeper::{self, Login};
 use crate::platform::kubernetes::{Cluster, ForwardGuard};
 use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
@@ -28,7 +29,6 @@ use crate::report::progress::Progress;
 use crate::sources::with_sources;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
-use crate::zookeeper::{self, Login};
 
 /// How long the ensemble may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

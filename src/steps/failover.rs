@@ -15,15 +15,15 @@ use super::local::LocalView;
 use super::preflight::{inventory_object, read_inventory};
 use super::submit::room::Room;
 use super::wait::{KubernetesView, View};
+use crate::clients::spark::MasterStatus;
+use crate::clients::zookeeper::Mode;
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
-use crate::spark::MasterStatus;
 use crate::spec::names::ClusterName;
-use crate::zookeeper::Mode;
 
 /// What is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -14,13 +14,13 @@ use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::submit::local::{driver_ui, masters_of};
+use crate::clients::spark::ApplicationReport;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
 use crate::render::labels::{Component, cluster_selector};
 use crate::routing::{DRIVER_UI_PORTS, pod_host};
-use crate::spark::ApplicationReport;
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.
@@ -461,7 +461,7 @@ fn driver_only(driver: &DriverSeen) -> JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spark::{MasterReport, MasterStatus, Page};
+    use crate::clients::spark::{MasterReport, MasterStatus, Page};
 
     fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
         ApplicationReport {

@@ -39,6 +39,7 @@ pub mod watch_routes;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use crate::clients::{etcd, spark, vulcand, zookeeper};
 use crate::observe::nodes::LostNode;
 use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
@@ -46,7 +47,6 @@ use crate::render::inventory::InventoryError;
 use crate::routing::vulcand::diff::Conflict;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::Problems;
-use crate::{etcd, spark, vulcand_api, zookeeper};
 
 /// A step that could not be done. [`crate::exit_code`] gives each kind its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum Error {
     #[error(transparent)]
     Etcd(#[from] etcd::Error),
     #[error(transparent)]
-    Vulcand(#[from] vulcand_api::Error),
+    Vulcand(#[from] vulcand::Error),
     #[error("what is in Vulcand under these names is not ours; nothing was written: {}", joined(.0))]
     RouteConflict(Vec<Conflict>),
     #[error("failed to write the routes: others changed them meanwhile, {tries} times in a row")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::submit::leader::Leader;
+use crate::clients::spark::{self, MasterReport};
 use crate::platform::observer::Reach;
-use crate::spark::{self, MasterReport};
 
 /// How long a driver's web UI may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

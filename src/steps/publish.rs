@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Error;
-use crate::etcd::{Etcd, MAX_OPERATIONS, Write};
+use crate::clients::etcd::{Etcd, MAX_OPERATIONS, Write};
+use crate::clients::vulcand::VulcandApi;
 use crate::routing::Route;
 use crate::routing::vulcand::diff::{self, Change, Changes, Found, Plan, Present};
 use crate::routing::vulcand::{Id, Object, Scope, objects};
 use crate::spec::names::OwnerName;
-use crate::vulcand_api::VulcandApi;
 
 /// How often everything is read anew because somebody else wrote meanwhile.
 const TRIES: u32 = 5;

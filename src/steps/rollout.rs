@@ -16,6 +16,7 @@ use super::Error;
 use super::differences::restarts;
 use super::plan::{Live, Plan};
 use super::wait::{Patience, View, with_logs};
+use crate::clients::spark::MasterStatus;
 use crate::observe::readiness::NotReady;
 use crate::observe::trouble::{Before, troubles};
 use crate::observe::{ClusterState, Facts, cluster_state, is_ready, pods_of};
@@ -24,7 +25,6 @@ use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
 use crate::report::progress::Progress;
-use crate::spark::MasterStatus;
 use crate::spec::names::Namespace;
 
 /// The label with a pod's revision of its StatefulSet.
@@ -353,8 +353,8 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::spark::MasterReport;
     use crate::render::render;
-    use crate::spark::MasterReport;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Source, resolve};
     use crate::steps::plan::plan;

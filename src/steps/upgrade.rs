@@ -15,6 +15,7 @@ use super::preflight::{inventory_object, read_inventory};
 use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::{Error, lock};
+use crate::clients::spark::ApplicationReport;
 use crate::observe::{Facts, cluster_state};
 use crate::owned::owned;
 use crate::platform::kubernetes::FIELD_MANAGER;
@@ -25,7 +26,6 @@ use crate::platform::observer::Reach;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::render::labels::{Component, cluster_selector};
 use crate::report::progress::Progress;
-use crate::spark::ApplicationReport;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The name that connect.sh gives to the Connect server's application.
@@ -276,7 +276,7 @@ pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spark::{MasterReport, MasterStatus, Page};
+    use crate::clients::spark::{MasterReport, MasterStatus, Page};
     use crate::spec::resolve::{Source, resolve};
 
     fn inventory(text: &str) -> Inventory {

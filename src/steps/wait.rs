@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::Error;
 use super::leaving::leaving;
+use crate::clients::spark::MasterStatus;
 use crate::observe::readiness::NotReady;
 use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
@@ -17,7 +18,6 @@ use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
-use crate::spark::MasterStatus;
 use crate::spec::names::{ClusterName, Namespace};
 
 /// How much of a crashed container's log is shown.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Global;
+use crate::clients::etcd::{self, Etcd, Login};
+use crate::clients::vulcand::VulcandApi;
 use crate::commands::bad_flag;
-use crate::etcd::{self, Etcd, Login};
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};
 use crate::steps::Error;
 use crate::steps::publish::{Server, Target};
-use crate::vulcand_api::VulcandApi;
 
 /// Instead of an argument, which every user of the machine can read.
 const PASSWORD: &str = "SPARKHA_ETCD_PASSWORD";

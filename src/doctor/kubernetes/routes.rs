@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::facts::{Seen, joined};
+use crate::clients::spark::MasterStatus;
 use crate::doctor::{Check, or_ok};
 use crate::observe::Facts;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::routing::vulcand::Scope;
 use crate::routing::{self, Member, Table};
-use crate::spark::MasterStatus;
 use crate::spec::names::UiDomain;
 use crate::steps::check_routes::{Asked, RouteReport, check};
 

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::facts::{Existing, Seen, joined};
 use super::probe::{Answer, Resolved};
+use crate::clients::spark::{MasterReport, MasterStatus, WorkerReport};
 use crate::doctor::{Check, or_ok};
 use crate::observe::readiness::NotReady;
 use crate::observe::{Facts, WorkersState, pods_of};
 use crate::render::MASTER_PORT;
 use crate::render::labels::Component;
-use crate::spark::{MasterReport, MasterStatus, WorkerReport};
 
 pub fn judge(existing: &Existing) -> Vec<Check> {
     let mut checks = masters(existing);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::facts::{Existing, joined};
 use super::from_findings;
+use crate::clients::zookeeper::{Mode, Server};
 use crate::doctor::{Check, or_ok};
 use crate::observe::ZooKeeperState;
 use crate::render::inventory::ZooKeeperSummary;
 use crate::spec::{ClusterSpec, Recovery};
 use crate::steps::preflight::Finding;
-use crate::zookeeper::{Mode, Server};
 
 const NAME: &str = "ZooKeeper";
 /// A follower that lags by so many transactions does not follow: a cluster of Spark writes some for each worker and application.

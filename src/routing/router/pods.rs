@@ -16,8 +16,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
+use crate::clients::spark::MAX_IDLE;
 use crate::platform::way::Way;
-use crate::spark::MAX_IDLE;
 
 const IDLE_PER_POD: usize = 64;
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Event;
+use crate::clients::spark::{self, MasterStatus, MasterUi};
 use crate::platform::way::Way;
 use crate::render::MASTER_UI_PORT;
-use crate::spark::{self, MasterStatus, MasterUi};
 
 /// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
 const EVERY: Duration = Duration::from_millis(250);

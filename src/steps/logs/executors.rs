@@ -11,10 +11,10 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 
 use super::{Error, Lines, Options, trimmed};
+use crate::clients::spark::WorkerUi;
 use crate::logs::{Line, Time, sparks_time};
 use crate::platform::kubernetes::Cluster;
 use crate::render::WORKER_UI_PORT;
-use crate::spark::WorkerUi;
 
 /// How often a followed log is looked at, and how often for new executors.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ impl Log {
     }
 
     /// What has been written since the last call: whole lines.
-    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::spark::Error> {
+    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::clients::spark::Error> {
         let mut lines = Vec::new();
         loop {
             let mut part = ui.log(&self.application, self.executor, self.kind, self.end).await?;

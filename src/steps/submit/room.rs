@@ -1,9 +1,9 @@
 //! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
 
 use super::job::Asked;
+use crate::clients::spark::WorkerReport;
 use crate::render::inventory::WorkersSummary;
 use crate::report::counted;
-use crate::spark::WorkerReport;
 use crate::spec::quantity::Memory;
 
 /// What Spark gives an executor when nobody says.

@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::http;
+use crate::clients::http;
 use crate::sources::root_cause;
 
 /// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.

@@ -7,7 +7,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use crate::http;
+use crate::clients::http;
 use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{Found, Present};
 use crate::sources::root_cause;

@@ -11,7 +11,6 @@ mod exit_code;
 mod log;
 mod logs;
 mod metrics;
-mod observe;
 mod owned;
 mod platform;
 mod render;
@@ -19,6 +18,7 @@ mod report;
 mod routing;
 mod sources;
 mod spec;
+mod state;
 mod steps;
 
 use clap::Parser;

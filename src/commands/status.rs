@@ -6,13 +6,13 @@ use clap::Args;
 
 use crate::cli::{Global, Output};
 use crate::exit_code::ExitCode;
-use crate::observe::ClusterState;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;
 use crate::report::live::Live;
 use crate::report::{self, Format};
 use crate::sources::with_sources;
 use crate::spec::names::ClusterName;
+use crate::state::ClusterState;
 use crate::steps::Error;
 use crate::steps::local::LocalView;
 use crate::steps::place::Place;

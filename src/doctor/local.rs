@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::{Check, or_ok};
-use crate::observe::ClusterState;
-use crate::observe::readiness::NotReady;
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
 use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::spec::version::version_in_image;
+use crate::state::ClusterState;
+use crate::state::readiness::NotReady;
 use crate::steps::local::create::{needed, running};
 use crate::steps::orphans::Orphan;
 

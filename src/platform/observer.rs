@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clients::spark::{MasterReport, MasterUi};
 use crate::clients::zookeeper;
-use crate::observe::{Facts, pods_of};
 use crate::render::labels::Component;
 use crate::render::{MASTER_UI_PORT, ZOOKEEPER_PORT};
+use crate::state::{Facts, pods_of};
 
 /// How long a pod may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,8 +10,8 @@ use crossterm::{execute, queue};
 use k8s_openapi::jiff::Zoned;
 
 use super::{Format, hint, print, status};
-use crate::observe::ClusterState;
-use crate::observe::changes::changes;
+use crate::state::ClusterState;
+use crate::state::changes::changes;
 use crate::steps::Error;
 
 /// How many changes stay in sight at most.

@@ -4,9 +4,9 @@ use comfy_table::{ContentArrangement, Table, presets};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Format, counted, hint, structured};
-use crate::observe::overview::Overview;
-use crate::observe::{ClusterState, PodState, ZooKeeperState};
 use crate::render::inventory::ExecutorsSummary;
+use crate::state::overview::Overview;
+use crate::state::{ClusterState, PodState, ZooKeeperState};
 
 /// One cluster.
 pub fn cluster(state: &ClusterState, format: Format) -> String {
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_that_waits_is_told_with_the_ways_out() {
-        let mut state = crate::observe::tests::state();
+        let mut state = crate::state::tests::state();
         state.upgrade = Some(Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into()));
         let said = table_of(&state);
         let line =
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_an_application_gets_and_why_one_waits_is_told() {
-        let mut state = crate::observe::tests::state();
+        let mut state = crate::state::tests::state();
         state.executors = Some(ExecutorsSummary {
             cores: 1,
             memory_mib: 1180,

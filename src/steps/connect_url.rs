@@ -4,9 +4,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::place::Place;
 use super::{Error, local, secret};
-use crate::observe::{Facts, connect_state};
 use crate::render::CONNECT_PORT;
 use crate::render::auth::CONNECT_TOKEN;
+use crate::state::{Facts, connect_state};
 
 /// Where the client is that the address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,6 @@ use super::rollout::{self, Mode, Roller};
 use super::spark_change::SparkChange;
 use super::submit::leader::Leader;
 use super::{Error, namespace, secret, status, teardown, upgrade, wait};
-use crate::observe::ClusterState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::Observer;
 use crate::render::Resource;
@@ -30,6 +29,7 @@ use crate::render::workloads::ROLLING_UPDATE;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
+use crate::state::ClusterState;
 
 /// How create goes about it.
 #[derive(Clone, Debug)]

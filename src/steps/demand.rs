@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
-use crate::observe::nodes::{accepts, node_of};
 use crate::spec::quantity::{Cpu, Memory};
+use crate::state::nodes::{accepts, node_of};
 
 /// The node's own disk, as Kubernetes calls it.
 const DISK: &str = "ephemeral-storage";

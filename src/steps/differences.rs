@@ -8,7 +8,6 @@ use super::Error;
 use super::plan::{Live, Plan};
 use crate::clients::spark::ApplicationReport;
 use crate::contains::contains;
-use crate::observe::ClusterState;
 use crate::owned::drops;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
@@ -16,6 +15,7 @@ use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
 use crate::sources::with_sources;
+use crate::state::ClusterState;
 
 /// Names of running applications that are told one by one.
 const MOST_NAMES: usize = 5;
@@ -301,10 +301,10 @@ mod tests {
 
     use super::*;
     use crate::clients::spark::MasterStatus;
-    use crate::observe::{Facts, cluster_state};
     use crate::render::render;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Overrides, Source, resolve};
+    use crate::state::{Facts, cluster_state};
     use crate::steps::plan::plan;
 
     fn spec(text: &str) -> ClusterSpec {

@@ -17,13 +17,13 @@ use super::submit::room::Room;
 use super::wait::{KubernetesView, View};
 use crate::clients::spark::MasterStatus;
 use crate::clients::zookeeper::Mode;
-use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
+use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
 /// What is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,7 +1,7 @@
 //! Which workers go when there are to be fewer, and what they still do. A StatefulSet gives up its highest numbers, whoever idles: so these
 //! are told, and they all leave at once, that none moves its blocks to one that goes next. Pure.
 
-use crate::observe::{ClusterState, WorkerState};
+use crate::state::{ClusterState, WorkerState};
 
 /// Workers that are to go.
 #[derive(Debug, PartialEq)]
@@ -72,8 +72,8 @@ impl Leaving<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{Facts, PodState, cluster_state};
     use crate::render::inventory::Inventory;
+    use crate::state::{Facts, PodState, cluster_state};
 
     fn state(cores_used: &[u32]) -> ClusterState {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();

@@ -40,13 +40,13 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use crate::clients::{etcd, spark, vulcand, zookeeper};
-use crate::observe::nodes::LostNode;
-use crate::observe::trouble::Trouble;
 use crate::platform::{kubernetes, local as machine};
 use crate::render::inventory::InventoryError;
 use crate::routing::vulcand::diff::Conflict;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::Problems;
+use crate::state::nodes::LostNode;
+use crate::state::trouble::Trouble;
 
 /// A step that could not be done. [`crate::exit_code`] gives each kind its exit code.
 #[derive(Debug, thiserror::Error)]

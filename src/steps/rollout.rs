@@ -17,15 +17,15 @@ use super::differences::restarts;
 use super::plan::{Live, Plan};
 use super::wait::{Patience, View, with_logs};
 use crate::clients::spark::MasterStatus;
-use crate::observe::readiness::NotReady;
-use crate::observe::trouble::{Before, troubles};
-use crate::observe::{ClusterState, Facts, cluster_state, is_ready, pods_of};
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component};
 use crate::report::progress::Progress;
 use crate::spec::names::Namespace;
+use crate::state::readiness::NotReady;
+use crate::state::trouble::{Before, troubles};
+use crate::state::{ClusterState, Facts, cluster_state, is_ready, pods_of};
 
 /// The label with a pod's revision of its StatefulSet.
 const REVISION: &str = "controller-revision-hash";

@@ -11,7 +11,6 @@ use super::local::{LocalView, wanted_of};
 use super::preflight::{inventory_object, read_inventory};
 use super::teardown::UNDRAINED_SECONDS;
 use super::{Error, create, lock, secret, wait};
-use crate::observe::ClusterState;
 use crate::owned::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::local::drivers;
@@ -22,6 +21,7 @@ use crate::render::kind::Kind;
 use crate::render::labels::{COMPONENT, Component, cluster_selector};
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
+use crate::state::ClusterState;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 

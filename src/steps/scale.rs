@@ -10,7 +10,6 @@ use serde_json::json;
 use super::leaving::leaving;
 use super::preflight::{inventory_object, read_inventory};
 use super::{Error, create, lock, status, wait};
-use crate::observe::ClusterState;
 use crate::owned::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::observer::Observer;
@@ -19,6 +18,7 @@ use crate::render::kind::Kind;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
+use crate::state::ClusterState;
 
 /// How scale goes about it.
 #[derive(Clone, Debug)]

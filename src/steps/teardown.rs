@@ -15,7 +15,6 @@ use super::preflight::permissions::may;
 use super::preflight::read_inventory;
 use super::submit::drivers;
 use super::{Error, lock};
-use crate::observe::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::render::inventory::Inventory;
 use crate::render::kind::Kind;
@@ -23,6 +22,7 @@ use crate::render::labels::{COMPONENT, Component, cluster_selector, is_of_cluste
 use crate::render::teardown_script::in_teardown_order;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
+use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 
 /// How teardown goes about it.
 #[derive(Clone, Debug)]

@@ -16,7 +16,6 @@ use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::{Error, lock};
 use crate::clients::spark::ApplicationReport;
-use crate::observe::{Facts, cluster_state};
 use crate::owned::owned;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::platform::local::Loopback;
@@ -26,6 +25,7 @@ use crate::platform::observer::Reach;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::render::labels::{Component, cluster_selector};
 use crate::report::progress::Progress;
+use crate::state::{Facts, cluster_state};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The name that connect.sh gives to the Connect server's application.

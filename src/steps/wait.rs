@@ -10,15 +10,15 @@ use kube::ResourceExt;
 use super::Error;
 use super::leaving::leaving;
 use crate::clients::spark::MasterStatus;
-use crate::observe::readiness::NotReady;
-use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
-use crate::observe::{ClusterState, Facts, ZooKeeperState, cluster_state};
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
+use crate::state::readiness::NotReady;
+use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
+use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
 /// How much of a crashed container's log is shown.
 pub const LOG_LINES: i64 = 12;
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_master_that_ends_for_lack_of_a_quorum_is_waited_for() {
-        let mut state = crate::observe::tests::state();
+        let mut state = crate::state::tests::state();
         let crash = |subject: &str| Trouble {
             kind: TroubleKind::Crash,
             subject: subject.into(),

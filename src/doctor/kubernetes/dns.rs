@@ -46,7 +46,7 @@ pub async fn ask_cluster(cluster: &Cluster, spec: &ClusterSpec, services: &Seen<
         .list_of(SELECTOR)
         .await
         .map_err(|_| format!("you may not see the pods of {SYSTEM}"))?;
-    let Some(pod) = pods.iter().find(|pod| crate::observe::is_ready(pod)) else {
+    let Some(pod) = pods.iter().find(|pod| crate::state::is_ready(pod)) else {
         return Err(match pods.is_empty() {
             true => format!("{SYSTEM} has no pod with the label {SELECTOR}"),
             false => format!("no pod with the label {SELECTOR} is ready in {SYSTEM}"),

@@ -12,13 +12,13 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
-use crate::observe::{self, ClusterState, cluster_state};
 use crate::platform::kubernetes::{self, Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::labels::is_of_cluster;
 use crate::render::render;
 use crate::spec::ClusterSpec;
+use crate::state::{self, ClusterState, cluster_state};
 use crate::steps::check_routes::RouteReport;
 use crate::steps::external_zookeeper::{self, Platform};
 use crate::steps::jobs::orphans_of;
@@ -67,7 +67,7 @@ pub struct Server {
 /// A cluster that is there.
 pub struct Existing {
     pub inventory: Inventory,
-    pub observed: observe::Facts,
+    pub observed: state::Facts,
     pub state: ClusterState,
     /// What its own pods see of each other.
     pub probes: Seen<Vec<probe::Answer>>,

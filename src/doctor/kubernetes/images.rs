@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::facts::Existing;
 use super::pods::all_troubles;
 use crate::doctor::{Check, or_ok};
-use crate::observe::trouble::TroubleKind;
+use crate::state::trouble::TroubleKind;
 
 const NAME: &str = "images";
 

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::facts::{Existing, Seen, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
-use crate::observe::nodes::{Nodes, Warning};
+use crate::state::nodes::{Nodes, Warning};
 use crate::steps::preflight::Finding;
 
 pub fn judge(nodes: &Seen<Vec<Node>>) -> Vec<Check> {

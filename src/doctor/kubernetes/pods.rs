@@ -5,11 +5,11 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, Facts};
 use crate::doctor::{Check, or_ok};
-use crate::observe;
-use crate::observe::readiness::NotReady;
-use crate::observe::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::render::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
+use crate::state;
+use crate::state::readiness::NotReady;
+use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
 
 const NAME: &str = "pods";
 /// An end that is longer ago is history.
@@ -88,9 +88,9 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     or_ok(found, NAME, format!("{} run", existing.observed.pods.len()))
 }
 
-fn missing(state: &observe::ClusterState) -> Vec<String> {
+fn missing(state: &state::ClusterState) -> Vec<String> {
     let servers = match &state.zookeeper {
-        observe::ZooKeeperState::Managed { servers } => servers.as_slice(),
+        state::ZooKeeperState::Managed { servers } => servers.as_slice(),
         _ => &[],
     };
     let pods = state.masters.iter().map(|master| &master.pod);

@@ -8,12 +8,12 @@ use kube::ResourceExt;
 use super::facts::{Seen, joined};
 use crate::clients::spark::MasterStatus;
 use crate::doctor::{Check, or_ok};
-use crate::observe::Facts;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::routing::vulcand::Scope;
 use crate::routing::{self, Member, Table};
 use crate::spec::names::UiDomain;
+use crate::state::Facts;
 use crate::steps::check_routes::{Asked, RouteReport, check};
 
 const NAME: &str = "web UIs";

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, Facts, Seen, joined, named};
 use crate::doctor::{Check, or_ok};
-use crate::observe::is_ready;
 use crate::render::labels::is_of_cluster;
+use crate::state::is_ready;
 
 const NAME: &str = "Services";
 

@@ -8,10 +8,10 @@ use super::facts::{Existing, Seen, joined};
 use super::probe::{Answer, Resolved};
 use crate::clients::spark::{MasterReport, MasterStatus, WorkerReport};
 use crate::doctor::{Check, or_ok};
-use crate::observe::readiness::NotReady;
-use crate::observe::{Facts, WorkersState, pods_of};
 use crate::render::MASTER_PORT;
 use crate::render::labels::Component;
+use crate::state::readiness::NotReady;
+use crate::state::{Facts, WorkersState, pods_of};
 
 pub fn judge(existing: &Existing) -> Vec<Check> {
     let mut checks = masters(existing);

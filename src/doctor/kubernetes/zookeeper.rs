@@ -6,9 +6,9 @@ use super::facts::{Existing, joined};
 use super::from_findings;
 use crate::clients::zookeeper::{Mode, Server};
 use crate::doctor::{Check, or_ok};
-use crate::observe::ZooKeeperState;
 use crate::render::inventory::ZooKeeperSummary;
 use crate::spec::{ClusterSpec, Recovery};
+use crate::state::ZooKeeperState;
 use crate::steps::preflight::Finding;
 
 const NAME: &str = "ZooKeeper";

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 
 use super::Cluster;
-use crate::observe::Facts;
-use crate::observe::nodes::{self, Nodes};
+use crate::state::Facts;
+use crate::state::nodes::{self, Nodes};
 
 /// How long what was read counts.
 const LASTS: Duration = Duration::from_secs(3);

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
-use crate::observe::is_ready;
 use crate::render::config::short_digest;
+use crate::state::is_ready;
 
 const REVISION: &str = "controller-revision-hash";
 /// Annotation of a set that does not replace pods by itself: UIDs of those that are to be replaced, with commas.

@@ -15,8 +15,6 @@ use kube::ResourceExt;
 
 use super::Error;
 use super::wait::{LOG_LINES, View};
-use crate::observe::overview::{Overview, of_state};
-use crate::observe::{ClusterState, Facts, cluster_state};
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
 use crate::platform::local::{Loopback, container};
 use crate::platform::observer::{Ask, Observer};
@@ -24,6 +22,8 @@ use crate::render::inventory::Inventory;
 use crate::routing::pod_host;
 use crate::sources::with_sources;
 use crate::spec::names::Namespace;
+use crate::state::overview::{Overview, of_state};
+use crate::state::{ClusterState, Facts, cluster_state};
 
 /// A local cluster being looked at.
 pub struct LocalView {

@@ -18,12 +18,12 @@ use super::reader::{NewLine, Reader, Rest};
 use super::{Error, Lines, Options, Write, executors, in_order};
 use crate::clients::spark::MasterStatus;
 use crate::logs::{Line, Stamped, Time, Wanted};
-use crate::observe::Facts;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::labels::{Component, INSTANCE};
 use crate::routing::Member;
 use crate::spec::names::ClusterName;
+use crate::state::Facts;
 use crate::steps::preflight::inventory_object;
 use crate::steps::submit::output::unmarked;
 

@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
 
 use super::drivers;
-use crate::observe::Facts;
-use crate::observe::trouble::{Before, troubles};
 use crate::platform::kubernetes::watch::Watch;
 use crate::render::inventory::Inventory;
 use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::pod_host;
+use crate::state::Facts;
+use crate::state::trouble::{Before, troubles};
 use crate::steps::Error;
 use crate::steps::wait::Patience;
 

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::clients::spark::{MasterReport, MasterStatus, MasterUi, Page};
-use crate::observe::Facts;
 use crate::platform::observer::{Ask, Observer, Reach};
 use crate::render::MASTER_UI_PORT;
+use crate::state::Facts;
 
 /// How long its page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ mod exit_code;
 mod log;
 mod logs;
 mod metrics;
+mod model;
 mod owned;
 mod platform;
 mod render;

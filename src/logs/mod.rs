@@ -7,8 +7,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::civil::DateTime;
 
 pub use self::position::{Gap, Position, Read, Stamped};
+use crate::model::labels::Component;
 use crate::render::driver;
-use crate::render::labels::Component;
 
 /// Whose logs.
 #[derive(Clone, Debug, PartialEq, Eq)]

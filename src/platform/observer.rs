@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clients::spark::{MasterReport, MasterUi};
 use crate::clients::zookeeper;
-use crate::render::labels::Component;
-use crate::render::{MASTER_UI_PORT, ZOOKEEPER_PORT};
+use crate::model::labels::Component;
+use crate::model::ports::{MASTER_UI_PORT, ZOOKEEPER_PORT};
 use crate::state::{Facts, pods_of};
 
 /// How long a pod may take to answer.

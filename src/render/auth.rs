@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{KeyToPath, Secret, SecretVolumeSource};
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::labels::{Component, identity, metadata, non_empty};
+use crate::model::labels::{Component, identity, metadata, non_empty};
 use crate::spec::{Authentication, ClusterSpec, ConnectToken, Recovery};
 
 /// Where the Secret is mounted.

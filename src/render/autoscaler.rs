@@ -5,7 +5,7 @@ use k8s_openapi::api::autoscaling::v1::{
     CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
 };
 
-use super::labels::{Component, metadata};
+use crate::model::labels::{Component, metadata};
 use crate::spec::quantity::Cpu;
 use crate::spec::{Autoscale, ClusterSpec};
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::labels::{Component, metadata, selector};
+use crate::model::labels::{Component, metadata, selector};
 use crate::spec::{ClusterSpec, Recovery};
 
 pub fn budgets(spec: &ClusterSpec) -> Vec<PodDisruptionBudget> {

@@ -8,8 +8,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
 use super::auth::{CERTIFICATES, TLS_DIR, zookeeper_secret};
-use super::labels::{Component, metadata};
-use super::{ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT, driver};
+use super::driver;
+use crate::model::labels::{Component, metadata};
+use crate::model::ports::{
+    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+};
 use crate::spec::quantity::Memory;
 use crate::spec::resolve::REDACTED;
 use crate::spec::version::has_gcm;
@@ -446,7 +449,7 @@ fn migrated(spec: &ClusterSpec) -> Option<Memory> {
 fn history_properties(history: &History) -> Vec<(&'static str, String)> {
     vec![
         ("spark.port.maxRetries", "0".to_owned()),
-        ("spark.history.ui.port", super::HISTORY_UI_PORT.to_string()),
+        ("spark.history.ui.port", HISTORY_UI_PORT.to_string()),
         ("spark.history.fs.logDirectory", event_log_directory(history, "file:")),
         (
             "spark.history.fs.eventLog.rolling.maxFilesToRetain",
@@ -466,9 +469,9 @@ fn connect_properties(connect: &Connect) -> BTreeMap<String, String> {
         ("spark.driver.memory", connect.driver_memory.spark()),
         ("spark.executor.cores", connect.executor_cores.to_string()),
         ("spark.executor.memory", connect.executor_memory.spark()),
-        ("spark.connect.grpc.binding.port", super::CONNECT_PORT.to_string()),
+        ("spark.connect.grpc.binding.port", CONNECT_PORT.to_string()),
         ("spark.ui.enabled", "true".to_owned()),
-        ("spark.ui.port", super::CONNECT_UI_PORT.to_string()),
+        ("spark.ui.port", CONNECT_UI_PORT.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()

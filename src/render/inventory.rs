@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::short_digest;
-use super::kind::Kind;
-use super::labels::{self, ALIAS, Component, metadata};
 use super::{Resource, auth, workloads};
+use crate::model::kind::Kind;
+use crate::model::labels::{self, ALIAS, Component, metadata};
 use crate::spec::file::merge;
 use crate::spec::names::{Alias, ClusterName, INVENTORY_SUFFIX, UiDomain, is_dns_label, is_dns_subdomain, visible};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS, rules};

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::labels::{COMPONENT, Component, INSTANCE, identity, metadata};
-use super::{CONNECT_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::model::labels::{COMPONENT, Component, INSTANCE, identity, metadata};
+use crate::model::ports::{CONNECT_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::ClusterSpec;
 
 /// Without the slash at its end, each of these answers with a redirect.
@@ -91,7 +91,7 @@ pub fn pod_monitors(spec: &ClusterSpec) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::kind::Kind;
+    use crate::model::kind::Kind;
     use crate::render::render;
     use crate::spec::resolve::{Source, resolve};
 

@@ -8,8 +8,6 @@ pub mod config;
 pub mod deployed;
 pub mod driver;
 pub mod inventory;
-pub mod kind;
-pub mod labels;
 mod metrics;
 mod network_policies;
 pub mod own_driver;
@@ -22,9 +20,10 @@ pub mod workloads;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model::kind::Kind;
+use crate::model::labels;
 use crate::spec::{Authentication, ClusterSpec};
 use inventory::Inventory;
-use kind::Kind;
 
 /// One object, ready to be applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,29 +32,6 @@ pub struct Resource {
     pub name: String,
     pub object: Value,
 }
-
-/// Port of a master's RPC: workers and drivers connect to it.
-pub const MASTER_PORT: u16 = 7077;
-/// Port of a master's web UI.
-pub const MASTER_UI_PORT: u16 = 8080;
-/// Port of a worker's RPC.
-pub const WORKER_PORT: u16 = 7078;
-/// How many ports, from that one on, a worker takes in turn: see worker.sh.
-pub const WORKER_PORTS: u16 = 4;
-/// Port of a worker's web UI.
-pub const WORKER_UI_PORT: u16 = 8081;
-/// Port of the history server's web UI.
-pub const HISTORY_UI_PORT: u16 = 18080;
-/// Port of the Spark Connect server.
-pub const CONNECT_PORT: u16 = 15002;
-/// Port of the Spark Connect server's web UI, which is a driver's.
-pub const CONNECT_UI_PORT: u16 = 4040;
-/// Port for ZooKeeper's clients.
-pub const ZOOKEEPER_PORT: u16 = 2181;
-/// Port at which a ZooKeeper's followers reach their leader.
-pub const ZOOKEEPER_PEER_PORT: u16 = 2888;
-/// Port at which ZooKeepers elect their leader.
-pub const ZOOKEEPER_ELECTION_PORT: u16 = 3888;
 
 /// All objects of a cluster, in the order in which they are applied (see [`Kind`]).
 pub fn render(spec: &ClusterSpec) -> Vec<Resource> {

@@ -19,7 +19,7 @@ use super::auth::{
     spark_secret, zookeeper_secret,
 };
 use super::config::{self, CONF_DIR, EVENTS_DIR, STATE_DIR};
-use super::labels::{Component, identity, labels, non_empty, selector};
+use crate::model::labels::{Component, identity, labels, non_empty, selector};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{
     AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,

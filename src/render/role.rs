@@ -7,7 +7,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Resource;
-use super::kind::Kind;
+use crate::model::kind::Kind;
 use crate::spec::names::ClusterName;
 use crate::spec::resolve::MASTERS;
 use crate::spec::{ClusterSpec, Recovery};

@@ -4,8 +4,8 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::labels::{Component, identity, metadata};
-use super::{
+use crate::model::labels::{Component, identity, metadata};
+use crate::model::ports::{
     CONNECT_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT,
     ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };

@@ -1,8 +1,8 @@
 //! A shell script that removes a rendered cluster with nothing but kubectl, for those who applied the manifests by hand.
 
 use super::Resource;
-use super::kind::Kind;
-use super::labels::cluster_selector;
+use crate::model::kind::Kind;
+use crate::model::labels::cluster_selector;
 use crate::spec::names::ClusterName;
 
 /// The script for a cluster that consists of these resources.

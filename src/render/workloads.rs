@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::auth::zookeeper_secret;
 use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
-use super::labels::{Component, metadata, selector};
 use super::pods::{self, PodPlan, StateVolume};
-use super::{
+use crate::model::labels::{Component, metadata, selector};
+use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
     ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };

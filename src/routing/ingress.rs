@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::{Owner, Role, Route, by_host};
-use crate::render::labels::{INSTANCE, MANAGED_BY, SPARKHA};
+use crate::model::labels::{INSTANCE, MANAGED_BY, SPARKHA};
 
 /// Services and Endpoints first, then an Ingress for each cluster.
 pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
@@ -79,7 +79,7 @@ pub fn service_name(owner: &Owner) -> String {
 pub fn metadata(name: String, owner: &Owner) -> Value {
     json!({
         "name": name, "namespace": owner.namespace,
-        "labels": {MANAGED_BY: SPARKHA, INSTANCE: owner.cluster, crate::render::labels::COMPONENT: "route"},
+        "labels": {MANAGED_BY: SPARKHA, INSTANCE: owner.cluster, crate::model::labels::COMPONENT: "route"},
     })
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_service_endpoints_and_an_ingress() {
-        let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark", crate::render::labels::COMPONENT: "route"});
+        let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark", crate::model::labels::COMPONENT: "route"});
         let named = |name: &str| json!({"name": name, "namespace": "ns", "labels": labels});
         assert_eq!(
             objects(&table()[3..], Some("nginx")),

@@ -15,21 +15,14 @@ pub mod traefik;
 pub mod vulcand;
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::render::labels::{Component, INSTANCE, is_ours};
-use crate::render::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::model::labels::{Component, INSTANCE, is_ours};
+use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::names::{ClusterName, UiDomain};
-
-/// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
-pub const DRIVER_UI_PORTS: RangeInclusive<u16> = 4040..=4056;
-
-/// Where all other web UIs are.
-pub const UI_PORTS: [u16; 3] = [MASTER_UI_PORT, WORKER_UI_PORT, HISTORY_UI_PORT];
 
 /// One host name and port, and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -325,7 +318,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::render::labels::{COMPONENT, MANAGED_BY, SPARKHA};
+    use crate::model::labels::{COMPONENT, MANAGED_BY, SPARKHA};
 
     fn pod(name: &str, component: &str, namespace: &str, instance: &str) -> ObjectMeta {
         let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: instance, COMPONENT: component});

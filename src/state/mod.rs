@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use crate::clients::spark::{ApplicationReport, MasterReport, MasterStatus};
 use crate::clients::zookeeper::{Mode, Server};
+use crate::model::labels::Component;
+use crate::model::ports::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
-use crate::render::labels::Component;
-use crate::render::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::routing::{history_host, leader_host, pod_host};
 use crate::spec::names::{ClusterName, UiDomain};
 

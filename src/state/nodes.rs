@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::{Facts, pods_of};
-use crate::render::labels::Component;
+use crate::model::labels::Component;
 
 /// What is known of the Kubernetes cluster's nodes.
 #[derive(Clone, Debug, Default)]

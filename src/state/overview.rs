@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use super::{ClusterState, Facts, ZooKeeperState, is_ready, pods_of};
+use crate::model::labels::Component;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
-use crate::render::labels::Component;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +113,7 @@ mod tests {
 
     use super::super::cluster_state;
     use super::*;
-    use crate::render::labels::{COMPONENT, INSTANCE};
+    use crate::model::labels::{COMPONENT, INSTANCE};
     use crate::spec::resolve::{Source, resolve};
 
     fn pod(name: &str, component: &str, ready: bool) -> Pod {

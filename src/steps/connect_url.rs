@@ -4,7 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::place::Place;
 use super::{Error, local, secret};
-use crate::render::CONNECT_PORT;
+use crate::model::ports::CONNECT_PORT;
 use crate::render::auth::CONNECT_TOKEN;
 use crate::state::{Facts, connect_state};
 

@@ -369,7 +369,7 @@ mod tests {
             let source = crate::spec::resolve::Source { name: "f", text };
             let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
             let sets = crate::render::render(&spec).into_iter();
-            let sets = sets.filter(|resource| resource.kind == crate::render::kind::Kind::StatefulSet);
+            let sets = sets.filter(|resource| resource.kind == crate::model::kind::Kind::StatefulSet);
             let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
             let demands = pods(&sets);
             let nodes = [node("a", "64", "256Gi"), node("b", "64", "256Gi")];

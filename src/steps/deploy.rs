@@ -8,8 +8,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
 use super::Error;
+use crate::model::labels::is_ours;
 use crate::platform::kubernetes::Cluster;
-use crate::render::labels::is_ours;
 use crate::report::progress::Progress;
 
 /// How long its pods may take.

@@ -8,12 +8,12 @@ use super::Error;
 use super::plan::{Live, Plan};
 use crate::clients::spark::ApplicationReport;
 use crate::contains::contains;
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component};
 use crate::owned::drops;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
 use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
-use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component};
 use crate::sources::with_sources;
 use crate::state::ClusterState;
 

@@ -23,10 +23,10 @@ pub use local::follow as follow_local;
 use masters::Answer;
 
 use super::Error;
+use crate::model::labels::{Component, INSTANCE};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::way::Way;
 use crate::render::inventory::Summary;
-use crate::render::labels::{Component, INSTANCE};
 use crate::routing::{self, Member, Published, Table};
 use crate::spec::names::{ClusterName, UiDomain};
 

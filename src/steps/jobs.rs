@@ -15,12 +15,13 @@ use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::submit::local::{driver_ui, masters_of};
 use crate::clients::spark::ApplicationReport;
+use crate::model::labels::{Component, cluster_selector};
+use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
-use crate::render::labels::{Component, cluster_selector};
-use crate::routing::{DRIVER_UI_PORTS, pod_host};
+use crate::routing::pod_host;
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.

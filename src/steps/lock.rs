@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Error, secret};
+use crate::model::kind::Kind;
 use crate::platform::kubernetes::{self, Cluster, Fence, unless_paused};
 use crate::platform::local::process::ProcessId;
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
 use crate::spec::names::ClusterName;
 
 /// The annotation that is the lock.

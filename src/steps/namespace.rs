@@ -12,10 +12,10 @@ use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde_json::json;
 
 use super::Error;
+use crate::model::kind::Kind;
+use crate::model::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
 use crate::platform::kubernetes::{self, Cluster, unless_paused};
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
-use crate::render::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
 use crate::spec::names::ClusterName;
 
 /// What Kubernetes itself puts into every namespace, or leaves behind there for a while, as group and resource: not a user's objects.
@@ -240,7 +240,7 @@ async fn resources_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::labels::INSTANCE;
+    use crate::model::labels::INSTANCE;
 
     fn explains(group: &str, plural: &str, metadata: serde_json::Value) -> bool {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();

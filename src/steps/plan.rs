@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::contains::contains;
+use crate::model::kind::Kind;
 use crate::owned::owned;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
-use crate::render::kind::Kind;
 use crate::render::{Resource, auth};
 use kube::core::DynamicObject;
 

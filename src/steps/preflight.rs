@@ -16,10 +16,10 @@ use kube::core::{DynamicObject, ObjectMeta};
 use super::Error;
 use super::external_zookeeper::{self, Checked, Platform};
 use super::plan::Live;
+use crate::model::kind::Kind;
+use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
-use crate::render::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
 use crate::render::{Resource, render};
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
@@ -396,7 +396,7 @@ fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Ki
 
 fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
-    let owner = match (label(crate::render::labels::MANAGED_BY), label(INSTANCE)) {
+    let owner = match (label(crate::model::labels::MANAGED_BY), label(INSTANCE)) {
         (Some(manager), Some(instance)) => format!("managed by {manager} for {instance}"),
         (Some(manager), None) => format!("managed by {manager}"),
         _ => "not sparkha's".to_owned(),

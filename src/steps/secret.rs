@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::place::Place;
 use super::{Error, local};
+use crate::model::kind::Kind;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::volumes::secret_folder;
 use crate::render::Resource;
 use crate::render::auth::{KEYS, keys, missing};
-use crate::render::kind::Kind;
 
 /// Makes the keys of a rendered Secret that are not made yet; the others stay what they are.
 pub async fn make(cluster: &Cluster, secret: &Resource, live: Option<&DynamicObject>) -> Result<(), Error> {

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::Error;
 use super::differences::Applications;
 use super::plan::Live;
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component};
 use crate::platform::local::software::SPARK;
 use crate::render::Resource;
 use crate::render::config::DEFAULT_CIPHER;
 use crate::render::inventory::{Upgrade, UpgradePhase};
-use crate::render::kind::Kind;
-use crate::render::labels::{COMPONENT, Component};
 use crate::render::pods::RPC_PROTECTION;
 use crate::spec::version::version_in_image;
 

@@ -9,10 +9,10 @@ use kube::api::Api;
 
 use super::Error;
 use super::preflight::{inventory_object, read_inventory};
+use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
-use crate::render::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::spec::names::ClusterName;
 use crate::state::overview::{Overview, overview};
 use crate::state::{ClusterState, Facts, cluster_state};

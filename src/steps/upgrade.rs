@@ -16,6 +16,7 @@ use super::submit::drivers;
 use super::submit::leader::{Leader, Said};
 use super::{Error, lock};
 use crate::clients::spark::ApplicationReport;
+use crate::model::labels::{Component, cluster_selector};
 use crate::owned::owned;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::platform::local::Loopback;
@@ -23,7 +24,6 @@ use crate::platform::local::store::Held;
 use crate::platform::local::submitted;
 use crate::platform::observer::Reach;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
-use crate::render::labels::{Component, cluster_selector};
 use crate::report::progress::Progress;
 use crate::state::{Facts, cluster_state};
 

@@ -14,8 +14,8 @@ use kube::ResourceExt;
 use super::facts::{Seen, joined};
 use super::probe::{Answer, Resolved};
 use crate::doctor::Check;
+use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::Cluster;
-use crate::render::labels::is_of_cluster;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 

@@ -12,10 +12,10 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
+use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::{self, Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
-use crate::render::labels::is_of_cluster;
 use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::state::{self, ClusterState, cluster_state};

@@ -6,8 +6,8 @@ use kube::core::ObjectMeta;
 
 use super::facts::{Facts, joined};
 use crate::doctor::{Check, or_ok};
-use crate::render::kind::Kind;
-use crate::render::labels::{INSTANCE, is_of_cluster};
+use crate::model::kind::Kind;
+use crate::model::labels::{INSTANCE, is_of_cluster};
 use crate::spec::ClusterSpec;
 
 const NAME: &str = "objects";

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, Facts};
 use crate::doctor::{Check, or_ok};
-use crate::render::labels::{Component, is_ours};
+use crate::model::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
 use crate::state;
 use crate::state::readiness::NotReady;

@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 
 use super::clocks::Reading;
 use super::facts::{Seen, now};
+use crate::model::labels::{Component, INSTANCE};
+use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};
-use crate::render::labels::{Component, INSTANCE};
-use crate::render::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::state::{Facts, is_ready, pods_of};
 
 /// Each pod connects to each: more would take too long, and not tell more.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, Facts, Seen, joined, named};
 use crate::doctor::{Check, or_ok};
-use crate::render::labels::is_of_cluster;
+use crate::model::labels::is_of_cluster;
 use crate::state::is_ready;
 
 const NAME: &str = "Services";

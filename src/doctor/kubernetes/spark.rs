@@ -8,8 +8,8 @@ use super::facts::{Existing, Seen, joined};
 use super::probe::{Answer, Resolved};
 use crate::clients::spark::{MasterReport, MasterStatus, WorkerReport};
 use crate::doctor::{Check, or_ok};
-use crate::render::MASTER_PORT;
-use crate::render::labels::Component;
+use crate::model::labels::Component;
+use crate::model::ports::MASTER_PORT;
 use crate::state::readiness::NotReady;
 use crate::state::{Facts, WorkersState, pods_of};
 

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, joined};
 use crate::doctor::{Check, or_ok};
-use crate::render::labels::version;
+use crate::model::labels::version;
 
 const NAME: &str = "versions";
 const OWN: &str = env!("CARGO_PKG_VERSION");

@@ -26,7 +26,7 @@ pub use forward::ForwardGuard;
 pub use nodes::NodeReader;
 pub use pause::unless_paused;
 
-use crate::render::kind::Kind;
+use crate::model::kind::Kind;
 use crate::spec::names::Namespace;
 
 /// The field manager under which sparkha owns fields.

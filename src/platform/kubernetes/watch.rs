@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 
 use super::Cluster;
-use crate::render::labels::cluster_selector;
+use crate::model::labels::cluster_selector;
 use crate::spec::names::ClusterName;
 
 /// What is being watched. Ends when dropped.

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
 use super::software::Software;
 use super::store::Wanted;
+use crate::model::kind::Kind;
 use crate::render::Resource;
-use crate::render::kind::Kind;
 use crate::spec::resolve::RESERVED_VOLUMES;
 use crate::spec::version::version_in_image;
 

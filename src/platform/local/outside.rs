@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::store::Wanted;
-use crate::render::kind::Kind;
+use crate::model::kind::Kind;
 
 /// This machine's own names: its /etc/hosts, and its host name, which may stand nowhere.
 pub fn own() -> String {

@@ -19,10 +19,10 @@ use serde_json::json;
 use super::process::ProcessId;
 use super::software::Software;
 use super::{Error, paths};
+use crate::model::kind::Kind;
 use crate::render::Resource;
 use crate::render::config::short_digest;
 use crate::render::inventory::{Inventory, is_claim_of};
-use crate::render::kind::Kind;
 use crate::spec::names::{ClusterName, Namespace};
 
 /// How the names of previous logs end.

@@ -32,8 +32,8 @@ impl Naming {
         let Naming::Localhost { .. } = self else {
             return table.find(host, port).or_else(|| {
                 // At ports 80 and 443, the host alone decides. At a port of Spark's it must be that very port's UI.
-                let is_spark_s =
-                    crate::routing::UI_PORTS.contains(&port) || crate::routing::DRIVER_UI_PORTS.contains(&port);
+                let is_spark_s = crate::model::ports::UI_PORTS.contains(&port)
+                    || crate::model::ports::DRIVER_UI_PORTS.contains(&port);
                 (!is_spark_s).then(|| table.find_host(host)).flatten()
             });
         };

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Change, Event, Key, PodSeen};
+use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::Inventory;
-use crate::render::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 
 /// How many objects come in one answer: a page is what has to fit into memory.
 const PAGE: u32 = 100;

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use crate::clients::spark::{self, MasterStatus, MasterUi};
+use crate::model::ports::MASTER_UI_PORT;
 use crate::platform::way::Way;
-use crate::render::MASTER_UI_PORT;
 
 /// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
 const EVERY: Duration = Duration::from_millis(250);

@@ -8,6 +8,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::{LocalView, inventory_of, teardown};
+use crate::model::kind::Kind;
 use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
 use crate::platform::local::process::ProcessId;
@@ -16,7 +17,6 @@ use crate::platform::local::stateful_set::REPLACE;
 use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
 use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;

@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::create::{has_room, needed, running};
 use super::{LocalView, wanted_of};
+use crate::model::kind::Kind;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
 use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
-use crate::render::kind::Kind;
 use crate::report::progress::Progress;
 use crate::state::ClusterState;
 use crate::steps::scale::{Options, announce, remind};

@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use rustix::process::Signal;
 
 use super::inventory_of;
+use crate::model::labels::Component;
 use crate::platform::local::cgroup::Groups;
 use crate::platform::local::container::grace_of;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::{submitted, supervisor};
-use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::steps::Error;
 use crate::steps::external_zookeeper::{Platform, Znodes, removable, remove_znodes};

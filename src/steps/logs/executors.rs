@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 use super::{Error, Lines, Options, trimmed};
 use crate::clients::spark::WorkerUi;
 use crate::logs::{Line, Time, sparks_time};
+use crate::model::ports::WORKER_UI_PORT;
 use crate::platform::kubernetes::Cluster;
-use crate::render::WORKER_UI_PORT;
 
 /// How often a followed log is looked at, and how often for new executors.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -15,9 +15,9 @@ use kube::ResourceExt;
 use super::{Error, Options, Write, in_order, trimmed};
 use crate::clients::spark::MasterStatus;
 use crate::logs::{Line, Part, Time, Wanted, sparks_time};
+use crate::model::labels::Component;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
-use crate::render::labels::Component;
 use crate::steps::local::LocalView;
 
 /// How often files are looked at.

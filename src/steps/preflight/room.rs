@@ -8,9 +8,9 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use super::{Finding, NamespaceState, Severity};
+use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::is_claim_of;
-use crate::render::labels::is_of_cluster;
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::steps::demand;
 
@@ -341,7 +341,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::render::kind::Kind;
+    use crate::model::kind::Kind;
     use crate::render::render;
     use crate::spec::resolve::{Source, resolve};
 

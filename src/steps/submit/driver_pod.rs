@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
 
 use super::drivers;
+use crate::model::labels::Component;
 use crate::platform::kubernetes::watch::Watch;
 use crate::render::inventory::Inventory;
-use crate::render::labels::Component;
 use crate::report::progress::Progress;
 use crate::routing::pod_host;
 use crate::state::Facts;

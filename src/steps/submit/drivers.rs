@@ -8,10 +8,10 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
+use crate::model::labels::{COMPONENT, Component, cluster_selector};
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::render::config::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
-use crate::render::labels::{COMPONENT, Component, cluster_selector};
 use crate::spec::names::ClusterName;
 use crate::steps::Error;
 

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::clients::spark::{MasterReport, MasterStatus, MasterUi, Page};
+use crate::model::ports::MASTER_UI_PORT;
 use crate::platform::observer::{Ask, Observer, Reach};
-use crate::render::MASTER_UI_PORT;
 use crate::state::Facts;
 
 /// How long its page may take.

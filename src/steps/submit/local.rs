@@ -12,14 +12,15 @@ use super::room::{Room, room};
 use super::{
     Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, drivers, explain, template, texts,
 };
+use crate::model::labels::Component;
+use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::local::Loopback;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
 use crate::render::driver::{self, Driver};
-use crate::render::labels::Component;
 use crate::report::progress::Progress;
-use crate::routing::{DRIVER_UI_PORTS, pod_host};
+use crate::routing::pod_host;
 use crate::steps::local::wanted_of;
 use crate::steps::orphans::DriverUi;
 use crate::steps::{Error, upgrade};

@@ -8,9 +8,9 @@ use crate::commands::{
     connect_url, create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale,
     status, submit, teardown, ui, upgrade,
 };
-use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
+use crate::report::exit_code::ExitCode;
 use crate::spec::names::Namespace;
 
 /// Runs highly available standalone Spark clusters on Kubernetes, without an operator.
@@ -34,6 +34,16 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Whether to write a line for each request to web UIs.
+    pub fn has_access_log(&self) -> bool {
+        match &self.command {
+            Command::Router(arguments) => !arguments.no_access_log && !self.global.quiet,
+            _ => self.global.verbose > 0,
+        }
+    }
 }
 
 /// Arguments of every command.

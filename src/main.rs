@@ -5,19 +5,14 @@
 mod cli;
 mod clients;
 mod commands;
-mod contains;
 mod doctor;
-mod exit_code;
-mod log;
 mod logs;
 mod metrics;
 mod model;
-mod owned;
 mod platform;
 mod render;
 mod report;
 mod routing;
-mod sources;
 mod spec;
 mod state;
 mod steps;
@@ -26,7 +21,7 @@ use clap::Parser;
 
 fn main() -> std::process::ExitCode {
     let cli = cli::Cli::parse();
-    log::start(&cli);
+    report::logging::start(cli.global.verbose, cli.has_access_log());
     // Two threads serve hundreds of waiting requests, and cost less memory than one for each processor.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -40,7 +35,7 @@ fn main() -> std::process::ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             report::error::report(&error);
-            exit_code::ExitCode::from(&error).into()
+            report::exit_code::ExitCode::from(&error).into()
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::clients::http;
-use crate::sources::root_cause;
+use crate::model::error_chain::root_cause;
 
 /// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.
 pub const MAX_OPERATIONS: usize = 128;

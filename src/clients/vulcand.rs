@@ -8,9 +8,9 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 
 use crate::clients::http;
+use crate::model::error_chain::root_cause;
 use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{Found, Present};
-use crate::sources::root_cause;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);

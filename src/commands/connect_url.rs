@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::steps::Error;
 use crate::steps::connect_url::{Client, connect_url};
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::ConnectToken;

@@ -4,9 +4,9 @@ use clap::{Args, CommandFactory, ValueEnum};
 
 use super::router::Access;
 use crate::cli::{Cli, Global};
-use crate::exit_code::ExitCode;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::ServiceType;
 use crate::steps::{self, Error};

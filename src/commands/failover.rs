@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::steps::Error;
 use crate::steps::failover::{Options, Target, on_kubernetes, on_this_machine};

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
 use crate::render::inventory::Inventory;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::steps::Error;
 use crate::steps::jobs::{JobState, end, jobs};

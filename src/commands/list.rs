@@ -4,9 +4,9 @@ use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
 use crate::platform::local::store::Store;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::steps::status::list;
 use crate::steps::{Error, local};
 

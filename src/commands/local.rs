@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::platform::local::fetch::{Stage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::resolve::DEFAULT_IMAGE;
 use crate::spec::version::version_in_image;

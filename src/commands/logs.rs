@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::{duration, named_cluster};
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::logs::{Line, Wanted};
+use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
 use crate::steps::Error;
 use crate::steps::logs::{Files, Options, Pods};

@@ -28,9 +28,9 @@ use clap::CommandFactory;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, Global};
-use crate::exit_code::ExitCode;
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
+use crate::report::exit_code::ExitCode;
 use crate::report::{self, hint};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};

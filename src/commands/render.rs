@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::spec::SpecArguments;
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::steps::Error;
 
 #[derive(Debug, Args)]

@@ -9,10 +9,10 @@ use hickory_proto::rr::Name;
 
 use super::{Clusters, deploy};
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::metrics;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::routing::dns::zone::Zone;
 use crate::routing::router::Naming;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::resolve::MAX_WORKERS;

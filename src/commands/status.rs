@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{Global, Output};
-use crate::exit_code::ExitCode;
+use crate::model::error_chain::with_sources;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;
+use crate::report::exit_code::ExitCode;
 use crate::report::live::Live;
 use crate::report::{self, Format};
-use crate::sources::with_sources;
 use crate::spec::names::ClusterName;
 use crate::state::ClusterState;
 use crate::steps::Error;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;

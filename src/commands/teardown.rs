@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
+use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::sources::with_sources;
 use crate::steps::Error;
 use crate::steps::external_zookeeper::Znodes;
 use crate::steps::jobs::{JobState, Running, running};

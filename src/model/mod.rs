@@ -1,5 +1,8 @@
-//! What rooms above share: the kinds of objects, their labels, and ports.
+//! What the rooms above share: kinds of objects, labels, ports, and how objects and errors are compared and read.
 
+pub mod error_chain;
 pub mod kind;
 pub mod labels;
+pub mod managed_fields;
 pub mod ports;
+pub mod subset;

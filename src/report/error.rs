@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{colours, hint};
-use crate::sources::with_sources;
+use crate::model::error_chain::with_sources;
 use crate::steps::Error;
 use crate::steps::preflight::Severity;
 

@@ -2,10 +2,12 @@
 
 pub mod doctor;
 pub mod error;
+pub mod exit_code;
 pub mod failover;
 pub mod hint;
 pub mod jobs;
 pub mod live;
+pub mod logging;
 pub mod logs;
 pub mod progress;
 pub mod routes;

@@ -15,10 +15,10 @@ use super::Error;
 use super::publish::Target;
 use crate::clients::http;
 use crate::clients::spark::{MasterReport, MasterStatus};
+use crate::model::error_chain::root_cause;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
-use crate::sources::root_cause;
 
 /// Hosts that are looked at at a time.
 const CONCURRENT: usize = 16;

@@ -7,14 +7,14 @@ use kube::core::DynamicObject;
 use super::Error;
 use super::plan::{Live, Plan};
 use crate::clients::spark::ApplicationReport;
-use crate::contains::contains;
+use crate::model::error_chain::with_sources;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
-use crate::owned::drops;
+use crate::model::managed_fields::drops;
+use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
 use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
-use crate::sources::with_sources;
 use crate::state::ClusterState;
 
 /// Names of running applications that are told one by one.

@@ -16,6 +16,7 @@ use super::submit::leader::Leader;
 use super::submit::local::masters_of;
 use super::{Error, secret};
 use crate::clients::zookeeper::{self, Login};
+use crate::model::error_chain::with_sources;
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
 use crate::platform::kubernetes::{Cluster, ForwardGuard};
@@ -26,7 +27,6 @@ use crate::render::auth::keys;
 use crate::render::config::properties;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::report::progress::Progress;
-use crate::sources::with_sources;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
 

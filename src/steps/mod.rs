@@ -48,7 +48,7 @@ use crate::spec::problem::Problems;
 use crate::state::nodes::LostNode;
 use crate::state::trouble::Trouble;
 
-/// A step that could not be done. [`crate::exit_code`] gives each kind its exit code.
+/// A step that could not be done. [`crate::report::exit_code`] gives each kind its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::contains::contains;
 use crate::model::kind::Kind;
-use crate::owned::owned;
+use crate::model::managed_fields::owned;
+use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::{Resource, auth};

@@ -13,7 +13,7 @@ use super::teardown::UNDRAINED_SECONDS;
 use super::{Error, create, lock, secret, wait};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component, cluster_selector};
-use crate::owned::owned;
+use crate::model::managed_fields::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::local::drivers;
 use crate::platform::local::kubelet::end_process;

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use super::Error;
 use super::follow::Follow;
 use crate::metrics;
+use crate::model::error_chain::with_sources;
 use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::platform::way::Way;
 use crate::routing::dns::zone::Zone;
 use crate::routing::dns::{self, Sockets};
 use crate::routing::router::{Access, Front, Naming, Router, serve};
-use crate::sources::with_sources;
 
 /// Where and how to serve.
 pub struct Options {

@@ -11,7 +11,7 @@ use super::leaving::leaving;
 use super::preflight::{inventory_object, read_inventory};
 use super::{Error, create, lock, status, wait};
 use crate::model::kind::Kind;
-use crate::owned::owned;
+use crate::model::managed_fields::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::observer::Observer;
 use crate::render::inventory::Inventory;

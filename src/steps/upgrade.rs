@@ -17,7 +17,7 @@ use super::submit::leader::{Leader, Said};
 use super::{Error, lock};
 use crate::clients::spark::ApplicationReport;
 use crate::model::labels::{Component, cluster_selector};
-use crate::owned::owned;
+use crate::model::managed_fields::owned;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::platform::local::Loopback;
 use crate::platform::local::store::Held;

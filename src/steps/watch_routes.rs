@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use super::Error;
 use super::publish::Target;
 use crate::metrics::{Metric, Tell};
+use crate::model::error_chain::with_sources;
 use crate::report::progress::Progress;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};
-use crate::sources::with_sources;
 
 /// How often everything is compared with what is there, though nothing seems to have changed: etcd may have been restored from a copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use clap::Args;
 use super::target::{TargetArguments, scope};
 use crate::cli::{Global, Output};
 use crate::commands::{Clusters, unless_interrupted};
-use crate::exit_code::ExitCode;
 use crate::report;
+use crate::report::exit_code::ExitCode;
 use crate::steps::Error;
 use crate::steps::check_routes::{Asked, check};
 

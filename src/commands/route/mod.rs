@@ -13,8 +13,8 @@ use clap::Subcommand;
 
 use super::Clusters;
 use crate::cli::Global;
-use crate::exit_code::ExitCode;
 use crate::platform::local::store::Store;
+use crate::report::exit_code::ExitCode;
 use crate::routing::Table;
 use crate::steps::Error;
 use crate::steps::routes::{local_routes, routes};

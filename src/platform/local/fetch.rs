@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::store::make_folder;
 use super::{Error, paths, software};
-use crate::sources::with_sources;
+use crate::model::error_chain::with_sources;
 
 /// Tries of a download, each of which goes on where the one before stopped.
 const TRIES: u32 = 6;

@@ -28,7 +28,7 @@ use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted};
 use super::translate::Translation;
 use super::{addresses, logs, volumes};
-use crate::sources::with_sources;
+use crate::model::error_chain::with_sources;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_secs(10);

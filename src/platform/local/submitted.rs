@@ -79,7 +79,7 @@ pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
     let Start {
         dir, wanted, mut pod, ..
     } = start;
-    let plain = |error: Error| crate::sources::with_sources(&error);
+    let plain = |error: Error| crate::model::error_chain::with_sources(&error);
     let name = pod.name_any();
     pod.metadata.namespace = Some(dir.namespace.to_string());
     pod.status = Some(PodStatus {

@@ -20,8 +20,8 @@ use super::process::{CLUSTER, MARK, end_bearing};
 use super::stateful_set::{self, Step};
 use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
 use super::{Error, addresses, hosts, logs};
+use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
-use crate::sources::with_sources;
 
 /// How long the first pods wait for outside names.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);

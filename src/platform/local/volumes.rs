@@ -11,8 +11,8 @@ use super::container::container_of;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths, stateful_set};
+use crate::model::error_chain::with_sources;
 use crate::render::pods::EVENTS;
-use crate::sources::with_sources;
 
 /// A pod's volumes, made.
 pub struct Volumes {

@@ -421,7 +421,7 @@ impl Failure {
             }
             source = cause.source();
         }
-        Failure::Pod(crate::sources::with_sources(&error).into())
+        Failure::Pod(crate::model::error_chain::with_sources(&error).into())
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Id, Object, SERVER_PREFIX, Scope, listener_id};
-use crate::contains::contains;
+use crate::model::subset::contains;
 use crate::spec::names::OwnerName;
 
 /// An object that is there.

@@ -7,10 +7,10 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use super::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
+use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, INSTANCE};
 use crate::platform::local::store::{ClusterDir, Seen, Store};
 use crate::platform::way::Way;
-use crate::sources::with_sources;
 use crate::spec::names::Namespace;
 use crate::steps::Error;
 use crate::steps::local::inventory_of;

@@ -15,12 +15,12 @@ use kube::ResourceExt;
 
 use super::Error;
 use super::wait::{LOG_LINES, View};
+use crate::model::error_chain::with_sources;
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
 use crate::platform::local::{Loopback, container};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::routing::pod_host;
-use crate::sources::with_sources;
 use crate::spec::names::Namespace;
 use crate::state::overview::{Overview, of_state};
 use crate::state::{ClusterState, Facts, cluster_state};

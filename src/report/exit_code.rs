@@ -175,7 +175,10 @@ mod tests {
             ];
             for (error, text) in errors {
                 assert_eq!(ExitCode::from(&error), code, "{error}");
-                assert_eq!(crate::sources::with_sources(&error), format!("{text}{}", source()));
+                assert_eq!(
+                    crate::model::error_chain::with_sources(&error),
+                    format!("{text}{}", source())
+                );
             }
         }
         // Only what nobody reads is the reader's end.

@@ -1,4 +1,4 @@
-//! What goes on inside, on standard error: warnings, more with `-v`, and the router's line for each request.
+//! Logging on standard error: warnings, more with `-v`, and the router's access log.
 
 use std::io::{self, Stderr, Write};
 
@@ -6,29 +6,22 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
-use crate::cli::{Cli, Command};
-use crate::report;
 use crate::routing::router::ACCESS_LOG;
 
-/// Begins to write what the arguments ask for.
-pub fn start(cli: &Cli) {
-    let level = match cli.global.verbose {
+/// Starts logging: at a verbosity of 0, warnings and errors only.
+pub fn start(verbosity: u8, access_log: bool) {
+    let level = match verbosity {
         0 => "sparkha=warn",
         1 => "sparkha=info",
         2 => "sparkha=debug",
         _ => "debug",
     };
-    let access = match &cli.command {
-        Command::Router(arguments) if arguments.no_access_log || cli.global.quiet => "off",
-        Command::Router(_) => "info",
-        _ if cli.global.verbose > 0 => "info",
-        _ => "off",
-    };
+    let access = if access_log { "info" } else { "off" };
     let of_requests = AtOnce::new.with_filter(|metadata| metadata.target() == ACCESS_LOG);
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("{level},{ACCESS_LOG}={access}")))
         .with_writer(of_requests.or_else(io::stderr))
-        .with_ansi(report::colours(&io::stderr()))
+        .with_ansi(super::colours(&io::stderr()))
         .with_target(false)
         .without_time()
         // Nobody reading, or a full disk below a log, is no reason to end.

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../src/routing/dns/zone.rs"]
+#[path = "../../src/router/dns/zone.rs"]
 mod zone;
 
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../src/routing/router/authority.rs"]
+#[path = "../../src/router/authority.rs"]
 mod authority;
 
 use authority::Authority;

@@ -3,9 +3,9 @@
 
 #![no_main]
 
-#[path = "../../src/routing/router/authority.rs"]
+#[path = "../../src/router/authority.rs"]
 mod authority;
-#[path = "../../src/routing/router/head.rs"]
+#[path = "../../src/router/head.rs"]
 mod head;
 
 use std::convert::Infallible;

@@ -9,13 +9,13 @@ use hickory_proto::rr::Name;
 
 use super::{Clusters, deploy};
 use crate::cli::Global;
-use crate::metrics;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::routing::dns::zone::Zone;
-use crate::routing::router::Naming;
+use crate::router::Naming;
+use crate::router::dns::zone::Zone;
+use crate::router::metrics;
 use crate::spec::names::is_dns_subdomain;
 use crate::steps::Error;
 use crate::steps::follow::{Follow, follow_file, follow_local};

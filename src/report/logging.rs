@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
-use crate::routing::router::ACCESS_LOG;
+use crate::router::ACCESS_LOG;
 
 /// Starts logging: at a verbosity of 0, warnings and errors only.
 pub fn start(verbosity: u8, access_log: bool) {

@@ -5,12 +5,10 @@
 //! rule for "any address in a host name" would be an open proxy.
 
 pub mod coredns;
-pub mod dns;
 pub mod dnsmasq;
 pub mod gateway;
 pub mod ingress;
 pub mod nginx;
-pub mod router;
 pub mod traefik;
 pub mod vulcand;
 
@@ -285,7 +283,7 @@ fn driver_ui(url: &str) -> Option<(String, u16)> {
 }
 
 /// The domain in which a host of this namespace is.
-fn domain<'a>(host: &'a str, namespace: &str) -> Option<&'a str> {
+pub fn domain<'a>(host: &'a str, namespace: &str) -> Option<&'a str> {
     host.split_once(&format!(".{namespace}.")).map(|(_, domain)| domain)
 }
 

@@ -119,7 +119,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted { next: String },
     #[error(transparent)]
-    Access(#[from] crate::routing::router::AccessError),
+    Access(#[from] crate::router::AccessError),
     #[error("failed to use the certificate in {}", path.display())]
     Certificate {
         path: std::path::PathBuf,

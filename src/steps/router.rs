@@ -12,13 +12,13 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::follow::Follow;
-use crate::metrics;
 use crate::model::error_chain::with_sources;
 use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::platform::way::Way;
-use crate::routing::dns::zone::Zone;
-use crate::routing::dns::{self, Sockets};
-use crate::routing::router::{Access, Front, Naming, Router, serve};
+use crate::router::dns::zone::Zone;
+use crate::router::dns::{self, Sockets};
+use crate::router::metrics;
+use crate::router::{Access, Front, Naming, Router, serve};
 
 /// Where and how to serve.
 pub struct Options {

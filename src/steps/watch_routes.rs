@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::publish::Target;
-use crate::metrics::{Metric, Tell};
 use crate::model::error_chain::with_sources;
 use crate::report::progress::Progress;
+use crate::router::metrics::{Metric, Tell};
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};

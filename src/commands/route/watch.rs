@@ -10,9 +10,9 @@ use super::target::{TargetArguments, scope};
 use crate::cli::Global;
 use crate::commands::router::{Reach, follow};
 use crate::commands::{Clusters, deploy, interruption};
-use crate::metrics;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::router::metrics;
 use crate::steps::Error;
 use crate::steps::watch_routes::{Tally, watch_routes};
 

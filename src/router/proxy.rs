@@ -26,8 +26,8 @@ use super::origin;
 use super::pages::{Why, page};
 use super::places::{Busy, Place};
 use super::pods::{self, AnyBody, BoxError, Pods};
-use crate::metrics::{Metric, Tell};
 use crate::platform::way::Way;
+use crate::router::metrics::{Metric, Tell};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
 /// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.

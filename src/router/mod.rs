@@ -1,0 +1,20 @@
+//! The built-in router: an HTTP proxy that forwards requests for hosts and ports of the route table to pods, a DNS server for the UI domain, and an
+//! endpoint for metrics and health. Requests for other hosts get a page that lists what there is.
+
+mod access;
+pub mod authority;
+pub mod dns;
+pub mod head;
+mod links;
+mod listen;
+pub mod metrics;
+mod origin;
+mod pages;
+mod places;
+mod pods;
+mod proxy;
+
+pub use access::{Access, AccessError};
+pub use links::Naming;
+pub use listen::{Front, serve};
+pub use proxy::{ACCESS_LOG, Router};

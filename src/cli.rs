@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::commands::arguments::Global;
 use crate::commands::{
     connect_url, create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale,
     status, submit, teardown, ui, upgrade,
 };
-use crate::platform::kubernetes::ConnectOptions;
-use crate::report::Format;
 use crate::report::exit_code::ExitCode;
-use crate::spec::names::Namespace;
+use crate::report::{self, hint};
+use crate::steps::Error;
 
 /// Runs highly available standalone Spark clusters on Kubernetes, without an operator.
 #[derive(Debug, Parser)]
@@ -44,48 +44,6 @@ impl Cli {
             _ => self.global.verbose > 0,
         }
     }
-}
-
-/// Arguments of every command.
-#[derive(Clone, Debug, Args)]
-pub struct Global {
-    /// Namespace; the kubeconfig's own if left out
-    #[arg(short, long, global = true)]
-    pub namespace: Option<String>,
-    /// Context of the kubeconfig
-    #[arg(long, global = true)]
-    pub context: Option<String>,
-    /// Path of the kubeconfig
-    #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// On this machine instead of Kubernetes
-    #[arg(long, global = true, conflicts_with_all = ["context", "kubeconfig"])]
-    pub local: bool,
-    /// Tell more: -v retries and takeovers, -vv every request
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-    /// Tell only warnings and errors
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-}
-
-impl Global {
-    /// How to find the cluster. `namespace` is the resolved one, where a cluster file may have named it.
-    pub fn connect_options(&self, namespace: Option<Namespace>) -> ConnectOptions {
-        ConnectOptions {
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context.clone(),
-            namespace,
-        }
-    }
-}
-
-/// How results are written.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Output {
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,4 +98,82 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let global = cli.global;
+    hint::update(|invocation| {
+        invocation.namespace = global.namespace.clone();
+        invocation.context = global.context.clone();
+        invocation.kubeconfig = global.kubeconfig.clone();
+        invocation.local = global.local;
+    });
+    match cli.command {
+        Command::Create(arguments) => create::run(&global, arguments).await,
+        Command::Render(arguments) => render::run(&global, &arguments),
+        Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
+        Command::Scale(arguments) => scale::run(&global, &arguments).await,
+        Command::Upgrade(arguments) => upgrade::run(&global, arguments).await,
+        Command::Status(arguments) => status::run(&global, &arguments).await,
+        Command::List(arguments) => list::run(&global, &arguments).await,
+        Command::Logs(arguments) => logs::run(&global, arguments).await,
+        Command::Failover(arguments) => failover::run(&global, &arguments).await,
+        Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
+        Command::Submit(arguments) => submit::run(&global, arguments).await,
+        Command::Jobs(arguments) => jobs::run(&global, &arguments).await,
+        Command::Route(command) => route::run(&global, command).await,
+        Command::Router(arguments) => router::run(&global, arguments).await,
+        Command::Ui(arguments) => ui::run(&global, arguments).await,
+        Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&global, arguments).await,
+        Command::Local(command) => local::run(&global, command).await,
+        Command::Schema => {
+            report::print(&report::json(&crate::spec::file::schema()))?;
+            Ok(ExitCode::Success)
+        }
+        Command::Man { folder } => {
+            let shown = folder.display();
+            std::fs::create_dir_all(&folder).map_err(Error::io(format!("make folder {shown}")))?;
+            let written = clap_mangen::generate_to(Cli::command(), &folder);
+            written.map_err(Error::io(format!("write the manual pages to {shown}")))?;
+            Ok(ExitCode::Success)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sparkha", &mut script);
+            report::print(&String::from_utf8_lossy(&script))?;
+            Ok(ExitCode::Success)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_that_take_a_name_are_known() {
+        let mut found = Vec::new();
+        let cli = Cli::command();
+        let mut queue: Vec<_> = cli.get_subcommands().map(|sub| (String::new(), sub)).collect();
+        while let Some((before, command)) = queue.pop() {
+            let path = format!("{before}{}", command.get_name());
+            let first = command.get_positionals().next();
+            let named = first.and_then(|first| first.get_value_names()?.first());
+            if named.is_some_and(|named| named.starts_with("NAME")) {
+                found.push(path.clone());
+            }
+            queue.extend(command.get_subcommands().map(|sub| (format!("{path} "), sub)));
+        }
+        found.sort();
+        let mut known = hint::NAMED.map(str::to_owned);
+        known.sort();
+        assert_eq!(found, known);
+    }
 }

@@ -28,7 +28,7 @@ fn main() -> std::process::ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Ok(runtime) => runtime.block_on(cli::run(cli)),
         Err(error) => Err(steps::Error::io("start threads")(error)),
     };
     match outcome {

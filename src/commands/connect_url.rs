@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::steps::Error;

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};

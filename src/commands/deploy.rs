@@ -1,9 +1,9 @@
 //! `--deploy`, of commands that stay: the same command in the cluster instead of here.
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 
+use super::arguments::Global;
 use super::router::Access;
-use crate::cli::{Cli, Global};
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -79,7 +79,14 @@ impl DeployArguments {
     }
 }
 
-pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: bool) -> Result<ExitCode, Error> {
+/// `own` adds the subcommand's arguments to a command.
+pub async fn run(
+    global: &Global,
+    arguments: &DeployArguments,
+    part: Part,
+    all: bool,
+    own: fn(clap::Command) -> clap::Command,
+) -> Result<ExitCode, Error> {
     if global.local {
         return Err(Error::Usage {
             message: "--deploy is for Kubernetes, and --local is not".into(),
@@ -114,7 +121,7 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
     };
     let deployed = Deployed {
         name: part.name(),
-        args: words(part, &namespace, std::env::args_os()),
+        args: words(part, own, &namespace, std::env::args_os()),
         image: arguments.image.clone().unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
@@ -144,8 +151,26 @@ pub async fn run(global: &Global, arguments: &DeployArguments, part: Part, all: 
     Ok(ExitCode::Success)
 }
 
+/// The command line of this part alone.
+fn command(part: Part, own: fn(clap::Command) -> clap::Command) -> clap::Command {
+    let inner_first = part.words().iter().rev().enumerate();
+    let nested = inner_first.fold(None, |inner, (at, &word)| {
+        let command = clap::Command::new(word);
+        Some(match at {
+            0 => own(command),
+            _ => command.subcommands(inner),
+        })
+    });
+    Global::augment_args(clap::Command::new("sparkha")).subcommands(nested)
+}
+
 /// What the container is told: the arguments of this very run, but for those that belong to this machine or to the deployment.
-fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+fn words(
+    part: Part,
+    own: fn(clap::Command) -> clap::Command,
+    namespace: &str,
+    given: impl Iterator<Item = std::ffi::OsString>,
+) -> Vec<String> {
     const NOT_PASSED_ON: [&str; 15] = [
         "deploy",
         "undeploy",
@@ -166,7 +191,7 @@ fn words(part: Part, namespace: &str, given: impl Iterator<Item = std::ffi::OsSt
     let mut words: Vec<String> = part.words().iter().map(|&word| word.to_owned()).collect();
     // The kubelet asks how it is; metrics are for whom they were asked for.
     let mut tells = "health";
-    let mut command = Cli::command();
+    let mut command = command(part, own);
     command.build();
     // They were understood once already.
     if let Ok(matches) = command.clone().try_get_matches_from(given) {
@@ -217,7 +242,11 @@ mod tests {
     use super::*;
 
     fn passed_on(part: Part, line: &str) -> Vec<String> {
-        words(part, "data", line.split(' ').map(Into::into))
+        let own = match part {
+            Part::Router { .. } => crate::commands::router::Arguments::augment_args,
+            Part::RouteWatch => crate::commands::route::watch::Arguments::augment_args,
+        };
+        words(part, own, "data", line.split(' ').map(Into::into))
     }
 
     #[test]

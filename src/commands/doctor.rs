@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::spec::SpecArguments;
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
 use crate::platform::kubernetes::Cluster;

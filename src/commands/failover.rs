@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;

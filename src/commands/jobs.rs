@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::render::inventory::Inventory;
 use crate::report;
 use crate::report::exit_code::ExitCode;

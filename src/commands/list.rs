@@ -3,7 +3,7 @@
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::platform::local::store::Store;
 use crate::report;
 use crate::report::exit_code::ExitCode;

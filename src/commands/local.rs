@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::platform::local::fetch::{Stage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{duration, named_cluster};
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::logs::{Line, Wanted};
 use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};

@@ -1,5 +1,6 @@
 //! One file for each command: its arguments, and one call.
 
+pub mod arguments;
 pub mod connect_url;
 pub mod create;
 mod deploy;
@@ -24,66 +25,16 @@ pub mod upgrade;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use clap::CommandFactory;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Cli, Command, Global};
+use self::arguments::Global;
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
-use crate::report::exit_code::ExitCode;
-use crate::report::{self, hint};
+use crate::report::hint;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::steps::place::Place;
 use crate::steps::{Error, generations};
-
-/// Runs a command.
-pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
-    let global = cli.global;
-    hint::update(|invocation| {
-        invocation.namespace = global.namespace.clone();
-        invocation.context = global.context.clone();
-        invocation.kubeconfig = global.kubeconfig.clone();
-        invocation.local = global.local;
-    });
-    match cli.command {
-        Command::Create(arguments) => create::run(&global, arguments).await,
-        Command::Render(arguments) => render::run(&global, &arguments),
-        Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
-        Command::Scale(arguments) => scale::run(&global, &arguments).await,
-        Command::Upgrade(arguments) => upgrade::run(&global, arguments).await,
-        Command::Status(arguments) => status::run(&global, &arguments).await,
-        Command::List(arguments) => list::run(&global, &arguments).await,
-        Command::Logs(arguments) => logs::run(&global, arguments).await,
-        Command::Failover(arguments) => failover::run(&global, &arguments).await,
-        Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
-        Command::Submit(arguments) => submit::run(&global, arguments).await,
-        Command::Jobs(arguments) => jobs::run(&global, &arguments).await,
-        Command::Route(command) => route::run(&global, command).await,
-        Command::Router(arguments) => router::run(&global, arguments).await,
-        Command::Ui(arguments) => ui::run(&global, arguments).await,
-        Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await,
-        Command::Doctor(arguments) => doctor::run(&global, arguments).await,
-        Command::Local(command) => local::run(&global, command).await,
-        Command::Schema => {
-            report::print(&report::json(&crate::spec::file::schema()))?;
-            Ok(ExitCode::Success)
-        }
-        Command::Man { folder } => {
-            let shown = folder.display();
-            std::fs::create_dir_all(&folder).map_err(Error::io(format!("make folder {shown}")))?;
-            let written = clap_mangen::generate_to(Cli::command(), &folder);
-            written.map_err(Error::io(format!("write the manual pages to {shown}")))?;
-            Ok(ExitCode::Success)
-        }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "sparkha", &mut script);
-            report::print(&String::from_utf8_lossy(&script))?;
-            Ok(ExitCode::Success)
-        }
-    }
-}
 
 /// The clusters that a command looks at: those of a Kubernetes cluster, to which it connects once, or those of this machine.
 enum Clusters {
@@ -240,10 +191,5 @@ mod tests {
         assert!(duration("m").is_err());
         assert!(duration("5d").is_err());
         assert!(duration("").is_err());
-    }
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::spec::SpecArguments;
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
 
 use super::{Clusters, deploy};
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
 use crate::report::exit_code::ExitCode;
@@ -104,7 +104,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             dns: !arguments.dns.is_empty(),
             access: arguments.access(),
         };
-        return deploy::run(global, &arguments.deploy, part, arguments.all_namespaces).await;
+        return deploy::run(
+            global,
+            &arguments.deploy,
+            part,
+            arguments.all_namespaces,
+            Arguments::augment_args,
+        )
+        .await;
     }
     let dns = match arguments.dns.is_empty() {
         true => None,
@@ -279,16 +286,20 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
 
     #[test]
     fn others_reach_it_only_where_it_was_said_who() {
         let listen = |line: &str| {
-            let words = ["sparkha", "router"].into_iter().chain(line.split_whitespace());
-            let Command::Router(arguments) = Cli::parse_from(words).command else {
-                panic!("{line}");
-            };
-            options(arguments).ok().map(|options| options.listen)
+            let words = ["router"].into_iter().chain(line.split_whitespace());
+            options(Line::parse_from(words).arguments)
+                .ok()
+                .map(|options| options.listen)
         };
         let (here, everywhere) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into());
         for line in ["", "--listen 127.0.0.1", "--listen 127.0.0.1 --open"] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::local_namespace;
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::platform::kubernetes::connect;
 use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;

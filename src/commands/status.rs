@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::model::error_chain::with_sources;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;

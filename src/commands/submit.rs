@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;

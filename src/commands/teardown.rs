@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Clusters;
 use super::router::{Reach, follow};
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::router::Naming;

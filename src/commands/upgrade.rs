@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::counted;
 use crate::report::exit_code::ExitCode;

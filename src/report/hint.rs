@@ -122,10 +122,7 @@ fn shell_word(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::Cli;
 
     fn of(name: &str, namespace: Option<&str>, local: bool) -> Invocation {
         Invocation {
@@ -183,25 +180,5 @@ mod tests {
             elsewhere.complete("`sparkha status`"),
             "`sparkha status --context prod --kubeconfig '/home/a b/config'`"
         );
-    }
-
-    #[test]
-    fn commands_that_take_a_name_are_known() {
-        let mut found = Vec::new();
-        let cli = Cli::command();
-        let mut queue: Vec<_> = cli.get_subcommands().map(|sub| (String::new(), sub)).collect();
-        while let Some((before, command)) = queue.pop() {
-            let path = format!("{before}{}", command.get_name());
-            let first = command.get_positionals().next();
-            let named = first.and_then(|first| first.get_value_names()?.first());
-            if named.is_some_and(|named| named.starts_with("NAME")) {
-                found.push(path.clone());
-            }
-            queue.extend(command.get_subcommands().map(|sub| (format!("{path} "), sub)));
-        }
-        found.sort();
-        let mut known = NAMED.map(str::to_owned);
-        known.sort();
-        assert_eq!(found, known);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::target::{TargetArguments, scope};
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::commands::{Clusters, duration, unless_interrupted};
 use crate::report;
 use crate::report::exit_code::ExitCode;

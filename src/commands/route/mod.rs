@@ -5,14 +5,14 @@ mod check;
 mod remove;
 mod render;
 mod target;
-mod watch;
+pub mod watch;
 
 use std::sync::Arc;
 
 use clap::Subcommand;
 
 use super::Clusters;
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::platform::local::store::Store;
 use crate::report::exit_code::ExitCode;
 use crate::routing::Table;

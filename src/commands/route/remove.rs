@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::target::{TargetArguments, scope};
-use crate::cli::{Global, Output};
+use crate::commands::arguments::{Global, Output};
 use crate::commands::{Clusters, named_namespace, unless_interrupted};
 use crate::report;
 use crate::report::exit_code::ExitCode;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 
 use super::target::Naming;
-use crate::cli::Global;
 use crate::commands::Clusters;
+use crate::commands::arguments::Global;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::clients::etcd::{self, Etcd, Login};
 use crate::clients::vulcand::VulcandApi;
+use crate::commands::arguments::Global;
 use crate::commands::bad_flag;
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};

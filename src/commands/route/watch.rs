@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::apply::ttl;
 use super::target::{TargetArguments, scope};
-use crate::cli::Global;
+use crate::commands::arguments::Global;
 use crate::commands::router::{Reach, follow};
 use crate::commands::{Clusters, deploy, interruption};
 use crate::report::exit_code::ExitCode;
@@ -49,6 +49,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             &arguments.deploy,
             deploy::Part::RouteWatch,
             arguments.all_namespaces,
+            Arguments::augment_args,
         )
         .await;
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use kube::ResourceExt;
 
+use super::pod::container_of;
 use super::process::{CLUSTER, MARK};
 use super::software::SPARK;
 use super::store::{ClusterDir, Wanted};
@@ -55,17 +55,6 @@ pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
         arguments: words.collect(),
         environment,
     })
-}
-
-/// The pod's only container.
-pub fn container_of(pod: &Pod) -> Option<&Container> {
-    pod.spec.as_ref()?.containers.first()
-}
-
-/// How long the pod's container may take to end once it was asked to.
-pub fn grace_of(pod: &Pod) -> Duration {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)
 }
 
 fn command(container: &Container) -> impl Iterator<Item = &String> {

@@ -22,7 +22,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::cgroup::Groups;
-use super::container::{self, Launch, Surroundings, container_of, grace_of};
+use super::container::{self, Launch, Surroundings};
+use super::pod::{container_of, grace_of};
 use super::probe::{Series, Target, Verdict};
 use super::process::{MARK, ProcessId, bearing, end_bearing};
 use super::store::{ClusterDir, PodRecord, Store, Wanted};

@@ -16,6 +16,7 @@ mod logs;
 pub mod machine;
 mod outside;
 pub mod paths;
+pub mod pod;
 mod probe;
 pub mod process;
 pub mod software;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Volume};
 use kube::ResourceExt;
 
-use super::container::container_of;
+use super::pod::container_of;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths, stateful_set};

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{LocalView, inventory_of, teardown};
 use crate::model::kind::Kind;
-use crate::platform::local::container::container_of;
 use crate::platform::local::limits::limits;
+use crate::platform::local::pod::container_of;
 use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, SPARK, Software};
 use crate::platform::local::stateful_set::REPLACE;

@@ -8,11 +8,8 @@ demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils
 build=''
 if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   tests/testbed/testbed.sh install
-  # A session of its own is a process group of its own, so that nothing of it outlives a failure. Linux may share processors among sessions
-  # first: then nice counts within the session only, and the session has its own.
-  # shellcheck disable=SC2016 # $$ is the new shell's
-  setsid nice -n 19 bash -c '{ echo 19 >"/proc/$$/autogroup"; } 2>/dev/null || true
-    exec tests/testbed/testbed.sh build' &
+  # As a process group of its own, so that nothing of it outlives a failure.
+  tests/beside.sh tests/testbed/testbed.sh build &
   build=$!
   trap '[ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true' EXIT
 fi

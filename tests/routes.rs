@@ -272,26 +272,19 @@ fn changed(document: &Value) -> impl Strategy<Value = Value> + use<> {
             let Some(Value::String(text)) = document.pointer_mut(&path) else {
                 unreachable!()
             };
-            let characters: Vec<_> = text.chars().collect();
-            let (before, after) = characters.split_at(at.index(characters.len() + 1));
-            *text = match replaces {
-                true => fragment,
-                false => before
-                    .iter()
-                    .chain(&fragment.chars().collect::<Vec<_>>())
-                    .chain(after)
-                    .collect(),
-            };
+            if replaces {
+                text.clear();
+            }
+            let boundaries: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            text.insert_str(boundaries[at.index(boundaries.len())], &fragment);
         }
         document
     })
 }
 
-/// Writes the folder of a cluster with two pods for each of these inventories.
+/// Writes the folder of a cluster with two pods for each of these summaries, which replace the one in `wanted`.
 fn clusters(home: &Home, wanted: &Value, summaries: &[Value]) {
-    let inventory = wanted["resources"].as_array().unwrap().iter();
-    let mut inventory = inventory.filter(|resource| resource["name"] == "hostile-sparkha");
-    let wanted = json!({"software": wanted["software"], "resources": [inventory.next().unwrap()]}).to_string();
+    let wanted = wanted.to_string();
     for (at, summary) in summaries.iter().enumerate() {
         let name = format!("hostile-{at}");
         let folder = home.cluster(&name);
@@ -329,14 +322,12 @@ fn hostile_inventories_render_valid_host_names_only() {
     home.run(&["create", "hostile", "--masters", "1", "--workers", "0"])
         .exits(0);
     let file = home.cluster("hostile").join("wanted.json");
-    let wanted: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut wanted: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     home.run(&["teardown", "hostile"]).exits(0);
-    let mut resources = wanted["resources"].as_array().unwrap().iter();
-    let inventory = resources
-        .find(|resource| resource["name"] == "hostile-sparkha")
-        .unwrap();
-    let mut summary: Value =
-        serde_json::from_str(inventory["object"]["data"]["cluster.json"].as_str().unwrap()).unwrap();
+    let resources = wanted["resources"].as_array_mut().unwrap();
+    resources.retain(|resource| resource["name"] == "hostile-sparkha");
+    let data = &resources[0]["object"]["data"];
+    let mut summary: Value = serde_json::from_str(data["cluster.json"].as_str().unwrap()).unwrap();
     summary["alias"] = json!({"name": "known", "active": true});
     let strategy = changed(&summary);
     let trials = asked("SPARKHA_TRIALS").unwrap_or(250);
@@ -455,10 +446,7 @@ fn hostile_inventories_render_valid_host_names_only() {
     for (format, path) in [("ingress", "/spec/rules/0/host"), ("gateway", "/spec/hostnames/0")] {
         let rendered = render(format).stdout;
         let objects: Vec<Value> = rendered
-            .split(
-                "---
-",
-            )
+            .split("---\n")
             .map(|text| serde_saphyr::from_str(text).unwrap())
             .collect();
         let named: BTreeSet<_> = objects

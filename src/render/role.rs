@@ -148,7 +148,7 @@ fn submitting() -> [Permission; 2] {
     ]
 }
 
-/// All names that a cluster's objects can have, whatever its cluster file says.
+/// All names that a cluster's objects can have with any cluster file.
 fn objects(name: &ClusterName) -> [(Kind, Vec<String>); Kind::ALL.len()] {
     let generations = GENERATIONS.filter_map(|number| name.generation(number).ok());
     let clusters: Vec<_> = [name.clone()].into_iter().chain(generations).collect();

@@ -27,7 +27,7 @@ pub struct ClusterSpec {
     /// `None` renders objects without a namespace; create always has one.
     pub namespace: Option<Namespace>,
     pub image: Image,
-    /// `None` if it is unknown. On the local platform it is the version of the Spark that runs, whatever the image.
+    /// `None` if it is unknown. On the local platform it is the version of the Spark that runs, which may differ from the image's.
     pub spark_version: Option<String>,
     pub masters: Masters,
     pub workers: Workers,

@@ -9,9 +9,9 @@ use crate::commands::{
     connect_url, create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale,
     status, submit, teardown, ui, upgrade,
 };
+use crate::lifecycle::Error;
 use crate::report::exit_code::ExitCode;
 use crate::report::{self, hint};
-use crate::steps::Error;
 
 /// Runs highly available standalone Spark clusters on Kubernetes, without an operator.
 #[derive(Debug, Parser)]

@@ -6,16 +6,19 @@ mod cli;
 mod clients;
 mod commands;
 mod doctor;
+mod drill;
+mod jobs;
+mod lifecycle;
 mod logs;
 mod model;
 mod platform;
 mod render;
 mod report;
 mod router;
+mod routes;
 mod routing;
 mod spec;
 mod state;
-mod steps;
 
 use clap::Parser;
 
@@ -29,7 +32,7 @@ fn main() -> std::process::ExitCode {
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(cli::run(cli)),
-        Err(error) => Err(steps::Error::io("start threads")(error)),
+        Err(error) => Err(lifecycle::Error::io("start threads")(error)),
     };
     match outcome {
         Ok(code) => code.into(),

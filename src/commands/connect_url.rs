@@ -3,10 +3,10 @@
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
+use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::steps::Error;
-use crate::steps::connect_url::{Client, connect_url};
 
 #[derive(Debug, Args)]
 #[command(

@@ -8,15 +8,15 @@ use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::Error;
+use crate::lifecycle::create::{Options, Outcome, Running};
+use crate::lifecycle::differences::{Differences, Origin};
+use crate::lifecycle::place::Place;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::ConnectToken;
 use crate::spec::names::ClusterName;
-use crate::steps::Error;
-use crate::steps::create::{Options, Outcome, Running};
-use crate::steps::differences::{Differences, Origin};
-use crate::steps::place::Place;
 
 const HELP: &str =
     "pass --yes to change it, --dry-run to see every object; without -f, create keeps what was asked for before";

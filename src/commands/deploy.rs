@@ -4,12 +4,13 @@ use clap::{Args, ValueEnum};
 
 use super::arguments::Global;
 use super::router::Access;
+use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::routes;
 use crate::spec::ServiceType;
-use crate::steps::{self, Error};
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArguments {
@@ -140,8 +141,8 @@ pub async fn run(
     let progress = Progress::new(global.quiet);
     let work = async {
         match arguments.undeploy {
-            true => steps::deploy::remove(&cluster, &objects, &progress).await,
-            false => steps::deploy::deploy(&cluster, &objects, &progress).await,
+            true => routes::deploy::remove(&cluster, &objects, &progress).await,
+            false => routes::deploy::deploy(&cluster, &objects, &progress).await,
         }
     };
     super::unless_interrupted(work, "run the same command again: it goes on".into()).await?;

@@ -8,16 +8,17 @@ use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
+use crate::jobs::local_orphans;
+use crate::lifecycle::Error;
+use crate::lifecycle::generations;
+use crate::lifecycle::generations::Generation;
+use crate::lifecycle::local::LocalView;
+use crate::lifecycle::place::Place;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::ClusterDir;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::spec::ClusterSpec;
-use crate::steps::Error;
-use crate::steps::generations::{self, Generation};
-use crate::steps::jobs::local_orphans;
-use crate::steps::local::LocalView;
-use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::drill::{Options, Target, on_kubernetes, on_this_machine};
+use crate::lifecycle::Error;
+use crate::lifecycle::place::Place;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::steps::Error;
-use crate::steps::failover::{Options, Target, on_kubernetes, on_this_machine};
-use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

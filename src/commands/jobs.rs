@@ -3,12 +3,12 @@
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::jobs::{JobState, end, jobs};
+use crate::lifecycle::Error;
 use crate::render::inventory::Inventory;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::steps::Error;
-use crate::steps::jobs::{JobState, end, jobs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -4,11 +4,11 @@ use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::status::list;
+use crate::lifecycle::{Error, local};
 use crate::platform::local::store::Store;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::steps::status::list;
-use crate::steps::{Error, local};
 
 #[derive(Debug, Args)]
 #[command(

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::commands::arguments::Global;
+use crate::lifecycle::connect_url::{Client, connect_url};
+use crate::lifecycle::local::driver_environment;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, generations};
 use crate::platform::local::fetch::{Stage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
@@ -12,10 +16,6 @@ use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::resolve::DEFAULT_IMAGE;
 use crate::spec::version::version_in_image;
-use crate::steps::connect_url::{Client, connect_url};
-use crate::steps::local::driver_environment;
-use crate::steps::place::Place;
-use crate::steps::{Error, generations};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:

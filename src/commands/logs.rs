@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::{duration, named_cluster};
 use crate::commands::arguments::Global;
-use crate::logs::{Line, Wanted};
+use crate::lifecycle::Error;
+use crate::lifecycle::place::Place;
+use crate::logs::selection::{Line, Wanted};
+use crate::logs::{Files, Options, Pods};
 use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
-use crate::steps::Error;
-use crate::steps::logs::{Files, Options, Pods};
-use crate::steps::place::Place;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

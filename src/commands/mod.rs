@@ -28,13 +28,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, generations};
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
 use crate::report::hint;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
-use crate::steps::place::Place;
-use crate::steps::{Error, generations};
 
 /// The clusters that a command looks at: those of a Kubernetes cluster, to which it connects once, or those of this machine.
 enum Clusters {

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
 use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::steps::Error;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::Error;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::rotate::{rotate, rotate_local};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::steps::Error;
-use crate::steps::place::Place;
-use crate::steps::rotate::{rotate, rotate_local};
 
 #[derive(Debug, Args)]
 #[command(

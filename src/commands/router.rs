@@ -9,6 +9,7 @@ use hickory_proto::rr::Name;
 
 use super::{Clusters, deploy};
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
 use crate::report::exit_code::ExitCode;
@@ -16,10 +17,9 @@ use crate::report::progress::Progress;
 use crate::router::Naming;
 use crate::router::dns::zone::Zone;
 use crate::router::metrics;
+use crate::routes::follow::{Follow, follow_file, follow_local};
+use crate::routes::serve::{Bound, Options, Tls};
 use crate::spec::names::is_dns_subdomain;
-use crate::steps::Error;
-use crate::steps::follow::{Follow, follow_file, follow_local};
-use crate::steps::router::{Bound, Options, Tls};
 
 /// Where DNS servers listen.
 const DNS_PORT: u16 = 53;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::Error;
+use crate::lifecycle::local::scale as local;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::scale::{Options, scale};
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
 use crate::spec::resolve::MAX_WORKERS;
-use crate::steps::Error;
-use crate::steps::local::scale as local;
-use crate::steps::place::Place;
-use crate::steps::scale::{Options, scale};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

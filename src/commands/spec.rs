@@ -6,6 +6,11 @@ use clap::Args;
 
 use super::local_namespace;
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
+use crate::lifecycle::differences::Origin;
+use crate::lifecycle::generations;
+use crate::lifecycle::generations::Generation;
+use crate::lifecycle::place::Place;
 use crate::platform::kubernetes::connect;
 use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;
@@ -13,10 +18,6 @@ use crate::report::hint;
 use crate::spec::ClusterSpec;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::resolve::{Overrides, Source, resolve};
-use crate::steps::Error;
-use crate::steps::differences::Origin;
-use crate::steps::generations::{self, Generation};
-use crate::steps::place::Place;
 
 #[derive(Clone, Debug, Args)]
 pub struct SpecArguments {

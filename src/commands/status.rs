@@ -5,6 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::Error;
+use crate::lifecycle::local::LocalView;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::status::status;
 use crate::model::error_chain::with_sources;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;
@@ -13,10 +17,6 @@ use crate::report::live::Live;
 use crate::report::{self, Format};
 use crate::spec::names::ClusterName;
 use crate::state::ClusterState;
-use crate::steps::Error;
-use crate::steps::local::LocalView;
-use crate::steps::place::Place;
-use crate::steps::status::status;
 
 /// How often a watched cluster is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -7,15 +7,15 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::jobs::submit::job::{Job, memory, read_properties};
+use crate::jobs::submit::{Outcome, Submission, local, submit};
+use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, generations};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
-use crate::steps::place::Place;
-use crate::steps::submit::job::{Job, memory, read_properties};
-use crate::steps::submit::{Outcome, Submission, local, submit};
-use crate::steps::{Error, generations};
 
 /// Spark's own default.
 const DRIVER_MEMORY: Memory = Memory::from_mib(1024);

@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::jobs::{JobState, Running, running};
+use crate::lifecycle::Error;
+use crate::lifecycle::external_zookeeper::Znodes;
+use crate::lifecycle::place::{Belongings, Place};
+use crate::lifecycle::teardown::Options;
 use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::steps::Error;
-use crate::steps::external_zookeeper::Znodes;
-use crate::steps::jobs::{JobState, Running, running};
-use crate::steps::place::{Belongings, Place};
-use crate::steps::teardown::Options;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

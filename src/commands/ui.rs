@@ -7,13 +7,13 @@ use clap::Args;
 use super::Clusters;
 use super::router::{Reach, follow};
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::router::Naming;
 use crate::router::metrics;
+use crate::routes::serve::{Bound, Options};
 use crate::routing::{Role, Table};
-use crate::steps::Error;
-use crate::steps::router::{Bound, Options};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

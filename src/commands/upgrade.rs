@@ -8,18 +8,19 @@ use clap::Args;
 use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
 use crate::commands::arguments::{Global, Output};
+use crate::lifecycle::Error;
+use crate::lifecycle::create::{Options, Outcome, Running};
+use crate::lifecycle::differences::Origin;
+use crate::lifecycle::generations;
+use crate::lifecycle::generations::Generation;
+use crate::lifecycle::place::{Place, Prepared};
+use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::counted;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::names::Alias;
 use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
-use crate::steps::Error;
-use crate::steps::create::{Options, Outcome, Running};
-use crate::steps::differences::Origin;
-use crate::steps::generations::{self, Generation};
-use crate::steps::place::{Place, Prepared};
-use crate::steps::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

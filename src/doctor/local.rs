@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::{Check, or_ok};
+use crate::jobs::orphans::Orphan;
+use crate::lifecycle::local::create::{needed, running};
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
@@ -11,8 +13,6 @@ use crate::spec::ClusterSpec;
 use crate::spec::version::version_in_image;
 use crate::state::ClusterState;
 use crate::state::readiness::NotReady;
-use crate::steps::local::create::{needed, running};
-use crate::steps::orphans::Orphan;
 
 /// Whether a cluster that is there is in service.
 pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {

@@ -6,7 +6,7 @@ pub mod local;
 
 use serde::Serialize;
 
-use crate::steps::orphans::Orphan;
+use crate::jobs::orphans::Orphan;
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,177 +1,123 @@
-//! Which logs are meant, how far one has been read, and in which order lines of several come. Pure.
+//! Logs of all parts of a cluster as one stream of lines: by time if what is there is shown, as they arrive if they are followed.
 
-mod position;
+mod executors;
+mod kubernetes;
+mod local;
+pub mod position;
+pub mod reader;
+pub mod selection;
+pub mod streams;
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
 
-use k8s_openapi::jiff::civil::DateTime;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 
-pub use self::position::{Gap, Position, Read, Stamped};
-use crate::model::labels::Component;
-use crate::render::driver;
+pub use kubernetes::Pods;
+pub use local::Files;
 
-/// Whose logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All pods of a component.
-    Component(Component),
-    Pod(String),
-    /// An application's executors.
-    Application(String),
+use crate::lifecycle::Error;
+use crate::logs::selection::{Line, Time};
+
+/// What of the logs is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub follow: bool,
+    /// Only what is not older.
+    pub since: Option<Duration>,
+    /// Of each log the last lines only.
+    pub tail: Option<usize>,
+    /// Of the container's run before the present one.
+    pub previous: bool,
+    /// Of masters only the one that leads.
+    pub leader: bool,
 }
 
-/// What was asked for: the cluster if it was named, and the parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    pub cluster: Option<String>,
-    /// All components' if empty.
-    pub parts: Vec<Part>,
-}
+/// Lines of one log, in their order.
+type Lines = BoxStream<'static, Line>;
 
-/// One line of one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The pod, or an executor and one of its two logs.
-    pub source: Arc<str>,
-    pub time: Time,
-    pub text: String,
-}
+/// Where lines go; an error ends everything.
+pub type Write<'a> = &'a mut dyn FnMut(&Line) -> Result<(), Error>;
 
-/// When a line was written, in nanoseconds; of use only beside others of the same kind.
-pub type Time = i128;
-
-impl Wanted {
-    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name says its cluster's.
-    pub fn parse(words: &[String]) -> Self {
-        let mut wanted = Self::default();
-        for (at, word) in words.iter().enumerate() {
-            match part(word) {
-                Some(part) => wanted.parts.push(part),
-                None => match pod_of_cluster(word) {
-                    Some(cluster) if at == 0 => {
-                        wanted.cluster = Some(cluster.to_owned());
-                        wanted.parts.push(Part::Pod(word.clone()));
-                    }
-                    None if at == 0 => wanted.cluster = Some(word.clone()),
-                    _ => wanted.parts.push(Part::Pod(word.clone())),
-                },
-            }
+/// Writes the lines of all logs, the oldest first. Nothing is held but the next line of each.
+async fn in_order(mut logs: Vec<Lines>, write: Write<'_>) -> Result<(), Error> {
+    let mut heads = Vec::new();
+    for log in &mut logs {
+        heads.push(log.next().await);
+    }
+    let next = |heads: &[Option<Line>], at: usize| heads[at].as_ref().map(|line| Reverse((line.time, at)));
+    let mut queue: BinaryHeap<Reverse<(Time, usize)>> = (0..heads.len()).filter_map(|at| next(&heads, at)).collect();
+    while let Some(Reverse((_, at))) = queue.pop() {
+        if let Some(line) = heads[at].take() {
+            write(&line)?;
         }
-        wanted
+        heads[at] = logs[at].next().await;
+        queue.extend(next(&heads, at));
     }
-
-    /// Whether a pod's own log is meant.
-    pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
-        let is_meant = |part: &Part| match part {
-            Part::Component(wanted) => component == Some(*wanted),
-            Part::Pod(name) => name == pod,
-            Part::Application(_) => false,
-        };
-        self.parts.is_empty() || self.parts.iter().any(is_meant)
-    }
-
-    pub fn applications(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Application(id) => Some(id.as_str()),
-            _ => None,
-        })
-    }
+    Ok(())
 }
 
-fn part(word: &str) -> Option<Part> {
-    Some(Part::Component(match word {
-        "masters" => Component::Master,
-        "workers" => Component::Worker,
-        "zookeeper" => Component::ZooKeeper,
-        "drivers" => Component::Driver,
-        "history" => Component::History,
-        "connect" => Component::Connect,
-        _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
-            return Some(Part::Application(word.to_owned()));
+/// The last lines of those that are new enough. Lines without a time have that of the line before, those at the beginning that of the
+/// first that has one; where none has one, all are new enough.
+fn trimmed(lines: impl Iterator<Item = Line>, since: Option<Time>, tail: Option<usize>) -> VecDeque<Line> {
+    let mut lines: Vec<_> = lines.collect();
+    if let Some(first) = lines.iter().map(|line| line.time).find(|&time| time != 0) {
+        let untimed = lines.iter_mut().take_while(|line| line.time == 0);
+        untimed.for_each(|line| line.time = first);
+    }
+    let is_new = |line: &Line| since.is_none_or(|since| line.time == 0 || line.time >= since);
+    let mut kept = VecDeque::new();
+    for line in lines.into_iter().filter(is_new) {
+        if tail == Some(kept.len()) {
+            kept.pop_front();
         }
-        _ => return None,
-    }))
-}
-
-/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and their like.
-fn pod_of_cluster(word: &str) -> Option<&str> {
-    if let Some(cluster) = driver::cluster_of(word) {
-        return Some(cluster);
+        if tail != Some(0) {
+            kept.push_back(line);
+        }
     }
-    let (set, ordinal) = word.rsplit_once('-')?;
-    let is_number = !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit());
-    let (cluster, component) = set.rsplit_once('-')?;
-    (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history" | "connect")).then_some(cluster)
-}
-
-/// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
-pub fn sparks_time(line: &str) -> Option<Time> {
-    let stamp = line.get(..17)?;
-    let bytes = stamp.as_bytes();
-    let shape = [(2, b'/'), (5, b'/'), (8, b' '), (11, b':'), (14, b':')];
-    if shape.iter().any(|&(at, c)| bytes[at] != c) {
-        return None;
-    }
-    let number = |at: usize| stamp.get(at..at + 2)?.parse::<i8>().ok();
-    let (year, month, day) = (2000 + i16::from(number(0)?), number(3)?, number(6)?);
-    let time = DateTime::new(year, month, day, number(9)?, number(12)?, number(15)?, 0).ok()?;
-    let zoned = time.to_zoned(k8s_openapi::jiff::tz::TimeZone::UTC).ok()?;
-    Some(zoned.timestamp().as_nanosecond())
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Wanted {
-        Wanted::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    fn log(source: &str, times: &[Time]) -> Vec<Line> {
+        let line = |&time: &Time| Line {
+            source: source.into(),
+            time,
+            text: format!("{source}{time}"),
+        };
+        times.iter().map(line).collect()
+    }
+
+    #[tokio::test]
+    async fn lines_of_several_logs_come_by_their_time() {
+        let logs = [log("a", &[1, 4, 4]), log("b", &[2, 3, 5]), log("c", &[])];
+        let logs = logs.map(|log| futures::stream::iter(log).boxed()).into();
+        let mut written = Vec::new();
+        let mut write = |line: &Line| {
+            written.push(line.text.clone());
+            Ok(())
+        };
+        in_order(logs, &mut write).await.unwrap();
+        assert_eq!(written, ["a1", "b2", "b3", "a4", "a4", "b5"]);
     }
 
     #[test]
-    fn the_first_word_is_the_cluster_unless_it_is_a_part() {
-        assert_eq!(parse(&[]), Wanted::default());
-        let masters = Part::Component(Component::Master);
-        assert_eq!(parse(&["masters"]).parts, std::slice::from_ref(&masters));
-        assert_eq!(parse(&["masters"]).cluster, None);
-        let etl = parse(&["etl", "masters", "my-driver", "app-20261121144500-0001"]);
-        assert_eq!(etl.cluster.as_deref(), Some("etl"));
-        let driver = Part::Pod("my-driver".into());
-        let application = Part::Application("app-20261121144500-0001".into());
-        assert_eq!(etl.parts, [masters, driver, application]);
-        assert_eq!(etl.applications().collect::<Vec<_>>(), ["app-20261121144500-0001"]);
-        let pod = parse(&["etl-a-worker-12"]);
-        assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
-        assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
-        let driver = parse(&["etl-a-driver-0a1b2c3d"]);
-        assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
-        assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
-        for part in ["history", "connect"] {
-            assert_eq!(parse(&[part]).cluster, None);
-            assert_eq!(parse(&[&format!("etl-{part}-0")]).cluster.as_deref(), Some("etl"));
-        }
-    }
-
-    #[test]
-    fn parts_choose_pods() {
-        let workers = parse(&["workers", "spark-master-1"]);
-        assert!(workers.has(Some(Component::Worker), "spark-worker-0"));
-        assert!(workers.has(Some(Component::Master), "spark-master-1"));
-        assert!(!workers.has(Some(Component::Master), "spark-master-0"));
-        assert!(parse(&["spark"]).has(Some(Component::ZooKeeper), "z"));
-        assert!(!parse(&["app-2026"]).has(Some(Component::Worker), "w"));
-    }
-
-    #[test]
-    fn reads_the_time_that_spark_writes() {
-        let time = |line| sparks_time(line).unwrap();
-        assert_eq!(
-            time("26/11/21 14:20:57 INFO x") - time("26/11/21 14:20:56 WARN y"),
-            1_000_000_000
-        );
-        for other in ["", "\tat java.lang.Thread", "26/13/21 14:20:57 x", "äöüäöüäöüäöüäöü"] {
-            assert_eq!(sparks_time(other), None);
-        }
+    fn the_last_lines_are_kept() {
+        let times = |since, tail| {
+            let kept = trimmed(log("a", &[1, 2, 3, 4]).into_iter(), since, tail);
+            kept.iter().map(|line| line.time).collect::<Vec<_>>()
+        };
+        assert_eq!(times(None, None), [1, 2, 3, 4]);
+        assert_eq!(times(None, Some(2)), [3, 4]);
+        assert_eq!(times(Some(2), Some(9)), [2, 3, 4]);
+        assert_eq!(times(None, Some(0)), Vec::<Time>::new());
+        let begun = trimmed(log("a", &[0, 0, 3, 4]).into_iter(), Some(3), None);
+        assert_eq!(begun.len(), 4);
+        assert_eq!(trimmed(log("a", &[0, 0]).into_iter(), Some(3), None).len(), 2);
     }
 }

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Time;
+use crate::logs::selection::Time;
 
 /// Container runtimes write longer lines in pieces; old kubelets put a time before each.
 const PIECE: usize = 16 * 1024;

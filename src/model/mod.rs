@@ -1,6 +1,7 @@
 //! What the rooms above share: kinds of objects, labels, ports, and how objects and errors are compared and read.
 
 pub mod error_chain;
+pub mod finding;
 pub mod kind;
 pub mod labels;
 pub mod managed_fields;

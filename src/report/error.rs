@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{colours, hint};
+use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
-use crate::steps::Error;
-use crate::steps::preflight::Severity;
+use crate::model::finding::Severity;
 
 /// Writes an error to standard error.
 pub fn report(error: &Error) {

@@ -3,9 +3,9 @@
 use std::io::{self, ErrorKind};
 
 use crate::clients::{etcd, vulcand};
+use crate::lifecycle::Error;
+use crate::model::finding::Severity;
 use crate::platform::{kubernetes, local};
-use crate::steps::Error;
-use crate::steps::preflight::Severity;
 
 /// Why sparkha ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

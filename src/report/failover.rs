@@ -2,7 +2,7 @@
 
 use super::status::{lines, new_table};
 use super::{Format, structured};
-use crate::steps::failover::{Outcome, Target};
+use crate::drill::{Outcome, Target};
 
 pub fn outcome(outcome: &Outcome, format: Format) -> String {
     match format {
@@ -51,8 +51,8 @@ fn table(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steps::canary::Song;
-    use crate::steps::failover::{Phase, Step};
+    use crate::drill::probe_job::Song;
+    use crate::drill::{Phase, Step};
 
     #[test]
     fn what_was_not_reached_is_told() {

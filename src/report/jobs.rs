@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::status::{lines, mib, new_table};
 use super::{Format, structured};
-use crate::steps::jobs::JobState;
+use crate::jobs::JobState;
 
 pub fn jobs(jobs: &[JobState], format: Format) -> String {
     let none = || "-".to_owned();

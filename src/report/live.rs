@@ -10,9 +10,9 @@ use crossterm::{execute, queue};
 use k8s_openapi::jiff::Zoned;
 
 use super::{Format, hint, print, status};
+use crate::lifecycle::Error;
 use crate::state::ClusterState;
 use crate::state::changes::changes;
-use crate::steps::Error;
 
 /// How many changes stay in sight at most.
 const KEPT: usize = 100;

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::logs::Line;
-use crate::steps::Error;
+use crate::lifecycle::Error;
+use crate::logs::selection::Line;
 
 /// Colours of names, in turn.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];

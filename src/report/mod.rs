@@ -18,9 +18,9 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::lifecycle::Error;
+use crate::logs::streams::Stream;
 use crate::spec::file;
-use crate::steps::Error;
-use crate::steps::submit::output::Stream;
 
 /// `1 core`, `2 cores`.
 pub fn counted(count: u32, what: &str) -> String {

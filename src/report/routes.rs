@@ -2,8 +2,8 @@
 
 use super::status::{lines, new_table};
 use super::{Format, hint, structured};
+use crate::routes::check::{Check, Problem, RouteReport, RouteState};
 use crate::routing::vulcand::diff::Changes;
-use crate::steps::check_routes::{Check, Problem, RouteReport, RouteState};
 
 /// What was written and deleted, or would be.
 pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {

@@ -1,7 +1,9 @@
 //! From facts to a [`ClusterState`]: what pods, masters and ZooKeepers were seen to be, put together without any client.
 //! [`readiness`] judges it, [`trouble`] explains what does not come up.
 
+pub mod capacity;
 pub mod changes;
+pub mod decommissioning;
 pub mod nodes;
 pub mod overview;
 pub mod readiness;

@@ -7,10 +7,10 @@ use clap::Args;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
 use crate::commands::{Clusters, duration, unless_interrupted};
+use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::diff::Changes;
-use crate::steps::Error;
 
 /// Shorter leases etcd makes longer by itself, and a run of sparkha takes some of it.
 const SHORTEST_TTL: Duration = Duration::from_secs(5);

@@ -7,10 +7,10 @@ use clap::Args;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
 use crate::commands::{Clusters, unless_interrupted};
+use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::steps::Error;
-use crate::steps::check_routes::{Asked, check};
+use crate::routes::check::{Asked, check};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -13,11 +13,11 @@ use clap::Subcommand;
 
 use super::Clusters;
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::report::exit_code::ExitCode;
+use crate::routes::{local_routes, routes};
 use crate::routing::Table;
-use crate::steps::Error;
-use crate::steps::routes::{local_routes, routes};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -5,11 +5,11 @@ use clap::Args;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
 use crate::commands::{Clusters, named_namespace, unless_interrupted};
+use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
-use crate::steps::Error;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use super::target::Naming;
 use crate::commands::Clusters;
 use crate::commands::arguments::Global;
+use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
 use crate::spec::names::{OwnerName, UiDomain};
-use crate::steps::Error;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

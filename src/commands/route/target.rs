@@ -10,10 +10,10 @@ use crate::clients::etcd::{self, Etcd, Login};
 use crate::clients::vulcand::VulcandApi;
 use crate::commands::arguments::Global;
 use crate::commands::bad_flag;
+use crate::lifecycle::Error;
+use crate::routes::publish::{Server, Target};
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};
-use crate::steps::Error;
-use crate::steps::publish::{Server, Target};
 
 /// Instead of an argument, which every user of the machine can read.
 const PASSWORD: &str = "SPARKHA_ETCD_PASSWORD";

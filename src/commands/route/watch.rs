@@ -10,11 +10,11 @@ use super::target::{TargetArguments, scope};
 use crate::commands::arguments::Global;
 use crate::commands::router::{Reach, follow};
 use crate::commands::{Clusters, deploy, interruption};
+use crate::lifecycle::Error;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::router::metrics;
-use crate::steps::Error;
-use crate::steps::watch_routes::{Tally, watch_routes};
+use crate::routes::watch::{Tally, watch_routes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -12,18 +12,21 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
+use crate::jobs::orphans::Orphan;
+use crate::jobs::orphans_of;
+use crate::lifecycle::external_zookeeper;
+use crate::lifecycle::external_zookeeper::Platform;
+use crate::lifecycle::preflight;
+use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
+use crate::model::finding::Finding;
 use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::{self, Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
 use crate::render::render;
+use crate::routes::check::RouteReport;
 use crate::spec::ClusterSpec;
 use crate::state::{self, ClusterState, cluster_state};
-use crate::steps::check_routes::RouteReport;
-use crate::steps::external_zookeeper::{self, Platform};
-use crate::steps::jobs::orphans_of;
-use crate::steps::orphans::Orphan;
-use crate::steps::preflight::{self, Finding, NamespaceState, permissions, room};
 
 /// What was seen, or why it could not be.
 pub type Seen<T> = Result<T, String>;
@@ -87,7 +90,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
     let server = server(cluster).await?;
     let namespace = match preflight::namespace_state(cluster).await {
         Ok(state) => state,
-        Err(crate::steps::Error::Kubernetes(error)) => return Err(error),
+        Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
         // It knows no other.
         Err(_) => NamespaceState::Others,
     };
@@ -112,7 +115,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
     // A cluster that is there is judged by what it is.
     let (asked, wishes) = match &inventory {
         Ok(Some(_)) => (&live, vec![]),
-        Ok(None) | Err(_) => (&planned, room::new_claims(spec)),
+        Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
     };
     let old = inventory.clone().ok().flatten();
     let existing = async {
@@ -123,18 +126,18 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
     };
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
         permissions::missing_permissions(cluster, &wanted, namespace),
-        room::nodes_and_pods(cluster),
-        room::quota(cluster, asked, &live, namespace),
+        capacity::nodes_and_pods(cluster),
+        capacity::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),
         external_zookeeper::check(Platform::Kubernetes(cluster), spec, old.as_ref()),
         dns::ask_cluster(cluster, spec, &services),
         existing,
     );
-    let shared = claims.iter().flat_map(|claims| room::unshareable(asked, claims));
+    let shared = claims.iter().flat_map(|claims| capacity::unshareable(asked, claims));
     let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
     let (nodes, capacity) = match room {
         Ok((nodes, others)) => {
-            let findings = room::without_room(cluster, name, asked, &nodes, others);
+            let findings = capacity::without_room(cluster, name, asked, &nodes, others);
             (Ok(nodes), Ok(findings))
         }
         Err(error) => (Err(error.to_string()), Err(error.to_string())),
@@ -205,17 +208,17 @@ async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceSt
 /// What no storage class will fulfil: what the file asks for, and claims that wait.
 async fn storage(
     cluster: &Cluster,
-    mut wishes: Vec<room::Wish>,
+    mut wishes: Vec<capacity::Wish>,
     claims: &Seen<Vec<PersistentVolumeClaim>>,
 ) -> Seen<Vec<Finding>> {
     wishes.extend(claims.iter().flatten().filter_map(super::storage::wish));
     if wishes.is_empty() {
         return Ok(vec![]);
     }
-    let classes: Vec<StorageClass> = room::storage_classes(cluster)
+    let classes: Vec<StorageClass> = capacity::storage_classes(cluster)
         .await
         .map_err(|error| error.to_string())?;
-    Ok(room::wrong_claims(&wishes, &classes))
+    Ok(capacity::wrong_claims(&wishes, &classes))
 }
 
 async fn existing(

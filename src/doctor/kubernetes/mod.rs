@@ -19,9 +19,9 @@ mod versions;
 mod zookeeper;
 
 use super::Check;
+use crate::model::finding::{Finding, Severity};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::spec::ClusterSpec;
-use crate::steps::preflight::{Finding, Severity};
 
 /// All checks, and what they were about.
 pub struct Diagnosis {

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use super::facts::{Existing, Seen, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
+use crate::model::finding::Finding;
 use crate::state::nodes::{Nodes, Warning};
-use crate::steps::preflight::Finding;
 
 pub fn judge(nodes: &Seen<Vec<Node>>) -> Vec<Check> {
     const NAME: &str = "nodes";

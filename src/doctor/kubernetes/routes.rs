@@ -10,11 +10,11 @@ use crate::clients::spark::MasterStatus;
 use crate::doctor::{Check, or_ok};
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
+use crate::routes::check::{Asked, RouteReport, check};
 use crate::routing::vulcand::Scope;
 use crate::routing::{self, Member, Table};
 use crate::spec::names::UiDomain;
 use crate::state::Facts;
-use crate::steps::check_routes::{Asked, RouteReport, check};
 
 const NAME: &str = "web UIs";
 

@@ -3,8 +3,9 @@
 use super::facts::{Seen, Server};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
+use crate::lifecycle::preflight::{NamespaceState, too_old};
+use crate::model::finding::Finding;
 use crate::platform::kubernetes::Error;
-use crate::steps::preflight::{Finding, NamespaceState, too_old};
 
 const NAME: &str = "API server";
 

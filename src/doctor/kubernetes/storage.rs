@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use super::facts::Seen;
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
-use crate::steps::preflight::Finding;
-use crate::steps::preflight::room::Wish;
+use crate::lifecycle::preflight::capacity::Wish;
+use crate::model::finding::Finding;
 
 const NAME: &str = "storage";
 
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::doctor::Status;
-    use crate::steps::preflight::room::wrong_claims;
+    use crate::lifecycle::preflight::capacity::wrong_claims;
 
     fn claim(name: &str, class: &str, mode: &str, phase: &str) -> PersistentVolumeClaim {
         serde_json::from_value(json!({

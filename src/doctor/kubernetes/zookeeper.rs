@@ -6,10 +6,10 @@ use super::facts::{Existing, joined};
 use super::from_findings;
 use crate::clients::zookeeper::{Mode, Server};
 use crate::doctor::{Check, or_ok};
+use crate::model::finding::Finding;
 use crate::render::inventory::ZooKeeperSummary;
 use crate::spec::{ClusterSpec, Recovery};
 use crate::state::ZooKeeperState;
-use crate::steps::preflight::Finding;
 
 const NAME: &str = "ZooKeeper";
 /// A follower that lags by so many transactions does not follow: a cluster of Spark writes some for each worker and application.

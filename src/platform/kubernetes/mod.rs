@@ -2,6 +2,7 @@
 //! retries what may pass, counts it, and sorts errors by their remedy.
 
 mod connect;
+pub mod drivers;
 mod error;
 mod exec;
 mod forward;

@@ -1,0 +1,370 @@
+//! A small job that runs through a failover drill: it adds up squares again and again, so that it is known when it last could.
+
+use std::io::{self, Write};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::clients::spark::WorkerReport;
+use crate::jobs::submit;
+use crate::jobs::submit::Submission;
+use crate::jobs::submit::capacity::{Room, room};
+use crate::jobs::submit::explain::{Explained, explain};
+use crate::jobs::submit::job::{Asked, Job};
+use crate::jobs::submit::local::masters_of;
+use crate::lifecycle::Error;
+use crate::lifecycle::local::driver_environment;
+use crate::logs::streams::Stream;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::leader::Leader;
+use crate::platform::local::Loopback;
+use crate::platform::local::store::ClusterDir;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::names::ClusterName;
+use crate::spec::quantity::Memory;
+
+const JOB: &str = include_str!("probe_job.py");
+/// The sum of the squares of 0 to 999.
+const RESULT: &str = "332833500";
+
+/// What it writes last.
+const END: &str = "end";
+/// Heap of a driver that does next to nothing.
+const DRIVER_MEMORY: Memory = Memory::from_mib(512);
+/// What its executor asks for, besides one core: probe_job.py says so.
+const EXECUTOR_MEMORY: Memory = Memory::from_mib(512);
+
+/// A running job.
+pub struct Canary {
+    voice: Voice,
+    /// When each line came.
+    lines: UnboundedReceiver<(Instant, String)>,
+    heard: Vec<Instant>,
+    last_error: LastError,
+}
+
+/// The last line of its standard error: where it fails, that says why.
+#[derive(Clone, Default)]
+struct LastError(Arc<Mutex<String>>);
+
+impl LastError {
+    fn is(&self, line: &str) {
+        let line = line.trim();
+        if !line.is_empty() {
+            line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl std::fmt::Display for LastError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
+            "" => Ok(()),
+            line => write!(f, "; its last words: {line}"),
+        }
+    }
+}
+
+/// What is known of a job on this machine that waits for executors.
+struct Waiting {
+    dir: ClusterDir,
+    inventory: Inventory,
+    leader: Leader<Loopback>,
+    /// Applications from before.
+    known: Vec<String>,
+}
+
+impl Waiting {
+    async fn explain(&mut self, progress: &Progress) -> Error {
+        let explained = Explained {
+            inventory: &self.inventory,
+            known: std::mem::take(&mut self.known),
+            ui: None,
+            reach: None,
+            asked: asked(),
+            says_cores: true,
+            wait: false,
+        };
+        let masters = || masters_of(&self.dir).unwrap_or_default();
+        explain(&mut self.leader, &mut None, masters, explained, progress).await
+    }
+}
+
+/// What the job asks for.
+fn asked() -> Asked {
+    Asked {
+        executor_memory: Some(EXECUTOR_MEMORY),
+        executor_cores: Some(1),
+    }
+}
+
+/// Whether there is room for the job among the workers of the leading master.
+pub fn room_for_it(workers: &[WorkerReport], inventory: &Inventory) -> Room {
+    room(asked(), workers, &inventory.cluster.workers)
+}
+
+/// Hands each line over, until there is none.
+fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl Fn(String) + Send + 'static) {
+    tokio::spawn(async move {
+        let Some(from) = from else { return };
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            take(line);
+        }
+    });
+}
+
+/// Where the job runs. It goes on until its `input` is dropped.
+enum Voice {
+    Process {
+        child: Box<Child>,
+        input: Option<ChildStdin>,
+        waiting: Box<Waiting>,
+    },
+    Pod {
+        job: JoinHandle<Result<(), Error>>,
+        input: Option<oneshot::Sender<()>>,
+    },
+}
+
+/// What the job did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Song {
+    /// It gave right results to the end, the last of them after the cluster was whole.
+    pub went_on: bool,
+    pub results: usize,
+    /// The longest time without one, in seconds.
+    pub longest_pause: f64,
+}
+
+impl Canary {
+    /// Starts the job as a process of this machine, in a driver's environment.
+    pub async fn on_this_machine(dir: &ClusterDir, inventory: &Inventory) -> Result<Self, Error> {
+        let (variables, _) = driver_environment(dir)?;
+        let mut leader = Leader::new(Loopback);
+        let before = leader.report(masters_of(dir)?).await;
+        let mut child = Command::new("python3")
+            .args(["-c", JOB])
+            .envs(variables)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Error::io("start python3"))?;
+        let (sender, lines) = unbounded_channel();
+        each_line(child.stdout.take(), move |line| {
+            // The receiver is dropped once the drill has seen enough.
+            let _ = sender.send((Instant::now(), line));
+        });
+        let last_error = LastError::default();
+        let errors = last_error.clone();
+        each_line(child.stderr.take(), move |line| errors.is(&line));
+        let input = child.stdin.take();
+        let waiting = Waiting {
+            dir: dir.clone(),
+            inventory: inventory.clone(),
+            leader,
+            known: before
+                .iter()
+                .flat_map(|(_, report)| report.activeapps.iter().map(|app| app.id.clone()))
+                .collect(),
+        };
+        Ok(Self {
+            voice: Voice::Process {
+                child: Box::new(child),
+                input,
+                waiting: Box::new(waiting),
+            },
+            lines,
+            heard: vec![],
+            last_error,
+        })
+    }
+
+    /// Submits the job to a cluster on Kubernetes, from within a [`tokio::task::LocalSet`]. It ends by itself after `at_most`, should whoever
+    /// began it be gone.
+    pub fn on_kubernetes(cluster: &Cluster, name: &ClusterName, at_most: Duration, progress: &Arc<Progress>) -> Self {
+        let (sender, lines) = unbounded_channel();
+        let (input, ended) = oneshot::channel();
+        let last_error = LastError::default();
+        let writes = Writes {
+            lines: sender,
+            last_error: last_error.clone(),
+        };
+        let (cluster, name, progress) = (cluster.clone(), name.clone(), progress.clone());
+        let job = tokio::task::spawn_local(in_a_pod(cluster, name, at_most, writes, progress, ended));
+        let input = Some(input);
+        Self {
+            voice: Voice::Pod { job, input },
+            lines,
+            heard: vec![],
+            last_error,
+        }
+    }
+
+    /// Waits for its first result, and says what it waits for.
+    ///
+    /// # Errors
+    /// If there is none in time: the cluster is not to be touched then.
+    pub async fn first_song(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
+        progress.part(
+            "Job",
+            &format!("starts; waiting up to {} s for its first result", within.as_secs()),
+        );
+        let Self { voice, lines, .. } = self;
+        let explaining = async {
+            match voice {
+                Voice::Process { waiting, .. } => waiting.explain(progress).await,
+                // What submits it does that.
+                Voice::Pod { .. } => std::future::pending().await,
+            }
+        };
+        let first = tokio::select! {
+            first = tokio::time::timeout(within, lines.recv()) => first,
+            hopeless = explaining => {
+                self.end().await?;
+                return Err(hopeless);
+            }
+        };
+        progress.clear_parts();
+        let reason = match first {
+            Ok(Some((at, line))) if line == RESULT => {
+                self.heard.push(at);
+                return Ok(());
+            }
+            Ok(_) => format!("it ended, or gave a wrong one{}", self.last_error),
+            Err(_) => format!("none within {} s{}", within.as_secs(), self.last_error),
+        };
+        self.end().await?;
+        Err(Error::NoResult { reason })
+    }
+
+    /// Ends the job, and removes what it was made of.
+    pub async fn end(&mut self) -> Result<(), Error> {
+        match &mut self.voice {
+            Voice::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
+            Voice::Pod { job, input } => {
+                input.take();
+                let ended = job.await.map_err(io::Error::other);
+                ended.map_err(Error::io("end the probe job"))?
+            }
+        }
+    }
+
+    /// Waits for one more result, and ends it.
+    pub async fn last_song(mut self, within: Duration) -> Song {
+        let whole = Instant::now();
+        let singing = async {
+            let mut right = false;
+            while let Some((at, line)) = self.lines.recv().await {
+                match line.as_str() {
+                    RESULT => self.heard.push(at),
+                    END => return right,
+                    _ => return false,
+                }
+                if at > whole {
+                    right = true;
+                    match &mut self.voice {
+                        Voice::Process { input, .. } => drop(input.take()),
+                        Voice::Pod { input, .. } => drop(input.take()),
+                    }
+                }
+            }
+            false
+        };
+        let went_on = tokio::time::timeout(within, singing).await.unwrap_or_default();
+        // It has ended, or is of no more use.
+        let _ = self.end().await;
+        let pauses = self.heard.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        Song {
+            went_on,
+            results: self.heard.len(),
+            longest_pause: (pauses.fold(0.0, f64::max) * 100.0).round() / 100.0,
+        }
+    }
+}
+
+/// Where what a job writes goes.
+struct Writes {
+    lines: UnboundedSender<(Instant, String)>,
+    last_error: LastError,
+}
+
+/// Submits the job, passes its lines on, and ends it when `ended` comes.
+async fn in_a_pod(
+    cluster: Cluster,
+    name: ClusterName,
+    at_most: Duration,
+    Writes { lines, last_error }: Writes,
+    progress: Arc<Progress>,
+    ended: oneshot::Receiver<()>,
+) -> Result<(), Error> {
+    let file = job_file().map_err(Error::io("write the probe job to a temporary file"))?;
+    let job = Job {
+        application: file.path().display().to_string(),
+        arguments: vec![at_most.as_secs().to_string()],
+        ..Job::default()
+    };
+    let submission = Submission {
+        job: job.check()?,
+        image: None,
+        driver_memory: DRIVER_MEMORY,
+        driver_cores: 1,
+        keep: false,
+        detach: false,
+        wait: false,
+        timeout: at_most,
+    };
+    let sink = |stream: Stream, line: &[u8]| {
+        let line = String::from_utf8_lossy(line).trim_end().to_owned();
+        match stream {
+            Stream::Output => {
+                let _ = lines.send((Instant::now(), line));
+            }
+            Stream::Errors => last_error.is(&line),
+        }
+    };
+    let interrupted = async {
+        let _ = ended.await;
+    };
+    let outcome = submit::submit(&cluster, &name, &submission, &sink, &progress, interrupted).await;
+    match outcome {
+        Ok(_) | Err(Error::Interrupted { .. }) => {
+            let _ = lines.send((Instant::now(), END.to_owned()));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn job_file() -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .prefix("sparkha-canary-")
+        .suffix(".py")
+        .tempfile()?;
+    file.write_all(JOB.as_bytes())?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_asks_for_what_is_said_of_it() {
+        let memory = format!("\"spark.executor.memory\", \"{}m\"", EXECUTOR_MEMORY.mib());
+        for line in [memory.as_str(), "\"spark.cores.max\", \"1\""] {
+            assert!(JOB.contains(line), "{line}");
+        }
+    }
+}

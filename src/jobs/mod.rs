@@ -1,0 +1,691 @@
+//! `sparkha jobs`: the leader's applications with the drivers that sparkha made for them, and how one is ended.
+
+pub mod orphans;
+pub mod submit;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::clients::spark::ApplicationReport;
+use crate::jobs::orphans::{DriverUi, Orphan, orphans};
+use crate::jobs::submit::local::{driver_ui, masters_of};
+use crate::lifecycle::Error;
+use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::model::labels::{Component, cluster_selector};
+use crate::model::ports::DRIVER_UI_PORTS;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::kubernetes::drivers;
+use crate::platform::leader::{Leader, Said};
+use crate::platform::local::store::ClusterDir;
+use crate::platform::local::{Loopback, submitted as process};
+use crate::platform::observer::Reach;
+use crate::routing::pod_host;
+use crate::spec::names::{ClusterName, UiDomain};
+
+/// How long a driver that was told to end may be listed.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
+
+const ORPHANED: &str = "ORPHANED";
+
+/// An application, or a driver that has none yet or no more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobState {
+    pub id: Option<String>,
+    pub name: String,
+    pub user: String,
+    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`; `ORPHANED` where the
+    /// driver still has the application and the leader does not.
+    pub state: String,
+    /// Spark's own word: it takes an application whose driver fails after its end for FINISHED.
+    pub spark_state: Option<String>,
+    /// The driver's, once it has ended.
+    pub exit_code: Option<i32>,
+    pub cores: u32,
+    pub executor_memory_mib: Option<u64>,
+    pub submitted_ms: Option<u64>,
+    pub duration_ms: Option<u64>,
+    /// The pod or process that sparkha made for it.
+    pub driver: Option<String>,
+    /// The driver has ended; without an exit code, it is not known how.
+    #[serde(skip)]
+    pub driver_ended: bool,
+    pub web_ui: Option<String>,
+}
+
+impl JobState {
+    /// Whether ending the cluster ends something of it: an application, or a driver that goes on after its application.
+    fn would_be_lost(&self) -> bool {
+        self.is_running() || (self.driver.is_some() && !self.driver_ended)
+    }
+
+    /// Whether it has not ended.
+    fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING" | ORPHANED)
+    }
+
+    /// A driver that runs, and its application that the leader does not know.
+    pub fn orphan(&self) -> Option<Orphan> {
+        Some(Orphan {
+            driver: self.driver.clone().filter(|_| self.state == ORPHANED)?,
+            application: self.id.clone()?,
+        })
+    }
+}
+
+/// A driver that sparkha made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DriverSeen {
+    pub name: String,
+    /// With what the address of its web UI begins: host, and on this machine the port.
+    pub ui: Option<String>,
+    /// Where it is asked.
+    pub reach: Option<DriverUi>,
+    /// The IDs of its applications, the last one last; in a pod they are known when it has ended.
+    pub applications: Vec<String>,
+    pub ended: bool,
+    pub exit_code: Option<i32>,
+}
+
+/// The jobs that run or wait, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Running {
+    pub jobs: Vec<JobState>,
+    /// No master leads: applications of drivers that sparkha did not start are not known.
+    pub no_leader: bool,
+}
+
+/// What was seen of a cluster's jobs.
+struct Snapshot {
+    /// `None`: no master leads.
+    said: Option<Said>,
+    drivers: Vec<DriverSeen>,
+    orphans: Vec<Orphan>,
+    /// With what the address of the Spark Connect server's web UI begins.
+    connect: Option<String>,
+}
+
+async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
+    Ok(match place {
+        Place::Kubernetes(cluster, name) => {
+            let Pods {
+                masters,
+                drivers,
+                connect,
+            } = seen(cluster, name).await?;
+            let (said, orphans) = ask(cluster, masters, &drivers).await;
+            Snapshot {
+                said,
+                drivers,
+                orphans,
+                connect,
+            }
+        }
+        Place::Local(dir) => {
+            let drivers = local_drivers(dir)?;
+            let (said, orphans) = ask(&Loopback, masters_of(dir)?, &drivers).await;
+            Snapshot {
+                said,
+                drivers,
+                orphans,
+                connect: local_connect(dir)?,
+            }
+        }
+    })
+}
+
+/// What the leader says, and which drivers' applications it does not know.
+async fn ask<R: Reach + Clone>(way: &R, masters: Vec<Pod>, drivers: &[DriverSeen]) -> (Option<Said>, Vec<Orphan>) {
+    let mut leader = Leader::new(way.clone());
+    let said = leader.ask(masters.clone()).await;
+    let orphans = match &said {
+        Some(said) => orphans(&mut leader, masters, without_application(said, drivers)).await,
+        None => vec![],
+    };
+    (said, orphans)
+}
+
+/// The web UIs of running drivers to which no active application is known to belong.
+fn without_application(said: &Said, drivers: &[DriverSeen]) -> Vec<DriverUi> {
+    let jobs = join(said, drivers);
+    let has_active = |driver: &&DriverSeen| {
+        let is_active = |id: &Option<String>| said.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
+        jobs.iter()
+            .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
+    };
+    let idle = drivers.iter().filter(|driver| !driver.ended && !has_active(driver));
+    idle.filter_map(|driver| driver.reach.clone()).collect()
+}
+
+/// The drivers whose applications the leader among these pods does not know.
+pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &UiDomain) -> Vec<Orphan> {
+    let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
+    let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
+    match drivers.iter().all(|driver| driver.ended) {
+        true => vec![],
+        false => ask(cluster, masters.collect(), &drivers).await.1,
+    }
+}
+
+/// The same on this machine.
+pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
+    Ok(ask(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
+}
+
+/// All jobs that the leader knows, newest first, and drivers without one.
+pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
+    let snapshot = snapshot(place).await?;
+    match &snapshot.said {
+        Some(said) => Ok(marked(join(said, &snapshot.drivers), &snapshot.orphans)),
+        None => Err(Error::Driver {
+            message: "no master leads at present, and only a leader knows the jobs".into(),
+            help: "`sparkha status` says what is missing".into(),
+        }),
+    }
+}
+
+/// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
+pub async fn running(place: &Place) -> Result<Running, Error> {
+    let snapshot = snapshot(place).await?;
+    let mut jobs = match &snapshot.said {
+        Some(said) => marked(join(said, &snapshot.drivers), &snapshot.orphans),
+        None => snapshot.drivers.iter().map(driver_only).collect(),
+    };
+    let is_connect = |job: &JobState| {
+        let prefix = snapshot.connect.as_deref();
+        prefix.is_some_and(|prefix| job.web_ui.as_ref().is_some_and(|ui| ui.starts_with(prefix)))
+    };
+    jobs.retain(|job| job.would_be_lost() && !is_connect(job));
+    Ok(Running {
+        jobs,
+        no_leader: snapshot.said.is_none(),
+    })
+}
+
+/// Ends a job by ending its driver; the driver's name.
+pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
+    let (name, drivers) = match place {
+        Place::Kubernetes(cluster, name) => (name, seen(cluster, name).await?.drivers),
+        Place::Local(dir) => (&dir.name, local_drivers(dir)?),
+    };
+    let known = |driver: &str| drivers.iter().any(|seen| seen.name == driver);
+    let jobs = if known(wanted) {
+        jobs(place).await.unwrap_or_default()
+    } else {
+        jobs(place).await?
+    };
+    let is_it = |job: &&JobState| job.id.as_deref() == Some(wanted) || job.driver.as_deref() == Some(wanted);
+    let job = jobs.iter().find(is_it);
+    let driver = job.and_then(|job| driver_to_end(job, wanted));
+    let driver = driver.or_else(|| known(wanted).then(|| wanted.to_owned()));
+    let Some(driver) = driver else {
+        return Err(match job {
+            Some(job) => not_ours(job),
+            None => Error::NoJob {
+                wanted: wanted.to_owned(),
+                name: name.to_string(),
+            },
+        });
+    };
+    let application = job.and_then(|job| job.id.as_deref());
+    match place {
+        Place::Kubernetes(cluster, name) => {
+            drivers::end(cluster, &driver).await?;
+            match application {
+                Some(application) => {
+                    let masters = seen(cluster, name).await?.masters;
+                    until_gone(Leader::new(cluster.clone()), application, masters).await;
+                }
+                None => drivers::until_ended(cluster, &driver).await?,
+            }
+        }
+        Place::Local(dir) => {
+            for record in process::records(dir)?.iter().filter(|record| record.name == driver) {
+                process::end(record).await;
+                process::remove(dir, &record.name)?;
+            }
+            if let Some(application) = application {
+                until_gone(Leader::new(Loopback), application, masters_of(dir)?).await;
+            }
+        }
+    }
+    Ok(driver)
+}
+
+/// The job's driver. One that goes on after the end of the wanted application has other work.
+fn driver_to_end(job: &JobState, wanted: &str) -> Option<String> {
+    let driver = job.driver.as_ref()?;
+    let goes_on = !job.is_running() && !job.driver_ended;
+    (driver == wanted || !goes_on).then(|| driver.clone())
+}
+
+async fn until_gone<R: Reach + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
+    if !leader
+        .until_gone(application, || masters.clone(), UNREGISTER_TIMEOUT)
+        .await
+    {
+        tracing::warn!("the master still lists {application}");
+    }
+}
+
+fn not_ours(job: &JobState) -> Error {
+    let id = job.id.clone().unwrap_or_default();
+    match job.state.as_str() {
+        "WAITING" | "RUNNING" => Error::Usage {
+            message: format!(
+                "the driver of {id} was not started by sparkha, and masters end no applications for strangers"
+            ),
+            help: match &job.web_ui {
+                Some(ui) => format!("end the driver where it runs: its web UI is {ui}"),
+                None => "end the driver where it runs".into(),
+            },
+        },
+        _ => Error::Usage {
+            message: format!("{id} has ended already"),
+            help: "nothing is to be done".into(),
+        },
+    }
+}
+
+/// The pods that matter for jobs.
+struct Pods {
+    masters: Vec<Pod>,
+    /// Those that sparkha made.
+    drivers: Vec<DriverSeen>,
+    connect: Option<String>,
+}
+
+async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
+    let selector = cluster_selector(name);
+    let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
+    let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
+    let domain = read_inventory(&inventory)?.cluster.ui_domain;
+    let namespace = cluster.namespace().as_str();
+    let ui = |pod: &Pod| ui_of(pod, namespace, &domain);
+    Ok(Pods {
+        drivers: drivers_among(&pods, namespace, name, &domain),
+        connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
+        masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
+    })
+}
+
+/// The drivers that sparkha made for a cluster.
+fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<DriverSeen> {
+    let drivers = pods
+        .iter()
+        .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
+    // `jobs --kill` has removed those that have ended and are being deleted.
+    let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
+    drivers
+        .map(|pod| driver_of(pod, ui_of(pod, namespace, domain)))
+        .collect()
+}
+
+fn is_of(pod: &Pod, component: Component) -> bool {
+    Component::of(pod.labels()) == Some(component)
+}
+
+/// With what the addresses of a pod's web UIs begin.
+fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(format!("http://{}:", pod_host(address, namespace, domain)))
+}
+
+fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
+    let ended = drivers::ended(pod);
+    let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
+    DriverSeen {
+        name: pod.name_any(),
+        ui,
+        reach: Some(DriverUi {
+            driver: pod.name_any(),
+            pod: pod.clone(),
+            port: *DRIVER_UI_PORTS.start(),
+        }),
+        applications: message
+            .lines()
+            .filter(|line| line.starts_with("app-"))
+            .map(str::to_owned)
+            .collect(),
+        ended: drivers::is_over(pod),
+        exit_code: ended.map(|ended| ended.exit_code),
+    }
+}
+
+fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
+    let records = process::records(dir)?.into_iter();
+    let address = dir.seen()?.drivers;
+    let seen = records.map(|record| {
+        // Read before the exit code, which the script writes last.
+        let ended = !record.process.is_alive();
+        DriverSeen {
+            ui: driver_ui(dir, &record),
+            reach: address.map(|address| DriverUi::local(&record.name, address, record.ui_port)),
+            applications: record.applications(),
+            ended,
+            exit_code: record.exit_code().filter(|_| ended),
+            name: record.name,
+        }
+    });
+    Ok(seen.collect())
+}
+
+fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
+    let (_, inventory) = wanted_of(dir)?;
+    let pods = dir.seen()?.pods.into_iter().map(|record| record.pod);
+    let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
+    Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
+}
+
+/// Applications with their drivers, and drivers without applications.
+fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
+    let job = |app: &ApplicationReport| {
+        let uis = &said.page.driver_uis;
+        let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
+        let has_recorded = |driver: &&DriverSeen| driver.applications.contains(&app.id);
+        // Its address is another's once it has ended.
+        let has_ui = |driver: &&DriverSeen| {
+            let its = driver.ui.as_ref().zip(web_ui.as_ref());
+            !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
+        };
+        let driver = drivers.iter().find(has_recorded);
+        let driver = driver.or_else(|| drivers.iter().find(has_ui));
+        let is_last = driver.is_some_and(|driver| driver.applications.last() == Some(&app.id));
+        let failed = is_last && driver.and_then(|driver| driver.exit_code).is_some_and(|code| code != 0);
+        JobState {
+            id: Some(app.id.clone()),
+            name: app.name.clone(),
+            user: app.user.clone(),
+            state: match app.state.as_str() {
+                "FINISHED" | "WAITING" | "RUNNING" if failed => "FAILED".into(),
+                state => state.into(),
+            },
+            spark_state: Some(app.state.clone()),
+            exit_code: driver.and_then(|driver| driver.exit_code),
+            cores: app.cores,
+            executor_memory_mib: Some(app.memory_per_executor),
+            submitted_ms: Some(app.started_ms),
+            duration_ms: Some(app.duration),
+            driver: driver.map(|driver| driver.name.clone()),
+            driver_ended: driver.is_some_and(|driver| driver.ended),
+            web_ui,
+        }
+    };
+    let report = &said.report;
+    let mut jobs: Vec<_> = report.activeapps.iter().chain(&report.completedapps).map(job).collect();
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_ms));
+    let others = drivers
+        .iter()
+        .filter(|driver| jobs.iter().all(|job| job.driver.as_ref() != Some(&driver.name)));
+    let others: Vec<_> = others.map(driver_only).collect();
+    jobs.splice(0..0, others);
+    jobs
+}
+
+/// The jobs, with the rows of orphans as such.
+fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
+    for Orphan { driver, application } in orphans {
+        let is_its = |job: &JobState| job.driver.as_ref() == Some(driver) && job.state == "STARTING";
+        let is_it = |job: &JobState| job.id.as_ref() == Some(application);
+        let row = jobs.iter().position(is_it).or_else(|| jobs.iter().position(is_its));
+        let Some(job) = row.and_then(|row| jobs.get_mut(row)) else {
+            continue;
+        };
+        job.id = Some(application.clone());
+        job.driver = Some(driver.clone());
+        job.state = ORPHANED.into();
+        // In a pod that runs it has recorded nothing yet, and had a row of its own.
+        jobs.retain(|job| !is_its(job));
+    }
+    jobs
+}
+
+/// A driver whose application the leader does not know: it has not registered yet, or it ended under a former leader.
+fn driver_only(driver: &DriverSeen) -> JobState {
+    let state = match (driver.ended, driver.exit_code) {
+        (false, _) => "STARTING",
+        (true, Some(1..)) => "FAILED",
+        (true, _) => "ENDED",
+    };
+    JobState {
+        id: driver.applications.last().cloned(),
+        state: state.into(),
+        exit_code: driver.exit_code,
+        driver: Some(driver.name.clone()),
+        driver_ended: driver.ended,
+        ..JobState::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::spark::{MasterReport, MasterStatus, Page};
+
+    fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
+        ApplicationReport {
+            id: id.into(),
+            name: "n".into(),
+            cores: 1,
+            user: "u".into(),
+            state: state.into(),
+            memory_per_executor: 512,
+            started_ms,
+            duration: 1,
+        }
+    }
+
+    fn said(apps: [(&str, &str); 3]) -> Said {
+        let [first, second, third] = apps.map(|(id, state)| app(id, state, 1));
+        Said {
+            report: MasterReport {
+                status: MasterStatus::Alive,
+                url: String::new(),
+                workers: vec![],
+                activeapps: vec![first],
+                completedapps: vec![second, third],
+            },
+            page: Page::default(),
+        }
+    }
+
+    #[test]
+    fn drivers_that_recorded_their_applications_are_one_row_with_them() {
+        let mut said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        said.report.completedapps.push(ApplicationReport {
+            id: "app-4".into(),
+            started_ms: 0,
+            ..said.report.completedapps[0].clone()
+        });
+        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
+            name: name.into(),
+            ui: None,
+            reach: None,
+            applications: applications.iter().map(|id| id.to_string()).collect(),
+            ended,
+            exit_code,
+        };
+        let drivers = [
+            driver("runs", &["app-3"], false, None),
+            driver("goes on", &["app-4"], false, None),
+            // Its first application went well.
+            driver("failed", &["app-1", "app-2"], true, Some(3)),
+            // Its leader is gone, and with that what it knew of those that had ended.
+            driver("forgotten", &["app-0"], true, Some(1)),
+            driver("killed", &[], true, None),
+        ];
+        let jobs = join(&said, &drivers);
+        let short: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                (
+                    job.id.as_deref(),
+                    job.state.as_str(),
+                    job.driver.as_deref(),
+                    job.exit_code,
+                )
+            })
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (Some("app-0"), "FAILED", Some("forgotten"), Some(1)),
+                (None, "ENDED", Some("killed"), None),
+                (Some("app-3"), "RUNNING", Some("runs"), None),
+                (Some("app-2"), "FAILED", Some("failed"), Some(3)),
+                (Some("app-1"), "FINISHED", Some("failed"), Some(3)),
+                (Some("app-4"), "FINISHED", Some("goes on"), None),
+            ]
+        );
+        let end = |at: usize, wanted| driver_to_end(&jobs[at], wanted);
+        assert_eq!(end(2, "app-3"), Some("runs".into()));
+        assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
+        assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
+        assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
+        let lost: Vec<_> = jobs.iter().filter(|job| job.would_be_lost()).collect();
+        assert_eq!(lost.len(), 2, "{lost:?}");
+    }
+
+    #[test]
+    fn an_orphan_is_one_row_whether_the_leader_remembers_its_application_or_not() {
+        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, applications: &[&str]| DriverSeen {
+            name: name.into(),
+            ui: None,
+            reach: None,
+            applications: applications.iter().map(|id| id.to_string()).collect(),
+            ended: false,
+            exit_code: None,
+        };
+        let drivers = [
+            driver("active", &["app-3"]),
+            driver("recorded", &["app-2"]),
+            driver("in-a-pod", &[]),
+            driver("forgotten", &["app-0"]),
+        ];
+        let orphans =
+            [("recorded", "app-2"), ("in-a-pod", "app-1"), ("forgotten", "app-0")].map(|(driver, id)| Orphan {
+                driver: driver.into(),
+                application: id.into(),
+            });
+        let jobs = marked(join(&said, &drivers), &orphans);
+        let short: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (Some("app-0"), "ORPHANED", Some("forgotten")),
+                (Some("app-3"), "RUNNING", Some("active")),
+                (Some("app-2"), "ORPHANED", Some("recorded")),
+                (Some("app-1"), "ORPHANED", Some("in-a-pod")),
+            ]
+        );
+        assert_eq!(jobs[2].orphan().as_ref(), Some(&orphans[0]));
+        assert_eq!(jobs[1].orphan(), None);
+        // It can be ended by either name.
+        assert_eq!(driver_to_end(&jobs[2], "app-2").as_deref(), Some("recorded"));
+    }
+
+    #[test]
+    fn only_running_drivers_without_an_active_application_are_asked() {
+        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, application: &str, ended: bool| DriverSeen {
+            name: name.into(),
+            ui: None,
+            reach: Some(DriverUi::local(name, std::net::Ipv4Addr::LOCALHOST.into(), 4040)),
+            applications: vec![application.into()],
+            ended,
+            exit_code: None,
+        };
+        let drivers = [
+            driver("active", "app-3", false),
+            driver("ended", "app-2", true),
+            driver("goes-on", "app-1", false),
+        ];
+        let asked = without_application(&said, &drivers);
+        let asked: Vec<_> = asked.iter().map(|ui| ui.driver.as_str()).collect();
+        assert_eq!(asked, ["goes-on"]);
+    }
+
+    #[test]
+    fn a_drivers_pod_tells_its_applications_and_its_exit_code_at_its_end() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "d"},
+            "status": {"podIP": "10.1.2.3", "phase": "Failed", "containerStatuses": [{
+                "name": "driver", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"terminated": {"exitCode": 3, "message": "app-1\napp-2\n"}},
+            }]},
+        }))
+        .unwrap();
+        let seen = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
+        assert_eq!(
+            (seen.applications, seen.ended, seen.exit_code),
+            (vec!["app-1".into(), "app-2".into()], true, Some(3))
+        );
+        assert_eq!(seen.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
+    }
+
+    #[test]
+    fn applications_find_their_drivers_by_their_web_uis() {
+        let said = Said {
+            report: MasterReport {
+                status: MasterStatus::Alive,
+                url: String::new(),
+                workers: vec![],
+                activeapps: vec![app("app-1", "RUNNING", 1), app("app-2", "WAITING", 2)],
+                completedapps: vec![app("app-0", "FINISHED", 0)],
+            },
+            page: Page {
+                version: None,
+                driver_uis: [
+                    ("app-1", "http://spark-10-1-2-3.ns.k8s:4040"),
+                    ("app-2", "http://elsewhere:4040"),
+                ]
+                .map(|(id, ui)| (id.to_owned(), ui.to_owned()))
+                .into(),
+            },
+        };
+        let driver = |name: &str, host: &str, ended| DriverSeen {
+            name: name.into(),
+            ui: Some(format!("http://{host}:")),
+            reach: None,
+            applications: vec![],
+            ended,
+            exit_code: None,
+        };
+        let drivers = [
+            // Its address is another's now.
+            driver("old", "spark-10-1-2-3.ns.k8s", true),
+            driver("mine", "spark-10-1-2-3.ns.k8s", false),
+            driver("young", "spark-10-1-2-4.ns.k8s", false),
+        ];
+        let jobs = join(&said, &drivers);
+        let short: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (None, "ENDED", Some("old")),
+                (None, "STARTING", Some("young")),
+                (Some("app-2"), "WAITING", None),
+                (Some("app-1"), "RUNNING", Some("mine")),
+                (Some("app-0"), "FINISHED", None),
+            ]
+        );
+        assert!(
+            not_ours(&jobs[2])
+                .help()
+                .unwrap_or_default()
+                .contains("http://elsewhere:4040")
+        );
+    }
+}

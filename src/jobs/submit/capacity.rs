@@ -1,0 +1,153 @@
+//! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
+
+use crate::clients::spark::WorkerReport;
+use crate::jobs::submit::job::Asked;
+use crate::render::inventory::WorkersSummary;
+use crate::report::counted;
+use crate::spec::quantity::Memory;
+
+/// What Spark gives an executor when nobody says.
+const DEFAULT_MEMORY: Memory = Memory::from_mib(1024);
+/// How many workers are listed.
+const LISTED: usize = 5;
+
+/// Whether there is room for an executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A worker has it.
+    Enough,
+    /// No worker has it now.
+    Later(String),
+    /// No worker of this cluster can ever have it.
+    Never(String),
+}
+
+/// Looks for room. The executors' memory may be known only from the application itself; what nobody said must not be held against it.
+pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -> Room {
+    let memory = asked.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
+    let cores = asked.executor_cores.unwrap_or(1);
+    let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
+    let each = format!("each executor asks for {memory} MiB and {}", counted(cores, "core"));
+    let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
+    let mut offers = offers.chain([(expected.memory_mib, expected.cores)]);
+    if offers.all(|(offered, offered_cores)| offered < memory || offered_cores < cores) {
+        let largest = alive
+            .iter()
+            .map(|worker| worker.memory)
+            .chain([expected.memory_mib])
+            .max();
+        let most = alive.iter().map(|worker| worker.cores).chain([expected.cores]).max();
+        return Room::Never(format!(
+            "{each}, and no worker offers more than {} MiB and {}",
+            largest.unwrap_or_default(),
+            counted(most.unwrap_or_default(), "core")
+        ));
+    }
+    let free = |worker: &WorkerReport| {
+        (
+            worker.memory.saturating_sub(worker.memoryused),
+            worker.cores.saturating_sub(worker.coresused),
+        )
+    };
+    let has_room = |worker: &&WorkerReport| {
+        let (free_memory, free_cores) = free(worker);
+        free_memory >= memory && free_cores >= cores
+    };
+    if alive.iter().copied().any(|worker| has_room(&worker)) {
+        return Room::Enough;
+    }
+    if alive.is_empty() {
+        return Room::Later(format!("{each}, and no worker is registered"));
+    }
+    let mut list: Vec<_> = alive
+        .iter()
+        .take(LISTED)
+        .map(|worker| {
+            let (free_memory, free_cores) = free(worker);
+            format!(
+                "{} has {free_memory} of {} MiB and {free_cores} of {} free",
+                worker.host,
+                worker.memory,
+                counted(worker.cores, "core")
+            )
+        })
+        .collect();
+    if alive.len() > LISTED {
+        list.push(format!("{} more have no room either", alive.len() - LISTED));
+    }
+    Room::Later(format!("{each}; {}", list.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(memory_used: u64, cores_used: u32, state: &str) -> WorkerReport {
+        WorkerReport {
+            id: "w".into(),
+            host: "10.0.0.5".into(),
+            webuiaddress: String::new(),
+            cores: 2,
+            coresused: cores_used,
+            memory: 1282,
+            memoryused: memory_used,
+            state: state.into(),
+        }
+    }
+
+    const EXPECTED: WorkersSummary = WorkersSummary {
+        count: 2,
+        cores: 2,
+        memory_mib: 1282,
+    };
+
+    fn asks(memory: Option<u64>, cores: Option<u32>) -> Asked {
+        Asked {
+            executor_memory: memory.map(Memory::from_mib),
+            executor_cores: cores,
+        }
+    }
+
+    #[test]
+    fn a_job_that_waits_is_told_the_numbers() {
+        let free = worker(0, 0, "ALIVE");
+        assert_eq!(
+            room(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
+            Room::Enough
+        );
+        assert_eq!(
+            room(
+                asks(None, None),
+                &[worker(600, 1, "ALIVE"), worker(0, 0, "DEAD")],
+                &EXPECTED
+            ),
+            Room::Later(
+                "each executor asks for 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
+            )
+        );
+        assert_eq!(
+            room(asks(None, None), &[], &EXPECTED),
+            Room::Later("each executor asks for 1024 MiB and 1 core, and no worker is registered".into())
+        );
+    }
+
+    #[test]
+    fn what_can_never_fit_is_known() {
+        let free = [worker(0, 0, "ALIVE")];
+        let never = "each executor asks for 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
+        assert_eq!(
+            room(asks(Some(2048), None), &free, &EXPECTED),
+            Room::Never(never.into())
+        );
+        assert!(matches!(
+            room(asks(Some(512), Some(3)), &free, &EXPECTED),
+            Room::Never(_)
+        ));
+        // Larger workers are on their way, or smaller ones about to go.
+        let larger = WorkersSummary {
+            memory_mib: 4096,
+            ..EXPECTED
+        };
+        assert!(matches!(room(asks(Some(2048), None), &free, &larger), Room::Later(_)));
+    }
+}

@@ -1,0 +1,140 @@
+//! A driver's pod as the watch sees it: until it has started, where its web UI is, and how it ended.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::ResourceExt;
+
+use crate::lifecycle::Error;
+use crate::lifecycle::wait::Patience;
+use crate::model::labels::Component;
+use crate::platform::kubernetes::drivers;
+use crate::platform::kubernetes::watch::Watch;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::routing::pod_host;
+use crate::state::Facts;
+use crate::state::trouble::{Before, troubles};
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit code of a driver that was told to end.
+pub const TERMINATED: u8 = 143;
+
+pub fn masters(watch: &Watch) -> Vec<Pod> {
+    let mut pods = watch.pods();
+    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
+    pods
+}
+
+pub fn driver_in(watch: &Watch, driver: &str) -> Option<Pod> {
+    watch.pods().into_iter().find(|pod| pod.name_any() == driver)
+}
+
+fn state(pod: &Pod) -> Option<&ContainerState> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .first()?
+        .state
+        .as_ref()
+}
+
+pub fn running(pod: &Pod) -> Option<()> {
+    state(pod)?.running.as_ref().map(|_| ())
+}
+
+/// With what the address of the driver's web UI begins.
+pub fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some(format!(
+        "http://{}:",
+        pod_host(address, namespace, &inventory.cluster.ui_domain)
+    ))
+}
+
+/// Waits until the driver's container runs, and says what keeps it from that.
+pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progress: &Progress) -> Result<Pod, Error> {
+    let began = Instant::now();
+    let mut patience = Patience::default();
+    loop {
+        let pod = driver_in(watch, driver);
+        if let Some(pod) = &pod {
+            if running(pod).is_some() {
+                return Ok(pod.clone());
+            }
+            if let Some(ended) = drivers::ended(pod) {
+                let reason = ended
+                    .message
+                    .clone()
+                    .or_else(|| ended.reason.clone())
+                    .unwrap_or_default();
+                return Err(Error::Driver {
+                    message: format!(
+                        "the driver ended before its files came (exit code {}) {reason}",
+                        ended.exit_code
+                    ),
+                    help: "`--keep` keeps its pod for a look".into(),
+                });
+            }
+            progress.part("Driver", &starting(pod));
+            let facts = Facts {
+                pods: vec![pod.clone()],
+                ..Facts::default()
+            };
+            let mut seen = troubles(&facts, &watch.events(), &Before::default());
+            seen.retain(|trouble| trouble.subject == driver);
+            patience
+                .news(&seen)
+                .iter()
+                .for_each(|trouble| progress.warn(&trouble.to_string()));
+            let hopeless = patience.exhausted(&seen);
+            if !hopeless.is_empty() {
+                return Err(Error::DoesNotStart {
+                    troubles: hopeless.into_iter().map(|trouble| (trouble, String::new())).collect(),
+                });
+            }
+        }
+        if began.elapsed() >= timeout {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: vec![format!(
+                    "driver {driver}: {}",
+                    pod.as_ref().map_or_else(String::new, starting)
+                )],
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn starting(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    match node {
+        Some(node) => format!("{} starts on {node}", pod.name_any()),
+        None => format!("{} waits for a node", pod.name_any()),
+    }
+}
+
+/// The driver's exit code, if Kubernetes tells it in time. What else it knows about the driver's end is told.
+pub async fn exit_code(watch: &Watch, driver: &str, within: Duration, progress: &Progress) -> Option<u8> {
+    let began = Instant::now();
+    loop {
+        let pod = driver_in(watch, driver);
+        if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
+            if ended.reason.as_deref() == Some("OOMKilled") {
+                progress
+                    .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
+            }
+            return Some(u8::try_from(ended.exit_code).unwrap_or(1));
+        }
+        if pod.is_none() {
+            progress.warn(&format!("the driver's pod {driver} was removed while the job ran"));
+            return Some(TERMINATED);
+        }
+        if began.elapsed() > within {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Why a job waits: says with numbers what keeps it from getting executors.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::clients::spark::{ApplicationReport, WorkerReport};
+use crate::jobs::orphans::{DriverUi, orphans};
+use crate::jobs::submit::capacity::{Room, room};
+use crate::jobs::submit::job::Asked;
+use crate::lifecycle::Error;
+use crate::platform::leader::{Leader, Said};
+use crate::platform::observer::Reach;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::quantity::Memory;
+
+/// How often the leader is asked while the job waits for executors.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long an application may wait for executors before anything is said: starting one takes a moment.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// How often the leader is asked whether it still knows an application that runs.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What is known of a job whose waiting is to be explained.
+pub struct Explained<'a> {
+    pub inventory: &'a Inventory,
+    /// Applications from before.
+    pub known: Vec<String>,
+    /// With what the address of the driver's web UI begins.
+    pub ui: Option<String>,
+    /// Where the driver's web UI is asked, for a driver that is looked after to its end.
+    pub reach: Option<DriverUi>,
+    pub asked: Asked,
+    /// The job says how many cores it wants.
+    pub says_cores: bool,
+    pub wait: bool,
+}
+
+/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any. From then on it says if the leader
+/// no longer knows the application.
+pub async fn explain<R: Reach + Clone>(
+    leader: &mut Leader<R>,
+    application: &mut Option<String>,
+    masters: impl Fn() -> Vec<Pod>,
+    explained: Explained<'_>,
+    progress: &Progress,
+) -> Error {
+    let mut waits_since = None;
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let report = if application.is_none() {
+            let said = leader.ask(masters()).await;
+            *application = said.as_ref().and_then(|said| own(said, &explained));
+            said.map(|said| said.report)
+        } else {
+            leader.report(masters()).await.map(|(_, report)| report)
+        };
+        let (Some(report), Some(id)) = (report, application.as_ref()) else {
+            continue;
+        };
+        let Some(app) = report.activeapps.iter().find(|app| app.id == *id) else {
+            continue;
+        };
+        if app.state != "WAITING" {
+            progress.part("Job", &format!("{id} runs{}", share(app, &report.workers, &explained)));
+            if let Some(reach) = explained.reach {
+                until_orphaned(leader, masters, reach, progress).await;
+            }
+            return std::future::pending().await;
+        }
+        progress.part("Job", &format!("{id} waits for executors"));
+        // Only now it is certain what it asks for: its own code has the last word.
+        let asked = Asked {
+            executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
+            ..explained.asked
+        };
+        let since = *waits_since.get_or_insert_with(Instant::now);
+        match room(asked, &report.workers, &explained.inventory.cluster.workers) {
+            Room::Never(message) if !explained.wait => return Error::NoRoom { message },
+            Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
+                progress.warn(&format!("no executors yet: {message}"));
+                told = message;
+            }
+            Room::Enough if since.elapsed() >= EXPLAIN_AFTER * 3 && told.is_empty() => {
+                told =
+                    "no executors yet, though there is room: an application whose own code sets spark.cores.max below \
+                        spark.executor.cores gets none"
+                        .into();
+                progress.warn(&told);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Waits until the driver has an application that the leader does not know, and says so.
+async fn until_orphaned<R: Reach + Clone>(
+    leader: &mut Leader<R>,
+    masters: impl Fn() -> Vec<Pod>,
+    reach: DriverUi,
+    progress: &Progress,
+) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let found = orphans(leader, masters(), vec![reach.clone()]).await;
+        if let Some(orphan) = found.first() {
+            progress.warn(&orphan.warning());
+            return;
+        }
+    }
+}
+
+/// How much of the cluster the application has, if that is less than all and nobody asked for it.
+fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explained<'_>) -> String {
+    let executors = explained.inventory.cluster.executors;
+    let default = executors.and_then(|executors| executors.default_cores);
+    let alive = workers.iter().filter(|worker| worker.state == "ALIVE");
+    let all: u32 = alive.map(|worker| worker.cores).sum();
+    match default {
+        Some(default) if !explained.says_cores && default < all => format!(
+            " on {} of {all} cores: the cluster gives {default} to an application that does not say; --total-executor-cores asks for more",
+            app.cores
+        ),
+        _ => String::new(),
+    }
+}
+
+/// The application of this driver: the one with its web UI, or if it has none, the only new one.
+fn own(said: &Said, explained: &Explained<'_>) -> Option<String> {
+    let uis = &said.page.driver_uis;
+    let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
+    let by_ui = uis.iter().find(|(_, address)| is_its(address));
+    if let Some((id, _)) = by_ui {
+        return Some(id.clone());
+    }
+    let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
+    let apps = said.report.activeapps.iter().map(|app| &app.id);
+    let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
+    match new[..] {
+        [id] => Some(id.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,183 @@
+//! `sparkha submit --local`: the driver is a process of this machine, at the address that the cluster keeps for drivers. Its files stay where they are.
+
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::jobs::orphans::DriverUi;
+use crate::jobs::submit::capacity::{Room, room};
+use crate::jobs::submit::job::{Asked, LocalFile};
+use crate::jobs::submit::{
+    Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
+};
+use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::{Error, upgrade};
+use crate::model::labels::Component;
+use crate::model::ports::DRIVER_UI_PORTS;
+use crate::platform::kubernetes::drivers;
+use crate::platform::leader::Leader;
+use crate::platform::local::Loopback;
+use crate::platform::local::addresses::is_free;
+use crate::platform::local::store::ClusterDir;
+use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
+use crate::render::driver::{self, Driver};
+use crate::report::progress::Progress;
+use crate::routing::pod_host;
+
+/// Runs a job. What it writes goes where sparkha writes.
+pub async fn submit(
+    dir: &ClusterDir,
+    submission: &Submission,
+    progress: &Progress,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Outcome, Error> {
+    let (wanted, inventory) = wanted_of(dir)?;
+    upgrade::takes_jobs(&inventory)?;
+    let conf = wanted
+        .config_map(&dir.name.conf())
+        .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
+    let (pod, defaults) = template(&conf, &inventory)?;
+    process::clean(dir)?;
+    let submission = &submission.fitted(&defaults, &inventory);
+    let asked = submission.job.job.asked(&defaults);
+    let mut leader = Leader::new(Loopback);
+    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.ask(masters_of(dir)?))
+        .await
+        .ok()
+        .flatten();
+    if let Some(said) = &before
+        && asked != Asked::default()
+        && !submission.wait
+        && let Room::Never(message) = room(asked, &said.report.workers, &inventory.cluster.workers)
+    {
+        return Err(Error::NoRoom { message });
+    }
+    let Some(address) = dir.seen()?.drivers else {
+        return Err(Error::Driver {
+            message: "the cluster has no address for drivers".into(),
+            help: "its supervisor is gone or just begins: `sparkha create`, with the same arguments, starts it again"
+                .into(),
+        });
+    };
+    let mut job = submission.job.clone();
+    let ui_port = match job.job.property(UI_PORT) {
+        Some(port) => port.trim().parse().unwrap_or_default(),
+        None => {
+            // Two drivers have one address: their web UIs are told apart by their ports.
+            let port = free_port(dir, address)?;
+            job.job.conf.insert(UI_PORT.into(), port.to_string());
+            port
+        }
+    };
+    let driver = Driver {
+        name: drivers::new_name(&dir.name),
+        image: None,
+        heap: submission.driver_memory,
+        cores: submission.driver_cores,
+        python: job.job.is_python(),
+        keep: submission.keep || submission.detach,
+        one_log: false,
+    };
+    let start = Start {
+        dir,
+        wanted: &wanted,
+        pod: driver::pod(pod, &driver),
+        address,
+        texts: texts(&job, |file: &LocalFile| file.path.display().to_string()),
+        ui_port,
+        keep: driver.keep,
+        output: if submission.detach {
+            Output::Log
+        } else {
+            Output::Inherited
+        },
+    };
+    let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
+        message: format!("the driver cannot be started: {reason}"),
+        help: "`sparkha doctor` says what this machine lacks".into(),
+    })?;
+    // From now on an upgrade waits for this driver, unless it began to look before.
+    if let Err(refused) = upgrade::takes_jobs(&wanted_of(dir)?.1) {
+        process::end(&record).await;
+        process::remove(dir, &record.name)?;
+        return Err(refused);
+    }
+    if submission.detach {
+        return Ok(Outcome::Detached { driver: driver.name });
+    }
+    let mut application = None;
+    let explaining = explain(
+        &mut leader,
+        &mut application,
+        || masters_of(dir).unwrap_or_default(),
+        Explained {
+            inventory: &inventory,
+            known: before
+                .iter()
+                .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                .collect(),
+            ui: driver_ui(dir, &record),
+            reach: Some(DriverUi::local(&record.name, address, ui_port)),
+            asked,
+            says_cores: submission.says_cores(),
+            wait: submission.wait,
+        },
+        progress,
+    );
+    let outcome = tokio::select! {
+        status = child.wait() => {
+            let status = status.map_err(Error::io("wait for the driver's end"))?;
+            let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
+            Ok(Outcome::Ended { code: code.unwrap_or(1) })
+        }
+        hopeless = explaining => Err(hopeless),
+        () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
+    };
+    progress.clear_parts();
+    if outcome.is_err() {
+        progress.step("Ending the driver");
+    }
+    // Also what the application started and left.
+    process::end(&record).await;
+    if let (Some(application), true) = (&application, outcome.is_err()) {
+        let masters = || masters_of(dir).unwrap_or_default();
+        leader.until_gone(application, masters, UNREGISTER_TIMEOUT).await;
+    }
+    if !submission.keep {
+        process::remove(dir, &record.name)?;
+    }
+    outcome
+}
+
+/// The masters' pods as they are.
+pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
+    let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
+    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
+    Ok(pods)
+}
+
+/// The first port for drivers' web UIs that no driver has.
+fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
+    let records = process::records(dir)?;
+    let is_given = |port: u16| {
+        records
+            .iter()
+            .any(|record| record.ui_port == port && record.process.is_alive())
+    };
+    let mut ports = DRIVER_UI_PORTS;
+    let free = ports.find(|&port| !is_given(port) && is_free(address, port));
+    Ok(free.unwrap_or(*DRIVER_UI_PORTS.start()))
+}
+
+/// The address of a driver's web UI.
+pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
+    let (_, inventory) = wanted_of(dir).ok()?;
+    let host = pod_host(
+        dir.seen().ok()?.drivers?,
+        dir.namespace.as_str(),
+        &inventory.cluster.ui_domain,
+    );
+    Some(format!("http://{host}:{}", record.ui_port))
+}

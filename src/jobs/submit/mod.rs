@@ -1,0 +1,536 @@
+//! `sparkha submit` on Kubernetes: makes a driver's pod, sends it the user's files, follows its output, and removes it again. Whoever is cut off leaves
+//! at most a pod, which ends by itself and which the next submit or teardown removes.
+
+pub mod capacity;
+mod driver_log;
+mod driver_pod;
+pub mod explain;
+pub mod job;
+pub mod local;
+mod package;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
+
+use self::capacity::{Room, room};
+use self::driver_log::{Followed, Missing, follow};
+use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
+use self::explain::{Explained, explain};
+use self::job::{Asked, Checked};
+use self::package::Package;
+use crate::jobs::orphans::DriverUi;
+use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::{Error, upgrade};
+use crate::logs::streams::Stream;
+use crate::model::kind::Kind;
+use crate::model::labels::Component;
+use crate::model::ports::DRIVER_UI_PORTS;
+use crate::platform::kubernetes::{self, Cluster, drivers, watch::Watch};
+use crate::platform::leader::{Leader, Said};
+use crate::render::driver::{self, CONTAINER, Driver};
+use crate::render::inventory::Inventory;
+use crate::render::own_driver;
+use crate::report::progress::Progress;
+use crate::spec::names::ClusterName;
+use crate::spec::quantity::Memory;
+use crate::spec::version::version_in_image;
+
+/// A job, and how to run it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    pub job: Checked,
+    /// Another image than the cluster's.
+    pub image: Option<String>,
+    pub driver_memory: Memory,
+    pub driver_cores: u32,
+    /// Leave the driver when it has ended.
+    pub keep: bool,
+    /// Leave the driver to itself once it runs.
+    pub detach: bool,
+    /// Wait for executors though no worker of the cluster can ever run one.
+    pub wait: bool,
+    /// How long the driver may take to start.
+    pub timeout: Duration,
+}
+
+impl Submission {
+    /// The same with executors that fit the cluster and what the job says.
+    fn fitted(&self, defaults: &str, inventory: &Inventory) -> Self {
+        let mut fitted = self.clone();
+        let job = &mut fitted.job.job;
+        if let Some(cores) = job.fitting_cores(defaults, &inventory.cluster.workers) {
+            job.conf.insert(job::EXECUTOR_CORES.into(), cores.to_string());
+        }
+        fitted
+    }
+
+    /// Whether the job says how many cores it wants.
+    fn says_cores(&self) -> bool {
+        self.job.job.property(job::CORES_MAX).is_some()
+    }
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The application's own exit code.
+    Ended { code: u8 },
+    /// Its driver's name.
+    Detached { driver: String },
+}
+
+/// Takes what the application writes, line by line or in whatever pieces.
+pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+
+/// Where an application has its web UI.
+const UI_PORT: &str = "spark.ui.port";
+/// How long the leader may take to answer at the beginning.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often sending is begun again.
+const SEND_TRIES: u32 = 3;
+/// How long after the log's end the API server may take to know how the driver ended.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same where the log was not read to its end.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the master may take to notice that an application has gone.
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What of a cluster a driver needs to know.
+struct Target {
+    inventory: Inventory,
+    template: Pod,
+    /// The cluster's own `spark-defaults.conf`.
+    defaults: String,
+    /// The drivers' script marks the end of their logs.
+    marks_end: bool,
+}
+
+/// Runs a job. What it writes goes to `sink`; when `interrupted` comes, the job is ended.
+pub async fn submit(
+    cluster: &Cluster,
+    name: &ClusterName,
+    submission: &Submission,
+    sink: Sink<'_>,
+    progress: &Progress,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Outcome, Error> {
+    let target = target(cluster, name).await?;
+    let submission = &submission.fitted(&target.defaults, &target.inventory);
+    if let Some(image) = &submission.image {
+        same_version(image, &target.inventory.cluster.image)?;
+    }
+    drivers::clean(cluster, name).await?;
+    let driver = Driver {
+        name: drivers::new_name(name),
+        image: submission.image.clone(),
+        heap: submission.driver_memory,
+        cores: submission.driver_cores,
+        python: submission.job.job.is_python(),
+        keep: submission.keep || submission.detach,
+        one_log: true,
+    };
+    let mut run = Run {
+        cluster,
+        name,
+        submission,
+        asked: submission.job.job.asked(&target.defaults),
+        inventory: &target.inventory,
+        driver: &driver.name,
+        marks_end: target.marks_end,
+        kept: None,
+        watch: Watch::start(cluster, name).await,
+        leader: Leader::new(cluster.clone()),
+        application: None,
+        progress,
+    };
+    let pod = driver::pod(target.template, &driver);
+    let outcome = tokio::select! {
+        outcome = run.all(&pod, sink) => outcome,
+        () = interrupted => Err(Error::Interrupted { next: match run.kept {
+            Some(_) => format!("the job had ended; {}", run.to_read()),
+            None => "the job was ended; submit it again".into(),
+        } }),
+    };
+    let stays = match &outcome {
+        Ok(Outcome::Detached { .. }) => true,
+        Ok(Outcome::Ended { .. }) => submission.keep,
+        // Its log can still be read there.
+        Err(_) => run.kept.is_some(),
+    };
+    progress.clear_parts();
+    if stays {
+        return outcome;
+    }
+    if outcome.is_err() {
+        progress.step("Ending the driver");
+    }
+    if let Err(error) = run.end(&outcome).await {
+        progress.warn(&format!("the driver {} is left over: {error}", driver.name));
+    }
+    outcome
+}
+
+async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> {
+    let conf = name.conf();
+    let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
+    let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
+    let inventory = read_inventory(&inventory)?;
+    upgrade::takes_jobs(&inventory)?;
+    let conf = conf.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))?;
+    let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
+    let (template, defaults) = template(&conf, &inventory)?;
+    let script = conf.data.as_ref().and_then(|data| data.get(driver::SCRIPT));
+    Ok(Target {
+        inventory,
+        template,
+        defaults,
+        marks_end: script.is_some_and(|script| driver::marks_end(script)),
+    })
+}
+
+/// The driver's template and the cluster's defaults in its configuration.
+fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Error> {
+    let part = |key: &str| conf.data.as_ref().and_then(|data| data.get(key)).cloned();
+    let template = part(driver::TEMPLATE).and_then(|text| serde_json::from_str(&text).ok());
+    let template: Pod = template.ok_or_else(|| outdated(inventory))?;
+    let beyond = own_driver::beyond(&template, inventory);
+    if !beyond.is_empty() {
+        return Err(Error::Usage {
+            message: format!(
+                "ConfigMap {} describes drivers' pods that are not this cluster's: {} is different",
+                inventory.cluster.name.conf(),
+                beyond.join(", ")
+            ),
+            help: "find out who changed it, or whether another sparkha made the cluster; `sparkha create` with the same arguments writes it anew".into(),
+        });
+    }
+    Ok((template, part("spark-defaults.conf").unwrap_or_default()))
+}
+
+fn outdated(inventory: &Inventory) -> Error {
+    Error::Usage {
+        message: format!(
+            "the cluster was made by sparkha {}, which did not run jobs yet",
+            inventory.cluster.sparkha_version
+        ),
+        help: "run `sparkha create` with the same arguments again: nothing of it is restarted".into(),
+    }
+}
+
+/// Executors of another Spark than the driver's never answer as they should; some of it the tags tell.
+fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
+    match (version_in_image(image), version_in_image(clusters)) {
+        (Some(wanted), Some(there)) if wanted != there => Err(Error::Usage {
+            message: format!("the image {image} has Spark {wanted}, and the cluster runs {there} ({clusters})"),
+            help: format!("use an image with Spark {there}, or leave --image out"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// One run of a job.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    name: &'a ClusterName,
+    submission: &'a Submission,
+    inventory: &'a Inventory,
+    asked: Asked,
+    /// Name of the driver's pod.
+    driver: &'a str,
+    marks_end: bool,
+    /// Set when its pod is kept because its log could not be read; true if it is annotated, so that no other submit removes it.
+    kept: Option<bool>,
+    watch: Watch,
+    leader: Leader<Cluster>,
+    /// Its ID, once the master knows it.
+    application: Option<String>,
+    progress: &'a Progress,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<Outcome, Error> {
+        self.progress.part("Driver", "being made");
+        let api = self.cluster.api::<Pod>();
+        let created = self
+            .cluster
+            .create(&api, pod, &format!("create Pod {}", self.driver))
+            .await;
+        match created {
+            // A request whose answer was lost is sent again; the name is nobody else's.
+            Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // From now on an upgrade waits for this driver, unless it began to look before.
+        upgrade::takes_jobs(&read_inventory(&inventory_object(self.cluster, self.name).await?)?)?;
+        let before = self.leader.ask(masters(&self.watch));
+        let (started, before) = tokio::join!(
+            until_started(&self.watch, self.driver, self.submission.timeout, self.progress),
+            tokio::time::timeout(LEADER_TIMEOUT, before),
+        );
+        let started = started?;
+        let before = before.ok().flatten();
+        match &before {
+            Some(said) => self.has_room(said)?,
+            None => self.progress.warn("no master leads at present: the job waits for one"),
+        }
+        let python = self.workers_python().await;
+        self.send(&started, before.as_ref(), python).await?;
+        if self.submission.detach {
+            return Ok(Outcome::Detached {
+                driver: self.driver.to_owned(),
+            });
+        }
+        self.progress.part("Driver", "runs");
+        let (cluster, driver, progress) = (self.cluster, self.driver, self.progress);
+        let first = std::sync::Once::new();
+        let sink = |stream: Stream, line: &[u8]| {
+            first.call_once(|| progress.clear_parts());
+            sink(stream, line);
+        };
+        let followed = Followed {
+            logs: cluster,
+            driver,
+            marks_its_end: self.marks_end,
+            progress,
+        };
+        let port = self.ui_port();
+        let kept = &mut self.kept;
+        let keep = async || {
+            if kept.is_none() {
+                let marked = drivers::keep(cluster, driver).await;
+                if let Err(error) = &marked {
+                    progress.warn(&format!("the driver {driver} is not marked to be kept: {error}"));
+                }
+                *kept = Some(marked.is_ok());
+            }
+        };
+        let following = follow(&followed, &sink, || driver_in(&self.watch, driver), keep);
+        let explaining = explain(
+            &mut self.leader,
+            &mut self.application,
+            || masters(&self.watch),
+            Explained {
+                inventory: self.inventory,
+                known: before
+                    .iter()
+                    .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                    .collect(),
+                ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
+                reach: Some(DriverUi {
+                    driver: driver.to_owned(),
+                    port,
+                    pod: started,
+                }),
+                asked: self.asked,
+                says_cores: self.submission.says_cores(),
+                wait: self.submission.wait,
+            },
+            progress,
+        );
+        let missing = tokio::select! {
+            ended = following => ended?,
+            hopeless = explaining => return Err(hopeless),
+        };
+        let within = if missing.is_none() { END_TIMEOUT } else { LOOK_TIMEOUT };
+        let code = exit_code(&self.watch, driver, within, progress).await;
+        match (missing, code) {
+            (None, Some(code)) => Ok(Outcome::Ended { code }),
+            (None, None) => Err(Error::Driver {
+                message: format!("the job has ended, but the node of its driver {driver} does not tell how"),
+                help: "its output is complete; `kubectl get nodes` shows whether the node is lost".into(),
+            }),
+            (Some(missing), code) => Err(self.incomplete(&missing, code).await),
+        }
+    }
+
+    /// Where the driver has its web UI.
+    fn ui_port(&self) -> u16 {
+        let port = self.submission.job.job.property(UI_PORT);
+        let port = port.and_then(|port| port.trim().parse().ok());
+        port.unwrap_or(*DRIVER_UI_PORTS.start())
+    }
+
+    /// The error for a log that was not read completely. The pod is kept.
+    async fn incomplete(&mut self, missing: &Missing, code: Option<u8>) -> Error {
+        let help = match driver_in(&self.watch, self.driver) {
+            Some(_) => {
+                if self.kept.is_none() {
+                    self.kept = Some(drivers::keep(self.cluster, self.driver).await.is_ok());
+                }
+                self.to_read()
+            }
+            None => "nothing of its log is left".to_owned(),
+        };
+        // What became of a pod that was removed is a guess.
+        let code = code.filter(|_| driver_in(&self.watch, self.driver).is_some());
+        let ended = code.map_or_else(
+            || "how the job itself ended is not known".to_owned(),
+            |code| format!("the job itself ended with exit code {code}"),
+        );
+        Error::Incomplete {
+            message: format!("{missing}; {ended}"),
+            help,
+        }
+    }
+
+    /// How to read what is left of the driver, and how to remove it.
+    fn to_read(&self) -> String {
+        let driver = self.driver;
+        let until = match self.kept {
+            Some(true) => "",
+            _ => " (the next submit removes it ten minutes after its end)",
+        };
+        format!(
+            "the driver {driver} is kept{until}: `sparkha logs {driver}` shows its log once its node can be reached, \
+             `sparkha jobs --kill {driver}` removes it"
+        )
+    }
+
+    /// Fails at once if what was asked for can never be had.
+    fn has_room(&self, said: &Said) -> Result<(), Error> {
+        // What nobody said, the application may yet say.
+        if self.asked == Asked::default() || self.submission.wait {
+            return Ok(());
+        }
+        match room(self.asked, &said.report.workers, &self.inventory.cluster.workers) {
+            Room::Never(message) => Err(Error::NoRoom { message }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The workers' Python, if the driver's may be another.
+    async fn workers_python(&self) -> Option<String> {
+        if self.submission.image.is_none() || !self.submission.job.job.is_python() {
+            return None;
+        }
+        let pods = self.watch.pods();
+        let worker = pods
+            .iter()
+            .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && running(pod).is_some())?;
+        let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
+        let command = ["python3", "-c", program].map(str::to_owned);
+        let asked = self
+            .cluster
+            .exec(&worker.name_any(), Component::Worker.as_str(), &command, async |_| {
+                Ok(())
+            })
+            .await;
+        asked
+            .ok()
+            .filter(|ended| ended.success)
+            .map(|ended| ended.output.trim().to_owned())
+    }
+
+    /// Sends everything, and begins again where that is lost.
+    async fn send(&self, pod: &Pod, before: Option<&Said>, python: Option<String>) -> Result<(), Error> {
+        let place = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
+            let env = container
+                .env
+                .iter()
+                .flatten()
+                .find(|env| env.name == "SPARKHA_DRIVER_DIR");
+            env?.value.clone()
+        });
+        let place = format!("{}/sent", place.unwrap_or_default());
+        let job = &self.submission.job;
+        let mut texts = texts(job, |file| format!("{place}/{}", file.sent_as));
+        let version = before.and_then(|said| said.page.version.clone());
+        let expected = [("Spark", version), ("Python", python)];
+        texts.extend(
+            expected
+                .into_iter()
+                .filter_map(|(what, version)| Some((format!("expected-{what}"), version?.into_bytes()))),
+        );
+        let package = Package::of(&job.files, texts).map_err(Error::io("read what is to be sent"))?;
+        let length = package.length().map_err(Error::io("pack what is to be sent"))?;
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut command: Vec<_> = containers
+            .flat_map(|container| container.command.iter().flatten())
+            .cloned()
+            .collect();
+        command.extend(["receive".to_owned(), length.to_string()]);
+        let mut tries = 1;
+        loop {
+            let feed = async |to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin)| {
+                let mut to = to;
+                let files = job.files.len();
+                package
+                    .send(&mut to, |sent| {
+                        if length > 1024 * 1024 {
+                            self.progress.bytes(&format!("Sending {files} files"), sent, length);
+                        }
+                    })
+                    .await
+            };
+            let sent = self.cluster.exec(self.driver, CONTAINER, &command, feed).await;
+            let error = match sent {
+                Ok(ended) if ended.success => break,
+                Ok(ended) => Error::Driver {
+                    message: format!("the driver did not take the files: {}", ended.errors),
+                    help: "is its volume full? `--keep` keeps the pod for a look".into(),
+                },
+                Err(error @ kubernetes::Error::Unreachable { .. }) => error.into(),
+                Err(error) => return Err(error.into()),
+            };
+            if tries >= SEND_TRIES {
+                return Err(error);
+            }
+            tries += 1;
+            tracing::info!("{error}; sending again");
+        }
+        let bytes: u64 = job
+            .files
+            .iter()
+            .filter_map(|file| file.path.metadata().ok())
+            .map(|file| file.len())
+            .sum();
+        self.progress.part("Files", &sent_text(job.files.len(), bytes));
+        Ok(())
+    }
+
+    /// Ends the driver, and waits until the master knows.
+    async fn end(&mut self, outcome: &Result<Outcome, Error>) -> Result<(), Error> {
+        let has_ended = matches!(outcome, Ok(Outcome::Ended { .. }));
+        drivers::end(self.cluster, self.driver).await?;
+        match self.application.take() {
+            _ if has_ended => {}
+            // The master knows sooner than the API server.
+            Some(application) => {
+                let masters = || masters(&self.watch);
+                if !self.leader.until_gone(&application, masters, UNREGISTER_TIMEOUT).await {
+                    self.progress.warn(&format!("the master still lists {application}"));
+                }
+            }
+            None => drivers::until_ended(self.cluster, self.driver).await?,
+        }
+        Ok(())
+    }
+}
+
+fn sent_text(files: usize, bytes: u64) -> String {
+    let files = if files == 1 {
+        "1 file".into()
+    } else {
+        format!("{files} files")
+    };
+    match bytes {
+        0..10_240 => format!("{files} sent, {bytes} bytes"),
+        10_240..10_485_760 => format!("{files} sent, {} KiB", bytes / 1024),
+        _ => format!("{files} sent, {} MiB", bytes / 1_048_576),
+    }
+}
+
+/// What goes beside the files: spark-submit's arguments, each ended by a zero, and the application's configuration.
+fn texts(job: &Checked, place: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
+    let arguments = job.arguments(place).into_iter().fold(Vec::new(), |mut all, argument| {
+        all.extend(argument.into_bytes());
+        all.push(0);
+        all
+    });
+    vec![
+        ("arguments".into(), arguments),
+        ("spark.conf".into(), job.job.conf_text().into_bytes()),
+    ]
+}

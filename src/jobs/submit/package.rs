@@ -1,0 +1,193 @@
+//! What is sent to a driver: one archive of the user's files, the arguments and the configuration, followed by their checksums. Its length is known before
+//! it is sent, and nothing of it is kept in memory.
+
+use std::io;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::jobs::submit::job::LocalFile;
+
+const BLOCK: u64 = 512;
+const BUFFER: usize = 64 * 1024;
+/// Last in the archive: `sha256sum --check` reads it.
+const SUMS: &str = "SHA256SUMS";
+
+/// An archive to be sent, as often as it takes.
+pub struct Package {
+    entries: Vec<Entry>,
+    sums_length: u64,
+}
+
+struct Entry {
+    name: String,
+    size: u64,
+    content: Content,
+}
+
+enum Content {
+    File(PathBuf),
+    Text(Vec<u8>),
+}
+
+impl Package {
+    /// Of files, and of texts with their names.
+    pub fn of(files: &[LocalFile], texts: Vec<(String, Vec<u8>)>) -> io::Result<Self> {
+        let mut entries = Vec::new();
+        for file in files {
+            let size = std::fs::metadata(&file.path)
+                .map_err(|error| named(file.path.display(), error))?
+                .len();
+            entries.push(Entry {
+                name: file.sent_as.clone(),
+                size,
+                content: Content::File(file.path.clone()),
+            });
+        }
+        entries.extend(texts.into_iter().map(|(name, text)| Entry {
+            name,
+            size: text.len() as u64,
+            content: Content::Text(text),
+        }));
+        let sums_length = entries.iter().map(|entry| 64 + 2 + entry.name.len() as u64 + 1).sum();
+        Ok(Self { entries, sums_length })
+    }
+
+    /// Bytes of the archive.
+    pub fn length(&self) -> io::Result<u64> {
+        let mut length = 2 * BLOCK;
+        let sums = (SUMS, self.sums_length);
+        let all = self
+            .entries
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.size))
+            .chain([sums]);
+        for (name, size) in all {
+            length += header(name, size)?.len() as u64 + size + padding(size);
+        }
+        Ok(length)
+    }
+
+    /// Writes it; `sent` is told how much there is so far.
+    pub async fn send(&self, to: &mut (impl AsyncWrite + Unpin), mut sent: impl FnMut(u64)) -> io::Result<()> {
+        let mut sums = String::new();
+        let mut so_far = 0;
+        for entry in &self.entries {
+            to.write_all(&header(&entry.name, entry.size)?).await?;
+            let mut sha = Sha256::new();
+            match &entry.content {
+                Content::Text(text) => {
+                    sha.update(text);
+                    to.write_all(text).await?;
+                }
+                Content::File(path) => {
+                    let file = File::open(path).await.map_err(|error| named(path.display(), error))?;
+                    let mut file = file.take(entry.size);
+                    let mut buffer = vec![0; BUFFER];
+                    let mut left = entry.size;
+                    while left > 0 {
+                        let length = file.read(&mut buffer).await?;
+                        if length == 0 {
+                            let error = io::Error::other("it became shorter while it was being sent");
+                            return Err(named(path.display(), error));
+                        }
+                        sha.update(&buffer[..length]);
+                        to.write_all(&buffer[..length]).await?;
+                        left -= length as u64;
+                        so_far += length as u64;
+                        sent(so_far);
+                    }
+                }
+            }
+            pad(to, entry.size).await?;
+            let hex: String = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            sums.push_str(&format!("{hex}  {}\n", entry.name));
+        }
+        to.write_all(&header(SUMS, self.sums_length)?).await?;
+        to.write_all(sums.as_bytes()).await?;
+        pad(to, self.sums_length).await?;
+        to.write_all(&[0; 2 * BLOCK as usize]).await?;
+        to.flush().await
+    }
+}
+
+fn named(path: impl std::fmt::Display, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{path}: {error}"))
+}
+
+/// The header of a file, with the longer name before it that a long one needs.
+fn header(name: &str, size: u64) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    // A file may be a program that the application runs.
+    header.set_mode(0o755);
+    header.set_size(size);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, name, io::empty())?;
+    let mut bytes = archive.into_inner()?;
+    // Without the end of the archive, which follows the last entry.
+    bytes.truncate(bytes.len() - 2 * BLOCK as usize);
+    Ok(bytes)
+}
+
+fn padding(size: u64) -> u64 {
+    (BLOCK - size % BLOCK) % BLOCK
+}
+
+async fn pad(to: &mut (impl AsyncWrite + Unpin), size: u64) -> io::Result<()> {
+    to.write_all(&[0; BLOCK as usize][..padding(size) as usize]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tar_and_sha256sum_understand_it_and_its_length_is_as_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = format!("files/0/{}.py", "n".repeat(200));
+        let path = folder.path().join("big");
+        std::fs::write(&path, vec![7; 100_001]).unwrap();
+        let files = [LocalFile {
+            path,
+            sent_as: long.clone(),
+        }];
+        let texts = vec![("arguments".into(), b"a b\0c\n\0".to_vec()), ("empty".into(), vec![])];
+        let package = Package::of(&files, texts).unwrap();
+        let mut archive = Vec::new();
+        let mut told = 0;
+        package.send(&mut archive, |sent| told = sent).await.unwrap();
+        assert_eq!(told, 100_001);
+        assert_eq!(archive.len() as u64, package.length().unwrap());
+
+        let out = folder.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        std::fs::write(folder.path().join("archive"), &archive).unwrap();
+        let unpacked = std::process::Command::new("bash")
+            .arg("-c")
+            .arg("cd out && tar -xf ../archive && sha256sum --check --strict --quiet SHA256SUMS")
+            .current_dir(folder.path())
+            .status()
+            .unwrap();
+        assert!(unpacked.success());
+        assert_eq!(std::fs::read(out.join(long)).unwrap().len(), 100_001);
+        assert_eq!(std::fs::read(out.join("arguments")).unwrap(), b"a b\0c\n\0");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrinks_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "long").unwrap();
+        let files = [LocalFile {
+            path: path.clone(),
+            sent_as: "x".into(),
+        }];
+        let package = Package::of(&files, vec![]).unwrap();
+        std::fs::write(&path, "l").unwrap();
+        let error = package.send(&mut Vec::new(), |_| ()).await.unwrap_err().to_string();
+        assert!(error.contains("became shorter"), "{error}");
+    }
+}

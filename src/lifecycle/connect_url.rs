@@ -1,0 +1,62 @@
+//! What clients of a cluster's Spark Connect server connect to, with the token that it asks them for.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, local, secret};
+use crate::model::ports::CONNECT_PORT;
+use crate::render::auth::CONNECT_TOKEN;
+use crate::state::{Facts, connect_state};
+
+/// Where the client is that the address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Where the cluster is.
+    Inside,
+    /// On this machine, to which the server's port is forwarded.
+    Forwarded,
+}
+
+/// `None` if the cluster has no such server.
+///
+/// # Errors
+/// Also if there is no token that may be read.
+pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>, Error> {
+    let summary = place.inventory().await?.cluster;
+    if !summary.connect {
+        return Ok(None);
+    }
+    let mut url = match (place, client) {
+        (_, Client::Forwarded) => format!("sc://localhost:{CONNECT_PORT}"),
+        (Place::Kubernetes(..), Client::Inside) => {
+            connect_state(place.namespace().as_str(), &summary, &Facts::default()).url
+        }
+        (Place::Local(dir), Client::Inside) => {
+            connect_state(dir.namespace.as_str(), &summary, &local::pods_of(dir)?).url
+        }
+    };
+    if let Some(name) = &summary.connect_secret {
+        let token = secret::value(place, name, CONNECT_TOKEN).await?;
+        url.push_str(&with_token(&token));
+    }
+    Ok(Some(url))
+}
+
+/// The token as the rest of the URL. It is a header, because clients refuse to send their own `token` parameter without TLS, which the server does not have.
+fn with_token(token: &str) -> String {
+    format!(
+        "/;authorization=Bearer%20{}",
+        utf8_percent_encode(token, NON_ALPHANUMERIC)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_no_parameter() {
+        assert_eq!(with_token("a1Z"), "/;authorization=Bearer%20a1Z");
+        assert_eq!(with_token("a;b=c %"), "/;authorization=Bearer%20a%3Bb%3Dc%20%25");
+    }
+}

@@ -1,0 +1,511 @@
+//! How a create changes a living cluster, a line for each difference, and whether it needs confirmation: objects are deleted, the layout
+//! changes, or pods restart under running applications. Pure.
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+
+use crate::clients::spark::ApplicationReport;
+use crate::lifecycle::Error;
+use crate::lifecycle::plan::{Live, Plan};
+use crate::model::error_chain::with_sources;
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component};
+use crate::model::managed_fields::drops;
+use crate::model::subset::contains;
+use crate::platform::kubernetes::FIELD_MANAGER;
+use crate::render::Resource;
+use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
+use crate::state::ClusterState;
+
+/// Names of running applications that are told one by one.
+const MOST_NAMES: usize = 5;
+
+/// What a create starts from, before flags.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// A cluster file that says everything.
+    File,
+    /// The cluster file that the inventory kept; `None` if there is no cluster, or its inventory has none.
+    Inventory(Option<String>),
+}
+
+impl Origin {
+    /// Whether the inventory that the plan was made from still says the same.
+    pub fn is_current(&self, inventory: Option<&Inventory>) -> bool {
+        match self {
+            Origin::File => true,
+            Origin::Inventory(read) => *read == inventory.and_then(|inventory| inventory.cluster_file.clone()),
+        }
+    }
+}
+
+/// How the desired cluster differs from the one that is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Differences {
+    lines: Vec<String>,
+    /// Pods that applications depend on restart or are deleted.
+    disturbing: bool,
+    /// The cluster loses something.
+    taking_away: bool,
+    /// Its image is another.
+    other_image: bool,
+}
+
+impl Differences {
+    /// Whether running applications would be disturbed.
+    pub fn are_disturbing(&self) -> bool {
+        self.disturbing
+    }
+
+    /// Whether the change needs confirmation.
+    pub fn need_consent(&self) -> bool {
+        self.taking_away || self.other_image
+    }
+
+    /// Another image is what was asked for, and costs nothing.
+    pub fn accept_image(&mut self) {
+        self.other_image = false;
+    }
+
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Adds the applications that would be disturbed.
+    pub fn disturb(&mut self, applications: &Applications) {
+        if let Some(line) = applications.line() {
+            self.lines.push(line);
+            self.taking_away = true;
+        }
+    }
+
+    fn layout<T: PartialEq + std::fmt::Display>(&mut self, what: &str, old: T, new: T) {
+        self.taking_away |= old != new;
+        self.changed(what, old, new);
+    }
+
+    fn changed<T: PartialEq + std::fmt::Display>(&mut self, what: &str, old: T, new: T) {
+        if old != new {
+            self.lines.push(format!("{what}: {old} → {new}"));
+        }
+    }
+
+    fn part(&mut self, what: &str, old: bool, new: bool) {
+        if old != new {
+            let verb = if new { "added" } else { "removed" };
+            self.lines.push(format!("{what}: {verb}"));
+        }
+    }
+}
+
+/// Compares the inventory of a cluster with what the plan makes of it. A cluster without StatefulSets has nothing to lose. Where the inventory
+/// is lost, the plan applies every object again, and only pods that restart are a difference.
+pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: &Live, origin: &Origin) -> Differences {
+    let mut differences = Differences::default();
+    let is_living = live.keys().any(|(kind, _)| *kind == Kind::StatefulSet);
+    if !is_living {
+        return differences;
+    }
+    let is_guess = *origin == Origin::Inventory(None);
+    let is_changed = |resource: &&Resource| {
+        let there = live.get(&(resource.kind, resource.name.clone()));
+        there.is_some_and(|there| old.is_some() || restarts(resource, there) || recounted(resource, there).is_some())
+    };
+    if is_guess && (plan.apply.iter().any(|resource| is_changed(&resource)) || !plan.prune.is_empty()) {
+        let line =
+            format!("its inventory has no {CLUSTER_FILE}: without -f, all that no flag names goes back to its default");
+        differences.lines.push(line);
+        differences.taking_away = true;
+    }
+    if let Some(old) = old {
+        summaries(&mut differences, old, new, live);
+    }
+    for entry in &plan.prune {
+        differences.lines.push(format!("{} {} deleted", entry.kind, entry.name));
+        differences.taking_away = true;
+        differences.disturbing |= entry.kind == Kind::StatefulSet;
+    }
+    let mut in_place = Vec::new();
+    for resource in plan.apply.iter().filter(is_changed) {
+        let there = live.get(&(resource.kind, resource.name.clone()));
+        // Where there is an inventory, it has told the numbers.
+        let recounted = there
+            .filter(|_| old.is_none())
+            .and_then(|there| recounted(resource, there));
+        if let Some((had, gets)) = recounted {
+            differences
+                .lines
+                .push(format!("pods of {}: {had} → {gets}", resource.name));
+            differences.disturbing |= gets < had;
+        }
+        match there.is_some_and(|there| restarts(resource, there)) {
+            true => {
+                differences.lines.push(format!("pods of {} restart", resource.name));
+                // No application depends on the history server.
+                let component = &resource.object["metadata"]["labels"][COMPONENT];
+                differences.disturbing |= component != Component::History.as_str();
+            }
+            false if resource.kind != Kind::StatefulSet => {
+                in_place.push(format!("{} {}", resource.kind, resource.name));
+            }
+            false => {}
+        }
+    }
+    if !in_place.is_empty() {
+        let line = format!("changed in place: {}", listed(&in_place));
+        differences.lines.push(line);
+    }
+    differences
+}
+
+/// How many pods a set has and would get, where that differs.
+fn recounted(resource: &Resource, there: &DynamicObject) -> Option<(u64, u64)> {
+    let had = there.data["spec"]["replicas"].as_u64()?;
+    let gets = resource.object["spec"]["replicas"].as_u64()?;
+    (resource.kind == Kind::StatefulSet && had != gets).then_some((had, gets))
+}
+
+fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &Live) {
+    let (before, after) = (&old.cluster, &new.cluster);
+    differences.other_image = before.image != after.image;
+    differences.changed("image", &before.image, &after.image);
+    differences.layout("masters", before.masters, after.masters);
+    differences.layout("ZooKeeper", ensemble(&before.zookeeper), ensemble(&after.zookeeper));
+    if let (Some(before), Some(after)) = (failover(&before.zookeeper), failover(&after.zookeeper)) {
+        differences.changed("failover after", before, after);
+    }
+    let set = live.get(&(Kind::StatefulSet, format!("{}-worker", before.name)));
+    let there = set.and_then(|set| set.data["spec"]["replicas"].as_u64());
+    let number = |inventory: &Inventory, count: u64| match inventory.is_autoscaled() {
+        true => "autoscaled".to_owned(),
+        false => count.to_string(),
+    };
+    let (had, gets) = (
+        there.unwrap_or(before.workers.count.into()),
+        u64::from(after.workers.count),
+    );
+    differences.changed("workers", number(old, had), number(new, gets));
+    differences.disturbing |= gets < had && !new.is_autoscaled();
+    differences.changed("cores of each worker", before.workers.cores, after.workers.cores);
+    let memory = |mib: u64| format!("{mib} MiB");
+    differences.changed(
+        "memory of each worker",
+        memory(before.workers.memory_mib),
+        memory(after.workers.memory_mib),
+    );
+    differences.changed("UI domain", &before.ui_domain, &after.ui_domain);
+    differences.part("history server", before.history, after.history);
+    differences.part("Spark Connect server", before.connect, after.connect);
+}
+
+fn ensemble(zookeeper: &ZooKeeperSummary) -> String {
+    match zookeeper {
+        ZooKeeperSummary::None => "none".into(),
+        ZooKeeperSummary::Managed { count, .. } => format!("{count} of its own"),
+        ZooKeeperSummary::External { servers, directory, .. } => format!("{}{directory}", servers.join(",")),
+    }
+}
+
+fn failover(zookeeper: &ZooKeeperSummary) -> Option<String> {
+    match zookeeper {
+        ZooKeeperSummary::Managed { failover_seconds, .. } => Some(format!("{failover_seconds} s")),
+        _ => None,
+    }
+}
+
+/// Whether applying this changes the template of a StatefulSet's pods.
+pub fn restarts(resource: &Resource, there: &DynamicObject) -> bool {
+    if resource.kind != Kind::StatefulSet {
+        return false;
+    }
+    let (desired, observed) = (&resource.object["spec"]["template"], &there.data["spec"]["template"]);
+    if there.managed_fields().is_empty() {
+        // From the local platform, where no server adds defaults.
+        return desired != observed;
+    }
+    !contains(observed, desired) || drops(there, FIELD_MANAGER, &["spec", "template"], desired)
+}
+
+fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let first = names[..names.len() - more].join(", ");
+    match more {
+        0 => first,
+        _ => format!("{first} and {more} more"),
+    }
+}
+
+/// An application in a line: `app-1 squares of ann (2 cores)`.
+pub fn described(app: &ApplicationReport) -> String {
+    let cores = if app.cores == 1 { "core" } else { "cores" };
+    format!("{} {} of {} ({} {cores})", app.id, app.name, app.user, app.cores)
+}
+
+/// The applications that a cluster runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applications {
+    /// ID, name, user and cores of each.
+    Running(Vec<String>),
+    /// Why they could not be found out.
+    Unknown(String),
+}
+
+impl Applications {
+    /// As the leading master reports them. Without a running master or worker there are none.
+    pub fn of(state: Result<ClusterState, Error>) -> Self {
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => return Applications::Unknown(with_sources(&error)),
+        };
+        let masters = state.masters.iter().map(|master| &master.pod);
+        let mut pods = masters.chain(state.workers.pods.iter().map(|worker| &worker.pod));
+        if state.leader().is_some() {
+            Applications::Running(state.applications.iter().map(described).collect())
+        } else if pods.any(|pod| pod.phase == "Running") {
+            Applications::Unknown("no master leads".into())
+        } else {
+            Applications::Running(vec![])
+        }
+    }
+
+    /// Whether it is known that none runs.
+    pub fn are_none(&self) -> bool {
+        matches!(self, Applications::Running(names) if names.is_empty())
+    }
+
+    /// A line for each, or why they are not known.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Applications::Running(names) => names.clone(),
+            Applications::Unknown(reason) => {
+                vec![format!("applications may run, which cannot be found out: {reason}")]
+            }
+        }
+    }
+
+    fn line(&self) -> Option<String> {
+        match self {
+            Applications::Running(names) => match names.len() {
+                0 => None,
+                1 => Some(format!("1 application runs: {}", listed(names))),
+                count => Some(format!("{count} applications run: {}", listed(names))),
+            },
+            Applications::Unknown(_) => self.lines().pop(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clients::spark::MasterStatus;
+    use crate::lifecycle::plan::plan;
+    use crate::render::render;
+    use crate::spec::ClusterSpec;
+    use crate::spec::resolve::{Overrides, Source, resolve};
+    use crate::state::{Facts, cluster_state};
+
+    fn spec(text: &str) -> ClusterSpec {
+        let source = Source {
+            name: "sparkha.yaml",
+            text,
+        };
+        resolve(Some(source), &Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn compared(before: &str, after: &str, origin: &Origin) -> Differences {
+        let (before, after) = (spec(before), spec(after));
+        let (old, new) = (render(&before), render(&after));
+        let there = old.iter().map(|resource| {
+            let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).unwrap();
+            if resource.kind == Kind::Secret {
+                let keys = resource.object["stringData"].as_object().unwrap().keys();
+                let made: serde_json::Map<_, _> = keys.map(|key| (key.clone(), json!("eA=="))).collect();
+                object.data = json!({"data": made});
+            }
+            ((resource.kind, resource.name.clone()), object)
+        });
+        let live = there.collect();
+        let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
+        let plan = plan(&new, &live, Some(&inventories.0), &inventories.1);
+        differences(Some(&inventories.0), &inventories.1, &plan, &live, origin)
+    }
+
+    #[track_caller]
+    fn assert_told(differences: &Differences, expected: &[&str], consent: bool, disturbing: bool) {
+        assert_eq!(differences.lines(), expected);
+        assert_eq!(
+            (differences.need_consent(), differences.are_disturbing()),
+            (consent, disturbing)
+        );
+    }
+
+    #[test]
+    fn a_small_cluster_that_becomes_the_default_one_tells_all_that_it_loses() {
+        let small = "masters: {count: 1}\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\nconnect: true\n";
+        let expected = [
+            "masters: 1 → 3",
+            "ZooKeeper: none → 3 of its own",
+            "history server: removed",
+            "Spark Connect server: removed",
+            "Service spark-history deleted",
+            "Service spark-connect deleted",
+            "NetworkPolicy spark-history deleted",
+            "NetworkPolicy spark-connect deleted",
+            "StatefulSet spark-history deleted",
+            "StatefulSet spark-connect deleted",
+            "pods of spark-master restart",
+            "pods of spark-worker restart",
+            "changed in place: ConfigMap spark-conf, Secret spark-auth, NetworkPolicy spark-master, NetworkPolicy spark-worker",
+        ];
+        assert_told(&compared(small, "", &Origin::File), &expected, true, true);
+    }
+
+    #[test]
+    fn what_adds_is_not_asked_about() {
+        let base = "masters: {count: 1}\nworkers: {count: 2}\n";
+        let none = compared(base, base, &Origin::File);
+        assert_told(&none, &[], false, false);
+        let more = compared(base, &base.replace("count: 2", "count: 3"), &Origin::File);
+        // What an application gets follows the number of workers, and restarts nothing.
+        let conf = "changed in place: ConfigMap spark-conf";
+        assert_told(&more, &["workers: 2 → 3", conf], false, false);
+        let history = format!("{base}history: {{eventLogs: 's3a://b/e'}}\ns3: {{}}\n");
+        let added = compared(base, &history, &Origin::File);
+        assert!(added.lines().contains(&"history server: added".to_owned()));
+        assert!(!added.need_consent());
+        let later = compared(&history, &history.replace("s3a://b/e", "s3a://b/f"), &Origin::File);
+        let expected = [
+            "pods of spark-history restart",
+            "changed in place: ConfigMap spark-conf",
+        ];
+        assert_told(&later, &expected, false, false);
+    }
+
+    #[test]
+    fn pods_that_go_or_restart_matter_to_applications() {
+        let base = "masters: {count: 1}\nworkers: {count: 2}\n";
+        let mut fewer = compared(base, &base.replace("count: 2", "count: 1"), &Origin::File);
+        let conf = "changed in place: ConfigMap spark-conf";
+        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        fewer.disturb(&Applications::Running(vec![]));
+        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        fewer.disturb(&Applications::Running(vec!["app-1 job".into()]));
+        let expected = ["workers: 2 → 1", conf, "1 application runs: app-1 job"];
+        assert_told(&fewer, &expected, true, true);
+
+        let larger = format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n");
+        let mut restarted = compared(base, &larger, &Origin::File);
+        restarted.disturb(&Applications::Unknown("no master leads".into()));
+        let expected = [
+            "pods of spark-master restart",
+            "pods of spark-worker restart",
+            "changed in place: ConfigMap spark-conf",
+            "applications may run, which cannot be found out: no master leads",
+        ];
+        assert_told(&restarted, &expected, true, true);
+    }
+
+    #[test]
+    fn without_a_kept_cluster_file_every_change_is_asked_about() {
+        let base = "masters: {count: 1}\nlabels: {team: data}\n";
+        assert_told(&compared(base, base, &Origin::Inventory(None)), &[], false, false);
+        let guessed = compared(base, "masters: {count: 1}\n", &Origin::Inventory(None));
+        assert!(guessed.lines()[0].starts_with("its inventory has no cluster-file.yaml: "));
+        assert!(guessed.need_consent());
+    }
+
+    #[test]
+    fn a_cluster_without_stateful_sets_has_nothing_to_lose() {
+        let (before, after) = (spec("masters: {count: 1}\n"), spec(""));
+        let (old, new) = (render(&before), render(&after));
+        let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
+        let plan = plan(&new, &Live::new(), Some(&inventories.0), &inventories.1);
+        let differences = differences(Some(&inventories.0), &inventories.1, &plan, &Live::new(), &Origin::File);
+        assert_eq!(differences, Differences::default());
+    }
+
+    #[test]
+    fn without_an_inventory_pods_that_restart_are_told() {
+        let told = |there: &str, after: &str| {
+            let there = spec(there);
+            let live: Live = render(&there)[1..]
+                .iter()
+                .map(|resource| {
+                    let object = serde_json::from_value(resource.object.clone()).unwrap();
+                    ((resource.kind, resource.name.clone()), object)
+                })
+                .collect();
+            let after = spec(after);
+            let new = render(&after);
+            let inventory = Inventory::of(&after, &new[1..]);
+            let plan = plan(&new, &live, None, &inventory);
+            differences(None, &inventory, &plan, &live, &Origin::Inventory(None))
+        };
+        let one = "masters: {count: 1}\n";
+        assert_eq!(told(one, one), Differences::default());
+        let guess =
+            "its inventory has no cluster-file.yaml: without -f, all that no flag names goes back to its default";
+        let expected = [
+            guess,
+            "pods of spark-master: 1 → 3",
+            "pods of spark-master restart",
+            "pods of spark-worker restart",
+        ];
+        assert_told(&told(one, ""), &expected, true, true);
+        let many = "masters: {count: 1}\nworkers: {count: 50}\n";
+        assert_told(&told(many, one), &[guess, "pods of spark-worker: 50 → 2"], true, true);
+    }
+
+    #[test]
+    fn a_label_of_pods_that_goes_restarts_them() {
+        let fields = json!({"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:a": {}, "f:b": {}}}}}});
+        let managed = json!([{"manager": "sparkha", "operation": "Apply", "fieldsV1": fields}]);
+        let template = |labels| json!({"metadata": {"labels": labels}});
+        let there = json!({
+            "metadata": {"name": "s", "managedFields": managed},
+            "spec": {"template": template(json!({"a": "1", "b": "2"})), "replicas": 1},
+        });
+        let there: DynamicObject = serde_json::from_value(there).unwrap();
+        let restarts = |labels| {
+            let resource = Resource {
+                kind: Kind::StatefulSet,
+                name: "s".into(),
+                object: json!({"spec": {"template": template(labels), "replicas": 2}}),
+            };
+            super::restarts(&resource, &there)
+        };
+        assert!(!restarts(json!({"a": "1", "b": "2"})));
+        assert!(restarts(json!({"a": "1"})));
+        assert!(restarts(json!({"a": "1", "b": "3"})));
+    }
+
+    #[test]
+    fn without_a_leader_applications_may_run_where_pods_do() {
+        let spec = spec("masters: {count: 1}\n");
+        let mut state = cluster_state("n", &Inventory::of(&spec, &[]), &Facts::default());
+        let of = |state: &ClusterState| Applications::of(Ok(state.clone()));
+        assert_eq!(of(&state), Applications::Running(vec![]));
+        state.masters[0].pod.phase = "Running".into();
+        assert_eq!(of(&state), Applications::Unknown("no master leads".into()));
+        state.masters[0].status = Some(MasterStatus::Alive);
+        assert_eq!(of(&state), Applications::Running(vec![]));
+        let forbidden = Error::Driver {
+            message: "forbidden".into(),
+            help: String::new(),
+        };
+        assert_eq!(
+            Applications::of(Err(forbidden)),
+            Applications::Unknown("forbidden".into())
+        );
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_told() {
+        let names: Vec<_> = (0..7).map(|number| format!("app-{number}")).collect();
+        let line = Applications::Running(names).line().unwrap();
+        assert_eq!(line, "7 applications run: app-0, app-1, app-2, app-3, app-4 and 2 more");
+    }
+}

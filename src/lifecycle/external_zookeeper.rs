@@ -1,0 +1,544 @@
+//! An external ZooKeeper ensemble: whether it lets the cluster in, whose the cluster's znode is, and the znodes removed in the end.
+//!
+//! Several clusters share an ensemble, and the path `CHROOT/sparkha/NAMESPACE/NAME` says nothing of the Kubernetes cluster or machine. So the
+//! znode's data names its owner: a random id that the cluster's inventory has, too. Nothing below a znode of another owner, or of none, is
+//! used or removed.
+
+use std::fs;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+use crate::clients::zookeeper::{self, Login};
+use crate::jobs::submit::local::masters_of;
+use crate::lifecycle::{Error, secret};
+use crate::model::error_chain::with_sources;
+use crate::model::finding::{Finding, Severity};
+use crate::model::kind::Kind;
+use crate::model::labels::cluster_selector;
+use crate::platform::kubernetes::{Cluster, ForwardGuard};
+use crate::platform::leader::Leader;
+use crate::platform::local::Loopback;
+use crate::platform::local::store::ClusterDir;
+use crate::platform::local::volumes::users;
+use crate::render::auth::keys;
+use crate::render::config::properties;
+use crate::render::inventory::{Inventory, ZooKeeperSummary};
+use crate::report::progress::Progress;
+use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
+
+/// How long the ensemble may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often claiming is tried while others change the znode.
+const TRIES: u32 = 5;
+
+/// Where the cluster is: there is the Secret with the login, and maybe another way to the servers.
+#[derive(Clone, Copy)]
+pub enum Platform<'a> {
+    Kubernetes(&'a Cluster),
+    Local(&'a ClusterDir),
+}
+
+/// The data of a cluster's znode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Owner {
+    /// The id that the owner's inventory has.
+    owner: String,
+    /// Which cluster that is, for people.
+    cluster: String,
+}
+
+/// Whose a znode is.
+#[derive(Clone, Debug, PartialEq)]
+enum Ownership {
+    Missing,
+    /// It names no owner. `in_use`: masters take part in an election below it.
+    Unowned {
+        version: i32,
+        in_use: bool,
+    },
+    Owned(Owner),
+}
+
+/// What the check before a create found.
+pub struct Checked {
+    /// Whether the ensemble answered: what it could not be asked is not claimed.
+    pub reached: bool,
+    /// The id under which the cluster's znode is or will be claimed; `None` if it never was, and cannot be now.
+    pub owner: Option<String>,
+    pub findings: Vec<Finding>,
+}
+
+/// Whether an external ensemble answers and lets the cluster in, and whether the cluster's znode is free or its own. `old` is the inventory,
+/// if there is one. `None` where the cluster needs no such ensemble.
+pub async fn check(
+    platform: Platform<'_>,
+    spec: &ClusterSpec,
+    old: Option<&Inventory>,
+) -> Result<Option<Checked>, Error> {
+    let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
+        return Ok(None);
+    };
+    let known = old.and_then(|old| old.cluster.zookeeper.owner());
+    let found = match connect(platform, &external.servers, external.secret.as_deref()).await {
+        Ok(reached) => ownership(&reached.client, &external.directory).await,
+        Err(error) => Err(error),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let finding = Finding::new(
+                Severity::Failure,
+                with_sources(&error),
+                "check zookeeper.external; --skip-preflight goes on if only this machine cannot reach it",
+            );
+            return Ok(Some(Checked {
+                reached: false,
+                owner: known.map(str::to_owned),
+                findings: vec![finding],
+            }));
+        }
+    };
+    let mut owner = match known {
+        Some(known) => known.to_owned(),
+        None => secret::id()?,
+    };
+    let mut findings = vec![];
+    if let Some(holder) = found.holder(&owner) {
+        // A cluster of an older sparkha, or whose inventory was lost: that its master leads there proves that the path is its own.
+        if platform.leads(spec, external).await {
+            if let Ownership::Owned(there) = &found {
+                owner = there.owner.clone();
+            }
+        } else {
+            findings.push(taken(external, &holder));
+        }
+    }
+    Ok(Some(Checked {
+        reached: true,
+        owner: Some(owner),
+        findings,
+    }))
+}
+
+fn taken(external: &ExternalZooKeeper, holder: &str) -> Finding {
+    Finding::new(
+        Severity::Clash,
+        format!(
+            "znode {} in ZooKeeper at {} {holder}",
+            external.directory,
+            external.servers.join(",")
+        ),
+        "choose another NAME or namespace, or give each Kubernetes cluster and machine its own zookeeper.external.chroot; if the \
+         cluster that it names is gone for good, empty that znode's data (`set PATH ''` in zkCli.sh) and run this again",
+    )
+}
+
+/// Makes the cluster's znode, or writes the owner to one that nobody owns and nobody uses. True if it was not there before.
+pub async fn claim(platform: Platform<'_>, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
+    let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
+        return Ok(false);
+    };
+    let reached = connect(platform, &external.servers, external.secret.as_deref()).await?;
+    let (client, path) = (&reached.client, external.directory.as_str());
+    let data = Owner {
+        owner: owner.to_owned(),
+        cluster: platform.describe(spec),
+    };
+    // Strings only: it serialises.
+    let data = serde_json::to_vec(&data).unwrap_or_default();
+    for _ in 0..TRIES {
+        let found = ownership(client, path).await?;
+        if let Some(holder) = found.holder(owner)
+            && !platform.leads(spec, external).await
+        {
+            return Err(Error::Preflight {
+                findings: vec![taken(external, &holder)],
+            });
+        }
+        match found {
+            Ownership::Missing => {
+                if zookeeper::make(client, path, &data, reached.login.as_ref()).await? {
+                    return Ok(true);
+                }
+            }
+            Ownership::Unowned { version, .. } => {
+                if zookeeper::write(client, path, &data, version).await? {
+                    return Ok(false);
+                }
+            }
+            Ownership::Owned(_) => return Ok(false),
+        }
+    }
+    Err(Error::Preflight {
+        findings: vec![taken(external, "is being changed by others")],
+    })
+}
+
+/// What happens to the znodes of a cluster that goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Znodes {
+    Remove,
+    /// They stay, without an owner if the ensemble can be reached: then the next cluster of that name may claim them.
+    #[default]
+    Keep,
+}
+
+/// The znodes that teardown would remove, for people; `None` if it would remove none.
+pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventory) -> Option<String> {
+    let ZooKeeperSummary::External {
+        servers,
+        directory,
+        owner: Some(_),
+        ..
+    } = &inventory.cluster.zookeeper
+    else {
+        return None;
+    };
+    is_own_path(directory, namespace, name)
+        .then(|| format!("the znodes below {directory} in ZooKeeper at {}", servers.join(",")))
+}
+
+/// An external ensemble is left without this cluster's znodes, and with all others.
+pub async fn remove_znodes(
+    platform: Platform<'_>,
+    name: &ClusterName,
+    inventory: &Inventory,
+    znodes: Znodes,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let ZooKeeperSummary::External {
+        servers,
+        directory,
+        secret,
+        owner,
+    } = &inventory.cluster.zookeeper
+    else {
+        return Ok(());
+    };
+    let left = |why: &str| progress.warn(&format!("The znodes below {directory} are left as they are: {why}"));
+    // An inventory that was copied here from another namespace has another cluster's path.
+    if !is_own_path(directory, platform.namespace(), name) {
+        left("the path is not this cluster's");
+        return Ok(());
+    }
+    let Some(owner) = owner else {
+        left("this cluster never claimed them");
+        return Ok(());
+    };
+    let reached = match connect(platform, servers, secret.as_deref()).await {
+        Ok(reached) => reached,
+        Err(error) if znodes == Znodes::Keep => {
+            progress.warn(&format!(
+                "The znodes below {directory} are kept, and still marked as this cluster's: {}",
+                with_sources(&error)
+            ));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let client = &reached.client;
+    let (data, version) = match zookeeper::read(client, directory).await? {
+        Some(read) => read,
+        None => return Ok(()),
+    };
+    match owner_in(&data) {
+        Some(there) if there.is(owner) => {}
+        Some(there) => {
+            left(&format!("they belong to {}", there.cluster));
+            return Ok(());
+        }
+        None => {
+            left("they have no owner");
+            return Ok(());
+        }
+    }
+    if znodes == Znodes::Keep {
+        zookeeper::write(client, directory, b"", version).await?;
+        progress.done(&format!("znodes below {directory} kept"));
+        return Ok(());
+    }
+    let root = directory.split("/sparkha/").next().unwrap_or_default();
+    let removed = zookeeper::remove_tree(client, directory, root).await?;
+    progress.done(&format!(
+        "{removed} znodes removed from ZooKeeper at {}",
+        servers.join(",")
+    ));
+    Ok(())
+}
+
+fn is_own_path(directory: &str, namespace: &Namespace, name: &ClusterName) -> bool {
+    directory.ends_with(&format!("/sparkha/{namespace}/{name}"))
+}
+
+async fn ownership(client: &zookeeper_client::Client, path: &str) -> Result<Ownership, zookeeper::Error> {
+    let Some((data, version)) = zookeeper::read(client, path).await? else {
+        return Ok(Ownership::Missing);
+    };
+    Ok(match owner_in(&data) {
+        Some(owner) => Ownership::Owned(owner),
+        None => Ownership::Unowned {
+            version,
+            in_use: zookeeper::has_children(client, &format!("{path}/leader_election")).await?,
+        },
+    })
+}
+
+fn owner_in(data: &[u8]) -> Option<Owner> {
+    if data.is_empty() {
+        return None;
+    }
+    // What cannot be read is somebody's, too.
+    Some(serde_json::from_slice(data).unwrap_or_else(|_| Owner {
+        owner: String::new(),
+        cluster: format!(
+            "something else, which wrote `{}`",
+            String::from_utf8_lossy(data).escape_debug()
+        ),
+    }))
+}
+
+impl Owner {
+    fn is(&self, owner: &str) -> bool {
+        !owner.is_empty() && self.owner == owner
+    }
+}
+
+impl Ownership {
+    /// Who else holds the znode; `None` if it is free, or `owner`'s.
+    fn holder(&self, owner: &str) -> Option<String> {
+        match self {
+            Ownership::Missing | Ownership::Unowned { in_use: false, .. } => None,
+            Ownership::Owned(there) if there.is(owner) => None,
+            Ownership::Owned(there) => Some(format!("belongs to {}", there.cluster)),
+            Ownership::Unowned { in_use: true, .. } => {
+                Some("is used by masters of another cluster, which has not put its name there".into())
+            }
+        }
+    }
+}
+
+impl Platform<'_> {
+    fn namespace(&self) -> &Namespace {
+        match self {
+            Platform::Kubernetes(cluster) => cluster.namespace(),
+            Platform::Local(dir) => &dir.namespace,
+        }
+    }
+
+    /// Which cluster this is, among all that may use an ensemble.
+    fn describe(&self, spec: &ClusterSpec) -> String {
+        let name = &spec.name;
+        match self {
+            Platform::Kubernetes(cluster) => format!(
+                "cluster {name} in namespace {} of {}",
+                cluster.namespace(),
+                cluster.server()
+            ),
+            Platform::Local(dir) => {
+                let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+                format!(
+                    "local cluster {name} in namespace {} at {} of {}",
+                    dir.namespace,
+                    dir.path().display(),
+                    host.trim()
+                )
+            }
+        }
+    }
+
+    /// Whether a master of the cluster that is here already was elected below this very path.
+    async fn leads(&self, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
+        let conf = spec.name.conf();
+        let (conf, leader) = match self {
+            Platform::Kubernetes(cluster) => {
+                let conf = cluster.get(Kind::ConfigMap, &conf).await.ok().flatten();
+                let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await;
+                let leader = Leader::new((*cluster).clone()).report(pods.unwrap_or_default()).await;
+                (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
+            }
+            Platform::Local(dir) => {
+                let conf = dir.wanted().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
+                let pods = masters_of(dir).unwrap_or_default();
+                (conf, Leader::new(Loopback).report(pods).await)
+            }
+        };
+        let expected = [
+            ("spark.deploy.zookeeper.dir", external.directory.clone()),
+            ("spark.deploy.zookeeper.url", external.servers.join(",")),
+        ];
+        let expected = properties(&expected.map(|(key, value)| (key.to_owned(), value)).into());
+        let is_configured = conf
+            .and_then(|conf| conf.data)
+            .unwrap_or_default()
+            .into_values()
+            .any(|file| {
+                let mut expected = expected.lines();
+                expected.all(|line| file.lines().any(|there| there == line))
+            });
+        is_configured && leader.is_some()
+    }
+}
+
+/// A session with an external ensemble, and the forwarded port it may need.
+struct Reached {
+    client: zookeeper_client::Client,
+    login: Option<Login>,
+    _forward: Option<ForwardGuard>,
+}
+
+/// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
+/// Service. `secret` names the Secret with the login.
+async fn connect(
+    platform: Platform<'_>,
+    servers: &[String],
+    secret: Option<&str>,
+) -> Result<Reached, zookeeper::Error> {
+    let read = match (secret, &platform) {
+        (Some(name), Platform::Kubernetes(cluster)) => login(cluster, name).await.map(Some),
+        (Some(name), Platform::Local(dir)) => login_local(dir, name).map(Some),
+        (None, _) => Ok(None),
+    };
+    let all = servers.join(",");
+    let login = read.map_err(|reason| zookeeper::Error::Connect {
+        servers: all.clone(),
+        reason,
+    })?;
+    let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
+        Ok(client) => {
+            return Ok(Reached {
+                client,
+                login,
+                _forward: None,
+            });
+        }
+        Err(error) => error,
+    };
+    let Platform::Kubernetes(cluster) = platform else {
+        return Err(refused);
+    };
+    for server in servers {
+        let Some((pod, namespace, port)) = pod_behind(cluster, server).await else {
+            continue;
+        };
+        let there = cluster.in_namespace(namespace);
+        let Ok(forward) = there.forward_listener(&pod, port).await else {
+            continue;
+        };
+        let address = forward.address.to_string();
+        if let Ok(client) = zookeeper::connect(&address, login.as_ref(), TIMEOUT).await {
+            return Ok(Reached {
+                client,
+                login,
+                _forward: Some(forward),
+            });
+        }
+    }
+    Err(refused)
+}
+
+async fn login(cluster: &Cluster, name: &str) -> Result<Login, String> {
+    let found = cluster.get(Kind::Secret, name).await;
+    let found = found.map_err(|error| with_sources(&error))?;
+    let data = keys(&found.ok_or_else(|| format!("there is no Secret {name}"))?);
+    login_of(name, |key| String::from_utf8(data.get(key)?.0.clone()).ok())
+}
+
+fn login_local(dir: &ClusterDir, name: &str) -> Result<Login, String> {
+    let folder = users("secrets", dir, name)?;
+    login_of(name, |key| fs::read_to_string(folder.join(key)).ok())
+}
+
+fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<Login, String> {
+    // A shell that reads the mounted files leaves out the last line's end, too.
+    let read = |key: &str| {
+        let value = value(key).map(|value| value.trim_end_matches('\n').to_owned());
+        value.ok_or_else(|| format!("Secret {name} has no {key}"))
+    };
+    Ok(Login {
+        username: read("username")?,
+        password: read("password")?,
+    })
+}
+
+/// The pod, namespace and port to which `name[.service][.namespace][.svc…]:port` leads inside the cluster.
+async fn pod_behind(cluster: &Cluster, server: &str) -> Option<(String, Namespace, u16)> {
+    let (host, port) = server.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let labels: Vec<_> = host
+        .trim_end_matches('.')
+        .split('.')
+        .take_while(|&label| label != "svc")
+        .collect();
+    // `service`, `service.namespace`, `pod.service` or `pod.service.namespace`.
+    let own = cluster.namespace().to_string();
+    let candidates: Vec<(Option<&str>, &str, String)> = match labels[..] {
+        [service] => vec![(None, service, own)],
+        [first, second] => vec![(None, first, second.to_owned()), (Some(first), second, own)],
+        [pod, service, namespace] => vec![(Some(pod), service, namespace.to_owned())],
+        _ => vec![],
+    };
+    for (pod, service, namespace) in candidates {
+        let Ok(namespace) = Namespace::parse(&namespace) else {
+            continue;
+        };
+        let there = cluster.in_namespace(namespace.clone());
+        let api = there.api::<Service>();
+        let found = there
+            .call(&format!("read Service {service}"), || api.get_opt(service))
+            .await;
+        let Ok(Some(found)) = found else { continue };
+        if let Some(pod) = pod {
+            return Some((pod.to_owned(), namespace, port));
+        }
+        let selector = found.spec?.selector?;
+        let selector: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pods = there.list_of::<Pod>(&selector.join(",")).await.ok()?;
+        return Some((pods.first()?.name_any(), namespace, port));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_free_znode_or_ones_own_may_be_used() {
+        let owned = |text: &str| Ownership::Owned(owner_in(text.as_bytes()).unwrap());
+        let ours = owned(r#"{"owner": "1", "cluster": "cluster spark in namespace data of https://a"}"#);
+        assert_eq!(ours.holder("1"), None);
+        assert_eq!(
+            ours.holder("2").unwrap(),
+            "belongs to cluster spark in namespace data of https://a"
+        );
+        assert_eq!(Ownership::Missing.holder("1"), None);
+        let unowned = |in_use| Ownership::Unowned { version: 0, in_use };
+        assert_eq!(unowned(false).holder("1"), None);
+        assert!(unowned(true).holder("1").is_some());
+        // Somebody else's data is somebody else's.
+        assert_eq!(
+            owned("a\nb").holder("").unwrap(),
+            "belongs to something else, which wrote `a\\nb`"
+        );
+    }
+
+    #[test]
+    fn an_inventory_from_elsewhere_does_not_reach_its_cluster() {
+        let name = ClusterName::parse("spark").unwrap();
+        let own = |path| is_own_path(path, &Namespace::parse("data").unwrap(), &name);
+        assert!(own("/sparkha/data/spark") && own("/team/sparkha/data/spark"));
+        for other in [
+            "/sparkha/dev/spark",
+            "/sparkha/data/spark2",
+            "/sparkha/x-data/spark",
+            "/data/spark",
+            "/",
+        ] {
+            assert!(!own(other), "{other}");
+        }
+    }
+}

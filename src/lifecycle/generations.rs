@@ -1,0 +1,156 @@
+//! Which cluster a name means. A cluster's name is in every address that its drivers hold, so `sparkha upgrade --side-by-side` makes the next
+//! generation under a name of its own: `etl-2` for `etl`. The first generation's name stays the one that the cluster is known by, its alias.
+//! Commands take it for the oldest generation that is there, and submit for the one that takes new jobs.
+
+use crate::lifecycle::Error;
+use crate::lifecycle::place::Place;
+use crate::render::inventory::Summary;
+use crate::spec::names::{Alias, ClusterName};
+
+/// A cluster, and what it is known by.
+#[derive(Clone)]
+pub struct Generation {
+    pub place: Place,
+    pub alias: Option<Alias>,
+}
+
+impl Generation {
+    /// The name that the cluster is known by.
+    fn root(&self) -> &ClusterName {
+        self.alias.as_ref().map_or(self.place.name(), |alias| &alias.name)
+    }
+
+    /// A generation after this one. It does not have the name yet.
+    pub fn later(&self, name: ClusterName) -> Self {
+        Self {
+            place: self.place.sibling(&name),
+            alias: Some(Alias {
+                name: self.root().clone(),
+                active: false,
+            }),
+        }
+    }
+
+    /// The generation that an upgrade makes, or has made already.
+    pub async fn next(&self) -> Result<Self, Error> {
+        if let Some(next) = self.made_next().await? {
+            return Ok(next);
+        }
+        let root = self.root();
+        let mut number = 2;
+        loop {
+            let name = root.generation(number).map_err(|error| Error::Usage {
+                message: format!("the next generation of {root} cannot be named: {error}"),
+                help: "upgrade without --side-by-side, or move to a cluster with a shorter name".into(),
+            })?;
+            let next = self.later(name);
+            if next.place.name() != self.place.name() && next.place.existing().await?.is_none() {
+                return Ok(next);
+            }
+            number += 1;
+        }
+    }
+
+    /// The generation that an upgrade has made, and that does not have the name yet.
+    pub async fn made_next(&self) -> Result<Option<Self>, Error> {
+        let others = self.place.known_as(self.root()).await?;
+        let names = later(&others, self.place.name()).into_iter();
+        Ok(names.map(|name| self.later(name)).next())
+    }
+}
+
+/// The cluster that a name means: of this very name, or known by it.
+pub async fn find(named: Place) -> Result<Generation, Error> {
+    let summary = match named.existing().await {
+        // The command that uses it reports what is wrong with it.
+        Err(Error::Inventory(_) | Error::Local(_)) => {
+            return Ok(Generation {
+                place: named,
+                alias: None,
+            });
+        }
+        Err(error) => return Err(error),
+        Ok(Some(inventory)) => inventory.cluster,
+        Ok(None) => match oldest(named.known_as(named.name()).await?) {
+            Some(summary) => summary,
+            None => {
+                return Ok(Generation {
+                    place: named,
+                    alias: None,
+                });
+            }
+        },
+    };
+    let place = named.sibling(&summary.name);
+    let alias = match summary.alias {
+        Some(Alias { name, active: false }) => {
+            let is_first = place.sibling(&name).existing().await?.is_none();
+            let active =
+                is_first && oldest(place.known_as(&name).await?).is_none_or(|first| first.name == summary.name);
+            Some(Alias { name, active })
+        }
+        alias => alias,
+    };
+    Ok(Generation { place, alias })
+}
+
+/// The cluster that takes the jobs of this one.
+pub async fn for_jobs(mut place: Place) -> Result<Place, Error> {
+    // Each is made after the one before. A circle, which only a person can have written, is left after a few rounds.
+    for _ in 0..8 {
+        let inventory = place.existing().await?;
+        let Some(successor) = inventory.as_ref().and_then(|inventory| inventory.successor()) else {
+            return Ok(place);
+        };
+        place = place.sibling(successor);
+    }
+    Ok(place)
+}
+
+fn oldest(mut generations: Vec<Summary>) -> Option<Summary> {
+    generations.sort_by_key(age);
+    generations.into_iter().next()
+}
+
+/// Those that come after `name`.
+fn later(generations: &[Summary], name: &ClusterName) -> Vec<ClusterName> {
+    let mut waiting: Vec<_> = generations.iter().collect();
+    waiting.retain(|summary| summary.active_alias().is_none() && summary.name != *name);
+    waiting.sort_by_key(|summary| age(summary));
+    waiting.into_iter().map(|summary| summary.name.clone()).collect()
+}
+
+/// The one that has the name comes first, and then they go by their numbers.
+fn age(summary: &Summary) -> (bool, usize, ClusterName) {
+    let name = &summary.name;
+    (summary.active_alias().is_none(), name.as_str().len(), name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::inventory::Inventory;
+    use crate::spec::resolve::{Overrides, resolve};
+
+    fn generation(name: &str, active: bool) -> Summary {
+        Inventory::of(&resolve(None, &Overrides::generation(name, active)).unwrap(), &[]).cluster
+    }
+
+    #[test]
+    fn the_generation_that_has_the_name_comes_first_and_then_the_numbers() {
+        let all = || {
+            vec![
+                generation("etl-10", false),
+                generation("etl-3", false),
+                generation("etl-11", true),
+            ]
+        };
+        assert_eq!(oldest(all()).unwrap().name.as_str(), "etl-11");
+        let of = |name: &str| {
+            let names = later(&all(), &ClusterName::parse(name).unwrap()).into_iter();
+            names.map(|name| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("etl-11"), ["etl-3", "etl-10"]);
+        assert_eq!(of("etl-3"), ["etl-10"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Create, scale, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
+//! Kubernetes; only where they are kept and who carries them out differs.
+
+pub mod create;
+pub mod scale;
+pub mod teardown;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, Pod};
+use kube::ResourceExt;
+
+use crate::lifecycle::Error;
+use crate::lifecycle::wait::{LOG_LINES, View};
+use crate::model::error_chain::with_sources;
+use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
+use crate::platform::local::{Loopback, container};
+use crate::platform::observer::{Ask, Observer};
+use crate::render::inventory::Inventory;
+use crate::routing::pod_host;
+use crate::spec::names::Namespace;
+use crate::state::overview::{Overview, of_state};
+use crate::state::{ClusterState, Facts, cluster_state};
+
+/// A local cluster being looked at.
+pub struct LocalView {
+    dir: ClusterDir,
+    observer: Observer<Loopback>,
+}
+
+impl LocalView {
+    pub fn of(dir: &ClusterDir) -> Self {
+        Self {
+            dir: dir.clone(),
+            observer: Observer::new(Loopback),
+        }
+    }
+
+    /// The cluster as it is now.
+    pub async fn state(&mut self) -> Result<ClusterState, Error> {
+        let Some((inventory, facts)) = self.look().await? else {
+            return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
+        };
+        Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
+    }
+
+    /// Its inventory and the facts; `None` if there is no such cluster.
+    pub async fn look(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
+        let Some(wanted) = self.dir.wanted()? else {
+            return Ok(None);
+        };
+        let Some(inventory) = inventory_of(&wanted, &self.dir)? else {
+            return Ok(None);
+        };
+        let facts = self.facts().await?;
+        Ok(Some((inventory, facts)))
+    }
+}
+
+impl View for LocalView {
+    const EVERY: Duration = Duration::from_millis(50);
+
+    async fn facts(&mut self) -> Result<Facts, Error> {
+        let unattended = self.dir.supervisor().is_none();
+        let seen = self.dir.seen()?;
+        let mut sets = self.dir.wanted()?.map(|wanted| wanted.sets()).unwrap_or_default();
+        for set in &mut sets {
+            set.metadata.generation = Some(1);
+            // What the supervisor says of a set is worth something once it knows this very set.
+            let known = seen
+                .sets
+                .iter()
+                .find(|seen| seen.name_any() == set.name_any() && seen.spec == set.spec);
+            set.status = known.and_then(|seen| seen.status.clone());
+        }
+        let pods = seen.pods.into_iter().map(as_it_is).collect();
+        let facts = self.observer.ask(pods, sets, Ask::Running).await;
+        Ok(Facts {
+            here: true,
+            unattended,
+            ..facts
+        })
+    }
+
+    fn events(&self) -> Vec<Event> {
+        vec![]
+    }
+
+    async fn last_words(&self, pod: &Pod) -> String {
+        let name = pod.name_any();
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref());
+        let runs = statuses
+            .and_then(|statuses| statuses.first()?.state.as_ref())
+            .is_some_and(|state| state.running.is_some());
+        // The log of the run that ended is put aside when the next begins.
+        let log = if runs {
+            self.dir.previous_log(&name)
+        } else {
+            self.dir.log(&name)
+        };
+        tail(&log, LOG_LINES as usize)
+    }
+}
+
+/// The pod with what became of its process since the supervisor wrote it down.
+fn as_it_is(record: PodRecord) -> Pod {
+    let alive = record.process.is_some_and(|process| process.is_alive());
+    let mut pod = record.pod;
+    let statuses = pod
+        .status
+        .iter_mut()
+        .flat_map(|status| status.container_statuses.iter_mut().flatten());
+    for status in statuses {
+        if !alive && status.state.as_ref().is_some_and(|state| state.running.is_some()) {
+            status.ready = false;
+            status.state = Some(ContainerState {
+                waiting: Some(ContainerStateWaiting {
+                    reason: Some("Ended".into()),
+                    message: None,
+                }),
+                ..Default::default()
+            });
+        }
+    }
+    pod
+}
+
+/// What is wanted of a cluster that must be there, and its inventory.
+pub fn wanted_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
+    let wanted = dir.wanted()?;
+    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
+    wanted
+        .zip(inventory.flatten())
+        .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))
+}
+
+/// The inventory among the wanted resources.
+pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+    match wanted.config_map(&dir.name.inventory()) {
+        Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
+        None => Ok(None),
+    }
+}
+
+/// The pods of this machine, as far as their records tell.
+pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
+    Ok(Facts {
+        pods: dir.seen()?.pods.into_iter().map(|record| record.pod).collect(),
+        here: true,
+        ..Facts::default()
+    })
+}
+
+/// What a driver on this machine needs: variables, and a folder for its PATH.
+pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
+    let (wanted, inventory) = wanted_of(dir)?;
+    let mut variables = wanted.software.environment();
+    variables.retain(|(name, _)| name != "PATH" && name != "LANG");
+    // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
+    let seen = dir.seen()?;
+    let address = seen.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
+    variables.extend([
+        (
+            "JDK_JAVA_OPTIONS".into(),
+            container::java_options(&dir.hosts_file(), None),
+        ),
+        ("SPARK_CONF_DIR".into(), dir.drivers_conf().display().to_string()),
+        ("SPARK_LOCAL_IP".into(), address.to_string()),
+        ("SPARK_PUBLIC_DNS".into(), host),
+        ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
+    ]);
+    Ok((variables, wanted.software.spark_home.join("bin")))
+}
+
+/// All clusters of a namespace, or of all, at a glance.
+pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
+    let dirs = store.clusters(namespace)?;
+    let looks = join_all(dirs.iter().map(overview_of)).await;
+    let mut overviews = Vec::new();
+    for (dir, look) in dirs.iter().zip(looks) {
+        match look {
+            Ok(overview) => overviews.extend(overview),
+            Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
+        }
+    }
+    Ok(overviews)
+}
+
+/// `None` if it was torn down meanwhile.
+async fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
+    let look = LocalView::of(dir).look().await?;
+    Ok(look.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
+}

@@ -1,0 +1,61 @@
+//! `sparkha scale --local`: the number in what is wanted, as on Kubernetes; the supervisor asks those that are too many to go.
+
+use serde_json::json;
+
+use crate::lifecycle::local::create::{has_room, needed, running};
+use crate::lifecycle::local::{LocalView, wanted_of};
+use crate::lifecycle::scale::{Options, announce, remind};
+use crate::lifecycle::{Error, wait};
+use crate::model::kind::Kind;
+use crate::platform::local::store::{ClusterDir, Held, Wanted};
+use crate::platform::local::supervisor;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::state::ClusterState;
+
+/// Gives the cluster another number of workers. The state is `None` if it was not waited for.
+pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
+    if !dir.exists() {
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
+    }
+    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let (old, inventory) = wanted_of(dir)?;
+    let inventory = inventory.with_workers(options.workers);
+    let new = with_workers(&old, dir, &inventory);
+    if new == old {
+        progress.done(match supervisor::ensure(dir).await? {
+            true => "Supervisor started again",
+            false => "Nothing to change",
+        });
+    } else {
+        has_room(needed(&new.resources), running(dir)?).map_err(|finding| Error::Preflight {
+            findings: vec![finding],
+        })?;
+        announce(&LocalView::of(dir).state().await?, options.workers, progress);
+        dir.write_wanted(&new)?;
+        supervisor::ensure(dir).await?;
+        progress.done(&format!(
+            "{} is to have {} workers",
+            dir.name.workers_set(),
+            options.workers
+        ));
+        remind(&inventory, progress);
+    }
+    if !options.wait {
+        return Ok(None);
+    }
+    let view = LocalView::of(dir);
+    let waiting = wait::until_ready(view, &dir.namespace, &inventory, options.timeout, progress);
+    waiting.await.map(Some)
+}
+
+fn with_workers(old: &Wanted, dir: &ClusterDir, inventory: &Inventory) -> Wanted {
+    let mut new = old.clone();
+    for resource in &mut new.resources {
+        if resource.kind == Kind::StatefulSet && resource.name == dir.name.workers_set() {
+            resource.object["spec"]["replicas"] = json!(inventory.cluster.workers.count);
+        }
+    }
+    new.set_inventory(&dir.name, inventory);
+    new
+}

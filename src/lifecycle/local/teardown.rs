@@ -1,0 +1,119 @@
+//! `sparkha teardown --local`: ends the supervisor, then the pods' processes, workers first, and removes the cluster's folder.
+
+use std::time::Instant;
+
+use futures::future::join_all;
+use kube::ResourceExt;
+use rustix::process::Signal;
+
+use crate::lifecycle::Error;
+use crate::lifecycle::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
+use crate::lifecycle::local::inventory_of;
+use crate::model::labels::Component;
+use crate::platform::local::cgroup::Groups;
+use crate::platform::local::kubelet::end_process;
+use crate::platform::local::pod::grace_of;
+use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
+use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
+use crate::platform::local::{submitted, supervisor};
+use crate::report::progress::Progress;
+
+/// A cluster that nobody else works on.
+pub struct Belongings {
+    dir: ClusterDir,
+    _lock: Lock,
+    /// Names of volume claims with data.
+    pub claims: Vec<String>,
+    /// The znodes in an external ZooKeeper, in words.
+    pub znodes: Option<String>,
+}
+
+/// What the cluster has; `None` if there is no such cluster.
+pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    if !dir.exists() {
+        // Another teardown was faster; only the lock is left.
+        dir.remove(false)?;
+        return Ok(None);
+    }
+    // Damaged files must not keep anyone from being rid of the cluster.
+    let wanted = dir.wanted().ok().flatten();
+    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, dir).ok().flatten());
+    Ok(Some(Belongings {
+        dir: dir.clone(),
+        _lock: lock,
+        claims: dir.claims()?,
+        znodes: inventory.and_then(|inventory| removable(&dir.name, &dir.namespace, &inventory)),
+    }))
+}
+
+/// Removes the cluster.
+pub async fn teardown(
+    belongings: Belongings,
+    keep_claims: bool,
+    znodes: Znodes,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let claims = belongings.claims.len();
+    if keep_claims && claims > 0 {
+        progress.done(&format!("{claims} volume claims kept"));
+    }
+    remove(&belongings.dir, keep_claims, znodes, progress).await
+}
+
+/// Removes the cluster of a folder whose lock is held.
+pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progress: &Progress) -> Result<(), Error> {
+    let started = Instant::now();
+    supervisor::end(dir).await;
+    // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
+    let seen = dir.seen().unwrap_or_else(|error| {
+        progress.warn(&format!("{error}"));
+        Default::default()
+    });
+    // While there is a master that they can tell.
+    let drivers = submitted::records(dir).unwrap_or_default();
+    join_all(drivers.iter().map(submitted::end)).await;
+    for component in [
+        Component::Connect,
+        Component::History,
+        Component::Worker,
+        Component::Master,
+        Component::ZooKeeper,
+    ] {
+        if component == Component::ZooKeeper
+            && let Ok(Some(wanted)) = dir.wanted()
+            && let Some(inventory) = inventory_of(&wanted, dir)?
+        {
+            remove_znodes(Platform::Local(dir), &dir.name, &inventory, znodes, progress).await?;
+        }
+        let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
+        let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
+        if !records.is_empty() {
+            progress.part(
+                "Teardown",
+                &format!("{} {} pods left", records.len(), component.as_str()),
+            );
+        }
+        join_all(records.into_iter().map(end)).await;
+    }
+    end_bearing(CLUSTER, &dir.path().display().to_string()).await;
+    Groups::remove(&dir.mark());
+    dir.remove(!keep_claims)?;
+    progress.clear_parts();
+    progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+async fn end(record: &PodRecord) {
+    let Some(process) = &record.process else { return };
+    // All of the pod's processes, not only the first: where all workers go, executors have nobody to hand over to.
+    for each in bearing(MARK, &record.mark) {
+        if let Err(error) = each.signal(Signal::TERM) {
+            tracing::warn!("failed to end process {}: {error}", each.pid);
+        }
+    }
+    end_process(process, grace_of(&record.pod)).await;
+}

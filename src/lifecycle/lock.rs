@@ -1,0 +1,452 @@
+//! One sparkha at a time on one cluster. The lock is an annotation of the inventory, taken by the same write that announces
+//! what will be done, and renewed while it lasts. A process that dies leaves it behind; it is taken over when that process is
+//! known to have ended, or when it was not renewed for a while.
+//!
+//! The lock is a fence: a process that was paused for longer than that finds it taken over before its next write. Taking, renewing and releasing it
+//! are conditional on the version of the inventory that was read, and [`Lock::fenced`] gives a [`Cluster`] whose writes check first, and
+//! again if the process was paused before they were sent. What a network delays after it was sent is beyond that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::core::DynamicObject;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::lifecycle::{Error, secret};
+use crate::model::kind::Kind;
+use crate::platform::kubernetes::{self, Cluster, Fence, unless_paused};
+use crate::platform::local::process::ProcessId;
+use crate::render::inventory::Inventory;
+use crate::spec::names::ClusterName;
+
+/// The annotation that is the lock.
+pub const LOCK: &str = "sparkha/at-work";
+/// The annotation with which a first create marks what it may remove again if it fails: for as long as no other command worked on it.
+const FIRST: &str = "sparkha/first-create";
+/// A lock not renewed for this long is abandoned.
+const EXPIRES_AFTER: Duration = Duration::from_secs(15);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How long a check counts for other writes of the same moment. The wall clock tells: it goes on while a machine sleeps.
+const CHECK_LASTS: Duration = Duration::from_millis(100);
+/// How long an answer may take to say that the lock is held.
+const CHECK_WITHIN: Duration = Duration::from_secs(8);
+/// How often a conditional write is tried while others change the inventory.
+const TRIES: u32 = 10;
+
+/// A lock that is held. Renewed in the background until it is released or dropped.
+pub struct Lock {
+    held: Arc<Held>,
+    renewal: tokio::task::AbortHandle,
+}
+
+struct Held {
+    cluster: Cluster,
+    inventory: String,
+    me: Holder,
+    /// When the lock was last seen to be ours.
+    checked: Mutex<SystemTime>,
+}
+
+/// Takes the lock by writing `inventory`, with `labels` and `annotations` for its ConfigMap.
+///
+/// `seen` is the inventory as it was read when the plan was made, after [`wait_for_lock`]: if another has changed it since, this fails.
+/// `first` marks the cluster as made by this run, see [`undoable`].
+pub async fn take(
+    cluster: &Cluster,
+    name: &ClusterName,
+    seen: Option<&DynamicObject>,
+    mut object: Value,
+    inventory: &Inventory,
+    first: bool,
+) -> Result<Lock, Error> {
+    let version = seen.and_then(ResourceExt::resource_version);
+    let me = Holder::me(secret::id()?);
+    // The answer may be read long after the lock was written.
+    let began = SystemTime::now();
+    object["data"] = json!(inventory.data());
+    object["metadata"]["annotations"][LOCK] = json!(me.written());
+    if first {
+        object["metadata"]["annotations"][FIRST] = json!(me.id);
+    }
+    let inventory_name = name.inventory();
+    let written = match seen {
+        None => {
+            let api: Api<ConfigMap> = cluster.api();
+            let config_map: ConfigMap =
+                serde_json::from_value(object).map_err(|error| kubernetes::Error::Protocol {
+                    action: format!("write ConfigMap {inventory_name}"),
+                    message: error.to_string(),
+                })?;
+            let action = format!("create ConfigMap {inventory_name}");
+            cluster.create(&api, &config_map, &action).await.map(|_| ())
+        }
+        Some(_) => {
+            // Another version than the one that was seen is somebody else's work.
+            object["metadata"]["resourceVersion"] = json!(version);
+            let applied = cluster.apply(Kind::ConfigMap, &inventory_name, &object, true).await;
+            applied.map(|_| ())
+        }
+    };
+    match written {
+        Ok(()) => Ok(Lock::held(cluster, name, me, began)),
+        Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {
+            let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
+            match current.as_ref().and_then(holder_of) {
+                // The answer to our own write was lost, and the second try met the first.
+                Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me, began)),
+                Some(holder) => Err(Error::Busy { holder: holder.who }),
+                None => Err(Error::has_just_finished()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Lock {
+    fn held(cluster: &Cluster, name: &ClusterName, me: Holder, since: SystemTime) -> Self {
+        let held = Arc::new(Held {
+            cluster: cluster.clone(),
+            inventory: name.inventory(),
+            me,
+            checked: Mutex::new(since),
+        });
+        let renewing = held.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW_EVERY).await;
+                let renewed = json!({"metadata": {"annotations": {LOCK: renewing.me.renewed().written()}}});
+                match renewing.change("renew the lock", &renewed).await {
+                    Err(kubernetes::Error::LockLost { reason, .. }) => {
+                        tracing::info!("the lock is lost: {reason}");
+                        return;
+                    }
+                    Err(error) => tracing::debug!("the lock was not renewed: {error}"),
+                    Ok(()) => {}
+                }
+            }
+        });
+        Self {
+            held,
+            renewal: task.abort_handle(),
+        }
+    }
+
+    /// Tells this lock from all others.
+    pub fn id(&self) -> &str {
+        &self.held.me.id
+    }
+
+    /// The cluster, for writes that are sent only while the lock is held.
+    pub fn fenced(&self) -> Cluster {
+        self.held.cluster.behind(self.held.clone())
+    }
+
+    /// Does `work` while the lock is held; if this process was paused meanwhile, it is begun again once the lock turns out to be still held.
+    pub async fn guard<F>(&self, action: &str, mut work: impl FnMut() -> F) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        loop {
+            let checked = self.held.check(action).await?;
+            if let Some(done) = unless_paused(checked, work()).await {
+                return done;
+            }
+        }
+    }
+
+    /// Releases the lock, and writes what is now true. `undoable`: the right of a first create to undo itself stays.
+    pub async fn release(self, inventory: &Inventory, undoable: bool) -> Result<(), Error> {
+        self.renewal.abort();
+        let mut patch = json!({
+            "metadata": {"annotations": {LOCK: null}},
+            "data": inventory.data(),
+        });
+        if !undoable {
+            patch["metadata"]["annotations"][FIRST] = Value::Null;
+        }
+        Ok(self.held.change("release the lock", &patch).await?)
+    }
+
+    /// Removes the inventory, and the lock with it.
+    pub async fn remove_inventory(self) -> Result<(), Error> {
+        self.renewal.abort();
+        Ok(self.held.remove("remove the inventory").await?)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Held {
+    /// The inventory, with our lock on it.
+    async fn read(&self, action: &str) -> Result<DynamicObject, kubernetes::Error> {
+        let lost = |reason: String| kubernetes::Error::LockLost {
+            action: action.to_owned(),
+            reason,
+        };
+        let Some(current) = self.cluster.get(Kind::ConfigMap, &self.inventory).await? else {
+            return Err(lost("another command has removed the cluster meanwhile".into()));
+        };
+        match holder_of(&current) {
+            Some(holder) if holder.id == self.me.id => Ok(current),
+            Some(holder) => Err(lost(format!(
+                "another sparkha ({}) has taken over the cluster meanwhile",
+                holder.who
+            ))),
+            None => Err(lost("another sparkha has worked on the cluster meanwhile".into())),
+        }
+    }
+
+    /// Changes the inventory as long as our lock is on it.
+    async fn change(&self, action: &str, patch: &Value) -> Result<(), kubernetes::Error> {
+        let mut tries = 0;
+        let mut sent = false;
+        loop {
+            let current = match self.read(action).await {
+                // The answer to our own release was lost: then this is what it left.
+                Err(kubernetes::Error::LockLost { .. }) if sent && self.is_released(patch).await? => return Ok(()),
+                current => current?,
+            };
+            sent = true;
+            tries += 1;
+            match self.cluster.merge_seen(Kind::ConfigMap, &current, patch.clone()).await {
+                Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
+                changed => return changed.map(|_| ()),
+            }
+        }
+    }
+
+    /// Whether the inventory is as releasing the lock leaves it.
+    async fn is_released(&self, patch: &Value) -> Result<bool, kubernetes::Error> {
+        let current = self.cluster.get(Kind::ConfigMap, &self.inventory).await?;
+        Ok(current.is_some_and(|current| {
+            !current.annotations().contains_key(LOCK)
+                && !patch["data"].is_null()
+                && current.data["data"] == patch["data"]
+        }))
+    }
+
+    async fn remove(&self, action: &str) -> Result<(), kubernetes::Error> {
+        let mut tries = 0;
+        loop {
+            let current = self.read(action).await?;
+            tries += 1;
+            match self.cluster.delete_seen(Kind::ConfigMap, &current).await {
+                Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
+                removed => return removed,
+            }
+        }
+    }
+}
+
+impl Fence for Held {
+    fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, kubernetes::Error>> {
+        async move {
+            let arrived = SystemTime::now();
+            let mut checked = self.checked.lock().await;
+            // Another write may have checked while this one waited for its turn.
+            if *checked >= arrived || checked.elapsed().is_ok_and(|ago| ago < CHECK_LASTS) {
+                return Ok(*checked);
+            }
+            for _ in 0..TRIES {
+                let began = SystemTime::now();
+                let Some(read) = unless_paused(began, self.read(action)).await else {
+                    continue;
+                };
+                read?;
+                if began.elapsed().is_ok_and(|took| took < CHECK_WITHIN) {
+                    *checked = SystemTime::now();
+                    return Ok(*checked);
+                }
+            }
+            Err(kubernetes::Error::LockLost {
+                action: action.to_owned(),
+                reason: "the API server is too slow to tell in time whether the lock is still held".into(),
+            })
+        }
+        .boxed()
+    }
+}
+
+/// The inventory of a first create that failed, if nobody else has worked on the cluster since: `id` is its lock's.
+pub async fn undoable(cluster: &Cluster, name: &ClusterName, id: &str) -> Result<Option<DynamicObject>, Error> {
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    Ok(found.filter(|found| {
+        let is_first = found.annotations().get(FIRST).is_some_and(|first| first == id);
+        is_first && holder_of(found).is_none_or(|holder| holder.id == id)
+    }))
+}
+
+/// Ends the right of a first create to undo itself: its cluster is in service, or another command relies on what is there.
+pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
+    for _ in 0..TRIES {
+        let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+        let Some(found) = found.filter(|found| found.annotations().contains_key(FIRST)) else {
+            return Ok(());
+        };
+        let patch = json!({"metadata": {"annotations": {FIRST: null}}});
+        match cluster.merge_seen(Kind::ConfigMap, &found, patch).await {
+            Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {}
+            changed => return Ok(changed.map(|_| ())?),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a first create may still undo itself, by the inventory as it was read.
+pub fn is_first(seen: &DynamicObject) -> bool {
+    seen.annotations().contains_key(FIRST)
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Holder {
+    /// `user@host, process 123`.
+    who: String,
+    host: String,
+    pid: u32,
+    /// Changes with every renewal, in milliseconds.
+    renewed: u64,
+    /// Tells this holding from all others; empty in a lock of an older sparkha.
+    #[serde(default)]
+    id: String,
+    /// The process beyond doubt, and the namespace in which its number counts.
+    #[serde(default)]
+    process: Option<ProcessId>,
+    #[serde(default)]
+    pid_namespace: Option<String>,
+}
+
+impl Holder {
+    fn me(id: String) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .unwrap_or_else(|_| "unknown-host".into());
+        let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+        let pid = std::process::id();
+        let holder = Self {
+            who: format!("{user}@{host}, process {pid}"),
+            host,
+            pid,
+            renewed: 0,
+            id,
+            process: ProcessId::of(pid as i32),
+            pid_namespace: pid_namespace(),
+        };
+        holder.renewed()
+    }
+
+    fn renewed(&self) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            renewed: now.as_millis() as u64,
+            ..self.clone()
+        }
+    }
+
+    fn written(&self) -> String {
+        // Strings and numbers only: it serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Whether its process is known to have ended: only where its number counts can it be looked up.
+    fn is_gone(&self) -> bool {
+        let (Some(process), Some(namespace)) = (&self.process, &self.pid_namespace) else {
+            return false;
+        };
+        pid_namespace().as_ref() == Some(namespace) && process.has_ended()
+    }
+}
+
+/// The namespace in which this process's number counts.
+fn pid_namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.display().to_string())
+}
+
+fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
+    let annotations: &BTreeMap<String, String> = inventory.annotations();
+    Holder::read(annotations.get(LOCK)?)
+}
+
+/// Waits until the lock of an inventory, if there is one, is released or abandoned; one that is being renewed is
+/// somebody's. True if there was one: then things may have changed, and the caller has to look again.
+pub async fn wait_for_lock(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
+    let Some(holder) = seen.and_then(holder_of) else {
+        return Ok(false);
+    };
+    let deadline = Instant::now() + EXPIRES_AFTER;
+    while Instant::now() < deadline && !holder.is_gone() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let current = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+        match current.as_ref().and_then(holder_of) {
+            None => return Ok(true),
+            Some(now) if now != holder => return Err(Error::Busy { holder: now.who }),
+            Some(_) => {}
+        }
+    }
+    tracing::info!("taking over the lock of {}, who has not renewed it", holder.who);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> Holder {
+        Holder::me("1".into())
+    }
+
+    #[test]
+    fn a_holder_reads_back_and_is_alive() {
+        let me = me();
+        assert_eq!(Holder::read(&me.written()), Some(me.clone()));
+        assert!(!me.is_gone());
+    }
+
+    #[test]
+    fn a_lock_of_an_older_sparkha_is_read_and_expires_by_time_alone() {
+        let old = r#"{"who": "a@b, process 1", "host": "b", "pid": 4194305, "renewed": 5}"#;
+        let old = Holder::read(old).unwrap();
+        assert_eq!((old.pid, old.renewed), (4_194_305, 5));
+        assert!(!old.is_gone());
+    }
+
+    #[test]
+    fn a_process_is_known_to_have_ended_only_on_the_same_machine() {
+        let me = me();
+        let process = serde_json::to_value(me.process.as_ref().unwrap()).unwrap();
+        let with = |field: &str, value: Value| {
+            let mut process = process.clone();
+            process[field] = value;
+            Holder {
+                process: serde_json::from_value(process).ok(),
+                ..me.clone()
+            }
+        };
+        // Its number is free, or another process's now.
+        assert!(with("started", json!(1)).is_gone());
+        assert!(with("pid", json!(i32::MAX)).is_gone());
+        // A machine of the same name, and a container with process numbers of its own.
+        let elsewhere = with("boot", json!("another"));
+        assert!(!elsewhere.is_gone());
+        let mut container = with("pid", json!(i32::MAX));
+        container.pid_namespace = Some("pid:[1]".into());
+        assert!(!container.is_gone());
+    }
+}

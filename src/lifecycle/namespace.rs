@@ -1,0 +1,314 @@
+//! Namespaces that sparkha makes where there is none, remembers by label, and removes when nothing else is left in them.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use serde_json::json;
+
+use crate::lifecycle::Error;
+use crate::model::kind::Kind;
+use crate::model::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
+use crate::platform::kubernetes::{self, Cluster, unless_paused};
+use crate::render::inventory::Inventory;
+use crate::spec::names::ClusterName;
+
+/// What Kubernetes itself puts into every namespace, or leaves behind there for a while, as group and resource: not a user's objects.
+const OF_KUBERNETES: [(&str, &str); 3] = [
+    ("", "events"),
+    ("events.k8s.io", "events"),
+    // Of StatefulSets and DaemonSets, which count themselves.
+    ("apps", "controllerrevisions"),
+];
+/// Groups whose resources are measurements or a catalogue, the same in every namespace, and no objects.
+const VIEWS: [&str; 4] = [
+    "metrics.k8s.io",
+    "custom.metrics.k8s.io",
+    "external.metrics.k8s.io",
+    "packages.operators.coreos.com",
+];
+/// The Service that an EndpointSlice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The service account that a token's Secret belongs to.
+const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+/// Objects in one answer.
+const PAGE: u32 = 500;
+/// Lists that are under way at once.
+const CONCURRENCY: usize = 8;
+
+/// Makes the namespace, ours by its label.
+pub async fn create(cluster: &Cluster) -> Result<(), Error> {
+    let name = cluster.namespace().as_str();
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let namespace = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {MANAGED_BY: SPARKHA}},
+    }))
+    .unwrap_or_default();
+    match cluster
+        .create(&api, &namespace, &format!("create Namespace {name}"))
+        .await
+    {
+        // Somebody was faster.
+        Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a namespace can be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is not ours, or gone already.
+    NotOurs,
+    /// It was removed, with the cluster's inventory in it.
+    Removed,
+    /// It is ours, but there is or may be something else in it: this.
+    InUse(String),
+}
+
+/// Removes the namespace if sparkha made it and nothing is in it but what is left of this cluster: its inventory and what Kubernetes
+/// removes by itself. Anything but a whole listing of all kinds counts as use.
+pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &Inventory) -> Result<Removal, Error> {
+    let namespace = cluster.namespace().as_str();
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let found = cluster
+        .call(&format!("read Namespace {namespace}"), || api.get_opt(namespace))
+        .await;
+    let found = match found {
+        Ok(Some(found)) if is_ours(found.metadata.labels.as_ref()) => found,
+        Ok(_) | Err(kubernetes::Error::Forbidden { .. }) => return Ok(Removal::NotOurs),
+        Err(error) => return Err(error.into()),
+    };
+    if found.metadata.deletion_timestamp.is_some() {
+        return Ok(Removal::Removed);
+    }
+    let left = Left { name, inventory };
+    let action = format!("delete Namespace {namespace}");
+    loop {
+        let removal = async {
+            match first_tenant(cluster, &left).await {
+                Ok(None) => {}
+                Ok(Some(tenant)) => return Ok(Removal::InUse(format!("there is still {tenant}"))),
+                Err(error) => return Ok(Removal::InUse(format!("what is in it is not known: {error}"))),
+            }
+            match cluster.delete_in(&api, namespace, found.uid(), &action).await {
+                Ok(()) => Ok(Removal::Removed),
+                Err(kubernetes::Error::Forbidden { .. }) => Ok(Removal::InUse("you may not delete it".into())),
+                Err(error) => Err(error.into()),
+            }
+        };
+        // After a pause somebody else may have come: it is looked at again.
+        if let Some(removal) = unless_paused(SystemTime::now(), removal).await {
+            return removal;
+        }
+    }
+}
+
+/// What may be left of a cluster when its namespace is looked at.
+struct Left<'a> {
+    name: &'a ClusterName,
+    inventory: &'a Inventory,
+}
+
+/// Anything in the namespace that is neither Kubernetes' own nor left of the cluster, by every version of every kind that the server has.
+async fn first_tenant(cluster: &Cluster, left: &Left<'_>) -> Result<Option<String>, kubernetes::Error> {
+    let resources = namespaced_resources(cluster).await?;
+    let lists = resources.iter().map(|resource| tenant_of(cluster, resource, left));
+    let mut lists = stream::iter(lists).buffer_unordered(CONCURRENCY);
+    while let Some(tenant) = lists.try_next().await? {
+        if tenant.is_some() {
+            return Ok(tenant);
+        }
+    }
+    Ok(None)
+}
+
+async fn tenant_of(
+    cluster: &Cluster,
+    resource: &ApiResource,
+    left: &Left<'_>,
+) -> Result<Option<String>, kubernetes::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
+    let mut params = ListParams::default().limit(PAGE);
+    let action = format!("list {} of {}", resource.plural, resource.api_version);
+    loop {
+        let page = cluster.call(&action, || api.list_metadata(&params)).await?;
+        let tenant = page
+            .items
+            .iter()
+            .find(|object| !left.explains(resource, &object.metadata));
+        if let Some(object) = tenant {
+            return Ok(Some(format!("{} {}", resource.kind, object.name_any())));
+        }
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => params = params.continue_token(&token),
+            _ => return Ok(None),
+        }
+    }
+}
+
+impl Left<'_> {
+    /// Whether an object is Kubernetes' own, left of the cluster, or being deleted already.
+    fn explains(&self, resource: &ApiResource, object: &ObjectMeta) -> bool {
+        let name = object.name.as_deref().unwrap_or_default();
+        let value = |values: &Option<BTreeMap<String, String>>, key: &str| values.as_ref()?.get(key).cloned();
+        let is_service = |name: &str| self.inventory.entry(Kind::Service, name).is_some();
+        let is_known = match (resource.group.as_str(), resource.plural.as_str()) {
+            ("", "configmaps") => {
+                let is_inventory =
+                    name == self.name.inventory() && is_of_cluster(object.labels.as_ref(), self.name.as_str());
+                is_inventory || name == "kube-root-ca.crt" || name == "openshift-service-ca.crt"
+            }
+            ("", "serviceaccounts") => name == "default",
+            ("", "secrets") => value(&object.annotations, ACCOUNT_NAME).is_some_and(|account| {
+                let is_known = account == "default" || self.inventory.entry(Kind::ServiceAccount, &account).is_some();
+                is_known && name.starts_with(&format!("{account}-token-"))
+            }),
+            // Their controllers take a moment after the Services have gone.
+            ("", "endpoints") => is_service(name),
+            ("discovery.k8s.io", "endpointslices") => {
+                value(&object.labels, SERVICE_NAME).is_some_and(|service| is_service(&service))
+            }
+            _ => false,
+        };
+        is_known || object.deletion_timestamp.is_some()
+    }
+}
+
+/// Every version of every kind of object that can be listed in a namespace. A group that cannot be asked is an error: nobody knows what it has.
+async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, kubernetes::Error> {
+    let client = cluster.client();
+    let groups = cluster.call("list API groups", || client.list_api_groups()).await?;
+    let of_group = |group: &APIGroup| {
+        let versions = group.versions.iter().map(|version| version.version.clone());
+        versions
+            .map(|version| (group.name.clone(), version))
+            .collect::<Vec<_>>()
+    };
+    let core = [(String::new(), "v1".to_owned())];
+    let versions = core.into_iter().chain(groups.groups.iter().flat_map(of_group));
+    let versions = versions.filter(|(group, _)| !VIEWS.contains(&group.as_str()));
+    let lists = versions.map(|(group, version)| resources_of(cluster, group, version));
+    stream::iter(lists).buffer_unordered(CONCURRENCY).try_concat().await
+}
+
+async fn resources_of(
+    cluster: &Cluster,
+    group: String,
+    version: String,
+) -> Result<Vec<ApiResource>, kubernetes::Error> {
+    let client = cluster.client();
+    let api_version = match group.as_str() {
+        "" => version.clone(),
+        group => format!("{group}/{version}"),
+    };
+    let action = format!("list the kinds of {api_version}");
+    let served = match group.as_str() {
+        "" => {
+            cluster
+                .call(&action, || client.list_core_api_resources(&version))
+                .await?
+        }
+        _ => {
+            cluster
+                .call(&action, || client.list_api_group_resources(&api_version))
+                .await?
+        }
+    };
+    let is_listed = |resource: &APIResource| {
+        let is_listable = resource.verbs.iter().any(|verb| verb == "list");
+        resource.namespaced && is_listable && !OF_KUBERNETES.contains(&(group.as_str(), resource.name.as_str()))
+    };
+    let resources = served
+        .resources
+        .into_iter()
+        .filter(is_listed)
+        .map(|resource| ApiResource {
+            group: group.clone(),
+            version: version.clone(),
+            api_version: api_version.clone(),
+            kind: resource.kind,
+            plural: resource.name,
+        });
+    Ok(resources.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::labels::INSTANCE;
+
+    fn explains(group: &str, plural: &str, metadata: serde_json::Value) -> bool {
+        let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
+        let inventory = Inventory::of(&spec, &crate::render::render(&spec));
+        let left = Left {
+            name: &spec.name,
+            inventory: &inventory,
+        };
+        let resource = ApiResource {
+            group: group.into(),
+            version: "v1".into(),
+            api_version: format!("{group}/v1"),
+            kind: "X".into(),
+            plural: plural.into(),
+        };
+        left.explains(&resource, &serde_json::from_value(metadata).unwrap())
+    }
+
+    #[test]
+    fn what_kubernetes_puts_into_every_namespace_is_nobodys() {
+        assert!(explains("", "configmaps", json!({"name": "kube-root-ca.crt"})));
+        assert!(explains("", "serviceaccounts", json!({"name": "default"})));
+        let token =
+            |account: &str| json!({"name": format!("{account}-token-x1y2z"), "annotations": {ACCOUNT_NAME: account}});
+        assert!(explains("", "secrets", token("default")) && explains("", "secrets", token("spark")));
+        assert!(!explains("", "secrets", token("engineer")));
+        assert!(explains(
+            "batch",
+            "jobs",
+            json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"})
+        ));
+    }
+
+    #[test]
+    fn what_is_left_of_the_cluster_is_not_in_the_way() {
+        let ours = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark"});
+        assert!(explains(
+            "",
+            "configmaps",
+            json!({"name": "spark-sparkha", "labels": ours})
+        ));
+        assert!(!explains("", "configmaps", json!({"name": "spark-sparkha"})));
+        assert!(!explains(
+            "",
+            "configmaps",
+            json!({"name": "etl-sparkha", "labels": ours})
+        ));
+        assert!(explains("", "endpoints", json!({"name": "spark-master-0"})));
+        assert!(!explains("", "endpoints", json!({"name": "database"})));
+        let slice = |service: &str| json!({"name": "spark-master-0-abcde", "labels": {SERVICE_NAME: service}});
+        assert!(explains("discovery.k8s.io", "endpointslices", slice("spark-master-0")));
+        assert!(!explains("discovery.k8s.io", "endpointslices", slice("database")));
+    }
+
+    #[test]
+    fn a_name_says_nothing_without_its_group() {
+        assert!(!explains(
+            "example.test",
+            "configmaps",
+            json!({"name": "kube-root-ca.crt"})
+        ));
+        assert!(!explains("example.test", "serviceaccounts", json!({"name": "default"})));
+        assert!(!explains("", "secrets", json!({"name": "default-token-of-mine"})));
+        assert!(!explains(
+            "example.test",
+            "endpoints",
+            json!({"name": "spark-master-0"})
+        ));
+        assert!(!OF_KUBERNETES.contains(&("example.test", "events")));
+    }
+}

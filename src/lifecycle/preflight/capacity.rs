@@ -1,0 +1,386 @@
+//! Whether there is room: quotas, limit ranges, the nodes' free capacity, storage classes. What the user may not look at is left
+//! to the API server and the scheduler.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::ResourceExt;
+use kube::api::Api;
+
+use crate::lifecycle::preflight::NamespaceState;
+use crate::model::finding::{Finding, Severity};
+use crate::model::labels::is_of_cluster;
+use crate::platform::kubernetes::{self, Cluster};
+use crate::render::inventory::is_claim_of;
+use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
+use crate::state::capacity;
+
+/// Provisioners whose volumes are disks: one node at a time.
+const DISKS: [&str; 15] = [
+    "kubernetes.io/aws-ebs",
+    "kubernetes.io/gce-pd",
+    "kubernetes.io/azure-disk",
+    "kubernetes.io/cinder",
+    "kubernetes.io/vsphere-volume",
+    "kubernetes.io/rbd",
+    "ebs.csi.aws.com",
+    "pd.csi.storage.gke.io",
+    "disk.csi.azure.com",
+    "cinder.csi.openstack.org",
+    "csi.vsphere.vmware.com",
+    "rbd.csi.ceph.com",
+    "dobs.csi.digitalocean.com",
+    "rancher.io/local-path",
+    "driver.longhorn.io.block",
+];
+
+/// The part of the file with the claim that many pods share.
+const EVENT_LOGS: &str = "history.eventLogs";
+
+pub async fn quota(
+    cluster: &Cluster,
+    sets: &[StatefulSet],
+    live_sets: &[StatefulSet],
+    namespace: NamespaceState,
+) -> Vec<Finding> {
+    if namespace == NamespaceState::Missing {
+        return vec![];
+    }
+    let (quotas, ranges) = futures::join!(cluster.list_of::<ResourceQuota>(""), cluster.list_of::<LimitRange>(""),);
+    let mut more = capacity::amounts(sets);
+    for (name, has) in capacity::amounts(live_sets) {
+        *more.entry(name).or_default() -= has;
+    }
+    // Who may not read them learns it from the permissions.
+    let no_ranges = vec![];
+    let known_ranges = ranges.as_ref().unwrap_or(&no_ranges);
+    let over = quotas.iter().flatten().flat_map(|quota| {
+        capacity::over_quota(quota, &more, known_ranges)
+            .into_iter()
+            .map(|what| {
+                Finding::new(
+                    Severity::Failure,
+                    format!("ResourceQuota {} does not allow it: {what}", quota.name_any()),
+                    "lower the cluster's resources, or ask for a larger quota",
+                )
+            })
+    });
+    let out = ranges.iter().flatten().flat_map(|range| {
+        capacity::out_of_range(range, sets).into_iter().map(|what| {
+            Finding::new(
+                Severity::Failure,
+                format!("LimitRange {} does not allow it: {what}", range.name_any()),
+                "change resources in the cluster file",
+            )
+        })
+    });
+    over.chain(out).collect()
+}
+
+pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {
+    match nodes_and_pods(cluster).await {
+        Ok((nodes, pods)) => without_room(cluster, spec.name.as_str(), sets, &nodes, pods),
+        Err(_) => {
+            // Most users may not; the scheduler will say.
+            tracing::info!(
+                "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
+            );
+            vec![]
+        }
+    }
+}
+
+/// All nodes, and the pods of all namespaces.
+pub async fn nodes_and_pods(cluster: &Cluster) -> Result<(Vec<Node>, Vec<Pod>), kubernetes::Error> {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let pods: Api<Pod> = Api::all(cluster.client());
+    futures::try_join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""))
+}
+
+/// What of these StatefulSets the nodes cannot hold beside others' pods.
+pub fn without_room(
+    cluster: &Cluster,
+    name: &str,
+    sets: &[StatefulSet],
+    nodes: &[Node],
+    pods: Vec<Pod>,
+) -> Vec<Finding> {
+    let own = |pod: &Pod| {
+        pod.namespace().as_deref() == Some(cluster.namespace().as_str())
+            && is_of_cluster(pod.metadata.labels.as_ref(), name)
+    };
+    let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
+    let demands = capacity::pods(sets);
+    let left_over = capacity::without_a_node(&demands, nodes, &others);
+    if left_over.is_empty() {
+        return vec![];
+    }
+    let names: Vec<_> = left_over.iter().map(|demand| demand.name.as_str()).collect();
+    vec![Finding::new(
+        Severity::Failure,
+        format!(
+            "the nodes have no room for {} of {} pods ({}); {} are free on {} nodes",
+            left_over.len(),
+            demands.len(),
+            names.join(", "),
+            capacity::free_in_all(nodes, &others),
+            nodes.len()
+        ),
+        match left_over.iter().any(|demand| demand.apart.is_some()) {
+            true => "pods of a part with `podAntiAffinity: required` need a node each: add nodes, or use `preferred`",
+            false => "ask for less (workers, resources.requests), or add nodes",
+        },
+    )]
+}
+
+pub async fn storage(cluster: &Cluster, spec: &ClusterSpec) -> Vec<Finding> {
+    let claims = new_claims(spec);
+    if claims.is_empty() {
+        return vec![];
+    }
+    match storage_classes(cluster).await {
+        Ok(classes) => wrong_claims(&claims, &classes),
+        Err(error) => {
+            tracing::info!("storage classes were not checked: {error}");
+            vec![]
+        }
+    }
+}
+
+pub async fn storage_classes(cluster: &Cluster) -> Result<Vec<StorageClass>, kubernetes::Error> {
+    let api: Api<StorageClass> = Api::all(cluster.client());
+    cluster.list_in(&api, "").await
+}
+
+/// Claims that pods of these StatefulSets share, and cannot.
+pub async fn shared_claims(cluster: &Cluster, sets: &[StatefulSet], namespace: NamespaceState) -> Vec<Finding> {
+    let is_any_shared = sets.iter().any(|set| shared(set).next().is_some());
+    if !is_any_shared {
+        return vec![];
+    }
+    let claims = match namespace {
+        NamespaceState::Missing => Ok(vec![]),
+        _ => cluster.list_of::<PersistentVolumeClaim>("").await,
+    };
+    match claims {
+        Ok(claims) => unshareable(sets, &claims),
+        Err(error) => {
+            tracing::info!("existing claims were not checked: {error}");
+            vec![]
+        }
+    }
+}
+
+/// The claims that the pods of a set mount and that are not each pod's own: name of the volume, name of the claim.
+fn shared(set: &StatefulSet) -> impl Iterator<Item = (&str, &str)> {
+    let pod = set.spec.template.spec.as_ref();
+    let volumes = pod.and_then(|pod| pod.volumes.as_ref()).into_iter().flatten();
+    volumes.filter_map(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref()?;
+        Some((volume.name.as_str(), claim.claim_name.as_str()))
+    })
+}
+
+/// The same, of claims that were listed.
+pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for set in sets {
+        let pods = set.spec.replicas.unwrap_or(1);
+        for (volume, name) in shared(set) {
+            // One that another StatefulSet makes comes with the cluster.
+            let is_made = sets.iter().any(|set| {
+                let templates = set.spec.volume_claim_templates.iter().flatten();
+                templates
+                    .map(ResourceExt::name_any)
+                    .any(|template| is_claim_of(name, &template, &set.name_any()))
+            });
+            let Some(claim) = claims.iter().find(|claim| claim.name_any() == name) else {
+                if !is_made {
+                    findings.push(Finding::new(
+                        Severity::Failure,
+                        format!(
+                            "{}: volume {volume} is a claim {name}, which does not exist",
+                            set.name_any()
+                        ),
+                        "make the claim first, or let sparkha make one with newClaim",
+                    ));
+                }
+                continue;
+            };
+            let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+            let is_for_many = modes.is_some_and(|modes| modes.iter().any(|mode| mode.ends_with("Many")));
+            if pods > 1 && !is_for_many {
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    format!(
+                        "{}: volume {volume} is a claim {name} that one node can mount at a time ({}), and {pods} pods want it",
+                        set.name_any(),
+                        modes.map(|modes| modes.join(", ")).unwrap_or_default()
+                    ),
+                    "use a claim that is ReadWriteMany, newClaim for one of each pod's own, or a nodeSelector that leaves one node",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// A claim, and what of it matters to storage classes.
+pub struct Wish {
+    /// Who asks for it: a part of the file, or a claim that exists.
+    pub subject: String,
+    /// The default class if `None`.
+    pub class: Option<String>,
+    pub access_modes: Vec<String>,
+}
+
+/// Claims that no storage class will fulfil.
+pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
+    let is_default = |class: &&StorageClass| {
+        class
+            .annotations()
+            .get("storageclass.kubernetes.io/is-default-class")
+            .map(String::as_str)
+            == Some("true")
+    };
+    let mut findings = Vec::new();
+    for Wish {
+        subject,
+        class: wanted,
+        access_modes,
+    } in claims
+    {
+        let class = match wanted {
+            Some(name) => classes.iter().find(|class| class.name_any() == *name),
+            None => classes.iter().find(is_default),
+        };
+        let known: Vec<_> = classes.iter().map(ResourceExt::name_any).collect();
+        match class {
+            None => findings.push(Finding::new(
+                Severity::Failure,
+                match wanted {
+                    Some(name) => format!("{subject}: there is no storage class {name}"),
+                    None => format!("{subject}: there is no default storage class"),
+                },
+                if known.is_empty() {
+                    "this cluster has none; use an emptyDir or a claim that exists".to_owned()
+                } else {
+                    format!("set storageClassName to one of {}", known.join(", "))
+                },
+            )),
+            Some(class)
+                if access_modes.iter().any(|mode| mode == "ReadWriteMany")
+                    && DISKS.contains(&class.provisioner.as_str()) =>
+            {
+                findings.push(Finding::new(
+                    Severity::Failure,
+                    format!(
+                        "{subject}: storage class {} ({}) makes disks, and a disk cannot be ReadWriteMany",
+                        class.name_any(),
+                        class.provisioner
+                    ),
+                    match subject.starts_with(EVENT_LOGS) {
+                        true => {
+                            "name a class of a shared file system or an s3a:// URL; where all drivers run on one node, ReadWriteOnce does"
+                        }
+                        false => "use ReadWriteOnce (each pod gets its own claim), or a class of a shared file system",
+                    },
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    findings
+}
+
+/// Every new claim of the cluster, with the part of the file that asks for it.
+pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
+    let mut claims: Vec<(String, NewClaim)> = Vec::new();
+    let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
+    match &spec.recovery {
+        Recovery::FileSystem { storage } => {
+            claims.extend(storage.clone().map(|claim| ("masters.storage".to_owned(), claim)));
+        }
+        Recovery::ManagedZooKeeper(zookeeper) => {
+            claims.extend(
+                zookeeper
+                    .storage
+                    .clone()
+                    .map(|claim| ("zookeeper.storage".to_owned(), claim)),
+            );
+            settings.push(("zookeeper", &zookeeper.pod));
+        }
+        Recovery::ExternalZooKeeper(_) => {}
+    }
+    if let VolumeSource::NewClaim(claim) = &spec.workers.shuffle {
+        claims.push(("workers.shuffle".to_owned(), claim.clone()));
+    }
+    if let Some(history) = &spec.history {
+        if let EventLogs::Volume(VolumeSource::NewClaim(claim)) = &history.event_logs {
+            claims.push((EVENT_LOGS.to_owned(), claim.clone()));
+        }
+        settings.push(("history", &history.pod));
+    }
+    if let Some(connect) = &spec.connect {
+        settings.push(("connect", &connect.pod));
+    }
+    for (part, pod) in settings {
+        for volume in &pod.volumes {
+            if let VolumeSource::NewClaim(claim) = &volume.source {
+                claims.push((format!("{part}.volumes {}", volume.name), claim.clone()));
+            }
+        }
+    }
+    let wish = |(subject, claim): (String, NewClaim)| Wish {
+        subject,
+        class: claim.storage_class,
+        access_modes: vec![claim.access_mode],
+    };
+    claims.into_iter().map(wish).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::kind::Kind;
+    use crate::render::render;
+    use crate::spec::resolve::{Source, resolve};
+
+    /// The findings for a cluster file where there is a claim `shared` of this mode.
+    fn findings(text: &str, mode: &str) -> Vec<String> {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let sets = render(&spec)
+            .into_iter()
+            .filter(|resource| resource.kind == Kind::StatefulSet);
+        let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
+        let claim = json!({"metadata": {"name": "shared"}, "spec": {"accessModes": [mode]}});
+        let findings = unshareable(&sets, &[serde_json::from_value(claim).unwrap()]);
+        findings.into_iter().map(|finding| finding.message).collect()
+    }
+
+    #[test]
+    fn claims_that_are_not_there_or_that_pods_cannot_share_are_told() {
+        let workers = |count: u32, claim: &str| {
+            format!(
+                "workers: {{count: {count}, volumes: [{{name: d, mountPath: /d, persistentVolumeClaim: {{claimName: {claim}}}}}]}}\n"
+            )
+        };
+        assert_eq!(findings(&workers(2, "shared"), "ReadWriteMany"), [""; 0]);
+        assert_eq!(findings(&workers(1, "shared"), "ReadWriteOnce"), [""; 0]);
+        assert_eq!(
+            findings(&workers(2, "shared"), "ReadWriteOnce"),
+            [
+                "spark-worker: volume d is a claim shared that one node can mount at a time (ReadWriteOnce), and 2 pods want it"
+            ]
+        );
+        assert_eq!(
+            findings(&workers(1, "other"), "ReadWriteMany"),
+            ["spark-worker: volume d is a claim other, which does not exist"]
+        );
+        // The history server's own, which the Connect server mounts, too.
+        let own = "connect: true\nworkers: {cores: 2, memory: 4Gi}\nhistory: {eventLogs: {newClaim: {size: 1Gi}}}\n";
+        assert_eq!(findings(own, "ReadWriteMany"), [""; 0]);
+    }
+}

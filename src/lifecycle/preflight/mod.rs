@@ -1,0 +1,381 @@
+//! What can be known before anything is changed: whether the server answers, serves and allows what will be done, whether there is
+//! room, and whether names are free. Everything found is told at once.
+
+pub mod capacity;
+pub mod permissions;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::core::{DynamicObject, ObjectMeta};
+
+use crate::lifecycle::Error;
+use crate::lifecycle::external_zookeeper;
+use crate::lifecycle::external_zookeeper::{Checked, Platform};
+use crate::lifecycle::plan::Live;
+use crate::model::finding::{Finding, Severity};
+use crate::model::kind::Kind;
+use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::render::inventory::Inventory;
+use crate::render::{Resource, render};
+use crate::spec::ClusterSpec;
+use crate::spec::names::ClusterName;
+
+/// The oldest server that sparkha supports, as (major, minor).
+const OLDEST: (u32, u32) = (1, 20);
+
+/// How things are before create changes anything.
+pub struct Situation {
+    /// What will be applied: only kinds that the server serves.
+    pub resources: Vec<Resource>,
+    pub live: Live,
+    pub inventory: Option<Inventory>,
+    pub namespace: NamespaceState,
+    /// The znodes in an external ZooKeeper, where the cluster uses one.
+    pub znodes: Option<Checked>,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamespaceState {
+    Missing,
+    /// Made by sparkha.
+    Ours,
+    Others,
+}
+
+impl Situation {
+    /// Whether there is no cluster of this name yet: no inventory, and nothing that one would list.
+    pub fn is_first(&self) -> bool {
+        self.inventory.is_none() && self.live.is_empty()
+    }
+
+    /// Whether there is a cluster of this name without its inventory.
+    pub fn has_lost_inventory(&self) -> bool {
+        self.inventory.is_none() && !self.live.is_empty()
+    }
+}
+
+/// Looks at everything, as concurrently as it can.
+pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Situation, Error> {
+    let mut resources = render(spec);
+    let (version, absent, namespace) = futures::try_join!(
+        version(cluster),
+        absent_kinds(cluster, &resources),
+        namespace_state(cluster),
+    )?;
+    let mut findings = version;
+    for (kind, help) in absent {
+        resources = without(spec, resources, kind);
+        let message = format!(
+            "this server does not serve {kind} ({}/v1); the cluster goes without",
+            kind.group()
+        );
+        findings.push(Finding::new(Severity::Warning, message, help));
+    }
+    let wanted: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
+    let kinds = kinds(&wanted);
+    let (mut live, missing_permissions, names) = futures::try_join!(
+        live(cluster, spec, &wanted, namespace),
+        permissions::missing_permissions(cluster, &resources, namespace),
+        names(cluster, &wanted, namespace),
+    )?;
+    let clashes = clashes(spec, &resources, &live, &names);
+    findings.extend(missing_permissions);
+    let inventory = match live.get(&(Kind::ConfigMap, spec.name.inventory())) {
+        Some(object) => Some(read_inventory(object)?),
+        None => None,
+    };
+    // Kinds of which nothing is wanted any more: what is there of them has to go. If nobody knows which, all are looked at.
+    let old = inventory.iter().flat_map(|inventory| &inventory.objects);
+    let auth = spec.name.auth();
+    let mut given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    if inventory.is_none() && !live.is_empty() {
+        // Secrets are read by name.
+        given_up.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
+    }
+    given_up.retain(|(kind, _)| !kinds.contains(kind));
+    if !given_up.is_empty() {
+        live.extend(self::live(cluster, spec, &given_up, namespace).await?);
+    }
+    let sets: Vec<StatefulSet> = typed(
+        resources
+            .iter()
+            .filter(|r| r.kind == Kind::StatefulSet)
+            .map(|r| &r.object),
+    );
+    let live_values: Vec<_> = live
+        .iter()
+        .filter(|((kind, _), _)| *kind == Kind::StatefulSet)
+        .filter_map(|(_, object)| serde_json::to_value(object).ok())
+        .collect();
+    let live_sets: Vec<StatefulSet> = typed(live_values.iter());
+    let rooms = async {
+        if skip {
+            return vec![];
+        }
+        let (quota, nodes, storage, shared) = futures::join!(
+            capacity::quota(cluster, &sets, &live_sets, namespace),
+            capacity::nodes(cluster, spec, &sets),
+            capacity::storage(cluster, spec),
+            capacity::shared_claims(cluster, &sets, namespace),
+        );
+        [quota, nodes, storage, shared].into_iter().flatten().collect()
+    };
+    let znodes = external_zookeeper::check(Platform::Kubernetes(cluster), spec, inventory.as_ref());
+    let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);
+    let znodes = znodes?;
+    findings.extend(rooms);
+    let (taken, unreachable): (Vec<_>, Vec<_>) = znodes
+        .iter()
+        .flat_map(|znodes| znodes.findings.iter().cloned())
+        .partition(|finding| finding.severity == Severity::Clash);
+    findings.extend(unreachable);
+    if skip {
+        for finding in &mut findings {
+            finding.severity = Severity::Warning;
+        }
+    }
+    // Never skipped: what is taken over here would be deleted by teardown.
+    findings.extend(clashes.into_iter().chain(taken));
+    if findings.iter().any(|finding| finding.severity > Severity::Warning) {
+        return Err(Error::Preflight { findings });
+    }
+    Ok(Situation {
+        resources,
+        live,
+        inventory,
+        namespace,
+        znodes,
+        findings,
+    })
+}
+
+/// The resources without a kind; the inventory lists only what is there.
+fn without(spec: &ClusterSpec, resources: Vec<Resource>, kind: Kind) -> Vec<Resource> {
+    let others: Vec<_> = resources
+        .into_iter()
+        .skip(1)
+        .filter(|resource| resource.kind != kind)
+        .collect();
+    crate::render::with_inventory(spec, others)
+}
+
+async fn version(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
+    let info = server_version(cluster).await?;
+    Ok(too_old(&info).into_iter().collect())
+}
+
+pub async fn server_version(cluster: &Cluster) -> Result<Info, kubernetes::Error> {
+    let client = cluster.client();
+    cluster
+        .call("ask for the API server's version", || client.apiserver_version())
+        .await
+}
+
+/// A server that is older than those that sparkha is tested with.
+pub fn too_old(info: &Info) -> Option<Finding> {
+    let number = |text: &str| {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    };
+    let version = (number(&info.major), number(&info.minor));
+    (version != (0, 0) && version < OLDEST).then(|| {
+        Finding::new(
+            Severity::Warning,
+            format!(
+                "the API server is {}; 1.20 is the oldest that sparkha is tested with",
+                info.git_version
+            ),
+            "upgrade it if something does not work",
+        )
+    })
+}
+
+/// An object by its kind and name.
+type Named<'a> = (Kind, &'a str);
+
+fn kinds(objects: &[Named<'_>]) -> BTreeSet<Kind> {
+    objects.iter().map(|&(kind, _)| kind).collect()
+}
+
+/// The kinds that a cluster can do without and has to, with what to say.
+async fn absent_kinds(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<(Kind, &'static str)>, Error> {
+    let kinds: BTreeSet<_> = resources.iter().map(|resource| resource.kind).collect();
+    let optional = kinds.into_iter().filter_map(|kind| Some((kind, kind.absence()?)));
+    let asked = optional.map(|(kind, absence)| async move {
+        let is_served = serves(cluster, kind).await?;
+        Ok::<_, Error>((!is_served).then_some((kind, absence)))
+    });
+    let asked = futures::future::try_join_all(asked).await?;
+    Ok(asked.into_iter().flatten().collect())
+}
+
+async fn serves(cluster: &Cluster, kind: Kind) -> Result<bool, Error> {
+    let client = cluster.client();
+    let group = format!("{}/v1", kind.group());
+    let served = cluster
+        .call(&format!("ask for the kinds of {group}"), || {
+            client.list_api_group_resources(&group)
+        })
+        .await;
+    match served {
+        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == kind.plural())),
+        Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error> {
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let name = cluster.namespace().as_str();
+    let found = cluster
+        .call(&format!("read Namespace {name}"), || api.get_opt(name))
+        .await;
+    match found {
+        Ok(None) => Ok(NamespaceState::Missing),
+        Ok(Some(namespace)) if is_ours(namespace.metadata.labels.as_ref()) => Ok(NamespaceState::Ours),
+        // Who may not look at namespaces was given one.
+        Ok(Some(_)) | Err(kubernetes::Error::Forbidden { .. }) => Ok(NamespaceState::Others),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What of ours is there already.
+async fn live(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    objects: &[Named<'_>],
+    namespace: NamespaceState,
+) -> Result<Live, Error> {
+    if namespace == NamespaceState::Missing {
+        return Ok(Live::new());
+    }
+    let selector = cluster_selector(&spec.name);
+    let lists = kinds(objects).into_iter().map(|kind| {
+        let selector = &selector;
+        async move {
+            let found = match kind {
+                Kind::Secret => secrets(cluster, objects).await.map(|mut secrets| {
+                    secrets.retain(|secret| is_of_cluster(secret.metadata.labels.as_ref(), spec.name.as_str()));
+                    secrets
+                }),
+                _ => cluster.list(kind, selector).await,
+            };
+            match found {
+                Ok(objects) => Ok((kind, objects)),
+                // Told with all other missing permissions.
+                Err(kubernetes::Error::Forbidden { .. }) => Ok((kind, vec![])),
+                // A kind that is no longer served has no objects.
+                Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok((kind, vec![])),
+                Err(error) => Err(error),
+            }
+        }
+    });
+    let lists = futures::future::try_join_all(lists).await?;
+    Ok(lists
+        .into_iter()
+        .flat_map(|(kind, objects)| {
+            objects
+                .into_iter()
+                .map(move |object| ((kind, object.name_any()), object))
+        })
+        .collect())
+}
+
+/// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
+async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
+    let wanted = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
+    let found = wanted.map(|(_, name)| cluster.get(Kind::Secret, name));
+    let found = futures::future::try_join_all(found).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The ConfigMap with the inventory of a cluster that must be there.
+pub async fn inventory_object(cluster: &Cluster, name: &ClusterName) -> Result<DynamicObject, Error> {
+    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    found.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))
+}
+
+/// Reads the inventory out of its ConfigMap.
+pub fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    let config_map: ConfigMap = serde_json::from_value(value).unwrap_or_default();
+    Ok(Inventory::read(&config_map)?)
+}
+
+pub fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a serde_json::Value>) -> Vec<T> {
+    values
+        .filter_map(|value| serde_json::from_value(value.clone()).ok())
+        .collect()
+}
+
+/// The names that are taken, whoever has them: one list for each kind.
+async fn names(
+    cluster: &Cluster,
+    objects: &[Named<'_>],
+    namespace: NamespaceState,
+) -> Result<Vec<(Kind, ObjectMeta)>, Error> {
+    if namespace == NamespaceState::Missing {
+        return Ok(vec![]);
+    }
+    let lists = kinds(objects).into_iter().map(|kind| async move {
+        let found = match kind {
+            Kind::Secret => {
+                let secrets = secrets(cluster, objects).await;
+                secrets.map(|secrets| secrets.into_iter().map(|secret| secret.metadata).collect())
+            }
+            _ => cluster.list_names(kind).await,
+        };
+        match found {
+            Ok(found) => {
+                let found: Vec<ObjectMeta> = found;
+                Ok(found.into_iter().map(|metadata| (kind, metadata)).collect())
+            }
+            // Told with all other missing permissions.
+            Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
+            Err(error) => Err(error),
+        }
+    });
+    let lists: Vec<Vec<_>> = futures::future::try_join_all(lists).await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+/// Names that something else has already. What bears this cluster's labels is ours, if only since a moment ago: another sparkha
+/// is at work, which the lock will tell.
+fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+    resources
+        .iter()
+        .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
+        .filter_map(|resource| {
+            let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
+                *kind == resource.kind
+                    && metadata.name.as_deref() == Some(resource.name.as_str())
+                    && !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str())
+            };
+            names
+                .iter()
+                .find(has_name)
+                .map(|(_, metadata)| clash(resource, metadata))
+        })
+        .collect()
+}
+
+fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let owner = match (label(crate::model::labels::MANAGED_BY), label(INSTANCE)) {
+        (Some(manager), Some(instance)) => format!("managed by {manager} for {instance}"),
+        (Some(manager), None) => format!("managed by {manager}"),
+        _ => "not sparkha's".to_owned(),
+    };
+    Finding::new(
+        Severity::Clash,
+        format!("{} {} is there already, {owner}", resource.kind, resource.name),
+        "choose another NAME or namespace, or remove it",
+    )
+}

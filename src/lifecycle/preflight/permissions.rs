@@ -1,0 +1,221 @@
+//! Whether the user may do what create, status and teardown will do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
+    SelfSubjectRulesReviewSpec,
+};
+use kube::api::{Api, PostParams};
+
+use crate::lifecycle::Error;
+use crate::lifecycle::preflight::NamespaceState;
+use crate::model::finding::{Finding, Severity};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::render::Resource;
+use crate::render::role::{Permission, permissions};
+
+/// As messages list them.
+const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+
+/// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
+pub async fn missing_permissions(
+    cluster: &Cluster,
+    wanted: &[Resource],
+    namespace: NamespaceState,
+) -> Result<Vec<Finding>, Error> {
+    let mut permissions = permissions(wanted);
+    if namespace == NamespaceState::Missing {
+        permissions.push(Permission::core("namespaces", &["create"], "make the namespace"));
+    }
+    let rules = rules(cluster).await?;
+    let asked = permissions
+        .iter()
+        .flat_map(each)
+        .filter(|asked| !rules.iter().any(|rule| allows(rule, asked)))
+        .map(|asked| async move {
+            let Permission { group, resource, .. } = asked.permission;
+            let allowed = may(cluster, group, resource, asked.verb, asked.name).await?;
+            Ok::<_, Error>((!allowed).then_some(asked))
+        });
+    let denied = futures::future::try_join_all(asked).await?;
+    // One line for each resource.
+    let mut by_resource: BTreeMap<&str, Vec<Asked>> = BTreeMap::new();
+    for asked in denied.into_iter().flatten() {
+        by_resource.entry(asked.permission.resource).or_default().push(asked);
+    }
+    let namespace = cluster.namespace().to_string();
+    Ok(by_resource.values().map(|denied| finding(denied, &namespace)).collect())
+}
+
+/// A verb on one object, or on all.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    permission: &'a Permission,
+    verb: &'a str,
+    name: Option<&'a str>,
+}
+
+/// What a permission consists of.
+fn each(permission: &Permission) -> Vec<Asked<'_>> {
+    let names: Vec<_> = match permission.names.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let verbs = permission.verbs.iter();
+    verbs
+        .flat_map(|&verb| names.iter().map(move |&name| Asked { permission, verb, name }))
+        .collect()
+}
+
+/// What is missing of one resource.
+fn finding(denied: &[Asked<'_>], namespace: &str) -> Finding {
+    let Permission { resource, purpose, .. } = denied[0].permission;
+    let verbs: BTreeSet<_> = denied
+        .iter()
+        .map(|asked| (VERBS.iter().position(|verb| *verb == asked.verb), asked.verb))
+        .collect();
+    let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
+    let names: BTreeSet<_> = denied.iter().filter_map(|asked| asked.name).collect();
+    // Where others of them are allowed it is told which are not.
+    let names = match denied.iter().all(|asked| names.len() < asked.permission.names.len()) {
+        true => format!(" {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+        false => String::new(),
+    };
+    let severity = match denied.iter().all(|asked| asked.permission.optional) {
+        true => Severity::Warning,
+        false => Severity::NotAllowed,
+    };
+    Finding::new(
+        severity,
+        format!(
+            "you may not {} {resource}{names} in namespace {namespace}; it is needed to {purpose}",
+            verbs.join(", ")
+        ),
+        "ask for the Roles that `sparkha render --role` prints",
+    )
+}
+
+async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
+    let api: Api<SelfSubjectRulesReview> = Api::all(cluster.client());
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec {
+            namespace: Some(cluster.namespace().to_string()),
+        },
+        ..Default::default()
+    };
+    let params = PostParams::default();
+    let answer = cluster
+        .call("ask what you may do", || api.create(&params, &review))
+        .await;
+    match answer {
+        Ok(review) => Ok(review.status.map(|status| status.resource_rules).unwrap_or_default()),
+        Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the user may do this in the namespace.
+/// With a name: of that object, else of all.
+pub async fn may(
+    cluster: &Cluster,
+    group: &str,
+    resource: &str,
+    verb: &str,
+    name: Option<&str>,
+) -> Result<bool, Error> {
+    let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+        None => (resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                namespace: (resource != "namespaces").then(|| cluster.namespace().to_string()),
+                group: Some(group.into()),
+                resource: Some(resource.into()),
+                subresource,
+                verb: Some(verb.into()),
+                name: name.map(Into::into),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let params = PostParams::default();
+    let answer = cluster
+        .call(&format!("ask whether you may {verb} {resource}"), || {
+            api.create(&params, &review)
+        })
+        .await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+fn allows(rule: &ResourceRule, asked: &Asked<'_>) -> bool {
+    let Permission { group, resource, .. } = asked.permission;
+    let has =
+        |list: &Option<Vec<String>>, wanted: &str| list.iter().flatten().any(|item| item == "*" || item == wanted);
+    let any_of_sub = resource
+        .split_once('/')
+        .is_some_and(|(_, sub)| rule.resources.iter().flatten().any(|item| *item == format!("*/{sub}")));
+    let names = rule.resource_names.as_deref().unwrap_or_default();
+    let of_it = names.is_empty() || asked.name.is_some_and(|name| names.iter().any(|item| item == name));
+    of_it
+        && rule.verbs.iter().any(|item| item == "*" || item == asked.verb)
+        && has(&rule.api_groups, group)
+        && (has(&rule.resources, resource) || any_of_sub)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_allow_what_roles_say() {
+        let rule = |value| serde_json::from_value::<ResourceRule>(value).unwrap();
+        let may = |rule: &ResourceRule, group, resource, verb, name| {
+            let permission = Permission {
+                group,
+                ..Permission::core(resource, &[], "")
+            };
+            let permission = &permission;
+            allows(rule, &Asked { permission, verb, name })
+        };
+        let all = rule(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        assert!(may(&all, "apps", "statefulsets", "patch", None));
+        assert!(may(&all, "apps", "statefulsets", "patch", Some("a")));
+        let logs = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["*/log"]}));
+        assert!(may(&logs, "", "pods/log", "get", None));
+        assert!(!may(&logs, "", "pods", "get", None));
+        let named = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}));
+        assert!(!may(&named, "", "pods", "get", None));
+        assert!(!may(&named, "", "pods", "get", Some("b")));
+        assert!(may(&named, "", "pods", "get", Some("a")));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_once_for_each_resource() {
+        let permission = |verbs: &'static [&'static str], names: &[&str]| Permission {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            ..Permission::core("services", verbs, "serve")
+        };
+        let (named, all) = (permission(&["get", "patch"], &["a", "b"]), permission(&["list"], &[]));
+        let message = |denied: Vec<Asked<'_>>| finding(&denied, "data").message;
+        assert_eq!(
+            message([each(&named), each(&all)].concat()),
+            "you may not get, list, patch services in namespace data; it is needed to serve"
+        );
+        let of_b = each(&named)
+            .into_iter()
+            .filter(|asked| asked.name == Some("b"))
+            .collect();
+        assert_eq!(
+            message(of_b),
+            "you may not get, patch services b in namespace data; it is needed to serve"
+        );
+    }
+}

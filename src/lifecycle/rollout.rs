@@ -1,0 +1,574 @@
+//! The order in which a create replaces pods: ZooKeeper servers, then masters, then workers, then what is beside them, each once the stage before is
+//! done. Masters and workers never change at the same time: a leader that is new meanwhile would take a worker that hands over for a fresh one. Of
+//! masters the leader goes last, so that there is one change of leaders and not one with each. Where a roll-out is cut off, the StatefulSets of
+//! later stages are as they were, and the next create goes on.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use crate::clients::spark::MasterStatus;
+use crate::lifecycle::Error;
+use crate::lifecycle::differences::restarts;
+use crate::lifecycle::plan::{Live, Plan};
+use crate::lifecycle::wait::{Patience, View, with_logs};
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component};
+use crate::render::Resource;
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::names::Namespace;
+use crate::state::readiness::NotReady;
+use crate::state::trouble::{Before, troubles};
+use crate::state::{ClusterState, Facts, cluster_state, is_ready, pods_of};
+
+/// The label with a pod's revision of its StatefulSet.
+const REVISION: &str = "controller-revision-hash";
+/// How long a leader may be missing, or workers may take to register with a new one, before the next pod is replaced all the same: with what they
+/// run now they may not be able to, and waiting on would not mend it. Above Spark's recovery (15 s) and the workers' pause between attempts.
+const STALLED_AFTER: Duration = Duration::from_secs(40);
+
+/// How the pods of a stage are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By the controller of StatefulSets: one at a time, from the highest number.
+    Rolling,
+    /// One at a time, the leader last.
+    LeaderLast,
+    /// All at once: those before and those after cannot work together.
+    AtOnce,
+}
+
+/// StatefulSets that are applied together.
+#[derive(Debug, PartialEq)]
+pub struct Stage<'a> {
+    pub sets: Vec<&'a Resource>,
+    /// The set whose pods are replaced before the next stage begins, and how; `None` where nothing has to be waited for.
+    pub replaced: Option<(String, Mode)>,
+}
+
+/// The StatefulSets of a plan in their order. `other_spark`: masters and workers get another version of Spark.
+pub fn stages<'a>(plan: &'a Plan, live: &Live, other_spark: bool) -> Vec<Stage<'a>> {
+    let mut stages: Vec<Stage<'a>> = Vec::new();
+    let mut sets: Vec<_> = plan.apply.iter().filter(|set| set.kind == Kind::StatefulSet).collect();
+    sets.sort_by_key(|set| rank(set));
+    for set in sets {
+        let there = live.get(&(set.kind, set.name.clone()));
+        let replaced = there
+            .filter(|there| restarts(set, there) || is_unfinished(there))
+            .map(|there| (set.name.clone(), mode(set, there, other_spark)));
+        match stages.last_mut() {
+            // What is new, and what only changes its number, disturbs nothing.
+            Some(stage) if stage.replaced.is_none() || rank(stage.sets[0]) == rank(set) => {
+                stage.sets.push(set);
+                stage.replaced = stage.replaced.take().or(replaced);
+            }
+            _ => stages.push(Stage {
+                sets: vec![set],
+                replaced,
+            }),
+        }
+    }
+    // The last one goes on by itself, if it can.
+    if let Some(stage) = stages.last_mut()
+        && stage.replaced.as_ref().is_some_and(|(_, mode)| *mode == Mode::Rolling)
+    {
+        stage.replaced = None;
+    }
+    stages
+}
+
+fn component(set: &Value) -> Option<&str> {
+    set["metadata"]["labels"][COMPONENT].as_str()
+}
+
+fn rank(set: &Resource) -> u8 {
+    let component = component(&set.object);
+    let is = |wanted: Component| component == Some(wanted.as_str());
+    match () {
+        () if is(Component::ZooKeeper) => 0,
+        () if is(Component::Master) => 1,
+        () if is(Component::Worker) => 2,
+        () => 3,
+    }
+}
+
+fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
+    // A master's arguments are its ensemble: masters of two would both lead. A ZooKeeper server's say whether servers authenticate each other.
+    let arguments = |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+    let is_apart = arguments(&set.object) != arguments(&there.data);
+    match rank(set) {
+        0 if is_apart => Mode::AtOnce,
+        1 if other_spark || is_apart => Mode::AtOnce,
+        1 => Mode::LeaderLast,
+        2 if other_spark => Mode::AtOnce,
+        _ => Mode::Rolling,
+    }
+}
+
+/// Whether the pods of a set were being replaced when somebody was cut off.
+fn is_unfinished(there: &DynamicObject) -> bool {
+    let status = &there.data["status"];
+    let (current, update) = (&status["currentRevision"], &status["updateRevision"]);
+    is_held(there) || (update.is_string() && current != update)
+}
+
+/// Whether a set's pods stay until they are deleted.
+pub fn is_held(there: &DynamicObject) -> bool {
+    there.data["spec"]["updateStrategy"]["type"] == ON_DELETE
+}
+
+pub const ON_DELETE: &str = "OnDelete";
+
+/// A set whose pods stay until they are deleted, and then come back as the set says.
+pub fn held(set: &Value) -> Value {
+    let mut set = set.clone();
+    set["spec"]["updateStrategy"] = json!({"type": ON_DELETE});
+    set
+}
+
+/// A cluster whose pods can be replaced.
+pub trait Roller {
+    type View: View;
+
+    fn view(&mut self) -> &mut Self::View;
+
+    /// Ends these pods of a set that [`held`] made; they come back as the set says.
+    fn replace(&mut self, set: &str, pods: &[Pod]) -> impl Future<Output = Result<(), Error>>;
+}
+
+/// What has to be done next.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Done,
+    /// For this, however long it takes.
+    Wait(String),
+    /// For this, but not for ever.
+    Settle(String),
+    Replace(Vec<Pod>),
+}
+
+/// Whether pods have to be replaced in order: while a master runs, ready or not, because it may be slow or restart. Without one there is nothing to protect and nothing
+/// to wait for, unless old and new pods of a set cannot work together: then a rolling update would wait for ever.
+pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
+    let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
+    if replaced.peek().is_none() {
+        return Ok(false);
+    }
+    let facts = view.facts().await?;
+    let at_once = replaced.filter(|(_, mode)| *mode == Mode::AtOnce);
+    let mut apart = at_once.flat_map(|(set, _)| facts.pods.iter().filter(|pod| is_of(pod, set)));
+    Ok(pods_of(&facts, Component::Master).any(runs) || apart.any(runs))
+}
+
+/// Whether a pod's container runs, or is about to be started again.
+fn runs(pod: &Pod) -> bool {
+    let mut statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.any(|container| {
+        let state = container.state.as_ref();
+        container.ready || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    })
+}
+
+/// Replaces the pods of a set that was applied, and returns when all that are there work.
+pub async fn replace<R: Roller>(
+    roller: &mut R,
+    (set, mode): (&str, Mode),
+    namespace: &Namespace,
+    inventory: &Inventory,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let started = Instant::now();
+    let mut patience = Patience::default();
+    let mut before = Before::default();
+    let mut settling: Option<Instant> = None;
+    loop {
+        let facts = roller.view().facts().await?;
+        let state = cluster_state(namespace.as_str(), inventory, &facts);
+        let is_stalled = settling.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
+        let missing = match next(&facts, &state, set, mode, is_stalled) {
+            Next::Done => return Ok(()),
+            Next::Replace(pods) => {
+                settling = None;
+                let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
+                progress.part("Replacing", &names.join(", "));
+                roller.replace(set, &pods).await?;
+                "their successors".to_owned()
+            }
+            Next::Wait(missing) => {
+                settling = None;
+                missing
+            }
+            Next::Settle(missing) => {
+                settling.get_or_insert_with(Instant::now);
+                missing
+            }
+        };
+        before.remember(&facts);
+        let view = roller.view();
+        let seen = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&seen) {
+            progress.warn(&trouble.to_string());
+        }
+        // Others may fail because of what is replaced, or for what the change cures: masters, while their ZooKeeper server is away.
+        let mut hopeless = patience.exhausted(&seen);
+        hopeless.retain(|trouble| trouble.subject == set || is_new_pod(&facts, set, &trouble.subject));
+        if !hopeless.is_empty() {
+            return Err(Error::DoesNotComeUp {
+                troubles: with_logs(&*view, &facts, hopeless).await,
+            });
+        }
+        if started.elapsed() >= timeout {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: vec![format!(
+                    "{missing}; what comes after {set} was left as it is, and the same command goes on"
+                )],
+            });
+        }
+        tokio::time::sleep(R::View::EVERY).await;
+    }
+}
+
+fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled: bool) -> Next {
+    let unknown = || Next::Wait(format!("the controller of {name}"));
+    let Some(set) = facts.sets.iter().find(|set| set.name_any() == name) else {
+        return unknown();
+    };
+    let Some(revision) = revision(set) else {
+        return unknown();
+    };
+    let pods: Vec<_> = facts.pods.iter().filter(|pod| is_of(pod, name)).collect();
+    let is_going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    let is_new = |pod: &Pod| pod.labels().get(REVISION).map(String::as_str) == Some(revision);
+    let outdated: Vec<_> = pods
+        .iter()
+        .copied()
+        .filter(|pod| !is_new(pod) && !is_going(pod))
+        .collect();
+    let replicas = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or_default();
+    let of_all = format!(
+        "{} of {replicas} pods of {name} are up to date",
+        replicas.saturating_sub(outdated.len())
+    );
+    if mode == Mode::AtOnce && !outdated.is_empty() {
+        return Next::Replace(outdated.into_iter().cloned().collect());
+    }
+    // One after the other: none while another is away, or new and not yet there.
+    let is_away = pods.len() < replicas || pods.iter().any(|pod| is_going(pod));
+    let fresh = pods.iter().find(|pod| is_new(pod) && !works(facts, pod));
+    if let Some(fresh) = fresh {
+        return Next::Wait(format!("{} is not ready; {of_all}", fresh.name_any()));
+    }
+    if is_away || (mode == Mode::Rolling && !outdated.is_empty()) {
+        return Next::Wait(of_all);
+    }
+    // What does not work serves nobody: a new one may be the cure.
+    if let Some(broken) = outdated.iter().find(|pod| !is_ready(pod)) {
+        return Next::Replace(vec![(*broken).clone()]);
+    }
+    let unsettled = unsettled(facts, state);
+    if !unsettled.is_empty() && !is_stalled {
+        return Next::Settle(unsettled.join("; "));
+    }
+    let leader = state.leader().map(|leader| leader.pod.name.as_str());
+    let order = |pod: &&&Pod| (Some(pod.name_any().as_str()) == leader, Reverse(ordinal(pod)));
+    match outdated.iter().min_by_key(order) {
+        Some(pod) => Next::Replace(vec![(*pod).clone()]),
+        None => Next::Done,
+    }
+}
+
+/// The revision of which all pods shall be, once the controller knows the set as it is.
+fn revision(set: &StatefulSet) -> Option<&str> {
+    let status = set.status.as_ref()?;
+    let is_observed = status.observed_generation >= set.metadata.generation;
+    status.update_revision.as_deref().filter(|_| is_observed)
+}
+
+/// Whether a pod is one of a set as it shall be.
+fn is_new_pod(facts: &Facts, set: &str, name: &str) -> bool {
+    let known = facts.sets.iter().find(|candidate| candidate.name_any() == set);
+    let revision = known.and_then(revision);
+    let mut pods = facts
+        .pods
+        .iter()
+        .filter(|pod| pod.name_any() == name && is_of(pod, set));
+    pods.any(|pod| revision.is_some() && pod.labels().get(REVISION).map(String::as_str) == revision)
+}
+
+fn is_of(pod: &Pod, set: &str) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|owner| owner.kind == "StatefulSet" && owner.name == set)
+}
+
+fn ordinal(pod: &Pod) -> Option<u32> {
+    pod.name_any().rsplit('-').next()?.parse().ok()
+}
+
+/// Whether a pod is ready; a master also has to say that it leads or stands by.
+fn works(facts: &Facts, pod: &Pod) -> bool {
+    let is_master = Component::of(pod.labels()) == Some(Component::Master);
+    let status = facts.masters.get(&pod.name_any());
+    let status = status.and_then(|report| Some(report.as_ref().ok()?.status));
+    let takes_part = matches!(status, Some(MasterStatus::Alive | MasterStatus::Standby));
+    is_ready(pod) && (!is_master || takes_part)
+}
+
+/// What of the cluster is not as it should be between one pod and the next.
+fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
+    let is_wanted = |missing: &&NotReady| {
+        matches!(
+            missing,
+            NotReady::ZooKeeper { .. }
+                | NotReady::MastersSilent { .. }
+                | NotReady::NoLeader { .. }
+                | NotReady::SeveralLeaders { .. }
+        )
+    };
+    let mut missing: Vec<_> = state
+        .not_ready
+        .iter()
+        .filter(is_wanted)
+        .map(ToString::to_string)
+        .collect();
+    // Workers that run must have found the leader. Those that do not run are none of this.
+    let running = pods_of(facts, Component::Worker).filter(|pod| is_ready(pod)).count();
+    let registered = state.workers.registered as usize;
+    if registered < running {
+        missing.push(format!("{registered} of {running} running workers are registered"));
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::spark::MasterReport;
+    use crate::lifecycle::plan::plan;
+    use crate::render::render;
+    use crate::spec::ClusterSpec;
+    use crate::spec::resolve::{Source, resolve};
+
+    fn spec(text: &str) -> ClusterSpec {
+        let source = Source {
+            name: "sparkha.yaml",
+            text,
+        };
+        resolve(Some(source), &Default::default()).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn live(text: &str) -> Live {
+        let there = render(&spec(text)).into_iter().map(|resource| {
+            let object = serde_json::from_value(resource.object).unwrap();
+            ((resource.kind, resource.name), object)
+        });
+        there.collect()
+    }
+
+    /// Each stage's sets, without the cluster's name, and what is waited for.
+    fn staged(live: &Live, after: &str, other_spark: bool) -> Vec<String> {
+        let after = spec(after);
+        let resources = render(&after);
+        let inventory = Inventory::of(&after, &resources[1..]);
+        let plan = plan(&resources, live, None, &inventory);
+        let stages = stages(&plan, live, other_spark).into_iter().map(|stage| {
+            let sets: Vec<_> = stage
+                .sets
+                .iter()
+                .map(|set| set.name.trim_start_matches("spark-"))
+                .collect();
+            let replaced = stage.replaced.map(|(set, mode)| format!(": {set} {mode:?}"));
+            sets.join(" ") + &replaced.unwrap_or_default()
+        });
+        stages.collect()
+    }
+
+    #[test]
+    fn masters_come_before_workers_and_these_before_the_rest() {
+        let base = "connect: true\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\n";
+        assert_eq!(
+            staged(&Live::new(), base, false),
+            ["zookeeper master worker history connect"]
+        );
+        assert_eq!(
+            staged(
+                &live(base),
+                &format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n"),
+                false
+            ),
+            [
+                "zookeeper master: spark-master LeaderLast",
+                "worker: spark-worker Rolling",
+                "history connect"
+            ]
+        );
+        assert_eq!(
+            staged(&live(base), &format!("{base}image: spark:4.2.1\n"), true),
+            [
+                "zookeeper: spark-zookeeper Rolling",
+                "master: spark-master AtOnce",
+                "worker: spark-worker AtOnce",
+                "history connect"
+            ]
+        );
+    }
+
+    #[test]
+    fn masters_of_two_ensembles_are_replaced_at_once() {
+        assert_eq!(
+            staged(&live("masters: {count: 1}\n"), "", false),
+            ["zookeeper master: spark-master AtOnce", "worker"]
+        );
+    }
+
+    #[test]
+    fn a_change_of_quorum_authentication_replaces_all_servers_at_once() {
+        let without = "authentication: {enabled: false}\n";
+        assert_eq!(
+            staged(&live(without), "", false)[0],
+            "zookeeper: spark-zookeeper AtOnce"
+        );
+        assert_eq!(
+            staged(&live(""), "sparkConf: {spark.worker.timeout: 30}\n", false)[0],
+            "zookeeper master: spark-master LeaderLast"
+        );
+    }
+
+    #[test]
+    fn what_was_cut_off_is_gone_on_with() {
+        let mut there = live("");
+        let masters = there.get_mut(&(Kind::StatefulSet, "spark-master".into())).unwrap();
+        masters.data["spec"]["updateStrategy"]["type"] = json!(ON_DELETE);
+        assert_eq!(
+            staged(&there, "", false),
+            ["zookeeper master: spark-master LeaderLast", "worker"]
+        );
+    }
+
+    fn facts(masters: &[(&str, bool, Option<MasterStatus>)]) -> Facts {
+        let set = json!({
+            "metadata": {"name": "spark-master", "generation": 2},
+            "spec": {"replicas": 3, "serviceName": "", "selector": {}, "template": {}},
+            "status": {"observedGeneration": 2, "replicas": 3, "updateRevision": "new"},
+        });
+        let pods = masters.iter().enumerate().map(|(ordinal, (revision, ready, _))| {
+            let container = json!({"name": "m", "image": "", "imageID": "", "ready": ready, "restartCount": 0});
+            let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "spark-master", "uid": "u"}]);
+            let labels = json!({COMPONENT: "master", REVISION: revision});
+            let metadata =
+                json!({"name": format!("spark-master-{ordinal}"), "labels": labels, "ownerReferences": owner});
+            serde_json::from_value(json!({"metadata": metadata, "status": {"containerStatuses": [container]}})).unwrap()
+        });
+        let reports = masters.iter().enumerate().map(|(ordinal, (_, _, status))| {
+            let report = status.map(|status| MasterReport {
+                status,
+                url: String::new(),
+                workers: vec![],
+                activeapps: vec![],
+                completedapps: vec![],
+            });
+            (format!("spark-master-{ordinal}"), report.ok_or_else(String::new))
+        });
+        Facts {
+            pods: pods.collect(),
+            sets: vec![serde_json::from_value(set).unwrap()],
+            masters: reports.collect(),
+            ..Facts::default()
+        }
+    }
+
+    /// What is replaced next; `None` while something is waited for.
+    fn replaced(masters: &[(&str, bool, Option<MasterStatus>)], mode: Mode, is_stalled: bool) -> Option<Vec<String>> {
+        let facts = facts(masters);
+        let external = "zookeeper: {external: {servers: ['z:2181']}}\n";
+        let inventory = Inventory::of(&spec(external), &[]);
+        let state = cluster_state("n", &inventory, &facts);
+        match next(&facts, &state, "spark-master", mode, is_stalled) {
+            Next::Replace(pods) => Some(pods.iter().map(ResourceExt::name_any).collect()),
+            Next::Done => Some(vec![]),
+            Next::Wait(_) | Next::Settle(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_leader_is_replaced_last_and_each_is_waited_for() {
+        use MasterStatus::{Alive, Recovering, Standby};
+        let of = |masters: &[_]| replaced(masters, Mode::LeaderLast, false);
+        let is = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let (alive, standby, silent) = (Some(Alive), Some(Standby), None);
+        assert_eq!(
+            of(&[("old", true, standby), ("old", true, standby), ("old", true, alive)]),
+            is(&["spark-master-1"])
+        );
+        assert_eq!(
+            of(&[("old", true, standby), ("new", false, silent), ("old", true, alive)]),
+            None
+        );
+        assert_eq!(
+            of(&[("old", true, standby), ("new", true, silent), ("old", true, alive)]),
+            None
+        );
+        assert_eq!(
+            of(&[("old", true, standby), ("new", true, standby), ("old", true, alive)]),
+            is(&["spark-master-0"])
+        );
+        assert_eq!(of(&[("new", true, standby), ("old", true, alive)]), None, "one is away");
+        assert_eq!(
+            of(&[("new", true, standby), ("new", true, standby), ("old", true, alive)]),
+            is(&["spark-master-2"])
+        );
+        // The one that takes over recovers first.
+        assert_eq!(
+            of(&[
+                ("new", true, Some(Recovering)),
+                ("new", true, standby),
+                ("new", true, standby)
+            ]),
+            None
+        );
+        assert_eq!(
+            of(&[("new", true, alive), ("new", true, standby), ("new", true, standby)]),
+            is(&[])
+        );
+    }
+
+    #[test]
+    fn what_does_not_work_is_replaced_and_a_new_one_that_does_not_stops_all() {
+        use MasterStatus::{Alive, Standby};
+        let of = |masters: &[_], stalled| replaced(masters, Mode::LeaderLast, stalled);
+        let is = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let (alive, standby) = (Some(Alive), Some(Standby));
+        let broken = [("old", false, None), ("old", true, alive), ("old", true, standby)];
+        assert_eq!(of(&broken, false), is(&["spark-master-0"]));
+        assert_eq!(
+            of(
+                &[("new", false, None), ("old", true, alive), ("old", true, standby)],
+                true
+            ),
+            None
+        );
+        // Nobody leads with what they run now.
+        let leaderless = [("old", true, standby), ("old", true, standby), ("new", true, standby)];
+        assert_eq!(of(&leaderless, false), None);
+        assert_eq!(of(&leaderless, true), is(&["spark-master-1"]));
+        assert_eq!(
+            replaced(&leaderless, Mode::AtOnce, false),
+            is(&["spark-master-0", "spark-master-1"])
+        );
+        assert_eq!(
+            replaced(&leaderless, Mode::Rolling, true),
+            None,
+            "the controller does that"
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! `sparkha rotate-secret`: a new secret, and all that knew the old one started anew at once. Masters and workers with different secrets cannot
+//! talk, so there is nothing to be gained by one after the other. Cut off half-way, the next run makes yet another secret.
+
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::lifecycle::local::{LocalView, wanted_of};
+use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::teardown::UNDRAINED_SECONDS;
+use crate::lifecycle::{Error, create, lock, secret, wait};
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component, cluster_selector};
+use crate::model::managed_fields::owned;
+use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
+use crate::platform::local::drivers;
+use crate::platform::local::kubelet::end_process;
+use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::names::ClusterName;
+use crate::state::ClusterState;
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Whose pods know the secret.
+const KNOWING: [Component; 4] = [
+    Component::Master,
+    Component::Worker,
+    Component::Connect,
+    Component::ZooKeeper,
+];
+
+/// Rotates the secret of a cluster on Kubernetes, and waits until it is in service again.
+pub async fn rotate(
+    cluster: &Cluster,
+    name: &ClusterName,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<ClusterState, Error> {
+    let mut object = inventory_object(cluster, name).await?;
+    if lock::wait_for_lock(cluster, name, Some(&object)).await? {
+        object = inventory_object(cluster, name).await?;
+    }
+    let inventory = read_inventory(&object)?;
+    has_own_secret(&inventory, name)?;
+    let deadline = Instant::now() + timeout;
+    let lock = lock::take(
+        cluster,
+        name,
+        Some(&object),
+        owned(&object, FIELD_MANAGER),
+        &inventory,
+        false,
+    )
+    .await?;
+    match replace_and_restart(&lock.fenced(), name, deadline, timeout, progress).await {
+        Ok(()) => lock.release(&inventory, false).await?,
+        Err(error) => {
+            create::give_up(lock, &inventory, false).await;
+            return Err(error);
+        }
+    }
+    let view = wait::KubernetesView::of(cluster, name).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait::until_ready(view, cluster.namespace(), &inventory, left, progress).await
+}
+
+/// Makes the new secret, and ends all pods that know the old one.
+async fn replace_and_restart(
+    cluster: &Cluster,
+    name: &ClusterName,
+    deadline: Instant,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    secret::replace(cluster, &name.auth()).await?;
+    progress.done(&format!("Secret {} has a new secret", name.auth()));
+    let knowing = KNOWING.map(Component::as_str).join(",");
+    let selector = format!("{},{COMPONENT} in ({knowing})", cluster_selector(name));
+    let old = cluster.list_of::<Pod>(&selector).await?;
+    let deleted = old.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
+    try_join_all(deleted).await?;
+    loop {
+        let now = cluster.list_of::<Pod>(&selector).await?;
+        let left = now.iter().filter(|pod| old.iter().any(|old| old.uid() == pod.uid()));
+        let left: Vec<_> = left.map(ResourceExt::name_any).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: left.into_iter().map(|pod| format!("the end of {pod}")).collect(),
+            });
+        }
+        progress.part("Old pods", &format!("{} left", left.len()));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The same on the local platform: what ends there is started again with the new secret.
+pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
+    if !dir.exists() {
+        return Err(Error::no_cluster(&dir.name, &dir.namespace));
+    }
+    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let (wanted, inventory) = wanted_of(dir)?;
+    has_own_secret(&inventory, &dir.name)?;
+    secret::replace_local(dir, &dir.name.auth())?;
+    drivers::configure(&Store::open()?, dir, &wanted)?;
+    progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
+    let is_knowing =
+        |record: &PodRecord| Component::of(record.pod.labels()).is_some_and(|component| KNOWING.contains(&component));
+    let records = dir.seen()?.pods.into_iter().filter(is_knowing);
+    let processes: Vec<_> = records.filter_map(|record| record.process).collect();
+    let grace = Duration::from_secs(UNDRAINED_SECONDS.into());
+    join_all(processes.iter().map(|process| end_process(process, grace))).await;
+    wait::until_ready(LocalView::of(dir), &dir.namespace, &inventory, timeout, progress).await
+}
+
+fn has_own_secret(inventory: &Inventory, name: &ClusterName) -> Result<(), Error> {
+    match inventory.entry(Kind::Secret, &name.auth()) {
+        Some(_) => Ok(()),
+        None => Err(Error::Usage {
+            message: format!("cluster {name} has no secret that sparkha made; nothing was changed"),
+            help:
+                "without authentication there is none; one of your own you change yourself, and then restart the pods"
+                    .into(),
+        }),
+    }
+}

@@ -1,0 +1,228 @@
+//! Whether a create changes the version of Spark or the protection of its RPC. Versions are not compatible: a leader that cannot read what another version
+//! wrote about an application forgets it, and the application's driver waits for ever. Drivers with another protection cannot connect at all. Create
+//! therefore refuses both while an application runs. Pure.
+
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use crate::lifecycle::Error;
+use crate::lifecycle::differences::Applications;
+use crate::lifecycle::plan::Live;
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component};
+use crate::platform::local::software::SPARK;
+use crate::render::Resource;
+use crate::render::config::DEFAULT_CIPHER;
+use crate::render::inventory::{Upgrade, UpgradePhase};
+use crate::render::pods::RPC_PROTECTION;
+use crate::spec::version::version_in_image;
+
+/// The Spark of a StatefulSet's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spark {
+    image: String,
+    /// `None` where the image's tag does not say it.
+    version: Option<String>,
+    /// How its RPC is protected; `None` is Spark's default.
+    rpc: Option<String>,
+}
+
+/// Masters or workers that would run another Spark than they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SparkChange {
+    from: Spark,
+    to: Spark,
+}
+
+impl Spark {
+    /// By the pods' template: on this machine an annotation says what runs, whatever the image.
+    fn of(set: &Value) -> Self {
+        let template = &set["spec"]["template"];
+        let image = template["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        let annotations = &template["metadata"]["annotations"];
+        let here = annotations[SPARK].as_str();
+        Self {
+            rpc: annotations[RPC_PROTECTION].as_str().map(str::to_owned),
+            image: image.to_owned(),
+            version: match here {
+                Some(here) => here.split(' ').next().map(str::to_owned),
+                None => version_in_image(image).map(str::to_owned),
+            },
+        }
+    }
+
+    /// Versions that are not known count as different, unless the image is the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_version = match (&self.version, &other.version) {
+            (Some(version), Some(others)) => version == others,
+            _ => self.image == other.image,
+        };
+        is_same_version && self.rpc == other.rpc
+    }
+
+    fn rpc(&self) -> &str {
+        self.rpc.as_deref().unwrap_or(DEFAULT_CIPHER)
+    }
+}
+
+impl std::fmt::Display for Spark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.version {
+            Some(version) => f.write_str(version),
+            None => write!(f, "of {}", self.image),
+        }
+    }
+}
+
+impl std::fmt::Display for SparkChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spark {} → {}", self.named(&self.from), self.named(&self.to))
+    }
+}
+
+impl SparkChange {
+    /// Compares the StatefulSets of masters and workers as they are with what they shall be.
+    pub fn between(live: &Live, resources: &[Resource]) -> Option<Self> {
+        let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
+        let mut changes = sets.filter_map(|resource| {
+            let component = resource.object["metadata"]["labels"][COMPONENT].as_str()?;
+            if component != Component::Master.as_str() && component != Component::Worker.as_str() {
+                return None;
+            }
+            let there: &DynamicObject = live.get(&(resource.kind, resource.name.clone()))?;
+            Some(Self {
+                from: Spark::of(&there.data),
+                to: Spark::of(&resource.object),
+            })
+        });
+        changes.find(|change| !change.from.is_same(&change.to))
+    }
+
+    /// The same with the version that the leader reports, where the image does not say it; `None` if that is the new one.
+    pub fn with_running(mut self, version: Option<String>) -> Option<Self> {
+        self.from.version = self.from.version.or(version);
+        (!self.from.is_same(&self.to)).then_some(self)
+    }
+
+    /// Whether the running version is known without asking.
+    pub fn is_known(&self) -> bool {
+        self.from.version.is_some()
+    }
+
+    /// The version, and the RPC protection if that changes.
+    fn named(&self, spark: &Spark) -> String {
+        match self.from.rpc == self.to.rpc {
+            true => spark.to_string(),
+            false => format!("{spark}, {}", spark.rpc()),
+        }
+    }
+
+    /// As the inventory keeps it while it is on its way.
+    pub fn upgrade(&self, phase: UpgradePhase) -> Upgrade {
+        Upgrade {
+            from: self.named(&self.from),
+            to: self.named(&self.to),
+            from_image: self.from.image.clone(),
+            phase,
+            successor: None,
+        }
+    }
+
+    /// The refusal, if applications would be lost.
+    pub fn refused(&self, applications: &Applications) -> Option<Error> {
+        let lines = applications.lines().join("; ");
+        (!applications.are_none()).then(|| Error::InUse {
+            message: format!("{self} would end what runs on the cluster; nothing was changed: {lines}"),
+            help: "`sparkha upgrade`, with the same arguments, waits until nothing runs and then changes the version; --force changes it \
+                   now, and what runs is lost"
+                .into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(image: &str, here: Option<&str>) -> Value {
+        let annotations = here.map_or_else(|| json!({}), |here| json!({SPARK: here}));
+        json!({
+            "metadata": {"name": "spark-master", "labels": {COMPONENT: "master"}},
+            "spec": {"template": {"metadata": {"annotations": annotations}, "spec": {"containers": [{"image": image}]}}},
+        })
+    }
+
+    fn change(from: Value, to: Value) -> Option<SparkChange> {
+        let key = (Kind::StatefulSet, "spark-master".to_owned());
+        let live = Live::from([(key, serde_json::from_value(from).unwrap())]);
+        let resource = Resource {
+            kind: Kind::StatefulSet,
+            name: "spark-master".into(),
+            object: to,
+        };
+        SparkChange::between(&live, &[resource])
+    }
+
+    #[test]
+    fn versions_are_compared_as_far_as_the_tags_say_them() {
+        let of = |from, to| change(set(from, None), set(to, None)).map(|change| change.to_string());
+        assert_eq!(of("spark:4.3.0", "registry/spark:4.3.0-java21"), None);
+        assert_eq!(of("spark:4.2.1", "spark:4.3.0").as_deref(), Some("Spark 4.2.1 → 4.3.0"));
+        assert_eq!(of("mine:latest", "mine:latest"), None);
+        assert_eq!(of("mine:a", "mine:b").as_deref(), Some("Spark of mine:a → of mine:b"));
+    }
+
+    #[test]
+    fn another_rpc_protection_counts_as_another_version() {
+        let with = |protection: &str| {
+            let mut set = set("spark:4.3.0", None);
+            set["spec"]["template"]["metadata"]["annotations"][RPC_PROTECTION] = json!(protection);
+            set
+        };
+        let gcm = || with("AES/GCM/NoPadding");
+        assert_eq!(change(gcm(), gcm()), None);
+        let told = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
+        assert_eq!(
+            told.as_deref(),
+            Some("Spark 4.3.0, AES/CTR/NoPadding → 4.3.0, AES/GCM/NoPadding")
+        );
+        assert!(change(gcm(), with("without a secret")).is_some());
+    }
+
+    #[test]
+    fn a_version_that_no_tag_says_is_the_leaders() {
+        let unknown = change(set("mine:latest", None), set("spark:4.3.0", None)).unwrap();
+        assert!(!unknown.is_known());
+        assert_eq!(unknown.clone().with_running(Some("4.3.0".into())), None);
+        let other = unknown.clone().with_running(Some("4.2.1".into())).unwrap();
+        assert_eq!(other.to_string(), "Spark 4.2.1 → 4.3.0");
+        assert!(unknown.with_running(None).is_some());
+        // Masters of a roll-out that was cut off are new already; the workers' image says what they are.
+        let known = change(set("spark:4.2.1", None), set("spark:4.3.0", None)).unwrap();
+        assert!(known.with_running(Some("4.3.0".into())).is_some());
+    }
+
+    #[test]
+    fn on_this_machine_what_runs_counts_and_not_the_image() {
+        let of = |from, to| change(set("spark:4.3.0", Some(from)), set("spark:4.2.1", Some(to))).is_some();
+        assert!(!of("4.3.0 at /a", "4.3.0 at /b"));
+        assert!(of("4.2.1 at /a", "4.3.0 at /a"));
+    }
+
+    #[test]
+    fn only_with_applications_it_is_refused() {
+        let change = change(set("spark:4.2.1", None), set("spark:4.3.0", None)).unwrap();
+        assert!(change.refused(&Applications::Running(vec![])).is_none());
+        let error = change
+            .refused(&Applications::Running(vec!["app-1 job of ann (2 cores)".into()]))
+            .unwrap();
+        assert!(error.to_string().contains("app-1 job of ann (2 cores)"), "{error}");
+        assert!(
+            change
+                .refused(&Applications::Unknown("no master leads".into()))
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,447 @@
+//! `sparkha teardown`: removes what the inventory lists and our labels mark, both of them; workers first, so that masters and
+//! ZooKeeper are left clean; then waits until it is really gone, and says what blocks it if it is not.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+
+use crate::lifecycle::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
+use crate::lifecycle::namespace::{Removal, remove_if_empty};
+use crate::lifecycle::preflight::permissions::may;
+use crate::lifecycle::preflight::read_inventory;
+use crate::lifecycle::{Error, lock};
+use crate::model::kind::Kind;
+use crate::model::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
+use crate::platform::kubernetes::drivers;
+use crate::platform::kubernetes::{Cluster, NodeReader};
+use crate::render::inventory::Inventory;
+use crate::render::teardown_script::in_teardown_order;
+use crate::report::progress::Progress;
+use crate::spec::names::ClusterName;
+use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
+
+/// How teardown goes about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub timeout: Duration,
+    /// Leave volume claims.
+    pub keep_claims: bool,
+    /// What becomes of the znodes in an external ZooKeeper.
+    pub znodes: Znodes,
+    /// Delete pods of lost nodes without waiting for these to confirm it.
+    pub force: bool,
+}
+
+/// What teardown would remove, to be asked about.
+pub struct Belongings {
+    inventory: Inventory,
+    object: DynamicObject,
+    /// Volume claims with their data.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// The znodes in an external ZooKeeper, in words.
+    pub znodes: Option<String>,
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How long a node has to be lost while teardown looks. Kubernetes has waited before it says so: 40 s, unless told otherwise.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// How long pods may take to end before their nodes are looked at.
+const GRACE: Duration = Duration::from_secs(15);
+/// How long a pod may take to end where nothing is drained.
+pub const UNDRAINED_SECONDS: u32 = 10;
+/// How long the cleaning up of a failed create may take.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the cluster has, once nobody else is at work on it; `None` if there is no such cluster.
+pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
+    let mut found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    if lock::wait_for_lock(cluster, name, found.as_ref()).await? {
+        found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
+    }
+    match found {
+        Some(object) => of_inventory(cluster, name, object).await,
+        None => Ok(None),
+    }
+}
+
+/// What the cluster has by this inventory.
+async fn of_inventory(
+    cluster: &Cluster,
+    name: &ClusterName,
+    object: DynamicObject,
+) -> Result<Option<Belongings>, Error> {
+    if !is_ours(object.metadata.labels.as_ref()) {
+        return Ok(None);
+    }
+    let inventory = read_inventory(&object)?;
+    let claims = claims(cluster, name)
+        .await?
+        .into_iter()
+        .filter(|claim| inventory.owns_claim(&claim.name_any()))
+        .collect();
+    Ok(Some(Belongings {
+        znodes: removable(name, cluster.namespace(), &inventory),
+        inventory,
+        object,
+        claims,
+    }))
+}
+
+/// Removes the cluster.
+pub async fn teardown(
+    cluster: &Cluster,
+    name: &ClusterName,
+    belongings: Belongings,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let started = Instant::now();
+    let Belongings {
+        inventory,
+        object,
+        claims,
+        ..
+    } = belongings;
+    let mut unlocked = serde_json::to_value(&object).unwrap_or_default();
+    // Only what we own goes back: the rest is the server's.
+    let metadata = &unlocked["metadata"];
+    unlocked = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": metadata["name"], "labels": metadata["labels"]},
+    });
+    let lock = lock::take(cluster, name, Some(&object), unlocked, &inventory, false).await?;
+    let cluster = &lock.fenced();
+    let parts = [
+        (Component::Driver, None),
+        (Component::Connect, Some(name.connect())),
+        (Component::History, Some(name.history())),
+        (Component::Worker, Some(name.workers_set())),
+        (Component::Master, Some(name.masters_set())),
+        (Component::ZooKeeper, Some(name.zookeeper())),
+    ];
+    let mut ends = Ends {
+        cluster,
+        options,
+        deadline: started + options.timeout,
+        nodes: NodeReader::default(),
+        lost_since: BTreeMap::new(),
+        progress,
+    };
+    let may_hurry = may(cluster, "", "pods", "delete", None).await?;
+    for (component, set) in parts {
+        if component == Component::ZooKeeper {
+            // The masters are gone, and with them all that could write there again.
+            let platform = Platform::Kubernetes(cluster);
+            let remove = || remove_znodes(platform, name, &inventory, options.znodes, progress);
+            lock.guard("remove znodes", remove).await?;
+        }
+        match set {
+            Some(set) if component == Component::Worker && may_hurry => {
+                delete_undrained(cluster, &inventory, &set, name).await?;
+            }
+            Some(set) => delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?,
+            // They are in no inventory, and go first: then the masters hear of it.
+            None => drivers::end_all(cluster, name).await?,
+        }
+        let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
+        ends.wait_for(&selector, component.as_str(), Until::Ended).await?;
+    }
+    ends.wait_for(&cluster_selector(name), "ended", Until::Gone).await?;
+    let deadline = ends.deadline;
+    let others = inventory.objects.iter().map(|entry| (entry.kind, entry.name.as_str()));
+    let others = in_teardown_order(others)
+        .into_iter()
+        .filter(|&(_, object)| object != name.inventory());
+    try_join_all(others.map(|(kind, object)| delete(cluster, &inventory, kind, object, name))).await?;
+    if !options.keep_claims {
+        remove_claims(cluster, &claims, deadline, options.timeout).await?;
+    } else if !claims.is_empty() {
+        progress.done(&format!("{} volume claims kept", claims.len()));
+    }
+    // The inventory goes last, and the lock with it: until then a teardown that was cut off finds all of it, and nobody else begins.
+    match remove_if_empty(cluster, name, &inventory).await? {
+        Removal::Removed => {
+            drop(lock);
+            wait_for_namespace(cluster, deadline, options.timeout, progress).await?;
+        }
+        Removal::NotOurs => lock.remove_inventory().await?,
+        Removal::InUse(why) => {
+            lock.remove_inventory().await?;
+            progress.warn(&format!(
+                "Namespace {} was made by sparkha, but is kept: {why}",
+                cluster.namespace()
+            ));
+        }
+    }
+    progress.clear_parts();
+    progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Cleans up after a first create that failed, unless another command has worked on the cluster since: `id` is its lock's. Its own claims
+/// hold nothing yet; those that were there before are data that somebody kept. False if it left everything as it is.
+pub async fn undo(
+    cluster: &Cluster,
+    name: &ClusterName,
+    id: &str,
+    before: &[PersistentVolumeClaim],
+    znodes: Znodes,
+    progress: &Progress,
+) -> Result<bool, Error> {
+    let options = Options {
+        timeout: UNDO_TIMEOUT,
+        keep_claims: false,
+        znodes,
+        force: false,
+    };
+    let Some(object) = lock::undoable(cluster, name, id).await? else {
+        return Ok(false);
+    };
+    let Some(mut belongings) = of_inventory(cluster, name, object).await? else {
+        return Ok(false);
+    };
+    let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
+    belongings.claims.retain(is_new);
+    teardown(cluster, name, belongings, &options, progress).await?;
+    Ok(true)
+}
+
+/// The cluster's volume claims.
+pub async fn claims(cluster: &Cluster, name: &ClusterName) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    Ok(cluster
+        .list_of::<PersistentVolumeClaim>(&cluster_selector(name))
+        .await?)
+}
+
+/// Deletes an object if the inventory lists it and its labels are ours.
+async fn delete(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    kind: Kind,
+    object: &str,
+    name: &ClusterName,
+) -> Result<(), Error> {
+    if inventory.entry(kind, object).is_none() {
+        return Ok(());
+    }
+    let Some(found) = cluster.get(kind, object).await? else {
+        return Ok(());
+    };
+    if !is_of_cluster(found.metadata.labels.as_ref(), name.as_str()) {
+        tracing::warn!("{kind} {object} is in the inventory, but no longer bears our labels; it is left alone");
+        return Ok(());
+    }
+    Ok(cluster.delete(kind, object, found.metadata.uid).await?)
+}
+
+/// Removes the workers without waiting for their executors, as a worker that leaves would: nobody is left to take over what they have. The
+/// pods are deleted by themselves, for a grace period cannot be shortened on every server.
+async fn delete_undrained(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    set: &str,
+    name: &ClusterName,
+) -> Result<(), Error> {
+    if inventory.entry(Kind::StatefulSet, set).is_none() {
+        return Ok(());
+    }
+    if let Some(found) = cluster.get(Kind::StatefulSet, set).await?
+        && is_of_cluster(found.metadata.labels.as_ref(), name.as_str())
+    {
+        cluster.delete_alone(Kind::StatefulSet, set, found.metadata.uid).await?;
+    }
+    let selector = format!("{},{COMPONENT}={}", cluster_selector(name), Component::Worker.as_str());
+    let pods = cluster.list_of::<Pod>(&selector).await?;
+    let deleted = pods.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
+    try_join_all(deleted).await?;
+    Ok(())
+}
+
+/// How far pods have to be for the next step.
+#[derive(Clone, Copy, PartialEq)]
+enum Until {
+    /// Their containers have ended: nothing of them writes any more.
+    Ended,
+    Gone,
+}
+
+/// Waits for the ends of pods.
+struct Ends<'a> {
+    cluster: &'a Cluster,
+    options: &'a Options,
+    deadline: Instant,
+    nodes: NodeReader,
+    /// Since when nodes were seen to be lost.
+    lost_since: BTreeMap<String, Instant>,
+    progress: &'a Progress,
+}
+
+impl Ends<'_> {
+    async fn wait_for(&mut self, selector: &str, what: &str, until: Until) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            let mut pods = self.cluster.list_of::<Pod>(selector).await?;
+            pods.retain(|pod| until == Until::Gone || is_running(pod));
+            if pods.is_empty() {
+                return Ok(());
+            }
+            self.progress
+                .part("Teardown", &format!("{} {what} pods left", pods.len()));
+            let lost = self.lost(&pods, begun).await;
+            if let Some(lost) = &lost {
+                let known = lost.iter().all(|lost| lost.loss != Loss::Suspected);
+                if !self.options.force || !known {
+                    return Err(Error::LostNodes {
+                        lost: lost.clone(),
+                        known,
+                    });
+                }
+                self.forget(&pods, lost).await?;
+            }
+            if Instant::now() >= self.deadline {
+                return Err(still_there(
+                    self.options.timeout,
+                    pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers())),
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The nodes of these pods, if all of them are lost and have been so for [`LOST_AFTER`]. That is counted from when it was first seen:
+    /// clocks are not compared.
+    async fn lost(&mut self, pods: &[Pod], begun: Instant) -> Option<Vec<LostNode>> {
+        // One that was not ready before does not look so.
+        if begun.elapsed() < GRACE && !pods.iter().any(is_out_of_touch) {
+            return None;
+        }
+        let lost = nodes::lost(pods, &self.nodes.read(self.cluster).await);
+        let is_lost = |node: &str| lost.iter().any(|lost| lost.node == node);
+        for node in pods.iter().filter_map(node_of).filter(|node| !is_lost(node)) {
+            self.lost_since.remove(node);
+        }
+        let mut for_long = true;
+        for lost in &lost {
+            let since = self.lost_since.entry(lost.node.clone()).or_insert_with(Instant::now);
+            for_long &= since.elapsed() >= LOST_AFTER;
+        }
+        let theirs: usize = lost.iter().map(|lost| lost.terminating.len()).sum();
+        (for_long && theirs == pods.len()).then_some(lost)
+    }
+
+    /// Deletes pods whose nodes cannot confirm it.
+    async fn forget(&self, pods: &[Pod], lost: &[LostNode]) -> Result<(), Error> {
+        for lost in lost {
+            self.progress.warn(&format!(
+                "{} of lost node {} deleted by force",
+                lost.pods.join(", "),
+                lost.node
+            ));
+        }
+        try_join_all(pods.iter().map(|pod| self.cluster.delete_pod(pod, Some(0)))).await?;
+        Ok(())
+    }
+}
+
+/// Whether the pod may still do something: it is not marked for deletion, or a container of it runs.
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        || containers
+            .filter_map(|container| container.state.as_ref())
+            .any(|state| state.running.is_some())
+}
+
+async fn remove_claims(
+    cluster: &Cluster,
+    claims: &[PersistentVolumeClaim],
+    deadline: Instant,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let api = cluster.api::<PersistentVolumeClaim>();
+    try_join_all(claims.iter().map(|claim| {
+        let api = &api;
+        async move {
+            let name = claim.name_any();
+            let action = format!("delete PersistentVolumeClaim {name}");
+            cluster.delete_in(api, &name, claim.uid(), &action).await
+        }
+    }))
+    .await?;
+    loop {
+        let mut left = Vec::new();
+        for claim in claims {
+            let name = claim.name_any();
+            let action = format!("read PersistentVolumeClaim {name}");
+            let found = cluster.call(&action, || api.get_opt(&name)).await?;
+            left.extend(found.filter(|found| found.uid() == claim.uid()));
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let blockers = left
+                .iter()
+                .map(|claim| blocker("PersistentVolumeClaim", &claim.name_any(), claim.finalizers()));
+            return Err(still_there(timeout, blockers));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn wait_for_namespace(
+    cluster: &Cluster,
+    deadline: Instant,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client());
+    let name = cluster.namespace().as_str();
+    progress.part("Teardown", &format!("namespace {name}"));
+    loop {
+        let found = cluster
+            .call(&format!("read Namespace {name}"), || api.get_opt(name))
+            .await?;
+        let Some(namespace) = found else {
+            progress.done(&format!("Namespace {name} removed"));
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            let conditions = namespace
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
+            let reasons: Vec<_> = conditions
+                .filter(|condition| condition.status == "True")
+                .filter_map(|condition| condition.message.clone())
+                .collect();
+            return Err(still_there(
+                timeout,
+                [format!("Namespace {name} ({})", reasons.join(", "))].into_iter(),
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn still_there(timeout: Duration, blockers: impl Iterator<Item = String>) -> Error {
+    Error::StillThere {
+        seconds: timeout.as_secs(),
+        blockers: blockers.collect(),
+    }
+}
+
+fn blocker(kind: &str, name: &str, finalizers: &[String]) -> String {
+    match finalizers {
+        [] => format!("{kind} {name}"),
+        finalizers => format!("{kind} {name} (held by finalizer {})", finalizers.join(", ")),
+    }
+}

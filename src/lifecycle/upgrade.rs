@@ -1,0 +1,371 @@
+//! `sparkha upgrade`: another version of Spark without losing an application. The inventory says first that one is on its way, so that `sparkha
+//! submit` takes no new jobs; then all that runs is waited for; then create changes the version, stage after stage. What runs is looked at only
+//! after the mark was written, and a submit looks for the mark again once its driver can be seen: so one of both sees the other.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::clients::spark::ApplicationReport;
+use crate::lifecycle::differences::described;
+use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::{Error, lock};
+use crate::model::labels::{Component, cluster_selector};
+use crate::model::managed_fields::owned;
+use crate::platform::kubernetes::FIELD_MANAGER;
+use crate::platform::kubernetes::drivers;
+use crate::platform::leader::{Leader, Said};
+use crate::platform::local::Loopback;
+use crate::platform::local::store::Held;
+use crate::platform::local::submitted;
+use crate::platform::observer::Reach;
+use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
+use crate::report::progress::Progress;
+use crate::state::{Facts, cluster_state};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The name that connect.sh gives to the Connect server's application.
+const CONNECT: &str = "Spark Connect";
+/// What an interrupted or timed-out upgrade with a successor leaves.
+pub const NEXT_BESIDE: &str = "the same command goes on, and `sparkha upgrade --abort` goes back";
+/// What an interrupted or timed-out upgrade leaves.
+pub const NEXT: &str = "the same command goes on; until then `sparkha submit` takes no jobs for this cluster, unless `sparkha upgrade --abort` ends \
+                        the upgrade";
+
+impl Place {
+    /// Writes whether an upgrade is on its way.
+    pub async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
+        match self {
+            Place::Kubernetes(cluster, name) => {
+                let mut object = inventory_object(cluster, name).await?;
+                if lock::wait_for_lock(cluster, name, Some(&object)).await? {
+                    object = inventory_object(cluster, name).await?;
+                }
+                let marked = read_inventory(&object)?.with_upgrade(upgrade);
+                let fields = owned(&object, FIELD_MANAGER);
+                let lock = lock::take(cluster, name, Some(&object), fields, &marked, false).await?;
+                lock.release(&marked, false).await
+            }
+            Place::Local(dir) => {
+                let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+                let (mut wanted, inventory) = wanted_of(dir)?;
+                wanted.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
+                Ok(dir.write_wanted(&wanted)?)
+            }
+        }
+    }
+
+    async fn active(&self, inventory: &Inventory) -> Result<Active, Error> {
+        let (pods, drivers) = match self {
+            Place::Kubernetes(cluster, name) => {
+                let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
+                let drivers = drivers::list(cluster, name).await?;
+                let running = drivers.iter().filter(|pod| !drivers::is_over(pod));
+                (pods, running.map(ResourceExt::name_any).collect::<Vec<_>>())
+            }
+            Place::Local(dir) => {
+                let pods = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
+                let records = submitted::records(dir)?.into_iter();
+                let running = records.filter(|record| record.process.is_alive());
+                (pods, running.map(|record| record.name).collect())
+            }
+        };
+        let pods: Vec<Pod> = pods;
+        let said = match self {
+            Place::Kubernetes(cluster, _) => ask(cluster.clone(), &pods).await,
+            Place::Local(_) => ask(Loopback, &pods).await,
+        };
+        let facts = Facts {
+            pods,
+            ..Facts::default()
+        };
+        let connect = cluster_state(self.namespace().as_str(), inventory, &facts).connect;
+        let connect_ui = connect.and_then(|connect| connect.web_ui);
+        let are_masters_up = facts.pods.iter().any(is_running_master);
+        Ok(Active::of(
+            said,
+            drivers,
+            inventory,
+            connect_ui.as_deref(),
+            are_masters_up,
+        ))
+    }
+}
+
+async fn ask<R: Reach + Clone>(way: R, pods: &[Pod]) -> Option<Said> {
+    Leader::new(way).ask(pods.to_vec()).await
+}
+
+fn is_running_master(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    Component::of(pod.labels()) == Some(Component::Master) && phase == Some("Running")
+}
+
+/// What an upgrade would end.
+#[derive(Debug, Default, PartialEq)]
+struct Active {
+    applications: Vec<ApplicationReport>,
+    /// Drivers that sparkha started: their applications come, run, or have just gone.
+    drivers: Vec<String>,
+    /// Masters run, and none leads: nobody knows.
+    unknown: bool,
+}
+
+impl Active {
+    fn of(
+        said: Option<Said>,
+        drivers: Vec<String>,
+        inventory: &Inventory,
+        connect_ui: Option<&str>,
+        are_masters_up: bool,
+    ) -> Self {
+        let unknown = said.is_none() && are_masters_up;
+        let Some(Said { report, page }) = said else {
+            return Self {
+                drivers,
+                unknown,
+                ..Self::default()
+            };
+        };
+        let uis: BTreeMap<_, _> = page.driver_uis.into_iter().collect();
+        // The cluster's own Connect server ends with the change and starts again. Its web UI tells it from a job of that name.
+        let is_connect = |app: &ApplicationReport| {
+            let ui = uis.get(&app.id).map(|ui| ui.trim_end_matches('/'));
+            inventory.cluster.connect && app.name == CONNECT && (ui.is_none() || ui == connect_ui)
+        };
+        let applications = report.activeapps.into_iter().filter(|app| !is_connect(app));
+        Self {
+            applications: applications.collect(),
+            drivers,
+            unknown,
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        self.applications.is_empty() && self.drivers.is_empty() && !self.unknown
+    }
+
+    /// A line for each application; drivers where there is none.
+    fn lines(&self, now_ms: u64) -> Vec<String> {
+        if self.unknown {
+            return vec!["no master leads, so what runs is not known".into()];
+        }
+        if self.applications.is_empty() {
+            return self.drivers.iter().map(|driver| format!("driver {driver}")).collect();
+        }
+        let since = |app: &ApplicationReport| age(now_ms.saturating_sub(app.started_ms) / 1000);
+        let lines = self.applications.iter();
+        lines
+            .map(|app| format!("{} for {}", described(app), since(app)))
+            .collect()
+    }
+}
+
+/// Seconds as people say them: whole minutes from the first on, so that a line is written once a minute.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => "less than a minute".into(),
+        60..3600 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Closes the cluster to new jobs, or sends them to its successor, and waits until nothing runs.
+pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress: &Progress) -> Result<(), Error> {
+    let inventory = place.inventory().await?;
+    let is_marked = inventory
+        .cluster
+        .upgrade
+        .as_ref()
+        .is_some_and(|there| there.to == upgrade.to && there.successor == upgrade.successor);
+    let what = format!("Spark {} → {}", upgrade.from, upgrade.to);
+    let successor = upgrade.successor.clone();
+    if !is_marked {
+        place.mark(Some(upgrade)).await?;
+    }
+    progress.done(&match &successor {
+        Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
+        None => format!("{what}: `sparkha submit` takes no new jobs until it is done"),
+    });
+    let started = Instant::now();
+    loop {
+        let active = place.active(&inventory).await?;
+        if active.are_none() {
+            progress.clear_parts();
+            progress.done("No application runs");
+            return Ok(());
+        }
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let lines = active.lines(now.as_millis() as u64);
+        progress.part("Draining", &lines.join("; "));
+        if started.elapsed() >= timeout {
+            return Err(Error::NotDrained {
+                seconds: timeout.as_secs(),
+                running: lines,
+                next: match successor {
+                    Some(_) => NEXT_BESIDE,
+                    None => NEXT,
+                },
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Opens the cluster to new jobs again, as long as nothing was changed.
+pub async fn abort(place: &Place, progress: &Progress) -> Result<(), Error> {
+    match place.inventory().await?.cluster.upgrade {
+        None => progress.done("No upgrade is under way"),
+        Some(upgrade) if upgrade.phase != UpgradePhase::Changing => {
+            place.mark(None).await?;
+            progress.done(&format!(
+                "Spark stays {}: `sparkha submit` takes jobs again",
+                upgrade.from
+            ));
+        }
+        Some(upgrade) => {
+            return Err(Error::InUse {
+                message: format!("Spark {} → {} has begun to change pods", upgrade.from, upgrade.to),
+                help: format!(
+                    "`sparkha upgrade`, with the same arguments, finishes it; nothing is left to lose then, so another upgrade, to Spark {} \
+                     (image {}), changes everything back",
+                    upgrade.from, upgrade.from_image
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses new jobs while another version of Spark is on its way: they would be lost, or keep the upgrade waiting. One that was on its way when a
+/// successor began to take them is waited for.
+pub fn takes_jobs(inventory: &Inventory) -> Result<(), Error> {
+    match &inventory.cluster.upgrade {
+        None => Ok(()),
+        Some(upgrade) if upgrade.successor.is_some() => Ok(()),
+        Some(upgrade) => Err(Error::InUse {
+            message: format!(
+                "the cluster changes from Spark {} to {} and takes no new jobs until that is done",
+                upgrade.from, upgrade.to
+            ),
+            help: "submit the job again later; `sparkha upgrade --abort` ends the upgrade as long as it only waits"
+                .into(),
+        }),
+    }
+}
+
+/// Refuses changes of a cluster that ends when nothing runs on it any more.
+pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
+    match inventory.and_then(Inventory::successor) {
+        None => Ok(()),
+        Some(successor) => Err(Error::InUse {
+            message: format!("new jobs run on its successor {successor}, and this cluster ends after its last job"),
+            help: format!(
+                "`sparkha create {successor}` changes the successor; `sparkha upgrade --side-by-side` goes on, `sparkha upgrade --abort` goes back"
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::spark::{MasterReport, MasterStatus, Page};
+    use crate::spec::resolve::{Source, resolve};
+
+    fn inventory(text: &str) -> Inventory {
+        let source = Source {
+            name: "sparkha.yaml",
+            text,
+        };
+        Inventory::of(&resolve(Some(source), &Default::default()).unwrap(), &[])
+    }
+
+    fn app(id: &str, name: &str) -> ApplicationReport {
+        ApplicationReport {
+            id: id.into(),
+            name: name.into(),
+            cores: 2,
+            user: "ann".into(),
+            state: "RUNNING".into(),
+            memory_per_executor: 600,
+            started_ms: 60_000,
+            duration: 0,
+        }
+    }
+
+    fn said(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<Said> {
+        Some(Said {
+            report: MasterReport {
+                status: MasterStatus::Alive,
+                url: String::new(),
+                workers: vec![],
+                activeapps: apps,
+                completedapps: vec![],
+            },
+            page: Page {
+                version: None,
+                driver_uis: uis.iter().map(|&(id, ui)| (id.to_owned(), ui.to_owned())).collect(),
+            },
+        })
+    }
+
+    #[test]
+    fn the_clusters_own_connect_server_is_no_application_to_wait_for() {
+        let (with, without) = (inventory("connect: true\n"), inventory(""));
+        let ui = Some("http://spark-1:4040");
+        let apps = || vec![app("app-1", "Spark Connect"), app("app-2", "job")];
+        let active = |inventory, uis| {
+            let active = Active::of(said(apps(), uis), vec![], inventory, ui, true);
+            active.applications.iter().map(|app| app.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(active(&with, &[("app-1", "http://spark-1:4040")]), ["app-2"]);
+        // A job that calls itself so is one.
+        assert_eq!(active(&with, &[("app-1", "http://spark-9:4040")]), ["app-1", "app-2"]);
+        assert_eq!(
+            active(&without, &[("app-1", "http://spark-1:4040")]),
+            ["app-1", "app-2"]
+        );
+    }
+
+    #[test]
+    fn drivers_and_masters_that_cannot_be_asked_count() {
+        let inventory = inventory("");
+        let of = |said, drivers: &[&str], up| {
+            let drivers = drivers.iter().map(|&driver| driver.to_owned()).collect();
+            Active::of(said, drivers, &inventory, None, up)
+        };
+        assert!(of(said(vec![], &[]), &[], true).are_none());
+        assert!(of(None, &[], false).are_none());
+        assert_eq!(
+            of(None, &[], true).lines(0),
+            ["no master leads, so what runs is not known"]
+        );
+        assert_eq!(
+            of(said(vec![], &[]), &["spark-driver-1"], true).lines(0),
+            ["driver spark-driver-1"]
+        );
+        let running = of(said(vec![app("app-1", "job")], &[]), &["spark-driver-1"], true);
+        assert_eq!(running.lines(200_000), ["app-1 job of ann (2 cores) for 2 min"]);
+    }
+
+    #[test]
+    fn an_upgrade_on_its_way_takes_no_jobs() {
+        let upgrade = |phase| Upgrade {
+            phase,
+            ..Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into())
+        };
+        assert!(takes_jobs(&inventory("")).is_ok());
+        for phase in [UpgradePhase::Draining, UpgradePhase::Changing] {
+            let marked = inventory("").with_upgrade(Some(upgrade(phase)));
+            let error = takes_jobs(&marked).unwrap_err();
+            assert!(error.to_string().contains("from Spark 4.2.1 to 4.3.0"), "{error}");
+        }
+    }
+}

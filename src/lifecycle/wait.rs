@@ -1,0 +1,247 @@
+//! Waiting for the truth: a cluster is in service when its masters, ZooKeepers and workers say so, not when its objects are
+//! applied. What keeps it from coming up is told when it is seen, and ends the waiting when it will not pass by itself.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::ResourceExt;
+
+use crate::clients::spark::MasterStatus;
+use crate::lifecycle::Error;
+use crate::platform::kubernetes::watch::Watch;
+use crate::platform::kubernetes::{Cluster, NodeReader};
+use crate::platform::observer::{Ask, Observer};
+use crate::render::inventory::Inventory;
+use crate::report::progress::Progress;
+use crate::spec::names::{ClusterName, Namespace};
+use crate::state::decommissioning::leaving;
+use crate::state::readiness::NotReady;
+use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
+use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
+
+/// How much of a crashed container's log is shown.
+pub const LOG_LINES: i64 = 12;
+
+/// A cluster that is being looked at while it comes up.
+pub trait View {
+    /// How often to look.
+    const EVERY: Duration;
+
+    async fn facts(&mut self) -> Result<Facts, Error>;
+
+    /// Warnings about its objects.
+    fn events(&self) -> Vec<Event>;
+
+    /// The last lines that the container of a pod wrote before it ended.
+    async fn last_words(&self, pod: &Pod) -> String;
+}
+
+/// A view of a cluster on Kubernetes, by watches and connections that stay open.
+pub struct KubernetesView {
+    cluster: Cluster,
+    watch: Watch,
+    observer: Observer<Cluster>,
+    nodes: NodeReader,
+}
+
+impl KubernetesView {
+    pub async fn of(cluster: &Cluster, name: &ClusterName) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            watch: Watch::start(cluster, name).await,
+            observer: Observer::new(cluster.clone()),
+            nodes: NodeReader::default(),
+        }
+    }
+}
+
+impl View for KubernetesView {
+    const EVERY: Duration = Duration::from_millis(200);
+
+    async fn facts(&mut self) -> Result<Facts, Error> {
+        let mut facts = self
+            .observer
+            .ask(self.watch.pods(), self.watch.sets(), Ask::Ready)
+            .await;
+        self.nodes.complete(&self.cluster, &mut facts).await;
+        Ok(facts)
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.watch.events()
+    }
+
+    async fn last_words(&self, pod: &Pod) -> String {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let Some(container) = containers.map(|container| container.name.clone()).next() else {
+            return String::new();
+        };
+        match self.cluster.log_tail(pod, &container, LOG_LINES, true).await {
+            Ok(log) => log,
+            Err(error) => format!("({error})"),
+        }
+    }
+}
+
+/// Waits until the cluster is in service.
+pub async fn until_ready<V: View>(
+    mut view: V,
+    namespace: &Namespace,
+    inventory: &Inventory,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<ClusterState, Error> {
+    let started = Instant::now();
+    let mut patience = Patience::default();
+    let mut before = Before::default();
+    loop {
+        let facts = view.facts().await?;
+        let state = cluster_state(namespace.as_str(), inventory, &facts);
+        show(&state, progress);
+        if state.ready {
+            progress.clear_parts();
+            progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
+            return Ok(state);
+        }
+        before.remember(&facts);
+        let seen = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&seen) {
+            progress.warn(&trouble.to_string());
+        }
+        let mut hopeless = patience.exhausted(&seen);
+        hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
+        if !hopeless.is_empty() {
+            return Err(Error::DoesNotComeUp {
+                troubles: with_logs(&view, &facts, hopeless).await,
+            });
+        }
+        if started.elapsed() >= timeout {
+            return Err(Error::NotInTime {
+                seconds: timeout.as_secs(),
+                missing: state.not_ready.iter().map(ToString::to_string).collect(),
+            });
+        }
+        tokio::time::sleep(V::EVERY).await;
+    }
+}
+
+/// Whether a master ends again and again only because its ZooKeepers have no quorum: it comes back with that.
+fn waits_for_quorum(trouble: &Trouble, state: &ClusterState) -> bool {
+    let has_quorum = |missing: &NotReady| match missing {
+        NotReady::ZooKeeper { serving, expected } => 2 * serving > *expected,
+        _ => true,
+    };
+    trouble.kind == TroubleKind::Crash
+        && state.masters.iter().any(|master| master.pod.name == trouble.subject)
+        && !state.not_ready.iter().all(has_quorum)
+}
+
+fn show(state: &ClusterState, progress: &Progress) {
+    if let ZooKeeperState::Managed { servers } = &state.zookeeper {
+        let serving = servers.iter().filter(|server| server.mode.is_some()).count();
+        progress.part(
+            "ZooKeeper",
+            &format!("{serving} of {} servers in the quorum", servers.len()),
+        );
+    }
+    let with = |status| {
+        state
+            .masters
+            .iter()
+            .filter(|master| master.status == Some(status))
+            .count()
+    };
+    let (alive, standby) = (with(MasterStatus::Alive), with(MasterStatus::Standby));
+    progress.part(
+        "Masters",
+        &format!("{alive} alive, {standby} standby of {}", state.masters.len()),
+    );
+    let workers = &state.workers;
+    progress.part(
+        "Workers",
+        &format!("{} of {} registered", workers.registered, workers.expected),
+    );
+    let leaving = leaving(state, workers.expected);
+    if !leaving.is_empty() {
+        progress.part("Leaving", &leaving.now());
+    }
+    if let Some(history) = &state.history {
+        progress.part("History", if history.ready { "ready" } else { "not ready" });
+    }
+    if let Some(connect) = &state.connect {
+        progress.part("Connect", if connect.ready { "ready" } else { "not ready" });
+    }
+}
+
+/// Since when each trouble has been there.
+#[derive(Default)]
+pub struct Patience {
+    since: BTreeMap<(TroubleKind, String), Instant>,
+    told: BTreeMap<(TroubleKind, String), String>,
+}
+
+impl Patience {
+    /// Troubles that were not told yet, in these words.
+    pub fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+        seen.iter()
+            .filter(|trouble| {
+                let key = (trouble.kind, trouble.subject.clone());
+                // The words may differ in a counter; once for each kind and subject is enough.
+                self.told.insert(key, trouble.message.clone()).is_none()
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Troubles that have lasted too long.
+    pub fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+        let now = Instant::now();
+        self.since
+            .retain(|(kind, subject), _| seen.iter().any(|t| t.kind == *kind && t.subject == *subject));
+        seen.iter()
+            .filter(|trouble| {
+                let since = self.since.entry((trouble.kind, trouble.subject.clone())).or_insert(now);
+                now.duration_since(*since) >= trouble.kind.patience()
+            })
+            .cloned()
+            .collect()
+    }
+}
+
+/// Troubles with the last words of what crashed.
+pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
+    let mut told = Vec::new();
+    for trouble in troubles {
+        let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
+        let log = match pod {
+            Some(pod) if trouble.kind == TroubleKind::Crash => view.last_words(pod).await,
+            _ => String::new(),
+        };
+        told.push((trouble, log));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_ends_for_lack_of_a_quorum_is_waited_for() {
+        let mut state = crate::state::tests::state();
+        let crash = |subject: &str| Trouble {
+            kind: TroubleKind::Crash,
+            subject: subject.into(),
+            message: String::new(),
+        };
+        let master = state.masters[0].pod.name.clone();
+        let mut waits = |serving, subject: &str| {
+            state.not_ready = vec![NotReady::ZooKeeper { serving, expected: 3 }];
+            waits_for_quorum(&crash(subject), &state)
+        };
+        assert!(waits(1, &master));
+        assert!(!waits(2, &master));
+        assert!(!waits(1, "spark-zookeeper-0"));
+    }
+}

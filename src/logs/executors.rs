@@ -1,0 +1,274 @@
+//! Logs of an application's executors. They lie in the workers' folders, and the workers' web UIs show them: no right to run anything in a pod
+//! is needed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use tokio::sync::{mpsc, watch};
+
+use crate::clients::spark::WorkerUi;
+use crate::logs::selection::{Line, Time, sparks_time};
+use crate::logs::{Error, Lines, Options, trimmed};
+use crate::model::ports::WORKER_UI_PORT;
+use crate::platform::kubernetes::Cluster;
+
+/// How often a followed log is looked at, and how often for new executors.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+const KINDS: [&str; 2] = ["stdout", "stderr"];
+
+/// One of an executor's two logs.
+struct Log {
+    application: String,
+    executor: u32,
+    kind: &'static str,
+    source: Arc<str>,
+    /// What was read.
+    end: u64,
+    /// Its last bytes: a log that has rolled on is shorter, and nothing says by how much.
+    tail: String,
+    /// The beginning of a line that is not yet written to its end.
+    rest: String,
+    /// Of the line before: most lines of a stack trace have none.
+    time: Time,
+}
+
+impl Log {
+    fn of(pod: &str, application: &str, executor: u32, kind: &'static str) -> Self {
+        Self {
+            application: application.to_owned(),
+            executor,
+            kind,
+            source: format!("{pod}/{executor} {kind}").into(),
+            end: 0,
+            tail: String::new(),
+            rest: String::new(),
+            time: 0,
+        }
+    }
+
+    /// What has been written since the last call: whole lines.
+    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::clients::spark::Error> {
+        let mut lines = Vec::new();
+        loop {
+            let mut part = ui.log(&self.application, self.executor, self.kind, self.end).await?;
+            let mut text = part.text.as_str();
+            let last;
+            if part.length < self.end {
+                // Its oldest file was deleted.
+                self.end = part.length.saturating_sub(LAST);
+                last = ui.log(&self.application, self.executor, self.kind, self.end).await?;
+                (part.end, part.length) = (last.end, last.length);
+                text = match after(&self.tail, &last.text) {
+                    Some(text) => text,
+                    None => {
+                        self.rest.clear();
+                        lines.push(self.line(
+                            "sparkha: this log has rolled on faster than it was read; lines are missing here".into(),
+                        ));
+                        &last.text
+                    }
+                };
+            }
+            let is_all = part.end >= part.length || part.end <= self.end;
+            self.end = part.end.max(self.end);
+            self.tail.push_str(text);
+            self.tail = tail(&self.tail).to_owned();
+            self.rest.push_str(text);
+            if let Some(end) = self.rest.rfind('\n') {
+                let rest = self.rest.split_off(end + 1);
+                let whole = std::mem::replace(&mut self.rest, rest);
+                lines.extend(whole.lines().map(|text| self.line(text.to_owned())));
+            }
+            if is_all {
+                return Ok(lines);
+            }
+        }
+    }
+
+    fn line(&mut self, text: String) -> Line {
+        self.time = sparks_time(&text).unwrap_or(self.time);
+        Line {
+            source: self.source.clone(),
+            time: self.time,
+            text,
+        }
+    }
+}
+
+/// How much of a log that has rolled on is looked through for what was read last.
+const LAST: u64 = 1024 * 1024;
+/// How many bytes are remembered of it.
+const TAIL: usize = 512;
+
+/// The last bytes of a text.
+fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(TAIL);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// What stands behind the bytes that were read last, if they are there.
+fn after<'a>(tail: &str, text: &'a str) -> Option<&'a str> {
+    let at = text.rfind(tail).filter(|_| !tail.is_empty())?;
+    Some(&text[at + tail.len()..])
+}
+
+/// Nanoseconds since the epoch of what is just old enough.
+fn oldest(options: &Options) -> Option<Time> {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let since = now.saturating_sub(options.since?);
+    Some(since.as_nanos() as Time)
+}
+
+async fn ui(cluster: &Cluster, worker: &str) -> Result<WorkerUi, Error> {
+    Ok(WorkerUi::over(cluster.forward(worker, WORKER_UI_PORT).await?).await?)
+}
+
+/// Both logs of all of the application's executors, as they are now.
+pub async fn logs(
+    cluster: &Cluster,
+    workers: &[Pod],
+    application: &str,
+    options: &Options,
+) -> Result<Vec<Lines>, Error> {
+    let mut found: Vec<Lines> = Vec::new();
+    for worker in workers {
+        let name = worker.name_any();
+        let mut ui = match ui(cluster, &name).await {
+            Ok(ui) => ui,
+            Err(error) => {
+                tracing::warn!("{name}: {error}");
+                continue;
+            }
+        };
+        for executor in ui.executors(application).await? {
+            for kind in KINDS {
+                let mut log = Log::of(&name, application, executor, kind);
+                let mut lines = log.more(&mut ui).await?;
+                if !log.rest.is_empty() {
+                    let rest = std::mem::take(&mut log.rest);
+                    lines.push(log.line(rest));
+                }
+                found.push(stream::iter(trimmed(lines.into_iter(), oldest(options), options.tail)).boxed());
+            }
+        }
+    }
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(Error::Usage {
+            message: format!("no worker that runs now has executors of {application}"),
+            help: "`sparkha status` lists applications; what an executor wrote is gone with its worker's pod".into(),
+        }),
+    }
+}
+
+/// Sends what the application's executors write, on all workers that there are and will be.
+pub async fn follow(
+    cluster: Cluster,
+    workers: watch::Receiver<Vec<Pod>>,
+    application: String,
+    options: Options,
+    sender: mpsc::Sender<Result<Line, Error>>,
+) {
+    let mut begun = HashSet::new();
+    while !sender.is_closed() {
+        let new: Vec<_> = workers
+            .borrow()
+            .iter()
+            .filter(|worker| worker.status.as_ref().is_some_and(|status| status.pod_ip.is_some()))
+            .filter(|worker| begun.insert(worker.uid()))
+            .cloned()
+            .collect();
+        for worker in new {
+            let (cluster, application, options, sender) =
+                (cluster.clone(), application.clone(), options.clone(), sender.clone());
+            let workers = workers.clone();
+            tokio::spawn(async move {
+                let is_there = || workers.borrow().iter().any(|other| other.uid() == worker.uid());
+                follow_worker(&cluster, &worker.name_any(), is_there, &application, &options, &sender).await;
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn follow_worker(
+    cluster: &Cluster,
+    worker: &str,
+    is_there: impl Fn() -> bool,
+    application: &str,
+    options: &Options,
+    sender: &mpsc::Sender<Result<Line, Error>>,
+) {
+    let mut logs: Vec<Log> = Vec::new();
+    let mut connection = None;
+    while is_there() && !sender.is_closed() {
+        let taken = match connection.take() {
+            Some(ui) => Ok(ui),
+            None => ui(cluster, worker).await,
+        };
+        let outcome = match taken {
+            Ok(ui) => look(ui, worker, application, options, &mut logs, sender).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(ui) => connection = Some(ui),
+            // What was read is known, and is not read again.
+            Err(error) => tracing::info!("{worker}: {error}; trying again"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Sends what is new; the connection comes back for the next look.
+async fn look(
+    mut ui: WorkerUi,
+    worker: &str,
+    application: &str,
+    options: &Options,
+    logs: &mut Vec<Log>,
+    sender: &mpsc::Sender<Result<Line, Error>>,
+) -> Result<WorkerUi, Error> {
+    for executor in ui.executors(application).await? {
+        if !logs.iter().any(|log| log.executor == executor) {
+            logs.extend(KINDS.map(|kind| Log::of(worker, application, executor, kind)));
+        }
+    }
+    for log in logs {
+        let is_first = log.end == 0;
+        let lines = log.more(&mut ui).await?;
+        let lines = match is_first {
+            true => trimmed(lines.into_iter(), oldest(options), options.tail),
+            false => lines.into(),
+        };
+        for line in lines {
+            if sender.send(Ok(line)).await.is_err() {
+                break;
+            }
+        }
+    }
+    Ok(ui)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_has_rolled_on_is_read_from_where_it_was_left() {
+        let read: String = (0..200).map(|n| format!("line {n} ä\n")).collect();
+        let left = format!("{}line 200\nline 201\n", &read[read.len() / 2..]);
+        assert_eq!(after(tail(&read), &left), Some("line 200\nline 201\n"));
+        assert_eq!(after(tail(&read), "line 300\n"), None);
+        assert!(tail(&read).len() <= TAIL && read.ends_with(tail(&read)));
+    }
+}

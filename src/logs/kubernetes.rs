@@ -1,0 +1,485 @@
+//! Logs of pods, through the API server. While they are followed, pods that appear and containers that start again are followed too, and a
+//! stream that is lost is taken up where it was.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::AsyncBufReadExt;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use kube::api::LogParams;
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::{mpsc, watch};
+
+use crate::clients::spark::MasterStatus;
+use crate::lifecycle::preflight::inventory_object;
+use crate::logs::position::Stamped;
+use crate::logs::reader::{NewLine, Reader, Rest};
+use crate::logs::selection::{Line, Time, Wanted};
+use crate::logs::streams::unmarked;
+use crate::logs::{Error, Lines, Options, Write, executors, in_order};
+use crate::model::labels::{Component, INSTANCE};
+use crate::platform::kubernetes::{self, Cluster};
+use crate::platform::observer::{Ask, Observer};
+use crate::routing::Member;
+use crate::spec::names::ClusterName;
+use crate::state::Facts;
+
+/// Before a lost stream is asked for again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest silence after which a stream is checked: most of a cluster's logs are silent.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// Lines that wait for a slow reader.
+const WAITING: usize = 1024;
+
+/// The pods of one cluster, its drivers among them.
+pub struct Pods {
+    pub cluster: Cluster,
+    pub name: ClusterName,
+    pub wanted: Wanted,
+    pub options: Options,
+}
+
+impl Pods {
+    /// Writes the lines. Following never ends by itself.
+    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+        let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
+        let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
+        if pods.is_empty() {
+            inventory_object(&self.cluster, &self.name).await?;
+        }
+        if self.options.leader {
+            self.only_the_leader(&pods).await?;
+        }
+        let workers: Vec<_> = pods
+            .iter()
+            .filter(|pod| Component::of(pod.labels()) == Some(Component::Worker))
+            .cloned()
+            .collect();
+        pods.retain(|pod| self.is_wanted(pod));
+        let applications: Vec<_> = self.wanted.applications().map(str::to_owned).collect();
+        if pods.is_empty() && applications.is_empty() && !self.options.follow {
+            return Err(Error::Usage {
+                message: format!("{} has no such pod now", self.name),
+                help: format!(
+                    "`sparkha status {}` shows its parts; `--follow` waits for pods",
+                    self.name
+                ),
+            });
+        }
+        if self.options.follow {
+            return self.follow(applications, write).await;
+        }
+        let mut logs: Vec<Lines> = Vec::new();
+        let opened = futures::future::join_all(pods.iter().map(|pod| self.open(pod))).await;
+        for (pod, opened) in pods.iter().zip(opened) {
+            match opened {
+                Ok(lines) => logs.push(lines),
+                // It has not started yet, or was never restarted.
+                Err(kubernetes::Error::Rejected { code: 400, message, .. }) => {
+                    tracing::warn!("{}: {message}", pod.name_any());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for application in &applications {
+            logs.extend(executors::logs(&self.cluster, &workers, application, &self.options).await?);
+        }
+        in_order(logs, write).await
+    }
+
+    fn selector(&self) -> String {
+        format!("{INSTANCE}={}", self.name)
+    }
+
+    fn is_of_cluster(&self, pod: &Pod) -> bool {
+        // Any address will do: it may have none yet.
+        let address = Some("0.0.0.0");
+        let namespace = self.cluster.namespace().as_str();
+        let mut metadata = pod.metadata.clone();
+        metadata.deletion_timestamp = None;
+        Member::of(&metadata, address, namespace, self.name.as_str()).is_some()
+    }
+
+    fn is_wanted(&self, pod: &Pod) -> bool {
+        self.wanted.has(Component::of(pod.labels()), &pod.name_any())
+    }
+
+    async fn only_the_leader(&mut self, pods: &[Pod]) -> Result<(), Error> {
+        let masters = pods
+            .iter()
+            .filter(|pod| Component::of(pod.labels()) == Some(Component::Master));
+        let mut observer = Observer::new(self.cluster.clone());
+        let facts: Facts = observer.ask(masters.cloned().collect(), vec![], Ask::Running).await;
+        let alive = facts
+            .masters
+            .iter()
+            .find(|(_, report)| report.as_ref().is_ok_and(|report| report.status == MasterStatus::Alive));
+        match alive {
+            Some((leader, _)) => {
+                self.wanted.parts = vec![crate::logs::selection::Part::Pod(leader.clone())];
+                Ok(())
+            }
+            None => Err(Error::Usage {
+                message: "no master leads now".into(),
+                help: "leave --leader out: `sparkha logs masters`".into(),
+            }),
+        }
+    }
+
+    async fn open(&self, pod: &Pod) -> Result<Lines, kubernetes::Error> {
+        let params = LogParams {
+            previous: self.options.previous,
+            ..self.first()
+        };
+        open(&self.cluster, pod, &params).await
+    }
+
+    /// What of a log that is there already is wanted.
+    fn first(&self) -> LogParams {
+        LogParams {
+            since_seconds: self.options.since.map(|since| since.as_secs().max(1) as i64),
+            tail_lines: self.options.tail.map(|tail| tail as i64),
+            timestamps: true,
+            ..LogParams::default()
+        }
+    }
+
+    async fn follow(self, applications: Vec<String>, write: Write<'_>) -> Result<(), Error> {
+        let (sender, mut lines) = mpsc::channel(WAITING);
+        let (workers, worker_pods) = watch::channel(Vec::new());
+        for application in applications {
+            let (cluster, pods, options) = (self.cluster.clone(), worker_pods.clone(), self.options.clone());
+            tokio::spawn(executors::follow(cluster, pods, application, options, sender.clone()));
+        }
+        tokio::spawn(self.watch(sender, workers));
+        while let Some(line) = lines.recv().await {
+            write(&line?)?;
+        }
+        Ok(())
+    }
+
+    /// Follows every container of the wanted pods, now and later.
+    async fn watch(self, sender: mpsc::Sender<Result<Line, Error>>, workers: watch::Sender<Vec<Pod>>) {
+        let config = watcher::Config::default().labels(&self.selector());
+        self.cluster.count_request();
+        let mut events = pin!(watcher(self.cluster.api::<Pod>(), config).default_backoff());
+        let mut known = Known::default();
+        let mut begun = HashSet::new();
+        // Of what is there when it begins, only the end may be wanted; of what comes later, everything.
+        let mut is_first = true;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::info!("the watch of pods was cut off and is taken up again: {error}");
+                    continue;
+                }
+            };
+            let was_listed = matches!(event, watcher::Event::InitDone);
+            let (pod, gone) = known.take(event);
+            if !gone.is_empty() {
+                workers
+                    .send_modify(|workers| workers.retain(|worker| !gone.contains(&worker.uid().unwrap_or_default())));
+            }
+            is_first &= !was_listed;
+            let Some(pod) = pod.filter(|pod| self.is_of_cluster(pod)) else {
+                continue;
+            };
+            if Component::of(pod.labels()) == Some(Component::Worker) {
+                workers.send_modify(|workers| {
+                    workers.retain(|worker| worker.uid() != pod.uid());
+                    workers.push(pod.clone());
+                });
+            }
+            if !self.is_wanted(&pod) {
+                continue;
+            }
+            if let Some(id) = container(&pod).and_then(|container| container.container_id.clone())
+                && begun.insert(id.clone())
+                && let Some(latest) = known.latest(&pod)
+            {
+                let first = match is_first {
+                    true => self.first(),
+                    false => LogParams::default(),
+                };
+                let cluster = self.cluster.clone();
+                tokio::spawn(follow_container(cluster, latest, id, first, sender.clone()));
+            }
+        }
+    }
+}
+
+/// The pods that the watch has shown, each as it is now, by UID. A pod that a new list lacks was deleted while the watch was down.
+#[derive(Default)]
+struct Known {
+    pods: HashMap<String, watch::Sender<Option<Pod>>>,
+    /// What is being listed anew.
+    listed: HashSet<String>,
+}
+
+impl Known {
+    /// The pod that the event shows, and the UIDs of those that are gone.
+    fn take(&mut self, event: watcher::Event<Pod>) -> (Option<Pod>, Vec<String>) {
+        let uid = |pod: &Pod| pod.uid().unwrap_or_default();
+        let (pod, gone) = match event {
+            watcher::Event::Init => {
+                self.listed.clear();
+                (None, vec![])
+            }
+            watcher::Event::InitApply(pod) => {
+                self.listed.insert(uid(&pod));
+                (Some(pod), vec![])
+            }
+            watcher::Event::Apply(pod) => (Some(pod), vec![]),
+            watcher::Event::Delete(pod) => (None, vec![uid(&pod)]),
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let unlisted = self.pods.keys().filter(|uid| !listed.contains(*uid));
+                (None, unlisted.cloned().collect())
+            }
+        };
+        if let Some(pod) = &pod {
+            let latest = self.pods.entry(uid(pod)).or_insert_with(|| watch::channel(None).0);
+            latest.send_replace(Some(pod.clone()));
+        }
+        for pod in gone.iter().filter_map(|uid| self.pods.remove(uid)) {
+            pod.send_replace(None);
+        }
+        (pod, gone)
+    }
+
+    fn latest(&self, pod: &Pod) -> Option<watch::Receiver<Option<Pod>>> {
+        Some(self.pods.get(&pod.uid()?)?.subscribe())
+    }
+}
+
+/// A pod of ours has one container.
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first()
+}
+
+/// Where the log of one run of a container is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It runs.
+    Running,
+    /// It has ended, and no other has begun.
+    Ended,
+    /// Another has begun.
+    Previous,
+    Gone,
+}
+
+fn place(pod: Option<&Pod>, id: &str) -> Place {
+    let Some(container) = pod.and_then(container) else {
+        return Place::Gone;
+    };
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    if container.container_id.as_deref() == Some(id) {
+        match container.state.as_ref().is_some_and(|state| state.running.is_some()) {
+            true => Place::Running,
+            false => Place::Ended,
+        }
+    } else if last.and_then(|last| last.container_id.as_deref()) == Some(id) {
+        Place::Previous
+    } else {
+        Place::Gone
+    }
+}
+
+/// Sends all lines of one run of a container, each once, however often the stream is lost.
+async fn follow_container(
+    cluster: Cluster,
+    latest: watch::Receiver<Option<Pod>>,
+    id: String,
+    first: LogParams,
+    sender: mpsc::Sender<Result<Line, Error>>,
+) {
+    let Some((name, is_driver)) = latest.borrow().as_ref().map(|pod| (pod.name_any(), is_driver(pod))) else {
+        return;
+    };
+    let sending = Sending {
+        source: name.as_str().into(),
+        is_driver,
+        sender,
+    };
+    let mut reader = Reader::new(cluster, name, first, LONGEST_SILENCE);
+    loop {
+        let place = place(latest.borrow().as_ref(), &id);
+        if place == Place::Gone {
+            return;
+        }
+        match read(&mut reader, place, &sending).await {
+            Ok(Left::Nothing) => return,
+            Ok(Left::More) => {}
+            Err(error @ kubernetes::Error::Forbidden { .. }) => {
+                let _ = sending.sender.send(Err(error.into())).await;
+                return;
+            }
+            Err(error) => tracing::info!("{error}; trying again"),
+        }
+        if sending.sender.is_closed() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Where one container's lines go.
+struct Sending {
+    source: Arc<str>,
+    is_driver: bool,
+    sender: mpsc::Sender<Result<Line, Error>>,
+}
+
+impl Sending {
+    /// Whether anybody wants more.
+    async fn send(&self, new: NewLine) -> bool {
+        if let Some(gap) = &new.gap {
+            tracing::warn!(
+                "lines of {} are missing {gap}: its node has rotated the log",
+                self.source
+            );
+        }
+        match line(&self.source, self.is_driver, new.time, &new.text) {
+            Some(line) => self.sender.send(Ok(line)).await.is_ok(),
+            None => true,
+        }
+    }
+}
+
+/// What is to be read after a stream's end.
+enum Left {
+    Nothing,
+    More,
+}
+
+async fn read(reader: &mut Reader<Cluster>, place: Place, sending: &Sending) -> Result<Left, kubernetes::Error> {
+    let previous = place == Place::Previous;
+    reader.open(place == Place::Running, previous).await?;
+    while let Some(new) = reader.next().await? {
+        if !sending.send(new).await {
+            return Ok(Left::Nothing);
+        }
+    }
+    if place == Place::Running {
+        return Ok(Left::More);
+    }
+    match reader.rest(previous).await? {
+        Rest::More => return Ok(Left::More),
+        Rest::Half(new) => drop(sending.send(new).await),
+        Rest::Nothing | Rest::Unknown => {}
+    }
+    Ok(Left::Nothing)
+}
+
+fn is_driver(pod: &Pod) -> bool {
+    Component::of(pod.labels()) == Some(Component::Driver)
+}
+
+/// A line without newline and marks; `None` if it was nothing but a mark.
+fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<Line> {
+    let text = match is_driver {
+        true => match unmarked(text) {
+            line if line.is_last && line.text.is_empty() => return None,
+            line => line.text,
+        },
+        false => text,
+    };
+    Some(Line {
+        source: source.clone(),
+        time,
+        text: String::from_utf8_lossy(text).trim_end_matches(['\n', '\r']).to_owned(),
+    })
+}
+
+/// Opens what there is of a log. What cannot be read ends it.
+async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines, kubernetes::Error> {
+    let (name, is_driver) = (pod.name_any(), is_driver(pod));
+    let api = cluster.api::<Pod>();
+    let action = format!("read the log of {name}");
+    let reader = cluster.call(&action, || api.log_stream(&name, params)).await?;
+    let source: Arc<str> = name.into();
+    let lines = stream::unfold((Box::pin(reader), 0 as Time), move |(mut reader, before)| {
+        let source = source.clone();
+        async move {
+            loop {
+                let mut bytes = Vec::new();
+                let read = reader.read_until(b'\n', &mut bytes).await;
+                if let Err(error) = &read {
+                    tracing::warn!("{source}: its log breaks off here ({error}); run this again to read all of it");
+                }
+                if read.is_err() || bytes.is_empty() {
+                    return None;
+                }
+                let (time, text) = match Stamped::parse(&bytes) {
+                    Some(stamped) => (stamped.time, stamped.text),
+                    None => (before, bytes.as_slice().into()),
+                };
+                if let Some(line) = line(&source, is_driver, time, &text) {
+                    return Some((line, (reader, time)));
+                }
+            }
+        }
+    });
+    Ok(lines.boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_new_list_no_longer_has_is_gone() {
+        let pod =
+            |uid: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}})).unwrap() };
+        let mut known = Known::default();
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("a")),
+            watcher::Event::InitApply(pod("b")),
+            watcher::Event::InitDone,
+            watcher::Event::Apply(pod("c")),
+        ] {
+            assert_eq!(known.take(event).1, Vec::<String>::new());
+        }
+        let (a, b) = (known.latest(&pod("a")).unwrap(), known.latest(&pod("b")).unwrap());
+        // The watch was cut off, and meanwhile b and c were deleted.
+        known.take(watcher::Event::Init);
+        known.take(watcher::Event::InitApply(pod("a")));
+        let mut gone = known.take(watcher::Event::InitDone).1;
+        gone.sort();
+        assert_eq!(gone, ["b", "c"]);
+        assert!(a.borrow().is_some() && b.borrow().is_none());
+        assert_eq!(known.take(watcher::Event::Delete(pod("a"))).1, ["a"]);
+        assert!(a.borrow().is_none());
+    }
+
+    #[test]
+    fn the_log_of_a_run_moves_when_the_container_starts_again() {
+        let pod = |id: &str, state: &str, last: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "p"},
+                "status": {"containerStatuses": [{
+                    "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 1, "containerID": id,
+                    "state": {state: {"exitCode": 0}}, "lastState": {"terminated": {"exitCode": 1, "containerID": last}},
+                }]},
+            }))
+            .unwrap()
+        };
+        assert_eq!(place(Some(&pod("b", "running", "a")), "b"), Place::Running);
+        assert_eq!(place(Some(&pod("b", "terminated", "a")), "b"), Place::Ended);
+        assert_eq!(place(Some(&pod("b", "running", "a")), "a"), Place::Previous);
+        assert_eq!(place(Some(&pod("c", "running", "b")), "a"), Place::Gone);
+        assert_eq!(place(None, "a"), Place::Gone);
+    }
+}

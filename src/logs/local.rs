@@ -1,0 +1,295 @@
+//! Logs of a cluster on this machine: the containers' log files, and the executors' in the workers' folders. Followed by looking whether they have
+//! grown, or are other files than before.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, stream};
+use kube::ResourceExt;
+
+use crate::clients::spark::MasterStatus;
+use crate::lifecycle::local::LocalView;
+use crate::logs::selection::{Line, Part, Time, Wanted, sparks_time};
+use crate::logs::{Error, Options, Write, in_order, trimmed};
+use crate::model::labels::Component;
+use crate::platform::local::store::{ClusterDir, PodRecord};
+use crate::platform::local::submitted;
+
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The log files of one cluster.
+pub struct Files {
+    pub dir: ClusterDir,
+    pub wanted: Wanted,
+    pub options: Options,
+}
+
+/// A file that is being read.
+struct Log {
+    source: Arc<str>,
+    reader: BufReader<File>,
+    inode: u64,
+    time: Time,
+    /// The beginning of a line that is not yet written to its end.
+    rest: Vec<u8>,
+}
+
+impl Log {
+    fn open(source: &str, path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        Ok(Self {
+            source: source.into(),
+            inode: file.metadata()?.ino(),
+            reader: BufReader::new(file),
+            time: 0,
+            rest: Vec::new(),
+        })
+    }
+
+    /// The next whole line, if there is one. Of a log that was cut, since it had become too long, it is the first.
+    fn next(&mut self) -> Option<Line> {
+        self.reader.read_until(b'\n', &mut self.rest).ok()?;
+        if self.rest.ends_with(b"\n") {
+            return Some(self.take());
+        }
+        let length = self.reader.get_ref().metadata().ok()?.len();
+        if length >= self.reader.stream_position().ok()? {
+            return None;
+        }
+        self.reader.rewind().ok()?;
+        // The line that was begun has no end any more.
+        self.last().or_else(|| self.next())
+    }
+
+    /// What is left when nobody writes any more.
+    fn last(&mut self) -> Option<Line> {
+        (!self.rest.is_empty()).then(|| self.take())
+    }
+
+    fn take(&mut self) -> Line {
+        let bytes = std::mem::take(&mut self.rest);
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches(['\n', '\r']).to_owned();
+        self.time = sparks_time(&text).unwrap_or(self.time);
+        Line {
+            source: self.source.clone(),
+            time: self.time,
+            text,
+        }
+    }
+}
+
+impl Files {
+    /// Writes the lines. Following ends when the cluster is gone.
+    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+        if !self.dir.exists() {
+            return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
+        }
+        if self.options.leader {
+            self.only_the_leader().await?;
+        }
+        let since = self.options.since.and_then(oldest);
+        if self.options.follow {
+            return self.follow(since, write).await;
+        }
+        let mut logs = Vec::new();
+        for (source, path) in self.files()? {
+            let Ok(mut log) = Log::open(&source, &path) else {
+                continue;
+            };
+            let mut lines: Vec<_> = std::iter::from_fn(|| log.next()).collect();
+            lines.extend(log.last());
+            logs.push(stream::iter(trimmed(lines.into_iter(), since, self.options.tail)).boxed());
+        }
+        if logs.is_empty() {
+            return Err(self.no_log()?);
+        }
+        in_order(logs, write).await
+    }
+
+    fn no_log(&self) -> Result<Error, Error> {
+        let name = &self.dir.name;
+        Ok(match self.drivers()?.first() {
+            Some(driver) if !self.options.previous => Error::Usage {
+                message: format!("the driver {driver} has no log: it writes where its `sparkha submit` does"),
+                help: "`sparkha submit --local --detach` gives a driver a log".into(),
+            },
+            _ => Error::Usage {
+                message: format!("{name} has no such log"),
+                help: format!(
+                    "`sparkha status {name} --local` shows its parts, `sparkha jobs {name} --local` its drivers"
+                ),
+            },
+        })
+    }
+
+    async fn only_the_leader(&mut self) -> Result<(), Error> {
+        let state = LocalView::of(&self.dir).state().await?;
+        let leader = state
+            .masters
+            .into_iter()
+            .find(|master| master.status == Some(MasterStatus::Alive));
+        match leader {
+            Some(master) => {
+                self.wanted.parts = vec![Part::Pod(master.pod.name)];
+                Ok(())
+            }
+            None => Err(Error::Usage {
+                message: "no master leads now".into(),
+                help: "leave --leader out: `sparkha logs masters --local`".into(),
+            }),
+        }
+    }
+
+    /// The files that are meant, by what their lines are called.
+    fn files(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
+        let mut files = BTreeMap::new();
+        let drivers = self
+            .drivers()?
+            .into_iter()
+            .filter_map(|name| Some((self.log(&name)?, name)));
+        files.extend(drivers.map(|(path, name)| (name, path)));
+        for PodRecord { pod, .. } in self.dir.seen()?.pods {
+            let name = pod.name_any();
+            if self.wanted.has(Component::of(pod.labels()), &name) {
+                files.extend(self.log(&name).map(|path| (name.clone(), path)));
+            }
+            if Component::of(pod.labels()) == Some(Component::Worker) {
+                for application in self.wanted.applications() {
+                    let folder = self.dir.pod(&name).join("work").join(application);
+                    // A file that is followed is read to its end after it was renamed.
+                    files.extend(executors(&folder, &name, !self.options.follow));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The wanted run's log of a pod, if there is one.
+    fn log(&self, pod: &str) -> Option<PathBuf> {
+        let path = match self.options.previous {
+            true => self.dir.previous_log(pod),
+            false => self.dir.log(pod),
+        };
+        path.exists().then_some(path)
+    }
+
+    /// The wanted drivers, whether they have logs or not.
+    fn drivers(&self) -> Result<Vec<String>, Error> {
+        let drivers = submitted::records(&self.dir)?.into_iter().map(|record| record.name);
+        Ok(drivers
+            .filter(|name| self.wanted.has(Some(Component::Driver), name))
+            .collect())
+    }
+
+    async fn follow(self, since: Option<Time>, write: Write<'_>) -> Result<(), Error> {
+        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
+        let mut is_first = true;
+        while self.dir.exists() {
+            for (source, path) in self.files()? {
+                let inode = fs::metadata(&path).map(|metadata| metadata.ino()).ok();
+                // The run before has ended: what it still wrote is in the file that was renamed.
+                let ended = logs
+                    .get(&source)
+                    .is_some_and(|log| inode.is_some_and(|inode| inode != log.inode));
+                if ended && let Some(mut log) = logs.remove(&source) {
+                    while let Some(line) = log.next() {
+                        write(&line)?;
+                    }
+                    if let Some(line) = log.last() {
+                        write(&line)?;
+                    }
+                }
+                if !logs.contains_key(&source)
+                    && let Ok(mut log) = Log::open(&source, &path)
+                {
+                    if is_first {
+                        let lines = std::iter::from_fn(|| log.next());
+                        for line in trimmed(lines, since, self.options.tail) {
+                            write(&line)?;
+                        }
+                    }
+                    logs.insert(source, log);
+                }
+            }
+            is_first = false;
+            for log in logs.values_mut() {
+                while let Some(line) = log.next() {
+                    write(&line)?;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Both logs of each executor in the folder of an application; and what they were before, named `stderr--` and the time.
+fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, PathBuf> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_log = |name: &str| {
+        let rest = ["stdout", "stderr"]
+            .into_iter()
+            .find_map(|kind| name.strip_prefix(kind));
+        rest.is_some_and(|rest| rest.is_empty() || rolled && rest.starts_with("--"))
+    };
+    let logs = entries(folder).flat_map(|executor| {
+        let number = executor.file_name().to_string_lossy().into_owned();
+        entries(&executor.path()).map(move |log| {
+            let name = log.file_name().to_string_lossy().into_owned();
+            (name.clone(), format!("{worker}/{number} {name}"), log.path())
+        })
+    });
+    logs.filter(|(name, _, path)| is_log(name) && path.is_file())
+        .map(|(_, source, path)| (source, path))
+        .collect()
+}
+
+/// What is just old enough, as Spark's lines have it: this machine's own time, taken for UTC.
+fn oldest(since: Duration) -> Option<Time> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let seconds = now.saturating_sub(since).as_secs();
+    // The standard library knows no time zones.
+    let date = std::process::Command::new("date")
+        .args(["-d", &format!("@{seconds}"), "+%y/%m/%d %H:%M:%S"])
+        .output()
+        .ok()?;
+    sparks_time(&String::from_utf8_lossy(&date.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_cut_is_read_from_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut writer = File::options().create(true).append(true).open(&path).unwrap();
+        let mut log = Log::open("pod", &path).unwrap();
+        let mut read = || {
+            std::iter::from_fn(|| log.next())
+                .map(|line| line.text)
+                .collect::<Vec<_>>()
+        };
+        writer.write_all(b"one\ntwo\nhal").unwrap();
+        assert_eq!(read(), ["one", "two"]);
+        writer.write_all(b"f\nbegun").unwrap();
+        assert_eq!(read(), ["half"]);
+        writer.set_len(0).unwrap();
+        writer.write_all(b"new\n").unwrap();
+        assert_eq!(read(), ["begun", "new"]);
+        writer.set_len(0).unwrap();
+        assert_eq!(read(), Vec::<String>::new());
+        writer.write_all(b"newer\n").unwrap();
+        assert_eq!(read(), ["newer"]);
+    }
+}

@@ -1,0 +1,174 @@
+//! Which logs are meant, how far one has been read, and in which order lines of several come. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::civil::DateTime;
+
+use crate::model::labels::Component;
+use crate::render::driver;
+
+/// Whose logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All pods of a component.
+    Component(Component),
+    Pod(String),
+    /// An application's executors.
+    Application(String),
+}
+
+/// What was asked for: the cluster if it was named, and the parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub cluster: Option<String>,
+    /// All components' if empty.
+    pub parts: Vec<Part>,
+}
+
+/// One line of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The pod, or an executor and one of its two logs.
+    pub source: Arc<str>,
+    pub time: Time,
+    pub text: String,
+}
+
+/// When a line was written, in nanoseconds; of use only beside others of the same kind.
+pub type Time = i128;
+
+impl Wanted {
+    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name says its cluster's.
+    pub fn parse(words: &[String]) -> Self {
+        let mut wanted = Self::default();
+        for (at, word) in words.iter().enumerate() {
+            match part(word) {
+                Some(part) => wanted.parts.push(part),
+                None => match pod_of_cluster(word) {
+                    Some(cluster) if at == 0 => {
+                        wanted.cluster = Some(cluster.to_owned());
+                        wanted.parts.push(Part::Pod(word.clone()));
+                    }
+                    None if at == 0 => wanted.cluster = Some(word.clone()),
+                    _ => wanted.parts.push(Part::Pod(word.clone())),
+                },
+            }
+        }
+        wanted
+    }
+
+    /// Whether a pod's own log is meant.
+    pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
+        let is_meant = |part: &Part| match part {
+            Part::Component(wanted) => component == Some(*wanted),
+            Part::Pod(name) => name == pod,
+            Part::Application(_) => false,
+        };
+        self.parts.is_empty() || self.parts.iter().any(is_meant)
+    }
+
+    pub fn applications(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Application(id) => Some(id.as_str()),
+            _ => None,
+        })
+    }
+}
+
+fn part(word: &str) -> Option<Part> {
+    Some(Part::Component(match word {
+        "masters" => Component::Master,
+        "workers" => Component::Worker,
+        "zookeeper" => Component::ZooKeeper,
+        "drivers" => Component::Driver,
+        "history" => Component::History,
+        "connect" => Component::Connect,
+        _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
+            return Some(Part::Application(word.to_owned()));
+        }
+        _ => return None,
+    }))
+}
+
+/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and their like.
+fn pod_of_cluster(word: &str) -> Option<&str> {
+    if let Some(cluster) = driver::cluster_of(word) {
+        return Some(cluster);
+    }
+    let (set, ordinal) = word.rsplit_once('-')?;
+    let is_number = !ordinal.is_empty() && ordinal.bytes().all(|b| b.is_ascii_digit());
+    let (cluster, component) = set.rsplit_once('-')?;
+    (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history" | "connect")).then_some(cluster)
+}
+
+/// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
+pub fn sparks_time(line: &str) -> Option<Time> {
+    let stamp = line.get(..17)?;
+    let bytes = stamp.as_bytes();
+    let shape = [(2, b'/'), (5, b'/'), (8, b' '), (11, b':'), (14, b':')];
+    if shape.iter().any(|&(at, c)| bytes[at] != c) {
+        return None;
+    }
+    let number = |at: usize| stamp.get(at..at + 2)?.parse::<i8>().ok();
+    let (year, month, day) = (2000 + i16::from(number(0)?), number(3)?, number(6)?);
+    let time = DateTime::new(year, month, day, number(9)?, number(12)?, number(15)?, 0).ok()?;
+    let zoned = time.to_zoned(k8s_openapi::jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp().as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Wanted {
+        Wanted::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_first_word_is_the_cluster_unless_it_is_a_part() {
+        assert_eq!(parse(&[]), Wanted::default());
+        let masters = Part::Component(Component::Master);
+        assert_eq!(parse(&["masters"]).parts, std::slice::from_ref(&masters));
+        assert_eq!(parse(&["masters"]).cluster, None);
+        let etl = parse(&["etl", "masters", "my-driver", "app-20261121144500-0001"]);
+        assert_eq!(etl.cluster.as_deref(), Some("etl"));
+        let driver = Part::Pod("my-driver".into());
+        let application = Part::Application("app-20261121144500-0001".into());
+        assert_eq!(etl.parts, [masters, driver, application]);
+        assert_eq!(etl.applications().collect::<Vec<_>>(), ["app-20261121144500-0001"]);
+        let pod = parse(&["etl-a-worker-12"]);
+        assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
+        assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
+        assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
+        let driver = parse(&["etl-a-driver-0a1b2c3d"]);
+        assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
+        assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
+        assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
+        for part in ["history", "connect"] {
+            assert_eq!(parse(&[part]).cluster, None);
+            assert_eq!(parse(&[&format!("etl-{part}-0")]).cluster.as_deref(), Some("etl"));
+        }
+    }
+
+    #[test]
+    fn parts_choose_pods() {
+        let workers = parse(&["workers", "spark-master-1"]);
+        assert!(workers.has(Some(Component::Worker), "spark-worker-0"));
+        assert!(workers.has(Some(Component::Master), "spark-master-1"));
+        assert!(!workers.has(Some(Component::Master), "spark-master-0"));
+        assert!(parse(&["spark"]).has(Some(Component::ZooKeeper), "z"));
+        assert!(!parse(&["app-2026"]).has(Some(Component::Worker), "w"));
+    }
+
+    #[test]
+    fn reads_the_time_that_spark_writes() {
+        let time = |line| sparks_time(line).unwrap();
+        assert_eq!(
+            time("26/11/21 14:20:57 INFO x") - time("26/11/21 14:20:56 WARN y"),
+            1_000_000_000
+        );
+        for other in ["", "\tat java.lang.Thread", "26/13/21 14:20:57 x", "äöüäöüäöüäöüäöü"] {
+            assert_eq!(sparks_time(other), None);
+        }
+    }
+}

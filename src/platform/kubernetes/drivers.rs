@@ -1,0 +1,185 @@
+//! The pods of drivers that sparkha made: which they are, what becomes of those that nobody needs any more, and how one is ended. They are in no
+//! inventory, for they come and go; a bare pod is ours if its labels say so, and its name.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::Error;
+use crate::model::labels::{COMPONENT, Component, cluster_selector};
+use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
+use crate::render::config::short_digest;
+use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
+use crate::spec::names::ClusterName;
+
+/// For how long a driver that has ended may still be read by whoever submitted it.
+const READ_WITHIN: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Beyond the pod's own grace period.
+const END_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// A name for a new driver: its cluster's, and something that no other has.
+pub fn new_name(cluster: &ClusterName) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let digest = short_digest([
+        host.as_str(),
+        &now.as_nanos().to_string(),
+        &std::process::id().to_string(),
+    ]);
+    format!("{cluster}{INFIX}{}", &digest[..DIGITS])
+}
+
+/// Selects the drivers of a cluster that sparkha made.
+pub fn selector(cluster: &ClusterName) -> String {
+    format!(
+        "{},{COMPONENT}={}",
+        cluster_selector(cluster),
+        Component::Driver.as_str()
+    )
+}
+
+/// The drivers that sparkha made.
+pub async fn list(cluster: &Cluster, name: &ClusterName) -> Result<Vec<Pod>, Error> {
+    let mut pods = cluster.list_of::<Pod>(&selector(name)).await?;
+    pods.retain(|pod| is_ours(pod, name));
+    Ok(pods)
+}
+
+/// Whether sparkha made this pod, as far as name and owners tell: a user's pod with our labels is a user's pod.
+pub fn is_ours(pod: &Pod, cluster: &ClusterName) -> bool {
+    cluster_of(&pod.name_any()) == Some(cluster.as_str()) && pod.owner_references().is_empty()
+}
+
+/// How the driver ended; `None` while it may still do something.
+pub fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+/// Whether a driver's pod is over. One that was evicted may have no container status.
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    ended(pod).is_some() || matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Whether nobody needs what is left of the driver: whoever submitted it has gone, or does not ask.
+fn is_left_over(pod: &Pod, now: SystemTime) -> bool {
+    let kept = pod.annotations().contains_key(KEEP);
+    let finished = ended(pod).and_then(|ended| ended.finished_at.as_ref());
+    let finished = finished.map(|time| SystemTime::UNIX_EPOCH + Duration::from_secs(time.0.as_second().max(0) as u64));
+    let long_ago = finished.and_then(|then| now.duration_since(then).ok());
+    !kept && long_ago.is_some_and(|ago| ago > READ_WITHIN)
+}
+
+/// Removes drivers that have ended and that nobody reads any more.
+pub async fn clean(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
+    let now = SystemTime::now();
+    for pod in list(cluster, name).await? {
+        if is_left_over(&pod, now) {
+            tracing::info!("driver {} of a submit that was cut off is removed", pod.name_any());
+            delete(cluster, &pod).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), Error> {
+    let name = pod.name_any();
+    let action = format!("delete Pod {name}");
+    cluster
+        .delete_in(&cluster.api::<Pod>(), &name, pod.uid(), &action)
+        .await
+}
+
+/// Marks a driver's pod so that no other submit removes it.
+pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+    let api = cluster.api::<Pod>();
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {KEEP: "true"}}}));
+    let action = format!("change Pod {driver}");
+    cluster.call(&action, || api.patch(driver, &params, &patch)).await?;
+    Ok(())
+}
+
+/// Tells a driver to end, and removes its pod; one that is gone already is no error.
+pub async fn end(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+    let action = format!("delete Pod {driver}");
+    cluster.delete_in(&cluster.api::<Pod>(), driver, None, &action).await
+}
+
+/// Waits until a driver has ended, as far as the API server knows: its node may tell late.
+pub async fn until_ended(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+    let api = cluster.api::<Pod>();
+    let deadline = Instant::now() + END_TIMEOUT;
+    let action = format!("read Pod {driver}");
+    loop {
+        let pod = cluster.call(&action, || api.get_opt(driver)).await?;
+        if pod.is_none_or(|pod| ended(&pod).is_some()) || Instant::now() > deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Tells all drivers of a cluster to end.
+pub async fn end_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
+    let pods = list(cluster, name).await?;
+    futures::future::try_join_all(pods.iter().map(|pod| delete(cluster, pod))).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn ours_are_bare_pods_with_names_that_we_gave() {
+        let cluster = ClusterName::parse("spark").unwrap();
+        let ours = new_name(&cluster);
+        assert!(
+            ours.len() < 63 && is_ours(&pod(json!({"metadata": {"name": ours}})), &cluster),
+            "{ours}"
+        );
+        for other in ["driver", "spark-driver-mine", "etl-driver-0123abcd"] {
+            assert!(
+                !is_ours(&pod(json!({"metadata": {"name": other}})), &cluster),
+                "{other}"
+            );
+        }
+        let owner = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u"}]);
+        let of_a_job = json!({"metadata": {"name": ours, "ownerReferences": owner}});
+        assert!(!is_ours(&pod(of_a_job), &cluster));
+    }
+
+    #[test]
+    fn what_ended_long_ago_and_is_not_kept_is_left_over() {
+        let ended = |annotations: serde_json::Value| {
+            pod(json!({
+                "metadata": {"name": "p", "annotations": annotations},
+                "status": {"containerStatuses": [{
+                    "name": "driver", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                    "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z"}},
+                }]},
+            }))
+        };
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let later = then + Duration::from_secs(3600);
+        assert!(is_left_over(&ended(json!({})), later));
+        assert!(!is_left_over(&ended(json!({})), then + Duration::from_secs(9)));
+        assert!(!is_left_over(&ended(json!({KEEP: "true"})), later));
+        assert!(!is_left_over(&pod(json!({"metadata": {"name": "p"}})), later));
+    }
+}

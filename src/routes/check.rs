@@ -1,0 +1,392 @@
+//! Whether every web UI is reached by its name: what Vulcand was told, what the name server answers, and what comes back over the router.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::stream::StreamExt;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use reqwest::{Client, StatusCode};
+use serde::Serialize;
+
+use crate::clients::http;
+use crate::clients::spark::{MasterReport, MasterStatus};
+use crate::lifecycle::Error;
+use crate::model::error_chain::root_cause;
+use crate::routes::publish::Target;
+use crate::routing::vulcand::Scope;
+use crate::routing::vulcand::diff::Changes;
+use crate::routing::{Role, Route};
+
+/// Hosts that are looked at at a time.
+const CONCURRENT: usize = 16;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For one page, and for one name with all tries.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// For one question to one name server, which is asked a second time.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of a page is read.
+const PAGE_MAX: usize = 1 << 20;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RouteReport {
+    pub routes: Vec<RouteState>,
+    /// What concerns no single route.
+    pub problems: Vec<Problem>,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteState {
+    pub host: String,
+    pub port: u16,
+    pub pod: String,
+    pub target: IpAddr,
+    /// What the name server answers.
+    pub addresses: BTreeSet<IpAddr>,
+    pub problems: Vec<Problem>,
+}
+
+/// What is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub check: Check,
+    pub message: String,
+    pub hint: String,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Check {
+    /// What Vulcand was told.
+    Vulcand,
+    /// What the name server answers.
+    Name,
+    /// What comes back over the router.
+    Page,
+}
+
+impl RouteReport {
+    pub fn is_right(&self) -> bool {
+        self.problems.is_empty() && self.routes.iter().all(|route| route.problems.is_empty())
+    }
+}
+
+impl Problem {
+    fn new(check: Check, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            check,
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// Where the checks ask.
+pub struct Asked {
+    /// The name server; that of this machine's configuration if `None`.
+    pub dns: Option<SocketAddr>,
+    /// The router's name or address. All names must lead to it.
+    pub router: Option<String>,
+}
+
+/// Looks at every route of a table, at several at a time.
+pub async fn check(
+    routes: &[Route],
+    scope: &Scope,
+    target: Option<&mut Target>,
+    asked: &Asked,
+) -> Result<RouteReport, Error> {
+    // What cannot be reached at all is told before anything is waited for.
+    let told = match target {
+        Some(target) => match target.differences(routes, scope).await {
+            Err(error) if !matches!(error, Error::RouteConflict(_)) => return Err(error),
+            told => Some(told),
+        },
+        None => None,
+    };
+    let resolver = resolver(asked.dns)?;
+    let router = match &asked.router {
+        Some(router) => Some(addresses(&resolver, router).await.map_err(|reason| Error::Usage {
+            message: format!("the router `{router}` has no address: {reason}"),
+            help: "pass an address, or a name that can be resolved, to --router".into(),
+        })?),
+        None => None,
+    };
+    let client = client()?;
+    let looks = routes
+        .iter()
+        .map(|route| look(route, &resolver, router.as_ref(), &client));
+    let mut report = RouteReport {
+        routes: futures::stream::iter(looks).buffered(CONCURRENT).collect().await,
+        problems: Vec::new(),
+    };
+    if router.is_none() {
+        same_address(&mut report.routes);
+    }
+    match told {
+        None => {}
+        Some(Ok(plan)) => compare(&mut report, &Changes::from(&plan)),
+        Some(Err(Error::RouteConflict(conflicts))) => {
+            for conflict in conflicts {
+                let hint = "delete it, or give the clusters another UI domain";
+                report.add(&conflict.host, Problem::new(Check::Vulcand, conflict.reason, hint));
+            }
+        }
+        Some(Err(error)) => return Err(error),
+    }
+    Ok(report)
+}
+
+impl RouteReport {
+    /// To the routes of the host, or to none in particular.
+    fn add(&mut self, host: &str, problem: Problem) {
+        let mut found = self.routes.iter_mut().filter(|route| route.host == host).peekable();
+        match found.peek() {
+            Some(_) => found.for_each(|route| route.problems.insert(0, problem.clone())),
+            None => self.problems.push(Problem {
+                message: format!("{host}: {}", problem.message),
+                ..problem
+            }),
+        }
+    }
+}
+
+/// What apply would write is missing or wrong.
+fn compare(report: &mut RouteReport, changes: &Changes) {
+    let hint = "`sparkha route apply`, with the same arguments, puts it right";
+    for host in &changes.written {
+        let problem = Problem::new(Check::Vulcand, "Vulcand was not told, or told otherwise", hint);
+        report.add(host, problem);
+    }
+    for host in &changes.deleted {
+        report.add(
+            host,
+            Problem::new(Check::Vulcand, "Vulcand was told, and it leads nowhere", hint),
+        );
+    }
+}
+
+/// Where no router is named, at least all names should have the same addresses: those that most of them have.
+fn same_address(routes: &mut [RouteState]) {
+    let mut counts: BTreeMap<BTreeSet<IpAddr>, usize> = BTreeMap::new();
+    for route in routes.iter().filter(|route| !route.addresses.is_empty()) {
+        *counts.entry(route.addresses.clone()).or_default() += 1;
+    }
+    let Some((most, _)) = counts.into_iter().max_by_key(|(_, count)| *count) else {
+        return;
+    };
+    for route in routes.iter_mut() {
+        if !route.addresses.is_empty() && route.addresses != most {
+            let message = format!("it has {}, and most have {}", list(&route.addresses), list(&most));
+            let hint = "all names of the UI domain should be the router's; --router says which address is right";
+            route.problems.insert(0, Problem::new(Check::Name, message, hint));
+        }
+    }
+}
+
+async fn look(
+    route: &Route,
+    resolver: &TokioResolver,
+    router: Option<&BTreeSet<IpAddr>>,
+    client: &Client,
+) -> RouteState {
+    let mut state = RouteState {
+        host: route.host.clone(),
+        port: route.port,
+        pod: route.owner.pod.clone(),
+        target: route.target,
+        addresses: BTreeSet::new(),
+        problems: Vec::new(),
+    };
+    let names_hint = "let the UI domain be the router's: `sparkha route render --format dnsmasq` (or coredns)";
+    match addresses(resolver, &route.host).await {
+        Ok(found) => {
+            if let Some(router) = router
+                && !found.is_subset(router)
+            {
+                let message = format!("it has {}, and the router {}", list(&found), list(router));
+                state.problems.push(Problem::new(Check::Name, message, names_hint));
+            }
+            state.addresses = found;
+        }
+        Err(reason) => {
+            let message = format!("it has no address: {reason}");
+            state.problems.push(Problem::new(Check::Name, message, names_hint));
+        }
+    }
+    // As a browser does, or as it would do if names were right.
+    if let Some(address) = router.unwrap_or(&state.addresses).first()
+        && let Err(problem) = page(route, SocketAddr::new(*address, route.port), client).await
+    {
+        state.problems.push(problem);
+    }
+    state
+}
+
+/// Asks the router for the UI as a browser would.
+async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), Problem> {
+    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+    let (status, text) = get(route, router, "/", client).await?;
+    let is_redirect = status.is_redirection();
+    // Pages of all of Spark's servers have its logo.
+    if !is_redirect && !text.contains("spark-logo") {
+        return Err(wrong(
+            format!("what {router} answers is no page of Spark's"),
+            "something else listens there: look at its other listeners, and at --listen",
+        ));
+    }
+    if route.owner.role == Role::Leader {
+        let (_, json) = get(route, router, "/json/", client).await?;
+        let status = serde_json::from_str::<MasterReport>(&json).map(|report| report.status);
+        if !matches!(status, Ok(MasterStatus::Alive)) {
+            let says = status.map_or_else(|_| "something else".to_owned(), |status| status.to_string());
+            return Err(wrong(
+                format!("the master that it leads to says {says}, not ALIVE"),
+                "the leader has changed: `sparkha route apply`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> Result<(StatusCode, String), Problem> {
+    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+    let failed = |error: reqwest::Error| {
+        let reason = root_cause(&error.without_url());
+        wrong(
+            format!("{router} does not answer: {reason}"),
+            "check that the router runs and listens at this port, and that no firewall is between",
+        )
+    };
+    let request = client
+        .get(format!("http://{router}{path}"))
+        .header("host", format!("{}:{}", route.host, route.port));
+    let mut answer = request.send().await.map_err(failed)?;
+    let status = answer.status();
+    let mut body = Vec::new();
+    while body.len() < PAGE_MAX {
+        match answer.chunk().await.map_err(failed)? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    let hint = match status {
+        _ if status == StatusCode::OK || status.is_redirection() => {
+            return Ok((status, String::from_utf8_lossy(&body).into_owned()));
+        }
+        StatusCode::NOT_FOUND => "the router does not know the name: `sparkha route apply`, or render its file again",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            "the router does not reach the pod: it must be able to connect to pods' own addresses"
+        }
+        _ => "look into the router's log",
+    };
+    Err(wrong(format!("{router} answers {status}"), hint))
+}
+
+fn client() -> Result<Client, Error> {
+    let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false).build();
+    client.map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))
+}
+
+/// Asks one name server, or those of this machine's configuration.
+fn resolver(dns: Option<SocketAddr>) -> Result<TokioResolver, Error> {
+    let provider = TokioRuntimeProvider::default();
+    let builder = match dns {
+        None => TokioResolver::builder(provider),
+        Some(address) => {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            let server = NameServerConfig::new(address.ip(), true, connections.into());
+            let config = ResolverConfig::from_name_servers(vec![server]);
+            Ok(TokioResolver::builder_with_config(config, provider))
+        }
+    };
+    builder
+        .and_then(|mut builder| {
+            builder.options_mut().timeout = NAME_TIMEOUT;
+            builder.options_mut().attempts = 1;
+            builder.build()
+        })
+        .map_err(|error| Error::Usage {
+            message: format!("there is no name server to ask: {}", root_cause(&error)),
+            help: "pass --dns SERVER".into(),
+        })
+}
+
+/// The addresses of a name, which is never completed with a search domain.
+async fn addresses(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<IpAddr>, String> {
+    if let Ok(address) = name.parse() {
+        return Ok([address].into());
+    }
+    let lookup = resolver.lookup_ip(format!("{}.", name.trim_end_matches('.')));
+    match tokio::time::timeout(TIMEOUT, lookup).await {
+        Ok(Ok(found)) => Ok(found.iter().collect()),
+        Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
+            Err("the name server knows of none".into())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+    }
+}
+
+fn list(addresses: &BTreeSet<IpAddr>) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(host: &str, last: &[u8]) -> RouteState {
+        RouteState {
+            host: host.into(),
+            port: 8080,
+            pod: "spark-master-0".into(),
+            target: [10, 0, 0, 1].into(),
+            addresses: last.iter().map(|last| IpAddr::from([192, 0, 2, *last])).collect(),
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_name_that_leads_elsewhere_is_told() {
+        let mut routes = [state("a", &[1]), state("b", &[2]), state("c", &[1]), state("d", &[])];
+        same_address(&mut routes);
+        let problems = routes.iter().flat_map(|route| &route.problems).collect::<Vec<_>>();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(
+            routes[1].problems[0].message,
+            "it has 192.0.2.2, and most have 192.0.2.1"
+        );
+    }
+
+    #[test]
+    fn problems_go_to_their_host_or_to_none() {
+        let mut report = RouteReport {
+            routes: vec![state("a", &[1]), state("b", &[1])],
+            problems: Vec::new(),
+        };
+        assert!(report.is_right());
+        let changes = Changes {
+            written: ["b".into()].into(),
+            deleted: ["old".into()].into(),
+            unchanged: 1,
+        };
+        compare(&mut report, &changes);
+        assert!(report.routes[0].problems.is_empty());
+        assert_eq!(report.routes[1].problems.len(), 1);
+        assert_eq!(
+            report.problems[0].message,
+            "old: Vulcand was told, and it leads nowhere"
+        );
+        assert!(!report.is_right());
+    }
+}

@@ -1,0 +1,141 @@
+//! Pods and inventories on Kubernetes, listed and watched. Of a pod only its metadata and address are read.
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ListParams};
+use kube::core::{ApiResource, NotUsed, Object};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::platform::kubernetes::{Cluster, Error};
+use crate::render::inventory::Inventory;
+use crate::routes::follow::{Change, Event, Key, PodSeen};
+
+/// How many objects come in one answer: a page is what has to fit into memory.
+const PAGE: u32 = 100;
+
+/// A pod without all that routes do not need.
+type SlimPod = Object<NotUsed, SlimStatus>;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct SlimStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+}
+
+fn api<K>(cluster: &Cluster, all_namespaces: bool, kind: &K::DynamicType) -> Api<K>
+where
+    K: Resource<Scope = kube::core::DynamicResourceScope>,
+{
+    if all_namespaces {
+        Api::all_with(cluster.client(), kind)
+    } else {
+        Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), kind)
+    }
+}
+
+fn pods(cluster: &Cluster, all_namespaces: bool) -> Api<SlimPod> {
+    api(cluster, all_namespaces, &ApiResource::erase::<Pod>(&()))
+}
+
+fn inventories(cluster: &Cluster, all_namespaces: bool) -> Api<ConfigMap> {
+    if all_namespaces {
+        Api::all(cluster.client())
+    } else {
+        cluster.api()
+    }
+}
+
+fn pod_selector() -> String {
+    let routed = [
+        Component::Master,
+        Component::Worker,
+        Component::Driver,
+        Component::History,
+        Component::Connect,
+    ];
+    format!(
+        "{INSTANCE},{COMPONENT} in ({})",
+        routed.map(Component::as_str).join(",")
+    )
+}
+
+fn inventory_selector() -> String {
+    format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str())
+}
+
+/// Whether both may be listed, and there is somebody to ask.
+pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error> {
+    let one = ListParams::default().limit(1);
+    let (pods, inventories) = (pods(cluster, all_namespaces), inventories(cluster, all_namespaces));
+    futures::try_join!(
+        cluster.call("list pods", || pods.list_metadata(&one)),
+        cluster.call("list configmaps", || inventories.list_metadata(&one)),
+    )?;
+    Ok(())
+}
+
+/// Starts to list and watch.
+pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Event>) -> Vec<tokio::task::AbortHandle> {
+    let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
+    let pods = watcher(pods(cluster, all_namespaces), config(&pod_selector()));
+    let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
+    let seen = |pod: &SlimPod| {
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+        Some((key(pod), PodSeen::of(&pod.metadata, address)?))
+    };
+    let addresses = |config_map: &ConfigMap| {
+        let cluster = Inventory::read_among(config_map)?.cluster;
+        Some(((config_map.namespace()?, cluster.name.to_string()), cluster.into()))
+    };
+    // What is no longer to be routed (a pod being deleted) is as good as gone; an inventory's name says the cluster's.
+    let inventory_key = |config_map: &ConfigMap| {
+        let (namespace, name) = key(config_map);
+        let cluster = config_map.labels().get(INSTANCE).cloned().unwrap_or(name);
+        (namespace, cluster)
+    };
+    cluster.count_request();
+    cluster.count_request();
+    vec![
+        tokio::spawn(forward(pods, seen, key, Event::Pod, events.clone())).abort_handle(),
+        tokio::spawn(forward(inventories, addresses, inventory_key, Event::Cluster, events)).abort_handle(),
+    ]
+}
+
+fn key(object: &impl ResourceExt) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Tells what a watch says, as long as somebody listens. Losses heal by themselves.
+async fn forward<K, T>(
+    watch: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
+    seen: impl Fn(&K) -> Option<(Key, T)>,
+    key: impl Fn(&K) -> Key,
+    event: impl Fn(Change<T>) -> Event,
+    events: mpsc::Sender<Event>,
+) where
+    K: Clone,
+{
+    let mut watch = std::pin::pin!(watch.default_backoff());
+    while let Some(next) = watch.next().await {
+        let change = match next {
+            Ok(watcher::Event::Init) => Change::Begin,
+            Ok(watcher::Event::InitDone) => Change::End,
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match seen(&object) {
+                Some((key, object)) => Change::Is(key, object),
+                None => Change::Gone(key(&object)),
+            },
+            Ok(watcher::Event::Delete(object)) => Change::Gone(key(&object)),
+            Err(error) => {
+                tracing::info!("a watch was cut off and is taken up again: {error}");
+                continue;
+            }
+        };
+        if events.send(event(change)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Pods and inventories on this machine: the clusters' folders are read again whenever one of their files changes.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::lifecycle::Error;
+use crate::lifecycle::local::inventory_of;
+use crate::model::error_chain::with_sources;
+use crate::model::labels::{COMPONENT, Component, INSTANCE};
+use crate::platform::local::store::{ClusterDir, Seen, Store};
+use crate::platform::way::Way;
+use crate::routes::follow::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
+use crate::spec::names::Namespace;
+
+/// How often to look even if no change was noticed: a file system may not tell.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+
+/// Follows the clusters of a namespace, or of all, on this machine.
+pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
+    let (events, source) = mpsc::channel(1024);
+    let task = tokio::spawn(look(store, namespace, events.clone())).abort_handle();
+    Follow::start(Way::Direct, events, source, vec![task])
+}
+
+async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
+    let (watcher, mut changes) = folder_watcher(|_| true);
+    let mut watcher = watcher
+        .inspect_err(|error| tracing::info!("changes of files are not told: {error}"))
+        .ok();
+    loop {
+        if let Some(watcher) = &mut watcher {
+            for folder in store.folders(namespace.as_ref()) {
+                // It may be gone again, or not there yet.
+                let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
+            }
+        }
+        match clusters(&store, namespace.as_ref()) {
+            Ok(clusters) => {
+                if tell(clusters, &events).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!("{}", with_sources(&error)),
+        }
+        // Whether told or not.
+        let _ = tokio::time::timeout(AT_LEAST_EVERY, changes.recv()).await;
+    }
+}
+
+/// The addresses and pods of a cluster.
+type Found = (Key, Addresses, Seen);
+
+fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::new();
+    for dir in store.clusters(namespace)? {
+        match cluster(&dir) {
+            Ok(cluster) => found.extend(cluster),
+            Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
+        }
+    }
+    Ok(found)
+}
+
+fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
+    let Some(wanted) = dir.wanted()? else { return Ok(None) };
+    let Some(inventory) = inventory_of(&wanted, dir)? else {
+        return Ok(None);
+    };
+    let key = (dir.namespace.to_string(), dir.name.to_string());
+    Ok(Some((key, inventory.cluster.into(), dir.seen()?)))
+}
+
+async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), mpsc::error::SendError<Event>> {
+    events.send(Event::Cluster(Change::Begin)).await?;
+    events.send(Event::Pod(Change::Begin)).await?;
+    for ((namespace, name), addresses, seen) in clusters {
+        let drivers = drivers(&namespace, &name);
+        let drivers_address = seen.drivers.map(|address| address.to_string());
+        let pods = seen.pods.into_iter().map(|record| {
+            let address = record.pod.status.and_then(|status| status.pod_ip);
+            (record.pod.metadata, address)
+        });
+        for (metadata, address) in pods.chain([(drivers, drivers_address)]) {
+            let key = (namespace.clone(), metadata.name.clone().unwrap_or_default());
+            if let Some(pod) = PodSeen::of(&metadata, address.as_deref()) {
+                events.send(Event::Pod(Change::Is(key, pod))).await?;
+            }
+        }
+        let cluster = Change::Is((namespace, name), addresses);
+        events.send(Event::Cluster(cluster)).await?;
+    }
+    events.send(Event::Pod(Change::End)).await?;
+    events.send(Event::Cluster(Change::End)).await
+}
+
+/// What stands for the drivers that run in the user's own shell.
+fn drivers(namespace: &str, cluster: &str) -> ObjectMeta {
+    let labels = [(INSTANCE, cluster), (COMPONENT, Component::Driver.as_str())];
+    ObjectMeta {
+        name: Some(format!("{cluster}-drivers")),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,29 @@
+//! The routes of clusters as they are now.
+
+pub mod check;
+pub mod deploy;
+pub mod follow;
+pub mod publish;
+pub mod serve;
+pub mod watch;
+
+use std::sync::Arc;
+
+use crate::lifecycle::Error;
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::store::Store;
+use crate::platform::way::Way;
+use crate::routes::follow::{Follow, follow_local};
+use crate::routing::Table;
+use crate::spec::names::Namespace;
+
+/// Routes to the clusters of the namespace, or of all namespaces.
+pub async fn routes(cluster: &Cluster, all_namespaces: bool) -> Result<Arc<Table>, Error> {
+    let way = Way::Forwarded(cluster.clone());
+    Follow::kubernetes(cluster, all_namespaces, way).await?.first().await
+}
+
+/// Routes to the clusters of this machine.
+pub async fn local_routes(store: Store, namespace: Option<Namespace>) -> Result<Arc<Table>, Error> {
+    follow_local(store, namespace).first().await
+}

@@ -1,0 +1,214 @@
+//! The built-in router from its options to its end: sockets bound, files read and read again at SIGHUP, drained at SIGTERM.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::lifecycle::Error;
+use crate::model::error_chain::with_sources;
+use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
+use crate::platform::way::Way;
+use crate::router::dns::zone::Zone;
+use crate::router::dns::{self, Sockets};
+use crate::router::metrics;
+use crate::router::{Access, Front, Naming, Router, serve};
+use crate::routes::follow::Follow;
+
+/// Where and how to serve.
+pub struct Options {
+    pub listen: Vec<IpAddr>,
+    /// Ports at which the host alone decides.
+    pub ports: Vec<u16>,
+    pub naming: Naming,
+    pub tls: Option<Tls>,
+    pub users: Option<PathBuf>,
+    pub tokens: Option<PathBuf>,
+    /// Where metrics and health are told.
+    pub telling: metrics::At,
+}
+
+/// Files of a certificate.
+pub struct Tls {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A router whose sockets are bound.
+pub struct Bound {
+    http: Option<Http>,
+    dns: Option<(Arc<Zone>, Vec<Sockets>)>,
+}
+
+struct Http {
+    listeners: Vec<TcpListener>,
+    options: Options,
+    access: Access,
+    certificate: Option<Arc<ServerConfig>>,
+    telling: metrics::Bound,
+}
+
+impl Bound {
+    /// Binds the sockets and reads the files, before anything else is begun.
+    pub async fn bind(http: Option<Options>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
+        let dns = match dns {
+            Some((zone, at)) => {
+                let mut sockets = Vec::new();
+                for address in at {
+                    let bound = Sockets::bind(address).await;
+                    sockets.push(bound.map_err(|source| Error::Listen { address, source })?);
+                }
+                Some((Arc::new(zone), sockets))
+            }
+            None => None,
+        };
+        let http = match http {
+            Some(options) => Some(Http::bind(options).await?),
+            None => None,
+        };
+        Ok(Self { http, dns })
+    }
+
+    /// How the web UIs are called in the browser.
+    pub fn naming(&self) -> Option<Naming> {
+        self.http.as_ref().map(|http| http.options.naming)
+    }
+
+    /// Serves until SIGTERM or Ctrl-C. Without routes there is no HTTP.
+    pub async fn serve(self, routes: Option<(&Follow, Way)>) -> Result<(), Error> {
+        let dns = async {
+            match self.dns {
+                Some((zone, sockets)) => dns::serve(zone, sockets).await,
+                None => std::future::pending().await,
+            }
+        };
+        let http = async {
+            match (self.http, routes) {
+                (Some(http), Some((follow, way))) => http.serve(follow, way).await,
+                _ => {
+                    until_told(|| Ok(()))?.await;
+                    Ok(())
+                }
+            }
+        };
+        tokio::select! {
+            outcome = http => outcome,
+            () = dns => Ok(()),
+        }
+    }
+}
+
+impl Http {
+    async fn bind(mut options: Options) -> Result<Self, Error> {
+        let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
+        let certificate = options.tls.as_ref().map(certificate).transpose()?;
+        let mut ports = options.ports.clone();
+        if !matches!(options.naming, Naming::Localhost { .. }) {
+            ports.extend(UI_PORTS.into_iter().chain(DRIVER_UI_PORTS));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let mut listeners = Vec::new();
+        let places = options
+            .listen
+            .iter()
+            .flat_map(|ip| ports.iter().map(|port| (*ip, *port)));
+        for address in places.map(SocketAddr::from) {
+            listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
+        }
+        // Port 0 was any: from now on it is this one.
+        if let (Naming::Localhost { port }, Some(Ok(address))) =
+            (&mut options.naming, listeners.first().map(TcpListener::local_addr))
+        {
+            *port = address.port();
+        }
+        let telling = options.telling.bind().await;
+        let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
+        Ok(Self {
+            listeners,
+            options,
+            access,
+            certificate,
+            telling,
+        })
+    }
+
+    async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
+        let (certificates, tls) = self.certificate.map(watch::channel).unzip();
+        let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
+        let front = Front {
+            listeners: self.listeners,
+            tls,
+            // Everybody on this machine can connect.
+            only_own: matches!(self.options.naming, Naming::Localhost { .. }),
+        };
+        let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
+        tokio::select! {
+            served = serve(router.clone(), front, end) => served.map_err(Error::io("serve the router")),
+            () = metrics::serve(self.telling, router.clone()) => Ok(()),
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Ends at SIGTERM or Ctrl-C, and reads the files again at every SIGHUP.
+fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
+    let signals = || {
+        let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
+        Ok((again, terminate, signal(SignalKind::interrupt())?))
+    };
+    let (mut again, mut terminate, mut interrupt) = signals().map_err(Error::io("listen for signals"))?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = again.recv() => match reload() {
+                    Ok(()) => tracing::info!("certificate, users and tokens were read again"),
+                    Err(error) => tracing::warn!("{}; all stays as it was", with_sources(&error)),
+                },
+            }
+        }
+    })
+}
+
+fn reload(
+    router: &Router,
+    options: &Options,
+    certificates: Option<&watch::Sender<Arc<ServerConfig>>>,
+) -> Result<(), Error> {
+    let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
+    if let (Some(sender), Some(tls)) = (certificates, &options.tls) {
+        sender.send_replace(certificate(tls)?);
+    }
+    router.set_access(access);
+    Ok(())
+}
+
+fn certificate(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
+    let wrong = |path: &PathBuf| {
+        let path = path.clone();
+        move |source: Box<dyn std::error::Error + Send + Sync>| Error::Certificate { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(&tls.chain)(error.into()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key)(error.into()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| wrong(&tls.chain)(error.into()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,158 @@
+//! Routes in Vulcand kept current: written whenever the table differs, prolonged while nothing changes, compared now and then with what is really
+//! there, and tried again for as long as it takes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::lifecycle::Error;
+use crate::model::error_chain::with_sources;
+use crate::report::progress::Progress;
+use crate::router::metrics::{Metric, Tell};
+use crate::routes::publish::Target;
+use crate::routing::vulcand::Scope;
+use crate::routing::vulcand::diff::Changes;
+use crate::routing::{Published, Table};
+
+/// How often everything is compared with what is there, though nothing seems to have changed: etcd may have been restored from a copy.
+const COMPARE_EVERY: Duration = Duration::from_secs(60);
+/// Waits between tries after a failure: doubled from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// What has been done so far.
+#[derive(Default)]
+pub struct Tally {
+    routes: AtomicU64,
+    written: AtomicU64,
+    deleted: AtomicU64,
+    failures: AtomicU64,
+    /// Seconds since 1970; 0 for never.
+    last_success: AtomicU64,
+    is_current: AtomicBool,
+}
+
+impl Tally {
+    fn done(&self, table: &Table, changes: &Changes) {
+        self.routes.store(table.routes.len() as u64, Ordering::Relaxed);
+        self.written.fetch_add(changes.written.len() as u64, Ordering::Relaxed);
+        self.deleted.fetch_add(changes.deleted.len() as u64, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_success.store(now.as_secs(), Ordering::Relaxed);
+        self.is_current.store(true, Ordering::Relaxed);
+    }
+
+    fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.is_current.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Tell for Tally {
+    fn metrics(&self) -> Vec<Metric> {
+        let of = |name, help, value: &AtomicU64| Metric::new(name, help, value.load(Ordering::Relaxed) as f64);
+        vec![
+            of(
+                "sparkha_routes",
+                "Routes in the table that was written last.",
+                &self.routes,
+            ),
+            of(
+                "sparkha_route_writes_total",
+                "Hosts and listeners written.",
+                &self.written,
+            ),
+            of(
+                "sparkha_route_deletes_total",
+                "Hosts and listeners deleted.",
+                &self.deleted,
+            ),
+            of(
+                "sparkha_route_failures_total",
+                "Attempts to write that failed.",
+                &self.failures,
+            ),
+            of(
+                "sparkha_routes_last_success_timestamp_seconds",
+                "When everything was last as it should be.",
+                &self.last_success,
+            ),
+        ]
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.is_current.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err("what Vulcand was told is not known to be current".into()),
+        }
+    }
+}
+
+/// Follows until it is dropped. What it wrote stays, for as long as its time to live.
+pub async fn watch_routes(
+    mut routes: watch::Receiver<Published>,
+    mut target: Target,
+    scope: &Scope,
+    tally: &Tally,
+    progress: &Progress,
+) -> Result<(), Error> {
+    // Half a table would delete routes that are needed.
+    if routes.wait_for(|published| published.settled).await.is_err() {
+        return Ok(());
+    }
+    let keep_alive_every = target.ttl.map_or(COMPARE_EVERY, |ttl| ttl / 3);
+    let mut retry = FIRST_RETRY;
+    loop {
+        let table = routes.borrow_and_update().table.clone();
+        let pause = match target.reconcile(&table.routes, scope).await {
+            Ok(changes) => {
+                tally.done(&table, &changes);
+                if !changes.is_empty() {
+                    let names = |verb, names: &std::collections::BTreeSet<String>| {
+                        names.iter().map(|name| format!("{verb} {name}")).collect::<Vec<_>>()
+                    };
+                    let told = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
+                    told.iter().for_each(|line| progress.done(line));
+                }
+                retry = FIRST_RETRY;
+                COMPARE_EVERY
+            }
+            Err(error) => {
+                tally.failed();
+                progress.warn(&format!(
+                    "{}; trying again in {} ms",
+                    with_sources(&error),
+                    retry.as_millis()
+                ));
+                let pause = retry;
+                retry = (retry * 2).min(LAST_RETRY);
+                pause
+            }
+        };
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            let next = (tokio::time::Instant::now() + keep_alive_every).min(until);
+            tokio::select! {
+                changed = routes.changed() => match changed {
+                    Ok(()) => break,
+                    // Nobody follows any more.
+                    Err(_) => return Ok(()),
+                },
+                () = tokio::time::sleep_until(next) => {}
+            }
+            if tokio::time::Instant::now() >= until {
+                break;
+            }
+            match target.keep_alive().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tally.failed();
+                    progress.warn(&with_sources(&error));
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -6,11 +6,10 @@ use super::arguments::Global;
 use super::router::Access;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
-use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::routes;
 use crate::spec::ServiceType;
+use crate::{report, routes};
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArguments {

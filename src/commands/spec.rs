@@ -6,11 +6,10 @@ use clap::Args;
 
 use super::local_namespace;
 use crate::commands::arguments::Global;
-use crate::lifecycle::Error;
 use crate::lifecycle::differences::Origin;
-use crate::lifecycle::generations;
 use crate::lifecycle::generations::Generation;
 use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, generations};
 use crate::platform::kubernetes::connect;
 use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;

@@ -10,8 +10,7 @@ use crate::commands::arguments::Global;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::router::Naming;
-use crate::router::metrics;
+use crate::router::{Naming, metrics};
 use crate::routes::serve::{Bound, Options};
 use crate::routing::{Role, Table};
 

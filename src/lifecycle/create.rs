@@ -11,16 +11,13 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::lifecycle::differences::{Applications, Differences, Origin, differences};
-use crate::lifecycle::external_zookeeper;
 use crate::lifecycle::external_zookeeper::{Platform, Znodes};
-use crate::lifecycle::lock;
 use crate::lifecycle::lock::Lock;
 use crate::lifecycle::plan::{Live, Plan, plan, to_apply};
 use crate::lifecycle::preflight::{NamespaceState, Situation, preflight};
-use crate::lifecycle::rollout;
 use crate::lifecycle::rollout::{Mode, Roller};
 use crate::lifecycle::spark_change::SparkChange;
-use crate::lifecycle::{Error, namespace, secret, status, teardown, upgrade, wait};
+use crate::lifecycle::{Error, external_zookeeper, lock, namespace, rollout, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
 use crate::platform::kubernetes::{self, Cluster};

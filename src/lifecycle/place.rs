@@ -6,15 +6,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use crate::lifecycle::create;
 use crate::lifecycle::create::{Options, Outcome};
 use crate::lifecycle::differences::Differences;
 use crate::lifecycle::external_zookeeper::Znodes;
-use crate::lifecycle::local;
 use crate::lifecycle::local::{inventory_of, wanted_of};
 use crate::lifecycle::preflight::{inventory_object, read_inventory};
 use crate::lifecycle::spark_change::SparkChange;
-use crate::lifecycle::{Error, teardown};
+use crate::lifecycle::{Error, create, local, teardown};
 use crate::model::kind::Kind;
 use crate::model::labels::{ALIAS, MANAGED_BY, SPARKHA, is_of_cluster};
 use crate::platform::kubernetes::{self, Cluster};

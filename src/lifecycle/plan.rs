@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::model::kind::Kind;
@@ -10,7 +11,6 @@ use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::{Resource, auth};
-use kube::core::DynamicObject;
 
 /// Objects of ours that are there, by kind and name.
 pub type Live = HashMap<(Kind, String), DynamicObject>;

@@ -4,8 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::model::labels::{COMPONENT, MANAGED_BY, NAME, SPARKHA};
-use crate::model::ports::DRIVER_UI_PORTS;
-use crate::model::ports::{HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::ServiceType;
 
 /// Where the container listens for what comes in at port 80 or 443 of the Service: an unprivileged user cannot listen below 1024.

@@ -17,13 +17,13 @@ mod services;
 pub mod teardown_script;
 pub mod workloads;
 
+use inventory::Inventory;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::kind::Kind;
 use crate::model::labels;
 use crate::spec::{Authentication, ClusterSpec};
-use inventory::Inventory;
 
 /// One object, ready to be applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

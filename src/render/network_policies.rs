@@ -8,10 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, NAME, SPARKHA, metadata, selector};
-use crate::model::ports::DRIVER_UI_PORTS;
 use crate::model::ports::{
-    CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_PORTS,
-    WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    CONNECT_PORT, CONNECT_UI_PORT, DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT,
+    WORKER_PORTS, WORKER_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
 use crate::spec::{self, ClusterSpec, Recovery, ServiceType};
 

@@ -16,8 +16,7 @@ use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::platform::way::Way;
 use crate::router::dns::zone::Zone;
 use crate::router::dns::{self, Sockets};
-use crate::router::metrics;
-use crate::router::{Access, Front, Naming, Router, serve};
+use crate::router::{Access, Front, Naming, Router, metrics, serve};
 use crate::routes::follow::Follow;
 
 /// Where and how to serve.

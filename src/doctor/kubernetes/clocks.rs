@@ -3,9 +3,9 @@
 
 use std::time::SystemTime;
 
-use super::facts::{Seen, Server, joined, now};
-use super::probe::Answer;
+use super::facts::{Observed, PodReport, Server, joined, now};
 use crate::doctor::Check;
+use crate::doctor::kubernetes::facts::ClockReading;
 use crate::platform::kubernetes::Cluster;
 
 const NAME: &str = "clocks";
@@ -14,35 +14,8 @@ const TOLERABLE: f64 = 2.0;
 /// Kerberos refuses tickets from here on; S3 refuses requests at 15 minutes.
 const HARMFUL: f64 = 300.0;
 
-/// What a clock showed, less what this machine's did when it was asked and when the answer had come.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
-    who: String,
-    least: f64,
-    most: f64,
-}
-
-impl Reading {
-    pub fn within(who: &str, time: f64, (asked, answered): (f64, f64)) -> Self {
-        Self {
-            who: who.to_owned(),
-            least: time - answered,
-            most: time - asked,
-        }
-    }
-
-    /// Seconds that it certainly is ahead of this machine; negative if behind.
-    pub fn offset(&self) -> f64 {
-        match (self.least, self.most) {
-            (least, _) if least > 0.0 => least,
-            (_, most) if most < 0.0 => most,
-            _ => 0.0,
-        }
-    }
-}
-
 /// The API server's clock: every answer over HTTP has the time.
-pub async fn of_server(cluster: &Cluster) -> Option<Reading> {
+pub async fn of_server(cluster: &Cluster) -> Option<ClockReading> {
     let request = hyper::Request::get("/version").body(kube::client::Body::empty()).ok()?;
     let asked = now();
     cluster.count_request();
@@ -53,12 +26,12 @@ pub async fn of_server(cluster: &Cluster) -> Option<Reading> {
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()?;
     // It counts whole seconds.
-    let mut reading = Reading::within("the API server", date.as_secs_f64(), (asked, now()));
+    let mut reading = ClockReading::within("the API server", date.as_secs_f64(), (asked, now()));
     reading.most += 1.0;
     Some(reading)
 }
 
-pub fn judge(server: &Server, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Check> {
+pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
     let pods = probes.into_iter().flatten().flatten();
     let readings: Vec<_> = server
         .clock
@@ -68,7 +41,7 @@ pub fn judge(server: &Server, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Check> 
     if readings.is_empty() {
         return vec![Check::skipped(NAME, "nobody told the time", "")];
     }
-    let certain = |reading: &&&Reading| reading.offset().abs() > TOLERABLE;
+    let certain = |reading: &&&ClockReading| reading.offset().abs() > TOLERABLE;
     let wrong: Vec<_> = readings.iter().filter(certain).collect();
     if wrong.is_empty() {
         let seen = format!("{} agree with this machine's", readings.len());
@@ -106,14 +79,18 @@ mod tests {
         Server {
             address: String::new(),
             version: Default::default(),
-            clock: Some(Reading::within("the API server", 1000.0 + offset, (1000.0, 1001.0))),
+            clock: Some(ClockReading::within(
+                "the API server",
+                1000.0 + offset,
+                (1000.0, 1001.0),
+            )),
         }
     }
 
-    fn answers(offsets: &[f64]) -> Seen<Vec<Answer>> {
-        let answer = |offset: &f64| Answer {
+    fn answers(offsets: &[f64]) -> Observed<Vec<PodReport>> {
+        let answer = |offset: &f64| PodReport {
             pod: "p".into(),
-            clock: Some(Reading::within("p", 1000.0 + offset, (1000.0, 1001.0))),
+            clock: Some(ClockReading::within("p", 1000.0 + offset, (1000.0, 1001.0))),
             ports: vec![],
             names: vec![],
         };

@@ -11,9 +11,9 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{Seen, joined};
-use super::probe::{Answer, Resolved};
+use super::facts::{Observed, PodReport, Resolution, joined};
 use crate::doctor::Check;
+use crate::doctor::kubernetes::facts::NameServerReport;
 use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;
@@ -28,18 +28,12 @@ const DOMAIN: &str = "cluster.local";
 /// For one question.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the name server was asked.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The pod that answered.
-    pub server: String,
-    pub names: usize,
-    /// Names without an address, and why.
-    pub wrong: Vec<String>,
-}
-
 /// Asks a pod of the cluster's DNS for the API server, which every cluster has, and for this cluster's Services.
-pub async fn ask_cluster(cluster: &Cluster, spec: &ClusterSpec, services: &Seen<Vec<Service>>) -> Seen<Asked> {
+pub async fn ask_cluster(
+    cluster: &Cluster,
+    spec: &ClusterSpec,
+    services: &Observed<Vec<Service>>,
+) -> Observed<NameServerReport> {
     let system = Namespace::parse(SYSTEM).map_err(|error| error.to_string())?;
     let system = cluster.in_namespace(system);
     let pods: Vec<Pod> = system
@@ -63,7 +57,7 @@ pub async fn ask_cluster(cluster: &Cluster, spec: &ClusterSpec, services: &Seen<
         .into_iter()
         .chain(own)
         .collect();
-    Ok(Asked {
+    Ok(NameServerReport {
         server: pod.name_any(),
         names: names.len(),
         wrong: ask(forwarded.address, &names).await?,
@@ -71,7 +65,7 @@ pub async fn ask_cluster(cluster: &Cluster, spec: &ClusterSpec, services: &Seen<
 }
 
 /// The names that have no address, each with the reason. A forwarded port speaks TCP.
-async fn ask(server: SocketAddr, names: &[String]) -> Seen<Vec<String>> {
+async fn ask(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
     let mut connection = ConnectionConfig::tcp();
     connection.port = server.port();
     let servers = vec![NameServerConfig::new(server.ip(), true, vec![connection])];
@@ -92,7 +86,7 @@ async fn ask(server: SocketAddr, names: &[String]) -> Seen<Vec<String>> {
 }
 
 /// `probes` is `None` where there is no cluster whose pods could be asked.
-pub fn judge(server: &Seen<Asked>, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Check> {
+pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
     let server_hint = "look at the name server: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
     let mut checks = Vec::new();
     let mut seen = Vec::new();
@@ -139,7 +133,7 @@ pub fn judge(server: &Seen<Asked>, probes: Option<&Seen<Vec<Answer>>>) -> Vec<Ch
 }
 
 /// What a pod cannot resolve. A worker's own name is judged with the workers.
-fn unresolved(answer: &Answer) -> Option<(String, &'static str)> {
+fn unresolved(answer: &PodReport) -> Option<(String, &'static str)> {
     let own = |name: &str| name.contains("-master-") || name.contains("-zookeeper");
     let with = |outcome| {
         let names = answer
@@ -148,7 +142,7 @@ fn unresolved(answer: &Answer) -> Option<(String, &'static str)> {
             .filter(move |name| name.outcome == outcome && own(&name.name));
         names.map(|name| name.name.clone()).collect::<Vec<_>>()
     };
-    let (silent, unknown) = (with(Resolved::Unanswered), with(Resolved::Unknown));
+    let (silent, unknown) = (with(Resolution::Unanswered), with(Resolution::Unknown));
     if !silent.is_empty() {
         let seen = format!("{} gets no answer about {}", answer.pod, joined(&silent));
         return Some((
@@ -166,16 +160,16 @@ fn unresolved(answer: &Answer) -> Option<(String, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::probe::Name;
+    use super::super::facts::Lookup;
     use super::*;
     use crate::doctor::Status;
 
-    fn answer(pod: &str, names: &[(&str, Resolved)]) -> Answer {
-        let names = names.iter().map(|&(name, outcome)| Name {
+    fn answer(pod: &str, names: &[(&str, Resolution)]) -> PodReport {
+        let names = names.iter().map(|&(name, outcome)| Lookup {
             name: name.into(),
             outcome,
         });
-        Answer {
+        PodReport {
             pod: pod.into(),
             clock: None,
             ports: vec![],
@@ -188,10 +182,10 @@ mod tests {
         let probes = Ok(vec![
             answer(
                 "spark-master-0",
-                &[("spark-master-0", Resolved::Known), ("laptop", Resolved::Unknown)],
+                &[("spark-master-0", Resolution::Known), ("laptop", Resolution::Unknown)],
             ),
-            answer("spark-worker-0", &[("spark-master-0", Resolved::Unanswered)]),
-            answer("spark-worker-1", &[("spark-master-0", Resolved::Unknown)]),
+            answer("spark-worker-0", &[("spark-master-0", Resolution::Unanswered)]),
+            answer("spark-worker-1", &[("spark-master-0", Resolution::Unknown)]),
         ]);
         let checks = judge(&Err("not seen".into()), Some(&probes));
         let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
@@ -210,7 +204,7 @@ mod tests {
         assert_eq!(checks[0].status, Status::Skipped);
         assert_eq!(checks[0].seen, "you may not see kube-system");
         let known = judge(
-            &Ok(Asked {
+            &Ok(NameServerReport {
                 server: "coredns-1".into(),
                 names: 1,
                 wrong: vec![],

@@ -4,59 +4,46 @@
 use std::time::SystemTime;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::core::NamespaceResourceScope;
-use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::ResourceExt;
 
-use super::{clocks, dns, probe, routes};
 use crate::jobs::orphans::Orphan;
-use crate::jobs::orphans_of;
-use crate::lifecycle::external_zookeeper;
-use crate::lifecycle::external_zookeeper::Platform;
-use crate::lifecycle::preflight;
-use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
+use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::Finding;
-use crate::model::labels::is_of_cluster;
-use crate::platform::kubernetes::{self, Cluster, NodeReader};
-use crate::platform::observer::{Ask, Observer};
 use crate::render::inventory::Inventory;
-use crate::render::render;
 use crate::routes::check::RouteReport;
-use crate::spec::ClusterSpec;
-use crate::state::{self, ClusterState, cluster_state};
+use crate::state::{self, ClusterState};
 
 /// What was seen, or why it could not be.
-pub type Seen<T> = Result<T, String>;
+pub type Observed<T> = Result<T, String>;
 
 /// Everything, at one moment.
 pub struct Facts {
     pub server: Server,
     pub namespace: NamespaceState,
     /// Permissions that are missing.
-    pub permissions: Seen<Vec<Finding>>,
-    pub nodes: Seen<Vec<Node>>,
-    pub capacity: Seen<Vec<Finding>>,
+    pub permissions: Observed<Vec<Finding>>,
+    pub nodes: Observed<Vec<Node>>,
+    pub capacity: Observed<Vec<Finding>>,
     /// What quotas and limit ranges forbid.
     pub quota: Vec<Finding>,
-    pub storage: Seen<Vec<Finding>>,
+    pub storage: Observed<Vec<Finding>>,
     /// Whether an external ZooKeeper answers.
     pub external_zookeeper: Vec<Finding>,
     /// What the cluster's name server says, asked from here.
-    pub name_server: Seen<dns::Asked>,
+    pub name_server: Observed<NameServerReport>,
     /// Of the whole namespace, whoever made them.
-    pub pods: Seen<Vec<Pod>>,
-    pub services: Seen<Vec<Service>>,
-    pub endpoints: Seen<Vec<Endpoints>>,
-    pub claims: Seen<Vec<PersistentVolumeClaim>>,
+    pub pods: Observed<Vec<Pod>>,
+    pub services: Observed<Vec<Service>>,
+    pub endpoints: Observed<Vec<Endpoints>>,
+    pub claims: Observed<Vec<PersistentVolumeClaim>>,
     pub events: Vec<Event>,
     pub sets: Vec<StatefulSet>,
     /// What the cluster would consist of, were it created.
     pub wanted: Vec<crate::render::Resource>,
     /// `None` where there is no such cluster; an error where that is not to be known.
-    pub cluster: Seen<Option<Existing>>,
+    pub cluster: Observed<Option<Existing>>,
 }
 
 /// The API server.
@@ -64,7 +51,7 @@ pub struct Server {
     pub address: String,
     pub version: Info,
     /// How far its clock is from this machine's.
-    pub clock: Option<clocks::Reading>,
+    pub clock: Option<ClockReading>,
 }
 
 /// A cluster that is there.
@@ -73,8 +60,8 @@ pub struct Existing {
     pub observed: state::Facts,
     pub state: ClusterState,
     /// What its own pods see of each other.
-    pub probes: Seen<Vec<probe::Answer>>,
-    pub routes: Seen<RouteReport>,
+    pub probes: Observed<Vec<PodReport>>,
+    pub routes: Observed<RouteReport>,
     /// Drivers whose applications the leader does not know.
     pub orphans: Vec<Orphan>,
 }
@@ -85,174 +72,96 @@ impl Facts {
     }
 }
 
-/// Gathers them. Only an API server that does not answer is an error.
-pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kubernetes::Error> {
-    let server = server(cluster).await?;
-    let namespace = match preflight::namespace_state(cluster).await {
-        Ok(state) => state,
-        Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
-        // It knows no other.
-        Err(_) => NamespaceState::Others,
-    };
-    let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
-        list::<Pod>(cluster, namespace),
-        list::<Service>(cluster, namespace),
-        list::<Endpoints>(cluster, namespace),
-        list::<PersistentVolumeClaim>(cluster, namespace),
-        list::<Event>(cluster, namespace),
-        list::<StatefulSet>(cluster, namespace),
-        inventory(cluster, spec, namespace),
-    );
-    let name = spec.name.as_str();
-    let wanted = render(spec);
-    let sets: Vec<_> = sets.unwrap_or_default();
-    let live: Vec<StatefulSet> = sets
-        .iter()
-        .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
-        .cloned()
-        .collect();
-    let planned: Vec<StatefulSet> = preflight::typed(wanted.iter().map(|resource| &resource.object).filter(is_set));
-    // A cluster that is there is judged by what it is.
-    let (asked, wishes) = match &inventory {
-        Ok(Some(_)) => (&live, vec![]),
-        Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
-    };
-    let old = inventory.clone().ok().flatten();
-    let existing = async {
-        Ok(match inventory? {
-            Some(inventory) => Some(existing(cluster, inventory, spec, &pods, &services, live.clone()).await),
-            None => None,
+/// What the name server was asked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NameServerReport {
+    /// The pod that answered.
+    pub server: String,
+    pub names: usize,
+    /// Names without an address, and why.
+    pub wrong: Vec<String>,
+}
+
+/// What one pod said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodReport {
+    pub pod: String,
+    pub clock: Option<ClockReading>,
+    pub ports: Vec<Port>,
+    pub names: Vec<Lookup>,
+}
+
+/// An attempt to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub target: Target,
+    pub outcome: Reachability,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pod or Service.
+    pub name: String,
+    pub is_service: bool,
+    pub address: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    Open,
+    Refused,
+    Silent,
+}
+
+impl std::fmt::Display for Reachability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Reachability::Open => "open",
+            Reachability::Refused => "refused",
+            Reachability::Silent => "no answer",
         })
-    };
-    let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
-        permissions::missing_permissions(cluster, &wanted, namespace),
-        capacity::nodes_and_pods(cluster),
-        capacity::quota(cluster, asked, &live, namespace),
-        storage(cluster, wishes, &claims),
-        external_zookeeper::check(Platform::Kubernetes(cluster), spec, old.as_ref()),
-        dns::ask_cluster(cluster, spec, &services),
-        existing,
-    );
-    let shared = claims.iter().flat_map(|claims| capacity::unshareable(asked, claims));
-    let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
-    let (nodes, capacity) = match room {
-        Ok((nodes, others)) => {
-            let findings = capacity::without_room(cluster, name, asked, &nodes, others);
-            (Ok(nodes), Ok(findings))
+    }
+}
+
+/// An attempt to resolve a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    pub name: String,
+    pub outcome: Resolution,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    Known,
+    Unknown,
+    Unanswered,
+}
+
+/// What a clock showed, less what this machine's did when it was asked and when the answer had come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClockReading {
+    pub who: String,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl ClockReading {
+    pub fn within(who: &str, time: f64, (asked, answered): (f64, f64)) -> Self {
+        Self {
+            who: who.to_owned(),
+            least: time - answered,
+            most: time - asked,
         }
-        Err(error) => (Err(error.to_string()), Err(error.to_string())),
-    };
-    Ok(Facts {
-        server,
-        namespace,
-        permissions: permissions.map_err(|error| error.to_string()),
-        nodes,
-        capacity,
-        quota,
-        storage,
-        external_zookeeper: external_zookeeper
-            .ok()
-            .flatten()
-            .map(|checked| checked.findings)
-            .unwrap_or_default(),
-        name_server,
-        pods,
-        services,
-        endpoints,
-        claims,
-        events: events.unwrap_or_default(),
-        sets,
-        wanted,
-        cluster: cluster_seen,
-    })
-}
-
-fn is_set(object: &&serde_json::Value) -> bool {
-    object["kind"] == "StatefulSet"
-}
-
-async fn server(cluster: &Cluster) -> Result<Server, kubernetes::Error> {
-    let version = preflight::server_version(cluster).await?;
-    Ok(Server {
-        address: cluster.server().to_owned(),
-        version,
-        clock: clocks::of_server(cluster).await,
-    })
-}
-
-async fn list<K>(cluster: &Cluster, namespace: NamespaceState) -> Seen<Vec<K>>
-where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-    K::DynamicType: Default,
-{
-    match namespace {
-        NamespaceState::Missing => Ok(vec![]),
-        _ => cluster.list_of::<K>("").await.map_err(|error| error.to_string()),
     }
-}
 
-async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceState) -> Seen<Option<Inventory>> {
-    if namespace == NamespaceState::Missing {
-        return Ok(None);
-    }
-    let api = cluster.api::<ConfigMap>();
-    let name = spec.name.inventory();
-    let action = format!("read ConfigMap {name}");
-    let found = cluster.call(&action, || api.get_opt(&name)).await;
-    match found.map_err(|error| error.to_string())? {
-        Some(found) => Inventory::read(&found).map(Some).map_err(|error| error.to_string()),
-        None => Ok(None),
-    }
-}
-
-/// What no storage class will fulfil: what the file asks for, and claims that wait.
-async fn storage(
-    cluster: &Cluster,
-    mut wishes: Vec<capacity::Wish>,
-    claims: &Seen<Vec<PersistentVolumeClaim>>,
-) -> Seen<Vec<Finding>> {
-    wishes.extend(claims.iter().flatten().filter_map(super::storage::wish));
-    if wishes.is_empty() {
-        return Ok(vec![]);
-    }
-    let classes: Vec<StorageClass> = capacity::storage_classes(cluster)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(capacity::wrong_claims(&wishes, &classes))
-}
-
-async fn existing(
-    cluster: &Cluster,
-    inventory: Inventory,
-    spec: &ClusterSpec,
-    pods: &Seen<Vec<Pod>>,
-    services: &Seen<Vec<Service>>,
-    sets: Vec<StatefulSet>,
-) -> Existing {
-    let name = spec.name.as_str();
-    let own = pods.iter().flatten();
-    let own: Vec<_> = own
-        .filter(|pod| is_of_cluster(pod.metadata.labels.as_ref(), name))
-        .cloned()
-        .collect();
-    let mut observer = Observer::new(cluster.clone());
-    let mut observed = observer.ask(own, sets, Ask::Running).await;
-    observed.nodes = NodeReader::default().read(cluster).await;
-    let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
-    let services: Vec<_> = services.iter().flatten().cloned().collect();
-    let domain = &inventory.cluster.ui_domain;
-    let (probes, routes, orphans) = futures::join!(
-        probe::ask(cluster, &observed, &services),
-        routes::look(cluster, &inventory, &observed, pods),
-        orphans_of(cluster, &spec.name, &observed.pods, domain),
-    );
-    Existing {
-        inventory,
-        observed,
-        state,
-        probes,
-        routes,
-        orphans,
+    /// Seconds that it certainly is ahead of this machine; negative if behind.
+    pub fn offset(&self) -> f64 {
+        match (self.least, self.most) {
+            (least, _) if least > 0.0 => least,
+            (_, most) if most < 0.0 => most,
+            _ => 0.0,
+        }
     }
 }
 

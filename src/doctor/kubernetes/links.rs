@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{Seen, joined};
+use super::facts::{Observed, joined};
 use crate::doctor::{Check, or_ok};
 
 const NAME: &str = "service links";
@@ -12,7 +12,7 @@ const NAME: &str = "service links";
 const READ: [&str; 3] = ["SPARK_MASTER_PORT", "SPARK_WORKER_PORT", "SPARK_HISTORY_PORT"];
 
 /// `pods` are the users' own: sparkha's have no links.
-pub fn judge(pods: &[Pod], services: &Seen<Vec<Service>>) -> Vec<Check> {
+pub fn judge(pods: &[Pod], services: &Observed<Vec<Service>>) -> Vec<Check> {
     let services = match services {
         Ok(services) => services,
         Err(why) => return vec![Check::skipped(NAME, why, "")],

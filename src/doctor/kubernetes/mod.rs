@@ -1,8 +1,9 @@
-//! What a cluster on Kubernetes needs, and what is wrong with one that is there. [`facts`] asks, everything else judges.
+//! What a cluster on Kubernetes needs, and what is wrong with one that is there. [`gather`] asks, everything else judges.
 
 mod clocks;
 mod dns;
 mod facts;
+mod gather;
 mod images;
 mod links;
 mod network;
@@ -34,7 +35,7 @@ pub struct Diagnosis {
 
 /// Checks a cluster, or what it would need.
 pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
-    match facts::gather(cluster, spec).await {
+    match gather::gather(cluster, spec).await {
         Ok(facts) => Diagnosis {
             checks: judge(&facts, spec, cluster.namespace().as_str()),
             exists: facts.existing().is_some(),

@@ -1,8 +1,7 @@
 //! Whether pods reach each other, at their own addresses and through Services, and themselves through their own Service (the hairpin, which some
 //! networks do not carry).
 
-use super::facts::{Seen, joined};
-use super::probe::{Answer, Outcome, Target};
+use super::facts::{Observed, PodReport, Reachability, Target, joined};
 use crate::doctor::{Check, or_ok};
 
 const PODS: &str = "pod network";
@@ -13,10 +12,10 @@ const HAIRPIN: &str = "hairpin";
 struct Lost<'a> {
     from: &'a str,
     to: &'a Target,
-    outcome: Outcome,
+    outcome: Reachability,
 }
 
-pub fn judge(probes: &Seen<Vec<Answer>>) -> Vec<Check> {
+pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     let answers = match probes {
         Ok(answers) => answers,
         Err(why) => {
@@ -32,7 +31,7 @@ pub fn judge(probes: &Seen<Vec<Answer>>) -> Vec<Check> {
         .collect();
     let lost: Vec<_> = attempts
         .iter()
-        .filter(|(_, port)| port.outcome != Outcome::Open)
+        .filter(|(_, port)| port.outcome != Reachability::Open)
         .map(|(from, port)| Lost {
             from,
             to: &port.target,
@@ -111,11 +110,11 @@ fn group(
 
 #[cfg(test)]
 mod tests {
-    use super::super::probe::Port;
+    use super::super::facts::Port;
     use super::*;
     use crate::doctor::Status;
 
-    fn port(name: &str, is_service: bool, outcome: Outcome) -> Port {
+    fn port(name: &str, is_service: bool, outcome: Reachability) -> Port {
         Port {
             target: Target {
                 name: name.into(),
@@ -129,18 +128,18 @@ mod tests {
 
     #[test]
     fn a_lost_hairpin_is_no_lost_network() {
-        let master = Answer {
+        let master = PodReport {
             pod: "spark-master-0".into(),
             clock: None,
             ports: vec![
-                port("spark-worker-0", false, Outcome::Open),
-                port("spark-master-0", true, Outcome::Silent),
+                port("spark-worker-0", false, Reachability::Open),
+                port("spark-master-0", true, Reachability::Silent),
             ],
             names: vec![],
         };
-        let worker = Answer {
+        let worker = PodReport {
             pod: "spark-worker-0".into(),
-            ports: vec![port("spark-master-0", true, Outcome::Open)],
+            ports: vec![port("spark-master-0", true, Reachability::Open)],
             ..master.clone()
         };
         let statuses: Vec<_> = judge(&Ok(vec![master, worker]))
@@ -155,12 +154,12 @@ mod tests {
 
     #[test]
     fn services_that_are_reached_by_no_pod_are_told_apart_from_pods() {
-        let worker = Answer {
+        let worker = PodReport {
             pod: "spark-worker-0".into(),
             clock: None,
             ports: vec![
-                port("spark-master-0", false, Outcome::Open),
-                port("spark-master-0", true, Outcome::Refused),
+                port("spark-master-0", false, Reachability::Open),
+                port("spark-master-0", true, Reachability::Refused),
             ],
             names: vec![],
         };

@@ -3,13 +3,13 @@
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::ResourceExt;
 
-use super::facts::{Existing, Seen, joined};
+use super::facts::{Existing, Observed, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
 use crate::state::nodes::{Nodes, Warning};
 
-pub fn judge(nodes: &Seen<Vec<Node>>) -> Vec<Check> {
+pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
     const NAME: &str = "nodes";
     let nodes = match nodes {
         Ok(nodes) => nodes,
@@ -79,7 +79,7 @@ pub fn placement(existing: &Existing) -> Vec<Check> {
     }
 }
 
-pub fn capacity(room: &Seen<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> {
+pub fn capacity(room: &Observed<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> {
     const NAME: &str = "capacity";
     let mut found = from_findings(NAME, quota);
     match room {

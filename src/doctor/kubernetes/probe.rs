@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
-use super::clocks::Reading;
-use super::facts::{Seen, now};
+use super::facts::{ClockReading, Observed, now};
+use crate::doctor::kubernetes::facts::{Lookup, PodReport, Port, Reachability, Resolution, Target};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};
@@ -41,64 +41,8 @@ done
 wait
 "#;
 
-/// What one pod said.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    pub pod: String,
-    pub clock: Option<Reading>,
-    pub ports: Vec<Port>,
-    pub names: Vec<Name>,
-}
-
-/// An attempt to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    pub target: Target,
-    pub outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The pod or Service.
-    pub name: String,
-    pub is_service: bool,
-    pub address: String,
-    pub port: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Open,
-    Refused,
-    Silent,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Outcome::Open => "open",
-            Outcome::Refused => "refused",
-            Outcome::Silent => "no answer",
-        })
-    }
-}
-
-/// An attempt to resolve a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    pub name: String,
-    pub outcome: Resolved,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    Known,
-    Unknown,
-    Unanswered,
-}
-
 /// Asks the running pods.
-pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Seen<Vec<Answer>> {
+pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Observed<Vec<PodReport>> {
     let pods = asked(facts);
     if pods.is_empty() {
         return Err("none of its pods is ready to be asked".into());
@@ -259,7 +203,7 @@ async fn ask_pod(
     pod: &Pod,
     targets: &[Target],
     names: &[String],
-) -> Result<Answer, kubernetes::Error> {
+) -> Result<PodReport, kubernetes::Error> {
     let mut command: Vec<String> = ["bash", "-c", SCRIPT, "bash"].map(str::to_owned).into();
     for target in targets {
         command.extend(["reach".to_owned(), target.address.clone(), target.port.to_string()]);
@@ -272,8 +216,8 @@ async fn ask_pod(
     Ok(parse(&pod.name_any(), &text, targets, (started, now())))
 }
 
-fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> Answer {
-    let mut answer = Answer {
+fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> PodReport {
+    let mut answer = PodReport {
         pod: pod.to_owned(),
         clock: None,
         ports: Vec::new(),
@@ -286,20 +230,20 @@ fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> Answer
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         let port = |outcome, address, port| at(address, port).map(|target| Port { target, outcome });
-        let name = |outcome, name: &str| Name {
+        let name = |outcome, name: &str| Lookup {
             name: name.to_owned(),
             outcome,
         };
         match words[..] {
             ["time", time] => {
-                answer.clock = time.parse().ok().map(|time| Reading::within(pod, time, asked));
+                answer.clock = time.parse().ok().map(|time| ClockReading::within(pod, time, asked));
             }
-            ["open", address, number] => answer.ports.extend(port(Outcome::Open, address, number)),
-            ["refused", address, number] => answer.ports.extend(port(Outcome::Refused, address, number)),
-            ["silent", address, number] => answer.ports.extend(port(Outcome::Silent, address, number)),
-            ["known", text] => answer.names.push(name(Resolved::Known, text)),
-            ["unknown", text] => answer.names.push(name(Resolved::Unknown, text)),
-            ["unanswered", text] => answer.names.push(name(Resolved::Unanswered, text)),
+            ["open", address, number] => answer.ports.extend(port(Reachability::Open, address, number)),
+            ["refused", address, number] => answer.ports.extend(port(Reachability::Refused, address, number)),
+            ["silent", address, number] => answer.ports.extend(port(Reachability::Silent, address, number)),
+            ["known", text] => answer.names.push(name(Resolution::Known, text)),
+            ["unknown", text] => answer.names.push(name(Resolution::Unknown, text)),
+            ["unanswered", text] => answer.names.push(name(Resolution::Unanswered, text)),
             _ => {}
         }
     }
@@ -350,13 +294,13 @@ mod tests {
             .iter()
             .map(|port| (port.target.name.as_str(), port.outcome))
             .collect();
-        assert_eq!(outcomes, [("a", Outcome::Open), ("b", Outcome::Silent)]);
+        assert_eq!(outcomes, [("a", Reachability::Open), ("b", Reachability::Silent)]);
         let names: Vec<_> = answer
             .names
             .iter()
             .map(|name| (name.name.as_str(), name.outcome))
             .collect();
-        assert_eq!(names, [("b", Resolved::Known), ("x", Resolved::Unknown)]);
+        assert_eq!(names, [("b", Resolution::Known), ("x", Resolution::Unknown)]);
         assert_eq!(answer.clock.unwrap().offset(), 0.0);
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::facts::{Seen, joined};
+use super::facts::{Observed, joined};
 use crate::clients::spark::MasterStatus;
 use crate::doctor::{Check, or_ok};
 use crate::platform::kubernetes::Cluster;
@@ -19,7 +19,12 @@ use crate::state::Facts;
 const NAME: &str = "web UIs";
 
 /// Asks for the leader's and every master's and worker's.
-pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods: &Seen<Vec<Pod>>) -> Seen<RouteReport> {
+pub async fn look(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    facts: &Facts,
+    pods: &Observed<Vec<Pod>>,
+) -> Observed<RouteReport> {
     let namespace = cluster.namespace().as_str();
     let name = &inventory.cluster.name;
     let member = |pod: &Pod| {
@@ -50,7 +55,7 @@ pub async fn look(cluster: &Cluster, inventory: &Inventory, facts: &Facts, pods:
         .map_err(|error| error.to_string())
 }
 
-pub fn judge(report: &Seen<RouteReport>, domain: &UiDomain) -> Vec<Check> {
+pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
     let report = match report {
         Ok(report) => report,
         Err(why) => return vec![Check::skipped(NAME, why, "")],

@@ -1,6 +1,6 @@
 //! The API server, the namespace, and what may be done there.
 
-use super::facts::{Seen, Server};
+use super::facts::{Observed, Server};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::{NamespaceState, too_old};
@@ -30,7 +30,7 @@ pub fn namespace(state: NamespaceState, namespace: &str) -> Vec<Check> {
     )]
 }
 
-pub fn permissions(missing: &Seen<Vec<Finding>>) -> Vec<Check> {
+pub fn permissions(missing: &Observed<Vec<Finding>>) -> Vec<Check> {
     const NAME: &str = "permissions";
     match missing {
         Ok(missing) => or_ok(

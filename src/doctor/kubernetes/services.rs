@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{Existing, Facts, Seen, joined, named};
+use super::facts::{Existing, Facts, Observed, joined, named};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::is_of_cluster;
 use crate::state::is_ready;
@@ -29,7 +29,7 @@ pub fn judge(existing: &Existing, facts: &Facts) -> Vec<Check> {
     or_ok(found, NAME, format!("{} lead to their pods", own.len()))
 }
 
-fn of_service(service: &Service, pods: &[Pod], endpoints: &Seen<Vec<Endpoints>>, cluster: &str) -> Option<Check> {
+fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>, cluster: &str) -> Option<Check> {
     let name = service.name_any();
     let spec = service.spec.as_ref()?;
     let selector = spec.selector.clone().unwrap_or_default();
@@ -110,7 +110,7 @@ mod tests {
         .unwrap()
     }
 
-    fn seen(selector: &serde_json::Value, pods: &[Pod], endpoints: &Seen<Vec<Endpoints>>) -> Option<String> {
+    fn seen(selector: &serde_json::Value, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>) -> Option<String> {
         let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
         of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|check| check.seen)
     }

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::facts::{Existing, Seen, joined};
-use super::probe::{Answer, Resolved};
+use super::facts::{Existing, Observed, PodReport, Resolution, joined};
 use crate::clients::spark::{MasterReport, MasterStatus, WorkerReport};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::Component;
@@ -109,7 +108,12 @@ fn leader(facts: &Facts) -> Option<&MasterReport> {
 }
 
 /// A worker's executors are reached under the name that it gives: it must mean the same to everybody.
-fn advertised(name: &'static str, worker: &WorkerReport, pods: &[&Pod], probes: &Seen<Vec<Answer>>) -> Option<Check> {
+fn advertised(
+    name: &'static str,
+    worker: &WorkerReport,
+    pods: &[&Pod],
+    probes: &Observed<Vec<PodReport>>,
+) -> Option<Check> {
     let host = &worker.host;
     let hint = "SPARK_LOCAL_HOSTNAME must be what everybody can resolve: sparkha sets it to the pod's address";
     let is_of_pod = |address: &str| {
@@ -131,7 +135,7 @@ fn advertised(name: &'static str, worker: &WorkerReport, pods: &[&Pod], probes: 
         .collect();
     let deaf: Vec<_> = asked
         .iter()
-        .filter(|(_, name)| name.outcome != Resolved::Known)
+        .filter(|(_, name)| name.outcome != Resolution::Known)
         .collect();
     match (asked.is_empty(), deaf.first()) {
         (true, _) => Some(Check::warning(
@@ -176,7 +180,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
 mod tests {
     use serde_json::json;
 
-    use super::super::probe::Name;
+    use super::super::facts::Lookup;
     use super::*;
     use crate::doctor::Status;
 
@@ -192,16 +196,16 @@ mod tests {
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "w"}, "status": {"podIP": "10.0.0.1"}})).unwrap();
         let pods = [&pod];
-        let answer = |pod: &str, outcome| Answer {
+        let answer = |pod: &str, outcome| PodReport {
             pod: pod.into(),
             clock: None,
             ports: vec![],
-            names: vec![Name {
+            names: vec![Lookup {
                 name: "spark-worker-0".into(),
                 outcome,
             }],
         };
-        let status = |host: &str, probes: &Seen<Vec<Answer>>| {
+        let status = |host: &str, probes: &Observed<Vec<PodReport>>| {
             advertised("workers", &worker(host), &pods, probes).map(|check| check.status)
         };
         let nobody = Err("not allowed".into());
@@ -209,11 +213,11 @@ mod tests {
         assert_eq!(status("10.0.0.2", &nobody), Some(Status::Failed));
         assert_eq!(status("spark-worker-0", &nobody), Some(Status::Warning));
         let only_itself = Ok(vec![
-            answer("spark-worker-0", Resolved::Known),
-            answer("m", Resolved::Unknown),
+            answer("spark-worker-0", Resolution::Known),
+            answer("m", Resolution::Unknown),
         ]);
         assert_eq!(status("spark-worker-0", &only_itself), Some(Status::Failed));
-        let everybody = Ok(vec![answer("m", Resolved::Known)]);
+        let everybody = Ok(vec![answer("m", Resolution::Known)]);
         assert_eq!(status("spark-worker-0", &everybody), None);
     }
 

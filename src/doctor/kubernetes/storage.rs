@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use kube::ResourceExt;
 
-use super::facts::Seen;
+use super::facts::Observed;
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::capacity::Wish;
@@ -26,7 +26,11 @@ pub fn wish(claim: &PersistentVolumeClaim) -> Option<Wish> {
     })
 }
 
-pub fn judge(findings: &Seen<Vec<Finding>>, claims: &Seen<Vec<PersistentVolumeClaim>>, events: &[Event]) -> Vec<Check> {
+pub fn judge(
+    findings: &Observed<Vec<Finding>>,
+    claims: &Observed<Vec<PersistentVolumeClaim>>,
+    events: &[Event],
+) -> Vec<Check> {
     let claims = match claims {
         Ok(claims) => claims,
         Err(why) => return vec![Check::skipped(NAME, why, "")],

@@ -9,14 +9,12 @@ use serde_json::{Value, json};
 
 use crate::lifecycle::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::lifecycle::differences::{Applications, Differences, differences};
-use crate::lifecycle::external_zookeeper;
 use crate::lifecycle::external_zookeeper::{Checked, Platform, Znodes};
 use crate::lifecycle::local::{LocalView, inventory_of, teardown};
 use crate::lifecycle::plan::{Live, Plan, plan};
-use crate::lifecycle::rollout;
 use crate::lifecycle::rollout::{Mode, Roller, Stage};
 use crate::lifecycle::spark_change::SparkChange;
-use crate::lifecycle::{Error, secret, upgrade, wait};
+use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait};
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::platform::local::limits::limits;

@@ -13,10 +13,9 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
-use crate::lifecycle::Error;
-use crate::lifecycle::external_zookeeper;
 use crate::lifecycle::external_zookeeper::{Checked, Platform};
 use crate::lifecycle::plan::Live;
+use crate::lifecycle::{Error, external_zookeeper};
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};

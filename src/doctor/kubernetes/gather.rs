@@ -1,0 +1,194 @@
+//! Gathers the facts, as concurrently as possible.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Resource;
+use kube::core::NamespaceResourceScope;
+use serde::de::DeserializeOwned;
+
+use super::{clocks, dns, probe, routes};
+use crate::doctor::kubernetes::facts::{Existing, Facts, Observed, Server};
+use crate::jobs::orphans_of;
+use crate::lifecycle::external_zookeeper::Platform;
+use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
+use crate::lifecycle::{external_zookeeper, preflight};
+use crate::model::finding::Finding;
+use crate::model::labels::is_of_cluster;
+use crate::platform::kubernetes::{self, Cluster, NodeReader};
+use crate::platform::observer::{Ask, Observer};
+use crate::render::inventory::Inventory;
+use crate::render::render;
+use crate::spec::ClusterSpec;
+use crate::state::cluster_state;
+
+/// Gathers them. Only an API server that does not answer is an error.
+pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kubernetes::Error> {
+    let server = server(cluster).await?;
+    let namespace = match preflight::namespace_state(cluster).await {
+        Ok(state) => state,
+        Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
+        // It knows no other.
+        Err(_) => NamespaceState::Others,
+    };
+    let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
+        list::<Pod>(cluster, namespace),
+        list::<Service>(cluster, namespace),
+        list::<Endpoints>(cluster, namespace),
+        list::<PersistentVolumeClaim>(cluster, namespace),
+        list::<Event>(cluster, namespace),
+        list::<StatefulSet>(cluster, namespace),
+        inventory(cluster, spec, namespace),
+    );
+    let name = spec.name.as_str();
+    let wanted = render(spec);
+    let sets: Vec<_> = sets.unwrap_or_default();
+    let live: Vec<StatefulSet> = sets
+        .iter()
+        .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
+        .cloned()
+        .collect();
+    let planned: Vec<StatefulSet> = preflight::typed(wanted.iter().map(|resource| &resource.object).filter(is_set));
+    // A cluster that is there is judged by what it is.
+    let (asked, wishes) = match &inventory {
+        Ok(Some(_)) => (&live, vec![]),
+        Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
+    };
+    let old = inventory.clone().ok().flatten();
+    let existing = async {
+        Ok(match inventory? {
+            Some(inventory) => Some(existing(cluster, inventory, spec, &pods, &services, live.clone()).await),
+            None => None,
+        })
+    };
+    let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
+        permissions::missing_permissions(cluster, &wanted, namespace),
+        capacity::nodes_and_pods(cluster),
+        capacity::quota(cluster, asked, &live, namespace),
+        storage(cluster, wishes, &claims),
+        external_zookeeper::check(Platform::Kubernetes(cluster), spec, old.as_ref()),
+        dns::ask_cluster(cluster, spec, &services),
+        existing,
+    );
+    let shared = claims.iter().flat_map(|claims| capacity::unshareable(asked, claims));
+    let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
+    let (nodes, capacity) = match room {
+        Ok((nodes, others)) => {
+            let findings = capacity::without_room(cluster, name, asked, &nodes, others);
+            (Ok(nodes), Ok(findings))
+        }
+        Err(error) => (Err(error.to_string()), Err(error.to_string())),
+    };
+    Ok(Facts {
+        server,
+        namespace,
+        permissions: permissions.map_err(|error| error.to_string()),
+        nodes,
+        capacity,
+        quota,
+        storage,
+        external_zookeeper: external_zookeeper
+            .ok()
+            .flatten()
+            .map(|checked| checked.findings)
+            .unwrap_or_default(),
+        name_server,
+        pods,
+        services,
+        endpoints,
+        claims,
+        events: events.unwrap_or_default(),
+        sets,
+        wanted,
+        cluster: cluster_seen,
+    })
+}
+
+fn is_set(object: &&serde_json::Value) -> bool {
+    object["kind"] == "StatefulSet"
+}
+
+async fn server(cluster: &Cluster) -> Result<Server, kubernetes::Error> {
+    let version = preflight::server_version(cluster).await?;
+    Ok(Server {
+        address: cluster.server().to_owned(),
+        version,
+        clock: clocks::of_server(cluster).await,
+    })
+}
+
+async fn list<K>(cluster: &Cluster, namespace: NamespaceState) -> Observed<Vec<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    match namespace {
+        NamespaceState::Missing => Ok(vec![]),
+        _ => cluster.list_of::<K>("").await.map_err(|error| error.to_string()),
+    }
+}
+
+async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceState) -> Observed<Option<Inventory>> {
+    if namespace == NamespaceState::Missing {
+        return Ok(None);
+    }
+    let api = cluster.api::<ConfigMap>();
+    let name = spec.name.inventory();
+    let action = format!("read ConfigMap {name}");
+    let found = cluster.call(&action, || api.get_opt(&name)).await;
+    match found.map_err(|error| error.to_string())? {
+        Some(found) => Inventory::read(&found).map(Some).map_err(|error| error.to_string()),
+        None => Ok(None),
+    }
+}
+
+/// What no storage class will fulfil: what the file asks for, and claims that wait.
+async fn storage(
+    cluster: &Cluster,
+    mut wishes: Vec<capacity::Wish>,
+    claims: &Observed<Vec<PersistentVolumeClaim>>,
+) -> Observed<Vec<Finding>> {
+    wishes.extend(claims.iter().flatten().filter_map(super::storage::wish));
+    if wishes.is_empty() {
+        return Ok(vec![]);
+    }
+    let classes: Vec<StorageClass> = capacity::storage_classes(cluster)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(capacity::wrong_claims(&wishes, &classes))
+}
+
+async fn existing(
+    cluster: &Cluster,
+    inventory: Inventory,
+    spec: &ClusterSpec,
+    pods: &Observed<Vec<Pod>>,
+    services: &Observed<Vec<Service>>,
+    sets: Vec<StatefulSet>,
+) -> Existing {
+    let name = spec.name.as_str();
+    let own = pods.iter().flatten();
+    let own: Vec<_> = own
+        .filter(|pod| is_of_cluster(pod.metadata.labels.as_ref(), name))
+        .cloned()
+        .collect();
+    let mut observer = Observer::new(cluster.clone());
+    let mut observed = observer.ask(own, sets, Ask::Running).await;
+    observed.nodes = NodeReader::default().read(cluster).await;
+    let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
+    let services: Vec<_> = services.iter().flatten().cloned().collect();
+    let domain = &inventory.cluster.ui_domain;
+    let (probes, routes, orphans) = futures::join!(
+        probe::ask(cluster, &observed, &services),
+        routes::look(cluster, &inventory, &observed, pods),
+        orphans_of(cluster, &spec.name, &observed.pods, domain),
+    );
+    Existing {
+        inventory,
+        observed,
+        state,
+        probes,
+        routes,
+        orphans,
+    }
+}

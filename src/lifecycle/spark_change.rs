@@ -12,9 +12,9 @@ use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::platform::local::software::SPARK;
 use crate::render::Resource;
-use crate::render::config::DEFAULT_CIPHER;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::render::pods::RPC_PROTECTION;
+use crate::render::protection::DEFAULT_CIPHER;
 use crate::spec::version::version_in_image;
 
 /// The Spark of a StatefulSet's pods.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use sha2::{Digest, Sha256};
 
 use super::auth::{CERTIFICATES, TLS_DIR, zookeeper_secret};
 use super::driver;
@@ -13,27 +12,19 @@ use crate::model::labels::{Component, metadata};
 use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
+use crate::render::digest::NO_RESTART;
+use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR, STATE_DIR};
+use crate::render::protection::{CIPHER, cipher};
+use crate::render::znodes::{zookeeper_directory, zookeeper_url};
 use crate::spec::quantity::Memory;
 use crate::spec::resolve::REDACTED;
-use crate::spec::version::has_gcm;
 use crate::spec::{
     Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
     VolumeSource,
 };
 
-/// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
-pub const CONF_DIR: &str = "/etc/spark";
-/// Where state lives that must outlive a container.
-pub const STATE_DIR: &str = "/var/spark";
-/// The file among the ConfigMap's that drivers read.
-pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";
-
 /// Whether daemons, drivers and executors know how to leave.
 const DECOMMISSION: &str = "spark.decommission.enabled";
-
-const CIPHER: &str = "spark.network.crypto.cipher";
-/// Spark's default.
-pub const DEFAULT_CIPHER: &str = "AES/CTR/NoPadding";
 
 /// How many cores masters give to an application that does not say.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
@@ -57,9 +48,6 @@ const LOST_EXECUTORS: [(&str, &str); 7] = [
 /// How long a new leader waits for those that do not answer it. It gives up workers that are lost, and finishes an application whose driver is
 /// paused, without a word to the driver. Live ones answered within a second on the busiest machine: see NOTES.md.
 const RECOVERY_TIMEOUT: &str = "15";
-
-/// Where the volume with event logs is mounted, in drivers and in the history server.
-pub const EVENTS_DIR: &str = "/var/spark/events";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let common = common_properties(spec);
@@ -117,47 +105,9 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     }
 }
 
-/// A digest of the files that one part of the cluster reads. It stands in the pods' annotations, so that a change
-/// restarts the pods that it concerns and no others.
-pub fn digest(config: &ConfigMap, component: Component) -> String {
-    let files: &[&str] = match component {
-        Component::Master => &[
-            "log4j2.properties",
-            "master.conf",
-            "master.sh",
-            "protect.sh",
-            "secret.sh",
-            "tcp.sh",
-            "withdraw.sh",
-            "zookeeper-client.sh",
-        ],
-        Component::Worker => &[
-            "leads.sh",
-            "log4j2.properties",
-            "secret.sh",
-            "tcp.sh",
-            "until_led.sh",
-            "worker.conf",
-            "worker.sh",
-        ],
-        Component::ZooKeeper => &["log4j2.properties", "secret.sh", "zoo.cfg", "zookeeper.sh"],
-        Component::History => &["log4j2.properties", "history.conf", "history.sh"],
-        Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
-        Component::Cluster | Component::Driver => &[],
-    };
-    let texts = files.iter().filter_map(|file| {
-        let text = config.data.as_ref()?.get(*file)?;
-        Some((*file, text.split(NO_RESTART).next().unwrap_or_default()))
-    });
-    short_digest(texts.flat_map(|(file, text)| [file, text]))
-}
-
 /// An executor begins a new log file at this size, and keeps so many of the ones before.
 const LOG_SIZE: Memory = Memory::from_mib(64);
 const LOG_FILES: u32 = 4;
-
-/// What stands below this line is read by the next start of a pod, and is no reason for one.
-const NO_RESTART: &str = "# A change of what follows restarts no master.\n";
 
 /// The cores of applications whose drivers do not read `spark-defaults.conf`, which says the same. It follows the number of workers, and
 /// that should not restart masters.
@@ -168,44 +118,6 @@ fn master_default_cores(spec: &ClusterSpec) -> String {
     cores
         .filter(|_| !spec.spark_conf.contains_key(DEFAULT_CORES))
         .unwrap_or_default()
-}
-
-/// 16 hexadecimal digits of SHA-256 over some strings.
-pub fn short_digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let mut sha = Sha256::new();
-    for part in parts {
-        sha.update((part.len() as u64).to_be_bytes());
-        sha.update(part);
-    }
-    sha.finalize()[..8].iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
-/// ZooKeeper's connect string for the masters.
-pub fn zookeeper_url(spec: &ClusterSpec) -> Option<String> {
-    match &spec.recovery {
-        Recovery::FileSystem { .. } => None,
-        Recovery::ManagedZooKeeper(zookeeper) => {
-            let set = spec.name.zookeeper();
-            let servers: Vec<_> = (0..zookeeper.count)
-                .map(|ordinal| format!("{set}-{ordinal}.{set}:{ZOOKEEPER_PORT}"))
-                .collect();
-            Some(servers.join(","))
-        }
-        Recovery::ExternalZooKeeper(zookeeper) => Some(zookeeper.servers.join(",")),
-    }
-}
-
-/// The znode below which the masters keep their election and their state.
-pub fn zookeeper_directory(spec: &ClusterSpec) -> Option<String> {
-    match &spec.recovery {
-        Recovery::FileSystem { .. } => None,
-        Recovery::ManagedZooKeeper(_) => Some(format!("/{}", spec.name)),
-        Recovery::ExternalZooKeeper(zookeeper) => Some(zookeeper.directory.clone()),
-    }
 }
 
 fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
@@ -257,23 +169,6 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     // The user's word is the last.
     conf.extend(spec.spark_conf.clone());
     conf
-}
-
-/// The cipher for RPC and shuffles; `None` for Spark's default, which does not detect changed messages.
-fn cipher(spec: &ClusterSpec) -> Option<&str> {
-    let version = spec.spark_version.as_deref();
-    let by_version = version.filter(|version| has_gcm(version)).map(|_| "AES/GCM/NoPadding");
-    let cipher = spec.spark_conf.get(CIPHER).map(String::as_str).or(by_version);
-    cipher.filter(|cipher| *cipher != DEFAULT_CIPHER)
-}
-
-/// How masters and workers protect their RPC: those with different protections cannot connect. `None` is Spark's default with a secret.
-pub fn rpc_protection(spec: &ClusterSpec) -> Option<&str> {
-    match spec.authentication {
-        _ if spec.tls.is_some() => Some("TLS"),
-        Authentication::Off => Some("without a secret"),
-        _ => cipher(spec),
-    }
 }
 
 fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static str, String)> {
@@ -567,6 +462,8 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::digest::digest;
+    use crate::render::protection::rpc_protection;
 
     #[test]
     fn properties_survive_java() {
@@ -783,11 +680,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn a_digest_tells_boundaries_apart() {
-        assert_ne!(short_digest(["ab", "c"]), short_digest(["a", "bc"]));
-        assert_eq!(short_digest(["a"]).len(), 16);
     }
 }

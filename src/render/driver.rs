@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::config::{CONF_DIR, STATE_DIR};
+use super::paths::{CONF_DIR, STATE_DIR};
 use super::pods::{self, PodPlan, StateVolume};
 use super::workloads::{masters_url, script};
 use crate::model::labels::Component;

@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::short_digest;
+use super::digest::short_digest;
 use super::{Resource, auth, workloads};
 use crate::model::kind::Kind;
 use crate::model::labels::{self, ALIAS, Component, metadata};

@@ -18,8 +18,9 @@ use super::auth::{
     AUTH_DIR, AUTH_VOLUME, TLS_DIR, TLS_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, secret_name,
     spark_secret, zookeeper_secret,
 };
-use super::config::{self, CONF_DIR, EVENTS_DIR, STATE_DIR};
+use super::paths::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use crate::model::labels::{Component, identity, labels, non_empty, selector};
+use crate::render::protection;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{
     AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,
@@ -38,7 +39,7 @@ const SPARK_UID: i64 = 185;
 
 /// Annotation of pods: a digest of the files they read.
 const CONFIG_DIGEST: &str = "sparkha/config-digest";
-/// Annotation of masters and workers: see [`config::rpc_protection`].
+/// Annotation of masters and workers: see [`protection::rpc_protection`].
 pub const RPC_PROTECTION: &str = "sparkha/rpc";
 /// Name of the volume with event logs.
 pub const EVENTS: &str = "events";
@@ -80,7 +81,7 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
         annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
     }
     if matches!(plan.component, Component::Master | Component::Worker)
-        && let Some(protection) = config::rpc_protection(spec)
+        && let Some(protection) = protection::rpc_protection(spec)
     {
         annotations.insert(RPC_PROTECTION.into(), protection.into());
     }

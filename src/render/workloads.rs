@@ -7,8 +7,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::auth::zookeeper_secret;
-use super::config::{STATE_DIR, digest, zookeeper_directory, zookeeper_url};
+use super::digest::digest;
+use super::paths::STATE_DIR;
 use super::pods::{self, PodPlan, StateVolume};
+use super::znodes::{zookeeper_directory, zookeeper_url};
 use crate::model::labels::{Component, metadata, selector};
 use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
@@ -155,7 +157,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             .into_iter()
             .collect(),
         env: vec![
-            pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+            pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
             pods::env("ZOOKEEPER_JAVA_OPTS", options),
         ],
         spark_env: false,
@@ -231,7 +233,7 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
         env: vec![
             pods::field_env("POD_IP", "status.podIP"),
             pods::field_env("POD_NAMESPACE", "metadata.namespace"),
-            pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+            pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
             // Ivy and Python look for a home that can be written.
             pods::env("HOME", "/tmp"),
             pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
@@ -289,7 +291,7 @@ fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32
 /// What every Spark daemon is told.
 fn daemon_env(spec: &ClusterSpec, heap: &str) -> Vec<EnvVar> {
     vec![
-        pods::env("SPARK_CONF_DIR", super::config::CONF_DIR),
+        pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
         pods::env("SPARK_DAEMON_MEMORY", heap),
         // The daemons are small and must start fast; these options are not passed on to executors.
         pods::env(
@@ -315,7 +317,7 @@ fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
 }
 
 pub fn script(name: &str) -> Vec<String> {
-    vec!["/bin/bash".into(), format!("{}/{name}", super::config::CONF_DIR)]
+    vec!["/bin/bash".into(), format!("{}/{name}", super::paths::CONF_DIR)]
 }
 
 fn container_ports(named_ports: &[(&str, u16)]) -> Vec<ContainerPort> {

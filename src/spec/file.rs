@@ -636,7 +636,7 @@ pub fn read(text: &str) -> Read {
     let value = pruned.clone();
     let file = serde_json::from_value(pruned).unwrap_or_else(|error| {
         // Only a disagreement between schema and types can lead here.
-        problems.push(Problem::at(&places, "", error.to_string()));
+        problems.push(Problem::at(places.nearest(""), "", error.to_string()));
         ClusterFile::default()
     });
     Read {

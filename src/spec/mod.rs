@@ -4,6 +4,7 @@
 pub mod caps;
 pub mod file;
 pub mod names;
+pub mod overrides;
 pub mod problem;
 pub mod quantity;
 pub mod resolve;

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::file::tree::Places;
-
 /// Where a mistake is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -25,9 +23,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A mistake at a path of the file (`workers.memory`), or at the nearest part of that path that is there.
-    pub fn at(places: &Places, path: &str, message: impl Into<String>) -> Self {
-        let (line, column) = places.nearest(path);
+    /// A mistake at a path of the file, such as `workers.memory`, and its position.
+    pub fn at((line, column): (u64, u64), path: &str, message: impl Into<String>) -> Self {
         Self {
             place: Place::File {
                 line,

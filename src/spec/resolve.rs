@@ -11,14 +11,14 @@ pub mod rules;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+pub use super::overrides::Overrides;
 pub use pods::RESERVED_VOLUMES;
-pub use recovery::external_of;
-pub use rules::{REDACTED, is_secret};
+pub use rules::REDACTED;
 
 use super::file::merge;
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
-use super::names::{Alias, ClusterName, Namespace, UiDomain, is_dns_subdomain};
+use super::names::{ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
 use super::version::{has_tls, version_of_spark};
@@ -41,44 +41,6 @@ pub const MAX_WORKERS: u32 = 1000;
 pub const MASTERS: RangeInclusive<u32> = 1..=7;
 /// How much shuffle space a worker has, unless told otherwise: enough for small jobs, too little to fill a node.
 const DEFAULT_SHUFFLE: &str = "20Gi";
-
-/// What flags say; they win over the file.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    pub name: Option<String>,
-    /// No flag: the cluster is a later generation.
-    pub alias: Option<Alias>,
-    pub namespace: Option<String>,
-    pub image: Option<String>,
-    pub masters: Option<u32>,
-    pub workers: Option<u32>,
-    pub worker_cores: Option<u32>,
-    pub worker_memory: Option<String>,
-    /// A number, or `all`.
-    pub default_cores: Option<String>,
-    /// `host:port,…`, with `/chroot` at the end if there is one.
-    pub zookeeper: Option<String>,
-    pub ui_domain: Option<String>,
-    /// A history server, with what the file says of it.
-    pub history: bool,
-    /// A Spark Connect server, with what the file says of it.
-    pub connect: bool,
-    /// Metrics, with what the file says of them.
-    pub metrics: bool,
-}
-
-#[cfg(test)]
-impl Overrides {
-    /// A later generation of `etl`.
-    pub fn generation(name: &str, active: bool) -> Self {
-        let etl = ClusterName::parse("etl").unwrap();
-        Self {
-            name: Some(name.into()),
-            alias: Some(Alias { name: etl, active }),
-            ..Self::default()
-        }
-    }
-}
 
 /// The cluster file as it was read.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +143,8 @@ impl Resolver {
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem::at(&self.places, path, message).help(help));
+        self.problems
+            .push(Problem::at(self.places.nearest(path), path, message).help(help));
     }
 
     /// A mistake in a value that may have come from a flag.

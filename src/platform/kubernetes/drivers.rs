@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Error;
 use crate::model::labels::{COMPONENT, Component, cluster_selector};
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
-use crate::render::config::short_digest;
+use crate::render::digest::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::spec::names::ClusterName;
 

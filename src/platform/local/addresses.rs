@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
-use crate::render::config::short_digest;
+use crate::render::digest::short_digest;
 
 /// How many addresses are tried before the ports are held to be taken everywhere.
 const TRIES: u32 = 600;

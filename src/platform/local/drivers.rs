@@ -9,7 +9,7 @@ use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::volumes::{event_logs, secret_folder};
 use crate::render::auth::{AUTH_VOLUME, CERTIFICATES, SPARK_SECRET, TLS_DIR, TLS_VOLUME};
-use crate::render::config::{DRIVER_DEFAULTS, EVENTS_DIR};
+use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR};
 
 /// Writes it into the cluster's folder.
 pub fn configure(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
-use crate::render::config::short_digest;
+use crate::render::digest::short_digest;
 use crate::state::is_ready;
 
 const REVISION: &str = "controller-revision-hash";

@@ -21,7 +21,7 @@ use super::software::Software;
 use super::{Error, paths};
 use crate::model::kind::Kind;
 use crate::render::Resource;
-use crate::render::config::short_digest;
+use crate::render::digest::short_digest;
 use crate::render::inventory::{Inventory, is_claim_of};
 use crate::spec::names::{ClusterName, Namespace};
 

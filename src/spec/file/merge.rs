@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::spec::resolve::{Overrides, external_of, is_secret};
+use crate::spec::overrides::{Overrides, external_of};
+use crate::spec::resolve::rules::is_secret;
 
 /// The cluster file that says what `file` and `flags` say together, without name and namespace, which are the inventory's own. `None` if
 /// its environment holds a secret in plain text: everyone who may read ConfigMaps would see it.

@@ -4,17 +4,9 @@ use super::{DEFAULT_FAILOVER_SECONDS, Overrides, Resolver, pods, rules};
 use crate::spec::file::tree::join;
 use crate::spec::file::{ClaimFile, ClusterFile, ExternalFile, ZooKeeperFile};
 use crate::spec::names::{ClusterName, Namespace, is_dns_subdomain};
+use crate::spec::overrides::external_of;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{ExternalZooKeeper, ManagedZooKeeper, NewClaim, Recovery};
-
-/// The servers and the chroot of `host:port,…/chroot`.
-pub fn external_of(text: &str) -> (Vec<String>, Option<String>) {
-    let (servers, chroot) = match text.split_once('/') {
-        Some((servers, chroot)) => (servers, Some(format!("/{chroot}"))),
-        None => (text, None),
-    };
-    (servers.split(',').map(str::to_owned).collect(), chroot)
-}
 
 impl Resolver {
     pub(super) fn recovery(

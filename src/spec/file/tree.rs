@@ -44,11 +44,6 @@ impl Places {
         self.keys.get(path).copied().unwrap_or_else(|| self.nearest(path))
     }
 
-    /// Whether the document has this path.
-    pub fn has(&self, path: &str) -> bool {
-        self.values.contains_key(path)
-    }
-
     /// A number or truth value as it was written: `1.10`, not `1.1`.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)

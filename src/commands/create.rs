@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
-use crate::lifecycle::Error;
 use crate::lifecycle::create::{Options, Outcome, Running};
 use crate::lifecycle::differences::{Differences, Origin};
 use crate::lifecycle::place::Place;
+use crate::lifecycle::{Error, prepared};
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
@@ -86,7 +86,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     }
     let work = async {
         let home = arguments.spark_home.as_ref();
-        let prepared = place.prepare(&spec, home, &options, &progress).await?;
+        let prepared = prepared::prepare(&place, &spec, home, &options, &progress).await?;
         agree(&place, prepared.differences(), arguments.consent(), &progress).await?;
         prepared.create(&spec, &options, &progress).await
     };

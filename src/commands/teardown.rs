@@ -8,7 +8,8 @@ use crate::commands::arguments::Global;
 use crate::jobs::{JobState, Running, running};
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::Znodes;
-use crate::lifecycle::place::{Belongings, Place};
+use crate::lifecycle::place::Place;
+use crate::lifecycle::removal::{self, Belongings};
 use crate::lifecycle::teardown::Options;
 use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
@@ -40,7 +41,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let Some(belongings) = place.belongings().await? else {
+    let Some(belongings) = removal::belongings(&place).await? else {
         progress.done(&format!(
             "Nothing to do: there is no cluster {} in namespace {}",
             place.name(),

@@ -11,9 +11,10 @@ use crate::commands::arguments::{Global, Output};
 use crate::lifecycle::create::{Options, Outcome, Running};
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::place::{Place, Prepared};
+use crate::lifecycle::place::Place;
+use crate::lifecycle::prepared::{self, Prepared};
 use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
-use crate::lifecycle::{Error, generations};
+use crate::lifecycle::{Error, generations, removal};
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::counted;
 use crate::report::exit_code::ExitCode;
@@ -176,7 +177,7 @@ impl Run<'_, '_> {
             old.place.name()
         ));
         drain(&old.place, upgrade, self.arguments.drain_timeout, self.progress).await?;
-        old.place.teardown(self.arguments.timeout, self.progress).await?;
+        removal::teardown(&old.place, self.arguments.timeout, self.progress).await?;
         // What is known by the old name is now the new generation's.
         let next = generations::find(next.place).await?;
         self.description.set_generation(next.clone());
@@ -193,7 +194,7 @@ impl Run<'_, '_> {
     async fn prepare_with(&self, place: &Place, options: &Options) -> Result<(ClusterSpec, Prepared), Error> {
         let spec = self.description.resolve(self.global)?;
         let home = self.arguments.spark_home.as_ref();
-        let prepared = place.prepare(&spec, home, options, self.progress).await?;
+        let prepared = prepared::prepare(place, &spec, home, options, self.progress).await?;
         Ok((spec, prepared))
     }
 
@@ -225,7 +226,7 @@ impl Run<'_, '_> {
         if self.arguments.yes {
             return Ok(());
         }
-        let claims = old.belongings().await?.map(|belongings| belongings.claims());
+        let claims = removal::belongings(old).await?.map(|belongings| belongings.claims());
         let claims = claims.unwrap_or_default();
         if claims.is_empty() {
             return Ok(());
@@ -278,7 +279,7 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
     successor.mark(Some(back.clone())).await?;
     abort(&old.place, progress).await?;
     drain(&successor, back, arguments.drain_timeout, progress).await?;
-    successor.teardown(arguments.timeout, progress).await
+    removal::teardown(&successor, arguments.timeout, progress).await
 }
 
 impl Arguments {

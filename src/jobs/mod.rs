@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use crate::clients::spark::ApplicationReport;
 use crate::jobs::orphans::{DriverUi, Orphan, orphans};
-use crate::jobs::submit::local::{driver_ui, masters_of};
+use crate::jobs::submit::local::driver_ui;
 use crate::lifecycle::Error;
-use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
+use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::place::Place;
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
 use crate::model::labels::{Component, cluster_selector};
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::{Cluster, drivers};

@@ -11,8 +11,9 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::lifecycle::differences::{Applications, Differences, Origin, differences};
-use crate::lifecycle::external_zookeeper::{Platform, Znodes};
+use crate::lifecycle::external_zookeeper::Znodes;
 use crate::lifecycle::lock::Lock;
+use crate::lifecycle::place::Place;
 use crate::lifecycle::plan::{Live, Plan, plan, to_apply};
 use crate::lifecycle::preflight::{NamespaceState, Situation, preflight};
 use crate::lifecycle::rollout::{Mode, Roller};
@@ -362,7 +363,7 @@ async fn claim_znodes(
     };
     let is_made = Cell::new(false);
     let claim = async || {
-        if external_zookeeper::claim(Platform::Kubernetes(cluster), spec, owner).await? {
+        if external_zookeeper::claim(&Place::Kubernetes(cluster.clone(), spec.name.clone()), spec, owner).await? {
             is_made.set(true);
         }
         Ok(())

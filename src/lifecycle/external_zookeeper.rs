@@ -12,7 +12,8 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use crate::clients::zookeeper::{self, Login};
-use crate::jobs::submit::local::masters_of;
+use crate::lifecycle::local::masters_of;
+use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, secret};
 use crate::model::error_chain::with_sources;
 use crate::model::finding::{Finding, Severity};
@@ -34,13 +35,6 @@ use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often claiming is tried while others change the znode.
 const TRIES: u32 = 5;
-
-/// Where the cluster is: there is the Secret with the login, and maybe another way to the servers.
-#[derive(Clone, Copy)]
-pub enum Platform<'a> {
-    Kubernetes(&'a Cluster),
-    Local(&'a ClusterDir),
-}
 
 /// The data of a cluster's znode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,16 +68,12 @@ pub struct Checked {
 
 /// Whether an external ensemble answers and lets the cluster in, and whether the cluster's znode is free or its own. `old` is the inventory,
 /// if there is one. `None` where the cluster needs no such ensemble.
-pub async fn check(
-    platform: Platform<'_>,
-    spec: &ClusterSpec,
-    old: Option<&Inventory>,
-) -> Result<Option<Checked>, Error> {
+pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<Checked>, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(None);
     };
     let known = old.and_then(|old| old.cluster.zookeeper.owner());
-    let found = match connect(platform, &external.servers, external.secret.as_deref()).await {
+    let found = match connect(place, &external.servers, external.secret.as_deref()).await {
         Ok(reached) => ownership(&reached.client, &external.directory).await,
         Err(error) => Err(error),
     };
@@ -109,7 +99,7 @@ pub async fn check(
     let mut findings = vec![];
     if let Some(holder) = found.holder(&owner) {
         // A cluster of an older sparkha, or whose inventory was lost: that its master leads there proves that the path is its own.
-        if platform.leads(spec, external).await {
+        if leads(place, spec, external).await {
             if let Ownership::Owned(there) = &found {
                 owner = there.owner.clone();
             }
@@ -138,22 +128,22 @@ fn taken(external: &ExternalZooKeeper, holder: &str) -> Finding {
 }
 
 /// Makes the cluster's znode, or writes the owner to one that nobody owns and nobody uses. True if it was not there before.
-pub async fn claim(platform: Platform<'_>, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
+pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(false);
     };
-    let reached = connect(platform, &external.servers, external.secret.as_deref()).await?;
+    let reached = connect(place, &external.servers, external.secret.as_deref()).await?;
     let (client, path) = (&reached.client, external.directory.as_str());
     let data = Owner {
         owner: owner.to_owned(),
-        cluster: platform.describe(spec),
+        cluster: describe(place),
     };
     // Strings only: it serialises.
     let data = serde_json::to_vec(&data).unwrap_or_default();
     for _ in 0..TRIES {
         let found = ownership(client, path).await?;
         if let Some(holder) = found.holder(owner)
-            && !platform.leads(spec, external).await
+            && !leads(place, spec, external).await
         {
             return Err(Error::Preflight {
                 findings: vec![taken(external, &holder)],
@@ -204,8 +194,7 @@ pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventor
 
 /// An external ensemble is left without this cluster's znodes, and with all others.
 pub async fn remove_znodes(
-    platform: Platform<'_>,
-    name: &ClusterName,
+    place: &Place,
     inventory: &Inventory,
     znodes: Znodes,
     progress: &Progress,
@@ -221,7 +210,7 @@ pub async fn remove_znodes(
     };
     let left = |why: &str| progress.warn(&format!("The znodes below {directory} are left as they are: {why}"));
     // An inventory that was copied here from another namespace has another cluster's path.
-    if !is_own_path(directory, platform.namespace(), name) {
+    if !is_own_path(directory, place.namespace(), place.name()) {
         left("the path is not this cluster's");
         return Ok(());
     }
@@ -229,7 +218,7 @@ pub async fn remove_znodes(
         left("this cluster never claimed them");
         return Ok(());
     };
-    let reached = match connect(platform, servers, secret.as_deref()).await {
+    let reached = match connect(place, servers, secret.as_deref()).await {
         Ok(reached) => reached,
         Err(error) if znodes == Znodes::Keep => {
             progress.warn(&format!(
@@ -321,68 +310,58 @@ impl Ownership {
     }
 }
 
-impl Platform<'_> {
-    fn namespace(&self) -> &Namespace {
-        match self {
-            Platform::Kubernetes(cluster) => cluster.namespace(),
-            Platform::Local(dir) => &dir.namespace,
+/// Which cluster this is, among all that may use an ensemble.
+fn describe(place: &Place) -> String {
+    let name = place.name();
+    match place {
+        Place::Kubernetes(cluster, _) => format!(
+            "cluster {name} in namespace {} of {}",
+            cluster.namespace(),
+            cluster.server()
+        ),
+        Place::Local(dir) => {
+            let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            format!(
+                "local cluster {name} in namespace {} at {} of {}",
+                dir.namespace,
+                dir.path().display(),
+                host.trim()
+            )
         }
-    }
-
-    /// Which cluster this is, among all that may use an ensemble.
-    fn describe(&self, spec: &ClusterSpec) -> String {
-        let name = &spec.name;
-        match self {
-            Platform::Kubernetes(cluster) => format!(
-                "cluster {name} in namespace {} of {}",
-                cluster.namespace(),
-                cluster.server()
-            ),
-            Platform::Local(dir) => {
-                let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-                format!(
-                    "local cluster {name} in namespace {} at {} of {}",
-                    dir.namespace,
-                    dir.path().display(),
-                    host.trim()
-                )
-            }
-        }
-    }
-
-    /// Whether a master of the cluster that is here already was elected below this very path.
-    async fn leads(&self, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
-        let conf = spec.name.conf();
-        let (conf, leader) = match self {
-            Platform::Kubernetes(cluster) => {
-                let conf = cluster.get(Kind::ConfigMap, &conf).await.ok().flatten();
-                let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await;
-                let leader = Leader::new((*cluster).clone()).report(pods.unwrap_or_default()).await;
-                (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
-            }
-            Platform::Local(dir) => {
-                let conf = dir.wanted().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
-                let pods = masters_of(dir).unwrap_or_default();
-                (conf, Leader::new(Loopback).report(pods).await)
-            }
-        };
-        let expected = [
-            ("spark.deploy.zookeeper.dir", external.directory.clone()),
-            ("spark.deploy.zookeeper.url", external.servers.join(",")),
-        ];
-        let expected = properties(&expected.map(|(key, value)| (key.to_owned(), value)).into());
-        let is_configured = conf
-            .and_then(|conf| conf.data)
-            .unwrap_or_default()
-            .into_values()
-            .any(|file| {
-                let mut expected = expected.lines();
-                expected.all(|line| file.lines().any(|there| there == line))
-            });
-        is_configured && leader.is_some()
     }
 }
 
+/// Whether a master of the cluster that is here already was elected below this very path.
+async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
+    let conf = spec.name.conf();
+    let (conf, leader) = match place {
+        Place::Kubernetes(cluster, _) => {
+            let conf = cluster.get(Kind::ConfigMap, &conf).await.ok().flatten();
+            let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await;
+            let leader = Leader::new(cluster.clone()).report(pods.unwrap_or_default()).await;
+            (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
+        }
+        Place::Local(dir) => {
+            let conf = dir.wanted().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
+            let pods = masters_of(dir).unwrap_or_default();
+            (conf, Leader::new(Loopback).report(pods).await)
+        }
+    };
+    let expected = [
+        ("spark.deploy.zookeeper.dir", external.directory.clone()),
+        ("spark.deploy.zookeeper.url", external.servers.join(",")),
+    ];
+    let expected = properties(&expected.map(|(key, value)| (key.to_owned(), value)).into());
+    let is_configured = conf
+        .and_then(|conf| conf.data)
+        .unwrap_or_default()
+        .into_values()
+        .any(|file| {
+            let mut expected = expected.lines();
+            expected.all(|line| file.lines().any(|there| there == line))
+        });
+    is_configured && leader.is_some()
+}
 /// A session with an external ensemble, and the forwarded port it may need.
 struct Reached {
     client: zookeeper_client::Client,
@@ -392,14 +371,10 @@ struct Reached {
 
 /// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
 /// Service. `secret` names the Secret with the login.
-async fn connect(
-    platform: Platform<'_>,
-    servers: &[String],
-    secret: Option<&str>,
-) -> Result<Reached, zookeeper::Error> {
-    let read = match (secret, &platform) {
-        (Some(name), Platform::Kubernetes(cluster)) => login(cluster, name).await.map(Some),
-        (Some(name), Platform::Local(dir)) => login_local(dir, name).map(Some),
+async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Reached, zookeeper::Error> {
+    let read = match (secret, place) {
+        (Some(name), Place::Kubernetes(cluster, _)) => login(cluster, name).await.map(Some),
+        (Some(name), Place::Local(dir)) => login_local(dir, name).map(Some),
         (None, _) => Ok(None),
     };
     let all = servers.join(",");
@@ -417,7 +392,7 @@ async fn connect(
         }
         Err(error) => error,
     };
-    let Platform::Kubernetes(cluster) = platform else {
+    let Place::Kubernetes(cluster, _) = place else {
         return Err(refused);
     };
     for server in servers {

@@ -1,25 +1,15 @@
 //! Where a cluster is: in a namespace of Kubernetes, or in a folder of this machine; and what is done with clusters in both alike.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
 
-use crate::lifecycle::create::{Options, Outcome};
-use crate::lifecycle::differences::Differences;
-use crate::lifecycle::external_zookeeper::Znodes;
+use crate::lifecycle::Error;
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::{inventory_of, wanted_of};
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
-use crate::lifecycle::spark_change::SparkChange;
-use crate::lifecycle::{Error, create, local, teardown};
 use crate::model::kind::Kind;
 use crate::model::labels::{ALIAS, MANAGED_BY, SPARKHA, is_of_cluster};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::local::store::{ClusterDir, Store};
 use crate::render::inventory::{Inventory, Summary};
-use crate::report::progress::Progress;
-use crate::spec::ClusterSpec;
 use crate::spec::names::{ClusterName, Namespace};
 
 /// Where a cluster is, and its name there.
@@ -27,41 +17,6 @@ use crate::spec::names::{ClusterName, Namespace};
 pub enum Place {
     Kubernetes(Cluster, ClusterName),
     Local(ClusterDir),
-}
-
-/// What a create will do.
-pub enum Prepared {
-    Kubernetes(Cluster, Box<create::Prepared>),
-    Local(Box<local::create::Prepared>),
-}
-
-impl Prepared {
-    pub fn differences(&self) -> &Differences {
-        match self {
-            Prepared::Kubernetes(_, prepared) => &prepared.differences,
-            Prepared::Local(prepared) => &prepared.differences,
-        }
-    }
-
-    /// Of the Spark that masters and workers run.
-    pub fn change(&self) -> Option<&SparkChange> {
-        match self {
-            Prepared::Kubernetes(_, prepared) => prepared.change.as_ref(),
-            Prepared::Local(prepared) => prepared.change.as_ref(),
-        }
-    }
-
-    /// Does it.
-    pub async fn create(self, spec: &ClusterSpec, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
-        match self {
-            Prepared::Kubernetes(cluster, prepared) => {
-                create::create(&cluster, spec, *prepared, options, progress).await
-            }
-            Prepared::Local(prepared) => {
-                local::create::create(&Store::open()?, spec, *prepared, options, progress).await
-            }
-        }
-    }
 }
 
 impl Place {
@@ -138,86 +93,5 @@ impl Place {
         };
         let is_known_so = |summary: &Summary| summary.alias.as_ref().is_some_and(|known| known.name == *alias);
         Ok(summaries.into_iter().filter(is_known_so).collect())
-    }
-
-    /// See [`create::prepare`].
-    pub async fn prepare(
-        &self,
-        spec: &ClusterSpec,
-        spark_home: Option<&PathBuf>,
-        options: &Options,
-        progress: &Progress,
-    ) -> Result<Prepared, Error> {
-        Ok(match self {
-            Place::Kubernetes(cluster, _) => {
-                let prepared = create::prepare(cluster, spec, options, progress).await?;
-                Prepared::Kubernetes(cluster.clone(), prepared.into())
-            }
-            Place::Local(dir) => Prepared::Local(
-                local::create::prepare(dir, spec, spark_home, options, progress)
-                    .await?
-                    .into(),
-            ),
-        })
-    }
-
-    /// What the cluster has, once nobody else works on it; `None` if there is no such cluster.
-    pub async fn belongings(&self) -> Result<Option<Belongings>, Error> {
-        Ok(match self {
-            Place::Kubernetes(cluster, name) => {
-                let found = teardown::belongings(cluster, name).await?;
-                found.map(|belongings| Belongings::Kubernetes(cluster.clone(), name.clone(), belongings.into()))
-            }
-            Place::Local(dir) => local::teardown::belongings(dir)?.map(Belongings::Local),
-        })
-    }
-
-    /// Removes the cluster with all that it has.
-    pub async fn teardown(&self, timeout: Duration, progress: &Progress) -> Result<(), Error> {
-        let options = teardown::Options {
-            timeout,
-            keep_claims: false,
-            znodes: Znodes::Remove,
-            force: false,
-        };
-        match self.belongings().await? {
-            Some(belongings) => belongings.remove(&options, progress).await,
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a teardown removes.
-pub enum Belongings {
-    Kubernetes(Cluster, ClusterName, Box<teardown::Belongings>),
-    Local(local::teardown::Belongings),
-}
-
-impl Belongings {
-    /// Names of volume claims with data.
-    pub fn claims(&self) -> Vec<String> {
-        match self {
-            Belongings::Kubernetes(_, _, belongings) => belongings.claims.iter().map(ResourceExt::name_any).collect(),
-            Belongings::Local(belongings) => belongings.claims.clone(),
-        }
-    }
-
-    /// The znodes in an external ZooKeeper, in words.
-    pub fn znodes(&self) -> Option<&str> {
-        match self {
-            Belongings::Kubernetes(_, _, belongings) => belongings.znodes.as_deref(),
-            Belongings::Local(belongings) => belongings.znodes.as_deref(),
-        }
-    }
-
-    pub async fn remove(self, options: &teardown::Options, progress: &Progress) -> Result<(), Error> {
-        match self {
-            Belongings::Kubernetes(cluster, name, belongings) => {
-                teardown::teardown(&cluster, &name, *belongings, options, progress).await
-            }
-            Belongings::Local(belongings) => {
-                local::teardown::teardown(belongings, options.keep_claims, options.znodes, progress).await
-            }
-        }
     }
 }

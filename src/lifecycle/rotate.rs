@@ -7,8 +7,8 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::{LocalView, wanted_of};
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
 use crate::lifecycle::teardown::UNDRAINED_SECONDS;
 use crate::lifecycle::{Error, create, lock, secret, wait};
 use crate::model::kind::Kind;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::core::DynamicObject;
 use serde_json::json;
 
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, create, lock, status, wait};
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;

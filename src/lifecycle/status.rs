@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};

@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use crate::lifecycle::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
+use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
+use crate::lifecycle::inventory::read_inventory;
 use crate::lifecycle::namespace::{Removal, remove_if_empty};
+use crate::lifecycle::place::Place;
 use crate::lifecycle::preflight::permissions::may;
-use crate::lifecycle::preflight::read_inventory;
 use crate::lifecycle::{Error, lock};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
@@ -135,8 +136,8 @@ pub async fn teardown(
     for (component, set) in parts {
         if component == Component::ZooKeeper {
             // The masters are gone, and with them all that could write there again.
-            let platform = Platform::Kubernetes(cluster);
-            let remove = || remove_znodes(platform, name, &inventory, options.znodes, progress);
+            let platform = &Place::Kubernetes(cluster.clone(), name.clone());
+            let remove = || remove_znodes(platform, &inventory, options.znodes, progress);
             lock.guard("remove znodes", remove).await?;
         }
         match set {

@@ -10,9 +10,9 @@ use kube::ResourceExt;
 
 use crate::clients::spark::ApplicationReport;
 use crate::lifecycle::differences::described;
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::wanted_of;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, lock};
 use crate::model::labels::{Component, cluster_selector};
 use crate::model::managed_fields::owned;

@@ -15,7 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::MasterStatus;
-use crate::lifecycle::preflight::inventory_object;
+use crate::lifecycle::inventory::inventory_object;
 use crate::logs::position::Stamped;
 use crate::logs::reader::{NewLine, Reader, Rest};
 use crate::logs::selection::{Line, Time, Wanted};

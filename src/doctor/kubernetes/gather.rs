@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::{clocks, dns, probe, routes};
 use crate::doctor::kubernetes::facts::{Existing, Facts, Observed, Server};
 use crate::jobs::orphans_of;
-use crate::lifecycle::external_zookeeper::Platform;
+use crate::lifecycle::place::Place;
 use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
 use crate::lifecycle::{external_zookeeper, preflight};
 use crate::model::finding::Finding;
@@ -61,12 +61,13 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
             None => None,
         })
     };
+    let place = &Place::Kubernetes(cluster.clone(), spec.name.clone());
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
         permissions::missing_permissions(cluster, &wanted, namespace),
         capacity::nodes_and_pods(cluster),
         capacity::quota(cluster, asked, &live, namespace),
         storage(cluster, wishes, &claims),
-        external_zookeeper::check(Platform::Kubernetes(cluster), spec, old.as_ref()),
+        external_zookeeper::check(place, spec, old.as_ref()),
         dns::ask_cluster(cluster, spec, &services),
         existing,
     );

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 
 use crate::jobs::orphans::DriverUi;
 use crate::jobs::submit::capacity::{Room, room};
@@ -12,9 +10,8 @@ use crate::jobs::submit::job::{Asked, LocalFile};
 use crate::jobs::submit::{
     Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
 };
-use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::{Error, upgrade};
-use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::drivers;
 use crate::platform::leader::Leader;
@@ -149,13 +146,6 @@ pub async fn submit(
         process::remove(dir, &record.name)?;
     }
     outcome
-}
-
-/// The masters' pods as they are.
-pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
-    let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
-    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
-    Ok(pods)
 }
 
 /// The first port for drivers' web UIs that no driver has.

@@ -21,7 +21,7 @@ use self::explain::{Explained, explain};
 use self::job::{Asked, Checked};
 use self::package::Package;
 use crate::jobs::orphans::DriverUi;
-use crate::lifecycle::preflight::{inventory_object, read_inventory};
+use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, upgrade};
 use crate::logs::streams::Stream;
 use crate::model::kind::Kind;

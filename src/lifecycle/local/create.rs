@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::lifecycle::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::lifecycle::differences::{Applications, Differences, differences};
-use crate::lifecycle::external_zookeeper::{Checked, Platform, Znodes};
+use crate::lifecycle::external_zookeeper::{Checked, Znodes};
 use crate::lifecycle::local::{LocalView, inventory_of, teardown};
+use crate::lifecycle::place::Place;
 use crate::lifecycle::plan::{Live, Plan, plan};
 use crate::lifecycle::rollout::{Mode, Roller, Stage};
 use crate::lifecycle::spark_change::SparkChange;
@@ -164,7 +165,7 @@ pub async fn create(
             None => {}
         }
         if let Some(owner) = &claim
-            && external_zookeeper::claim(Platform::Local(&dir), spec, owner).await?
+            && external_zookeeper::claim(&Place::Local(dir.clone()), spec, owner).await?
         {
             undo_znodes = Znodes::Remove;
         }
@@ -356,7 +357,7 @@ async fn preflight(
         .into_iter()
         .collect();
     findings.extend(ports(spec));
-    let znodes = external_zookeeper::check(Platform::Local(dir), spec, old).await?;
+    let znodes = external_zookeeper::check(&Place::Local(dir.clone()), spec, old).await?;
     let of_znodes = znodes.iter().flat_map(|znodes| znodes.findings.iter().cloned());
     findings.extend(of_znodes);
     if skip {

@@ -16,6 +16,7 @@ use kube::ResourceExt;
 use crate::lifecycle::Error;
 use crate::lifecycle::wait::{LOG_LINES, View};
 use crate::model::error_chain::with_sources;
+use crate::model::labels::Component;
 use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
 use crate::platform::local::{Loopback, container};
 use crate::platform::observer::{Ask, Observer};
@@ -146,6 +147,13 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),
     }
+}
+
+/// The masters' pods as they are.
+pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
+    let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
+    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
+    Ok(pods)
 }
 
 /// The pods of this machine, as far as their records tell.

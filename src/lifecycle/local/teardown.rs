@@ -7,8 +7,9 @@ use kube::ResourceExt;
 use rustix::process::Signal;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::external_zookeeper::{Platform, Znodes, removable, remove_znodes};
+use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::lifecycle::local::inventory_of;
+use crate::lifecycle::place::Place;
 use crate::model::labels::Component;
 use crate::platform::local::cgroup::Groups;
 use crate::platform::local::kubelet::end_process;
@@ -87,7 +88,7 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
             && let Ok(Some(wanted)) = dir.wanted()
             && let Some(inventory) = inventory_of(&wanted, dir)?
         {
-            remove_znodes(Platform::Local(dir), &dir.name, &inventory, znodes, progress).await?;
+            remove_znodes(&Place::Local(dir.clone()), &inventory, znodes, progress).await?;
         }
         let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
         let records: Vec<_> = seen.pods.iter().filter(of_part).collect();

@@ -7,15 +7,17 @@ pub mod permissions;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
-use crate::lifecycle::external_zookeeper::{Checked, Platform};
+use crate::lifecycle::Error;
+use crate::lifecycle::external_zookeeper::{self, Checked};
+use crate::lifecycle::inventory::read_inventory;
+use crate::lifecycle::place::Place;
 use crate::lifecycle::plan::Live;
-use crate::lifecycle::{Error, external_zookeeper};
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
@@ -23,7 +25,6 @@ use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::Inventory;
 use crate::render::{Resource, render};
 use crate::spec::ClusterSpec;
-use crate::spec::names::ClusterName;
 
 /// The oldest server that sparkha supports, as (major, minor).
 const OLDEST: (u32, u32) = (1, 20);
@@ -126,7 +127,8 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         );
         [quota, nodes, storage, shared].into_iter().flatten().collect()
     };
-    let znodes = external_zookeeper::check(Platform::Kubernetes(cluster), spec, inventory.as_ref());
+    let place = &Place::Kubernetes(cluster.clone(), spec.name.clone());
+    let znodes = external_zookeeper::check(place, spec, inventory.as_ref());
     let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);
     let znodes = znodes?;
     findings.extend(rooms);
@@ -293,19 +295,6 @@ async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<Dynamic
     let found = wanted.map(|(_, name)| cluster.get(Kind::Secret, name));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
-}
-
-/// The ConfigMap with the inventory of a cluster that must be there.
-pub async fn inventory_object(cluster: &Cluster, name: &ClusterName) -> Result<DynamicObject, Error> {
-    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    found.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))
-}
-
-/// Reads the inventory out of its ConfigMap.
-pub fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
-    let value = serde_json::to_value(object).unwrap_or_default();
-    let config_map: ConfigMap = serde_json::from_value(value).unwrap_or_default();
-    Ok(Inventory::read(&config_map)?)
 }
 
 pub fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'a serde_json::Value>) -> Vec<T> {

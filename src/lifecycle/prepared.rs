@@ -1,0 +1,69 @@
+//! What a create will do, on Kubernetes or on this machine.
+
+use std::path::PathBuf;
+
+use crate::lifecycle::create::{Options, Outcome};
+use crate::lifecycle::differences::Differences;
+use crate::lifecycle::place::Place;
+use crate::lifecycle::spark_change::SparkChange;
+use crate::lifecycle::{Error, create, local};
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::store::Store;
+use crate::report::progress::Progress;
+use crate::spec::ClusterSpec;
+
+/// What a create will do.
+pub enum Prepared {
+    Kubernetes(Cluster, Box<create::Prepared>),
+    Local(Box<local::create::Prepared>),
+}
+
+impl Prepared {
+    pub fn differences(&self) -> &Differences {
+        match self {
+            Prepared::Kubernetes(_, prepared) => &prepared.differences,
+            Prepared::Local(prepared) => &prepared.differences,
+        }
+    }
+
+    /// Of the Spark that masters and workers run.
+    pub fn change(&self) -> Option<&SparkChange> {
+        match self {
+            Prepared::Kubernetes(_, prepared) => prepared.change.as_ref(),
+            Prepared::Local(prepared) => prepared.change.as_ref(),
+        }
+    }
+
+    /// Does it.
+    pub async fn create(self, spec: &ClusterSpec, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
+        match self {
+            Prepared::Kubernetes(cluster, prepared) => {
+                create::create(&cluster, spec, *prepared, options, progress).await
+            }
+            Prepared::Local(prepared) => {
+                local::create::create(&Store::open()?, spec, *prepared, options, progress).await
+            }
+        }
+    }
+}
+
+/// See [`create::prepare`].
+pub async fn prepare(
+    place: &Place,
+    spec: &ClusterSpec,
+    spark_home: Option<&PathBuf>,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Prepared, Error> {
+    Ok(match place {
+        Place::Kubernetes(cluster, _) => {
+            let prepared = create::prepare(cluster, spec, options, progress).await?;
+            Prepared::Kubernetes(cluster.clone(), prepared.into())
+        }
+        Place::Local(dir) => Prepared::Local(
+            local::create::prepare(dir, spec, spark_home, options, progress)
+                .await?
+                .into(),
+        ),
+    })
+}

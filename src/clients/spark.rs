@@ -7,82 +7,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// State of a master, in Spark's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum MasterStatus {
-    Alive,
-    Standby,
-    Recovering,
-    /// Recovery is over, workers and applications are being taken back.
-    #[serde(rename = "COMPLETING_RECOVERY")]
-    CompletingRecovery,
-}
-
-impl std::fmt::Display for MasterStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            MasterStatus::Alive => "ALIVE",
-            MasterStatus::Standby => "STANDBY",
-            MasterStatus::Recovering => "RECOVERING",
-            MasterStatus::CompletingRecovery => "COMPLETING_RECOVERY",
-        })
-    }
-}
-
-/// The answer of `/json/`, as far as sparkha reads it (Spark's `JsonProtocol.writeMasterState`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MasterReport {
-    pub status: MasterStatus,
-    /// `spark://host:port`.
-    pub url: String,
-    #[serde(default)]
-    pub workers: Vec<WorkerReport>,
-    #[serde(default)]
-    pub activeapps: Vec<ApplicationReport>,
-    #[serde(default)]
-    pub completedapps: Vec<ApplicationReport>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WorkerReport {
-    pub id: String,
-    pub host: String,
-    pub webuiaddress: String,
-    pub cores: u32,
-    pub coresused: u32,
-    /// MiB.
-    pub memory: u64,
-    /// MiB.
-    pub memoryused: u64,
-    /// `ALIVE`, `DEAD`, `DECOMMISSIONED` or `UNKNOWN`.
-    pub state: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApplicationReport {
-    pub id: String,
-    pub name: String,
-    pub cores: u32,
-    pub user: String,
-    /// `WAITING`, `RUNNING`, `FINISHED`, `FAILED`, `KILLED` or `UNKNOWN`.
-    pub state: String,
-    /// MiB that each executor gets.
-    #[serde(
-        default,
-        rename(serialize = "memoryPerExecutorMib", deserialize = "memoryperexecutor")
-    )]
-    pub memory_per_executor: u64,
-    /// When it registered, in milliseconds since 1970.
-    #[serde(default, rename(serialize = "startedMs", deserialize = "starttime"))]
-    pub started_ms: u64,
-    /// Milliseconds, so far.
-    #[serde(default, rename(serialize = "durationMs"))]
-    pub duration: u64,
-}
+use crate::model::reports::MasterReport;
 
 /// What only a master's page for people says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -329,6 +257,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
+    use crate::model::reports::MasterStatus;
 
     const REPORT: &str = r#"{"status": "STANDBY", "url": "spark://x:7077"}"#;
 

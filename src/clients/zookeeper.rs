@@ -3,30 +3,10 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use zookeeper_client as zk;
 
-/// The part a server plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    Leader,
-    Follower,
-    Observer,
-    Standalone,
-}
-
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Mode::Leader => "leader",
-            Mode::Follower => "follower",
-            Mode::Observer => "observer",
-            Mode::Standalone => "standalone",
-        })
-    }
-}
+use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
 
 /// A server or an ensemble did not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -48,18 +28,8 @@ pub enum Error {
 /// How long a session of ours lasts without a heartbeat.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server in a quorum says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Server {
-    pub mode: Mode,
-    /// Requests that wait for an answer.
-    pub outstanding: u64,
-    /// The last transaction that it knows; the upper half counts elections.
-    pub zxid: u64,
-}
-
 /// Asks a server over an open stream, with the four-letter word `srvr`.
-pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Server, Error> {
+pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ZooKeeperReport, Error> {
     stream.write_all(b"srvr").await?;
     let mut answer = String::new();
     // Of less than 1 KiB. The server closes the connection after it, of which containerd tells those behind a forwarded port a second later: the
@@ -73,14 +43,14 @@ pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Serv
     Err(Error::NotServing)
 }
 
-fn parse(srvr: &str) -> Option<Server> {
+fn parse(srvr: &str) -> Option<ZooKeeperReport> {
     let value = |name: &str| Some(srvr.lines().find_map(|line| line.strip_prefix(name))?.trim());
-    Some(Server {
-        mode: match value("Mode: ")? {
-            "leader" => Mode::Leader,
-            "follower" => Mode::Follower,
-            "observer" => Mode::Observer,
-            "standalone" => Mode::Standalone,
+    Some(ZooKeeperReport {
+        mode: match value("ZooKeeperMode: ")? {
+            "leader" => ZooKeeperMode::Leader,
+            "follower" => ZooKeeperMode::Follower,
+            "observer" => ZooKeeperMode::Observer,
+            "standalone" => ZooKeeperMode::Standalone,
             _ => return None,
         },
         outstanding: value("Outstanding: ").and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -221,14 +191,14 @@ mod tests {
 
     const ANSWER: &str = "Zookeeper version: 3.9.5-1\nLatency min/avg/max: 0/0.0/0\nReceived: 6\nSent: 5\nConnections: 1\n\
         Outstanding: 2\nZxid: 0x30000001f\nMode: follower\nNode count: 5\n";
-    const SERVER: Server = Server {
-        mode: Mode::Follower,
+    const SERVER: ZooKeeperReport = ZooKeeperReport {
+        mode: ZooKeeperMode::Follower,
         outstanding: 2,
         zxid: 0x3_0000_001f,
     };
 
     /// What is made of an answer that comes in two parts, by a server that closes the connection or not.
-    async fn asked(parts: (&str, &str), closes: bool) -> Result<Server, Error> {
+    async fn asked(parts: (&str, &str), closes: bool) -> Result<ZooKeeperReport, Error> {
         let (here, mut there) = tokio::io::duplex(1024);
         let answered = async {
             let mut word = [0; 4];

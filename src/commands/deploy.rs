@@ -3,7 +3,6 @@
 use clap::{Args, ValueEnum};
 
 use super::arguments::Global;
-use super::router::Access;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report::exit_code::ExitCode;
@@ -46,6 +45,17 @@ enum ServiceTypeArgument {
     ClusterIp,
     NodePort,
     LoadBalancer,
+}
+
+/// Whom a router lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Users with a password or a token.
+    Known,
+    /// Everybody who reaches it: --open.
+    Open,
+    /// None of the options was given.
+    Unsaid,
 }
 
 /// What is deployed.

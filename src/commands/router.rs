@@ -9,6 +9,7 @@ use hickory_proto::rr::Name;
 
 use super::{Clusters, deploy};
 use crate::commands::arguments::Global;
+use crate::commands::deploy::Access;
 use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
@@ -136,17 +137,6 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     progress.done(&serving);
     bound.serve(Some((&follow, way))).await?;
     Ok(ExitCode::Success)
-}
-
-/// Whom a router lets in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Users with a password or a token.
-    Known,
-    /// Everybody who reaches it: --open.
-    Open,
-    /// None of the options was given.
-    Unsaid,
 }
 
 impl Arguments {

@@ -11,14 +11,13 @@ use kube::ResourceExt;
 use serde::Serialize;
 use tokio::task::LocalSet;
 
-use crate::clients::spark::MasterStatus;
-use crate::clients::zookeeper::Mode;
 use crate::drill::probe_job::{Canary, Song, room_for_it};
 use crate::jobs::submit::capacity::Room;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::LocalView;
 use crate::lifecycle::wait::{KubernetesView, View};
+use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
@@ -242,7 +241,7 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: Target) -> Result<
                 // The one that costs an election of their own.
                 let leading = servers
                     .iter()
-                    .find(|server| server.mode == Some(Mode::Leader))
+                    .find(|server| server.mode == Some(ZooKeeperMode::Leader))
                     .or(servers.first());
                 leading.map(|server| server.pod.name.clone())
             }

@@ -12,7 +12,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::clients::spark::WorkerReport;
 use crate::jobs::submit;
 use crate::jobs::submit::Submission;
 use crate::jobs::submit::capacity::{Room, room};
@@ -21,6 +20,7 @@ use crate::jobs::submit::job::{Asked, Job};
 use crate::lifecycle::Error;
 use crate::lifecycle::local::{driver_environment, masters_of};
 use crate::logs::streams::Stream;
+use crate::model::reports::WorkerReport;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::leader::Leader;
 use crate::platform::local::Loopback;

@@ -9,21 +9,21 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::clients::spark::ApplicationReport;
 use crate::jobs::orphans::{DriverUi, Orphan, orphans};
 use crate::jobs::submit::local::driver_ui;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::place::Place;
+use crate::model::hosts::pod_host;
 use crate::model::labels::{Component, cluster_selector};
 use crate::model::ports::DRIVER_UI_PORTS;
+use crate::model::reports::ApplicationReport;
 use crate::platform::kubernetes::{Cluster, drivers};
 use crate::platform::leader::{Leader, Said};
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
-use crate::routing::pod_host;
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.
@@ -464,7 +464,8 @@ fn driver_only(driver: &DriverSeen) -> JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::spark::{MasterReport, MasterStatus, Page};
+    use crate::clients::spark::Page;
+    use crate::model::reports::{MasterReport, MasterStatus};
 
     fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
         ApplicationReport {

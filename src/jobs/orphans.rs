@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use crate::clients::spark::{self, MasterReport};
+use crate::clients::spark::{self};
+use crate::model::reports::MasterReport;
 use crate::platform::leader::Leader;
 use crate::platform::observer::Reach;
 

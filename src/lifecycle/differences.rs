@@ -4,13 +4,13 @@
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use crate::clients::spark::ApplicationReport;
 use crate::lifecycle::Error;
 use crate::lifecycle::plan::{Live, Plan};
 use crate::model::error_chain::with_sources;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::managed_fields::drops;
+use crate::model::reports::ApplicationReport;
 use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
@@ -300,8 +300,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::clients::spark::MasterStatus;
     use crate::lifecycle::plan::plan;
+    use crate::model::reports::MasterStatus;
     use crate::render::render;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Overrides, Source, resolve};

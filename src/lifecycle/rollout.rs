@@ -12,13 +12,13 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::clients::spark::MasterStatus;
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
 use crate::lifecycle::plan::{Live, Plan};
 use crate::lifecycle::wait::{Patience, View, with_logs};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
+use crate::model::reports::MasterStatus;
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
@@ -353,8 +353,8 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::spark::MasterReport;
     use crate::lifecycle::plan::plan;
+    use crate::model::reports::MasterReport;
     use crate::render::render;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Source, resolve};

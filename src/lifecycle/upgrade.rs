@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::clients::spark::ApplicationReport;
 use crate::lifecycle::differences::described;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::wanted_of;
@@ -16,6 +15,7 @@ use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, lock};
 use crate::model::labels::{Component, cluster_selector};
 use crate::model::managed_fields::owned;
+use crate::model::reports::ApplicationReport;
 use crate::platform::kubernetes::{FIELD_MANAGER, drivers};
 use crate::platform::leader::{Leader, Said};
 use crate::platform::local::store::Held;
@@ -274,7 +274,8 @@ pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::spark::{MasterReport, MasterStatus, Page};
+    use crate::clients::spark::Page;
+    use crate::model::reports::{MasterReport, MasterStatus};
     use crate::spec::resolve::{Source, resolve};
 
     fn inventory(text: &str) -> Inventory {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
-use crate::clients::spark::MasterStatus;
 use crate::lifecycle::Error;
+use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};

@@ -14,7 +14,6 @@ use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::clients::spark::MasterStatus;
 use crate::lifecycle::inventory::inventory_object;
 use crate::logs::position::Stamped;
 use crate::logs::reader::{NewLine, Reader, Rest};
@@ -22,6 +21,7 @@ use crate::logs::selection::{Line, Time, Wanted};
 use crate::logs::streams::unmarked;
 use crate::logs::{Error, Lines, Options, Write, executors, in_order};
 use crate::model::labels::{Component, INSTANCE};
+use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Ask, Observer};
 use crate::routing::Member;

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
 
-use crate::clients::spark::MasterStatus;
 use crate::lifecycle::local::LocalView;
 use crate::logs::selection::{Line, Part, Time, Wanted, sparks_time};
 use crate::logs::{Error, Options, Write, in_order, trimmed};
 use crate::model::labels::Component;
+use crate::model::reports::MasterStatus;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
 

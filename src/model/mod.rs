@@ -2,8 +2,11 @@
 
 pub mod error_chain;
 pub mod finding;
+pub mod hosts;
 pub mod kind;
 pub mod labels;
 pub mod managed_fields;
 pub mod ports;
+pub mod reports;
 pub mod subset;
+pub mod words;

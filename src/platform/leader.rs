@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::clients::spark::{MasterReport, MasterStatus, MasterUi, Page};
+use crate::clients::spark::{MasterUi, Page};
 use crate::model::ports::MASTER_UI_PORT;
+use crate::model::reports::{MasterReport, MasterStatus};
 use crate::platform::observer::{Ask, Observer, Reach};
 use crate::state::Facts;
 

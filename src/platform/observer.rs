@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::clients::spark::{MasterReport, MasterUi};
+use crate::clients::spark::MasterUi;
 use crate::clients::zookeeper;
 use crate::model::labels::Component;
 use crate::model::ports::{MASTER_UI_PORT, ZOOKEEPER_PORT};
+use crate::model::reports::MasterReport;
 use crate::state::{Facts, pods_of};
 
 /// How long a pod may take to answer.
@@ -56,7 +57,7 @@ struct Master {
 }
 
 struct Server {
-    last: Result<zookeeper::Server, String>,
+    last: Result<crate::model::reports::ZooKeeperReport, String>,
     not_before: Instant,
 }
 

@@ -22,14 +22,6 @@ use crate::lifecycle::Error;
 use crate::logs::streams::Stream;
 use crate::spec::file;
 
-/// `1 core`, `2 cores`.
-pub fn counted(count: u32, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
-}
-
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {

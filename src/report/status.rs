@@ -3,7 +3,8 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Format, counted, hint, structured};
+use super::{Format, hint, structured};
+use crate::model::words::counted;
 use crate::render::inventory::ExecutorsSummary;
 use crate::state::overview::Overview;
 use crate::state::{ClusterState, PodState, ZooKeeperState};

@@ -12,9 +12,9 @@ use reqwest::{Client, StatusCode};
 use serde::Serialize;
 
 use crate::clients::http;
-use crate::clients::spark::{MasterReport, MasterStatus};
 use crate::lifecycle::Error;
 use crate::model::error_chain::root_cause;
+use crate::model::reports::{MasterReport, MasterStatus};
 use crate::routes::publish::Target;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;

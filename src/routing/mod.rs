@@ -18,6 +18,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::{Component, INSTANCE, is_ours};
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::names::{ClusterName, UiDomain};
@@ -256,22 +257,6 @@ fn main_route(of_host: &[Route]) -> Option<&Route> {
     of_host
         .iter()
         .min_by_key(|route| (route.owner.role == Role::Driver, route.port))
-}
-
-/// `spark-<ip with dashes>.<namespace>.<domain>`: the routed host name of a pod, which `SPARK_PUBLIC_DNS` puts into Spark's own links.
-pub fn pod_host(address: IpAddr, namespace: &str, domain: &UiDomain) -> String {
-    let dashed = address.to_string().replace(['.', ':'], "-");
-    format!("spark-{dashed}.{namespace}.{domain}").to_lowercase()
-}
-
-/// The routed host name of the leader's web UI, whichever master that is.
-pub fn leader_host(cluster: &ClusterName, namespace: &str, domain: &UiDomain) -> String {
-    format!("{cluster}-master.{namespace}.{domain}").to_lowercase()
-}
-
-/// The routed host name of the history server's web UI.
-pub fn history_host(cluster: &ClusterName, namespace: &str, domain: &UiDomain) -> String {
-    format!("{cluster}-history.{namespace}.{domain}").to_lowercase()
 }
 
 /// Host and port of a driver's web UI, if it is where drivers have theirs: an application must not lead to another port of its pod.

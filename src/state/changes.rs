@@ -99,7 +99,7 @@ mod tests {
     use super::super::readiness::NotReady;
     use super::super::tests::state;
     use super::*;
-    use crate::clients::spark::MasterStatus;
+    use crate::model::reports::MasterStatus;
 
     #[test]
     fn a_failover_is_told() {

@@ -16,12 +16,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::clients::spark::{ApplicationReport, MasterReport, MasterStatus};
-use crate::clients::zookeeper::{Mode, Server};
+use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::Component;
 use crate::model::ports::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
+use crate::model::reports::{ApplicationReport, MasterReport, MasterStatus, ZooKeeperMode, ZooKeeperReport};
 use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
-use crate::routing::{history_host, leader_host, pod_host};
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// What was seen, at one moment.
@@ -32,7 +31,7 @@ pub struct Facts {
     /// By pod: what its master says, or why it says nothing.
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
     /// By pod: what its ZooKeeper says, or why it says nothing.
-    pub zookeepers: BTreeMap<String, Result<Server, String>>,
+    pub zookeepers: BTreeMap<String, Result<ZooKeeperReport, String>>,
     /// The Kubernetes cluster's nodes.
     pub nodes: nodes::Nodes,
     /// The pods are this machine's own: it reaches them at their addresses, and knows no names of Services.
@@ -122,7 +121,7 @@ pub struct ServerState {
     #[serde(flatten)]
     pub pod: PodState,
     /// `None`: it is in no quorum, or did not answer.
-    pub mode: Option<Mode>,
+    pub mode: Option<ZooKeeperMode>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -338,7 +337,7 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
             .map(|pod| {
                 let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
                 // A restarted worker registers anew; its former self stays listed as DEAD for a while.
-                let of_pod = |worker: &&&crate::clients::spark::WorkerReport| Some(worker.host.as_str()) == ip;
+                let of_pod = |worker: &&&crate::model::reports::WorkerReport| Some(worker.host.as_str()) == ip;
                 let report = reports
                     .iter()
                     .filter(|worker| of_pod(&worker))
@@ -508,7 +507,7 @@ pub mod tests {
             zookeeper: ZooKeeperState::Managed {
                 servers: vec![ServerState {
                     pod: pod("spark-zookeeper-0"),
-                    mode: Some(Mode::Standalone),
+                    mode: Some(ZooKeeperMode::Standalone),
                 }],
             },
             workers: WorkersState {

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::{ClusterState, ZooKeeperState};
-use crate::clients::spark::MasterStatus;
-use crate::clients::zookeeper::Mode;
+use crate::model::reports::{MasterStatus, ZooKeeperMode};
 
 /// Something that is not yet as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -84,7 +83,7 @@ pub fn judge(state: &ClusterState) -> Vec<NotReady> {
         let serving = servers.iter().filter(|server| server.mode.is_some()).count();
         let led = servers
             .iter()
-            .any(|server| matches!(server.mode, Some(Mode::Leader | Mode::Standalone)));
+            .any(|server| matches!(server.mode, Some(ZooKeeperMode::Leader | ZooKeeperMode::Standalone)));
         if serving < servers.len() || !led {
             missing.push(NotReady::ZooKeeper {
                 serving,

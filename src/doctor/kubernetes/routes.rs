@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::facts::{Observed, joined};
-use crate::clients::spark::MasterStatus;
 use crate::doctor::{Check, or_ok};
+use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::routes::check::{Asked, RouteReport, check};

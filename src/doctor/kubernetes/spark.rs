@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::facts::{Existing, Observed, PodReport, Resolution, joined};
-use crate::clients::spark::{MasterReport, MasterStatus, WorkerReport};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::Component;
 use crate::model::ports::MASTER_PORT;
+use crate::model::reports::{MasterReport, MasterStatus, WorkerReport};
 use crate::state::readiness::NotReady;
 use crate::state::{Facts, WorkersState, pods_of};
 

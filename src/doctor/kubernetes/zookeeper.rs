@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::facts::{Existing, joined};
 use super::from_findings;
-use crate::clients::zookeeper::{Mode, Server};
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
+use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
 use crate::render::inventory::ZooKeeperSummary;
 use crate::spec::{ClusterSpec, Recovery};
 use crate::state::ZooKeeperState;
@@ -45,13 +45,13 @@ pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Findin
     }
 }
 
-fn managed(names: &[&str], answers: &BTreeMap<String, Result<Server, String>>) -> Vec<Check> {
+fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, String>>) -> Vec<Check> {
     let serving: Vec<_> = answers
         .iter()
         .filter_map(|(name, answer)| Some((name.as_str(), answer.as_ref().ok()?)))
         .collect();
-    let with = |mode: Mode| serving.iter().filter(move |(_, server)| server.mode == mode);
-    let led = with(Mode::Leader).count() + with(Mode::Standalone).count();
+    let with = |mode: ZooKeeperMode| serving.iter().filter(move |(_, server)| server.mode == mode);
+    let led = with(ZooKeeperMode::Leader).count() + with(ZooKeeperMode::Standalone).count();
     let mut found = Vec::new();
     if serving.len() < names.len() {
         let why: Vec<_> = names
@@ -90,8 +90,8 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<Server, String>>) -
             "they do not know of each other: check their names and port 2888",
         ));
     }
-    if let Some((_, leader)) = with(Mode::Leader).next() {
-        for (name, server) in with(Mode::Follower) {
+    if let Some((_, leader)) = with(ZooKeeperMode::Leader).next() {
+        for (name, server) in with(ZooKeeperMode::Follower) {
             // Of another election: it follows somebody else.
             let epochs = (leader.zxid >> 32, server.zxid >> 32);
             let behind = leader.zxid.saturating_sub(server.zxid);
@@ -115,7 +115,7 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<Server, String>>) -
             ));
         }
     }
-    let followers = with(Mode::Follower).count();
+    let followers = with(ZooKeeperMode::Follower).count();
     or_ok(
         found,
         NAME,
@@ -131,9 +131,9 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
-    fn answers(servers: &[(Option<Mode>, u64, u64)]) -> BTreeMap<String, Result<Server, String>> {
-        let server = |(at, &(mode, zxid, outstanding)): (usize, &(Option<Mode>, u64, u64))| {
-            let server = mode.map(|mode| Server {
+    fn answers(servers: &[(Option<ZooKeeperMode>, u64, u64)]) -> BTreeMap<String, Result<ZooKeeperReport, String>> {
+        let server = |(at, &(mode, zxid, outstanding)): (usize, &(Option<ZooKeeperMode>, u64, u64))| {
+            let server = mode.map(|mode| ZooKeeperReport {
                 mode,
                 outstanding,
                 zxid,
@@ -143,7 +143,7 @@ mod tests {
         servers.iter().enumerate().map(server).collect()
     }
 
-    fn statuses(servers: &[(Option<Mode>, u64, u64)]) -> Vec<(Status, String)> {
+    fn statuses(servers: &[(Option<ZooKeeperMode>, u64, u64)]) -> Vec<(Status, String)> {
         let names = ["z0", "z1", "z2"];
         let checks = managed(&names[..servers.len()], &answers(servers));
         checks.into_iter().map(|check| (check.status, check.seen)).collect()
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_quorum_is_one_leader_and_followers_in_step() {
-        use Mode::{Follower, Leader, Standalone};
+        use ZooKeeperMode::{Follower, Leader, Standalone};
         let (leader, follower) = ((Some(Leader), 0x2_0000_0010, 0), (Some(Follower), 0x2_0000_000f, 1));
         let well = statuses(&[leader, follower, follower]);
         assert_eq!(

@@ -1,9 +1,9 @@
 //! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
 
-use crate::clients::spark::WorkerReport;
 use crate::jobs::submit::job::Asked;
+use crate::model::reports::WorkerReport;
+use crate::model::words::counted;
 use crate::render::inventory::WorkersSummary;
-use crate::report::counted;
 use crate::spec::quantity::Memory;
 
 /// What Spark gives an executor when nobody says.

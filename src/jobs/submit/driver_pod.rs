@@ -7,12 +7,12 @@ use kube::ResourceExt;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::wait::Patience;
+use crate::model::hosts::pod_host;
 use crate::model::labels::Component;
 use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
-use crate::routing::pod_host;
 use crate::state::Facts;
 use crate::state::trouble::{Before, troubles};
 

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::clients::spark::{ApplicationReport, WorkerReport};
 use crate::jobs::orphans::{DriverUi, orphans};
 use crate::jobs::submit::capacity::{Room, room};
 use crate::jobs::submit::job::Asked;
 use crate::lifecycle::Error;
+use crate::model::reports::{ApplicationReport, WorkerReport};
 use crate::platform::leader::{Leader, Said};
 use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;

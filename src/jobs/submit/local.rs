@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
-
 use crate::jobs::orphans::DriverUi;
 use crate::jobs::submit::capacity::{Room, room};
 use crate::jobs::submit::job::{Asked, LocalFile};
@@ -12,6 +11,7 @@ use crate::jobs::submit::{
 };
 use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::{Error, upgrade};
+use crate::model::hosts::pod_host;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::drivers;
 use crate::platform::leader::Leader;
@@ -21,7 +21,6 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
 use crate::render::driver::{self, Driver};
 use crate::report::progress::Progress;
-use crate::routing::pod_host;
 
 /// Runs a job. What it writes goes where sparkha writes.
 pub async fn submit(

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::clients::spark::{self, MasterStatus, MasterUi};
+use crate::clients::spark::{self, MasterUi};
 use crate::model::ports::MASTER_UI_PORT;
+use crate::model::reports::MasterStatus;
 use crate::platform::way::Way;
 use crate::routes::follow::Event;
 

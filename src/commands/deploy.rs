@@ -8,6 +8,7 @@ use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PO
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::ServiceType;
+use crate::spec::image::ImageReference;
 use crate::{report, routes};
 
 #[derive(Clone, Debug, Args)]
@@ -25,7 +26,7 @@ pub struct DeployArguments {
     undeploy: bool,
     /// Image with sparkha
     #[arg(long, value_name = "IMAGE", help_heading = "In the cluster")]
-    image: Option<String>,
+    image: Option<ImageReference>,
     /// Number of pods
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "In the cluster")]
     replicas: u32,
@@ -132,7 +133,7 @@ pub async fn run(
     let deployed = Deployed {
         name: part.name(),
         args: words(part, own, &namespace, std::env::args_os()),
-        image: arguments.image.clone().unwrap_or_default(),
+        image: arguments.image.as_ref().map(ToString::to_string).unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
         front: match arguments.undeploy {

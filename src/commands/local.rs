@@ -14,8 +14,8 @@ use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::spec::image::version_in_image;
 use crate::spec::resolve::DEFAULT_IMAGE;
-use crate::spec::version::version_in_image;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
@@ -42,7 +42,8 @@ pub enum Command {
 pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Fetch { spark } => {
-            let version = spark.as_deref().or(version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
+            let version = spark.or_else(|| version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
+            let version = version.as_str();
             let progress = Progress::new(global.quiet);
             let work = async {
                 Ok(fetch(version, |stage| match stage {

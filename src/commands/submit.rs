@@ -14,6 +14,7 @@ use crate::lifecycle::{Error, generations};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::spec::image::ImageReference;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
 
@@ -86,7 +87,7 @@ pub struct Arguments {
     deploy_mode: String,
     /// Another image for the driver, with the cluster's versions of Spark and Python
     #[arg(long)]
-    image: Option<String>,
+    image: Option<ImageReference>,
     /// Leave the job running, and print its driver's name
     #[arg(short, long)]
     detach: bool,
@@ -182,7 +183,7 @@ fn submission(arguments: Arguments) -> Result<Submission, Error> {
     };
     Ok(Submission {
         job: job.check()?,
-        image: arguments.image,
+        image: arguments.image.map(|image| image.to_string()),
         driver_memory,
         driver_cores: arguments.driver_cores,
         keep: arguments.keep,

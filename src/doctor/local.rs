@@ -10,7 +10,6 @@ use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file}
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
 use crate::render::render;
 use crate::spec::ClusterSpec;
-use crate::spec::version::version_in_image;
 use crate::state::ClusterState;
 use crate::state::readiness::NotReady;
 
@@ -32,7 +31,7 @@ pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
 /// All checks of what this cluster needs.
 pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -> Vec<Check> {
     let mut checks = Vec::new();
-    let software = match software::find(spark_home, version_in_image(&spec.image.name)) {
+    let software = match software::find(spark_home, spec.image.name.version()) {
         Ok(software) => {
             let Software {
                 spark_home,

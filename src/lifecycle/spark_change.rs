@@ -15,7 +15,7 @@ use crate::render::Resource;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::render::pods::RPC_PROTECTION;
 use crate::render::protection::DEFAULT_CIPHER;
-use crate::spec::version::version_in_image;
+use crate::spec::image::version_in_image;
 
 /// The Spark of a StatefulSet's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Spark {
             image: image.to_owned(),
             version: match here {
                 Some(here) => here.split(' ').next().map(str::to_owned),
-                None => version_in_image(image).map(str::to_owned),
+                None => version_in_image(image),
             },
         }
     }

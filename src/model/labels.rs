@@ -107,8 +107,8 @@ pub fn labels(spec: &ClusterSpec, component: Component) -> BTreeMap<String, Stri
     let mut labels = spec.labels.clone();
     labels.extend(identity(spec, component));
     labels.insert("app.kubernetes.io/part-of".into(), "spark".into());
-    if let Some(version) = version(&spec.image.name) {
-        labels.insert("app.kubernetes.io/version".into(), version);
+    if let Some(version) = spec.image.name.tag_label() {
+        labels.insert("app.kubernetes.io/version".into(), version.into());
     }
     labels
 }
@@ -127,25 +127,4 @@ pub fn metadata(spec: &ClusterSpec, name: String, component: Component) -> Objec
 /// `None` for an empty map, so that no empty field is rendered.
 pub fn non_empty<K: Ord, V>(map: BTreeMap<K, V>) -> Option<BTreeMap<K, V>> {
     Some(map).filter(|map| !map.is_empty())
-}
-
-/// The image's tag, if it makes a valid label value.
-pub fn version(image: &str) -> Option<String> {
-    let without_digest = image.split('@').next()?;
-    let (_, tag) = without_digest.rsplit('/').next()?.split_once(':')?;
-    let fits = tag.len() <= 63 && tag.ends_with(|c: char| c.is_ascii_alphanumeric());
-    fits.then(|| tag.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::version;
-
-    #[test]
-    fn the_version_is_the_tag() {
-        assert_eq!(version("docker.io/apache/spark:4.3.0"), Some("4.3.0".into()));
-        assert_eq!(version("registry:5000/spark"), None);
-        assert_eq!(version("registry:5000/spark:1@sha256:abc"), Some("1".into()));
-        assert_eq!(version("spark:ends-with-"), None);
-    }
 }

@@ -15,6 +15,7 @@ use super::{Resource, auth, workloads};
 use crate::model::kind::Kind;
 use crate::model::labels::{self, ALIAS, Component, metadata};
 use crate::spec::file::merge;
+use crate::spec::image::ImageReference;
 use crate::spec::names::{Alias, ClusterName, INVENTORY_SUFFIX, UiDomain, is_dns_label, is_dns_subdomain, visible};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS, rules};
 use crate::spec::{ClusterSpec, Recovery};
@@ -126,7 +127,8 @@ impl fmt::Display for Upgrade {
 impl Upgrade {
     /// From one image to another.
     pub fn of_images(from: String, to: String) -> Self {
-        let version = |image: &String| labels::version(image).unwrap_or_else(|| image.clone());
+        let tag = |image: &String| image.parse::<ImageReference>().ok()?.tag_label().map(str::to_owned);
+        let version = |image: &String| tag(image).unwrap_or_else(|| image.clone());
         Self {
             from: version(&from),
             to: version(&to),
@@ -328,7 +330,10 @@ impl Inventory {
     /// Whether all of it could come from a cluster file: everybody with the right to write ConfigMaps can have written this.
     fn check(&self) -> Result<(), String> {
         let cluster = &self.cluster;
-        rules::image(&cluster.image)?;
+        cluster
+            .image
+            .parse::<ImageReference>()
+            .map_err(|error| error.to_string())?;
         must(MASTERS.contains(&cluster.masters), "no cluster has so many masters")?;
         must(cluster.workers.count <= MAX_WORKERS, "no cluster has so many workers")?;
         let url = workloads::masters_url(&cluster.name, cluster.masters);
@@ -530,7 +535,7 @@ fn summary(spec: &ClusterSpec) -> Summary {
     Summary {
         name: spec.name.clone(),
         alias: spec.alias.clone(),
-        image: spec.image.name.clone(),
+        image: spec.image.name.to_string(),
         masters: spec.masters.count,
         workers: WorkersSummary {
             count: spec.workers.count,
@@ -654,7 +659,12 @@ mod tests {
             ),
             (CLUSTER, "/name", json!("<script>"), "is no valid cluster name"),
             (CLUSTER, "/name", json!("etl"), "its name or labels do not"),
-            (CLUSTER, "/image", json!("spark:4\u{1b}[2J"), "its tag is not valid"),
+            (
+                CLUSTER,
+                "/image",
+                json!("spark:4\u{1b}[2J"),
+                "is not an image reference",
+            ),
             (CLUSTER, "/masters", json!(4_000_000_000_u32), "masters"),
             (CLUSTER, "/workers/count", json!(4_000_000_000_u32), "workers"),
             (

@@ -142,7 +142,7 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
     env.extend(user_env);
     Container {
         name: plan.component.as_str().into(),
-        image: Some(spec.image.name.clone()),
+        image: Some(spec.image.name.to_string()),
         image_pull_policy: spec.image.pull_policy.map(|policy| {
             match policy {
                 PullPolicy::Always => "Always",

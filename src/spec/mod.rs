@@ -3,6 +3,7 @@
 
 pub mod caps;
 pub mod file;
+pub mod image;
 pub mod names;
 pub mod overrides;
 pub mod problem;
@@ -16,6 +17,7 @@ pub use file::AntiAffinity;
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
+use image::ImageReference;
 use names::{Alias, ClusterName, Namespace, UiDomain};
 use quantity::{Cpu, Memory};
 
@@ -62,7 +64,7 @@ pub struct ClusterSpec {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    pub name: String,
+    pub name: ImageReference,
     pub pull_policy: Option<PullPolicy>,
     /// Names of Secrets of type `kubernetes.io/dockerconfigjson`.
     pub pull_secrets: Vec<String>,

@@ -308,6 +308,15 @@ fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &
     })
 }
 
+/// What Kubernetes calls a qualified name.
+pub fn is_qualified(text: &str) -> bool {
+    let middle = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=63).contains(&text.len())
+        && text.chars().all(middle)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

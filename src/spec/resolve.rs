@@ -18,10 +18,11 @@ pub use rules::REDACTED;
 use super::file::merge;
 use super::file::tree::{Places, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
+use super::image::ImageReference;
 use super::names::{ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory};
-use super::version::{has_tls, version_of_spark};
+use super::version::has_tls;
 use super::{
     Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
     ServiceType, VolumeSource, WebUi, Workers, caps,
@@ -99,7 +100,9 @@ impl Resolver {
         let env = self.env("env", file.env.unwrap_or_default());
         let s3 = file.s3.map(|s3| self.s3(s3));
         let authentication = self.authentication(file.authentication.unwrap_or_default());
-        let spark_version = version_of_spark(&image.name).map(str::to_owned);
+        let spark_version = image
+            .as_ref()
+            .and_then(|image| image.name.spark_version().map(str::to_owned));
         let tls = file.tls.map(|tls| self.tls(tls, spark_version.as_deref()));
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
         let network_policy = self.network_policy(file.network_policy.unwrap_or_default());
@@ -118,7 +121,7 @@ impl Resolver {
             alias: flags.alias.clone(),
             namespace,
             spark_version,
-            image,
+            image: image?,
             masters: masters?,
             workers: workers?,
             recovery: recovery?,
@@ -191,30 +194,33 @@ impl Resolver {
         }
     }
 
-    fn image(&mut self, file: &ClusterFile, flags: &Overrides) -> Image {
+    fn image(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Image> {
         let flag = flags.image.as_ref().map(|_| "--image");
         let name = flags
             .image
             .as_ref()
             .or(file.image.as_ref())
             .map_or(DEFAULT_IMAGE, String::as_str);
-        if let Err(reason) = rules::image(name) {
-            self.problem_in(
-                "image",
-                flag,
-                format!("`{name}` is no image reference: {reason}"),
-                format!("write it like {DEFAULT_IMAGE}"),
-            );
-        }
+        let name = name.parse::<ImageReference>();
+        let name = name
+            .map_err(|error| {
+                self.problem_in(
+                    "image",
+                    flag,
+                    error.to_string(),
+                    format!("write it like {DEFAULT_IMAGE}"),
+                )
+            })
+            .ok();
         let pull_secrets = file.image_pull_secrets.clone().unwrap_or_default();
         for (at, secret) in pull_secrets.iter().enumerate() {
             self.object_name(&format!("imagePullSecrets[{at}]"), secret);
         }
-        Image {
-            name: name.to_owned(),
+        Some(Image {
+            name: name?,
             pull_policy: file.image_pull_policy,
             pull_secrets,
-        }
+        })
     }
 
     fn masters_count(&mut self, file: &ClusterFile, flags: &Overrides) -> u32 {

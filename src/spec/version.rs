@@ -1,24 +1,14 @@
-//! Spark versions: which one an image has, and what it supports.
+//! Spark versions: how they compare, and what they support.
 
-/// The version in an image's tag: `4.3.0` of `apache/spark:4.3.0-java17`.
-pub fn version_in_image(image: &str) -> Option<&str> {
-    let tag = image
-        .split('@')
-        .next()?
-        .rsplit_once(':')
-        .map(|(_, tag)| tag)
-        .filter(|tag| !tag.contains('/'))?;
-    let version = tag.split(['-', '_']).next()?;
-    let numbers = version
-        .split('.')
-        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    (numbers && version.contains('.')).then_some(version)
+/// Whether this is a dotted version number like `4.3.0`.
+pub fn is_version(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains('.') && text.split('.').all(is_number)
 }
 
-/// The Spark version of an image named `spark`; tags of other images may be versions of something else.
-pub fn version_of_spark(image: &str) -> Option<&str> {
-    let (name, _) = image.split('@').next()?.rsplit_once(':')?;
-    version_in_image(image).filter(|_| name.rsplit('/').next() == Some("spark"))
+/// Whether two versions have the same major and minor number.
+pub fn is_same_feature_release(version: &str, other: &str) -> bool {
+    numbers(version)[..2] == numbers(other)[..2]
 }
 
 /// Whether AES/GCM works. Without SPARK-56227 not even a worker can register.
@@ -43,31 +33,6 @@ fn numbers(version: &str) -> [u32; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_images_tag_may_say_the_version() {
-        assert_eq!(version_in_image("docker.io/apache/spark:4.3.0"), Some("4.3.0"));
-        assert_eq!(
-            version_in_image("apache/spark:4.3.0-scala2.13-java17-python3-ubuntu"),
-            Some("4.3.0")
-        );
-        assert_eq!(version_in_image("registry:5000/spark"), None);
-        assert_eq!(version_in_image("registry:5000/spark:latest"), None);
-    }
-
-    #[test]
-    fn only_tags_of_images_named_spark_are_spark_versions() {
-        for (image, version) in [
-            ("spark:4.3.0", Some("4.3.0")),
-            ("docker.io/apache/spark:4.3.0-java21", Some("4.3.0")),
-            ("registry:5000/spark:4.2.1@sha256:0", Some("4.2.1")),
-            ("registry:5000/spark", None),
-            ("example/spark-jobs:4.2.0", None),
-            ("spark:latest", None),
-        ] {
-            assert_eq!(version_of_spark(image), version, "{image}");
-        }
-    }
 
     #[test]
     fn aes_gcm_works_in_the_versions_it_was_tested_with() {

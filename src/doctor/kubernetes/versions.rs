@@ -7,7 +7,8 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, joined};
 use crate::doctor::{Check, or_ok};
-use crate::model::labels::version;
+use crate::spec::image::ImageReference;
+use crate::spec::version::is_same_feature_release;
 
 const NAME: &str = "versions";
 const OWN: &str = env!("CARGO_PKG_VERSION");
@@ -61,20 +62,15 @@ fn of_sparkha(made_by: &str) -> Vec<Check> {
 
 /// A driver of another Spark cannot talk to this one's masters and executors.
 fn of_driver(pod: &Pod, cluster: &str) -> Option<Check> {
-    let spark = |image: &str| {
-        let version = version(image)?;
-        let digits: Vec<_> = version.split('.').take(2).map(str::to_owned).collect();
-        digits
-            .iter()
-            .all(|part| part.bytes().all(|b| b.is_ascii_digit()))
-            .then(|| digits.join("."))
-    };
-    let wanted = spark(cluster)?;
+    let reference = |image: &str| image.parse::<ImageReference>().ok();
+    let clusters = reference(cluster)?;
+    let version = clusters.version()?;
     // Only an image of the same repository tells Spark's version by its tag.
-    let repository = |image: &str| image.rsplit_once(':').map(|(name, _)| name.to_owned());
-    let other = images(pod).find(|image| {
-        repository(image) == repository(cluster) && spark(image).is_some_and(|version| version != wanted)
-    })?;
+    let is_other = |image: ImageReference| {
+        let others = image.version();
+        image.is_same_repository(&clusters) && others.is_some_and(|others| !is_same_feature_release(others, version))
+    };
+    let other = images(pod).find(|image| reference(image).is_some_and(is_other))?;
     let seen = format!("{} has {other}, and the cluster {cluster}", pod.name_any());
     let hint = "drivers need the cluster's own version of Spark: others end with InvalidClassException or are refused";
     Some(Check::warning(NAME, seen, hint))

@@ -33,9 +33,9 @@ use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::own_driver;
 use crate::report::progress::Progress;
+use crate::spec::image::version_in_image;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
-use crate::spec::version::version_in_image;
 
 /// A job, and how to run it.
 #[derive(Clone, Debug, PartialEq)]

@@ -30,7 +30,6 @@ use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
-use crate::spec::version::version_in_image;
 
 /// What create will do. The lock is held from before it was planned.
 pub struct Prepared {
@@ -351,7 +350,7 @@ async fn preflight(
     skip: bool,
     progress: &Progress,
 ) -> Result<(Software, Option<Checked>), Error> {
-    let found = software::find(spark_home.map(PathBuf::as_path), version_in_image(&spec.image.name));
+    let found = software::find(spark_home.map(PathBuf::as_path), spec.image.name.version());
     let mut findings: Vec<_> = has_room(needed(&render(spec)), running(dir)?)
         .err()
         .into_iter()

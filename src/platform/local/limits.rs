@@ -6,8 +6,8 @@ use super::software::Software;
 use super::store::Wanted;
 use crate::model::kind::Kind;
 use crate::render::Resource;
+use crate::spec::image::version_in_image;
 use crate::spec::resolve::RESERVED_VOLUMES;
-use crate::spec::version::version_in_image;
 
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
 pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
@@ -112,7 +112,7 @@ fn image(wanted: &Wanted) -> String {
         .filter_map(|container| container.image.clone())
         .next()
         .unwrap_or_default();
-    let differs = version_in_image(&image).is_some_and(|version| version != spark_version);
+    let differs = version_in_image(&image).is_some_and(|version| version != *spark_version);
     let runs = format!("Spark {spark_version} at {} runs instead", spark_home.display());
     match differs {
         true => format!("the image {image}: {runs}, which is ANOTHER VERSION"),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::spec::names::is_dns_subdomain;
+use crate::spec::names::{is_dns_subdomain, is_qualified};
 
 /// What is wrong, and what to do.
 type Rule = Result<(), (String, String)>;
@@ -71,48 +71,6 @@ const OWN_CONF: [(&str, &str); 18] = [
 const HTTPS_AT_THE_ROUTER: &str = "sparkha asks web UIs by HTTP; `sparkha router` serves HTTPS";
 
 const WITHOUT_SECRET: &str = "authentication.enabled: false goes without";
-
-/// An image reference: `[registry[:port]/]path[:tag][@digest]`.
-pub fn image(name: &str) -> Result<(), String> {
-    let (rest, digest) = match name.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (name, None),
-    };
-    if let Some(digest) = digest
-        && digest
-            .split_once(':')
-            .is_none_or(|(_, hex)| hex.len() < 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        return Err("its digest is no sha256:…".into());
-    }
-    let (registry, path) = match rest.split_once('/') {
-        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
-        _ => (None, rest),
-    };
-    if let Some(registry) = registry {
-        let host = registry.split_once(':').map_or(registry, |(host, _)| host);
-        let port = registry.split_once(':').map(|(_, port)| port);
-        if host.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-            return Err(format!("`{registry}` is no registry"));
-        }
-    }
-    let (path, tag) = match path.split_once(':') {
-        Some((path, tag)) => (path, Some(tag)),
-        None => (path, None),
-    };
-    if path.is_empty() || path.split('/').any(str::is_empty) {
-        return Err("a part of its path is empty".into());
-    }
-    let in_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
-    if let Some(bad) = path.chars().find(|&c| !in_path(c)) {
-        return Err(format!("its path contains `{bad}`"));
-    }
-    let in_tag = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || !tag.chars().all(in_tag)) {
-        return Err("its tag is not valid".into());
-    }
-    Ok(())
-}
 
 /// `host:port`; an IPv6 address in brackets.
 pub fn host_port(text: &str) -> Result<(), String> {
@@ -278,15 +236,6 @@ pub fn metadata_key(key: &str) -> Rule {
     }
 }
 
-/// What Kubernetes calls a qualified name.
-fn is_qualified(text: &str) -> bool {
-    let middle = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    (1..=63).contains(&text.len())
-        && text.chars().all(middle)
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-}
-
 /// Whether this is an http or https URL of a host.
 pub fn is_http_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -315,31 +264,6 @@ pub fn is_cidr(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn images() {
-        for good in [
-            "spark",
-            "docker.io/apache/spark:4.3.0",
-            "localhost:5000/spark",
-            "registry.example:5000/a/b_c:T.1",
-            &format!("spark:1@sha256:{}", "a".repeat(64)),
-        ] {
-            assert_eq!(image(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "",
-            "Spark",
-            "a//b",
-            "spark:",
-            "spark:a b",
-            "spark@sha256:1",
-            "x.y:port/spark",
-            "spark :1",
-        ] {
-            assert!(image(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn servers() {

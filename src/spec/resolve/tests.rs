@@ -15,7 +15,7 @@ fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
 fn nothing_said_is_the_highly_available_cluster() {
     let spec = resolve(None, &Overrides::default()).unwrap();
     assert_eq!(spec.name.as_str(), "spark");
-    assert_eq!(spec.image.name, DEFAULT_IMAGE);
+    assert_eq!(spec.image.name.to_string(), DEFAULT_IMAGE);
     assert_eq!((spec.masters.count, spec.workers.count), (3, 2));
     assert_eq!(
         spec.workers.offer,
@@ -47,7 +47,7 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
     };
     let spec = resolve(Some(source), &flags).unwrap();
     assert_eq!(spec.name.as_str(), "a");
-    assert_eq!(spec.image.name, "two:2");
+    assert_eq!(spec.image.name.to_string(), "two:2");
     assert_eq!(
         (spec.masters.count, spec.workers.count, spec.workers.offer.cores),
         (5, 4, 3)

@@ -320,12 +320,7 @@ fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
         (false, true) => format!("https://{text}"),
         (false, false) => format!("http://{text}"),
     };
-    let url = Url::parse(&full).map_err(|_| wrong())?;
-    let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    match is_plain && url.has_host() && matches!(url.scheme(), "http" | "https") {
-        true => Ok(url),
-        false => Err(wrong()),
-    }
+    http::server_url(&full).ok_or_else(wrong)
 }
 
 fn client(options: &Options, endpoints: &[Url]) -> Result<Client, Error> {

@@ -58,12 +58,7 @@ impl VulcandApi {
         let wrong = || Error::Address {
             url: address.rsplit('@').next().unwrap_or_default().to_owned(),
         };
-        let url = Url::parse(address).map_err(|_| wrong())?;
-        let is_plain =
-            url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        if !is_plain || !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong());
-        }
+        let url = http::server_url(address).ok_or_else(wrong)?;
         let http = http::client(CONNECT_TIMEOUT, TIMEOUT, url.scheme() == "https")
             .build()
             .map_err(Error::Client)?;

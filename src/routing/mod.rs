@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::{Component, INSTANCE, is_ours};
@@ -261,10 +262,9 @@ fn main_route(of_host: &[Route]) -> Option<&Route> {
 
 /// Host and port of a driver's web UI, if it is where drivers have theirs: an application must not lead to another port of its pod.
 fn driver_ui(url: &str) -> Option<(String, u16)> {
-    let authority = url.strip_prefix("http://")?.split('/').next()?;
-    let (host, port) = authority.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| DRIVER_UI_PORTS.contains(port))?;
-    Some((host.trim_matches(['[', ']']).to_lowercase(), port))
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "http")?;
+    let port = url.port().filter(|port| DRIVER_UI_PORTS.contains(port))?;
+    Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), port))
 }
 
 /// The domain in which a host of this namespace is.

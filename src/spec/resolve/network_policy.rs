@@ -1,9 +1,10 @@
 //! Who is admitted to the cluster's pods, in Kubernetes' own words.
 
+use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use serde_json::Value;
 
-use super::{Resolver, rules};
+use super::Resolver;
 use crate::spec::NetworkPolicy;
 use crate::spec::file::NetworkPolicyFile;
 
@@ -49,7 +50,7 @@ impl Resolver {
         for block in peer.ip_block.iter() {
             let except = block.except.iter().flatten();
             for cidr in std::iter::once(&block.cidr).chain(except) {
-                if !rules::is_cidr(cidr) {
+                if cidr.parse::<IpNet>().is_err() {
                     self.problem(
                         &format!("{path}.ipBlock"),
                         format!("`{cidr}` is no range of addresses"),

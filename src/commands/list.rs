@@ -1,7 +1,7 @@
 //! `sparkha list`.
 
 use clap::Args;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::commands::arguments::{Global, Output};
 use crate::lifecycle::status::list;

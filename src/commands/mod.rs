@@ -25,6 +25,7 @@ pub mod upgrade;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
@@ -164,20 +165,15 @@ fn confirm(consequence: &str, question: &str, help: &str) -> Result<(), Error> {
     }
 }
 
-/// `90`, `90s`, `5m` or `1h`.
+/// `90`, `90s`, `5m`, `1h` or `1h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
+    let with_unit = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("{text}s"),
+        false => text.to_owned(),
     };
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err("write it like 90s, 5m or 1h".into()),
-    };
-    let number: u64 = number.parse().map_err(|_| "write it like 90s, 5m or 1h".to_owned())?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+    let duration: Option<SignedDuration> = with_unit.parse().ok();
+    let duration = duration.and_then(|duration| duration.try_into().ok());
+    duration.ok_or_else(|| "write it like 90s, 5m or 1h".into())
 }
 
 #[cfg(test)]
@@ -188,7 +184,10 @@ mod tests {
     fn durations() {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert!(duration("m").is_err());
+        assert!(duration("-5m").is_err());
+        assert!(duration("99999999999999999999h").is_err());
         assert!(duration("5d").is_err());
         assert!(duration("").is_err());
     }

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
+use jiff::Timestamp;
 
 use super::{Clusters, deploy};
 use crate::commands::arguments::Global;
@@ -238,10 +238,7 @@ fn zone(arguments: &Arguments) -> Result<Zone, Error> {
         });
     }
     // Serial numbers go round (RFC 1982).
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs() as u32;
+    let seconds = Timestamp::now().as_second() as u32;
     Zone::new(&arguments.domain, &addresses, seconds)
         .map_err(|_| super::bad_flag("--domain", "it is so long that there can be no names below it"))
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -197,10 +198,7 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
             progress.done("No application runs");
             return Ok(());
         }
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        let lines = active.lines(now.as_millis() as u64);
+        let lines = active.lines(Timestamp::now().as_millisecond().unsigned_abs());
         progress.part("Draining", &lines.join("; "));
         if started.elapsed() >= timeout {
             return Err(Error::NotDrained {

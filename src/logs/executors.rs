@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
@@ -122,11 +123,8 @@ fn after<'a>(tail: &str, text: &'a str) -> Option<&'a str> {
 
 /// Nanoseconds since the epoch of what is just old enough.
 fn oldest(options: &Options) -> Option<Time> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let since = now.saturating_sub(options.since?);
-    Some(since.as_nanos() as Time)
+    let since = Timestamp::now().saturating_sub(options.since?).ok()?;
+    Some(since.as_nanosecond())
 }
 
 async fn ui(cluster: &Cluster, worker: &str) -> Result<WorkerUi, Error> {

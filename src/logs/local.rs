@@ -7,9 +7,11 @@ use std::io::{self, BufRead, BufReader, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use kube::ResourceExt;
 
 use crate::lifecycle::local::LocalView;
@@ -253,14 +255,11 @@ fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, Path
 
 /// What is just old enough, as Spark's lines have it: this machine's own time, taken for UTC.
 fn oldest(since: Duration) -> Option<Time> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let seconds = now.saturating_sub(since).as_secs();
-    // The standard library knows no time zones.
-    let date = std::process::Command::new("date")
-        .args(["-d", &format!("@{seconds}"), "+%y/%m/%d %H:%M:%S"])
-        .output()
-        .ok()?;
-    sparks_time(&String::from_utf8_lossy(&date.stdout))
+    let then = Timestamp::now().saturating_sub(since).ok()?;
+    // Spark's lines have whole seconds.
+    let then = Timestamp::from_second(then.as_second()).ok()?;
+    let here = then.to_zoned(TimeZone::system()).datetime();
+    Some(here.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond())
 }
 
 #[cfg(test)]
@@ -268,6 +267,12 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn the_oldest_line_may_be_of_any_age() {
+        let ages = [0, 1, 100, u32::MAX].map(|years| oldest(365 * 24 * Duration::from_secs(3600) * years));
+        assert!(ages.is_sorted_by(|younger, older| younger > older), "{ages:?}");
+    }
 
     #[test]
     fn a_log_that_was_cut_is_read_from_its_beginning() {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::logs::selection::Time;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::civil::DateTime;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::model::labels::Component;
 use crate::render::driver;
@@ -103,17 +104,8 @@ fn pod_of_cluster(word: &str) -> Option<&str> {
 
 /// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
 pub fn sparks_time(line: &str) -> Option<Time> {
-    let stamp = line.get(..17)?;
-    let bytes = stamp.as_bytes();
-    let shape = [(2, b'/'), (5, b'/'), (8, b' '), (11, b':'), (14, b':')];
-    if shape.iter().any(|&(at, c)| bytes[at] != c) {
-        return None;
-    }
-    let number = |at: usize| stamp.get(at..at + 2)?.parse::<i8>().ok();
-    let (year, month, day) = (2000 + i16::from(number(0)?), number(3)?, number(6)?);
-    let time = DateTime::new(year, month, day, number(9)?, number(12)?, number(15)?, 0).ok()?;
-    let zoned = time.to_zoned(k8s_openapi::jiff::tz::TimeZone::UTC).ok()?;
-    Some(zoned.timestamp().as_nanosecond())
+    let time = DateTime::strptime("%y/%m/%d %H:%M:%S", line.get(..17)?).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond())
 }
 
 #[cfg(test)]

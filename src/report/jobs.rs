@@ -1,6 +1,6 @@
 //! Jobs as a table.
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use super::status::{lines, mib, new_table};
 use super::{Format, structured};

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{execute, queue};
-use k8s_openapi::jiff::Zoned;
+use jiff::Zoned;
 
 use super::{Format, hint, print, status};
 use crate::lifecycle::Error;

@@ -1,7 +1,7 @@
 //! Clusters as tables.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Format, hint, structured};
 use crate::model::words::counted;

@@ -2,8 +2,9 @@
 //! there, and tried again for as long as it takes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::lifecycle::Error;
@@ -38,8 +39,8 @@ impl Tally {
         self.routes.store(table.routes.len() as u64, Ordering::Relaxed);
         self.written.fetch_add(changes.written.len() as u64, Ordering::Relaxed);
         self.deleted.fetch_add(changes.deleted.len() as u64, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_success.store(now.as_secs(), Ordering::Relaxed);
+        let now = Timestamp::now().as_second().unsigned_abs();
+        self.last_success.store(now, Ordering::Relaxed);
         self.is_current.store(true, Ordering::Relaxed);
     }
 

@@ -1,7 +1,7 @@
 //! Whether the clocks of pods, API server and this machine agree. Answers take time to come, so a reading is an interval: only what lies
 //! outside is certain.
 
-use std::time::SystemTime;
+use jiff::fmt::rfc2822;
 
 use super::facts::{Observed, PodReport, Server, joined, now};
 use crate::doctor::Check;
@@ -21,14 +21,16 @@ pub async fn of_server(cluster: &Cluster) -> Option<ClockReading> {
     cluster.count_request();
     let answer = cluster.client().send(request).await.ok()?;
     let date = answer.headers().get(hyper::header::DATE)?.to_str().ok()?;
-    let date = httpdate::parse_http_date(date)
-        .ok()?
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
     // It counts whole seconds.
-    let mut reading = ClockReading::within("the API server", date.as_secs_f64(), (asked, now()));
+    let mut reading = ClockReading::within("the API server", seconds(date)?, (asked, now()));
     reading.most += 1.0;
     Some(reading)
+}
+
+/// Seconds since the epoch of a date as HTTP has it.
+fn seconds(date: &str) -> Option<f64> {
+    let date = rfc2822::parse(date).ok()?;
+    Some(date.timestamp().as_second() as f64)
 }
 
 pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
@@ -95,6 +97,12 @@ mod tests {
             names: vec![],
         };
         Ok(offsets.iter().map(answer).collect())
+    }
+
+    #[test]
+    fn reads_dates_of_http() {
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777.0));
+        assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]

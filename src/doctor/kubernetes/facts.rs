@@ -1,8 +1,7 @@
 //! What the checks look at, gathered once and as concurrently as it can be. What may not be seen says so in its place, and
 //! costs only the checks that need it.
 
-use std::time::SystemTime;
-
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -167,8 +166,7 @@ impl ClockReading {
 
 /// Seconds since the epoch, as this machine counts them.
 pub fn now() -> f64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs_f64()
+    Timestamp::now().as_duration().as_secs_f64()
 }
 
 /// The names of these pods, for messages: all of a few, the first of many.

@@ -259,7 +259,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use futures::{StreamExt, TryStreamExt, stream};
-    use k8s_openapi::jiff::Timestamp;
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;

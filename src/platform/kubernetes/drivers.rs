@@ -1,8 +1,9 @@
 //! The pods of drivers that sparkha made: which they are, what becomes of those that nobody needs any more, and how one is ended. They are in no
 //! inventory, for they come and go; a bare pod is ours if its labels say so, and its name.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -16,22 +17,16 @@ use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::spec::names::ClusterName;
 
 /// For how long a driver that has ended may still be read by whoever submitted it.
-const READ_WITHIN: Duration = Duration::from_secs(600);
+const READ_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Beyond the pod's own grace period.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A name for a new driver: its cluster's, and something that no other has.
 pub fn new_name(cluster: &ClusterName) -> String {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = Timestamp::now().as_nanosecond();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let digest = short_digest([
-        host.as_str(),
-        &now.as_nanos().to_string(),
-        &std::process::id().to_string(),
-    ]);
+    let digest = short_digest([host.as_str(), &now.to_string(), &std::process::id().to_string()]);
     format!("{cluster}{INFIX}{}", &digest[..DIGITS])
 }
 
@@ -69,17 +64,15 @@ pub fn is_over(pod: &Pod) -> bool {
 }
 
 /// Whether nobody needs what is left of the driver: whoever submitted it has gone, or does not ask.
-fn is_left_over(pod: &Pod, now: SystemTime) -> bool {
+fn is_left_over(pod: &Pod, now: Timestamp) -> bool {
     let kept = pod.annotations().contains_key(KEEP);
     let finished = ended(pod).and_then(|ended| ended.finished_at.as_ref());
-    let finished = finished.map(|time| SystemTime::UNIX_EPOCH + Duration::from_secs(time.0.as_second().max(0) as u64));
-    let long_ago = finished.and_then(|then| now.duration_since(then).ok());
-    !kept && long_ago.is_some_and(|ago| ago > READ_WITHIN)
+    !kept && finished.is_some_and(|finished| now.duration_since(finished.0) > READ_WITHIN)
 }
 
 /// Removes drivers that have ended and that nobody reads any more.
 pub async fn clean(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
-    let now = SystemTime::now();
+    let now = Timestamp::now();
     for pod in list(cluster, name).await? {
         if is_left_over(&pod, now) {
             tracing::info!("driver {} of a submit that was cut off is removed", pod.name_any());
@@ -175,7 +168,7 @@ mod tests {
                 }]},
             }))
         };
-        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let then: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let later = then + Duration::from_secs(3600);
         assert!(is_left_over(&ended(json!({})), later));
         assert!(!is_left_over(&ended(json!({})), then + Duration::from_secs(9)));

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -211,9 +212,8 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut S
 /// Where a new cluster begins to count its pods: elsewhere than one before it of the same name. What that one's masters remember, if its data
 /// were kept, are workers at their addresses; a worker that is called there by a recovering master takes itself for registered.
 fn first_number() -> u32 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // More in each second than a cluster has pods at first.
-    (now.unwrap_or_default().as_millis() as u32).wrapping_mul(16).max(1)
+    (Timestamp::now().as_millisecond() as u32).wrapping_mul(16).max(1)
 }
 
 fn new_pod(

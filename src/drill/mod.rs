@@ -3,6 +3,7 @@
 
 pub mod probe_job;
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
+use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
@@ -269,15 +271,15 @@ async fn drill(
     progress: &Arc<Progress>,
 ) -> Result<Outcome, Error> {
     // Not even a job disturbs a cluster whose drill could not be run.
-    let began = Instant::now();
-    let facts = loop {
+    let facts = poll_until(LOOK_EVERY, SETTLES, async || {
         let facts = view.facts().await?;
         match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
-            Ok(()) => break facts,
-            Err(Error::NotInService { .. }) if began.elapsed() < SETTLES => tokio::time::sleep(LOOK_EVERY).await,
-            Err(error) => return Err(error),
+            Ok(()) => Ok(Break(facts)),
+            Err(error @ Error::NotInService { .. }) => Ok(Continue(error)),
+            Err(error) => Err(error),
         }
-    };
+    });
+    let facts = facts.await?;
     let canary = match options.canary {
         true => Some(start_job(scene, name, inventory, &facts, options, progress).await?),
         false => None,

@@ -4,6 +4,7 @@
 //! later stages are as they were, and the next create goes on.
 
 use std::cmp::Reverse;
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -19,6 +20,7 @@ use crate::lifecycle::wait::{Patience, View, with_logs};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::reports::MasterStatus;
+use crate::platform::poll::poll_until;
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
@@ -187,16 +189,15 @@ pub async fn replace<R: Roller>(
     timeout: Duration,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let started = Instant::now();
     let mut patience = Patience::default();
     let mut before = Before::default();
     let mut settling: Option<Instant> = None;
-    loop {
+    poll_until(R::View::EVERY, timeout, async || {
         let facts = roller.view().facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
         let is_stalled = settling.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
         let missing = match next(&facts, &state, set, mode, is_stalled) {
-            Next::Done => return Ok(()),
+            Next::Done => return Ok(Break(())),
             Next::Replace(pods) => {
                 settling = None;
                 let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
@@ -227,16 +228,14 @@ pub async fn replace<R: Roller>(
                 troubles: with_logs(&*view, &facts, hopeless).await,
             });
         }
-        if started.elapsed() >= timeout {
-            return Err(Error::NotInTime {
-                seconds: timeout.as_secs(),
-                missing: vec![format!(
-                    "{missing}; what comes after {set} was left as it is, and the same command goes on"
-                )],
-            });
-        }
-        tokio::time::sleep(R::View::EVERY).await;
-    }
+        Ok(Continue(Error::NotInTime {
+            seconds: timeout.as_secs(),
+            missing: vec![format!(
+                "{missing}; what comes after {set} was left as it is, and the same command goes on"
+            )],
+        }))
+    })
+    .await
 }
 
 fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled: bool) -> Next {

@@ -1,6 +1,7 @@
 //! `sparkha rotate-secret`: a new secret, and all that knew the old one started anew at once. Masters and workers with different secrets cannot
 //! talk, so there is nothing to be gained by one after the other. Cut off half-way, the next run makes yet another secret.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
@@ -18,6 +19,7 @@ use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::local::drivers;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
+use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
@@ -83,22 +85,21 @@ async fn replace_and_restart(
     let old = cluster.list_of::<Pod>(&selector).await?;
     let deleted = old.iter().map(|pod| cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
     try_join_all(deleted).await?;
-    loop {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    poll_until(LOOK_EVERY, remaining, async || {
         let now = cluster.list_of::<Pod>(&selector).await?;
         let left = now.iter().filter(|pod| old.iter().any(|old| old.uid() == pod.uid()));
         let left: Vec<_> = left.map(ResourceExt::name_any).collect();
         if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::NotInTime {
-                seconds: timeout.as_secs(),
-                missing: left.into_iter().map(|pod| format!("the end of {pod}")).collect(),
-            });
+            return Ok(Break(()));
         }
         progress.part("Old pods", &format!("{} left", left.len()));
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(Continue(Error::NotInTime {
+            seconds: timeout.as_secs(),
+            missing: left.into_iter().map(|pod| format!("the end of {pod}")).collect(),
+        }))
+    })
+    .await
 }
 
 /// The same on the local platform: what ends there is started again with the new secret.

@@ -2,6 +2,7 @@
 //! ZooKeeper are left clean; then waits until it is really gone, and says what blocks it if it is not.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -18,6 +19,7 @@ use crate::lifecycle::{Error, lock};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
 use crate::platform::kubernetes::{Cluster, NodeReader, drivers};
+use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::render::teardown_script::in_teardown_order;
 use crate::report::progress::Progress;
@@ -283,12 +285,12 @@ struct Ends<'a> {
 
 impl Ends<'_> {
     async fn wait_for(&mut self, selector: &str, what: &str, until: Until) -> Result<(), Error> {
-        let begun = Instant::now();
-        loop {
+        let (begun, timeout) = (Instant::now(), self.options.timeout);
+        poll_until(LOOK_EVERY, remaining(self.deadline), async || {
             let mut pods = self.cluster.list_of::<Pod>(selector).await?;
             pods.retain(|pod| until == Until::Gone || is_running(pod));
             if pods.is_empty() {
-                return Ok(());
+                return Ok(Break(()));
             }
             self.progress
                 .part("Teardown", &format!("{} {what} pods left", pods.len()));
@@ -303,14 +305,10 @@ impl Ends<'_> {
                 }
                 self.forget(&pods, lost).await?;
             }
-            if Instant::now() >= self.deadline {
-                return Err(still_there(
-                    self.options.timeout,
-                    pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers())),
-                ));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+            let blockers = pods.iter().map(|pod| blocker("Pod", &pod.name_any(), pod.finalizers()));
+            Ok(Continue(still_there(timeout, blockers)))
+        })
+        .await
     }
 
     /// The nodes of these pods, if all of them are lost and have been so for [`LOST_AFTER`]. That is counted from when it was first seen:
@@ -376,7 +374,7 @@ async fn remove_claims(
         }
     }))
     .await?;
-    loop {
+    poll_until(LOOK_EVERY, remaining(deadline), async || {
         let mut left = Vec::new();
         for claim in claims {
             let name = claim.name_any();
@@ -385,16 +383,14 @@ async fn remove_claims(
             left.extend(found.filter(|found| found.uid() == claim.uid()));
         }
         if left.is_empty() {
-            return Ok(());
+            return Ok(Break(()));
         }
-        if Instant::now() >= deadline {
-            let blockers = left
-                .iter()
-                .map(|claim| blocker("PersistentVolumeClaim", &claim.name_any(), claim.finalizers()));
-            return Err(still_there(timeout, blockers));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        let blockers = left
+            .iter()
+            .map(|claim| blocker("PersistentVolumeClaim", &claim.name_any(), claim.finalizers()));
+        Ok(Continue(still_there(timeout, blockers)))
+    })
+    .await
 }
 
 async fn wait_for_namespace(
@@ -406,30 +402,30 @@ async fn wait_for_namespace(
     let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client());
     let name = cluster.namespace().as_str();
     progress.part("Teardown", &format!("namespace {name}"));
-    loop {
+    poll_until(LOOK_EVERY, remaining(deadline), async || {
         let found = cluster
             .call(&format!("read Namespace {name}"), || api.get_opt(name))
             .await?;
         let Some(namespace) = found else {
             progress.done(&format!("Namespace {name} removed"));
-            return Ok(());
+            return Ok(Break(()));
         };
-        if Instant::now() >= deadline {
-            let conditions = namespace
-                .status
-                .iter()
-                .flat_map(|status| status.conditions.iter().flatten());
-            let reasons: Vec<_> = conditions
-                .filter(|condition| condition.status == "True")
-                .filter_map(|condition| condition.message.clone())
-                .collect();
-            return Err(still_there(
-                timeout,
-                [format!("Namespace {name} ({})", reasons.join(", "))].into_iter(),
-            ));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        let conditions = namespace
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        let reasons: Vec<_> = conditions
+            .filter(|condition| condition.status == "True")
+            .filter_map(|condition| condition.message.clone())
+            .collect();
+        let blocker = format!("Namespace {name} ({})", reasons.join(", "));
+        Ok(Continue(still_there(timeout, std::iter::once(blocker))))
+    })
+    .await
+}
+
+fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 fn still_there(timeout: Duration, blockers: impl Iterator<Item = String>) -> Error {

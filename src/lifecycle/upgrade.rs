@@ -3,7 +3,8 @@
 //! after the mark was written, and a submit looks for the mark again once its driver can be seen: so one of both sees the other.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -22,6 +23,7 @@ use crate::platform::leader::{Leader, Said};
 use crate::platform::local::store::Held;
 use crate::platform::local::{Loopback, submitted};
 use crate::platform::observer::Reach;
+use crate::platform::poll::poll_until;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::report::progress::Progress;
 use crate::state::{Facts, cluster_state};
@@ -190,28 +192,25 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
         Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
         None => format!("{what}: `sparkha submit` takes no new jobs until it is done"),
     });
-    let started = Instant::now();
-    loop {
+    poll_until(LOOK_EVERY, timeout, async || {
         let active = place.active(&inventory).await?;
         if active.are_none() {
             progress.clear_parts();
             progress.done("No application runs");
-            return Ok(());
+            return Ok(Break(()));
         }
         let lines = active.lines(Timestamp::now().as_millisecond().unsigned_abs());
         progress.part("Draining", &lines.join("; "));
-        if started.elapsed() >= timeout {
-            return Err(Error::NotDrained {
-                seconds: timeout.as_secs(),
-                running: lines,
-                next: match successor {
-                    Some(_) => NEXT_BESIDE,
-                    None => NEXT,
-                },
-            });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(Continue(Error::NotDrained {
+            seconds: timeout.as_secs(),
+            running: lines,
+            next: match successor {
+                Some(_) => NEXT_BESIDE,
+                None => NEXT,
+            },
+        }))
+    })
+    .await
 }
 
 /// Opens the cluster to new jobs again, as long as nothing was changed.

@@ -2,6 +2,7 @@
 //! applied. What keeps it from coming up is told when it is seen, and ends the waiting when it will not pass by itself.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -12,6 +13,7 @@ use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
+use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
@@ -95,14 +97,14 @@ pub async fn until_ready<V: View>(
     let started = Instant::now();
     let mut patience = Patience::default();
     let mut before = Before::default();
-    loop {
+    poll_until(V::EVERY, timeout, async || {
         let facts = view.facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
         show(&state, progress);
         if state.ready {
             progress.clear_parts();
             progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
-            return Ok(state);
+            return Ok(Break(state));
         }
         before.remember(&facts);
         let seen = troubles(&facts, &view.events(), &before);
@@ -116,14 +118,12 @@ pub async fn until_ready<V: View>(
                 troubles: with_logs(&view, &facts, hopeless).await,
             });
         }
-        if started.elapsed() >= timeout {
-            return Err(Error::NotInTime {
-                seconds: timeout.as_secs(),
-                missing: state.not_ready.iter().map(ToString::to_string).collect(),
-            });
-        }
-        tokio::time::sleep(V::EVERY).await;
-    }
+        Ok(Continue(Error::NotInTime {
+            seconds: timeout.as_secs(),
+            missing: state.not_ready.iter().map(ToString::to_string).collect(),
+        }))
+    })
+    .await
 }
 
 /// Whether a master ends again and again only because its ZooKeepers have no quorum: it comes back with that.

@@ -1,6 +1,7 @@
 //! The leading master asked about applications: its state, and what only its page for people says.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -9,6 +10,7 @@ use crate::clients::spark::{MasterUi, Page};
 use crate::model::ports::MASTER_UI_PORT;
 use crate::model::reports::{MasterReport, MasterStatus};
 use crate::platform::observer::{Ask, Observer, Reach};
+use crate::platform::poll::poll_until;
 use crate::state::Facts;
 
 /// How long its page may take.
@@ -59,18 +61,13 @@ impl<R: Reach + Clone> Leader<R> {
 
     /// Waits until an application is no longer among the running ones; whether it came to that.
     pub async fn until_gone(&mut self, application: &str, pods: impl Fn() -> Vec<Pod>, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some((_, report)) = self.report(pods()).await
-                && report.activeapps.iter().all(|app| app.id != application)
-            {
-                return true;
+        let gone = poll_until(Duration::from_millis(200), within, async || {
+            match self.report(pods()).await {
+                Some((_, report)) if report.activeapps.iter().all(|app| app.id != application) => Ok(Break(())),
+                _ => Ok(Continue(())),
             }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        });
+        gone.await.is_ok()
     }
 }
 

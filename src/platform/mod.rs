@@ -5,4 +5,5 @@ pub mod leader;
 pub mod local;
 pub mod observer;
 pub mod peers;
+pub mod poll;
 pub mod way;

@@ -1,5 +1,6 @@
 //! sparkha into a cluster, and out of it again: the objects of [`deployed`](crate::render::deployed), applied in order and waited for.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::lifecycle::Error;
 use crate::model::labels::is_ours;
 use crate::platform::kubernetes::Cluster;
+use crate::platform::poll::poll_until;
 use crate::report::progress::Progress;
 
 /// How long its pods may take.
@@ -29,16 +31,7 @@ pub async fn deploy(cluster: &Cluster, objects: &[Value], progress: &Progress) -
         .filter(|object| object["kind"] == "Deployment")
         .filter_map(name_of)
     {
-        let available = wait_until_available(cluster, &api, name, progress);
-        if tokio::time::timeout(TIMEOUT, available).await.is_err() {
-            return Err(Error::NotInTime {
-                seconds: TIMEOUT.as_secs(),
-                missing: vec![format!(
-                    "Deployment {name}; `kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` says why",
-                    cluster.namespace()
-                )],
-            });
-        }
+        wait_until_available(cluster, &api, name, progress).await?;
     }
     Ok(())
 }
@@ -49,7 +42,7 @@ async fn wait_until_available(
     name: &str,
     progress: &Progress,
 ) -> Result<(), Error> {
-    loop {
+    poll_until(LOOK_AGAIN, TIMEOUT, async || {
         let deployment = cluster
             .call(&format!("read Deployment {name}"), || api.get(name))
             .await?;
@@ -61,10 +54,17 @@ async fn wait_until_available(
             .min(status.updated_replicas.unwrap_or(0));
         progress.part("Pods", &format!("{available} of {wanted} available"));
         if available >= wanted && status.observed_generation >= deployment.metadata.generation {
-            return Ok(());
+            return Ok(Break(()));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+        Ok(Continue(Error::NotInTime {
+            seconds: TIMEOUT.as_secs(),
+            missing: vec![format!(
+                "Deployment {name}; `kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` says why",
+                cluster.namespace()
+            )],
+        }))
+    })
+    .await
 }
 
 /// Removes those of the objects that sparkha made, last first.

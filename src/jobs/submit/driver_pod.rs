@@ -1,6 +1,7 @@
 //! A driver's pod as the watch sees it: until it has started, where its web UI is, and how it ended.
 
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
@@ -11,6 +12,7 @@ use crate::model::hosts::pod_host;
 use crate::model::labels::Component;
 use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
+use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::state::Facts;
@@ -55,13 +57,12 @@ pub fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String
 
 /// Waits until the driver's container runs, and says what keeps it from that.
 pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progress: &Progress) -> Result<Pod, Error> {
-    let began = Instant::now();
     let mut patience = Patience::default();
-    loop {
+    poll_until(LOOK_EVERY, timeout, async || {
         let pod = driver_in(watch, driver);
         if let Some(pod) = &pod {
             if running(pod).is_some() {
-                return Ok(pod.clone());
+                return Ok(Break(pod.clone()));
             }
             if let Some(ended) = drivers::ended(pod) {
                 let reason = ended
@@ -95,17 +96,15 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
                 });
             }
         }
-        if began.elapsed() >= timeout {
-            return Err(Error::NotInTime {
-                seconds: timeout.as_secs(),
-                missing: vec![format!(
-                    "driver {driver}: {}",
-                    pod.as_ref().map_or_else(String::new, starting)
-                )],
-            });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(Continue(Error::NotInTime {
+            seconds: timeout.as_secs(),
+            missing: vec![format!(
+                "driver {driver}: {}",
+                pod.as_ref().map_or_else(String::new, starting)
+            )],
+        }))
+    })
+    .await
 }
 
 fn starting(pod: &Pod) -> String {
@@ -118,23 +117,20 @@ fn starting(pod: &Pod) -> String {
 
 /// The driver's exit code, if Kubernetes tells it in time. What else it knows about the driver's end is told.
 pub async fn exit_code(watch: &Watch, driver: &str, within: Duration, progress: &Progress) -> Option<u8> {
-    let began = Instant::now();
-    loop {
+    let code = poll_until(LOOK_EVERY, within, async || {
         let pod = driver_in(watch, driver);
         if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
             if ended.reason.as_deref() == Some("OOMKilled") {
                 progress
                     .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
             }
-            return Some(u8::try_from(ended.exit_code).unwrap_or(1));
+            return Ok(Break(u8::try_from(ended.exit_code).unwrap_or(1)));
         }
         if pod.is_none() {
             progress.warn(&format!("the driver's pod {driver} was removed while the job ran"));
-            return Some(TERMINATED);
+            return Ok(Break(TERMINATED));
         }
-        if began.elapsed() > within {
-            return None;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(Continue(()))
+    });
+    code.await.ok()
 }

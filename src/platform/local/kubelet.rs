@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::ControlFlow::{Break, Continue};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use super::store::{ClusterDir, PodRecord, Store, Wanted};
 use super::translate::Translation;
 use super::{addresses, logs, volumes};
 use crate::model::error_chain::with_sources;
+use crate::platform::poll::poll_until;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_secs(10);
@@ -403,14 +405,11 @@ impl Member {
 
     /// Waits until all ports of a container that has ended can be had again; false if they are another's.
     async fn gets_its_ports(&self) -> bool {
-        let began = Instant::now();
-        while !self.has_its_ports() {
-            if began.elapsed() > PORTS_TIMEOUT {
-                return false;
-            }
-            tokio::time::sleep(LOOK_AT_PORTS).await;
-        }
-        true
+        let free = poll_until(LOOK_AT_PORTS, PORTS_TIMEOUT, async || match self.has_its_ports() {
+            true => Ok(Break(())),
+            false => Ok(Continue(())),
+        });
+        free.await.is_ok()
     }
 
     fn has_its_ports(&self) -> bool {

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
 use super::{Error, addresses, hosts, logs};
 use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
+use crate::platform::poll::poll_until;
 
 /// How long the first pods wait for outside names.
 const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
@@ -62,18 +64,18 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
         .stderr(errors)
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
-    let deadline = tokio::time::Instant::now() + START_TIMEOUT;
-    while dir.supervisor().is_none() {
+    poll_until(Duration::from_millis(5), START_TIMEOUT, async || {
+        if dir.supervisor().is_some() {
+            return Ok(Break(true));
+        }
         if let Ok(Some(status)) = child.try_wait() {
             let words = tail(&dir.supervisor_log(), 5);
             return Err(failed(format!("it ended with {status}: {words}")));
         }
-        if tokio::time::Instant::now() > deadline {
-            return Err(failed(format!("it was not there after {} s", START_TIMEOUT.as_secs())));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(true)
+        let seconds = START_TIMEOUT.as_secs();
+        Ok(Continue(failed(format!("it was not there after {seconds} s"))))
+    })
+    .await
 }
 
 /// Ends the supervisor, and leaves the pods' processes as they are.

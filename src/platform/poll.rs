@@ -1,0 +1,59 @@
+//! Polling with a time-out.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Calls `look` until it returns `Break` with a result, and sleeps for `every` between two calls. `Continue` holds the error that is returned
+/// once `within` has passed. `look` is called at least once; its own errors end the wait at once.
+pub async fn poll_until<T, E>(
+    every: Duration,
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Result<ControlFlow<T, E>, E>,
+) -> Result<T, E> {
+    let started = Instant::now();
+    loop {
+        match look().await? {
+            ControlFlow::Break(result) => return Ok(result),
+            ControlFlow::Continue(missing) if started.elapsed() >= within => return Err(missing),
+            ControlFlow::Continue(_) => tokio::time::sleep(every).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow::{Break, Continue};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn looks(within: u32, result_at: u32, error_at: u32) -> (u32, Result<u32, String>) {
+        let mut looks = 0;
+        let outcome = poll_until(SECOND, within * SECOND, async || {
+            looks += 1;
+            match looks {
+                now if now == error_at => Err("broken".to_owned()),
+                now if now == result_at => Ok(Break(now)),
+                now => Ok(Continue(format!("missing at {now}"))),
+            }
+        });
+        let outcome = outcome.await;
+        (looks, outcome)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_with_a_result_an_error_or_what_is_missing() {
+        assert_eq!(looks(5, 3, 0).await, (3, Ok(3)));
+        assert_eq!(looks(5, 0, 2).await, (2, Err("broken".into())));
+        assert_eq!(looks(5, 0, 0).await, (6, Err("missing at 6".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_once_where_there_is_no_time() {
+        assert_eq!(looks(0, 1, 0).await, (1, Ok(1)));
+        assert_eq!(looks(0, 2, 0).await, (1, Err("missing at 1".into())));
+    }
+}

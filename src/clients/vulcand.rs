@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use futures::stream::{StreamExt, TryStreamExt};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
@@ -14,8 +15,9 @@ use crate::routing::vulcand::diff::{Found, Present};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRIES: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(500))
+    .with_max_times(2);
 /// Requests under way at a time.
 const CONCURRENT: usize = 8;
 
@@ -146,17 +148,12 @@ impl VulcandApi {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().push("v2").extend(path);
         }
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.ask_once(&method, &url, body).await {
-                Err(Error::Unreachable { reason, .. }) if tries < TRIES => {
-                    tracing::info!("{url}: {reason}; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
+        let attempt = || self.ask_once(&method, &url, body);
+        let retried = attempt
+            .retry(RETRIES)
+            .when(|error| matches!(error, Error::Unreachable { .. }))
+            .notify(|error, _| tracing::info!("{error}; trying again"));
+        retried.await
     }
 
     async fn ask_once(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Option<Value>, Error> {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -18,9 +19,12 @@ use crate::routing::{Published, Table};
 
 /// How often everything is compared with what is there, though nothing seems to have changed: etcd may have been restored from a copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// Waits between tries after a failure: doubled from the first to the last.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(15);
+/// Waits between tries after a failure.
+const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(250))
+    .with_max_delay(Duration::from_secs(15))
+    .with_factor(2.0)
+    .without_max_times();
 
 /// What has been done so far.
 #[derive(Default)]
@@ -103,7 +107,7 @@ pub async fn watch_routes(
         return Ok(());
     }
     let keep_alive_every = target.ttl.map_or(COMPARE_EVERY, |ttl| ttl / 3);
-    let mut retry = FIRST_RETRY;
+    let mut retries = RETRIES.build();
     loop {
         let table = routes.borrow_and_update().table.clone();
         let pause = match target.reconcile(&table.routes, scope).await {
@@ -116,18 +120,14 @@ pub async fn watch_routes(
                     let told = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
                     told.iter().for_each(|line| progress.done(line));
                 }
-                retry = FIRST_RETRY;
+                retries = RETRIES.build();
                 COMPARE_EVERY
             }
             Err(error) => {
                 tally.failed();
-                progress.warn(&format!(
-                    "{}; trying again in {} ms",
-                    with_sources(&error),
-                    retry.as_millis()
-                ));
-                let pause = retry;
-                retry = (retry * 2).min(LAST_RETRY);
+                let pause = retries.next().unwrap_or(COMPARE_EVERY);
+                let (why, ms) = (with_sources(&error), pause.as_millis());
+                progress.warn(&format!("{why}; trying again in {ms} ms"));
                 pause
             }
         };

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use backon::{ExponentialBuilder, Retryable};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
@@ -39,8 +40,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many objects an answer to a list holds at most, in it about 10 MB of pods: a hundred clusters come at once.
 const PAGE: u32 = 2000;
 
-/// Waits between tries of a request that failed for a passing reason: 8 tries over about 13 s.
-const RETRY_DELAYS_MS: [u64; 7] = [100, 200, 400, 800, 1600, 3200, 6400];
+/// Retries of a request that failed with a transient error: 8 attempts over about 13 s.
+const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_factor(2.0)
+    .with_max_times(7);
 
 /// One namespace of one Kubernetes cluster.
 #[derive(Clone)]
@@ -324,7 +328,7 @@ impl Cluster {
     }
 
     /// Sends one request that changes nothing: bounded in time, repeated while the error is a passing one.
-    pub async fn call<T, F>(&self, action: &str, request: impl FnMut() -> F) -> Result<T, Error>
+    pub async fn call<T, F>(&self, action: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
@@ -332,46 +336,39 @@ impl Cluster {
     }
 
     /// As [`Cluster::call`], for a request that changes something: sent only while the fence holds, if there is one.
-    async fn write<T, F>(&self, action: &str, request: impl FnMut() -> F) -> Result<T, Error>
+    async fn write<T, F>(&self, action: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
         self.send(action, self.fence.as_deref(), request).await
     }
 
-    async fn send<T, F>(
-        &self,
-        action: &str,
-        fence: Option<&dyn Fence>,
-        mut request: impl FnMut() -> F,
-    ) -> Result<T, Error>
+    async fn send<T, F>(&self, action: &str, fence: Option<&dyn Fence>, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        let mut delays = RETRY_DELAYS_MS.into_iter();
-        loop {
-            let once = self.once(action, REQUEST_TIMEOUT, request());
-            let outcome = match fence {
-                None => once.await,
-                Some(fence) => {
-                    let checked = fence.check(action).await?;
-                    match unless_paused(checked, once).await {
-                        Some(outcome) => outcome,
-                        // Whether it may still be sent has to be checked again.
-                        None => continue,
-                    }
+        // An error of the fence is final: it passes the retries inside an `Ok`.
+        let attempt = || async {
+            loop {
+                let once = self.once(action, REQUEST_TIMEOUT, request());
+                let Some(fence) = fence else {
+                    return once.await.map(Ok);
+                };
+                let checked = match fence.check(action).await {
+                    Ok(checked) => checked,
+                    Err(error) => return Ok(Err(error)),
+                };
+                // After a pause, whether it may still be sent has to be checked again.
+                if let Some(outcome) = unless_paused(checked, once).await {
+                    return outcome.map(Ok);
                 }
-            };
-            let error = match outcome {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let Some(delay) = delays.next().filter(|_| error.is_transient()) else {
-                return Err(error);
-            };
-            tracing::info!("{error}; trying again in {delay} ms");
-            tokio::time::sleep(Duration::from_millis(delay)).await;
-        }
+            }
+        };
+        let retried = attempt
+            .retry(RETRIES)
+            .when(Error::is_transient)
+            .notify(|error, delay| tracing::info!("{error}; trying again in {} ms", delay.as_millis()));
+        retried.await?
     }
 
     /// Sends one request, once.

@@ -1,8 +1,11 @@
 //! Limits on a pod's memory and processors by control groups, of either version, where this user may make them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use backon::{BlockingRetryable, ConstantBuilder};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -57,17 +60,19 @@ impl Groups {
 }
 
 /// A process that has just ended keeps its group busy for a moment.
+const RETRIES: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(10))
+    .with_max_times(50);
+
 fn remove(group: &Path) -> std::io::Result<()> {
-    for _ in 0..50 {
-        match fs::remove_dir(group) {
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            removed => return removed,
-        }
-    }
-    fs::remove_dir(group)
+    let removed = (|| fs::remove_dir(group))
+        .retry(RETRIES)
+        .when(|error| error.kind() == ErrorKind::ResourceBusy)
+        .call();
+    removed.or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Whether pods' memory can be limited here.

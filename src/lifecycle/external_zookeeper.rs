@@ -19,13 +19,13 @@ use crate::model::error_chain::with_sources;
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
+use crate::model::properties;
 use crate::platform::kubernetes::{Cluster, ForwardGuard};
 use crate::platform::leader::Leader;
 use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::volumes::users;
 use crate::render::auth::keys;
-use crate::render::config::properties;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
@@ -351,7 +351,7 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
         ("spark.deploy.zookeeper.dir", external.directory.clone()),
         ("spark.deploy.zookeeper.url", external.servers.join(",")),
     ];
-    let expected = properties(&expected.map(|(key, value)| (key.to_owned(), value)).into());
+    let expected = properties::write(&expected.map(|(key, value)| (key.to_owned(), value)).into());
     let is_configured = conf
         .and_then(|conf| conf.data)
         .unwrap_or_default()

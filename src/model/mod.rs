@@ -1,4 +1,4 @@
-//! What the rooms above share: kinds of objects, labels, ports, and how objects and errors are compared and read.
+//! What the rooms above share: kinds of objects, labels, ports, Java's properties, and how objects and errors are compared and read.
 
 pub mod error_chain;
 pub mod finding;
@@ -8,5 +8,6 @@ pub mod labels;
 pub mod managed_fields;
 pub mod ports;
 pub mod reports;
+pub mod properties;
 pub mod subset;
 pub mod words;

@@ -12,6 +12,7 @@ use crate::model::labels::{Component, metadata};
 use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
+use crate::model::properties;
 use crate::render::digest::NO_RESTART;
 use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR, STATE_DIR};
 use crate::render::protection::{CIPHER, cipher};
@@ -54,18 +55,21 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let mut data: BTreeMap<String, String> = [
         ("log4j2.properties", include_str!("files/log4j2.properties").to_owned()),
         // What a driver should know: mount this ConfigMap into its pod and set SPARK_CONF_DIR.
-        (DRIVER_DEFAULTS, properties(&with(&common, driver_properties(spec)))),
+        (
+            DRIVER_DEFAULTS,
+            properties::write(&with(&common, driver_properties(spec))),
+        ),
         ("master.sh", include_str!("files/master.sh").to_owned()),
         (
             "master.conf",
-            properties(&with(&common, master_properties(&spec.recovery, spec))) + &master_default_cores(spec),
+            properties::write(&with(&common, master_properties(&spec.recovery, spec))) + &master_default_cores(spec),
         ),
         ("secret.sh", include_str!("files/secret.sh").to_owned()),
         ("tcp.sh", include_str!("files/tcp.sh").to_owned()),
         ("leads.sh", include_str!("files/leads.sh").to_owned()),
         ("until_led.sh", include_str!("files/until_led.sh").to_owned()),
         ("worker.sh", include_str!("files/worker.sh").to_owned()),
-        ("worker.conf", properties(&with(&common, worker_properties()))),
+        ("worker.conf", properties::write(&with(&common, worker_properties()))),
         ("driver.sh", include_str!("files/driver.sh").to_owned()),
         // `sparkha submit` has no cluster file: it runs drivers as this pod.
         (driver::TEMPLATE, driver::template(spec)),
@@ -89,14 +93,14 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         data.insert("history.sh".into(), include_str!("files/history.sh").into());
         data.insert(
             "history.conf".into(),
-            properties(&with(&common, history_properties(history))),
+            properties::write(&with(&common, history_properties(history))),
         );
     }
     if let Some(connect) = &spec.connect {
         data.insert("connect.sh".into(), include_str!("files/connect.sh").into());
         let mut conf = with(&common, driver_properties(spec));
         conf.extend(connect_properties(connect));
-        data.insert("connect.conf".into(), properties(&conf));
+        data.insert("connect.conf".into(), properties::write(&conf));
     }
     ConfigMap {
         metadata: metadata(spec, spec.name.conf(), Component::Cluster),
@@ -389,31 +393,6 @@ fn with(common: &BTreeMap<String, String>, daemon: Vec<(&'static str, String)>) 
     conf
 }
 
-/// Java's properties format.
-pub fn properties(conf: &BTreeMap<String, String>) -> String {
-    conf.iter().fold(String::new(), |mut text, (key, value)| {
-        let _ = writeln!(text, "{}={}", escape(key, true), escape(value, false));
-        text
-    })
-}
-
-/// Escapes as `java.util.Properties` reads it: in keys also the separators, in values a leading blank.
-fn escape(text: &str, key: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for (at, c) in text.chars().enumerate() {
-        match c {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            ' ' if key || at == 0 => escaped.push_str("\\ "),
-            '=' | ':' | '#' | '!' if key => escaped.extend(['\\', c]),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 /// ZooKeeper's own configuration. Sessions end after `failoverSeconds` at the latest: Spark's client asks for 60 s, and the
 /// server's maximum is the only lever.
 fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
@@ -464,20 +443,6 @@ mod tests {
     use super::*;
     use crate::render::digest::digest;
     use crate::render::protection::rpc_protection;
-
-    #[test]
-    fn properties_survive_java() {
-        let conf = [
-            ("spark.a b", " leading, trailing "),
-            ("spark.c=d:e", "C:\\path\nsecond line"),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
-        assert_eq!(
-            properties(&conf),
-            "spark.a\\ b=\\ leading, trailing \nspark.c\\=d\\:e=C:\\\\path\\nsecond line\n"
-        );
-    }
 
     #[test]
     fn drivers_learn_how_to_leave_and_masters_do_not() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::render::config::properties;
+use crate::model::properties;
 use crate::render::inventory::WorkersSummary;
 use crate::spec::caps;
 use crate::spec::problem::{Problem, Problems};
@@ -146,13 +146,13 @@ impl Job {
 
     /// The properties of the application, as Java reads them.
     pub fn conf_text(&self) -> String {
-        format!("{}\n{}", self.properties, properties(&self.conf))
+        format!("{}\n{}", self.properties, properties::write(&self.conf))
     }
 
     /// What it asks for, over what the cluster's own configuration says.
     pub fn asked(&self, cluster: &str) -> Asked {
-        let mut conf = parse_properties(cluster);
-        conf.extend(parse_properties(&self.properties));
+        let mut conf = properties::parse(cluster);
+        conf.extend(properties::parse(&self.properties));
         conf.extend(self.conf.clone());
         Asked {
             executor_memory: conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text)),
@@ -166,7 +166,7 @@ impl Job {
         if self.property(EXECUTOR_CORES).is_some() {
             return None;
         }
-        let conf = parse_properties(cluster);
+        let conf = properties::parse(cluster);
         let usual: u32 = conf.get(EXECUTOR_CORES)?.parse().ok()?;
         let usual_heap = conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text))?;
         let heap = self.property(EXECUTOR_MEMORY).and_then(|text| memory(&text));
@@ -184,7 +184,7 @@ impl Job {
     /// A property, wherever it was said.
     pub fn property(&self, key: &str) -> Option<String> {
         let said = self.conf.get(key).cloned();
-        said.or_else(|| parse_properties(&self.properties).remove(key))
+        said.or_else(|| properties::parse(&self.properties).remove(key))
     }
 }
 
@@ -275,31 +275,6 @@ fn readable(file: &str) -> Result<(), String> {
 /// Spark's notation.
 pub fn memory(text: &str) -> Option<Memory> {
     Memory::parse_spark(text).ok()
-}
-
-/// Java's properties format, as far as it is used for Spark's keys.
-pub fn parse_properties(text: &str) -> BTreeMap<String, String> {
-    let mut conf = BTreeMap::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let mut line = line.trim_start().to_owned();
-        if line.starts_with(['#', '!']) {
-            continue;
-        }
-        while line.ends_with('\\') && !line.ends_with("\\\\") {
-            line.pop();
-            line.push_str(lines.next().unwrap_or_default().trim_start());
-        }
-        let ends_key = |c: char| c == '=' || c == ':' || c.is_whitespace();
-        let at = line.find(ends_key).unwrap_or(line.len());
-        let (key, rest) = line.split_at(at);
-        let value = rest.trim_start();
-        let value = value.strip_prefix(['=', ':']).unwrap_or(value).trim_start();
-        if !key.is_empty() {
-            conf.insert(key.to_owned(), value.replace("\\\\", "\\").trim_end().to_owned());
-        }
-    }
-    conf
 }
 
 /// Reads a properties file of the user's.
@@ -435,15 +410,5 @@ mod tests {
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "4g")]), Some(8));
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "1g")]), None);
         assert_eq!(Job::default().fitting_cores("", &workers), None);
-    }
-
-    #[test]
-    fn properties_as_java_reads_them() {
-        let conf = parse_properties("a=1\n b : two words \n!no\nc three\nd=x\\\n  y\n\n");
-        let expected = [("a", "1"), ("b", "two words"), ("c", "three"), ("d", "xy")];
-        assert_eq!(
-            conf,
-            expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-        );
     }
 }

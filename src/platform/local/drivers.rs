@@ -8,6 +8,7 @@ use super::Error;
 use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
 use super::translate::Translation;
 use super::volumes::{event_logs, secret_folder};
+use crate::model::properties;
 use crate::render::auth::{AUTH_VOLUME, CERTIFICATES, SPARK_SECRET, TLS_DIR, TLS_VOLUME};
 use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR};
 
@@ -34,8 +35,8 @@ pub fn configure(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<(),
     let mut text = Translation::new(mounts).text(&text);
     if let Some(folder) = mounted(dir, wanted, AUTH_VOLUME) {
         let secret = read(&folder.join(SPARK_SECRET))?;
-        let escaped = secret.trim_end().replace('\\', "\\\\");
-        text.push_str(&format!("{SPARK_SECRET}={escaped}\n"));
+        let secret = [(SPARK_SECRET.to_owned(), secret.trim_end().to_owned())];
+        text.push_str(&properties::write(&secret.into()));
     }
     write_file(&dir.drivers_conf().join(DRIVER_DEFAULTS), text.as_bytes())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use data_encoding::HEXLOWER;
 use k8s_openapi::ByteString;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
@@ -102,5 +103,5 @@ fn random() -> Result<String, Error> {
     source
         .fill(&mut bytes)
         .map_err(|_| Error::io("read random numbers")(io::Error::other("the system gives none")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&bytes))
 }

@@ -1,6 +1,6 @@
 //! Digests of what pods read: a pod restarts when its own changes.
-use std::fmt::Write;
 
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
@@ -51,11 +51,7 @@ pub fn short_digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
         sha.update((part.len() as u64).to_be_bytes());
         sha.update(part);
     }
-    sha.finalize()[..8].iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    HEXLOWER.encode(&sha.finalize()[..8])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -102,7 +103,7 @@ impl Package {
                 }
             }
             pad(to, entry.size).await?;
-            let hex: String = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = HEXLOWER.encode(&sha.finalize());
             sums.push_str(&format!("{hex}  {}\n", entry.name));
         }
         to.write_all(&header(SUMS, self.sums_length)?).await?;

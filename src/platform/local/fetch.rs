@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use reqwest::header::RANGE;
 use reqwest::{Client, StatusCode, Url};
 use sha2::{Digest, Sha256};
@@ -271,11 +272,7 @@ async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut i
             }
         }
     }
-    let found = sha
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
+    let found = HEXLOWER.encode(&sha.finalize());
     if found != source.sha256 {
         fs::remove_file(&part).map_err(Error::file("remove", &part))?;
         return Err(broken(format!(

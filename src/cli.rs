@@ -1,13 +1,15 @@
 //! Arguments as they are given. What they mean is decided by the commands.
 
+mod groups;
+
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::arguments::Global;
 use crate::commands::{
-    connect_url, create, doctor, failover, jobs, list, local, logs, render, rotate_secret, route, router, scale,
-    status, submit, teardown, ui, upgrade,
+    connect_url, create, doctor, failover, heading, jobs, list, local, logs, render, rotate_secret, route, router,
+    scale, status, submit, teardown, ui, upgrade,
 };
 use crate::lifecycle::Error;
 use crate::report::exit_code::ExitCode;
@@ -19,21 +21,53 @@ use crate::report::{self, hint};
     version,
     propagate_version = true,
     disable_help_subcommand = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
     arg_required_else_help = true,
-    after_help = "Examples:
-  sparkha create --namespace data              3 masters, 3 ZooKeepers, 2 workers
-  sparkha create etl -f sparkha.yaml           what the file says, named etl
-  sparkha status --namespace data --watch
-  sparkha submit --namespace data -- job.py 20
-  sparkha teardown --namespace data
-  sparkha create --local                       the same, as processes on this machine",
-    after_long_help = ExitCode::TABLE
+    arg = help(),
+    arg = version(),
 )]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  sparkha create --namespace data              3 masters, 3 ZooKeeper servers, 2 workers
+  sparkha create etl -f sparkha.yaml           a cluster named etl, as the file describes it
+  sparkha status --namespace data --watch
+  sparkha submit --namespace data -- job.py 20
+  sparkha teardown --namespace data
+  sparkha create --local                       the same, as processes on this machine";
+
+/// clap's own flag would stand among the options of a command, not among the global ones.
+fn help() -> Arg {
+    let text = "Print help; --help prints more than -h";
+    let flag = Arg::new("help").short('h').long("help").action(ArgAction::Help);
+    flag.global(true).help(text).help_heading(heading::GLOBAL)
+}
+
+/// The same.
+fn version() -> Arg {
+    let flag = Arg::new("version").short('V').long("version");
+    let flag = flag.action(ArgAction::Version).help("Print the version");
+    flag.global(true).help_heading(heading::GLOBAL)
+}
+
+/// The command line, with its commands in groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let template = groups::template(&command);
+    let more = format!("{EXAMPLES}\n\n{}", ExitCode::TABLE);
+    command.help_template(template).after_long_help(more)
+}
+
+/// Parses the arguments of this process, and ends it after `--help` and after mistakes.
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 impl Cli {
@@ -48,54 +82,44 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a cluster, or change one to match
     Create(create::Arguments),
-    /// Print the cluster's objects as YAML; needs no Kubernetes
     Render(render::Arguments),
-    /// Remove a cluster and everything that create made
     Teardown(teardown::Arguments),
-    /// Change the number of workers; those that go hand over what they have
     Scale(scale::Arguments),
-    /// Change the version of Spark once nothing runs that it would end
     Upgrade(upgrade::Arguments),
-    /// Show masters, ZooKeepers, workers and applications
     Status(status::Arguments),
-    /// List clusters
     List(list::Arguments),
-    /// Show or follow the logs of masters, workers, ZooKeepers, drivers and executors
     Logs(logs::Arguments),
-    /// A drill: take the leader away and see the cluster recover
     Failover(failover::Arguments),
-    /// Give a cluster another secret, and start anew all that knew the old one
     RotateSecret(rotate_secret::Arguments),
-    /// Print the address of a cluster's Spark Connect server, with its token
     ConnectUrl(connect_url::Arguments),
-    /// Run a job: its files are sent, its output is shown, its exit code is kept
     Submit(submit::Arguments),
-    /// List jobs, or end one
     Jobs(jobs::Arguments),
-    /// Routes to the web UIs
     #[command(subcommand)]
     Route(route::Command),
-    /// Be the router of the web UIs: HTTP and DNS for the UI domain
     Router(router::Arguments),
-    /// Open the web UIs in this machine's browser, without router or DNS
     Ui(ui::Arguments),
-    /// Check what a cluster needs, and say what is missing
     Doctor(doctor::Arguments),
-    /// Spark and clusters on this machine
+    /// Download Spark to this machine, and use local clusters
     #[command(subcommand)]
     Local(local::Command),
-    /// Print the JSON Schema of the cluster file, for editors
+    /// Print the JSON Schema of the cluster file
+    #[command(after_help = "Examples:
+  sparkha schema > sparkha.schema.json")]
     Schema,
-    /// Write man pages into a folder, one for each command
+    /// Write a man page for each command
+    #[command(after_help = "Examples:
+  sparkha man ~/.local/share/man/man1 && man sparkha-create")]
     Man {
-        /// The folder, such as ~/.local/share/man/man1
+        /// Folder for the pages
         folder: PathBuf,
     },
     /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  sparkha completions bash > ~/.local/share/bash-completion/completions/sparkha
+  source <(sparkha completions zsh)")]
     Completions {
-        /// The shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
@@ -135,13 +159,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Man { folder } => {
             let shown = folder.display();
             std::fs::create_dir_all(&folder).map_err(Error::io(format!("make folder {shown}")))?;
-            let written = clap_mangen::generate_to(Cli::command(), &folder);
+            let written = clap_mangen::generate_to(command(), &folder);
             written.map_err(Error::io(format!("write the manual pages to {shown}")))?;
             Ok(ExitCode::Success)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "sparkha", &mut script);
+            clap_complete::generate(shell, &mut command(), "sparkha", &mut script);
             report::print(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::Success)
         }
@@ -152,15 +176,73 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 mod tests {
     use super::*;
 
+    /// Every visible command with its path, such as `route render`; the first is sparkha itself.
+    fn commands() -> Vec<(String, clap::Command)> {
+        let mut root = command();
+        root.build();
+        let mut found = Vec::new();
+        let mut queue = vec![(String::new(), root)];
+        while let Some((path, command)) = queue.pop() {
+            let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+            queue.extend(visible.map(|sub| (format!("{path} {}", sub.get_name()).trim().to_owned(), sub.clone())));
+            found.push((path, command));
+        }
+        found
+    }
+
+    #[test]
+    fn short_help_fits_a_screen() {
+        for (path, command) in commands() {
+            let help = command.term_width(100).render_help().to_string();
+            assert!(
+                help.lines().count() <= 50,
+                "{path}: {} lines\n{help}",
+                help.lines().count()
+            );
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for (path, mut command) in commands() {
+            let help = command.render_long_help().to_string();
+            let Some((_, examples)) = help.split_once("\nExamples:\n") else {
+                panic!("{path} has no examples");
+            };
+            let of_command = format!("sparkha {path}");
+            assert!(examples.contains(of_command.trim()), "{path}:\n{examples}");
+        }
+    }
+
+    #[test]
+    fn global_options_are_last_under_their_own_heading() {
+        for (path, mut command) in commands() {
+            let help = command.render_help().to_string();
+            let (before, global) = help.split_once("\nGlobal options:\n").unwrap();
+            let options = global.split("\n\n").next().unwrap();
+            let first_words = options
+                .lines()
+                .map(|line| line.trim_start().split([' ', ',']).next().unwrap());
+            let flags: Vec<_> = first_words.filter(|word| word.starts_with('-')).collect();
+            let expected = ["-n", "--context", "--kubeconfig", "--local", "-v", "-q", "-h", "-V"];
+            assert_eq!(flags, expected, "{path}");
+            assert!(
+                !before.contains("\nOptions:\n"),
+                "{path} has options without a heading:\n{before}"
+            );
+            assert!(!global.contains("\n  -o,"), "{path}");
+        }
+    }
+
     #[test]
     fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn commands_that_take_a_name_are_known() {
         let mut found = Vec::new();
-        let cli = Cli::command();
+        let cli = command();
         let mut queue: Vec<_> = cli.get_subcommands().map(|sub| (String::new(), sub)).collect();
         while let Some((before, command)) = queue.pop() {
             let path = format!("{before}{}", command.get_name());

@@ -20,10 +20,8 @@ mod routing;
 mod spec;
 mod state;
 
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::parse();
     report::logging::start(cli.global.verbose, cli.has_access_log());
     // Two threads serve hundreds of waiting requests, and cost less memory than one for each processor.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::commands::heading;
 use crate::platform::kubernetes::ConnectOptions;
 use crate::report::Format;
 use crate::spec::names::Namespace;
@@ -11,23 +12,23 @@ use crate::spec::names::Namespace;
 /// Arguments of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Namespace; the kubeconfig's own if left out
-    #[arg(short, long, global = true)]
+    /// Namespace [default: the kubeconfig's]
+    #[arg(short, long, global = true, help_heading = heading::GLOBAL)]
     pub namespace: Option<String>,
     /// Context of the kubeconfig
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = heading::GLOBAL)]
     pub context: Option<String>,
-    /// Path of the kubeconfig
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE", help_heading = heading::GLOBAL)]
     pub kubeconfig: Option<PathBuf>,
-    /// On this machine instead of Kubernetes
-    #[arg(long, global = true, conflicts_with_all = ["context", "kubeconfig"])]
+    /// Use clusters on this machine instead of Kubernetes
+    #[arg(long, global = true, conflicts_with_all = ["context", "kubeconfig"], help_heading = heading::GLOBAL)]
     pub local: bool,
-    /// Tell more: -v retries and takeovers, -vv every request
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Increase verbosity: -v logs retries and failovers, -vv requests
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = heading::GLOBAL)]
     pub verbose: u8,
-    /// Tell only warnings and errors
-    #[arg(short, long, global = true)]
+    /// Print only warnings and errors
+    #[arg(short, long, global = true, help_heading = heading::GLOBAL)]
     pub quiet: bool,
 }
 
@@ -46,6 +47,6 @@ impl Global {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Output {
     /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, help_heading = heading::OUTPUT)]
     pub output: Format,
 }

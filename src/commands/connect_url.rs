@@ -3,24 +3,25 @@
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
+/// Print the URL of a cluster's Spark Connect server, including its token
+///
+/// The token gives full access to the cluster. Do not share it, and do not write it to a file that others can read.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Everybody who knows the token can use the cluster. Do not share it, and do not write it to a file that others can read.
-
-Examples:
+#[command(after_help = "Examples:
+  sparkha connect-url --namespace data
   kubectl port-forward --namespace data service/spark-connect 15002 &
-  pyspark --remote \"$(sparkha connect-url --namespace data --forwarded)\""
-)]
+  pyspark --remote \"$(sparkha connect-url --namespace data --forwarded)\"")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
-    /// For clients on this machine, to which the server's port is forwarded
-    #[arg(long)]
+    /// Print the URL for a port forwarded to this machine
+    #[arg(long, help_heading = heading::OUTPUT)]
     forwarded: bool,
 }
 

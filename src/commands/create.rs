@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
+use crate::lifecycle::Error;
 use crate::lifecycle::create::{Options, Outcome, Running};
 use crate::lifecycle::differences::{Differences, Origin};
 use crate::lifecycle::place::Place;
@@ -21,54 +23,59 @@ use crate::spec::names::ClusterName;
 const HELP: &str =
     "pass --yes to change it, --dry-run to see every object; without -f, create keeps what was asked for before";
 
+/// Create a cluster, or change it to match
+///
+/// A cluster keeps the settings it was created with. Without -f, create starts from these settings and changes only what its flags name. With -f,
+/// the file and the flags are the whole description: a setting that they leave out returns to its default.
+///
+/// create asks for confirmation before an existing cluster loses something: objects, its layout (image, masters, ZooKeeper), or pods that run
+/// applications. Without a terminal it needs --yes. --dry-run prints the differences.
+///
+/// A change of the Spark version ends every running application without a message to its driver, so create refuses it while applications run.
+/// `sparkha upgrade` waits for them; --force changes the version anyway.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sparkha create --namespace data
-  sparkha create etl -f sparkha.yaml --workers 8
+#[command(after_long_help = "Examples:
+  sparkha create --namespace data                 3 masters, 3 ZooKeeper servers, 2 workers
+  sparkha create etl -f sparkha.yaml --workers 8  a cluster file; flags override it
   sparkha create --masters 1 --workers 1          no high availability, no ZooKeeper
   sparkha create --zookeeper zk-0:2181,zk-1:2181/spark
-  sparkha create --dry-run                        what would be written
-  sparkha create --local                          as processes on this machine
-  sparkha create etl --workers 12                 a living cluster keeps all but the number of workers
-
-The cluster keeps what was asked for. Without -f, create starts from that and changes only what its flags name. With -f, file and flags
-say everything: what they leave out goes back to its default.
-
-create asks before a living cluster loses something: objects, its layout (image, masters, ZooKeeper), pods under running applications.
-Without a terminal it needs --yes for that; --dry-run shows the differences.
-
-Another version of Spark ends every application that runs, for ever and without telling its driver: so create refuses it while one does.
-`sparkha upgrade` waits until none runs; --force changes the version all the same.")]
+  sparkha create --dry-run                        print the changes only
+  sparkha create --local                          processes on this machine
+  sparkha create etl --workers 12                 change the workers of an existing cluster")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
-    /// How long to wait until the cluster is in service
-    #[arg(long, default_value = "5m", value_parser = super::duration)]
-    timeout: Duration,
-    /// Return as soon as everything is applied
-    #[arg(long)]
-    no_wait: bool,
-    /// Say what would be written, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Change a living cluster without asking, even if it loses something
-    #[arg(short, long)]
-    yes: bool,
-    /// Leave everything as it is when a first create fails
-    #[arg(long)]
-    retain: bool,
-    /// Go on whatever the checks beforehand find
-    #[arg(long)]
-    skip_preflight: bool,
-    /// Change the version of Spark though applications run: they are lost
-    #[arg(long)]
-    force: bool,
-    /// Take fields that belong to other field managers
-    #[arg(long)]
-    force_conflicts: bool,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, or what `sparkha local fetch` brought]
-    #[arg(long, value_name = "FOLDER")]
+    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
+    ///
+    /// `sparkha local fetch` downloads Spark into the cache.
+    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
     spark_home: Option<PathBuf>,
+    /// Print what would change, and change nothing
+    #[arg(long, help_heading = heading::CHANGES)]
+    dry_run: bool,
+    /// Change an existing cluster without confirmation
+    ///
+    /// create asks only if the cluster loses something.
+    #[arg(short, long, help_heading = heading::CHANGES)]
+    yes: bool,
+    /// Change the Spark version even if applications run; they are lost
+    #[arg(long, help_heading = heading::CHANGES)]
+    force: bool,
+    /// Take over fields that other field managers own
+    #[arg(long, help_heading = heading::CHANGES)]
+    force_conflicts: bool,
+    /// Keep everything as it is if the first create fails
+    #[arg(long, help_heading = heading::CHANGES)]
+    retain: bool,
+    /// Continue even if the preflight checks fail
+    #[arg(long, help_heading = heading::CHANGES)]
+    skip_preflight: bool,
+    /// How long to wait until the cluster is in service
+    #[arg(long, default_value = "5m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
+    timeout: Duration,
+    /// Return as soon as all objects are applied
+    #[arg(long, help_heading = heading::WAITING)]
+    no_wait: bool,
     #[command(flatten)]
     output: Output,
 }

@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::arguments::Global;
+use super::heading;
+use super::router::Access;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report::exit_code::ExitCode;
@@ -13,31 +15,28 @@ use crate::{report, routes};
 
 #[derive(Clone, Debug, Args)]
 pub struct DeployArguments {
-    /// Run this in the namespace as a Deployment, with a Role that may look at its pods and inventories; all other arguments are passed on
-    #[arg(
-        long,
-        requires = "image",
-        conflicts_with = "undeploy",
-        help_heading = "In the cluster"
-    )]
+    /// Run this command as a Deployment in the namespace
+    ///
+    /// Its Role allows it to read the namespace's pods and inventories. All other arguments are passed on.
+    #[arg(long, requires = "image", conflicts_with = "undeploy", help_heading = heading::DEPLOYMENT)]
     deploy: bool,
-    /// Remove what --deploy made
-    #[arg(long, help_heading = "In the cluster")]
+    /// Remove the objects that --deploy made
+    #[arg(long, help_heading = heading::DEPLOYMENT)]
     undeploy: bool,
     /// Image with sparkha
-    #[arg(long, value_name = "IMAGE", help_heading = "In the cluster")]
+    #[arg(long, value_name = "IMAGE", help_heading = heading::DEPLOYMENT)]
     image: Option<ImageReference>,
     /// Number of pods
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "In the cluster")]
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = heading::DEPLOYMENT)]
     replicas: u32,
-    /// Secret whose files are to be at /etc/sparkha/NAME; may be repeated
-    #[arg(long, value_name = "NAME", help_heading = "In the cluster")]
+    /// Mount this Secret at /etc/sparkha/NAME; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = heading::DEPLOYMENT)]
     mount_secret: Vec<String>,
     /// Type of the router's Service
-    #[arg(long, value_enum, default_value = "cluster-ip", help_heading = "In the cluster")]
+    #[arg(long, value_name = "TYPE", value_enum, default_value = "cluster-ip", hide_short_help = true, help_heading = heading::DEPLOYMENT)]
     service_type: ServiceTypeArgument,
-    /// Print the objects instead
-    #[arg(long, requires = "deploy", help_heading = "In the cluster")]
+    /// Print the objects, and deploy nothing
+    #[arg(long, requires = "deploy", help_heading = heading::DEPLOYMENT)]
     print: bool,
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
 use crate::jobs::local_orphans;
@@ -19,19 +20,23 @@ use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::spec::ClusterSpec;
 
+/// Check a cluster, or what creating one needs
+///
+/// doctor changes nothing. It runs checks of names, networks and clocks inside pods if you have permission to run programs there (pods/exec).
+///
+/// Exit code 0 means that no check failed, 8 that a cluster cannot be created, 9 that the existing cluster has a fault.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sparkha doctor --namespace data              what is wrong with the cluster, or what making it would need
-  sparkha doctor etl -f sparkha.yaml -o json   the same as data: name, status, seen, hint
-  sparkha doctor --local -f sparkha.yaml       what of this cluster file the machine cannot honour
-
-Nothing is changed. Pods are asked about names, networks and clocks if you may run something in them (pods/exec).
-Exit code 0 means that nothing failed, 8 that a cluster could not be made, 9 that the one that is there is not as it should be.")]
+#[command(after_long_help = "Examples:
+  sparkha doctor --namespace data              check the cluster, or what creating it needs
+  sparkha doctor etl -f sparkha.yaml -o json   print name, status, finding and hint of each check
+  sparkha doctor --local -f sparkha.yaml       also list settings that this machine ignores")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, or what `sparkha local fetch` brought]
-    #[arg(long, value_name = "FOLDER")]
+    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
+    ///
+    /// `sparkha local fetch` downloads Spark into the cache.
+    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
     spark_home: Option<PathBuf>,
     #[command(flatten)]
     output: Output,

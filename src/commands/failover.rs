@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::drill::{Options, Target, on_kubernetes, on_this_machine};
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
@@ -13,32 +14,38 @@ use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 
+/// Run a failover drill: stop the leading master and measure the recovery
+///
+/// A job runs during the drill and must survive it. failover does not start if the cluster is not in service or has no capacity for the job (exit
+/// code 9). Exit code 0 means that the cluster is in service again and the job continued, 6 that the cluster is not in service within --timeout,
+/// 9 that the job did not continue.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sparkha failover --namespace data            takes the leading master away, after asking
-  sparkha failover etl --yes -o json           tells when each phase was reached
-  sparkha failover --zookeeper --yes           takes a ZooKeeper server away
-  sparkha failover --local --hard --yes        kills instead of ending
-
-A cluster that is not in service, or has no room for the job, is left alone (exit code 9). Exit code 0 means that it is in service again and the job that ran meanwhile
-went on, 6 that it is not in service within --timeout, 9 that the job did not go on.")]
+  sparkha failover --namespace data            stop the leading master, after confirmation
+  sparkha failover etl --yes -o json           print when each phase was reached
+  sparkha failover --zookeeper --yes           stop a ZooKeeper server
+  sparkha failover --local --hard --yes        kill without a grace period")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
-    /// Take a ZooKeeper server away instead of the leading master
-    #[arg(long)]
+    /// Stop a ZooKeeper server instead of the leading master
+    #[arg(long, help_heading = heading::CHANGES)]
     zookeeper: bool,
-    /// Give it no time: as `kubectl delete pod --grace-period=0 --force`, on this machine SIGKILL
-    #[arg(long)]
+    /// Kill without a grace period
+    ///
+    /// On Kubernetes as `kubectl delete pod --grace-period=0 --force` does it, on this machine by SIGKILL.
+    #[arg(long, help_heading = heading::CHANGES)]
     hard: bool,
-    /// Run no job meanwhile; on Kubernetes one needs the right to make pods and run programs in them
-    #[arg(long)]
+    /// Run no job during the drill
+    ///
+    /// On Kubernetes the job needs permission to create pods and to run programs in them.
+    #[arg(long, help_heading = heading::CHANGES)]
     no_canary: bool,
-    /// Do not ask
-    #[arg(short, long)]
+    /// Run the drill without confirmation
+    #[arg(short, long, help_heading = heading::CHANGES)]
     yes: bool,
-    /// How long the cluster may take to be in service again
-    #[arg(long, default_value = "2m", value_parser = super::duration)]
+    /// How long to wait until the cluster is in service again
+    #[arg(long, default_value = "2m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     #[command(flatten)]
     output: Output,

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::jobs::{JobState, end, jobs};
 use crate::lifecycle::Error;
 use crate::render::inventory::Inventory;
@@ -10,6 +11,7 @@ use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 
+/// List jobs, or end one
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha jobs --namespace data
@@ -20,7 +22,7 @@ pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
     /// End a job, by its ID or its driver
-    #[arg(long, value_name = "ID|DRIVER")]
+    #[arg(long, value_name = "ID|DRIVER", help_heading = heading::CHANGES)]
     kill: Option<String>,
     #[command(flatten)]
     output: Output,

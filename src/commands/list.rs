@@ -4,24 +4,23 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::lifecycle::status::list;
 use crate::lifecycle::{Error, local};
 use crate::platform::local::store::Store;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
+/// List clusters
+///
+/// On Kubernetes, list counts ready pods; `sparkha status` also asks the masters and ZooKeeper servers. With --local, list asks them, too.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "On Kubernetes the numbers are of pods that are ready: whether a cluster is in service, `sparkha status` asks its masters and ZooKeepers.
-With --local they are asked here, too.
-
-Examples:
+#[command(after_help = "Examples:
   sparkha list --namespace data
-  sparkha list -A -o name"
-)]
+  sparkha list -A -o name")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// List clusters of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
     #[command(flatten)]
     output: Output,

@@ -19,22 +19,30 @@ use crate::spec::resolve::DEFAULT_IMAGE;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
-  sparkha local fetch                          the Spark that the default image has
-  eval \"$(sparkha local env)\"                  what drivers of the local cluster need
+  sparkha local fetch                          download the Spark version of the default image
+  sparkha create --local
+  sparkha submit --local -- job.py
+  eval \"$(sparkha local env)\"                  for drivers that you start yourself
   spark-submit --master \"$SPARK_MASTER_URL\" job.py")]
 pub enum Command {
-    /// Fetch a Spark into the cache, through your own pip configuration
+    /// Download Spark into the cache, with your pip configuration
+    #[command(after_help = "Examples:
+  sparkha local fetch
+  sparkha local fetch 4.3.0")]
     Fetch {
         /// Version of Spark [default: the default image's]
         #[arg(value_name = "VERSION")]
         spark: Option<String>,
     },
-    /// Print what a shell needs to run drivers on a local cluster
+    /// Print shell variables for drivers that you start yourself
+    #[command(after_help = "Examples:
+  eval \"$(sparkha local env)\"
+  spark-submit --master \"$SPARK_MASTER_URL\" job.py")]
     Env {
         /// Name of the cluster [default: spark]
         name: Option<String>,
     },
-    /// Be the supervisor of a cluster's folder
+    /// Run the supervisor of a cluster's folder
     #[command(hide = true)]
     Supervise { folder: PathBuf },
 }

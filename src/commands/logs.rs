@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{duration, named_cluster};
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::logs::selection::{Line, Wanted};
@@ -13,36 +14,37 @@ use crate::logs::{Files, Options, Pods};
 use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
 
+/// Show or follow the logs of masters, workers, ZooKeeper servers, drivers and executors
+///
+/// A part is masters, workers, zookeeper, drivers, history, connect, the name of a pod, or the ID of an application.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha logs                                 all pods of the cluster spark, by time
-  sparkha logs etl masters --follow            those of etl's masters, also of pods that come later
-  sparkha logs spark-worker-0 --previous       what a pod wrote before it was restarted
+  sparkha logs etl masters --follow            the masters of etl, also restarted ones
+  sparkha logs spark-worker-0 --previous       the run before the last restart
   sparkha logs masters --leader --since 5m
-  sparkha logs app-20261121144500-0001 -f      what an application's executors write
-
-Parts are masters, workers, zookeeper, drivers, history, connect, a pod's name, or an application's ID.")]
+  sparkha logs app-20261121144500-0001 -f      the executors of an application")]
 pub struct Arguments {
     /// Name of the cluster [default: spark], and parts of it [default: all]
     #[arg(value_name = "NAME] [PART")]
     words: Vec<String>,
-    /// Go on with what is written from now on, also by pods that are restarted or new
-    #[arg(short, long)]
+    /// Follow the logs, including those of restarted and new pods
+    #[arg(short, long, help_heading = heading::SELECTION)]
     follow: bool,
-    /// Only what is not older, like 90s, 5m or 1h
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Show only lines newer than this, such as 90s, 5m or 1h
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = heading::SELECTION)]
     since: Option<Duration>,
-    /// Of each log the last lines only
-    #[arg(long, value_name = "N")]
+    /// Show only the last N lines of each log
+    #[arg(long, value_name = "N", help_heading = heading::SELECTION)]
     tail: Option<usize>,
-    /// Of the container's run before the present one
-    #[arg(short, long, conflicts_with = "follow")]
+    /// Show the logs of the containers before their last restart
+    #[arg(short, long, conflicts_with = "follow", help_heading = heading::SELECTION)]
     previous: bool,
-    /// Only the master that leads now
-    #[arg(long)]
+    /// Show only the leading master
+    #[arg(long, help_heading = heading::SELECTION)]
     leader: bool,
-    /// Without the names before the lines
-    #[arg(long)]
+    /// Print lines without the pod's name in front
+    #[arg(long, help_heading = heading::OUTPUT)]
     no_prefix: bool,
 }
 

@@ -6,6 +6,7 @@ pub mod create;
 mod deploy;
 pub mod doctor;
 pub mod failover;
+pub mod heading;
 pub mod jobs;
 pub mod list;
 pub mod local;
@@ -26,6 +27,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use clap::builder::RangedI64ValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
@@ -36,6 +38,7 @@ use crate::platform::local::store::{ClusterDir, Store};
 use crate::report::hint;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
+use crate::spec::resolve::{MASTERS, MAX_WORKERS};
 
 /// The clusters that a command looks at: those of a Kubernetes cluster, to which it connects once, or those of this machine.
 enum Clusters {
@@ -174,6 +177,22 @@ fn duration(text: &str) -> Result<Duration, String> {
     let duration: Option<SignedDuration> = with_unit.parse().ok();
     let duration = duration.and_then(|duration| duration.try_into().ok());
     duration.ok_or_else(|| "write it like 90s, 5m or 1h".into())
+}
+
+/// A number of masters.
+fn master_count() -> RangedI64ValueParser<u32> {
+    let (least, most) = (i64::from(*MASTERS.start()), i64::from(*MASTERS.end()));
+    clap::value_parser!(u32).range(least..=most)
+}
+
+/// A number of workers.
+fn worker_count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS))
+}
+
+/// A number of cores; there is no process without one.
+fn core_count() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::spec::SpecArguments;
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
@@ -12,12 +13,13 @@ use crate::render::{self, role};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
+/// Print the objects of a cluster as YAML, without a Kubernetes cluster
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sparkha render > spark.yaml                  everything, for `kubectl apply -f`
+#[command(after_long_help = "Examples:
+  sparkha render > spark.yaml                  all objects, for `kubectl apply -f`
   sparkha render --masters 1 --namespace data
-  sparkha render --teardown > teardown.sh      a script that removes it with kubectl alone
-  sparkha render --role --namespace data       what sparkha's users must be allowed to do")]
+  sparkha render --teardown > teardown.sh      a script that removes the cluster with kubectl
+  sparkha render --role --namespace data       the permissions that sparkha's users need")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
@@ -29,14 +31,14 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct What {
-    /// Only the managed ZooKeeper
-    #[arg(long)]
+    /// Print only the managed ZooKeeper's objects
+    #[arg(long, help_heading = heading::OUTPUT)]
     only_zookeeper: bool,
-    /// A script that removes the objects with kubectl alone
-    #[arg(long)]
+    /// Print a script that removes the objects with kubectl
+    #[arg(long, help_heading = heading::OUTPUT)]
     teardown: bool,
-    /// The Roles that sparkha's users need: to look, to run jobs, and to operate this cluster
-    #[arg(long)]
+    /// Print the Roles to view the cluster, to run jobs, and to operate it
+    #[arg(long, help_heading = heading::OUTPUT)]
     role: bool,
 }
 

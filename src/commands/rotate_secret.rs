@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::rotate::{rotate, rotate_local};
@@ -12,23 +13,21 @@ use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 
+/// Replace the cluster's secret, and restart all pods that use it
+///
+/// All masters and workers restart at once. Running applications are lost, and drivers with the old secret are refused.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Masters and workers are started anew, all at once: applications that run are lost, and drivers that know the old secret
-are refused.
-
-Examples:
+#[command(after_help = "Examples:
   sparkha rotate-secret --namespace data
-  sparkha rotate-secret etl --yes              without asking"
-)]
+  sparkha rotate-secret etl --yes              without confirmation")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
-    /// Rotate without asking
-    #[arg(short, long)]
+    /// Rotate without confirmation
+    #[arg(short, long, help_heading = heading::CHANGES)]
     yes: bool,
     /// How long to wait until the cluster is in service again
-    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    #[arg(long, default_value = "5m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     #[command(flatten)]
     output: Output,

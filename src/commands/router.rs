@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{Clusters, deploy};
 use crate::commands::arguments::Global;
 use crate::commands::deploy::Access;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::platform::way::Way;
@@ -24,63 +25,74 @@ use crate::spec::names::is_dns_subdomain;
 /// Where DNS servers listen.
 const DNS_PORT: u16 = 53;
 
+/// Run the web UI router: an HTTP and DNS server for the UI domain
+///
+/// router serves the web UIs itself, in the foreground or, with --deploy, in the cluster. To use another router or DNS server instead, such as
+/// nginx, Traefik, an Ingress or Vulcand, write its configuration with `sparkha route`. For a browser on this machine, `sparkha ui` suffices.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sparkha router --namespace data                            port 80 and Spark's own, for this machine
-  sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd     at all addresses
-  sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7               for everybody, and DNS for the UI domain
+#[command(after_long_help = "Examples:
+  sparkha router --namespace data                                      for this machine
+  sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd  for users with a password
+  sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7           for everybody, with DNS
   sparkha router --local --port 8000
   sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
   sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer \
     --mount-secret users --users /etc/sparkha/users/htpasswd")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Serve clusters of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
-    /// Address at which to listen; may be given several times [default: 0.0.0.0 with --users, --tokens or --open, else 127.0.0.1]
-    #[arg(long, value_name = "IP")]
+    /// Address to listen on; may be repeated [default: 127.0.0.1]
+    ///
+    /// With --users, --tokens or --open the default is 0.0.0.0.
+    #[arg(long, value_name = "IP", help_heading = heading::HTTP)]
     listen: Vec<IpAddr>,
-    /// Port at which the host name alone decides; may be given several times [default: 80, with TLS 443]. Spark's own, 8080, 8081, 18080 and 4040 to
-    /// 4056, are always served
-    #[arg(long = "port", value_name = "PORT")]
+    /// Port for requests by host name; may be repeated [default: 80; TLS: 443]
+    ///
+    /// Spark's own ports 8080, 8081, 18080 and 4040 to 4056 are always served.
+    #[arg(long = "port", value_name = "PORT", help_heading = heading::HTTP)]
     ports: Vec<u16>,
-    /// How to reach the pods
-    #[arg(long, value_enum, default_value_t)]
+    /// How to connect to the pods
+    #[arg(long, value_enum, default_value_t, help_heading = heading::HTTP)]
     reach: Reach,
-    /// Routes from a file, as `route render --format json` prints them, instead of asking Kubernetes
-    #[arg(long, value_name = "FILE", conflicts_with = "all_namespaces")]
+    /// Read routes from a file, as `sparkha route render --format json` prints them
+    #[arg(long, value_name = "FILE", conflicts_with = "all_namespaces", help_heading = heading::SELECTION)]
     routes: Option<PathBuf>,
-    /// Certificate chain (PEM); read again at SIGHUP, as are all files
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    /// Certificate chain (PEM)
+    ///
+    /// At SIGHUP the router reads this and all its other files again.
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = heading::HTTP)]
     tls_cert: Option<PathBuf>,
-    /// Key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = heading::HTTP)]
     tls_key: Option<PathBuf>,
-    /// Who may come in: names and bcrypt hashes, as `htpasswd -B` writes them
-    #[arg(long, value_name = "FILE")]
+    /// Admit the users in this file (`htpasswd -B`)
+    ///
+    /// The file has names and bcrypt hashes, as `htpasswd -B` writes them.
+    #[arg(long, value_name = "FILE", help_heading = heading::ACCESS)]
     users: Option<PathBuf>,
-    /// Who may come in: bearer tokens, a line each
-    #[arg(long, value_name = "FILE")]
+    /// Admit the bearer tokens in this file, one per line
+    #[arg(long, value_name = "FILE", help_heading = heading::ACCESS)]
     tokens: Option<PathBuf>,
-    /// Let everybody in who reaches this: they see all web UIs
-    #[arg(long, conflicts_with_all = ["users", "tokens"])]
+    /// Admit everyone who can connect: they see all web UIs
+    #[arg(long, conflicts_with_all = ["users", "tokens"], help_heading = heading::ACCESS)]
     open: bool,
     #[command(flatten)]
     telling: metrics::At,
-    /// Write no line for each request
-    #[arg(long)]
+    /// Log no requests
+    #[arg(long, help_heading = heading::MONITORING)]
     pub no_access_log: bool,
-    /// Answer DNS queries here, over UDP and TCP; may be repeated [default port: 53]
-    #[arg(long, value_name = "IP[:PORT]", value_parser = dns_address)]
+    /// Answer DNS queries here; may be repeated [default port: 53]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = dns_address, help_heading = heading::DNS)]
     dns: Vec<SocketAddr>,
-    /// UI domain whose names all lead to this router; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "k8s", requires = "dns")]
+    /// UI domain to answer for; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = domain, default_value = "k8s", requires = "dns", help_heading = heading::DNS)]
     domain: Vec<Name>,
-    /// Address that the names get; may be repeated [default: those of --dns]
-    #[arg(long, value_name = "IP", requires = "dns")]
+    /// Address in the answers; may be repeated [default: those of --dns]
+    #[arg(long, value_name = "IP", requires = "dns", help_heading = heading::DNS)]
     address: Vec<IpAddr>,
-    /// DNS alone: another router is at --address
-    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "health", "all_namespaces"])]
+    /// Serve DNS only; another router is at --address
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "health", "all_namespaces"], help_heading = heading::DNS)]
     no_http: bool,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
@@ -88,12 +100,12 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Reach {
-    /// Direct inside the cluster, by port-forward outside
+    /// Direct inside the Kubernetes cluster, port-forward outside
     #[default]
     Auto,
-    /// By their addresses
+    /// Connect to the pods' addresses
     Direct,
-    /// Through the API server
+    /// Forward connections through the API server
     PortForward,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::local::scale as local;
 use crate::lifecycle::place::Place;
@@ -12,35 +13,35 @@ use crate::lifecycle::scale::{Options, scale};
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::report::{self, Format};
-use crate::spec::resolve::MAX_WORKERS;
 
+/// Change the number of workers; removed workers are decommissioned first
+///
+/// The workers with the highest numbers are removed. Each is decommissioned: it gets no new executors, its executors finish their tasks and move
+/// shuffle files and cached blocks to other executors. workers.drainSeconds of the cluster file limits the time for this (5 minutes by default).
+/// Decommissioning continues even if scale is interrupted.
+///
+/// A later `sparkha create` without -f keeps this number; one with -f sets the number in the file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha scale --workers 8 --namespace data
-  sparkha scale etl --workers 2                   those too many hand over and go
+  sparkha scale etl --workers 2
   sparkha scale --workers 0 --no-wait
-  sparkha scale --workers 3 --local
-
-Workers with the highest numbers go first. Each is decommissioned: it gets nothing new, its executors finish their tasks and
-move shuffle files and cached blocks to the others, for as long as workers.drainSeconds of the cluster file allows (5 minutes
-if it says nothing). A run that is cut off stops none of this.
-
-The next `sparkha create` without -f keeps this number; one with -f makes it what the file says.")]
+  sparkha scale --workers 3 --local")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
     /// Number of workers
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::worker_count(), help_heading = heading::WORKERS)]
     workers: u32,
-    /// How long to wait until all workers are registered, and those too many gone
-    #[arg(long, default_value = "6m", value_parser = super::duration)]
+    /// Take over the number from another field manager
+    #[arg(long, help_heading = heading::CHANGES)]
+    force_conflicts: bool,
+    /// How long to wait until new workers are registered and removed ones are gone
+    #[arg(long, default_value = "6m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     /// Return as soon as the number is written
-    #[arg(long)]
+    #[arg(long, help_heading = heading::WAITING)]
     no_wait: bool,
-    /// Take the number from another field manager
-    #[arg(long)]
-    force_conflicts: bool,
     #[command(flatten)]
     output: Output,
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::local_namespace;
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
 use crate::lifecycle::place::Place;
@@ -22,41 +23,41 @@ use crate::spec::resolve::{Overrides, Source, resolve};
 pub struct SpecArguments {
     /// Name of the cluster [default: spark]
     pub name: Option<String>,
-    /// Cluster file; everything can be said there, flags win. `-` reads standard input
-    #[arg(short, long, value_name = "FILE")]
+    /// Cluster file, or `-` for standard input; flags override it
+    #[arg(short, long, value_name = "FILE", help_heading = heading::CLUSTER)]
     pub file: Option<PathBuf>,
-    /// Number of masters [default: 3]
-    #[arg(long, value_name = "N")]
-    pub masters: Option<u32>,
-    /// Number of workers [default: 2]
-    #[arg(long, value_name = "N")]
-    pub workers: Option<u32>,
-    /// Cores of each worker's pod [default: 1]
-    #[arg(long, value_name = "N")]
-    pub worker_cores: Option<u32>,
-    /// Memory of each worker's pod, like 4Gi or 4g [default: 2Gi]
-    #[arg(long, value_name = "SIZE")]
-    pub worker_memory: Option<String>,
-    /// Cores that an application gets unless it says otherwise, or `all` [default: half of the cluster's]
-    #[arg(long, value_name = "N")]
-    pub default_cores: Option<String>,
-    /// Image with Spark
-    #[arg(long)]
+    /// Spark image
+    #[arg(long, help_heading = heading::CLUSTER)]
     pub image: Option<String>,
-    /// External ZooKeeper: host:port,… and /chroot if there is one
-    #[arg(long, value_name = "SERVERS")]
+    /// Number of masters [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::master_count(), help_heading = heading::CLUSTER)]
+    pub masters: Option<u32>,
+    /// External ZooKeeper: HOST:PORT,… and an optional /chroot
+    #[arg(long, value_name = "SERVERS", help_heading = heading::CLUSTER)]
     pub zookeeper: Option<String>,
-    /// Domain of the web UIs' addresses [default: k8s]
-    #[arg(long, value_name = "DOMAIN")]
+    /// Domain of the web UIs [default: k8s]
+    #[arg(long, value_name = "DOMAIN", help_heading = heading::CLUSTER)]
     pub ui_domain: Option<String>,
-    /// A history server, and event logs for it
-    #[arg(long)]
+    /// Number of workers [default: 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::worker_count(), help_heading = heading::WORKERS)]
+    pub workers: Option<u32>,
+    /// Cores of each worker [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::core_count(), help_heading = heading::WORKERS)]
+    pub worker_cores: Option<u32>,
+    /// Memory of each worker's pod, such as 4Gi or 4g [default: 2Gi]
+    #[arg(long, value_name = "SIZE", help_heading = heading::WORKERS)]
+    pub worker_memory: Option<String>,
+    /// Cores of an application that sets none, or `all` [default: half]
+    #[arg(long, value_name = "N", help_heading = heading::WORKERS)]
+    pub default_cores: Option<String>,
+    /// Run a history server, and write event logs
+    #[arg(long, help_heading = heading::SERVICES)]
     pub history: bool,
-    /// A Spark Connect server for remote clients
-    #[arg(long)]
+    /// Run a Spark Connect server for remote clients
+    #[arg(long, help_heading = heading::SERVICES)]
     pub connect: bool,
-    /// Metrics for Prometheus
-    #[arg(long)]
+    /// Expose metrics for Prometheus
+    #[arg(long, help_heading = heading::SERVICES)]
     pub metrics: bool,
 }
 

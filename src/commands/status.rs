@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::local::LocalView;
 use crate::lifecycle::place::Place;
@@ -21,18 +22,19 @@ use crate::state::ClusterState;
 /// How often a watched cluster is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Show masters, ZooKeeper servers, workers and applications
+///
+/// Exit code 0 means that the cluster is in service, 9 that something is missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha status --namespace data
   sparkha status etl -o json | jq .workers.registered
-  sparkha status --watch
-
-Exit code 0 means in service, 9 means that something is missing.")]
+  sparkha status --watch")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
-    /// Go on looking: a live view on a terminal, a line for each change elsewhere
-    #[arg(short, long)]
+    /// Keep watching: a live view on a terminal, a line for each change elsewhere
+    #[arg(short, long, help_heading = heading::OUTPUT)]
     watch: bool,
     #[command(flatten)]
     output: Output,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::jobs::submit::job::{Job, memory, read_properties};
 use crate::jobs::submit::{Outcome, Submission, local, submit};
 use crate::lifecycle::place::Place;
@@ -21,16 +22,18 @@ use crate::spec::quantity::Memory;
 /// Spark's own default.
 const DRIVER_MEMORY: Memory = Memory::from_mib(1024);
 
+/// Run a job: send its files, show its output, and keep its exit code
+///
+/// The options are those of spark-submit. The driver runs in a pod of the cluster, or with --local as a process on this machine, so that
+/// executors can connect to it; sparkha itself needs no Spark. Standard output is the job's, standard error has Spark's log. Ctrl-C ends the job.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha submit --namespace data -- job.py 20
   sparkha submit etl --py-files lib.zip --files rates.csv --executor-memory 2g -- job.py
   sparkha submit --class org.example.Main --conf spark.sql.shuffle.partitions=8 -- job.jar --input s3a://b/in
+  sparkha submit --log-level WARN -- job.py       less of Spark's log
   sparkha submit --detach -- job.py && sparkha jobs
-  sparkha submit --local -- job.py
-
-Options are spark-submit's own. The driver runs in a pod of the cluster (with --local, as a process here): executors reach it there, and no
-Spark is needed where sparkha runs. Standard output is the job's, standard error Spark's log. Ctrl-C ends the job.")]
+  sparkha submit --local -- job.py")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
@@ -38,67 +41,67 @@ pub struct Arguments {
     #[arg(last = true, required = true, value_name = "APPLICATION")]
     application: Vec<String>,
     /// Main class of a jar
-    #[arg(long)]
+    #[arg(long, help_heading = heading::APPLICATION)]
     class: Option<String>,
     /// Name of the application
-    #[arg(long = "name", value_name = "APP")]
+    #[arg(long = "name", value_name = "APP", help_heading = heading::APPLICATION)]
     app: Option<String>,
-    /// .py, .zip or .egg files for Python
-    #[arg(long, value_delimiter = ',', value_name = "FILES")]
+    /// Python dependencies: .py, .zip or .egg files
+    #[arg(long, value_delimiter = ',', value_name = "FILES", help_heading = heading::APPLICATION)]
     py_files: Vec<String>,
     /// Files for the working directory of each executor
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', help_heading = heading::APPLICATION)]
     files: Vec<String>,
-    /// Jars for driver and executors
-    #[arg(long, value_delimiter = ',')]
+    /// Jars for the driver and executors
+    #[arg(long, value_delimiter = ',', help_heading = heading::APPLICATION)]
     jars: Vec<String>,
-    /// Archives that executors unpack; FILE#NAME names the folder
-    #[arg(long, value_delimiter = ',')]
+    /// Archives that executors unpack; FILE#NAME sets the folder
+    #[arg(long, value_delimiter = ',', help_heading = heading::APPLICATION)]
     archives: Vec<String>,
-    /// Maven coordinates that the driver fetches
-    #[arg(long, value_delimiter = ',')]
+    /// Maven coordinates of jars that the driver downloads
+    #[arg(long, value_delimiter = ',', help_heading = heading::APPLICATION)]
     packages: Vec<String>,
-    /// Where else to look for packages
-    #[arg(long, value_delimiter = ',')]
+    /// Additional Maven repositories for --packages
+    #[arg(long, value_delimiter = ',', help_heading = heading::APPLICATION)]
     repositories: Vec<String>,
-    /// A property of Spark; may be given often
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = property)]
+    /// Set a Spark property; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = property, help_heading = heading::PROPERTIES)]
     conf: Vec<(String, String)>,
-    /// Properties of Spark, in a file
-    #[arg(long, value_name = "FILE")]
+    /// File with Spark properties
+    #[arg(long, value_name = "FILE", help_heading = heading::PROPERTIES)]
     properties_file: Option<PathBuf>,
-    /// Heap of the driver [default: 1g]
-    #[arg(long, value_parser = amount)]
+    /// Memory of the driver's heap [default: 1g]
+    #[arg(long, value_parser = amount, value_name = "SIZE", help_heading = heading::RESOURCES)]
     driver_memory: Option<Memory>,
     /// Cores of the driver
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = super::core_count(), help_heading = heading::RESOURCES)]
     driver_cores: u32,
-    /// Heap of each executor
-    #[arg(long, value_parser = amount)]
+    /// Memory of each executor's heap
+    #[arg(long, value_parser = amount, value_name = "SIZE", help_heading = heading::RESOURCES)]
     executor_memory: Option<Memory>,
     /// Cores of each executor
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::core_count(), help_heading = heading::RESOURCES)]
     executor_cores: Option<u32>,
     /// Cores of all executors together
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::core_count(), help_heading = heading::RESOURCES)]
     total_executor_cores: Option<u32>,
-    /// Where the driver runs; `cluster` is refused, --detach is what it is for
-    #[arg(long, default_value = "client", value_parser = ["client", "cluster"])]
+    /// Only client is supported; use --detach instead of cluster
+    #[arg(long, default_value = "client", value_name = "MODE", value_parser = ["client", "cluster"], hide_possible_values = true, help_heading = heading::DRIVER)]
     deploy_mode: String,
-    /// Another image for the driver, with the cluster's versions of Spark and Python
-    #[arg(long)]
+    /// Image of the driver, with the cluster's Spark and Python versions
+    #[arg(long, help_heading = heading::DRIVER)]
     image: Option<ImageReference>,
-    /// Leave the job running, and print its driver's name
-    #[arg(short, long)]
+    /// Print the driver's name, and leave the job running
+    #[arg(short, long, help_heading = heading::DRIVER)]
     detach: bool,
-    /// Keep the driver's pod and files when it has ended
-    #[arg(long)]
+    /// Keep the driver's pod and files after its end
+    #[arg(long, help_heading = heading::DRIVER)]
     keep: bool,
-    /// Wait for room even if no worker of the cluster has enough
-    #[arg(long)]
+    /// Wait for capacity even if no worker is large enough
+    #[arg(long, help_heading = heading::WAITING)]
     wait: bool,
     /// How long the driver may take to start
-    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    #[arg(long, default_value = "5m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
 }
 

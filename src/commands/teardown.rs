@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::jobs::{JobState, Running, running};
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::Znodes;
@@ -16,25 +17,30 @@ use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 
+/// Remove a cluster and everything that create made
+///
+/// teardown asks for confirmation before it ends running jobs or deletes data: volume claims, and the cluster's znodes in an external ZooKeeper.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sparkha teardown --namespace data
-  sparkha teardown etl --yes                   running jobs and volume claims too, without asking
-  sparkha teardown etl --keep-data             all but the volume claims")]
+  sparkha teardown etl --yes                   without confirmation
+  sparkha teardown etl --keep-data             keep the volume claims")]
 pub struct Arguments {
     /// Name of the cluster [default: spark]
     name: Option<String>,
     /// Keep volume claims, and the znodes in an external ZooKeeper
-    #[arg(long)]
+    #[arg(long, help_heading = heading::CHANGES)]
     keep_data: bool,
-    /// End running jobs, and remove volume claims and the znodes in an external ZooKeeper, without asking
-    #[arg(short, long)]
+    /// End running jobs and delete data without confirmation
+    #[arg(short, long, help_heading = heading::CHANGES)]
     yes: bool,
-    /// Delete pods of nodes that are lost (not ready, or removed) without waiting for these to confirm it
-    #[arg(long)]
+    /// Delete the pods of lost nodes without waiting for their kubelets
+    ///
+    /// A node is lost if it is not ready, or no longer exists.
+    #[arg(long, help_heading = heading::CHANGES)]
     force: bool,
-    /// How long to wait until everything is gone (on Kubernetes)
-    #[arg(long, default_value = "3m", value_parser = super::duration)]
+    /// How long to wait until everything is gone (Kubernetes only)
+    #[arg(long, default_value = "3m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::Clusters;
 use super::router::{Reach, follow};
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -14,23 +15,28 @@ use crate::router::{Naming, metrics};
 use crate::routes::serve::{Bound, Options};
 use crate::routing::{Role, Table};
 
+/// View the web UIs in a browser on this machine, without a router or DNS
+///
+/// ui serves all web UIs at a port of this machine until Ctrl-C, under names below localhost, which browsers resolve to this machine. To serve
+/// them to other people under their own names, use `sparkha router`, or configure a router you have with `sparkha route`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sparkha ui --namespace data           prints the addresses; Ctrl-C ends it
+  sparkha ui --namespace data           print the addresses, and serve until Ctrl-C
+  sparkha ui --open --local             also open the browser
   sparkha ui -A --port 9000
-  sparkha ui --local
-
-Browsers take every name below localhost for this machine. From a terminal:
   curl --resolve '*:4400:127.0.0.1' http://spark-master.data.k8s.localhost:4400/json/")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Serve clusters of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
-    /// Port at 127.0.0.1; 0 is any that is free
-    #[arg(long, default_value_t = 4400)]
+    /// Open the overview of all web UIs in the browser
+    #[arg(long, help_heading = heading::HTTP)]
+    open: bool,
+    /// Port at 127.0.0.1; 0 chooses a free one
+    #[arg(long, default_value_t = 4400, help_heading = heading::HTTP)]
     port: u16,
-    /// How to reach the pods
-    #[arg(long, value_enum, default_value_t)]
+    /// How to connect to the pods
+    #[arg(long, value_enum, default_value_t, help_heading = heading::HTTP)]
     reach: Reach,
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::lifecycle::create::{Options, Outcome, Running};
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
@@ -22,57 +23,62 @@ use crate::report::progress::Progress;
 use crate::spec::names::Alias;
 use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
 
+/// Change the Spark version once no applications run
+///
+/// Two versions of Spark cannot share applications: an application that runs while masters and workers are replaced is lost. upgrade therefore
+/// stops `sparkha submit` from starting jobs, waits until no application and no submitted driver runs, and then replaces ZooKeeper servers,
+/// masters, workers, and finally the history and Connect servers. It takes the arguments of create, and may change more than the version.
+///
+/// With --side-by-side nothing waits: a second generation of the cluster, with a numbered name, takes new jobs. The first generation is removed
+/// with its volumes when its last job has ended. The cluster's name then means the second generation.
+///
+/// upgrade cannot keep out jobs that start in other ways: it also waits for your own spark-submit runs and notebooks. It does not wait for Spark
+/// Connect, whose clients lose their sessions when the server restarts.
+///
+/// If upgrade is interrupted or times out, the cluster stays closed to jobs. Run the same command again to continue, or use --abort to reopen the
+/// cluster before its first pod was replaced. After that, upgrade with the old image reverts the change. With --side-by-side, --abort also waits
+/// for the jobs of the second generation, and removes it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha upgrade --image docker.io/apache/spark:4.3.0 --namespace data
-  sparkha upgrade etl -f sparkha.yaml --drain-timeout 8h  what the file says, once nothing runs any more
-  sparkha upgrade etl --side-by-side --image spark:4.3.0  new jobs go to etl-2, and etl ends after its last one
-  sparkha upgrade --abort                               stop waiting; the version stays
-  sparkha local fetch 4.3.0 && sparkha upgrade --image spark:4.3.0 --local
-
-Two versions of Spark cannot share applications: what runs when masters and workers change is lost. So upgrade closes the cluster to
-`sparkha submit`, waits until no application and no driver of submit runs, and then replaces ZooKeeper servers, masters, workers, and at the end
-history and Connect server. The arguments are those of create; they may change more than the version.
-
-With --side-by-side nothing waits: another generation of the cluster, of a name with a number, takes new jobs, and the old one is removed with its
-volumes when nothing runs on it any more. The old name means the new generation then.
-
-It cannot close the cluster to jobs that come in other ways: a spark-submit or notebook of your own that connects meanwhile is waited for, too. Spark
-Connect is not waited for: its clients lose their sessions when it starts again.
-
-A run that was cut off or timed out leaves the cluster closed; the same command goes on, and --abort opens the cluster again as long as nothing has
-changed. Later there is nothing left to lose: upgrade with the old image changes everything back. With --side-by-side, --abort also waits for what runs on
-the new generation, and removes it.")]
+  sparkha upgrade etl -f sparkha.yaml --drain-timeout 8h
+  sparkha upgrade etl --side-by-side --image spark:4.3.0  new jobs run on etl-2 meanwhile
+  sparkha upgrade --abort                                 stop waiting, and keep the version
+  sparkha local fetch 4.3.0 && sparkha upgrade --image spark:4.3.0 --local")]
 pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
-    /// Wait until no application runs (the default)
-    #[arg(long)]
-    drain: bool,
-    /// Make another generation, send new jobs there, and end the old one after its last job
-    #[arg(long, conflicts_with = "drain")]
-    side_by_side: bool,
-    /// Open the cluster to jobs again, if it is still waiting
-    #[arg(long, conflicts_with_all = ["drain", "side_by_side", "file", "image"])]
-    abort: bool,
-    /// How long applications may go on running
-    #[arg(long, default_value = "1h", value_parser = super::duration)]
-    drain_timeout: Duration,
-    /// How long each stage of the change may take, and the cluster to be in service at the end
-    #[arg(long, default_value = "10m", value_parser = super::duration)]
-    timeout: Duration,
-    /// Do not ask, even if the cluster loses something besides
-    #[arg(short, long)]
-    yes: bool,
-    /// Go on whatever the checks beforehand find
-    #[arg(long)]
-    skip_preflight: bool,
-    /// Take fields that belong to other field managers
-    #[arg(long)]
-    force_conflicts: bool,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, or what `sparkha local fetch` brought]
-    #[arg(long, value_name = "FOLDER")]
+    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
+    ///
+    /// `sparkha local fetch` downloads Spark into the cache.
+    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
     spark_home: Option<PathBuf>,
+    /// Wait until no applications run (the default)
+    #[arg(long, help_heading = heading::CHANGES)]
+    drain: bool,
+    /// Run new jobs on a second generation; remove the first when its jobs end
+    #[arg(long, conflicts_with = "drain", help_heading = heading::CHANGES)]
+    side_by_side: bool,
+    /// Stop waiting, and reopen the cluster to jobs
+    #[arg(long, conflicts_with_all = ["drain", "side_by_side", "file", "image"], help_heading = heading::CHANGES)]
+    abort: bool,
+    /// Change the cluster without confirmation
+    ///
+    /// upgrade asks only if the cluster loses something.
+    #[arg(short, long, help_heading = heading::CHANGES)]
+    yes: bool,
+    /// Take over fields that other field managers own
+    #[arg(long, help_heading = heading::CHANGES)]
+    force_conflicts: bool,
+    /// Continue even if the preflight checks fail
+    #[arg(long, help_heading = heading::CHANGES)]
+    skip_preflight: bool,
+    /// How long to wait for running applications
+    #[arg(long, default_value = "1h", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
+    drain_timeout: Duration,
+    /// How long each stage may take
+    #[arg(long, default_value = "10m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
+    timeout: Duration,
     #[command(flatten)]
     output: Output,
 }

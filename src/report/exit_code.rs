@@ -62,19 +62,19 @@ impl ExitCode {
     /// The table for `sparkha help` and README.
     pub const TABLE: &str = "\
 Exit codes:
-  0    all is as it was asked for
-  1    something failed that none of the others describes
-  2    arguments or cluster file are wrong; nothing was changed
-  3    there is no API server, ZooKeeper, etcd, Vulcand or pod to talk to
-  4    the API server, etcd or this machine does not allow it
-  5    something belongs to somebody else: a name, a field, a route, a port, a lock; or applications run that another version of Spark would end
-  6    it did not happen in time
-  7    there is no such cluster or job
-  8    there is no room, or the cluster cannot come up
-  9    the cluster is there, but not in service (status, failover) or not as it should be (doctor), or routes are wrong (route check)
-  10   the job has ended, but not all of its output could be read (submit)
+  0    success
+  1    a failure that no other code describes
+  2    invalid arguments or cluster file; nothing was changed
+  3    the API server, ZooKeeper, etcd, Vulcand or a pod cannot be reached
+  4    permission denied by the API server, etcd or this machine
+  5    conflict: a name, field, route, port or lock belongs to someone else, or running applications would be lost
+  6    timed out
+  7    no such cluster or job
+  8    not enough capacity, or the cluster cannot start
+  9    the cluster is not in service (status, failover) or has a fault (doctor), or a route is wrong (route check)
+  10   the job has ended, but part of its output could not be read (submit)
   130  interrupted
-submit ends with the job's own exit code once the job runs.";
+Once the job runs, submit exits with the job's own code.";
 }
 
 impl From<&Error> for ExitCode {

@@ -25,12 +25,11 @@ use crate::spec::file;
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
     #[default]
     Table,
     Json,
     Yaml,
-    /// Names alone, a line each.
+    // Names only, one per line.
     Name,
 }
 

@@ -66,10 +66,15 @@ fn text(metrics: &[Metric]) -> String {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct At {
     /// Serve /metrics, /healthz and /readyz here
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Monitoring")]
     metrics: Option<SocketAddr>,
-    /// Serve /healthz and /readyz here, and no metrics
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "metrics")]
+    /// Serve only /healthz and /readyz here
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        conflicts_with = "metrics",
+        help_heading = "Monitoring"
+    )]
     health: Option<SocketAddr>,
 }
 

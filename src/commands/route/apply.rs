@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::commands::{Clusters, duration, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
@@ -15,26 +16,27 @@ use crate::routing::vulcand::diff::Changes;
 /// Shorter leases etcd makes longer by itself, and a run of sparkha takes some of it.
 const SHORTEST_TTL: Duration = Duration::from_secs(5);
 
+/// Write the routes to Vulcand; unchanged routes are not written
+///
+/// apply also deletes routes of this owner in the namespace (with -A in all namespaces) that lead nowhere any more. It never changes routes that
+/// others wrote; if one of them is in the way, apply fails with exit code 5.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha route apply --etcd etcd.example:2379 --namespace data
   sparkha route apply -A --vulcand-api http://vulcand.example:8182
   sparkha route apply -A --etcd a:2379,b:2379 --etcd-ca ca.pem --etcd-user sparkha --etcd-password-file password
-  sparkha route apply --etcd 127.0.0.1:2379 --local --dry-run
-
-Run again, it writes the difference: whatever has this owner's name in the namespace (or with -A anywhere) and leads nowhere any more, goes.
-What somebody else wrote is never changed; in the way of a route it is an error, with exit code 5.")]
+  sparkha route apply --etcd 127.0.0.1:2379 --local --dry-run")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Write the routes of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
     #[command(flatten)]
     target: TargetArguments,
-    /// Let routes go by themselves after this time, unless they are applied again: 60s, 5m
-    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    /// Let routes expire after this time unless they are applied again
+    #[arg(long, value_name = "TIME", value_parser = ttl, help_heading = heading::CHANGES)]
     ttl: Option<Duration>,
-    /// Tell what would be written, and write nothing
-    #[arg(long)]
+    /// Print what would be written, and write nothing
+    #[arg(long, help_heading = heading::CHANGES)]
     dry_run: bool,
     #[command(flatten)]
     output: Output,

@@ -6,32 +6,36 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::commands::{Clusters, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routes::check::{Asked, check};
 
+/// Check that every web UI can be reached by its name
+///
+/// check resolves every name and requests every page, as a browser does. With --etcd or --vulcand-api it also compares the routes in Vulcand.
+/// Exit code 0 means that all routes are right, 9 that one is wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha route check --namespace data
   sparkha route check -A --etcd etcd.example:2379 --router vulcand.example
-  sparkha route check --dns 192.0.2.53 --router 192.0.2.7 -o json
-
-Resolves every name, asks for every page as a browser would, and with --etcd or --vulcand-api also compares what is in Vulcand.
-Exit code 0 means that all is right, 9 that something is not.")]
+  sparkha route check --dns 192.0.2.53 --router 192.0.2.7 -o json")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Check the routes of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
+    /// Name server to query: ADDRESS or ADDRESS:PORT [default: this machine's]
+    #[arg(long, value_name = "SERVER", value_parser = name_server, help_heading = heading::DNS)]
+    dns: Option<SocketAddr>,
+    /// Router that all names must lead to, by name or address
+    ///
+    /// Without it all names must lead to the same address.
+    #[arg(long, value_name = "HOST", help_heading = heading::DNS)]
+    router: Option<String>,
     #[command(flatten)]
     target: TargetArguments,
-    /// Name server to ask: ADDRESS or ADDRESS:PORT [default: that of this machine]
-    #[arg(long, value_name = "SERVER", value_parser = name_server)]
-    dns: Option<SocketAddr>,
-    /// Name or address of the router; all names must lead to it [default: wherever they lead, if all lead to the same]
-    #[arg(long, value_name = "HOST")]
-    router: Option<String>,
     #[command(flatten)]
     output: Output,
 }

@@ -19,17 +19,20 @@ use crate::report::exit_code::ExitCode;
 use crate::routes::{local_routes, routes};
 use crate::routing::Table;
 
+/// Configure another router or DNS server for the web UIs
+///
+/// route writes routes for a router that you run yourself: Vulcand, nginx, Traefik, an Ingress or a Gateway, and for dnsmasq and CoreDNS.
+/// `sparkha router` is a router of its own, which needs no such configuration. For a browser on this machine, `sparkha ui` suffices.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  sparkha route render --format nginx --namespace data >/etc/nginx/conf.d/spark.conf
+  sparkha route watch --etcd etcd.example:2379 --namespace data
+  sparkha route check --namespace data")]
 pub enum Command {
-    /// Print the routes to the web UIs, in the words of a router or DNS server
     Render(render::Arguments),
-    /// Write the routes to Vulcand: what is missing or changed, and no more
     Apply(apply::Arguments),
-    /// Delete the routes that apply wrote; needs no Kubernetes
     Remove(remove::Arguments),
-    /// Keep the routes in Vulcand current
     Watch(watch::Arguments),
-    /// Check that every web UI is reached by its name, and say what is wrong
     Check(check::Arguments),
 }
 

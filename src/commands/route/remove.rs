@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
+use crate::commands::heading;
 use crate::commands::{Clusters, named_namespace, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
@@ -11,21 +12,22 @@ use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 
+/// Delete the routes that apply wrote, without a Kubernetes cluster
+///
+/// remove deletes the routes of this owner only.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha route remove --etcd etcd.example:2379 --namespace data
   sparkha route remove -A --vulcand-api http://vulcand.example:8182 --owner east
-  sparkha route remove --etcd 127.0.0.1:2379 --local --dry-run
-
-Deletes what has this owner's name, and nothing else.")]
+  sparkha route remove --etcd 127.0.0.1:2379 --local --dry-run")]
 pub struct Arguments {
-    /// Routes of all namespaces
-    #[arg(short = 'A', long)]
+    /// Delete the routes of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
     #[command(flatten)]
     target: TargetArguments,
-    /// Tell what would be deleted, and delete nothing
-    #[arg(long)]
+    /// Print what would be deleted, and delete nothing
+    #[arg(long, help_heading = heading::CHANGES)]
     dry_run: bool,
     #[command(flatten)]
     output: Output,

@@ -7,55 +7,59 @@ use clap::{Args, ValueEnum};
 use super::target::Naming;
 use crate::commands::Clusters;
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
 use crate::spec::names::{OwnerName, UiDomain};
 
+/// Print the routes as configuration for a router or DNS server
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha route render --format nginx --namespace data >/etc/nginx/conf.d/spark.conf
   sparkha route render --format dnsmasq --router-address 192.0.2.1
   sparkha route render -A --format coredns --router-address 192.0.2.1 --domain ui.example.com
   sparkha route render --format vulcand -A | sh
   sparkha route render --format json --local")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Print the routes of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
-    /// The format
-    #[arg(long, value_enum)]
+    /// Configuration format
+    #[arg(long, value_enum, help_heading = heading::OUTPUT)]
     format: Format,
     #[command(flatten)]
     naming: Naming,
-    /// Address of the router, for the DNS formats
-    #[arg(long, value_name = "IP")]
-    router_address: Option<IpAddr>,
-    /// UI domain to answer for, for the DNS formats; may be repeated. Without it all that clusters name, with -A only k8s
-    #[arg(long, value_name = "NAME", value_parser = UiDomain::parse)]
-    domain: Vec<UiDomain>,
-    /// Name of the Gateway, for HTTPRoutes
-    #[arg(long, value_name = "NAME", default_value = "sparkha")]
+    /// Name of the Gateway that HTTPRoutes refer to
+    #[arg(long, value_name = "NAME", default_value = "sparkha", help_heading = heading::ROUTES)]
     gateway: String,
-    /// Ingress class; the cluster's default if left out
-    #[arg(long, value_name = "NAME")]
+    /// Ingress class [default: the Kubernetes cluster's]
+    #[arg(long, value_name = "NAME", help_heading = heading::ROUTES)]
     ingress_class: Option<String>,
+    /// Address of the router, required for DNS formats
+    #[arg(long, value_name = "IP", help_heading = heading::DNS)]
+    router_address: Option<IpAddr>,
+    /// UI domain to answer for; may be repeated
+    ///
+    /// Without it the configuration answers for all domains of the clusters, or with -A only for k8s.
+    #[arg(long, value_name = "NAME", value_parser = UiDomain::parse, help_heading = heading::DNS)]
+    domain: Vec<UiDomain>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// The table itself
+    /// sparkha's route table
     Json,
-    /// etcdctl commands with Vulcand's keys
+    /// etcdctl commands that write Vulcand's keys
     Vulcand,
     Nginx,
-    /// For Traefik's file provider
+    /// Traefik's file provider
     Traefik,
-    /// etcdctl commands with Traefik's keys
+    /// etcdctl commands that write Traefik's keys
     TraefikKv,
     Ingress,
-    /// Gateway API's HTTPRoutes
+    /// HTTPRoutes of the Gateway API
     Gateway,
     Dnsmasq,
     Coredns,

@@ -10,6 +10,7 @@ use crate::clients::etcd::{self, Etcd, Login};
 use crate::clients::vulcand::VulcandApi;
 use crate::commands::arguments::Global;
 use crate::commands::bad_flag;
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::routes::publish::{Server, Target};
 use crate::routing::vulcand::Scope;
@@ -22,14 +23,15 @@ const PASSWORD: &str = "SPARKHA_ETCD_PASSWORD";
 #[derive(Debug, Args)]
 pub struct Naming {
     /// Root of Vulcand's keys in etcd
-    #[arg(long, value_name = "KEY", default_value = "/vulcand")]
+    #[arg(long, value_name = "KEY", default_value = "/vulcand", help_heading = heading::ROUTES)]
     pub etcd_root: String,
-    /// Address at which the router listens, for nginx and Vulcand
-    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    /// Address that the router listens on (nginx, Vulcand)
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = heading::ROUTES)]
     pub listen: IpAddr,
-    /// In whose name routes are written to Vulcand: another for each Kubernetes cluster or machine that shares it [default: kubernetes, or
-    /// local with --local]
-    #[arg(long, value_name = "NAME")]
+    /// Owner of the routes in Vulcand [default: kubernetes, or local with --local]
+    ///
+    /// Kubernetes clusters and machines that share a Vulcand need different owners.
+    #[arg(long, value_name = "NAME", help_heading = heading::ROUTES)]
     owner: Option<String>,
 }
 
@@ -44,26 +46,26 @@ impl Naming {
 /// Where routes are written.
 #[derive(Debug, Args)]
 pub struct TargetArguments {
-    /// Vulcand's etcd, version 3.4 or newer: HOST:PORT or URLs, separated by commas, tried in turn
-    #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with = "vulcand_api")]
+    /// Vulcand's etcd (3.4 or newer): HOST:PORT or URLs, separated by commas
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with = "vulcand_api", help_heading = heading::VULCAND)]
     etcd: Vec<String>,
-    /// Certificates that vouch for etcd's own, a PEM file [default: those of this machine]
-    #[arg(long, value_name = "FILE", requires = "etcd")]
+    /// CA certificates of etcd (PEM) [default: this machine's]
+    #[arg(long, value_name = "FILE", requires = "etcd", help_heading = heading::VULCAND)]
     etcd_ca: Option<PathBuf>,
-    /// Certificate to show to etcd, a PEM file
-    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_key")]
+    /// Client certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_key", help_heading = heading::VULCAND)]
     etcd_cert: Option<PathBuf>,
-    /// Key of that certificate, a PEM file
-    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_cert")]
+    /// Private key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd", requires = "etcd_cert", help_heading = heading::VULCAND)]
     etcd_key: Option<PathBuf>,
-    /// User of etcd; the password is read from SPARKHA_ETCD_PASSWORD or --etcd-password-file
-    #[arg(long, value_name = "NAME", requires = "etcd")]
+    /// User of etcd; the password is in SPARKHA_ETCD_PASSWORD or a file
+    #[arg(long, value_name = "NAME", requires = "etcd", help_heading = heading::VULCAND)]
     etcd_user: Option<String>,
-    /// File with the password, in its first line
-    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE", requires = "etcd_user", help_heading = heading::VULCAND)]
     etcd_password_file: Option<PathBuf>,
     /// Vulcand's API, instead of its etcd: http://HOST:8182
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = heading::VULCAND)]
     vulcand_api: Option<String>,
     #[command(flatten)]
     naming: Naming,

@@ -8,6 +8,7 @@ use clap::Args;
 use super::apply::ttl;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::commands::router::{Reach, follow};
 use crate::commands::{Clusters, deploy, interruption};
 use crate::lifecycle::Error;
@@ -16,28 +17,29 @@ use crate::report::progress::Progress;
 use crate::router::metrics;
 use crate::routes::watch::{Tally, watch_routes};
 
+/// Keep the routes in Vulcand up to date
+///
+/// watch writes differences only, and survives interruptions of the API server and of etcd. Its routes outlive it by --ttl, so that another watch
+/// can take over without a gap.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   sparkha route watch --etcd etcd.example:2379 --namespace data
   sparkha route watch -A --etcd a:2379,b:2379 --metrics 127.0.0.1:9090
-  sparkha route watch --etcd etcd.infra:2379 --namespace data --deploy --image registry.example/sparkha:0.1
-
-It writes differences only, and goes on after any loss of the API server or etcd. What it wrote lasts for --ttl after its end, so that another
-can take over without a gap.")]
+  sparkha route watch --etcd etcd.infra:2379 --namespace data --deploy --image registry.example/sparkha:0.1")]
 pub struct Arguments {
-    /// Clusters of all namespaces
-    #[arg(short = 'A', long)]
+    /// Write the routes of all namespaces
+    #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
+    /// How to connect to the masters
+    #[arg(long, value_enum, default_value_t, help_heading = heading::SELECTION)]
+    reach: Reach,
     #[command(flatten)]
     target: TargetArguments,
-    /// How long routes outlive their writer: 60s, 5m
-    #[arg(long, value_name = "TIME", value_parser = ttl, default_value = "60s")]
+    /// How long routes outlive their writer, such as 60s or 5m
+    #[arg(long, value_name = "TIME", value_parser = ttl, default_value = "60s", help_heading = heading::CHANGES)]
     ttl: Duration,
     #[command(flatten)]
     telling: metrics::At,
-    /// How to reach the masters
-    #[arg(long, value_enum, default_value_t)]
-    reach: Reach,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
 }

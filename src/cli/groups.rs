@@ -1,0 +1,86 @@
+//! The groups in which `sparkha --help` shows the commands; clap has none of its own.
+
+use std::fmt::Write;
+
+use clap::Command;
+
+use crate::commands::heading;
+
+/// Each visible command is in one group.
+const GROUPS: [(&str, &[&str]); 6] = [
+    (
+        "Clusters",
+        &[
+            "create",
+            "status",
+            "list",
+            "scale",
+            "upgrade",
+            "rotate-secret",
+            "teardown",
+            "render",
+        ],
+    ),
+    ("Jobs", &["submit", "jobs", "connect-url"]),
+    ("Web UIs", &["ui", "router", "route"]),
+    ("Diagnosis", &["logs", "doctor", "failover"]),
+    ("This machine", &["local"]),
+    ("Other", &["schema", "man", "completions"]),
+];
+
+/// clap's template for the help of this command, with its commands in groups. What the commands are for is said by themselves.
+pub fn template(command: &Command) -> String {
+    let header = command.get_styles().get_header();
+    let literal = command.get_styles().get_literal();
+    let longest = GROUPS.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max();
+    let width = longest.unwrap_or_default();
+    let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    for (group, names) in GROUPS {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{header}{group}:{header:#}\n");
+        for command in names.iter().filter_map(|name| command.find_subcommand(name)) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, "  {literal}{:width$}{literal:#}  {about}", command.get_name());
+        }
+    }
+    // clap writes no headings in place of `{options}`. All options of sparkha itself are global.
+    let _ = write!(
+        text,
+        "\n{header}{}:{header:#}\n{{options}}{{after-help}}",
+        heading::GLOBAL
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_visible_command_is_in_one_group() {
+        let command = crate::cli::command();
+        let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let mut visible: Vec<_> = visible.map(Command::get_name).collect();
+        let mut grouped: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        visible.sort_unstable();
+        grouped.sort_unstable();
+        assert_eq!(visible, grouped);
+    }
+
+    #[test]
+    fn help_shows_each_command_below_its_group() {
+        let mut command = crate::cli::command();
+        let help = command.render_help().to_string();
+        let mut rest = help.as_str();
+        for (group, names) in GROUPS {
+            (_, rest) = rest.split_once(&format!("\n{group}:\n")).unwrap();
+            for name in names {
+                let about = command.find_subcommand(name).and_then(Command::get_about).unwrap();
+                let line;
+                (line, rest) = rest.split_once('\n').unwrap();
+                assert_eq!(line.split_whitespace().next(), Some(*name));
+                assert!(line.ends_with(&format!("  {about}")), "{line}");
+            }
+        }
+    }
+}

@@ -109,24 +109,25 @@ fn file(text: &str) -> NamedTempFile {
 
 #[test]
 fn without_a_kubeconfig_sparkha_says_where_it_looked() {
-    let no_cluster = "failed to find a Kubernetes cluster to talk to";
-    let help = "set KUBECONFIG or pass --kubeconfig FILE";
-    run(&SMALL).exits(3).says(no_cluster).says(help);
+    let help = "pass --kubeconfig FILE and --context NAME, or set KUBECONFIG";
+    run(&SMALL).exits(3).says("there is no kubeconfig at /").says(help);
     let missing = with(&SMALL, &["--kubeconfig", "/nonexistent/kubeconfig"]);
     run(&missing)
         .exits(3)
-        .says(no_cluster)
-        .says("/nonexistent/kubeconfig")
+        .says("there is no kubeconfig at /nonexistent/kubeconfig")
         .says(help);
     let broken = file("clusters: [{name: \n");
     let broken = with(&SMALL, &["--kubeconfig", broken.path().to_str().unwrap()]);
-    run(&broken).exits(3).says(no_cluster).says(help);
+    run(&broken).exits(3).says("the kubeconfig cannot be used: ").says(help);
     let good = write_kubeconfig(&json!({"server": "http://127.0.0.1:1"}), &json!({}));
     let elsewhere = with(
         &SMALL,
         &["--context", "elsewhere", "--kubeconfig", good.path().to_str().unwrap()],
     );
-    run(&elsewhere).exits(3).says(no_cluster).says("elsewhere").says(help);
+    run(&elsewhere)
+        .exits(3)
+        .says("the kubeconfig has no context elsewhere")
+        .says(help);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! From kubeconfig to a client: the same rules as kubectl's (`--kubeconfig`, `--context`, `KUBECONFIG` with several files,
 //! `~/.kube/config`, then the pod's own service account).
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::{Cluster, Error};
@@ -20,6 +21,9 @@ pub struct ConnectOptions {
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the kubelet sets in every container.
+const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
 
 /// Prepares a client. Nothing is sent yet.
 pub async fn connect(options: &ConnectOptions) -> Result<Cluster, Error> {
@@ -44,20 +48,65 @@ async fn configuration(options: &ConnectOptions) -> Result<Config, Error> {
         ..KubeConfigOptions::default()
     };
     let kubeconfig = match &options.kubeconfig {
-        Some(path) => Some(Kubeconfig::read_from(path).map_err(no_cluster)?),
-        None if options.context.is_some() => Some(Kubeconfig::read().map_err(no_cluster)?),
-        None => None,
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
     };
-    match kubeconfig {
-        Some(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &wanted)
-            .await
-            .map_err(no_cluster),
-        None => Config::infer().await.map_err(no_cluster),
+    let config = match kubeconfig {
+        Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &wanted).await,
+        Err(error) => Err(error),
+    };
+    let may_be_pod = options.kubeconfig.is_none() && options.context.is_none();
+    match config {
+        Err(error) if may_be_pod => Config::incluster().map_err(|in_cluster| Error::NoCluster {
+            reason: match std::env::var_os(IN_POD) {
+                Some(_) => format!("the service account of this pod cannot be used: {in_cluster}"),
+                None => no_kubeconfig(&error),
+            },
+        }),
+        config => config.map_err(|error| Error::NoCluster {
+            reason: no_kubeconfig(&error),
+        }),
     }
 }
 
-fn no_cluster(error: impl std::fmt::Display) -> Error {
-    Error::NoCluster {
-        reason: error.to_string(),
+/// Why a kubeconfig cannot be used.
+fn no_kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(source, path) if source.kind() == ErrorKind::NotFound => {
+            format!("there is no kubeconfig at {}", path.display())
+        }
+        KubeconfigError::ReadConfig(source, path) => {
+            format!("the kubeconfig {} cannot be read: {source}", path.display())
+        }
+        KubeconfigError::CurrentContextNotSet => "the kubeconfig sets no current context".into(),
+        KubeconfigError::LoadContext(name) => format!("the kubeconfig has no context {name}"),
+        KubeconfigError::LoadClusterOfContext(name) => format!("the kubeconfig has no cluster {name}"),
+        other => format!("the kubeconfig cannot be used: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_kubeconfig_is_one_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let reason = async |context: Option<&str>| {
+            let options = ConnectOptions {
+                kubeconfig: Some(path.clone()),
+                context: context.map(str::to_owned),
+                namespace: None,
+            };
+            connect(&options).await.map(|_| ()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            reason(None).await,
+            format!("there is no kubeconfig at {}", path.display())
+        );
+        std::fs::write(&path, "apiVersion: v1\nkind: Config\n").unwrap();
+        assert_eq!(reason(None).await, "the kubeconfig sets no current context");
+        assert_eq!(reason(Some("prod")).await, "the kubeconfig has no context prod");
     }
 }

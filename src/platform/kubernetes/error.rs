@@ -7,7 +7,8 @@ use kube::core::Status;
 /// A failed request, or no way to make one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to find a Kubernetes cluster to talk to: {reason}")]
+    /// There is no usable kubeconfig, nor a service account.
+    #[error("{reason}")]
     NoCluster { reason: String },
     #[error("failed to reach the API server {server}: {reason}")]
     Unreachable { server: String, reason: String },
@@ -33,8 +34,8 @@ impl Error {
     /// The remedy, where there is one to name.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Error::NoCluster { .. } => "set KUBECONFIG or pass --kubeconfig FILE and --context NAME; without a Kubernetes \
-                 cluster, --local runs the same cluster on this machine, and `sparkha render` prints its objects"
+            Error::NoCluster { .. } => "pass --kubeconfig FILE and --context NAME, or set KUBECONFIG; without a Kubernetes cluster, \
+                 add --local to use this machine, or print the objects with `sparkha render`"
                 .into(),
             Error::Unreachable { .. } => {
                 "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()

@@ -1,7 +1,9 @@
 //! Arguments as they are given. What they mean is decided by the commands.
 
 mod groups;
+mod mistakes;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -64,10 +66,20 @@ fn command() -> clap::Command {
     command.help_template(template).after_long_help(more)
 }
 
-/// Parses the arguments of this process, and ends it after `--help` and after mistakes.
-pub fn parse() -> Cli {
-    let matches = command().get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+/// Parses the arguments of this process. Ends it after `--help` and after mistakes that clap explains well enough.
+///
+/// # Errors
+/// If a mistake has a remedy that clap does not know.
+pub fn parse() -> Result<Cli, Error> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = command().try_get_matches_from(&arguments);
+    match mistakes::explain(&command(), &arguments, parsed.as_ref().err()) {
+        Some(error) => Err(error),
+        None => {
+            let matches = parsed.unwrap_or_else(|error| error.exit());
+            Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+        }
+    }
 }
 
 impl Cli {

@@ -21,7 +21,10 @@ mod spec;
 mod state;
 
 fn main() -> std::process::ExitCode {
-    let cli = cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(error) => return failed(&error),
+    };
     report::logging::start(cli.global.verbose, cli.has_access_log());
     // Two threads serve hundreds of waiting requests, and cost less memory than one for each processor.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -34,9 +37,11 @@ fn main() -> std::process::ExitCode {
     };
     match outcome {
         Ok(code) => code.into(),
-        Err(error) => {
-            report::error::report(&error);
-            report::exit_code::ExitCode::from(&error).into()
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &lifecycle::Error) -> std::process::ExitCode {
+    report::error::report(error);
+    report::exit_code::ExitCode::from(error).into()
 }

@@ -164,6 +164,29 @@ fn bad_arguments_are_bad_input() {
         .exits(2)
         .says("failed to read the cluster file");
     run(&["teardown", "--timeout", "soon"]).exits(2).says("90s");
+    run(&["create", "--workers", "-1"])
+        .exits(2)
+        .says("-1 is not in 0..=1000");
+}
+
+#[test]
+fn mistakes_of_newcomers_are_answered_with_the_line_to_type() {
+    run(&["submit", "wc.py", "3"])
+        .exits(2)
+        .says("error: the application wc.py must come after `--`\n  help: type: sparkha submit -- wc.py 3\n");
+    run(&["scale", "3"]).exits(2).says("type: sparkha scale --workers 3\n");
+    let nowhere = sparkha(&["status"])
+        .env("HOME", "/nonexistent")
+        .env_remove("KUBECONFIG")
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(3));
+    assert_eq!(
+        String::from_utf8_lossy(&nowhere.stderr),
+        "error: there is no kubeconfig at /nonexistent/.kube/config\n  \
+         help: pass --kubeconfig FILE and --context NAME, or set KUBECONFIG; without a Kubernetes cluster, \
+         add --local to use this machine, or print the objects with `sparkha render`\n"
+    );
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Invocation {
 }
 
 /// A value as a shell takes it for one word.
-fn shell_word(value: &str) -> String {
+pub fn shell_word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     match value.chars().all(is_plain) {
         true => value.to_owned(),

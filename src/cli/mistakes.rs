@@ -1,0 +1,172 @@
+//! Mistakes on the command line whose remedy clap does not know.
+
+use std::ffi::OsString;
+
+use clap::Command;
+use clap::error::ErrorKind;
+
+use crate::lifecycle::Error;
+use crate::report::hint::shell_word;
+
+/// The arguments of a command as they were given.
+struct Given<'a> {
+    /// Up to the command's name.
+    before: &'a [String],
+    command: &'a Command,
+    words: &'a [String],
+}
+
+/// What is wrong with these arguments, and what they should be. `error` is clap's, if it found one.
+pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::Error>) -> Option<Error> {
+    let words: Vec<_> = arguments
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let at = positionals(sparkha, &words).next()?;
+    let given = Given {
+        before: &words[..=at],
+        command: sparkha.find_subcommand(&words[at])?,
+        words: &words[at + 1..],
+    };
+    let is_mistake = |error: &clap::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument
+        )
+    };
+    match given.command.get_name() {
+        "submit" if error.is_none_or(is_mistake) => given.application_before_dashes(),
+        "scale" if error.is_some_and(is_mistake) => given.bare_number(),
+        _ => None,
+    }
+}
+
+impl Given<'_> {
+    /// `sparkha submit wc.py 3`: spark-submit needs no `--`.
+    fn application_before_dashes(&self) -> Option<Error> {
+        let (at, application) = self
+            .positionals()
+            .find(|(_, word)| word.ends_with(".py") || word.ends_with(".jar"))?;
+        let after = self.words[at..].iter().filter(|word| *word != "--").cloned();
+        let corrected = [self.words[..at].to_vec(), vec!["--".to_owned()], after.collect()].concat();
+        Some(Error::Usage {
+            message: format!("the application {application} must come after `--`"),
+            help: format!("type: {}", self.line(&corrected)),
+        })
+    }
+
+    /// `sparkha scale 3`: the number is not a name.
+    fn bare_number(&self) -> Option<Error> {
+        if self
+            .words
+            .iter()
+            .any(|word| word == "--workers" || word.starts_with("--workers="))
+        {
+            return None;
+        }
+        let (at, number) = self.positionals().find(|(_, word)| word.parse::<u32>().is_ok())?;
+        let mut corrected = self.words.to_vec();
+        corrected.splice(at..=at, ["--workers".to_owned(), number.to_owned()]);
+        Some(Error::Usage {
+            message: format!("the number of workers {number} must come after --workers"),
+            help: format!("type: {}", self.line(&corrected)),
+        })
+    }
+
+    /// Words before `--` that are neither options nor their values, with their places.
+    fn positionals(&self) -> impl Iterator<Item = (usize, &str)> {
+        positionals(self.command, self.words).map(|at| (at, self.words[at].as_str()))
+    }
+
+    /// A command line to type.
+    fn line(&self, words: &[String]) -> String {
+        let own = self.before.iter().skip(1).chain(words);
+        let words: Vec<_> = own.map(|word| shell_word(word)).collect();
+        format!("sparkha {}", words.join(" "))
+    }
+}
+
+/// Where words are that are neither options nor their values, up to `--`. The first word of sparkha's own is the program.
+fn positionals(command: &Command, words: &[String]) -> impl Iterator<Item = usize> {
+    let takes_value = |word: &str| {
+        let option = command.get_arguments().find(|argument| match word.strip_prefix("--") {
+            Some(long) => argument.get_long() == Some(long),
+            None => word.strip_prefix('-').and_then(|short| short.chars().next_back()) == argument.get_short(),
+        });
+        word.starts_with('-') && option.is_some_and(|option| option.get_action().takes_values())
+    };
+    let first = usize::from(command.get_name() == "sparkha");
+    let mut places = Vec::new();
+    let mut is_value = false;
+    for (at, word) in words.iter().enumerate().skip(first) {
+        if word == "--" {
+            break;
+        }
+        if !is_value && !word.starts_with('-') {
+            places.push(at);
+        }
+        is_value = !is_value && takes_value(word);
+    }
+    places.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said about a command line, and how it should be typed.
+    fn explained(line: &str) -> Option<(String, String)> {
+        let mut command = crate::cli::command();
+        command.build();
+        let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let parsed = command.clone().try_get_matches_from(&arguments);
+        match explain(&command, &arguments, parsed.as_ref().err())? {
+            Error::Usage { message, help } => Some((message, help)),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn an_application_belongs_after_dashes() {
+        for (line, corrected) in [
+            ("sparkha submit wc.py 3", "sparkha submit -- wc.py 3"),
+            ("sparkha submit wc.py", "sparkha submit -- wc.py"),
+            ("sparkha submit wc.py -- 3", "sparkha submit -- wc.py 3"),
+            ("sparkha submit etl wc.py", "sparkha submit etl -- wc.py"),
+            (
+                "sparkha -n data submit --jars a.jar --local -c spark.x=b.jar app.jar --in x",
+                "sparkha -n data submit --jars a.jar --local -c spark.x=b.jar -- app.jar --in x",
+            ),
+        ] {
+            let (message, help) = explained(line).unwrap_or_else(|| panic!("{line}"));
+            assert!(message.starts_with("the application ") && message.ends_with(" must come after `--`"));
+            assert_eq!(help, format!("type: {corrected}"));
+        }
+        for fine in [
+            "sparkha submit -- wc.py 3",
+            "sparkha submit --help",
+            "sparkha submit",
+            "sparkha submit x y",
+        ] {
+            assert_eq!(explained(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_workers_belongs_after_its_option() {
+        for (line, corrected) in [
+            ("sparkha scale 3", "sparkha scale --workers 3"),
+            ("sparkha scale etl 3 --local", "sparkha scale etl --workers 3 --local"),
+        ] {
+            assert_eq!(explained(line).unwrap().1, format!("type: {corrected}"));
+        }
+        for other in [
+            "sparkha scale",
+            "sparkha scale etl",
+            "sparkha scale --workers x",
+            "sparkha statsu",
+        ] {
+            assert_eq!(explained(other), None, "{other}");
+        }
+    }
+}

@@ -697,15 +697,18 @@ fn a_drivers_script_records_its_exit_code() {
     let level = |conf: &str| {
         let logging = driver("exit 0", conf).2;
         assert!(logging.contains("/work/applications\n"), "{logging}");
+        let root = logging
+            .lines()
+            .find_map(|line| line.strip_prefix("rootLogger.level = "));
         let told = logging
             .lines()
             .find_map(|line| line.strip_prefix("logger.backend.appenderRef.stdout.filter.told.level = "));
-        told.map(str::to_owned)
+        (told.map(str::to_owned), root.map(str::to_owned))
     };
-    assert_eq!(level(""), None);
+    assert_eq!(level(""), (None, Some("info".into())));
     assert_eq!(
         level("spark.log.level=INFO\nspark.log.level WARN\n"),
-        Some("WARN".into())
+        (Some("WARN".into()), Some("WARN".into()))
     );
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::commands::arguments::Global;
 use crate::commands::heading;
@@ -21,6 +22,8 @@ use crate::spec::quantity::Memory;
 
 /// Spark's own default.
 const DRIVER_MEMORY: Memory = Memory::from_mib(1024);
+/// The property of Spark's log level.
+const LOG_LEVEL: &str = "spark.log.level";
 
 /// Run a job: send its files, show its output, and keep its exit code
 ///
@@ -67,6 +70,11 @@ pub struct Arguments {
     /// Set a Spark property; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = property, help_heading = heading::PROPERTIES)]
     conf: Vec<(String, String)>,
+    /// Level of Spark's log, such as WARN [default: INFO; with -q ERROR]
+    ///
+    /// The levels are ALL, TRACE, DEBUG, INFO, WARN, ERROR, FATAL and OFF. The option sets spark.log.level.
+    #[arg(long, value_name = "LEVEL", value_parser = log_level(), hide_possible_values = true, ignore_case = true, help_heading = heading::PROPERTIES)]
+    log_level: Option<String>,
     /// File with Spark properties
     #[arg(long, value_name = "FILE", help_heading = heading::PROPERTIES)]
     properties_file: Option<PathBuf>,
@@ -108,7 +116,9 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_kubernetes(global, "--image", arguments.image.is_some())?;
     let named = arguments.name.clone();
-    let submission = submission(arguments)?;
+    let started = Instant::now();
+    let submission = submission(arguments, global.quiet)?;
+    let application = submission.job.job.file_name();
     let progress = Progress::new(global.quiet);
     let interrupted = super::interruption()?;
     let place = super::named_cluster(global, named.as_deref()).await?;
@@ -123,7 +133,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         }
     };
     match outcome {
-        Outcome::Ended { code } => Ok(ExitCode::Job(code)),
+        Outcome::Ended { code } => {
+            let text = report::jobs::ended(&application, code, started.elapsed());
+            match code {
+                0 => progress.done(&text),
+                _ => progress.failed(&text),
+            }
+            Ok(ExitCode::Job(code))
+        }
         Outcome::Detached { driver } => {
             progress.done(&format!(
                 "The job runs; `sparkha jobs` shows it, `sparkha jobs --kill {driver}` ends it"
@@ -135,7 +152,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 }
 
 /// What the arguments mean, with everything that is wrong about files told at once.
-fn submission(arguments: Arguments) -> Result<Submission, Error> {
+fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
     if arguments.deploy_mode == "cluster" {
         return Err(Error::Usage {
             message: "a standalone master starts drivers itself (--deploy-mode cluster) only through its REST server, which takes jobs from \
@@ -157,6 +174,7 @@ fn submission(arguments: Arguments) -> Result<Submission, Error> {
             arguments.total_executor_cores.map(|cores| cores.to_string()),
         ),
         ("spark.driver.memory", arguments.driver_memory.map(Memory::spark)),
+        (LOG_LEVEL, arguments.log_level.map(|level| level.to_uppercase())),
     ];
     conf.extend(
         given
@@ -164,7 +182,7 @@ fn submission(arguments: Arguments) -> Result<Submission, Error> {
             .filter_map(|(key, value)| Some((key.to_owned(), value?))),
     );
     let mut words = arguments.application.into_iter();
-    let job = Job {
+    let mut job = Job {
         application: words.next().unwrap_or_default(),
         arguments: words.collect(),
         class: arguments.class,
@@ -180,6 +198,9 @@ fn submission(arguments: Arguments) -> Result<Submission, Error> {
         },
         conf,
     };
+    if quiet && job.property(LOG_LEVEL).is_none() {
+        job.conf.insert(LOG_LEVEL.into(), "ERROR".into());
+    }
     let driver_memory = match job.property("spark.driver.memory") {
         Some(text) => memory(&text).ok_or_else(|| wrong("spark.driver.memory", &text))?,
         None => DRIVER_MEMORY,
@@ -213,6 +234,45 @@ fn property(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Spark's own levels.
+fn log_level() -> PossibleValuesParser {
+    ["ALL", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"].into()
+}
+
 fn amount(text: &str) -> Result<Memory, String> {
     memory(text).ok_or_else(|| "write it like 2g or 512m".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_log_level_is_the_options_then_the_properties_then_quiets() {
+        let application = tempfile::Builder::new().suffix(".py").tempfile().unwrap();
+        let level = |line: &str, quiet| {
+            let path = application.path().to_str().unwrap();
+            let words = ["submit"]
+                .into_iter()
+                .chain(line.split_whitespace())
+                .chain(["--", path]);
+            let submission = submission(Line::parse_from(words).arguments, quiet).unwrap();
+            submission.job.job.property(LOG_LEVEL)
+        };
+        assert_eq!(level("", false), None);
+        assert_eq!(level("", true).as_deref(), Some("ERROR"));
+        assert_eq!(level("--log-level warn", true).as_deref(), Some("WARN"));
+        assert_eq!(level("--conf spark.log.level=DEBUG", true).as_deref(), Some("DEBUG"));
+        let both = level("--conf spark.log.level=DEBUG --log-level OFF", false);
+        assert_eq!(both.as_deref(), Some("OFF"));
+        assert!(Line::try_parse_from(["submit", "--log-level", "loud", "--", "a.py"]).is_err());
+    }
 }

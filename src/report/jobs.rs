@@ -1,6 +1,8 @@
 //! Jobs as a table.
 
 use jiff::Timestamp;
+use std::time::Duration;
+use k8s_openapi::jiff::Timestamp;
 
 use super::status::{lines, mib, new_table};
 use super::{Format, structured};
@@ -49,6 +51,18 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
     }
 }
 
+/// How a job that was waited for has ended.
+pub fn ended(application: &str, code: u8, after: Duration) -> String {
+    let after = match after.as_secs() {
+        0..60 => format!("{:.1} s", after.as_secs_f64()),
+        _ => duration(after.as_millis() as u64),
+    };
+    match code {
+        0 => format!("{application} ended with 0 after {after}"),
+        _ => format!("{application} failed with exit code {code} after {after}"),
+    }
+}
+
 /// The driver's exit code. What was killed together with its script left none.
 fn exit(job: &JobState) -> String {
     match (job.exit_code, job.driver_ended) {
@@ -77,6 +91,14 @@ fn duration(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jobs_end_is_one_line() {
+        let after = Duration::from_millis(12_340);
+        assert_eq!(ended("wc.py", 0, after), "wc.py ended with 0 after 12.3 s");
+        assert_eq!(ended("wc.py", 3, after), "wc.py failed with exit code 3 after 12.3 s");
+        assert_eq!(ended("wc.py", 0, after * 20), "wc.py ended with 0 after 4m06s");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -76,6 +76,11 @@ impl Progress {
         }
     }
 
+    /// Something that failed: said also where only warnings and errors are.
+    pub fn failed(&self, text: &str) {
+        self.line(&format!("{} {}", self.painted("✗", "31"), hint::complete(text)));
+    }
+
     /// Something to know.
     pub fn warn(&self, text: &str) {
         self.line(&format!("{} {}", self.painted("!", "33"), hint::complete(text)));

@@ -56,6 +56,12 @@ pub struct Checked {
 }
 
 impl Job {
+    /// The name of the application's file, without its folder.
+    pub fn file_name(&self) -> String {
+        let name = self.application.rsplit('/').next();
+        name.unwrap_or_default().to_owned()
+    }
+
     /// Whether it is Python, whose workers need memory beside the heap.
     pub fn is_python(&self) -> bool {
         self.application.ends_with(".py")

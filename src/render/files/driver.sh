@@ -77,9 +77,10 @@ rm -f conf/spark-defaults.conf conf/log4j2.properties
   cat sent/spark.conf
   echo
 } >conf/spark-defaults.conf
+# From the beginning, and not only from when the application has a context.
 level=$(sed -n 's/^[[:space:]]*spark\.log\.level[[:space:]=:]*//p' conf/spark-defaults.conf | tail -n 1)
 {
-  sed 's/SYSTEM_OUT/SYSTEM_ERR/' "$SPARK_CONF_DIR/log4j2.properties"
+  sed -e 's/SYSTEM_OUT/SYSTEM_ERR/' ${level:+-e "s/^rootLogger.level = .*/rootLogger.level = ${level//[^A-Za-z]/}/"} "$SPARK_CONF_DIR/log4j2.properties"
   cat <<EOF
 
 appender.applications.type = File

@@ -195,7 +195,7 @@ fn every_trouble_of_a_cluster_is_found() {
 
     // Without ZooKeeper.
     sandbox.kubectl(&["scale", "statefulset", "spark-zookeeper", "--replicas=0"]);
-    let lost = "failed ZooKeeper: 0 of 1 servers are in the quorum (spark-zookeeper-0: it does not run)";
+    let lost = "failed ZooKeeper: 0 of 1 server is in the quorum (spark-zookeeper-0: it does not run)";
     sandbox.wait_for(Duration::from_secs(180), lost, || {
         let run = doctor(&sandbox, &[]).exits(9);
         lines(&sandbox, &run.json()).iter().any(|line| line == lost)

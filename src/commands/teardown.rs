@@ -13,6 +13,7 @@ use crate::lifecycle::place::Place;
 use crate::lifecycle::removal::{self, Belongings};
 use crate::lifecycle::teardown::Options;
 use crate::model::error_chain::with_sources;
+use crate::model::words::counted;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
@@ -116,7 +117,11 @@ impl Arguments {
 fn data(claims: &[String], znodes: Option<&str>) -> Vec<String> {
     let claims = match claims.len() {
         0 => None,
-        count => Some(format!("{count} volume claims with data ({})", claims.join(", "))),
+        count => Some(format!(
+            "{} with data ({})",
+            counted(count, "volume claim"),
+            claims.join(", ")
+        )),
     };
     claims.into_iter().chain(znodes.map(str::to_owned)).collect()
 }

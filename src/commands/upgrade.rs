@@ -240,7 +240,7 @@ impl Run<'_, '_> {
         let consequence = format!(
             "when the last job of {} has ended, this is removed with it: {} ({})",
             old.name(),
-            counted(claims.len() as u32, "volume claim"),
+            counted(claims.len(), "volume claim"),
             claims.join(", ")
         );
         self.progress.clear();

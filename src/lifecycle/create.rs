@@ -21,6 +21,7 @@ use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, lock, namespace, rollout, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
+use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::leader::Leader;
 use crate::platform::observer::Observer;
@@ -278,9 +279,9 @@ fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Invento
     let extra = objects.filter(|entry| desired.entry(entry.kind, &entry.name).is_none());
     let extra: Vec<_> = extra.map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
     let mut message = format!(
-        "The inventory (ConfigMap {}) is missing, but {} objects of cluster {} are here: they are adopted, and stay if this create fails",
+        "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them, and keeps them if it fails",
         spec.name.inventory(),
-        situation.live.len(),
+        counted(situation.live.len(), "object"),
         spec.name
     );
     if !extra.is_empty() {
@@ -408,10 +409,13 @@ async fn apply_and_prune(
         let count = apply_all(cluster, resources, prepared, options.force_conflicts).await?;
         applied += count;
         if count > 0 {
-            progress.step(&format!("Applying: {applied} of {} objects", plan.apply.len()));
+            progress.step(&format!(
+                "Applying: {applied} of {}",
+                counted(plan.apply.len(), "object")
+            ));
         }
     }
-    progress.done(&format!("{applied} objects applied"));
+    progress.done(&format!("{} applied", counted(applied, "object")));
     prune(
         cluster,
         plan.prune.iter().filter(|entry| !is_autoscaler(entry)),

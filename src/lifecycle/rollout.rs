@@ -21,6 +21,7 @@ use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::reports::MasterStatus;
 use crate::platform::poll::poll_until;
+use crate::model::words::{are, counted};
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
@@ -256,8 +257,10 @@ fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled:
         .collect();
     let replicas = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or_default();
     let of_all = format!(
-        "{} of {replicas} pods of {name} are up to date",
-        replicas.saturating_sub(outdated.len())
+        "{} of {} of {name} {} up to date",
+        replicas.saturating_sub(outdated.len()),
+        counted(replicas, "pod"),
+        are(replicas)
     );
     if mode == Mode::AtOnce && !outdated.is_empty() {
         return Next::Replace(outdated.into_iter().cloned().collect());
@@ -344,7 +347,8 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
     let running = pods_of(facts, Component::Worker).filter(|pod| is_ready(pod)).count();
     let registered = state.workers.registered as usize;
     if registered < running {
-        missing.push(format!("{registered} of {running} running workers are registered"));
+        let workers = counted(running, "running worker");
+        missing.push(format!("{registered} of {workers} {} registered", are(running)));
     }
     missing
 }

@@ -11,6 +11,7 @@ use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, create, lock, status, wait};
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
+use crate::model::words::counted;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::observer::Observer;
 use crate::render::inventory::Inventory;
@@ -62,7 +63,7 @@ pub async fn scale(
         let state = status::status(cluster, name, &mut Observer::new(cluster.clone())).await?;
         announce(&state, options.workers, progress);
         write(cluster, name, (&object, &old), (&set, &new), options).await?;
-        progress.done(&format!("{set_name} is to have {} workers", options.workers));
+        progress.done(&format!("{set_name} scaled to {}", counted(options.workers, "worker")));
         remind(&new, progress);
     }
     if !options.wait {
@@ -79,7 +80,7 @@ pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
     if leaving.is_empty() {
         return;
     }
-    progress.part("Leaving", &leaving.before());
+    progress.part("Removing", &leaving.before());
     if let Some(surprise) = leaving.surprise(state) {
         progress.warn(&surprise);
     }
@@ -97,7 +98,8 @@ pub fn remind(new: &Inventory, progress: &Progress) {
         && now != then
     {
         progress.warn(&format!(
-            "an application still gets {now} cores unless it says otherwise; `sparkha create` makes that {then}, without restarting anything"
+            "applications still get {} by default; `sparkha create` changes that to {then}, and restarts nothing",
+            counted(now, "core")
         ));
     }
 }

@@ -18,6 +18,7 @@ use crate::lifecycle::preflight::permissions::may;
 use crate::lifecycle::{Error, lock};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
+use crate::model::words::counted;
 use crate::platform::kubernetes::{Cluster, NodeReader, drivers};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
@@ -292,8 +293,10 @@ impl Ends<'_> {
             if pods.is_empty() {
                 return Ok(Break(()));
             }
-            self.progress
-                .part("Teardown", &format!("{} {what} pods left", pods.len()));
+            self.progress.part(
+                "Teardown",
+                &format!("{} left", counted(pods.len(), &format!("{what} pod"))),
+            );
             let lost = self.lost(&pods, begun).await;
             if let Some(lost) = &lost {
                 let known = lost.iter().all(|lost| lost.loss != Loss::Suspected);

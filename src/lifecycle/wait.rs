@@ -10,6 +10,7 @@ use kube::ResourceExt;
 
 use crate::lifecycle::Error;
 use crate::model::reports::MasterStatus;
+use crate::model::words::counted;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
@@ -142,7 +143,7 @@ fn show(state: &ClusterState, progress: &Progress) {
         let serving = servers.iter().filter(|server| server.mode.is_some()).count();
         progress.part(
             "ZooKeeper",
-            &format!("{serving} of {} servers in the quorum", servers.len()),
+            &format!("{serving} of {} in the quorum", counted(servers.len(), "server")),
         );
     }
     let with = |status| {
@@ -158,13 +159,10 @@ fn show(state: &ClusterState, progress: &Progress) {
         &format!("{alive} alive, {standby} standby of {}", state.masters.len()),
     );
     let workers = &state.workers;
-    progress.part(
-        "Workers",
-        &format!("{} of {} registered", workers.registered, workers.expected),
-    );
+    progress.part("Workers", &workers.registration());
     let leaving = leaving(state, workers.expected);
     if !leaving.is_empty() {
-        progress.part("Leaving", &leaving.now());
+        progress.part("Removing", &leaving.now());
     }
     if let Some(history) = &state.history {
         progress.part("History", if history.ready { "ready" } else { "not ready" });

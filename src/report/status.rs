@@ -117,11 +117,10 @@ fn table_of(state: &ClusterState) -> String {
         }
     }
     text.push_str(&format!(
-        "Workers    {} of {} registered, {} of {} cores and {} of {} in use\n",
-        workers.registered,
-        workers.expected,
+        "Workers    {}, {} of {} and {} of {} in use\n",
+        workers.registration(),
         workers.cores_used,
-        workers.cores,
+        counted(workers.cores, "core"),
         mib(workers.memory_used_mib),
         mib(workers.memory_mib),
     ));
@@ -196,7 +195,7 @@ fn members(state: &ClusterState) -> Table {
     for worker in &state.workers.pods {
         row(
             &worker.pod,
-            worker.state.clone().unwrap_or_else(|| "not registered".into()),
+            state.workers.shown_state(worker),
             format!("{}/{}", worker.cores_used, worker.cores),
             format!("{}/{}", mib(worker.memory_used_mib), mib(worker.memory_mib)),
             worker.web_ui.as_ref(),
@@ -285,7 +284,7 @@ mod tests {
         let said = table_of(&state);
         for line in [
             "Executors  1 core and 1.2 GiB; an application gets all cores that are free unless it says otherwise\n\nMEMBER",
-            "app-2 waits for executors of 600 MiB: 0 of 1 cores and 682 of 1282 MiB are free; app-1 has 1\n",
+            "app-2 waits for executors of 600 MiB: 0 of 1 core and 682 of 1282 MiB are free; app-1 has 1\n",
         ] {
             assert!(said.contains(line), "{line}\n{said}");
         }

@@ -3,6 +3,7 @@
 //! heaps alone. So the offer leaves room for the daemon, and for what each executor that fits uses beside its heap.
 
 use super::quantity::{Cpu, Memory};
+use crate::model::words::counted;
 
 /// What a worker's JVM needs beside its heap. Measured: 241 MiB resident with a heap of 512 MiB that it does not fill, so
 /// heap + 100 MiB is safe for small heaps, and 300 MiB the floor.
@@ -117,7 +118,10 @@ pub enum CapError {
          they need {} MiB", HEAP_MIN.mib()
     )]
     NoMemory { limit: Memory, left: u64, enough: Memory },
-    #[error("an executor with {asked} cores does not fit into a worker with {offered}")]
+    #[error(
+        "an executor with {} does not fit into a worker with {offered}",
+        counted(asked, "core")
+    )]
     ExecutorCores { asked: u32, offered: u32 },
     #[error(
         "an executor with a heap of {asked}, and {beside} beside it, does not fit into a worker with {} MiB for executors", left.mib()

@@ -382,7 +382,7 @@ impl Resolver {
         if min > max {
             self.problem(
                 "workers.autoscale.min",
-                format!("at least {min} and at most {max} workers are not possible"),
+                format!("{min} is more than workers.autoscale.max, {max}"),
                 "swap them",
             );
         }
@@ -399,7 +399,7 @@ impl Resolver {
         {
             self.problem(
                 "dynamicAllocation.minExecutors",
-                format!("at least {min} and at most {max} executors are not possible"),
+                format!("{min} is more than dynamicAllocation.maxExecutors, {max}"),
                 "swap them",
             );
         }

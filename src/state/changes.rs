@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ClusterState, PodState, ZooKeeperState};
+use crate::model::words::counted;
 
 /// The changes, in the order of the cluster's parts.
 pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {
@@ -56,7 +57,10 @@ impl Member<'_> {
         let restarts = now.pod.restarts - self.pod.restarts;
         match (then == is, restarts > 0) {
             (true, false) => None,
-            (true, true) => Some(format!("was started again ({} times in all)", now.pod.restarts)),
+            (true, true) => Some(format!(
+                "was started again ({} in all)",
+                counted(now.pod.restarts, "time")
+            )),
             (false, false) => Some(format!("was {then}, and is {is}")),
             (false, true) => Some(format!("was {then}, was started again, and is {is}")),
         }
@@ -80,7 +84,7 @@ fn members(state: &ClusterState) -> BTreeMap<&str, Member<'_>> {
         }
     }
     for worker in &state.workers.pods {
-        let says = worker.state.clone().unwrap_or_else(|| "not registered".into());
+        let says = state.workers.shown_state(worker);
         members.push((&worker.pod, says));
     }
     let members = members.into_iter();

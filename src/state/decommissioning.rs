@@ -1,6 +1,7 @@
 //! Which workers go when there are to be fewer, and what they still do. A StatefulSet gives up its highest numbers, whoever idles: so these
 //! are told, and they all leave at once, that none moves its blocks to one that goes next. Pure.
 
+use crate::model::words::counted;
 use crate::state::{ClusterState, WorkerState};
 
 /// Workers that are to go.
@@ -29,8 +30,12 @@ impl Leaving<'_> {
     /// A word for each: what it does before it goes.
     pub fn before(&self) -> String {
         let each = self.workers.iter().map(|worker| match worker.cores_used {
-            0 => format!("{} idles", worker.pod.name),
-            used => format!("{} has {used} of {} cores in use", worker.pod.name, worker.cores),
+            0 => format!("{} is idle", worker.pod.name),
+            used => format!(
+                "{} has {used} of {} in use",
+                worker.pod.name,
+                counted(worker.cores, "core")
+            ),
         });
         each.collect::<Vec<_>>().join(", ")
     }
@@ -38,12 +43,18 @@ impl Leaving<'_> {
     /// A word for each: what is left of it.
     pub fn now(&self) -> String {
         let each = self.workers.iter().map(|worker| {
-            let left = match worker.cores_used {
-                0 => String::new(),
-                used => format!(", executors on {used} cores"),
+            let name = &worker.pod.name;
+            let state = match worker.state.as_deref() {
+                // What it ran is counted until it is forgotten.
+                Some("DEAD") => return format!("{name} has left"),
+                Some("DECOMMISSIONED") => "is being decommissioned",
+                Some("ALIVE") => "still runs",
+                _ => return format!("{name} {}", worker.pod.phase),
             };
-            let state = worker.state.as_deref().unwrap_or(&worker.pod.phase);
-            format!("{} {state}{left}", worker.pod.name)
+            match worker.cores_used {
+                0 => format!("{name} {state}"),
+                used => format!("{name} {state}, executors on {}", counted(used, "core")),
+            }
         });
         each.collect::<Vec<_>>().join("; ")
     }
@@ -62,7 +73,7 @@ impl Leaving<'_> {
         let busy = self.workers.iter().copied().any(|worker| is_busy(&worker));
         (busy && !idle.is_empty()).then(|| {
             format!(
-                "{} would have idled, but a StatefulSet gives up its highest numbers first; executors can move there",
+                "{} would be idle, but a StatefulSet removes its highest numbers first; executors can move there",
                 idle.join(", ")
             )
         })
@@ -98,15 +109,15 @@ mod tests {
 
     #[test]
     fn the_highest_go_whoever_idles_and_that_is_said() {
-        let state = state(&[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 2]);
+        let mut state = state(&[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 2]);
         let some = leaving(&state, 9);
         assert_eq!(
             some.before(),
-            "spark-worker-10 has 2 of 2 cores in use, spark-worker-9 idles"
+            "spark-worker-10 has 2 of 2 cores in use, spark-worker-9 is idle"
         );
         assert_eq!(
             some.now(),
-            "spark-worker-10 ALIVE, executors on 2 cores; spark-worker-9 ALIVE"
+            "spark-worker-10 still runs, executors on 2 cores; spark-worker-9 still runs"
         );
         assert!(
             some.surprise(&state)
@@ -114,6 +125,21 @@ mod tests {
         );
         assert!(leaving(&state, 11).is_empty());
         assert_eq!(leaving(&state, 0).surprise(&state), None);
+        // One that has left is not called DEAD.
+        state.workers.pods[10].state = Some("DEAD".into());
+        state.workers.pods[9].state = Some("DECOMMISSIONED".into());
+        state.workers.pods[9].cores_used = 1;
+        assert_eq!(
+            leaving(&state, 9).now(),
+            "spark-worker-10 has left; spark-worker-9 is being decommissioned, executors on 1 core"
+        );
+        state.workers.expected = 9;
+        let shown = |ordinal: usize| state.workers.shown_state(&state.workers.pods[ordinal]);
+        assert_eq!([shown(8), shown(9), shown(10)], ["ALIVE", "DECOMMISSIONED", "LEFT"]);
+        state.workers.registered = 10;
+        assert_eq!(state.workers.registration(), "9 registered, 1 more is leaving");
+        state.workers.registered = 8;
+        assert_eq!(state.workers.registration(), "8 of 9 registered");
     }
 
     #[test]

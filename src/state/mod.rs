@@ -20,6 +20,7 @@ use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::Component;
 use crate::model::ports::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::model::reports::{ApplicationReport, MasterReport, MasterStatus, ZooKeeperMode, ZooKeeperReport};
+use crate::model::words::{are, counted};
 use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
 use crate::spec::names::{ClusterName, UiDomain};
 
@@ -155,6 +156,25 @@ pub struct WorkerState {
     pub web_ui: Option<String>,
 }
 
+impl WorkersState {
+    /// How many are registered. A worker that is to go stays registered for a moment.
+    pub fn registration(&self) -> String {
+        match self.registered.checked_sub(self.expected) {
+            None | Some(0) => format!("{} of {} registered", self.registered, self.expected),
+            Some(more) => format!("{} registered, {more} more {} leaving", self.expected, are(more)),
+        }
+    }
+
+    /// A worker's state, for people: one that was decommissioned is not DEAD as if it had failed.
+    pub fn shown_state(&self, worker: &WorkerState) -> String {
+        match worker.state.as_deref() {
+            Some("DEAD") if worker.ordinal() >= Some(self.expected) => "LEFT".into(),
+            Some(state) => state.to_owned(),
+            None => "not registered".into(),
+        }
+    }
+}
+
 impl WorkerState {
     /// Its number in the StatefulSet.
     pub fn ordinal(&self) -> Option<u32> {
@@ -223,10 +243,10 @@ impl ClusterState {
             .filter(is_waiting)
             .map(|app| {
                 format!(
-                    "{} waits for executors of {} MiB: {free} of {} cores and {} of {} MiB are free{with}",
+                    "{} waits for executors of {} MiB: {free} of {} and {} of {} MiB are free{with}",
                     app.id,
                     app.memory_per_executor,
-                    workers.cores,
+                    counted(workers.cores, "core"),
                     workers.memory_mib.saturating_sub(workers.memory_used_mib),
                     workers.memory_mib,
                 )

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::{ClusterState, ZooKeeperState};
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
+use crate::clients::spark::MasterStatus;
+use crate::clients::zookeeper::Mode;
+use crate::model::words::{are, counted};
 
 /// Something that is not yet as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,9 +42,13 @@ impl std::fmt::Display for NotReady {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             NotReady::ZooKeeper { serving, expected } => {
-                write!(f, "{serving} of {expected} ZooKeeper servers are in the quorum")
+                let servers = counted(expected, "ZooKeeper server");
+                write!(f, "{serving} of {servers} {} in the quorum", are(expected))
             }
-            NotReady::MastersSilent { answering, expected } => write!(f, "{answering} of {expected} masters answer"),
+            NotReady::MastersSilent { answering, expected } => {
+                let masters = counted(expected, "master");
+                write!(f, "{answering} of {masters} {} answering", are(expected))
+            }
             NotReady::NoLeader { recovering: None } => write!(f, "no master is ALIVE"),
             NotReady::NoLeader {
                 recovering: Some(master),
@@ -49,8 +56,12 @@ impl std::fmt::Display for NotReady {
             NotReady::SeveralLeaders { leaders } => {
                 write!(f, "several masters are ALIVE at once: {}", leaders.join(", "))
             }
+            NotReady::Workers { registered, expected } if registered > expected => {
+                write!(f, "{} still to be removed", counted(registered - expected, "worker"))
+            }
             NotReady::Workers { registered, expected } => {
-                write!(f, "{registered} of {expected} workers are registered")
+                let workers = counted(expected, "worker");
+                write!(f, "{registered} of {workers} {} registered", are(expected))
             }
             NotReady::WorkerSize {
                 worker,
@@ -58,15 +69,17 @@ impl std::fmt::Display for NotReady {
                 memory_mib,
             } => write!(
                 f,
-                "worker {worker} offers {cores} cores and {memory_mib} MiB, which is not what was asked for"
+                "worker {worker} offers {} and {memory_mib} MiB, which is not what was asked for",
+                counted(cores, "core")
             ),
             NotReady::RollingOut { set, updated, replicas } if updated > replicas => {
-                write!(f, "{} pods of {set} have still to go", updated - replicas)
+                write!(f, "{} of {set} still to be removed", counted(updated - replicas, "pod"))
             }
             NotReady::History => f.write_str("the history server is not ready"),
             NotReady::Connect => f.write_str("the Spark Connect server is not ready"),
             NotReady::RollingOut { set, updated, replicas } => {
-                write!(f, "{updated} of {replicas} pods of {set} are up to date")
+                let pods = counted(replicas, "pod");
+                write!(f, "{updated} of {pods} of {set} {} up to date", are(replicas))
             }
             NotReady::Unattended => {
                 f.write_str("its supervisor is gone: `sparkha create`, with the same arguments, starts it again")

@@ -1,6 +1,7 @@
 //! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
 //! for it to pass by itself.
 
+use crate::model::words::counted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -212,8 +213,9 @@ fn last_end(container: &ContainerStatus) -> Option<String> {
     let ended = container.last_state.as_ref()?.terminated.as_ref()?;
     let reason = ended.reason.as_deref().unwrap_or("Error");
     Some(format!(
-        "exit code {} ({reason}), {} restarts",
-        ended.exit_code, container.restart_count
+        "exit code {} ({reason}), {}",
+        ended.exit_code,
+        counted(container.restart_count, "restart")
     ))
 }
 

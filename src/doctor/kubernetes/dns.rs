@@ -15,6 +15,7 @@ use super::facts::{Observed, PodReport, Resolution, joined};
 use crate::doctor::Check;
 use crate::doctor::kubernetes::facts::NameServerReport;
 use crate::model::labels::is_of_cluster;
+use crate::model::words::counted;
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
@@ -92,7 +93,9 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
     let mut seen = Vec::new();
     let mut why = Vec::new();
     match server {
-        Ok(asked) if asked.wrong.is_empty() => seen.push(format!("{} knows {} names", asked.server, asked.names)),
+        Ok(asked) if asked.wrong.is_empty() => {
+            seen.push(format!("{} knows {}", asked.server, counted(asked.names, "name")))
+        }
         Ok(asked) => checks.push(Check::failed(
             NAME,
             format!("{}: {}", asked.server, joined(&asked.wrong)),
@@ -112,7 +115,10 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
             );
             match asked {
                 0 => why.push("its pods have no `getent` to ask with".into()),
-                _ if wrong.is_empty() => seen.push(format!("{asked} pods resolve masters and ZooKeepers")),
+                _ if wrong.is_empty() => seen.push(format!(
+                    "masters and ZooKeeper servers resolve in {}",
+                    counted(asked, "pod")
+                )),
                 _ => {}
             }
         }
@@ -211,7 +217,7 @@ mod tests {
             }),
             None,
         );
-        assert_eq!(known[0], Check::ok(NAME, "coredns-1 knows 1 names"));
+        assert_eq!(known[0], Check::ok(NAME, "coredns-1 knows 1 name"));
     }
 
     /// A name server over TCP that knows one name.

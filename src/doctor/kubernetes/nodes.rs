@@ -7,6 +7,7 @@ use super::facts::{Existing, Observed, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
+use crate::model::words::counted;
 use crate::state::nodes::{Nodes, Warning};
 
 pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
@@ -19,7 +20,11 @@ pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
         |node: &&Node| conditions(node).any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let ready = nodes.iter().filter(is_ready).count();
     if ready == 0 {
-        let seen = format!("none of {} nodes is ready: {}", nodes.len(), joined(&troubles(nodes)));
+        let seen = format!(
+            "none of {} is ready: {}",
+            counted(nodes.len(), "node"),
+            joined(&troubles(nodes))
+        );
         return vec![Check::failed(NAME, seen, HINT)];
     }
     let troubles = troubles(nodes);

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::facts::{Existing, Facts};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::{Component, is_ours};
+use crate::model::words::counted;
 use crate::spec::ClusterSpec;
 use crate::state;
 use crate::state::readiness::NotReady;
@@ -121,10 +122,10 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
     }
     let reason = last.reason.as_deref().unwrap_or("Error");
     let seen = format!(
-        "{name} restarted {:.0} min ago: exit code {} ({reason}), {} restarts",
+        "{name} restarted {:.0} min ago: exit code {} ({reason}), {}",
         age / 60.0,
         last.exit_code,
-        container.restart_count
+        counted(container.restart_count, "restart")
     );
     let hint = match reason {
         "OOMKilled" => {
@@ -156,7 +157,7 @@ mod tests {
         let check = ended(&pod, end + 120.0).unwrap();
         assert_eq!(
             check.seen,
-            "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restarts"
+            "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restart"
         );
         assert!(check.hint.contains("raise workers.memory"));
         assert_eq!(ended(&pod, end + 7200.0), None);

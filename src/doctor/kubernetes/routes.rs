@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::facts::{Observed, joined};
 use crate::doctor::{Check, or_ok};
 use crate::model::reports::MasterStatus;
+use crate::model::words::counted;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::routes::check::{Asked, RouteReport, check};
@@ -72,9 +73,9 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
     let mut found = Vec::new();
     if !without_name.is_empty() {
         let seen = format!(
-            "{} of {} names of the UI domain {domain} have no address here ({})",
+            "{} of {} of the UI domain {domain} not resolved here ({})",
             without_name.len(),
-            routes.len(),
+            counted(routes.len(), "name"),
             joined(&hosts(without_name.iter().map(|route| route.host.as_str()))),
         );
         found.push(Check::warning(

@@ -9,6 +9,7 @@ use crate::doctor::{Check, or_ok};
 use crate::model::labels::Component;
 use crate::model::ports::MASTER_PORT;
 use crate::model::reports::{MasterReport, MasterStatus, WorkerReport};
+use crate::model::words::counted;
 use crate::state::readiness::NotReady;
 use crate::state::{Facts, WorkersState, pods_of};
 
@@ -95,10 +96,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
     or_ok(
         found,
         NAME,
-        format!(
-            "{} of {} registered, as large as they should be",
-            workers.registered, workers.expected
-        ),
+        format!("{}, as large as they should be", workers.registration()),
     )
 }
 
@@ -161,18 +159,21 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
     let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
     let found = waiting.map(|app| {
         let seen = format!(
-            "{} ({}) waits for executors; {} cores and {} MiB are free on {} workers",
+            "{} ({}) waits for executors; {} and {} MiB are free on {}",
             app.id,
             app.name,
-            workers.cores.saturating_sub(workers.cores_used),
+            counted(workers.cores.saturating_sub(workers.cores_used), "core"),
             workers.memory_mib.saturating_sub(workers.memory_used_mib),
-            workers.registered
+            counted(workers.registered, "worker")
         );
         let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
                     reach the driver: spark.driver.host must be an address of its pod";
         Check::warning(NAME, seen, hint)
     });
-    let run = format!("{} run, none waits", leader.activeapps.len());
+    let run = format!(
+        "{}, none of them waiting",
+        counted(leader.activeapps.len(), "application")
+    );
     or_ok(found.collect(), NAME, run)
 }
 
@@ -243,7 +244,7 @@ mod tests {
             pods: vec![],
         };
         let checks = applications(Some(&leader), &workers);
-        let seen = "app-1 (report) waits for executors; 1 cores and 1964 MiB are free on 2 workers";
+        let seen = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
         assert_eq!(
             checks.iter().map(|check| check.seen.as_str()).collect::<Vec<_>>(),
             [seen]

@@ -8,6 +8,7 @@ use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::capacity::Wish;
 use crate::model::finding::Finding;
+use crate::model::words::counted;
 
 const NAME: &str = "storage";
 
@@ -67,8 +68,8 @@ pub fn judge(
     match findings {
         Err(why) if found.is_empty() => {
             let seen = format!(
-                "{} claims have their volumes; storage classes were not seen: {why}",
-                claims.len()
+                "{} bound; storage classes were not seen: {why}",
+                counted(claims.len(), "claim")
             );
             vec![Check::ok(NAME, seen)]
         }
@@ -77,7 +78,7 @@ pub fn judge(
             NAME,
             match claims.len() {
                 0 => "no claim waits for a volume".into(),
-                count => format!("{} of {count} claims have their volumes", count - waiting.len()),
+                count => format!("{} of {} bound", count - waiting.len(), counted(count, "claim")),
             },
         ),
     }

@@ -7,6 +7,7 @@ use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
 use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
+use crate::model::words::{are, counted};
 use crate::render::inventory::ZooKeeperSummary;
 use crate::spec::{ClusterSpec, Recovery};
 use crate::state::ZooKeeperState;
@@ -63,9 +64,10 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
             })
             .collect();
         let seen = format!(
-            "{} of {} servers are in the quorum ({})",
+            "{} of {} {} in the quorum ({})",
             serving.len(),
-            names.len(),
+            counted(names.len(), "server"),
+            are(names.len()),
             joined(&why)
         );
         // With a majority the cluster goes on.
@@ -83,7 +85,7 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
         });
     }
     if led != 1 && !serving.is_empty() {
-        let seen = format!("{led} servers lead, and one should");
+        let seen = format!("{} in the lead, and there should be one", counted(led, "server"));
         found.push(Check::failed(
             NAME,
             seen,
@@ -107,7 +109,7 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
     }
     for (name, server) in &serving {
         if server.outstanding > QUEUE {
-            let seen = format!("{} requests wait in {name}", server.outstanding);
+            let seen = format!("{} waiting in {name}", counted(server.outstanding, "request"));
             found.push(Check::warning(
                 NAME,
                 seen,
@@ -173,7 +175,10 @@ mod tests {
             Status::Failed
         );
         let apart = statuses(&[leader, leader, follower]);
-        assert_eq!(apart, [(Status::Failed, "2 servers lead, and one should".into())]);
+        assert_eq!(
+            apart,
+            [(Status::Failed, "2 servers in the lead, and there should be one".into())]
+        );
         let behind = statuses(&[leader, follower, (Some(Follower), 0x1_0000_0400, 0)]);
         assert_eq!(
             behind,
@@ -183,6 +188,6 @@ mod tests {
             )]
         );
         let slow = statuses(&[leader, follower, (Some(Follower), 0x2_0000_0010, 50)]);
-        assert_eq!(slow, [(Status::Warning, "50 requests wait in z2".into())]);
+        assert_eq!(slow, [(Status::Warning, "50 requests waiting in z2".into())]);
     }
 }

@@ -121,7 +121,7 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
     let all: u32 = alive.map(|worker| worker.cores).sum();
     match default {
         Some(default) if !explained.says_cores && default < all => format!(
-            " on {} of {all} cores: the cluster gives {default} to an application that does not say; --total-executor-cores asks for more",
+            " on {} of {all} cores, the cluster's default is {default}; --total-executor-cores requests more",
             app.cores
         ),
         _ => String::new(),

@@ -27,6 +27,7 @@ use crate::logs::streams::Stream;
 use crate::model::kind::Kind;
 use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
+use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster, drivers, watch::Watch};
 use crate::platform::leader::{Leader, Said};
 use crate::render::driver::{self, CONTAINER, Driver};
@@ -459,7 +460,8 @@ impl Run<'_> {
                 package
                     .send(&mut to, |sent| {
                         if length > 1024 * 1024 {
-                            self.progress.bytes(&format!("Sending {files} files"), sent, length);
+                            self.progress
+                                .bytes(&format!("Sending {}", counted(files, "file")), sent, length);
                         }
                     })
                     .await
@@ -510,13 +512,9 @@ impl Run<'_> {
 }
 
 fn sent_text(files: usize, bytes: u64) -> String {
-    let files = if files == 1 {
-        "1 file".into()
-    } else {
-        format!("{files} files")
-    };
+    let files = counted(files, "file");
     match bytes {
-        0..10_240 => format!("{files} sent, {bytes} bytes"),
+        0..10_240 => format!("{files} sent, {}", counted(bytes, "byte")),
         10_240..10_485_760 => format!("{files} sent, {} KiB", bytes / 1024),
         _ => format!("{files} sent, {} MiB", bytes / 1_048_576),
     }

@@ -18,6 +18,7 @@ use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait};
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
+use crate::model::words::counted;
 use crate::platform::local::limits::limits;
 use crate::platform::local::pod::container_of;
 use crate::platform::local::process::ProcessId;
@@ -183,7 +184,7 @@ pub async fn create(
                 "Nothing to change"
             });
         } else {
-            progress.done(&format!("{} objects applied", plan.apply.len()));
+            progress.done(&format!("{} applied", counted(plan.apply.len(), "object")));
             for entry in &plan.prune {
                 progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
             }

@@ -7,6 +7,7 @@ use crate::lifecycle::local::{LocalView, wanted_of};
 use crate::lifecycle::scale::{Options, announce, remind};
 use crate::lifecycle::{Error, wait};
 use crate::model::kind::Kind;
+use crate::model::words::counted;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
 use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
@@ -35,9 +36,9 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
         dir.write_wanted(&new)?;
         supervisor::ensure(dir).await?;
         progress.done(&format!(
-            "{} is to have {} workers",
+            "{} scaled to {}",
             dir.name.workers_set(),
-            options.workers
+            counted(options.workers, "worker")
         ));
         remind(&inventory, progress);
     }

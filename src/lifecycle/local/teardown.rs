@@ -11,6 +11,7 @@ use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::lifecycle::local::inventory_of;
 use crate::lifecycle::place::Place;
 use crate::model::labels::Component;
+use crate::model::words::counted;
 use crate::platform::local::cgroup::Groups;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::pod::grace_of;
@@ -95,7 +96,10 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
         if !records.is_empty() {
             progress.part(
                 "Teardown",
-                &format!("{} {} pods left", records.len(), component.as_str()),
+                &format!(
+                    "{} left",
+                    counted(records.len(), &format!("{} pod", component.as_str()))
+                ),
             );
         }
         join_all(records.into_iter().map(end)).await;

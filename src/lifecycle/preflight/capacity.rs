@@ -10,6 +10,7 @@ use kube::api::Api;
 use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::{Finding, Severity};
 use crate::model::labels::is_of_cluster;
+use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::is_claim_of;
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
@@ -119,12 +120,12 @@ pub fn without_room(
     vec![Finding::new(
         Severity::Failure,
         format!(
-            "the nodes have no room for {} of {} pods ({}); {} are free on {} nodes",
+            "the nodes have no room for {} of {} ({}); {} are free on {}",
             left_over.len(),
-            demands.len(),
+            counted(demands.len(), "pod"),
             names.join(", "),
             capacity::free_in_all(nodes, &others),
-            nodes.len()
+            counted(nodes.len(), "node")
         ),
         match left_over.iter().any(|demand| demand.apart.is_some()) {
             true => "pods of a part with `podAntiAffinity: required` need a node each: add nodes, or use `preferred`",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Overrides, Resolver};
+use crate::model::words::counted;
 use crate::spec::caps::{Overhead, Wanted};
 use crate::spec::file::Scalar;
 use crate::spec::quantity::Memory;
@@ -127,7 +128,10 @@ impl Resolver {
                 if cores < executor {
                     self.problem(
                         CORES_PATH,
-                        format!("applications get {cores} cores unless they say otherwise, which is less than one executor has"),
+                        format!(
+                            "applications get {} by default, which is less than one executor has",
+                            counted(cores, "core")
+                        ),
                         "lower it, or raise defaultCores",
                     );
                 }

@@ -19,7 +19,7 @@ use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::words::counted;
-use crate::platform::local::limits::limits;
+use crate::platform::local::limits::{ANOTHER_VERSION, limits, subjects};
 use crate::platform::local::pod::container_of;
 use crate::platform::local::process::ProcessId;
 use crate::platform::local::software::{self, Lack, SPARK, Software};
@@ -138,8 +138,13 @@ pub async fn create(
         .filter(|line| !said.contains(line))
         .collect();
     if !unheard.is_empty() {
-        let lines = unheard.iter().map(|line| format!("\n    - {line}")).collect::<String>();
-        progress.warn(&format!("Not honoured on this machine:{lines}"));
+        progress.warn(&format!(
+            "Not honoured on this machine: {}; `sparkha doctor` says what happens instead",
+            subjects(&unheard)
+        ));
+        for line in unheard.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
+            progress.warn(line);
+        }
     }
     // From a cluster before this one.
     let has_data = !dir.claims()?.is_empty();

@@ -9,6 +9,9 @@ use crate::render::Resource;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::RESERVED_VOLUMES;
 
+/// What a line says about an image whose Spark has another version than the one that runs.
+pub const ANOTHER_VERSION: &str = "another version";
+
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
 pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     let mut lines = vec![
@@ -97,6 +100,15 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     lines
 }
 
+/// The subjects of these lines, on one line.
+pub fn subjects(lines: &[String]) -> String {
+    let subject = |line: &String| {
+        let end = line.find(": ").or_else(|| line.find(" ("));
+        line[..end.unwrap_or(line.len())].to_owned()
+    };
+    lines.iter().map(subject).collect::<Vec<_>>().join("; ")
+}
+
 fn image(wanted: &Wanted) -> String {
     let Software {
         spark_home,
@@ -115,7 +127,7 @@ fn image(wanted: &Wanted) -> String {
     let differs = version_in_image(&image).is_some_and(|version| version != *spark_version);
     let runs = format!("Spark {spark_version} at {} runs instead", spark_home.display());
     match differs {
-        true => format!("the image {image}: {runs}, which is ANOTHER VERSION"),
+        true => format!("the image {image}: {runs}, which is {ANOTHER_VERSION}"),
         false => format!("the image {image}: {runs}"),
     }
 }
@@ -154,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn the_subjects_are_one_line() {
+        assert_eq!(
+            subjects(&limits_of("")),
+            "the image docker.io/apache/spark:4.3.0; pods' user 185, read-only root and dropped capabilities; DNS; \
+             size limits of emptyDirs; network policies"
+        );
+    }
+
+    #[test]
     fn the_default_cluster_and_one_that_asks_for_much() {
         assert_eq!(
             limits_of(""),
@@ -170,7 +191,7 @@ mod tests {
              workers: {autoscale: {min: 1, max: 3}, nodeSelector: {a: b}, priorityClassName: p, volumes: [{name: d, mountPath: /d, nfs: {server: s, path: /}}]}",
         );
         for part in [
-            "ANOTHER VERSION",
+            ANOTHER_VERSION,
             "node selectors",
             "priority",
             "NFS",

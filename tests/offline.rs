@@ -713,6 +713,46 @@ fn a_drivers_script_records_its_exit_code() {
 }
 
 #[test]
+fn ui_opens_the_browser_or_says_what_to_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |path: &Path| {
+        let mut ui = sparkha(&["ui", "--local", "--port", "0", "--open"]);
+        let ui = ui.env("XDG_STATE_HOME", folder.path()).env("PATH", path);
+        ui.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let first_line = |from: &mut dyn std::io::Read| {
+        let mut line = String::new();
+        BufReader::new(from).read_line(&mut line).unwrap();
+        line
+    };
+    let browser = folder.path().join("xdg-open");
+    let opened = folder.path().join("opened");
+    std::fs::write(&browser, format!("#!/bin/sh\necho \"$1\" >{}\n", opened.display())).unwrap();
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut ui = start(folder.path());
+    let url = first_line(ui.stdout.as_mut().unwrap()).replace("All web UIs: ", "");
+    wait_for("the browser", || {
+        std::fs::read_to_string(&opened).is_ok_and(|text| text == url)
+    });
+    ui.kill().unwrap();
+    ui.wait().unwrap();
+
+    let mut ui = start(Path::new("/nonexistent"));
+    let url = first_line(ui.stdout.as_mut().unwrap()).replace("All web UIs: ", "");
+    let warning = first_line(ui.stderr.as_mut().unwrap());
+    assert!(
+        warning.starts_with("! failed to open the browser (xdg-open: "),
+        "{warning}"
+    );
+    assert!(
+        warning.ends_with(&format!("open {} yourself\n", url.trim())),
+        "{warning}"
+    );
+    ui.kill().unwrap();
+    ui.wait().unwrap();
+}
+
+#[test]
 fn hints_name_the_cluster_that_was_asked_for() {
     run(&["status", "etl", "--namespace", "data", "--kubeconfig", "/nonexistent"])
         .exits(3)

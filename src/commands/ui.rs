@@ -1,8 +1,10 @@
 //! `sparkha ui`.
 
 use std::net::Ipv4Addr;
+use std::process::Stdio;
 
 use clap::Args;
+use tokio::process::Command;
 
 use super::Clusters;
 use super::router::{Reach, follow};
@@ -11,6 +13,7 @@ use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
+use crate::report::progress::Progress;
 use crate::router::{Naming, metrics};
 use crate::routes::serve::{Bound, Options};
 use crate::routing::{Role, Table};
@@ -54,9 +57,34 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let clusters = Clusters::connect(global).await?;
     let (follow, way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     let table = follow.first().await?;
-    report::print(&addresses(&table, bound.naming().unwrap_or(Naming::AsLinked)))?;
-    bound.serve(Some((&follow, way))).await?;
+    let naming = bound.naming().unwrap_or(Naming::AsLinked);
+    report::print(&addresses(&table, naming))?;
+    let serving = bound.serve(Some((&follow, way)));
+    if let (true, Naming::Localhost { port }) = (arguments.open, naming) {
+        let opening = open(format!("http://localhost:{port}/"), global.quiet);
+        let (served, ()) = tokio::join!(serving, opening);
+        served?;
+    } else {
+        serving.await?;
+    }
     Ok(ExitCode::Success)
+}
+
+/// Opens an address in the browser. Where that fails, a warning says so.
+async fn open(url: String, quiet: bool) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let mut command = Command::new(program);
+    command
+        .arg(&url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let reason = match command.status().await {
+        Ok(status) if status.success() => return,
+        Ok(_) => format!("{program} found none"),
+        Err(error) => format!("{program}: {error}"),
+    };
+    Progress::new(quiet).warn(&format!("failed to open the browser ({reason}): open {url} yourself"));
 }
 
 /// The address of everything, and of each cluster.

@@ -3,6 +3,7 @@
 pub mod orphans;
 pub mod submit;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -17,13 +18,15 @@ use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::place::Place;
 use crate::model::hosts::pod_host;
 use crate::model::labels::{Component, cluster_selector};
-use crate::model::ports::DRIVER_UI_PORTS;
+use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT};
 use crate::model::reports::ApplicationReport;
 use crate::platform::kubernetes::{Cluster, drivers};
 use crate::platform::leader::{Leader, Said};
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
+use crate::render::inventory::Inventory;
+use crate::routing::{history_host, pod_host};
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.
@@ -54,7 +57,14 @@ pub struct JobState {
     /// The driver has ended; without an exit code, it is not known how.
     #[serde(skip)]
     pub driver_ended: bool,
+    /// The driver's, while it runs.
     pub web_ui: Option<String>,
+    /// Where a history server shows what has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history_ui: Option<String>,
+    /// The address of one of these that works on this machine, for jobs of a local cluster.
+    #[serde(skip)]
+    pub local_ui: Option<String>,
 }
 
 impl JobState {
@@ -180,12 +190,65 @@ pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(place).await?;
     match &snapshot.said {
-        Some(said) => Ok(marked(join(said, &snapshot.drivers), &snapshot.orphans)),
+        Some(said) => {
+            let mut jobs = marked(join(said, &snapshot.drivers), &snapshot.orphans);
+            let inventory = place.inventory().await?;
+            link_history(&mut jobs, place.namespace().as_str(), &inventory);
+            if let Place::Local(dir) = place {
+                link_locally(&mut jobs, dir, &inventory)?;
+            }
+            Ok(jobs)
+        }
         None => Err(Error::Driver {
             message: "no master leads at present, and only a leader knows the jobs".into(),
             help: "`sparkha status` says what is missing".into(),
         }),
     }
+}
+
+/// Links applications that have ended to the history server, if the cluster has one.
+fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
+    let cluster = &inventory.cluster;
+    if !cluster.history {
+        return;
+    }
+    let host = history_host(cluster.known_name(), namespace, &cluster.ui_domain);
+    for job in jobs.iter_mut().filter(|job| !job.is_running()) {
+        let link = |id: &String| format!("http://{host}:{HISTORY_UI_PORT}/history/{id}/");
+        job.history_ui = job.id.as_ref().map(link);
+    }
+}
+
+/// Links jobs to the addresses of a local cluster's pods, for this machine knows no routed names.
+fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) -> Result<(), Error> {
+    let (seen, namespace, cluster) = (dir.seen()?, dir.namespace.as_str(), &inventory.cluster);
+    let mut hosts = Vec::new();
+    if let Some(address) = seen.drivers {
+        hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
+    }
+    for pod in seen.pods.iter().map(|record| &record.pod) {
+        let address = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+        let Some(address) = address else { continue };
+        hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
+        if is_of(pod, Component::History) {
+            hosts.push((
+                history_host(cluster.known_name(), namespace, &cluster.ui_domain),
+                address,
+            ));
+        }
+    }
+    for job in jobs {
+        let routed = job.web_ui.as_ref().or(job.history_ui.as_ref());
+        job.local_ui = routed.and_then(|routed| {
+            let is_at = |(host, _): &&(String, IpAddr)| routed.contains(&format!("//{host}:"));
+            let (host, address) = hosts.iter().find(is_at)?;
+            Some(routed.replacen(host, &address.to_string(), 1))
+        });
+    }
+    Ok(())
 }
 
 /// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
@@ -413,6 +476,8 @@ fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
             driver: driver.map(|driver| driver.name.clone()),
             driver_ended: driver.is_some_and(|driver| driver.ended),
             web_ui,
+            history_ui: None,
+            local_ui: None,
         }
     };
     let report = &said.report;

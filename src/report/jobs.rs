@@ -42,7 +42,7 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
                     job.submitted_ms.map_or_else(none, time),
                     job.duration_ms.map_or_else(none, duration),
                     job.driver.clone().unwrap_or_else(none),
-                    job.web_ui.clone().unwrap_or_else(none),
+                    ui(job).unwrap_or_else(none),
                 ]);
             }
             lines(&table)
@@ -61,6 +61,12 @@ pub fn ended(application: &str, code: u8, after: Duration) -> String {
         0 => format!("{application} ended with 0 after {after}"),
         _ => format!("{application} failed with exit code {code} after {after}"),
     }
+}
+
+/// The address of the driver's web UI, or of the history server's page.
+fn ui(job: &JobState) -> Option<String> {
+    let routed = || job.web_ui.clone().or_else(|| job.history_ui.clone());
+    job.local_ui.clone().or_else(routed)
 }
 
 /// The driver's exit code. What was killed together with its script left none.
@@ -117,6 +123,7 @@ mod tests {
                 driver_ended: false,
                 spark_state: Some("RUNNING".into()),
                 web_ui: Some("http://spark-10-1-2-3.ns.k8s:4040".into()),
+                ..JobState::default()
             },
             JobState {
                 driver: Some("spark-driver-1".into()),
@@ -133,6 +140,8 @@ mod tests {
             JobState {
                 driver: Some("spark-driver-3".into()),
                 state: "ENDED".into(),
+                history_ui: Some("http://spark-history.ns.k8s:18080/history/app-3/".into()),
+                local_ui: Some("http://127.65.0.4:18080/history/app-3/".into()),
                 driver_ended: true,
                 ..JobState::default()
             },
@@ -144,7 +153,7 @@ mod tests {
              app-20261121105049-0001  my job  spark  RUNNING   -        2      1.5 GiB          2026-11-21T10:50:49Z  1m01s     spark-driver-0dd82d94  http://spark-10-1-2-3.ns.k8s:4040\n\
              -                                       STARTING  -        0      -                -                     -         spark-driver-1         -\n\
              -                                       FAILED    3        0      -                -                     -         spark-driver-2         -\n\
-             -                                       ENDED     unknown  0      -                -                     -         spark-driver-3         -\n"
+             -                                       ENDED     unknown  0      -                -                     -         spark-driver-3         http://127.65.0.4:18080/history/app-3/\n"
         );
         assert_eq!(
             jobs(&list, Format::Name),

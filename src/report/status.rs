@@ -103,9 +103,10 @@ fn table_of(state: &ClusterState) -> String {
         text.push_str(&hint::complete(&told));
     }
     text.push_str(&format!("Master URL {}\n", state.master_url));
-    text.push_str(&format!("Web UI     {}\n", state.web_ui));
+    text.push_str(&format!("Web UI     {}\n", state.reachable_cluster_ui()));
     if let Some(history) = &state.history {
-        text.push_str(&format!("History    {}\n", history.web_ui));
+        let ui = state.reachable_ui(&history.pod.name, &history.web_ui);
+        text.push_str(&format!("History    {ui}\n"));
     }
     if let Some(connect) = &state.connect {
         text.push_str(&format!("Connect    {}\n", connect.url));
@@ -156,15 +157,15 @@ fn said_of(executors: &ExecutorsSummary, cores: u32) -> String {
 
 fn members(state: &ClusterState) -> Table {
     let mut table = new_table(&["MEMBER", "STATE", "POD", "RESTARTS", "CORES", "MEMORY", "WEB UI"]);
-    let mut row = |pod: &PodState, state: String, cores: String, memory: String, ui: Option<&String>| {
+    let mut row = |pod: &PodState, shown: String, cores: String, memory: String, ui: Option<&String>| {
         table.add_row([
             pod.name.clone(),
-            state,
+            shown,
             pod.phase.clone(),
             pod.restarts.to_string(),
             cores,
             memory,
-            ui.cloned().unwrap_or_else(|| "-".into()),
+            ui.map_or_else(|| "-".into(), |routed| state.reachable_ui(&pod.name, routed)),
         ]);
     };
     let none = || "-".to_owned();
@@ -258,6 +259,21 @@ mod tests {
     fn ages() {
         let said = [0, 119, 120, 7_199, 7_200, 172_799, 172_800, -5].map(|s| age(SignedDuration::from_secs(s)));
         assert_eq!(said, ["0s", "119s", "2m", "119m", "2h", "47h", "2d", "0s"]);
+    }
+
+    #[test]
+    fn a_local_clusters_web_uis_are_at_their_addresses() {
+        let mut state = crate::state::tests::state();
+        assert!(table_of(&state).contains("Web UI     http://spark-master.data.k8s:8080\n"));
+        let address = "127.65.0.2".parse().unwrap();
+        state.addresses.insert("spark-master-0".into(), address);
+        state
+            .addresses
+            .insert("spark-worker-0".into(), "127.65.0.3".parse().unwrap());
+        state.workers.pods[0].web_ui = Some("http://spark-127-65-0-3.data.k8s:8081".into());
+        let table = table_of(&state);
+        assert!(table.contains("Web UI     http://127.65.0.2:8080\n"), "{table}");
+        assert!(table.contains("  http://127.65.0.3:8081\n"), "{table}");
     }
 
     #[test]

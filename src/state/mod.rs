@@ -10,6 +10,7 @@ pub mod readiness;
 pub mod trouble;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -77,6 +78,9 @@ pub struct ClusterState {
     pub applications: Vec<ApplicationReport>,
     /// StatefulSets that are still replacing pods.
     pub rollouts: Vec<Rollout>,
+    /// The addresses of a local cluster's pods, by name: this machine reaches them there, and knows no routed names.
+    #[serde(skip)]
+    pub addresses: BTreeMap<String, IpAddr>,
 }
 
 /// A pod that has its part to play.
@@ -220,6 +224,24 @@ pub struct Rollout {
 }
 
 impl ClusterState {
+    /// The address of a pod's web UI that works here: the pod's own on this machine, elsewhere the routed one.
+    pub fn reachable_ui(&self, pod: &str, routed: &str) -> String {
+        let port = routed.rsplit(':').next().unwrap_or_default();
+        match self.addresses.get(pod) {
+            Some(address) => format!("http://{}", SocketAddr::new(*address, port.parse().unwrap_or_default())),
+            None => routed.to_owned(),
+        }
+    }
+
+    /// The same for the cluster's web UI, which is the leader's.
+    pub fn reachable_cluster_ui(&self) -> String {
+        let master = self.leader().or_else(|| self.masters.first());
+        match master {
+            Some(master) => self.reachable_ui(&master.pod.name, &self.web_ui),
+            None => self.web_ui.clone(),
+        }
+    }
+
     /// The master that leads.
     pub fn leader(&self) -> Option<&MasterState> {
         let leads = |master: &&MasterState| master.status == Some(MasterStatus::Alive);
@@ -297,6 +319,10 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         connect: summary.connect.then(|| connect_state(namespace, summary, facts)),
         applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
         rollouts: facts.sets.iter().filter_map(rollout).collect(),
+        addresses: match facts.here {
+            true => facts.pods.iter().filter_map(address_of).collect(),
+            false => BTreeMap::new(),
+        },
     };
     state.not_ready = readiness::judge(&state);
     if facts.unattended {
@@ -464,6 +490,11 @@ fn phase(pod: &Pod) -> String {
 }
 
 /// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
+fn address_of(pod: &Pod) -> Option<(String, IpAddr)> {
+    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some((pod.name_any(), address))
+}
+
 fn routed_address(pod: &Pod, namespace: &str, domain: &UiDomain, port: u16) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))
@@ -565,6 +596,7 @@ pub mod tests {
                 duration: 0,
             }],
             rollouts: vec![],
+            addresses: BTreeMap::new(),
         }
     }
 }

@@ -72,6 +72,7 @@ fn command() -> clap::Command {
 /// If a mistake has a remedy that clap does not know.
 pub fn parse() -> Result<Cli, Error> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = mistakes::without_help_command(&arguments).unwrap_or(arguments);
     let parsed = command().try_get_matches_from(&arguments);
     match mistakes::explain(&command(), &arguments, parsed.as_ref().err()) {
         Some(error) => Err(error),

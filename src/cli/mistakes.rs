@@ -23,9 +23,12 @@ pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::E
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     let at = positionals(sparkha, &words).next()?;
+    let Some(command) = sparkha.find_subcommand(&words[at]) else {
+        return synonym(&words[at]);
+    };
     let given = Given {
         before: &words[..=at],
-        command: sparkha.find_subcommand(&words[at])?,
+        command,
         words: &words[at + 1..],
     };
     let is_mistake = |error: &clap::Error| {
@@ -35,13 +38,74 @@ pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::E
         )
     };
     match given.command.get_name() {
-        "submit" if error.is_none_or(is_mistake) => given.application_before_dashes(),
+        "submit" if error.is_none_or(is_mistake) => given
+            .option_of_spark_submit()
+            .or_else(|| given.application_before_dashes()),
         "scale" if error.is_some_and(is_mistake) => given.bare_number(),
         _ => None,
     }
 }
 
+/// What other programs call a command of this one.
+fn synonym(word: &str) -> Option<Error> {
+    let command = match word {
+        "apply" | "start" | "up" | "install" => "sparkha create",
+        "delete" | "destroy" | "down" | "remove" | "rm" | "stop" | "uninstall" => "sparkha teardown",
+        "get" | "ls" => "sparkha list",
+        "describe" | "ps" | "info" => "sparkha status",
+        "run" | "spark-submit" => "sparkha submit",
+        "kill" | "cancel" => "sparkha jobs --kill",
+        "dashboard" | "open" => "sparkha ui",
+        "check" => "sparkha doctor",
+        "download" | "fetch" => "sparkha local fetch",
+        "version" => "sparkha --version",
+        _ => return None,
+    };
+    Some(Error::Usage {
+        message: format!("there is no command {word}"),
+        help: format!("did you mean {command}? sparkha --help lists all commands"),
+    })
+}
+
+/// `sparkha help create` as `sparkha create --help`.
+pub fn without_help_command(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    match arguments {
+        [program, help, rest @ ..] if help == "help" => {
+            let words = [program].into_iter().chain(rest).cloned();
+            Some(words.chain(["--help".into()]).collect())
+        }
+        _ => None,
+    }
+}
+
 impl Given<'_> {
+    /// Options of spark-submit that mean nothing here.
+    fn option_of_spark_submit(&self) -> Option<Error> {
+        const REMEDIES: [(&str, &str); 4] = [
+            (
+                "--master",
+                "leave it out: sparkha finds the masters of the cluster that NAME, --namespace and --local select",
+            ),
+            (
+                "--num-executors",
+                "use --total-executor-cores: a standalone cluster starts as many executors as these cores need",
+            ),
+            (
+                "--driver-java-options",
+                "use --conf spark.driver.extraJavaOptions=OPTIONS",
+            ),
+            ("--driver-class-path", "use --conf spark.driver.extraClassPath=PATH"),
+        ];
+        let words = self.words.iter().take_while(|word| *word != "--");
+        let mut options = words.map(|word| word.split('=').next().unwrap_or_default());
+        let is_of = |option: &str| REMEDIES.iter().find(|(known, _)| *known == option);
+        let (option, remedy) = options.find_map(is_of)?;
+        Some(Error::Usage {
+            message: format!("submit has no option {option}"),
+            help: (*remedy).to_owned(),
+        })
+    }
+
     /// `sparkha submit wc.py 3`: spark-submit needs no `--`.
     fn application_before_dashes(&self) -> Option<Error> {
         let (at, application) = self
@@ -150,6 +214,28 @@ mod tests {
         ] {
             assert_eq!(explained(fine), None, "{fine}");
         }
+    }
+
+    #[test]
+    fn words_of_other_programs_are_known() {
+        for (line, part) in [
+            ("sparkha submit --master spark://x:7077 wc.py 3", "leave it out"),
+            ("sparkha submit --num-executors=3 -- wc.py", "--total-executor-cores"),
+            ("sparkha delete etl", "did you mean sparkha teardown?"),
+            ("sparkha --local run wc.py", "did you mean sparkha submit?"),
+        ] {
+            let (_, help) = explained(line).unwrap_or_else(|| panic!("{line}"));
+            assert!(help.contains(part), "{help}");
+        }
+        assert_eq!(explained("sparkha submit -- wc.py --master x"), None);
+        let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<OsString>>();
+        let rewritten = |line: &str| without_help_command(&words(line));
+        assert_eq!(
+            rewritten("sparkha help route render"),
+            Some(words("sparkha route render --help"))
+        );
+        assert_eq!(rewritten("sparkha help"), Some(words("sparkha --help")));
+        assert_eq!(rewritten("sparkha create help"), None);
     }
 
     #[test]

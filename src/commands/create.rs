@@ -105,7 +105,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     report(&outcome, arguments.dry_run, arguments.output.output, place.name())
 }
 
-const NEXT: &str = "run the same command again to go on, or `sparkha teardown` to remove what is there";
+const NEXT: &str = "run the same command again to continue, or `sparkha teardown` to remove what exists";
 
 /// Prints what came of it.
 pub fn report(outcome: &Outcome, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {

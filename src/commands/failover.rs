@@ -69,13 +69,13 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             Target::ZooKeeper => "A ZooKeeper server",
         };
         super::confirm(
-            "a drill disturbs the cluster",
-            &format!("{what} will be taken away. Go on?"),
-            "pass --yes to run the drill without being asked",
+            "a failover drill disrupts the cluster",
+            &format!("{what} will be stopped. Continue?"),
+            "pass --yes to run the drill without confirmation",
         )?;
     }
     let progress = Arc::new(Progress::new(global.quiet));
-    let next = "what was taken away comes back by itself: `sparkha status --watch` shows it".to_owned();
+    let next = "what was stopped restarts by itself: `sparkha status --watch` shows it".to_owned();
     let outcome = match &place {
         Place::Local(dir) => super::unless_interrupted(on_this_machine(dir, &options, &progress), next).await?,
         Place::Kubernetes(cluster, name) => {

@@ -37,9 +37,9 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     if !arguments.yes {
         super::confirm(
-            "the masters and workers of the cluster are started anew, and applications that run are lost",
+            "all masters and workers restart, and running applications are lost",
             "Rotate its secret?",
-            "pass --yes to rotate it",
+            "pass --yes to rotate without confirmation",
         )?;
     }
     let progress = Progress::new(global.quiet);
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             Place::Kubernetes(cluster, name) => rotate(cluster, name, arguments.timeout, &progress).await,
         }
     };
-    let next = "run the same command again: it makes another secret, and starts all anew".to_owned();
+    let next = "run the same command again: it makes another secret, and restarts everything".to_owned();
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);
     report::print(&report::status::cluster(&state, arguments.output.output))?;

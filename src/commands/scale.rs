@@ -55,7 +55,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         wait: !arguments.no_wait,
         force_conflicts: arguments.force_conflicts,
     };
-    let next = "run the same command again to go on; workers that were asked to leave do so all the same".to_owned();
+    let next = "run the same command again to continue; decommissioning continues anyway".to_owned();
     let state = match &place {
         Place::Local(dir) => super::unless_interrupted(local::scale(dir, &options, &progress), next).await?,
         Place::Kubernetes(cluster, name) => {

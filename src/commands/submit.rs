@@ -226,9 +226,9 @@ fn wrong(flag: &'static str, text: &str) -> Error {
 
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, _)) if !key.starts_with("spark.") => {
-            Err(format!("`{key}` is none of Spark's: it must begin with `spark.`"))
-        }
+        Some((key, _)) if !key.starts_with("spark.") => Err(format!(
+            "a property of Spark begins with `spark.`, and `{key}` does not"
+        )),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err("write it as KEY=VALUE".into()),
     }

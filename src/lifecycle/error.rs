@@ -38,7 +38,7 @@ pub enum Error {
     RouteConflict(Vec<Conflict>),
     #[error("failed to write the routes: others changed them meanwhile, {tries} times in a row")]
     RoutesContended { tries: u32 },
-    #[error("preflight found what would make this fail; nothing was changed")]
+    #[error("preflight checks failed; nothing was changed")]
     Preflight { findings: Vec<Finding> },
     #[error("another sparkha ({holder}) is at work on this cluster")]
     Busy { holder: String },
@@ -73,7 +73,7 @@ pub enum Error {
     LostNodes { lost: Vec<LostNode>, known: bool },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
-    #[error("there is no job and no driver {wanted} of the cluster {name}")]
+    #[error("cluster {name} has no job or driver {wanted}")]
     NoJob { wanted: String, name: String },
     #[error("failed to listen at {address}")]
     Listen {
@@ -132,7 +132,7 @@ impl Error {
             | Error::InUse { help, .. } => Some(help.clone()),
             Error::NoRoom { .. } => Some(
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
-                 `sparkha create --worker-memory SIZE`; --wait waits all the same"
+                 `sparkha create --worker-memory SIZE`; --wait waits anyway"
                     .into(),
             ),
             Error::NoResult { .. } => Some(
@@ -150,7 +150,7 @@ impl Error {
             ),
             Error::RoutesContended { .. } => Some("run it again; two with the same --owner should not run at a time".into()),
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
-            Error::Preflight { .. } => Some("correct it, or pass --skip-preflight if you know better".into()),
+            Error::Preflight { .. } => Some("correct it, or pass --skip-preflight to continue anyway".into()),
             Error::Busy { .. } => Some("wait until it is done and run this again".into()),
             Error::NotDrained { next, .. } => Some(format!(
                 "`sparkha jobs` shows them, `sparkha jobs --kill ID` ends one; {next}",
@@ -171,8 +171,8 @@ impl Error {
                  it (`kubectl delete node`), or run `sparkha teardown --force`"
                     .into(),
             ),
-            Error::NoCluster { .. } => Some("`sparkha list -A` shows the clusters that you may see".into()),
-            Error::NoJob { .. } => Some("`sparkha jobs` shows what there is".into()),
+            Error::NoCluster { .. } => Some("`sparkha list -A` lists the clusters, `sparkha create` creates one".into()),
+            Error::NoJob { .. } => Some("`sparkha jobs` lists the jobs and drivers".into()),
             Error::Listen { address, source } => Some(match source.kind() {
                 ErrorKind::AddrInUse => format!(
                     "`ss -lntup sport = :{}` shows who listens there; end it, or choose another address or port",

@@ -123,7 +123,7 @@ impl Files {
                 help: "`sparkha submit --local --detach` gives a driver a log".into(),
             },
             _ => Error::Usage {
-                message: format!("{name} has no such log"),
+                message: format!("cluster {name} has no such log"),
                 help: format!(
                     "`sparkha status {name} --local` shows its parts, `sparkha jobs {name} --local` its drivers"
                 ),

@@ -69,14 +69,14 @@ fn find_spark(flag: Option<&Path>, wanted: Option<&str>, path: &str) -> Result<(
                     "there is no Spark at {} ({by}): jars/spark-core_*.jar is missing",
                     home.display()
                 ),
-                help: format!("correct {by}; `{fetch}` brings Spark into your cache"),
+                help: format!("correct {by}, or download Spark with `{fetch}`"),
             }),
         };
     }
     let found = on_path(path).or_else(|| fetched(wanted));
     found.ok_or_else(|| Lack {
         message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
-        help: format!("`{fetch}` brings it into your cache; or name one with --spark-home"),
+        help: format!("`{fetch}` downloads it; or pass --spark-home FOLDER"),
     })
 }
 

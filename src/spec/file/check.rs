@@ -207,9 +207,18 @@ fn shown(value: &Value) -> String {
         Value::Null => "nothing".into(),
         Value::Bool(value) => format!("the truth value `{value}`"),
         Value::Number(value) => format!("the number `{value}`"),
-        Value::String(value) => format!("the text `{value}`"),
+        Value::String(value) => format!("the text `{}`", beginning(value)),
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "a mapping".into(),
+    }
+}
+
+/// The beginning of a text that may be a whole file.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 40;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -11,12 +11,10 @@ use serde_json::Value;
 
 use crate::kit::backend::{Backend, ok};
 use crate::kit::browser::{Address, Browser, Link, Page};
-use crate::kit::local::{Home, signal};
+use crate::kit::local::{Home, driver, signal};
+use crate::kit::pods::job_log;
 use crate::kit::server::Group;
-use crate::kit::{Run, Sandbox};
-use crate::lifecycle::{job_log, masters_in};
-use crate::local::driver;
-use crate::submit::until;
+use crate::kit::{Run, Sandbox, masters_in, until};
 
 const READY: Duration = Duration::from_secs(90);
 /// No walk is longer, however many links lead to how many pages.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::kit::http::{ask, get};
+use crate::kit::pods::every_pod_is_restricted;
 use crate::kit::server::Server;
 use crate::kit::{Sandbox, kubeconfig};
-use crate::lifecycle::every_pod_is_restricted;
 
 const READY: Duration = Duration::from_secs(180);
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::kit::local::{Home, signal};
-use crate::kit::{Run, Sandbox};
-use crate::lifecycle::masters_in;
+use crate::kit::pods::kill_jvm;
+use crate::kit::{Run, Sandbox, leader};
 
 /// How long sessions last without a sign of life.
 const SESSION: Duration = Duration::from_secs(40);
@@ -28,10 +28,6 @@ fn cluster_file() -> tempfile::NamedTempFile {
     );
     std::fs::write(file.path(), text).unwrap();
     file
-}
-
-fn leader(state: &Value) -> Option<String> {
-    masters_in(state, "ALIVE").pop()
 }
 
 fn log(home: &Home, pod: &str, which: &str) -> String {
@@ -261,12 +257,6 @@ fn another_leads(home: &Home, old: &str) {
     home.wait_for(WITHDRAWN, "another leader", || {
         leader(&home.status("spark")).is_some_and(|leader| leader != old)
     });
-}
-
-/// Kills what a pod's entrypoint has started, and not the entrypoint.
-pub fn kill_jvm(sandbox: &Sandbox, pod: &str) {
-    let kill = "kill -9 $(cat /proc/1/task/1/children)";
-    sandbox.kubectl(&["exec", pod, "--", "bash", "-c", kill]);
 }
 
 #[test]

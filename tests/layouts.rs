@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::kit::{Sandbox, kubeconfig, sparkha};
-use crate::lifecycle::{finish_job, job_log, masters_in, start_job};
+use crate::kit::pods::{finish_job, job_log, start_job};
+use crate::kit::{Sandbox, kubeconfig, masters_in, sparkha};
 
 #[test]
 fn two_clusters_in_one_namespace_never_mix() {

@@ -3,9 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::kit::local::{Home, is_alive, signal};
-use crate::lifecycle::masters_in;
-use crate::scale::{LEAVING, assert_unharmed, finish, start};
+use crate::kit::decommissioning::{LEAVING, assert_unharmed};
+use crate::kit::local::{Home, finish_job, is_alive, signal, start_job};
+use crate::kit::masters_in;
 
 const SOON: Duration = Duration::from_secs(60);
 const WHOLE: Duration = Duration::from_secs(120);
@@ -40,7 +40,7 @@ fn on_this_machine() {
 }
 
 fn a_drain_that_begins_while_nobody_leads(home: &Home) {
-    let job = start(home, LEAVING, "JOB 1", "COMPUTED");
+    let job = start_job(home, LEAVING, "JOB 1", "COMPUTED");
     let old = whole(home);
     // With its entrypoint stopped the latch stays, until the session expires.
     let (entrypoint, jvm) = (home.process("spark", &old), home.jvm_of("spark", &old));
@@ -51,7 +51,7 @@ fn a_drain_that_begins_while_nobody_leads(home: &Home) {
     another_leads(home, &old);
     signal(entrypoint, "CONT");
     assert!(scale.wait().unwrap().success());
-    assert_unharmed(&finish(home, job), 1);
+    assert_unharmed(&finish_job(home, job), 1);
 }
 
 fn a_leader_that_is_paused_does_not_act(home: &Home) {

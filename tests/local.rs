@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kit::local::{Home, is_alive, signal, spark_home};
+use crate::kit::local::{Home, driver, is_alive, signal, spark_home};
 use crate::kit::server::Server;
-use crate::kit::{Run, certificates, on_terminal, run};
-use crate::lifecycle::masters_in;
+use crate::kit::{Run, certificates, masters_in, on_terminal, run};
 
 /// The smallest cluster.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
@@ -24,18 +23,6 @@ fn leader(home: &Home) -> Option<String> {
 
 fn ready(home: &Home) -> bool {
     home.run(&["status"]).code == Some(0)
-}
-
-/// A shell with the environment that drivers need.
-pub fn driver(home: &Home, script: &str) -> Command {
-    let environment = home.run(&["local", "env"]).exits(0).stdout;
-    let mut shell = Command::new("bash");
-    shell
-        .arg("-c")
-        .arg(format!("{environment}\n{script}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    shell
 }
 
 /// Sums squares in rounds that shuffle between the workers.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::kit::cut::Cut;
 use crate::kit::local::Home;
+use crate::kit::pods::{finish_job, job_log, start_job};
 use crate::kit::proxy::{Fault, Proxy, Rule};
 use crate::kit::{Run, Sandbox};
-use crate::lifecycle::{finish_job, job_log, start_job};
 
 /// A run that goes on, and the lines that it has written. Ended with it.
 struct Following {

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::handover::kill_jvm;
-use crate::kit::{Run, Sandbox, roles, run};
-use crate::lifecycle::{self, finish_job, job_log, masters_in, start_job};
-use crate::scale::{LEAVING, assert_unharmed};
+use crate::kit::decommissioning::{LEAVING, assert_unharmed};
+use crate::kit::pods::{self, finish_job, job_log, kill_jvm, start_job};
+use crate::kit::{self, Run, Sandbox, masters_in, roles, run};
 
 const SOON: Duration = Duration::from_secs(90);
 const ROLE: &str = "app.kubernetes.io/component";
@@ -139,7 +138,7 @@ fn master_url(sandbox: &Sandbox) -> String {
 }
 
 fn leader(sandbox: &Sandbox) -> String {
-    lifecycle::leader(&sandbox.status("spark")).unwrap()
+    kit::leader(&sandbox.status("spark")).unwrap()
 }
 
 /// Before the worker is asked to leave, when it is asked, and while its blocks move. The job has an executor on each of two workers.
@@ -148,7 +147,7 @@ fn leaders_end_while_a_worker_is_drained(sandbox: &Sandbox) {
     for moment in [None, Some(Duration::ZERO), Some(Duration::from_secs(2))] {
         sandbox.run(&["scale", "--workers", "2"]).exits(0);
         sandbox.wait_for(SOON, "service", || in_service(sandbox));
-        lifecycle::start(sandbox, "leaving", LEAVING, &masters, 1);
+        pods::start(sandbox, "leaving", LEAVING, &masters, 1);
         sandbox.wait_for(SOON, "the job's tasks", || {
             job_log(sandbox, "leaving").contains("COMPUTED")
         });

@@ -10,8 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kit::server::Group;
-use crate::kit::{Run, run, sparkha};
-use crate::router::wait_for;
+use crate::kit::{Run, run, sparkha, wait_for};
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
 const GENERATED: [(&str, &[&str]); 6] = [

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use crate::kit::client::{Answer, Client, get};
 use crate::kit::http;
-use crate::kit::local::{Home, spark_home};
+use crate::kit::local::{Home, driver, spark_home};
 use crate::kit::server::{Router, Server};
 use crate::kit::{Run, Sandbox, certificates, kubeconfig};
-use crate::local::driver;
 
 /// The address of the test's router; the pods have others.
 const ROUTER: &str = "127.0.9.220";

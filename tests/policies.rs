@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::kit::pods::{finish_job, start_job};
 use crate::kit::{Run, Sandbox, roles};
-use crate::lifecycle::{finish_job, start_job};
 
 /// Tries all addresses at once, and prints those that answer. A refusal is an answer: packets came through.
 const CONNECT: &str = r#"

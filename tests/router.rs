@@ -17,7 +17,6 @@ mod strangers;
 mod trouble;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,8 +28,6 @@ use crate::kit::sparkha;
 /// The port at which the host alone decides.
 const PORT: u16 = 8000;
 const LEADER: &str = "spark-master.ns.k8s";
-/// How long something may take that happens at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
 
 /// A router with routes from a file: a master that leads, and a worker that also has a driver. Each test has addresses of its own.
 struct Stage {
@@ -62,15 +59,6 @@ fn routes(number: u8) -> Vec<Value> {
         route(&host(number, 2), 8081, &worker, "spark-worker-0", "worker"),
         route(&host(number, 2), 4040, &worker, "spark-worker-0", "driver"),
     ]
-}
-
-#[track_caller]
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Replaces a file whole, as who writes routes does.

@@ -12,10 +12,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::kit::Run;
 use crate::kit::dns::addresses;
 use crate::kit::local::Home;
 use crate::kit::server::Server;
+use crate::kit::{FORMATS, Run, render_all};
 
 /// The address at which routers of these tests listen; the pods have others.
 const ROUTER: &str = "127.0.7.1";
@@ -153,25 +153,6 @@ fn dnsmasq_answers_for_the_whole_domain_and_asks_nobody() {
     assert_eq!(addresses(server, "elsewhere.test"), Some(vec![]));
     drop(dnsmasq);
     home.run(&["teardown"]).exits(0);
-}
-
-/// Of `route render`.
-pub const FORMATS: [&str; 9] = [
-    "json",
-    "vulcand",
-    "nginx",
-    "traefik",
-    "traefik-kv",
-    "ingress",
-    "gateway",
-    "dnsmasq",
-    "coredns",
-];
-
-/// The routes of all namespaces.
-pub fn render_all(format: &str) -> Vec<&str> {
-    let all = ["route", "render", "-A", "--router-address", "192.0.2.7"];
-    [&all[..], &["--format", format]].concat()
 }
 
 #[test]

@@ -1,60 +1,14 @@
 //! Workers that come and go while jobs run: scaled by hand and by an autoscaler, taken away by Kubernetes. The jobs count how often their own
 //! tasks ran, so whatever was computed twice is seen.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::kit::Sandbox;
-use crate::kit::local::{Home, signal};
-use crate::lifecycle;
-use crate::local::driver;
+use crate::kit::decommissioning::{LEAVING, assert_unharmed};
+use crate::kit::local::{Home, finish_job, signal, start_job};
+use crate::kit::{Sandbox, pods};
 
 const SOON: Duration = Duration::from_secs(120);
-
-/// Computes once what it shuffles and what it caches, uses both again and again until so many executors have left, and some
-/// times more. Accumulators count the tasks that computed.
-pub const LEAVING: &str = r#"
-import json, sys, time
-from pyspark.sql import SparkSession
-
-sc = SparkSession.builder.appName("leaving").getOrCreate().sparkContext
-mapped, kept = sc.accumulator(0), sc.accumulator(0)
-
-def shuffled(part):
-    mapped.add(1)
-    for x in part:
-        yield x % 100, x * x
-
-def cached(part):
-    kept.add(1)
-    yield from part
-
-def executors():
-    return {f"{e.host()}:{e.port()}" for e in sc._jsc.sc().statusTracker().getExecutorInfos()}
-
-pairs = sc.parallelize(range(20000), 8).mapPartitions(shuffled).reduceByKey(lambda a, b: a + b, 8)
-numbers = sc.parallelize(range(20000), 8).mapPartitions(cached).cache()
-
-def use():
-    total = sum(v for _, v in pairs.collect()) + numbers.sum()
-    time.sleep(0.3)
-    return total
-
-total, seen, end = use(), executors(), time.time() + 240
-print("COMPUTED", flush=True)
-while len(seen - executors()) < int(sys.argv[1]) and time.time() < end:
-    assert use() == total
-    seen |= executors()
-    print("SEEN", len(seen), flush=True)
-for _ in range(5):
-    assert use() == total
-print("RESULT " + json.dumps({
-    "mapped": mapped.value, "kept": kept.value, "left": len(seen - executors()),
-}), flush=True)
-"#;
 
 /// Lets its executors go by doing nothing, and works again.
 const IDLING: &str = r#"
@@ -71,47 +25,6 @@ while executors() > 0 and time.time() < end:
     time.sleep(0.2)
 print("RESULT", had, executors(), count() == first, flush=True)
 "#;
-
-/// Nothing was computed twice. A stage may have been tried once more: executors learn where blocks moved to by failing to fetch them.
-pub fn assert_unharmed(output: &str, left: u32) {
-    let result = output.lines().find_map(|line| line.strip_prefix("RESULT "));
-    let result: Value = serde_json::from_str(result.unwrap_or_else(|| panic!("no result:\n{output}"))).unwrap();
-    let expected = json!({"mapped": 8, "kept": 8, "left": left});
-    assert_eq!(result, expected, "{output}");
-}
-
-/// Starts a job on the local cluster, and waits until it has printed a word.
-pub fn start(home: &Home, text: &str, arguments: &str, until: &str) -> (Child, BufReader<ChildStdout>) {
-    let (job, errors) = (home.folder.path().join("job.py"), home.folder.path().join("job.err"));
-    std::fs::write(&job, text).unwrap();
-    let submit = format!(
-        "spark-submit --master \"$SPARK_MASTER_URL\" --conf spark.executor.memory=600m --conf spark.cores.max=4 {arguments} 2>'{}'",
-        errors.display()
-    );
-    let mut child = driver(home, &submit.replace("JOB", &format!("'{}'", job.display())))
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !until.is_empty() && !line.contains(until) {
-        line.clear();
-        if output.read_line(&mut line).unwrap() == 0 {
-            panic!("{}", std::fs::read_to_string(&errors).unwrap_or_default());
-        }
-    }
-    (child, output)
-}
-
-pub fn finish(home: &Home, (mut child, mut output): (Child, BufReader<ChildStdout>)) -> String {
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut output, &mut text).unwrap();
-    let errors = std::fs::read_to_string(home.folder.path().join("job.err")).unwrap_or_default();
-    assert!(child.wait().unwrap().success(), "{text}\n{errors}");
-    for file in ["job.py", "job.err"] {
-        std::fs::remove_file(home.folder.path().join(file)).unwrap();
-    }
-    text
-}
 
 #[test]
 fn on_this_machine_workers_come_and_go() {
@@ -135,7 +48,7 @@ fn on_this_machine_workers_come_and_go() {
     home.run(&["scale", "--workers", "1001"]).exits(2);
 
     // Down, by a command that is killed: what it began goes on, and the next run waits for it.
-    let job = start(&home, LEAVING, "JOB 1", "COMPUTED");
+    let job = start_job(&home, LEAVING, "JOB 1", "COMPUTED");
     home.run(&["create", "--workers", "1"])
         .exits(2)
         .says("workers: 2 → 1")
@@ -155,7 +68,7 @@ fn on_this_machine_workers_come_and_go() {
         .says("In service");
     let state = home.status("spark");
     assert_eq!(state["workers"]["pods"].as_array().unwrap().len(), 1);
-    assert_unharmed(&finish(&home, job), 1);
+    assert_unharmed(&finish_job(&home, job), 1);
 
     // Executors that idle go, and come back.
     let file = home.folder.path().join("sparkha.yaml");
@@ -167,7 +80,7 @@ fn on_this_machine_workers_come_and_go() {
     home.run(&["create", "--yes", "-f", file.to_str().unwrap()]).exits(0);
     std::fs::remove_file(file).unwrap();
     let idle = "--conf spark.dynamicAllocation.executorIdleTimeout=2s JOB";
-    let text = finish(&home, start(&home, IDLING, idle, ""));
+    let text = finish_job(&home, start_job(&home, IDLING, idle, ""));
     assert!(text.contains("RESULT 1 0 True"), "{text}");
 
     home.run(&["teardown"]).exits(0);
@@ -189,8 +102,8 @@ fn on_kubernetes_workers_come_and_go() {
     sandbox.run(&again).exits(0).says("Nothing to change");
 
     // One worker is taken away by Kubernetes and replaced, then it is one too many.
-    lifecycle::start(&sandbox, "leaving", LEAVING, "spark://spark-master-0:7077", 2);
-    let log = || lifecycle::job_log(&sandbox, "leaving");
+    pods::start(&sandbox, "leaving", LEAVING, "spark://spark-master-0:7077", 2);
+    let log = || pods::job_log(&sandbox, "leaving");
     sandbox.wait_for(SOON, "the job's tasks", || log().contains("COMPUTED"));
     let before = get("pod/spark-worker-1", ".metadata.uid");
     sandbox.kubectl(&["delete", "pod", "spark-worker-1", "--wait=false"]);
@@ -207,7 +120,7 @@ fn on_kubernetes_workers_come_and_go() {
         .exits(0)
         .says("spark-worker-1 has 1 of 1 core in use")
         .says("In service");
-    assert_unharmed(&lifecycle::finish_job(&sandbox, "leaving"), 2);
+    assert_unharmed(&pods::finish_job(&sandbox, "leaving"), 2);
     assert_eq!(get("statefulset/spark-worker", ".spec.replicas"), "1");
 
     // Somebody else's number is taken back only on demand.

@@ -3,14 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::kit::local::{Home, children, is_alive};
-use crate::kit::{Run, Sandbox};
-use crate::lifecycle::every_pod_is_restricted;
+use crate::kit::pods::every_pod_is_restricted;
+use crate::kit::{Run, Sandbox, until};
 use crate::logs::every_line_of_a_job_comes_once_though_its_log_is_cut_off;
 
 /// Says what it was given, computes something on the cluster, and ends as it is told.
@@ -145,14 +145,6 @@ impl Submitted {
 fn signal(child: &Child, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
-}
-
-pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + within;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {} s", within.as_secs());
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// What a job with files and configuration is given, and what is passed on of it.

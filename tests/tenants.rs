@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Sandbox, run};
-use crate::routes::{FORMATS, render_all};
+use crate::kit::{FORMATS, Sandbox, render_all, run};
 
 /// Would write a file, take each tenant's host, run a command, and clear the screen.
 const DOMAINS: [&str; 4] = [

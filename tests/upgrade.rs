@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kit::Sandbox;
-use crate::kit::local::{Home, signal, spark_home, spark_home_of};
-use crate::lifecycle;
-use crate::local::driver;
+use crate::kit::local::{Home, driver, signal, spark_home, spark_home_of};
+use crate::kit::{Sandbox, pods};
 
 const OLD: &str = "4.2.1";
 const SOON: Duration = Duration::from_secs(60);
@@ -443,8 +441,8 @@ fn on_kubernetes_a_roll_and_another_generation_leave_a_job_alone() {
     let path = file.path().to_str().unwrap();
     sandbox.run(&["create", "-f", path]).exits(0);
     let url = "spark://spark-master-0:7077,spark-master-1:7077";
-    lifecycle::start(&sandbox, "rounds", UNTIL_TOLD, url, 0);
-    let rounds = || lifecycle::job_log(&sandbox, "rounds").matches("ROUND").count();
+    pods::start(&sandbox, "rounds", UNTIL_TOLD, url, 0);
+    let rounds = || pods::job_log(&sandbox, "rounds").matches("ROUND").count();
     let goes_on = || {
         let before = rounds();
         sandbox.wait_for(SOON, "the job to go on", || rounds() > before + 1);
@@ -490,7 +488,7 @@ fn on_kubernetes_a_roll_and_another_generation_leave_a_job_alone() {
 
     // Its last application ends the old generation, whose name and port are then the new one's.
     sandbox.kubectl(&["exec", "rounds", "--", "touch", "/tmp/end"]);
-    lifecycle::finish_job(&sandbox, "rounds");
+    pods::finish_job(&sandbox, "rounds");
     sandbox.run(&upgrade).exits(0).says("In service");
     assert_eq!(of_service(instance), "spark-2");
     assert_eq!(of_service(".spec.ports[0].nodePort"), "30888");

@@ -1,9 +1,10 @@
 //! A home of its own for a test of the local platform: nothing of this machine's own configuration, and nothing left behind.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -307,4 +308,50 @@ pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// A shell with the environment that drivers need.
+pub fn driver(home: &Home, script: &str) -> Command {
+    let environment = home.run(&["local", "env"]).exits(0).stdout;
+    let mut shell = Command::new("bash");
+    shell
+        .arg("-c")
+        .arg(format!("{environment}\n{script}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    shell
+}
+
+/// Starts a job on the local cluster, and waits until it has printed a word.
+pub fn start_job(home: &Home, text: &str, arguments: &str, until: &str) -> (Child, BufReader<ChildStdout>) {
+    let (job, errors) = (home.folder.path().join("job.py"), home.folder.path().join("job.err"));
+    std::fs::write(&job, text).unwrap();
+    let submit = format!(
+        "spark-submit --master \"$SPARK_MASTER_URL\" --conf spark.executor.memory=600m --conf spark.cores.max=4 {arguments} 2>'{}'",
+        errors.display()
+    );
+    let mut child = driver(home, &submit.replace("JOB", &format!("'{}'", job.display())))
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !until.is_empty() && !line.contains(until) {
+        line.clear();
+        if output.read_line(&mut line).unwrap() == 0 {
+            panic!("{}", std::fs::read_to_string(&errors).unwrap_or_default());
+        }
+    }
+    (child, output)
+}
+
+/// Waits for the end of a job that was started so; what else it printed.
+pub fn finish_job(home: &Home, (mut child, mut output): (Child, BufReader<ChildStdout>)) -> String {
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut output, &mut text).unwrap();
+    let errors = std::fs::read_to_string(home.folder.path().join("job.err")).unwrap_or_default();
+    assert!(child.wait().unwrap().success(), "{text}\n{errors}");
+    for file in ["job.py", "job.err"] {
+        std::fs::remove_file(home.folder.path().join(file)).unwrap();
+    }
+    text
 }

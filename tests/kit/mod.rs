@@ -6,9 +6,11 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod cut;
+pub mod decommissioning;
 pub mod dns;
 pub mod http;
 pub mod local;
+pub mod pods;
 pub mod proxy;
 pub mod server;
 
@@ -29,6 +31,9 @@ enum Turn {
     Alone(RwLockWriteGuard<'static, ()>),
     Among(RwLockReadGuard<'static, ()>),
 }
+
+/// How long something may take that happens at once on a machine that is not busy.
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// A run of sparkha that has ended.
 pub struct Run {
@@ -119,6 +124,59 @@ pub fn roles() -> [Value; 3] {
         .split("\n---\n")
         .map(|role| serde_saphyr::from_str(role).unwrap());
     roles.collect::<Vec<_>>().try_into().unwrap()
+}
+
+/// The formats of `route render`.
+pub const FORMATS: [&str; 9] = [
+    "json",
+    "vulcand",
+    "nginx",
+    "traefik",
+    "traefik-kv",
+    "ingress",
+    "gateway",
+    "dnsmasq",
+    "coredns",
+];
+
+/// The arguments that render the routes of all namespaces.
+pub fn render_all(format: &str) -> Vec<&str> {
+    let all = ["route", "render", "-A", "--router-address", "192.0.2.7"];
+    [&all[..], &["--format", format]].concat()
+}
+
+/// The names of the masters with this status, in what `sparkha status -o json` prints.
+pub fn masters_in(state: &Value, status: &str) -> Vec<String> {
+    let masters = state["masters"].as_array().unwrap();
+    let wanted = masters.iter().filter(|master| master["status"] == status);
+    wanted
+        .map(|master| master["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The name of the master that leads, in the same.
+pub fn leader(state: &Value) -> Option<String> {
+    masters_in(state, "ALIVE").pop()
+}
+
+/// Waits for a condition.
+#[track_caller]
+pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {} s", within.as_secs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits for a condition that holds at once, but for a busy machine.
+#[track_caller]
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The kubeconfig of the real cluster.

@@ -4,12 +4,12 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{LEADER, Stage, address, replace, wait_for};
+use super::{LEADER, Stage, address, replace};
 use crate::kit::backend::{Backend, ok};
 use crate::kit::client::{Client, get};
 use crate::kit::local::signal;
 use crate::kit::server::Server;
-use crate::kit::{run, sparkha};
+use crate::kit::{run, sparkha, wait_for};
 
 /// A new key, and its certificate for all names of the namespace, in `tls.key` and `tls.crt`.
 fn certify(folder: &Path, name: &str) {

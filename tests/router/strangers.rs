@@ -10,7 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{LEADER, SOON, Stage};
+use super::{LEADER, Stage};
+use crate::kit::SOON;
 use crate::kit::backend::Backend;
 use crate::kit::client::get;
 use crate::kit::local::Home;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{LEADER, PORT, SOON, Stage, replace, route, routes, wait_for};
+use super::{LEADER, PORT, Stage, replace, route, routes};
 use crate::kit::backend::{Backend, Connection, ok};
 use crate::kit::client::{Client, get};
 use crate::kit::local::signal;
 use crate::kit::server::Router;
-use crate::kit::sparkha;
+use crate::kit::{SOON, sparkha, wait_for};
 
 #[test]
 fn a_server_that_is_not_there_or_hangs_up_is_told_at_once() {

@@ -8,57 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use crate::kit::handover::{SAYS, WHOLE, WITHDRAWN, cluster_file, drill_succeeded};
 use crate::kit::local::{Home, signal};
-use crate::kit::pods::kill_jvm;
-use crate::kit::{Run, Sandbox, leader};
-
-/// How long sessions last without a sign of life.
-const SESSION: Duration = Duration::from_secs(40);
-/// Another leads so soon only if the latch was withdrawn; otherwise the session expires first.
-const WITHDRAWN: Duration = Duration::from_secs(25);
-const WHOLE: Duration = Duration::from_secs(120);
-
-fn cluster_file() -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let text = format!(
-        "workers: {{count: 1}}\nzookeeper: {{failoverSeconds: {}}}\n",
-        SESSION.as_secs()
-    );
-    std::fs::write(file.path(), text).unwrap();
-    file
-}
+use crate::kit::{Run, leader};
 
 fn log(home: &Home, pod: &str, which: &str) -> String {
     home.log("spark", &format!("{pod}{which}.log"))
-}
-
-const SAYS: &str = "withdrawn from the election: session";
-
-/// What the report of a drill must say; another must lead `within`.
-fn drill_succeeded(run: Run, before: &str, within: Duration) -> Value {
-    let report = run.exits(0).json();
-    assert_eq!(report["recovered"], true, "{report}");
-    assert_eq!(report["missing"], serde_json::json!([]));
-    let seconds = |phase: &str| {
-        let steps = report["steps"].as_array().unwrap();
-        let step = steps.iter().find(|step| step["phase"] == phase);
-        step.unwrap_or_else(|| panic!("{phase}: {report}"))["seconds"]
-            .as_f64()
-            .unwrap()
-    };
-    assert_eq!(report["leaderBefore"], before);
-    assert!(seconds("lost") <= seconds("alive") || report["target"] == "zooKeeper");
-    assert!(
-        seconds("alive") <= seconds("workers") && seconds("workers") <= seconds("whole"),
-        "{report}"
-    );
-    assert!(
-        report["target"] == "zooKeeper" || seconds("alive") < within.as_secs_f64(),
-        "{report}"
-    );
-    report
 }
 
 /// A drill that is running, and when it wrote each line to standard error.
@@ -141,7 +96,7 @@ time.sleep(600)
 "#;
 
 #[test]
-fn on_this_machine() {
+fn a_leader_that_ends_hands_over_at_once() {
     let home = Home::alone();
     let file = cluster_file();
     let path = file.path().to_str().unwrap();
@@ -257,58 +212,4 @@ fn another_leads(home: &Home, old: &str) {
     home.wait_for(WITHDRAWN, "another leader", || {
         leader(&home.status("spark")).is_some_and(|leader| leader != old)
     });
-}
-
-#[test]
-fn on_kubernetes() {
-    let sandbox = Sandbox::unmade("handover");
-    let file = cluster_file();
-    let path = file.path().to_str().unwrap();
-    sandbox.run(&["create", "-f", path]).exits(0);
-    let whole = |sandbox: &Sandbox| {
-        sandbox.wait_for(WHOLE, "the cluster to be whole", || {
-            sandbox.status("spark")["ready"] == true
-        });
-        leader(&sandbox.status("spark")).unwrap()
-    };
-    let another_leads = |old: &str| {
-        sandbox.wait_for(WITHDRAWN, "another leader", || {
-            leader(&sandbox.status("spark")).is_some_and(|leader| leader != old)
-        });
-    };
-
-    let first = whole(&sandbox);
-    kill_jvm(&sandbox, &first);
-    another_leads(&first);
-
-    // The drill deletes the leader's pod, and a job goes on.
-    let second = whole(&sandbox);
-    let log = sandbox.kubectl(&["logs", &first, "--previous"]);
-    assert!(log.contains(SAYS), "{log}");
-    let report = drill_succeeded(sandbox.run(&["failover", "--yes", "-o", "json"]), &second, WITHDRAWN);
-    assert_eq!(report["victim"], second.as_str());
-    assert_eq!(report["canary"]["wentOn"], true, "{report}");
-    assert!(report["canary"]["results"].as_u64() > Some(1), "{report}");
-    let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
-    sandbox.wait_for(WHOLE, "its driver's end", || sandbox.kubectl(&drivers).is_empty());
-    let third = whole(&sandbox);
-    let run = sandbox.run(&["failover", "--hard", "--no-canary", "--yes", "-o", "json"]);
-    // Network policies know the pod no more, so its entrypoint may not reach ZooKeeper.
-    drill_succeeded(run, &third, SESSION + WITHDRAWN);
-
-    // Rolled one by one, whoever leads: there is never nobody for as long as a session.
-    whole(&sandbox);
-    sandbox.kubectl(&["rollout", "restart", "statefulset/spark-master"]);
-    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-    sandbox.wait_for(WHOLE * 2, "the roll-out", || {
-        let state = sandbox.status("spark");
-        if leader(&state).is_some() {
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-        }
-        state["ready"] == true && state["rollouts"] == serde_json::json!([])
-    });
-    println!("rolled out; no leader for {:.1} s at most", longest.as_secs_f64());
-    assert!(longest < WITHDRAWN, "{longest:?}");
-    sandbox.run(&["teardown"]).exits(0);
 }

@@ -29,7 +29,7 @@ fn whole(home: &Home) -> String {
 }
 
 #[test]
-fn on_this_machine() {
+fn leaders_survive_drains_pauses_and_lost_data() {
     let home = Home::alone();
     home.run(&["create"]).exits(0);
     a_drain_that_begins_while_nobody_leads(&home);

@@ -41,10 +41,19 @@ mod browser;
 mod change;
 mod deployed;
 mod dns;
-mod doctor;
 mod faults;
 mod handover;
 mod kit;
+mod kubernetes {
+    mod browser;
+    mod doctor;
+    mod handover;
+    mod logs;
+    mod parts;
+    mod scale;
+    mod submit;
+    mod upgrade;
+}
 mod layouts;
 mod leaders;
 mod lifecycle;

@@ -41,7 +41,7 @@ fn jobs(home: &Home) -> Vec<Value> {
 }
 
 #[test]
-fn a_driver_whose_application_the_leader_has_ended_is_found_on_this_machine() {
+fn a_driver_whose_application_the_leader_has_ended_is_found() {
     let home = Home::new();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -161,7 +161,7 @@ fn every_trouble_of_a_cluster_is_found() {
     let run = doctor(&sandbox, &[]).exits(0);
     assert_eq!(unwell(lines(&sandbox, &run.json())), Vec::<String>::new());
 
-    crate::logs::logs_of_pods_and_executors(&sandbox);
+    super::logs::logs_of_pods_and_executors(&sandbox);
     what_may_not_be_looked_at_is_skipped(&sandbox);
     let disk = format!("{namespace}-disk");
     break_everything(&sandbox, &disk, &mut undo);

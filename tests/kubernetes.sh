@@ -12,7 +12,7 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   eval "$("$testbed" env)"
 fi
 # Tests with running pods take turns all the same: the node has few processors, and a job's timing should be its own.
-"${CARGO:-cargo}" test --locked --test main -- --test-threads=3 kubernetes:: change:: deployed:: faults:: layouts:: lifecycle:: ownership:: policies:: roles:: tenants::
+"${CARGO:-cargo}" test --locked --test main -- --test-threads=3 kubernetes::
 if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ] && [ -z "$was_up" ]; then
   "$testbed" down
   "$testbed" leftovers

@@ -13,7 +13,7 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   build=$!
   trap '[ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true' EXIT
 fi
-"${CARGO:-cargo}" test --locked --test main -- --test-threads=2 --skip kubernetes:: browser:: handover:: leaders:: logs:: orphans:: parts:: scale:: submit:: upgrade:: local:: routes:: router:: dns:: vulcand::
+"${CARGO:-cargo}" test --locked --test main -- --test-threads=2 local::
 # What is missing all the same is built before the tests on Kubernetes.
 [ -z "$build" ] || wait "$build" || true
 build=''

@@ -1,32 +1,17 @@
-//! The tests that drive the program as a user does. Table of contents:
+//! The tests that drive the program as a user does. A test's folder says what it needs, and is the filter that runs it,
+//! as in `cargo test --test main offline::`:
 //!
-//! - [`offline`]: what needs no Kubernetes: render, schema, completions, bad input, exit codes, the files under manifests/.
-//! - [`local`]: the local platform with real processes: failover, lost quorum, lost supervisor, full disk, fetching Spark.
-//! - [`routes`]: routes to the web UIs under real routers and DNS servers.
-//! - [`browser`]: a walk through all web UIs by clicking their links, before and after a failover; here and on Kubernetes.
-//! - [`router`]: the built-in router: whom it leads where, what it refuses, and what it does when pods, clients or masters fail.
-//! - [`vulcand`]: routes written to Vulcand, by a real etcd and by its API, and checked.
-//! - [`dns`]: the built-in router's DNS server, asked by `dig` and by whoever means harm.
-//! - [`parts`]: what a cluster may have beside masters and workers, by real jobs; here and on Kubernetes.
-//! - [`faults`]: an API server that refuses, stalls, breaks off and limits; interruptions at every step.
-//! - [`change`]: a create on a cluster that is there: what it keeps, changes, and asks about first.
-//! - [`ownership`]: two commands at once and somebody else's state: pauses, a lost inventory, namespaces in use.
-//! - [`tenants`]: hostile objects in one namespace, and an administrator who looks at all of them.
-//! - [`lifecycle`]: create, change, fail over and tear down a real cluster with real jobs.
-//! - [`upgrade`]: the order in which pods are replaced, and another version of Spark; on this machine.
-//! - [`scale`]: workers that come and go while jobs run; here and on Kubernetes.
-//! - [`handover`]: leaders that end however they do hand over at once, and the drill; here and on Kubernetes.
-//! - [`leaders`]: leaders that change in a drain, are paused, or lose what ZooKeeper had.
-//! - [`submit`]: jobs with files, waiting jobs, detached and ended ones, on this machine and in pods.
-//! - [`orphans`]: drivers whose application the leader has ended while they were paused.
-//! - [`deployed`]: the router and the route watch in a real cluster, and routes by the cluster's own objects.
-//! - [`policies`]: who reaches the cluster's ports, and who does not.
-//! - [`doctor`]: what goes wrong with clusters, caused and found.
-//! - [`logs`]: logs of pods and executors, there and on this machine.
-//! - [`nodes`]: three real nodes: members spread, drained and lost. By `make bench-nodes` only.
-//! - [`layouts`]: one master, two clusters side by side, external ZooKeeper, storage, least privilege.
+//! | folder | needs | is run by |
+//! |---|---|---|
+//! | `offline` | the program alone | `make test` |
+//! | `local` | Java, Spark and the servers that `tests/local.sh` installs; no Kubernetes | `make test`, by `tests/local.sh` |
+//! | `kubernetes` | the testbed's node, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG | `make test`, by `tests/kubernetes.sh` |
+//! | `nodes` | three nodes of the testbed | `make bench-nodes` |
 //!
-//! All but the first four need the real node of `tests/testbed`, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG.
+//! A file in one of these folders runs once its module is declared below. `kit` is what tests share.
+//!
+//! Tests of a folder run beside each other. A test that must be alone says so itself: `Home::alone` in `local`, and
+//! `Sandbox::new` or `Sandbox::unmade` in `kubernetes`.
 
 // Tests may fail loudly, and what they print is shown only then.
 #![allow(
@@ -37,39 +22,82 @@
     clippy::print_stderr
 )]
 
-mod browser;
-mod change;
-mod deployed;
-mod dns;
-mod faults;
-mod handover;
 mod kit;
-mod kubernetes {
+
+mod offline {
+    /// Commands, bad input, exit codes, the files under manifests/, entrypoints.
+    mod program;
+}
+
+mod local {
+    /// A walk through all web UIs by clicking their links, before and after a failover.
     mod browser;
-    mod doctor;
+    /// The built-in router's DNS server, asked by `dig` and by hostile clients.
+    mod dns;
+    /// Leaders that end hand over at once; the drill.
     mod handover;
+    /// Leaders that change in a drain, are paused, or lose what ZooKeeper had.
+    mod leaders;
+    /// Logs are files.
     mod logs;
+    /// Drivers whose application the leader has ended while they were paused.
+    mod orphans;
+    /// The history server, Spark Connect and metrics, by real jobs.
     mod parts;
+    /// Failover, lost quorum, lost supervisor, full disk, fetching Spark.
+    mod platform;
+    /// The built-in router: where it leads, what it refuses, and what it does when pods, clients or masters fail.
+    mod router;
+    /// Routes to the web UIs under real routers and DNS servers.
+    mod routes;
+    /// Workers that come and go while jobs run.
     mod scale;
+    /// Jobs with files, waiting jobs, detached and ended ones.
     mod submit;
+    /// The order in which pods are replaced, and another version of Spark.
+    mod upgrade;
+    /// Routes written to Vulcand, by a real etcd and by its API, and checked.
+    mod vulcand;
+}
+
+mod kubernetes {
+    /// A walk through all web UIs, as on this machine.
+    mod browser;
+    /// A create on a cluster that exists: what it keeps, changes, and asks about first.
+    mod change;
+    /// The router and the route watch in the cluster, and routes by the cluster's own objects.
+    mod deployed;
+    /// What goes wrong with clusters, caused and found.
+    mod doctor;
+    /// An API server that refuses, stalls, breaks off and limits; interruptions at every step.
+    mod faults;
+    /// Leaders that end hand over at once; the drill.
+    mod handover;
+    /// One master, two clusters side by side, external ZooKeeper, storage, least privilege.
+    mod layouts;
+    /// Create, change, fail over and tear down a cluster with real jobs.
+    mod lifecycle;
+    /// Logs of pods and executors; called by `doctor` and `submit`, whose clusters they need.
+    mod logs;
+    /// Two commands at once and foreign state: pauses, a lost inventory, namespaces in use.
+    mod ownership;
+    /// The history server, Spark Connect and metrics, by real jobs.
+    mod parts;
+    /// Who reaches the cluster's ports, and who does not.
+    mod policies;
+    /// The Roles that sparkha prints.
+    mod roles;
+    /// Workers that come and go while jobs run.
+    mod scale;
+    /// Jobs with files, waiting jobs, detached and ended ones.
+    mod submit;
+    /// Hostile objects in one namespace, and an administrator who looks at all of them.
+    mod tenants;
+    /// The order in which pods are replaced, and another version of Spark.
     mod upgrade;
 }
-mod layouts;
-mod leaders;
-mod lifecycle;
-mod local;
-mod logs;
-mod nodes;
-mod offline;
-mod orphans;
-mod ownership;
-mod parts;
-mod policies;
-mod roles;
-mod router;
-mod routes;
-mod scale;
-mod submit;
-mod tenants;
-mod upgrade;
-mod vulcand;
+
+mod nodes {
+    /// Members spread over nodes that are drained and lost.
+    mod drain_and_loss;
+}

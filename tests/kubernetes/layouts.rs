@@ -234,7 +234,7 @@ fn sandbox_file(text: &str) -> tempfile::NamedTempFile {
 fn the_manifests_alone_make_a_working_cluster() {
     let sandbox = Sandbox::new("manifests");
     let before = sandbox.contents();
-    let manifest = include_str!("../manifests/spark-ha.yaml");
+    let manifest = include_str!("../../manifests/spark-ha.yaml");
     let script = |name: &str| format!("{}/teardown/{name}", env!("CARGO_MANIFEST_DIR"));
     // A kind that this server does not serve must not keep the others from being applied.
     let apply = |manifest: &str| {

@@ -25,8 +25,12 @@
 mod kit;
 
 mod offline {
-    /// Commands, bad input, exit codes, the files under manifests/, entrypoints.
-    mod program;
+    /// Help, completions, bad input, exit codes.
+    mod commands;
+    /// What `sparkha render` prints: the files under manifests/, and examples/.
+    mod render;
+    /// The entrypoints of masters and workers, and the script of drivers.
+    mod scripts;
 }
 
 mod local {

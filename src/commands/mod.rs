@@ -26,8 +26,8 @@ pub mod upgrade;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use clap::builder::RangedI64ValueParser;
+use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;

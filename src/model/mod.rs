@@ -7,7 +7,7 @@ pub mod kind;
 pub mod labels;
 pub mod managed_fields;
 pub mod ports;
-pub mod reports;
 pub mod properties;
+pub mod reports;
 pub mod subset;
 pub mod words;

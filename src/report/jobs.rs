@@ -1,8 +1,8 @@
 //! Jobs as a table.
 
 use jiff::Timestamp;
-use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
+use std::time::Duration;
 
 use super::status::{lines, mib, new_table};
 use super::{Format, structured};

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::{ClusterState, ZooKeeperState};
-use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::clients::spark::MasterStatus;
 use crate::clients::zookeeper::Mode;
+use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::model::words::{are, counted};
 
 /// Something that is not yet as it should be.

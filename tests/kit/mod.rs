@@ -444,3 +444,10 @@ pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>)
         .unwrap();
     child.wait_with_output().unwrap()
 }
+
+/// A cluster file with this text.
+pub fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}

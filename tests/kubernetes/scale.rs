@@ -38,7 +38,7 @@ fn workers_come_and_go() {
     sandbox
         .run(&["scale", "--workers", "1"])
         .exits(0)
-        .says("spark-worker-1 has 1 of 1 cores in use")
+        .says("spark-worker-1 has 1 of 1 core in use")
         .says("In service");
     assert_unharmed(&pods::finish_job(&sandbox, "leaving"), 2);
     assert_eq!(get("statefulset/spark-worker", ".spec.replicas"), "1");

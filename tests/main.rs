@@ -27,6 +27,8 @@ mod kit;
 mod offline {
     /// Help, completions, bad input, exit codes.
     mod commands;
+    /// Every test runs in its folder.
+    mod layout;
     /// What `sparkha render` prints: the files under manifests/, and examples/.
     mod render;
     /// The entrypoints of masters and workers, and the script of drivers.

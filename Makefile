@@ -91,7 +91,8 @@ bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/kubernetes.sh target/release/sparkha
 
-# What a person can use with kubectl alone: exactly what `sparkha render` prints.
+# All files that are written by the program: what a person can use with kubectl alone, exactly as `sparkha render` prints it, and the
+# reference pages.
 manifests:
 	$(CARGO) build --locked
 	target/debug/sparkha render --masters 1 > manifests/spark.yaml
@@ -101,6 +102,7 @@ manifests:
 	target/debug/sparkha render --masters 1 --teardown > teardown/teardown.sh
 	target/debug/sparkha render --teardown > teardown/teardown-ha.sh
 	chmod +x teardown/*.sh
+	SPARKHA_WRITE_REFERENCE=yes $(CARGO) test --locked --bin sparkha reference::
 
 install:
 	$(CARGO) install --locked --path .

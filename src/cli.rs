@@ -186,6 +186,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -187,6 +187,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod snippets;
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,8 @@ mod offline {
     mod render;
     /// The entrypoints of masters and workers, and the script of drivers.
     mod scripts;
+    /// The code blocks of README.md and docs/.
+    mod snippets;
 }
 
 mod local {

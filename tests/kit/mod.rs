@@ -9,6 +9,7 @@ pub mod connect;
 pub mod cut;
 pub mod decommissioning;
 pub mod dns;
+pub mod documents;
 pub mod following;
 pub mod handover;
 pub mod http;
@@ -19,7 +20,7 @@ pub mod server;
 pub mod submit;
 pub mod walk;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -39,26 +40,6 @@ enum Turn {
 
 /// How long something may take that happens at once on a machine that is not busy.
 pub const SOON: Duration = Duration::from_secs(10);
-
-/// The root of the repository.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// All files below a folder whose names end so, in the order of their paths. None if there is no such folder.
-pub fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            found.extend(files_below(&path, extension));
-        } else if path.extension().is_some_and(|found| found == extension) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
 
 /// A run of sparkha that has ended.
 pub struct Run {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use crate::kit::{files_below, root};
+use crate::kit::documents::{files_below, root};
 
 const FOLDERS: [&str; 4] = ["offline", "local", "kubernetes", "nodes"];
 

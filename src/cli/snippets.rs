@@ -1,0 +1,113 @@
+//! Command lines in documents and in help have valid arguments. Nothing of them is run.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use super::Cli;
+
+#[path = "../../tests/kit/documents.rs"]
+mod documents;
+
+use documents::{Snippet, documents, snippets};
+
+/// The lines of shell in a code block: all of a script, and those after a prompt in a transcript. A line that goes on is one.
+fn lines(snippet: &Snippet) -> Vec<String> {
+    let is_transcript = snippet.info == "console";
+    if !is_transcript && snippet.info.split(',').next() != Some("sh") {
+        return Vec::new();
+    }
+    let joined = snippet.text.replace("\\\n", " ");
+    let lines = joined.lines();
+    let shell = lines.filter_map(|line| {
+        if is_transcript {
+            line.strip_prefix("$ ")
+        } else {
+            Some(line)
+        }
+    });
+    shell.map(str::to_owned).collect()
+}
+
+/// The words of each `sparkha` command in a line of shell, also of one inside of another command.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("sparkha ") {
+        let before = &line[..at];
+        let is_nested = before.ends_with("$(");
+        if !(is_nested || before.trim_end().is_empty() || before.ends_with("| ") || before.ends_with("&& ")) {
+            continue;
+        }
+        let rest = match line[at..].split_once(')') {
+            Some((inside, _)) if is_nested => inside,
+            _ => &line[at..],
+        };
+        let words = shlex::split(rest).unwrap_or_else(|| panic!("a quote without an end: {line}"));
+        let ends = |word: &String| word.starts_with(['|', '&', ';', '>', '<']) || word.starts_with("2>");
+        found.push(words.into_iter().take_while(|word| !ends(word)).collect());
+    }
+    found
+}
+
+/// What has been checked, and what is wrong with it.
+#[derive(Default)]
+struct Checked {
+    commands: usize,
+    invalid: String,
+}
+
+impl Checked {
+    /// Checks the commands in a line of shell.
+    fn line(&mut self, place: &str, line: &str) {
+        for command in commands(line) {
+            self.commands += 1;
+            let error = Cli::try_parse_from(command).err();
+            let is_help =
+                |error: &clap::Error| matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if let Some(error) = error.filter(|error| !is_help(error)) {
+                self.invalid += &format!("{place}: {line}\n{error}\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_are_found_in_lines_of_shell() {
+    let words = |line: &str| commands(line).iter().map(|words| words.join(" ")).collect::<Vec<_>>();
+    assert_eq!(words("sparkha render > x.yaml"), ["sparkha render"]);
+    assert_eq!(words("sparkha status   # says all"), ["sparkha status"]);
+    assert_eq!(words("eval \"$(sparkha local env)\""), ["sparkha local env"]);
+    assert_eq!(
+        words("sparkha submit -- 'a b' && sparkha jobs"),
+        ["sparkha submit -- a b", "sparkha jobs"]
+    );
+    assert_eq!(words("cat /etc/sparkha x"), [""; 0]);
+}
+
+#[test]
+fn commands_in_documents_have_valid_arguments() {
+    let mut checked = Checked::default();
+    for snippet in documents().iter().flat_map(|document| snippets(document)) {
+        for line in lines(&snippet) {
+            checked.line(&snippet.place, &line);
+        }
+    }
+    assert!(checked.invalid.is_empty(), "{}", checked.invalid);
+    assert!(checked.commands > 0, "README.md has commands");
+}
+
+#[test]
+fn examples_in_help_have_valid_arguments() {
+    let mut checked = Checked::default();
+    let mut queue = vec![Cli::command()];
+    while let Some(command) = queue.pop() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
+            // What an example does stands behind some spaces.
+            let example = line.split("  ").next().unwrap_or_default();
+            checked.line(command.get_name(), example);
+        }
+        queue.extend(command.get_subcommands().cloned());
+    }
+    assert!(checked.invalid.is_empty(), "{}", checked.invalid);
+    assert!(checked.commands > 50, "{}", checked.commands);
+}

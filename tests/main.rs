@@ -29,6 +29,8 @@ mod offline {
     mod commands;
     /// Every test runs in its folder.
     mod layout;
+    /// Links in documents, and the book's summary.
+    mod links;
     /// What `sparkha render` prints: the files under manifests/, and examples/.
     mod render;
     /// The entrypoints of masters and workers, and the script of drivers.

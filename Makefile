@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check deny docs release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -35,6 +35,12 @@ deny:
 # Builds the book of docs/ in target/book.
 docs:
 	$$(tests/tool.sh mdbook 0.5.4) build docs
+
+# Makes docs/images/create.svg anew, by creating a cluster on this machine.
+picture:
+	demo/prepare.sh
+	$(CARGO) build --locked
+	demo/picture.sh target/debug/sparkha
 
 # Builds target/release/sparkha, and the list of its dependencies (CycloneDX) beside it: sparkha.cdx.json.
 release:

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
-use crate::lifecycle::Error;
 use crate::lifecycle::create::{Options, Outcome, Running};
 use crate::lifecycle::differences::{Differences, Origin};
 use crate::lifecycle::place::Place;

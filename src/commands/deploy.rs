@@ -4,7 +4,6 @@ use clap::{Args, ValueEnum};
 
 use super::arguments::Global;
 use super::heading;
-use super::router::Access;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report::exit_code::ExitCode;

@@ -13,10 +13,10 @@ use crate::lifecycle::place::Place;
 use crate::lifecycle::removal::{self, Belongings};
 use crate::lifecycle::teardown::Options;
 use crate::model::error_chain::with_sources;
-use crate::model::words::counted;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
+use crate::spec::words::counted;
 
 /// Remove a cluster and everything that create made
 ///

@@ -16,11 +16,11 @@ use crate::lifecycle::place::Place;
 use crate::lifecycle::prepared::{self, Prepared};
 use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
 use crate::lifecycle::{Error, generations, removal};
-use crate::model::words::counted;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
 use crate::spec::names::Alias;
+use crate::spec::words::counted;
 use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
 
 /// Change the Spark version once no applications run

@@ -16,7 +16,7 @@ use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::{masters_of, wanted_of};
 use crate::lifecycle::place::Place;
-use crate::model::hosts::pod_host;
+use crate::model::hosts::{history_host, pod_host};
 use crate::model::labels::{Component, cluster_selector};
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT};
 use crate::model::reports::ApplicationReport;
@@ -26,7 +26,6 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;
-use crate::routing::{history_host, pod_host};
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long a driver that was told to end may be listed.

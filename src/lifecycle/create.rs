@@ -21,7 +21,6 @@ use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, lock, namespace, rollout, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
-use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::leader::Leader;
 use crate::platform::observer::Observer;
@@ -31,6 +30,7 @@ use crate::render::workloads::ROLLING_UPDATE;
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
+use crate::spec::words::counted;
 use crate::state::ClusterState;
 
 /// How create goes about it.

@@ -11,13 +11,13 @@ use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, create, lock, status, wait};
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
-use crate::model::words::counted;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::observer::Observer;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
+use crate::spec::words::counted;
 use crate::state::ClusterState;
 use crate::state::decommissioning::leaving;
 

@@ -18,13 +18,13 @@ use crate::lifecycle::preflight::permissions::may;
 use crate::lifecycle::{Error, lock};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component, cluster_selector, is_of_cluster, is_ours};
-use crate::model::words::counted;
 use crate::platform::kubernetes::{Cluster, NodeReader, drivers};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::render::teardown_script::in_teardown_order;
 use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
+use crate::spec::words::counted;
 use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 
 /// How teardown goes about it.

@@ -10,7 +10,6 @@ use kube::ResourceExt;
 
 use crate::lifecycle::Error;
 use crate::model::reports::MasterStatus;
-use crate::model::words::counted;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
@@ -18,6 +17,7 @@ use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::words::counted;
 use crate::state::decommissioning::leaving;
 use crate::state::readiness::NotReady;
 use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};

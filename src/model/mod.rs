@@ -10,4 +10,3 @@ pub mod ports;
 pub mod properties;
 pub mod reports;
 pub mod subset;
-pub mod words;

@@ -1,7 +1,6 @@
 //! Jobs as a table.
 
 use jiff::Timestamp;
-use k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
 
 use super::status::{lines, mib, new_table};

@@ -4,8 +4,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Format, hint, structured};
-use crate::model::words::counted;
 use crate::render::inventory::ExecutorsSummary;
+use crate::spec::words::counted;
 use crate::state::overview::Overview;
 use crate::state::{ClusterState, PodState, ZooKeeperState};
 

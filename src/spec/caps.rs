@@ -3,7 +3,7 @@
 //! heaps alone. So the offer leaves room for the daemon, and for what each executor that fits uses beside its heap.
 
 use super::quantity::{Cpu, Memory};
-use crate::model::words::counted;
+use crate::spec::words::counted;
 
 /// What a worker's JVM needs beside its heap. Measured: 241 MiB resident with a heap of 512 MiB that it does not fill, so
 /// heap + 100 MiB is safe for small heaps, and 300 MiB the floor.

@@ -10,6 +10,7 @@ pub mod problem;
 pub mod quantity;
 pub mod resolve;
 pub mod version;
+pub mod words;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ClusterState, PodState, ZooKeeperState};
-use crate::model::words::counted;
+use crate::spec::words::counted;
 
 /// The changes, in the order of the cluster's parts.
 pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {

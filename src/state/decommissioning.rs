@@ -1,7 +1,7 @@
 //! Which workers go when there are to be fewer, and what they still do. A StatefulSet gives up its highest numbers, whoever idles: so these
 //! are told, and they all leave at once, that none moves its blocks to one that goes next. Pure.
 
-use crate::model::words::counted;
+use crate::spec::words::counted;
 use crate::state::{ClusterState, WorkerState};
 
 /// Workers that are to go.

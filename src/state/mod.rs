@@ -21,9 +21,9 @@ use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::Component;
 use crate::model::ports::{CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::model::reports::{ApplicationReport, MasterReport, MasterStatus, ZooKeeperMode, ZooKeeperReport};
-use crate::model::words::{are, counted};
 use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, ZooKeeperSummary};
 use crate::spec::names::{ClusterName, UiDomain};
+use crate::spec::words::{are, counted};
 
 /// What was seen, at one moment.
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,8 @@
 use serde::Serialize;
 
 use super::{ClusterState, ZooKeeperState};
-use crate::clients::spark::MasterStatus;
-use crate::clients::zookeeper::Mode;
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
-use crate::model::words::{are, counted};
+use crate::spec::words::{are, counted};
 
 /// Something that is not yet as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,7 +1,7 @@
 //! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
 //! for it to pass by itself.
 
-use crate::model::words::counted;
+use crate::spec::words::counted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -15,10 +15,10 @@ use super::facts::{Observed, PodReport, Resolution, joined};
 use crate::doctor::Check;
 use crate::doctor::kubernetes::facts::NameServerReport;
 use crate::model::labels::is_of_cluster;
-use crate::model::words::counted;
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
+use crate::spec::words::counted;
 
 const NAME: &str = "DNS";
 /// Where cluster DNS runs, and how its pods are labelled, whether they are CoreDNS or kube-dns.

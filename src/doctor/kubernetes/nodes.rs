@@ -7,7 +7,7 @@ use super::facts::{Existing, Observed, joined};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
-use crate::model::words::counted;
+use crate::spec::words::counted;
 use crate::state::nodes::{Nodes, Warning};
 
 pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {

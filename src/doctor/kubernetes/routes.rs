@@ -8,13 +8,13 @@ use kube::ResourceExt;
 use super::facts::{Observed, joined};
 use crate::doctor::{Check, or_ok};
 use crate::model::reports::MasterStatus;
-use crate::model::words::counted;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
 use crate::routes::check::{Asked, RouteReport, check};
 use crate::routing::vulcand::Scope;
 use crate::routing::{self, Member, Table};
 use crate::spec::names::UiDomain;
+use crate::spec::words::counted;
 use crate::state::Facts;
 
 const NAME: &str = "web UIs";

@@ -9,7 +9,7 @@ use crate::doctor::{Check, or_ok};
 use crate::model::labels::Component;
 use crate::model::ports::MASTER_PORT;
 use crate::model::reports::{MasterReport, MasterStatus, WorkerReport};
-use crate::model::words::counted;
+use crate::spec::words::counted;
 use crate::state::readiness::NotReady;
 use crate::state::{Facts, WorkersState, pods_of};
 

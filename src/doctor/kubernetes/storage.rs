@@ -8,7 +8,7 @@ use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::capacity::Wish;
 use crate::model::finding::Finding;
-use crate::model::words::counted;
+use crate::spec::words::counted;
 
 const NAME: &str = "storage";
 

@@ -7,8 +7,8 @@ use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::model::finding::Finding;
 use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
-use crate::model::words::{are, counted};
 use crate::render::inventory::ZooKeeperSummary;
+use crate::spec::words::{are, counted};
 use crate::spec::{ClusterSpec, Recovery};
 use crate::state::ZooKeeperState;
 

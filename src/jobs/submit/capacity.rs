@@ -2,9 +2,9 @@
 
 use crate::jobs::submit::job::Asked;
 use crate::model::reports::WorkerReport;
-use crate::model::words::counted;
 use crate::render::inventory::WorkersSummary;
 use crate::spec::quantity::Memory;
+use crate::spec::words::counted;
 
 /// What Spark gives an executor when nobody says.
 const DEFAULT_MEMORY: Memory = Memory::from_mib(1024);

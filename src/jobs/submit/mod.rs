@@ -27,7 +27,6 @@ use crate::logs::streams::Stream;
 use crate::model::kind::Kind;
 use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
-use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster, drivers, watch::Watch};
 use crate::platform::leader::{Leader, Said};
 use crate::render::driver::{self, CONTAINER, Driver};
@@ -37,6 +36,7 @@ use crate::report::progress::Progress;
 use crate::spec::image::version_in_image;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
+use crate::spec::words::counted;
 
 /// A job, and how to run it.
 #[derive(Clone, Debug, PartialEq)]

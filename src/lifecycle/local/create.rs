@@ -18,7 +18,6 @@ use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait};
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
-use crate::model::words::counted;
 use crate::platform::local::limits::{ANOTHER_VERSION, limits, subjects};
 use crate::platform::local::pod::container_of;
 use crate::platform::local::process::ProcessId;
@@ -31,6 +30,7 @@ use crate::render::{Resource, render};
 use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
+use crate::spec::words::counted;
 
 /// What create will do. The lock is held from before it was planned.
 pub struct Prepared {

@@ -7,11 +7,11 @@ use crate::lifecycle::local::{LocalView, wanted_of};
 use crate::lifecycle::scale::{Options, announce, remind};
 use crate::lifecycle::{Error, wait};
 use crate::model::kind::Kind;
-use crate::model::words::counted;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
 use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
 use crate::report::progress::Progress;
+use crate::spec::words::counted;
 use crate::state::ClusterState;
 
 /// Gives the cluster another number of workers. The state is `None` if it was not waited for.

@@ -11,7 +11,6 @@ use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::lifecycle::local::inventory_of;
 use crate::lifecycle::place::Place;
 use crate::model::labels::Component;
-use crate::model::words::counted;
 use crate::platform::local::cgroup::Groups;
 use crate::platform::local::kubelet::end_process;
 use crate::platform::local::pod::grace_of;
@@ -19,6 +18,7 @@ use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::{submitted, supervisor};
 use crate::report::progress::Progress;
+use crate::spec::words::counted;
 
 /// A cluster that nobody else works on.
 pub struct Belongings {

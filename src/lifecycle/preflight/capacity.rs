@@ -10,9 +10,9 @@ use kube::api::Api;
 use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::{Finding, Severity};
 use crate::model::labels::is_of_cluster;
-use crate::model::words::counted;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::is_claim_of;
+use crate::spec::words::counted;
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::state::capacity;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Overrides, Resolver};
-use crate::model::words::counted;
 use crate::spec::caps::{Overhead, Wanted};
 use crate::spec::file::Scalar;
 use crate::spec::quantity::Memory;
+use crate::spec::words::counted;
 use crate::spec::{Connect, Workers};
 
 /// Where the user says how large executors are.

@@ -46,7 +46,7 @@ pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ZooK
 fn parse(srvr: &str) -> Option<ZooKeeperReport> {
     let value = |name: &str| Some(srvr.lines().find_map(|line| line.strip_prefix(name))?.trim());
     Some(ZooKeeperReport {
-        mode: match value("ZooKeeperMode: ")? {
+        mode: match value("Mode: ")? {
             "leader" => ZooKeeperMode::Leader,
             "follower" => ZooKeeperMode::Follower,
             "observer" => ZooKeeperMode::Observer,

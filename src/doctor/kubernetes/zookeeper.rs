@@ -37,7 +37,7 @@ pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Findin
         },
     };
     match existing.map(|existing| &existing.inventory.cluster.zookeeper) {
-        // NameServerReport by the arguments that describe the cluster only.
+        // Asked by the arguments that describe the cluster only.
         Some(ZooKeeperSummary::External { .. }) if !matches!(spec.recovery, Recovery::ExternalZooKeeper(_)) => {
             let hint = "pass --zookeeper or the cluster's file, and it is asked";
             vec![Check::skipped(NAME, format!("{servers} is not sparkha's"), hint)]

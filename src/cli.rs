@@ -13,9 +13,10 @@ use crate::commands::{
     connect_url, create, doctor, failover, heading, jobs, list, local, logs, render, rotate_secret, route, router,
     scale, status, submit, teardown, ui, upgrade,
 };
+use crate::console::hint;
 use crate::lifecycle::Error;
+use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::{self, hint};
 
 /// Runs highly available standalone Spark clusters on Kubernetes, without an operator.
 #[derive(Debug, Parser)]

@@ -5,6 +5,7 @@
 mod cli;
 mod clients;
 mod commands;
+mod console;
 mod doctor;
 mod drill;
 mod jobs;

@@ -27,6 +27,8 @@ mod kit;
 mod offline {
     /// Help, completions, bad input, exit codes.
     mod commands;
+    /// Which folders and files of the source may import which.
+    mod imports;
     /// Every test runs in its folder.
     mod layout;
     /// Links in documents, and the book's summary.

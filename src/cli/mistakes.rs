@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::error::ErrorKind;
 
+use crate::console::hint::shell_word;
 use crate::lifecycle::Error;
-use crate::report::hint::shell_word;
 
 /// The arguments of a command as they were given.
 struct Given<'a> {

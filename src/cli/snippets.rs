@@ -100,7 +100,11 @@ fn examples_in_help_have_valid_arguments() {
     let mut checked = Checked::default();
     let mut queue = vec![Cli::command()];
     while let Some(command) = queue.pop() {
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let help = command
+            .get_after_long_help()
+            .or(command.get_after_help())
+            .map(ToString::to_string)
+            .unwrap_or_default();
         for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
             // What an example does stands behind some spaces.
             let example = line.split("  ").next().unwrap_or_default();

@@ -4,10 +4,10 @@ use clap::{Args, ValueEnum};
 
 use super::arguments::Global;
 use super::heading;
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::spec::ServiceType;
 use crate::spec::image::ImageReference;
 use crate::{report, routes};

@@ -7,12 +7,12 @@ use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::drill::{Options, Target, on_kubernetes, on_this_machine};
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 
 /// Run a failover drill: stop the leading master and measure the recovery
 ///

@@ -4,12 +4,12 @@ use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::jobs::{JobState, end, jobs};
 use crate::lifecycle::Error;
 use crate::render::inventory::Inventory;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 
 /// List jobs, or end one
 #[derive(Debug, Args)]

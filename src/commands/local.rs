@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::commands::arguments::Global;
+use crate::console::progress::Progress;
 use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::lifecycle::local::driver_environment;
 use crate::lifecycle::place::Place;
@@ -13,7 +14,6 @@ use crate::platform::local::fetch::{Stage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::DEFAULT_IMAGE;
 

@@ -31,11 +31,11 @@ use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
+use crate::console::hint;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, generations};
 use crate::platform::kubernetes::{Cluster, connect};
 use crate::platform::local::store::{ClusterDir, Store};
-use crate::report::hint;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};

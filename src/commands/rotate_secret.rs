@@ -6,12 +6,12 @@ use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::rotate::{rotate, rotate_local};
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 
 /// Replace the cluster's secret, and restart all pods that use it
 ///

@@ -6,12 +6,12 @@ use clap::Args;
 
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::local::scale as local;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::scale::{Options, scale};
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::report::{self, Format};
 
 /// Change the number of workers; removed workers are decommissioned first

@@ -9,13 +9,13 @@ use clap::builder::PossibleValuesParser;
 
 use crate::commands::arguments::Global;
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::jobs::submit::job::{Job, memory, read_properties};
 use crate::jobs::submit::{Outcome, Submission, local, submit};
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, generations};
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::spec::image::ImageReference;
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;

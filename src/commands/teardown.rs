@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::commands::arguments::Global;
 use crate::commands::heading;
+use crate::console::progress::Progress;
 use crate::jobs::{JobState, Running, running};
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::Znodes;
@@ -15,7 +16,6 @@ use crate::lifecycle::teardown::Options;
 use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::spec::words::counted;
 
 /// Remove a cluster and everything that create made

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 use tokio::task::LocalSet;
 
+use crate::console::progress::Progress;
 use crate::drill::probe_job::{Canary, Song, room_for_it};
 use crate::jobs::submit::capacity::Room;
 use crate::lifecycle::Error;
@@ -24,7 +25,6 @@ use crate::platform::local::process::{MARK, end_bearing};
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::console::progress::Progress;
 use crate::jobs::submit;
 use crate::jobs::submit::Submission;
 use crate::jobs::submit::capacity::{Room, room};
@@ -26,7 +27,6 @@ use crate::platform::leader::Leader;
 use crate::platform::local::Loopback;
 use crate::platform::local::store::ClusterDir;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use crate::console::progress::Progress;
 use crate::lifecycle::differences::{Applications, Differences, Origin, differences};
 use crate::lifecycle::external_zookeeper::Znodes;
 use crate::lifecycle::lock::Lock;
@@ -27,7 +28,6 @@ use crate::platform::observer::Observer;
 use crate::render::Resource;
 use crate::render::inventory::{Entry, Inventory, UpgradePhase};
 use crate::render::workloads::ROLLING_UPDATE;
-use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
 use crate::spec::words::counted;

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use crate::clients::zookeeper::{self, Login};
+use crate::console::progress::Progress;
 use crate::lifecycle::local::masters_of;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, secret};
@@ -27,7 +28,6 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::volumes::users;
 use crate::render::auth::keys;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
-use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
 

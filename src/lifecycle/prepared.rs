@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::create::{Options, Outcome};
 use crate::lifecycle::differences::Differences;
 use crate::lifecycle::place::Place;
@@ -9,7 +10,6 @@ use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, create, local};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
-use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 
 /// What a create will do.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::external_zookeeper::Znodes;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, local, teardown};
 use crate::platform::kubernetes::Cluster;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 
 /// What a teardown removes.

@@ -13,6 +13,7 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
 use crate::lifecycle::plan::{Live, Plan};
@@ -23,7 +24,6 @@ use crate::model::reports::MasterStatus;
 use crate::platform::poll::poll_until;
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::Namespace;
 use crate::spec::words::{are, counted};
 use crate::state::readiness::NotReady;

@@ -8,6 +8,7 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::{LocalView, wanted_of};
 use crate::lifecycle::teardown::UNDRAINED_SECONDS;
@@ -21,7 +22,6 @@ use crate::platform::local::kubelet::end_process;
 use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::state::ClusterState;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::core::DynamicObject;
 use serde_json::json;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, create, lock, status, wait};
 use crate::model::kind::Kind;
@@ -14,7 +15,6 @@ use crate::model::managed_fields::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::observer::Observer;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::spec::words::counted;

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::lifecycle::inventory::read_inventory;
 use crate::lifecycle::namespace::{Removal, remove_if_empty};
@@ -22,7 +23,6 @@ use crate::platform::kubernetes::{Cluster, NodeReader, drivers};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::render::teardown_script::in_teardown_order;
-use crate::report::progress::Progress;
 use crate::spec::names::ClusterName;
 use crate::spec::words::counted;
 use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::differences::described;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::wanted_of;
@@ -25,7 +26,6 @@ use crate::platform::local::{Loopback, submitted};
 use crate::platform::observer::Reach;
 use crate::platform::poll::poll_until;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
-use crate::report::progress::Progress;
 use crate::state::{Facts, cluster_state};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::watch::Watch;
@@ -15,7 +16,6 @@ use crate::platform::kubernetes::{Cluster, NodeReader};
 use crate::platform::observer::{Ask, Observer};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::words::counted;
 use crate::state::decommissioning::leaving;

@@ -1,7 +1,8 @@
 //! Checks, a line each.
 
-use super::{Format, colours, hint, structured};
+use crate::console::{colours, hint};
 use crate::doctor::{Check, Status};
+use crate::report::{Format, structured};
 
 pub fn checks(checks: &[Check], format: Format) -> String {
     let mut checks = checks.to_vec();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{colours, hint};
+use crate::console::{colours, hint};
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::finding::Severity;

@@ -1,7 +1,8 @@
 //! Jobs as a table.
 
-use jiff::Timestamp;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::status::{lines, mib, new_table};
 use super::{Format, structured};

@@ -9,8 +9,9 @@ use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlt
 use crossterm::{execute, queue};
 use jiff::Zoned;
 
-use super::{Format, hint, print, status};
+use crate::console::hint;
 use crate::lifecycle::Error;
+use crate::report::{Format, print, status};
 use crate::state::ClusterState;
 use crate::state::changes::changes;
 

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
+use crate::console::colours;
 use crate::router::ACCESS_LOG;
 
 /// Starts logging: at a verbosity of 0, warnings and errors only.
@@ -21,7 +22,7 @@ pub fn start(verbosity: u8, access_log: bool) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("{level},{ACCESS_LOG}={access}")))
         .with_writer(of_requests.or_else(io::stderr))
-        .with_ansi(super::colours(&io::stderr()))
+        .with_ansi(colours(&io::stderr()))
         .with_target(false)
         .without_time()
         // Nobody reading, or a full disk below a log, is no reason to end.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::console::colours;
 use crate::lifecycle::Error;
 use crate::logs::selection::Line;
 
@@ -20,7 +21,7 @@ impl Printer {
     pub fn new(prefix: bool) -> Self {
         Self {
             prefix,
-            colours: super::colours(&io::stdout()),
+            colours: colours(&io::stdout()),
             sources: Vec::new(),
         }
     }

@@ -4,16 +4,14 @@ pub mod doctor;
 pub mod error;
 pub mod exit_code;
 pub mod failover;
-pub mod hint;
 pub mod jobs;
 pub mod live;
 pub mod logging;
 pub mod logs;
-pub mod progress;
 pub mod routes;
 pub mod status;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -65,11 +63,6 @@ pub fn shell(variables: &[(String, String)], path: &std::path::Path) -> String {
         quoted(&path.display().to_string())
     ));
     text
-}
-
-/// Whether colours are welcome on this stream.
-pub fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// One value as JSON.

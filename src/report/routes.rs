@@ -1,7 +1,8 @@
 //! Routes that were written, and routes that were checked.
 
 use super::status::{lines, new_table};
-use super::{Format, hint, structured};
+use crate::console::hint;
+use crate::report::{Format, structured};
 use crate::routes::check::{Check, Problem, RouteReport, RouteState};
 use crate::routing::vulcand::diff::Changes;
 

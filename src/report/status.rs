@@ -3,8 +3,9 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Format, hint, structured};
+use crate::console::hint;
 use crate::render::inventory::ExecutorsSummary;
+use crate::report::{Format, structured};
 use crate::spec::words::counted;
 use crate::state::overview::Overview;
 use crate::state::{ClusterState, PodState, ZooKeeperState};

@@ -8,11 +8,11 @@ use kube::api::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::labels::is_ours;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::poll::poll_until;
-use crate::report::progress::Progress;
 
 /// How long its pods may take.
 const TIMEOUT: Duration = Duration::from_secs(120);

@@ -8,9 +8,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
-use crate::report::progress::Progress;
 use crate::router::metrics::{Metric, Tell};
 use crate::routes::publish::Target;
 use crate::routing::vulcand::Scope;

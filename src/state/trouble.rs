@@ -1,7 +1,6 @@
 //! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
 //! for it to pass by itself.
 
-use crate::spec::words::counted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 
 use super::{Facts, nodes};
+use crate::spec::words::counted;
 
 /// What keeps a part of the cluster from coming up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

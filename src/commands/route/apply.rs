@@ -6,8 +6,7 @@ use clap::Args;
 
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, Output};
-use crate::commands::heading;
-use crate::commands::{Clusters, duration, unless_interrupted};
+use crate::commands::{Clusters, duration, heading, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 
 use super::target::Naming;
-use crate::commands::Clusters;
 use crate::commands::arguments::Global;
-use crate::commands::heading;
+use crate::commands::{Clusters, heading};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;

@@ -8,12 +8,11 @@ use clap::Args;
 use super::apply::ttl;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::Global;
-use crate::commands::heading;
 use crate::commands::router::{Reach, follow};
-use crate::commands::{Clusters, deploy, interruption};
+use crate::commands::{Clusters, deploy, heading, interruption};
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::report::exit_code::ExitCode;
-use crate::report::progress::Progress;
 use crate::router::metrics;
 use crate::routes::watch::{Tally, watch_routes};
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use tokio::time::Instant;
 
+use crate::console::progress::Progress;
 use crate::jobs::submit::Sink;
 use crate::jobs::submit::driver_pod::TERMINATED;
 use crate::lifecycle::Error;
@@ -16,7 +17,6 @@ use crate::logs::streams::{Stream, unmarked};
 use crate::platform::kubernetes;
 use crate::platform::kubernetes::drivers;
 use crate::render::driver::CONTAINER;
-use crate::report::progress::Progress;
 
 /// How long reading is retried after the driver's end.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);

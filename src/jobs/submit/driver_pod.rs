@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::wait::Patience;
 use crate::model::hosts::pod_host;
@@ -14,7 +15,6 @@ use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::state::Facts;
 use crate::state::trouble::{Before, troubles};
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::console::progress::Progress;
 use crate::jobs::orphans::{DriverUi, orphans};
 use crate::jobs::submit::capacity::{Room, room};
 use crate::jobs::submit::job::Asked;
@@ -12,7 +13,6 @@ use crate::model::reports::{ApplicationReport, WorkerReport};
 use crate::platform::leader::{Leader, Said};
 use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::quantity::Memory;
 
 /// How often the leader is asked while the job waits for executors.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
+use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
 use crate::jobs::submit::capacity::{Room, room};
 use crate::jobs::submit::job::{Asked, LocalFile};
@@ -20,7 +21,6 @@ use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
 use crate::render::driver::{self, Driver};
-use crate::report::progress::Progress;
 
 /// Runs a job. What it writes goes where sparkha writes.
 pub async fn submit(

@@ -20,6 +20,7 @@ use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_star
 use self::explain::{Explained, explain};
 use self::job::{Asked, Checked};
 use self::package::Package;
+use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, upgrade};
@@ -32,7 +33,6 @@ use crate::platform::leader::{Leader, Said};
 use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::own_driver;
-use crate::report::progress::Progress;
 use crate::spec::image::version_in_image;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use crate::console::progress::Progress;
 use crate::lifecycle::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
 use crate::lifecycle::differences::{Applications, Differences, differences};
 use crate::lifecycle::external_zookeeper::{Checked, Znodes};
@@ -27,7 +28,6 @@ use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::inventory::Inventory;
 use crate::render::{Resource, render};
-use crate::report::progress::Progress;
 use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;

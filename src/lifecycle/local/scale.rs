@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::local::create::{has_room, needed, running};
 use crate::lifecycle::local::{LocalView, wanted_of};
 use crate::lifecycle::scale::{Options, announce, remind};
@@ -10,7 +11,6 @@ use crate::model::kind::Kind;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
 use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
-use crate::report::progress::Progress;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 

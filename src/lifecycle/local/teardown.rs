@@ -6,6 +6,7 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use rustix::process::Signal;
 
+use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::lifecycle::local::inventory_of;
@@ -17,7 +18,6 @@ use crate::platform::local::pod::grace_of;
 use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
 use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::{submitted, supervisor};
-use crate::report::progress::Progress;
 use crate::spec::words::counted;
 
 /// A cluster that nobody else works on.

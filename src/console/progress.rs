@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{colours, hint};
+use crate::console::{colours, hint};
 
 /// Where progress is shown.
 pub struct Progress {

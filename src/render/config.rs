@@ -31,7 +31,7 @@ const DECOMMISSION: &str = "spark.decommission.enabled";
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
 
 /// When drivers give up an executor whose node is lost: nothing ends its connections, so only time tells. Together they let a job go on within 30 s, and
-/// leave alone who is silent for 20 s: a driver that was paused, an executor that collects garbage, a busy machine. See NOTES.md.
+/// leave alone who is silent for 20 s: a driver that was paused, an executor that collects garbage, a busy machine. See docs/decisions/lost-executors.md.
 const LOST_EXECUTORS: [(&str, &str); 7] = [
     ("spark.executor.heartbeatInterval", "3s"),
     // Spark: 120 s, looked at each 60 s.
@@ -47,7 +47,7 @@ const LOST_EXECUTORS: [(&str, &str); 7] = [
 ];
 
 /// How long a new leader waits for those that do not answer it. It gives up workers that are lost, and finishes an application whose driver is
-/// paused, without a word to the driver. Live ones answered within a second on the busiest machine: see NOTES.md.
+/// paused, without a word to the driver. Live ones answered within a second on the busiest machine: see docs/decisions/recovery-timeout.md.
 const RECOVERY_TIMEOUT: &str = "15";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
@@ -399,7 +399,7 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
     let session_ms = zookeeper.failover_seconds * 1000;
     // Sessions are found expired only at ticks, so a long tick would come on top of the session's length.
     let tick_ms = 500;
-    // How long a quorum goes on with a leader that it does not hear: nobody is elected meanwhile, not even a master. See NOTES.md.
+    // How long a quorum goes on with a leader that it does not hear: nobody is elected meanwhile, not even a master. See docs/decisions/zookeeper-timing.md.
     let sync_ticks = 8;
     let mut cfg = format!(
         "dataDir={STATE_DIR}/zookeeper\n\

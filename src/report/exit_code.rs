@@ -59,7 +59,7 @@ impl ExitCode {
         }
     }
 
-    /// The table for `sparkha help` and README.
+    /// The table in `sparkha --help`.
     pub const TABLE: &str = "\
 Exit codes:
   0    success

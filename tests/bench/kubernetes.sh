@@ -27,7 +27,7 @@ fresh() {
   kubectl delete namespace "$1" --ignore-not-found >/dev/null 2>&1 && kubectl create namespace "$1" >/dev/null
 }
 
-# Its Secret is filled in as README tells who has kubectl alone.
+# Its Secret is filled in as docs/quick-start.md shows.
 "$sparkha" render | sed "s/REPLACE-ME/$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')/" >"$work/all.yaml"
 # Only what this server serves, for kubectl stops at a kind that it does not know.
 kubectl api-versions | grep -qx policy/v1 || python3 - "$work/all.yaml" <<'PY'

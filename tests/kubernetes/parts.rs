@@ -89,7 +89,7 @@ fn clients_from_outside_need_the_token(sandbox: &Sandbox, forward: &str) {
     assert!(said.contains("RESULT 499500"), "{said}");
 }
 
-/// A user's own driver, as the README has it: the cluster's configuration, and the volume with event logs.
+/// A user's own driver, as docs/jobs.md has it: the cluster's configuration, and the volume with event logs.
 fn job_pod() -> Value {
     let job = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "job"}, "data": {"job.py": JOB}});
     let driver = json!({

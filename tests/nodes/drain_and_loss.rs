@@ -208,7 +208,7 @@ fn a_node_is_drained_under_a_job(sandbox: &Sandbox) {
 
 /// One with the leader, and others of the cluster's pods.
 fn a_node_is_lost(sandbox: &Sandbox) {
-    // With the rights that README asks for, and none of the whole cluster.
+    // With the rights of docs/security.md, and none of the whole cluster.
     let clerk = sandbox.kubeconfig_of("clerk", &roles());
     let node = node_of_leader(sandbox);
     let lost = Lost::new(&node);

@@ -141,11 +141,11 @@ fn examples_are_the_clusters_that_they_tell_of() {
     let mut there: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
     there.sort();
     assert_eq!(there, EXAMPLES.map(|(file, ..)| file), "each example is tested");
-    let readme = std::fs::read_to_string(format!("{folder}/../README.md")).unwrap();
+    let page = std::fs::read_to_string(format!("{folder}/../docs/cluster-file.md")).unwrap();
     for (file, sets, words) in EXAMPLES {
         assert!(
-            readme.contains(&format!("examples/{file}")),
-            "the README tells of {file}"
+            page.contains(&format!("examples/{file}")),
+            "docs/cluster-file.md lists {file}"
         );
         let text = run(&["render", "-f", &format!("{folder}/{file}")]).exits(0).stdout;
         let objects = text

@@ -18,6 +18,7 @@ went_wrong() { went_well && echo 'Worker has been re-registered: worker-1'; }
 removed() { echo "Removing executor app-$1/0 because it is KILLED"; }
 went_early() { removed 1 && echo 'Application has been re-registered: app-1' && went_well; }
 went_late() { echo 'Application has been re-registered: app-1' && removed 1 && went_well && removed 2; }
+went_first() { echo 'I have been elected leader! New state: ALIVE' >>"$SPARKHA_ELECTION"; removed 1; }
 went_revoked() { echo 'We have gained leadership' >>"$SPARKHA_ELECTION"; }
 recovery=$(sed -n "$(wc -l <"$STARTS")p" <<<"$RECOVERIES")
 "went_${recovery% *}" >>"$SPARKHA_RECOVERY"
@@ -120,6 +121,9 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
         // An executor that ended before its application was back stays counted; afterwards they come and go.
         let (starts, code, said) = master("early stays\nlate 7", arguments);
         assert_eq!((starts, code), (2, Some(7)), "{said}");
+        // One that had nothing to recover loses executors as any other leader does.
+        let (starts, code, said) = master("first 7\nwell 7", arguments);
+        assert_eq!((starts, code, said.as_str()), (1, Some(7), ""));
         // One that led and lost that is started anew as often as it happens; a single master has nothing to lose.
         let (starts, code, said) = master("revoked 0\nrevoked 0\nrevoked 0\nrevoked 0\nwell 7", arguments);
         let wanted = if arguments.is_empty() {

@@ -110,12 +110,15 @@ protect() {
 }
 
 # is_amiss: whether a worker told what runs there only when the recovery was complete, or an executor ended before the driver of its application had
-# answered. Reads on from where it was: `answered` are the applications of which it has read that.
+# answered. A leader that found nothing stored recovers nothing. Reads on from where it was: `answered` are the applications of which it has read that.
 is_amiss() {
   local line
   if [ -z "$recovery" ]; then
     [ -e "$SPARKHA_RECOVERY" ] || return 1
     exec {recovery}<"$SPARKHA_RECOVERY"
+  fi
+  if [ -z "$complete" ] && [ -e "$SPARKHA_ELECTION" ] && [[ $(<"$SPARKHA_ELECTION") == *"New state: ALIVE"* ]]; then
+    complete=yes
   fi
   while [ -z "$amiss" ] && read -r line; do
     case $line in

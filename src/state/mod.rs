@@ -489,12 +489,12 @@ fn phase(pod: &Pod) -> String {
         .unwrap_or_else(|| "Pending".into())
 }
 
-/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
 fn address_of(pod: &Pod) -> Option<(String, IpAddr)> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some((pod.name_any(), address))
 }
 
+/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
 fn routed_address(pod: &Pod, namespace: &str, domain: &UiDomain, port: u16) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))

@@ -720,7 +720,7 @@ fn data_is_kept_and_removed_only_when_told() {
     let create = |home: &Home| home.run(&["create", "-f", file.to_str().unwrap()]).exits(0);
     create(&home);
     let former = home.address("spark", "spark-worker-0");
-    home.run(&["teardown"]).exits(2).says("1 volume claims with data");
+    home.run(&["teardown"]).exits(2).says("1 volume claim with data");
     home.run(&["teardown", "--keep-data"])
         .exits(0)
         .says("1 volume claims kept");

@@ -80,7 +80,7 @@ fn a_new_leader_is_found_within_a_second(home: &Home, old: &str, new: &str) {
             unanswered += 1;
             assert!(matches!(answer.status, 502 | 503), "{answer:?}");
             assert!(answer.body.contains("default/spark"), "{answer:?}");
-            assert_eq!(answer.body.starts_with("<!doctype html>"), html, "{answer:?}");
+            assert_eq!(answer.body.starts_with("<!DOCTYPE html>"), html, "{answer:?}");
         }
     }
     let late = said.map_or(Duration::ZERO, |said| said.elapsed());

@@ -35,7 +35,7 @@ fn a_server_that_is_not_there_or_hangs_up_is_told_at_once() {
     let answer = stage.connect(8080).ask(html);
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    assert!(answer.body.starts_with("<!doctype html>"), "{}", answer.body);
+    assert!(answer.body.starts_with("<!DOCTYPE html>"), "{}", answer.body);
     // Somebody listens, and hangs up: before the request, or after it.
     let hangs_up = Backend::start(&format!("{}:8081", stage.pod(2)), |_| {});
     let began = Instant::now();

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often all endpoints are tried, and the pause between.
 const ROUNDS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,26 +68,26 @@ impl Error {
 
 /// Who asks.
 #[derive(Clone)]
-pub struct Login {
+pub struct EtcdLogin {
     pub user: String,
     pub password: String,
 }
 
 /// How to find etcd.
 #[derive(Clone, Default)]
-pub struct Options {
+pub struct EtcdOptions {
     /// `host:port`, or URLs. Tried in turn.
     pub endpoints: Vec<String>,
     /// PEM files. With one of them, endpoints without a scheme are https.
     pub ca: Option<PathBuf>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    pub login: Option<Login>,
+    pub login: Option<EtcdLogin>,
 }
 
 /// A key that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct KeyValue {
     pub key: String,
     pub value: Vec<u8>,
     /// Revision of the last write to it.
@@ -98,14 +98,14 @@ pub struct Entry {
 
 /// A key to be written, provided that nobody else did meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct KeyWrite {
     pub key: String,
     /// `None`: the key goes.
     pub value: Option<String>,
     /// 0: none, also if the key had one.
     pub lease: i64,
     /// The key's revision when it was read; 0 if it was not there.
-    pub seen: i64,
+    pub expected_revision: i64,
 }
 
 /// A client. It has no connection until it is asked for something.
@@ -114,21 +114,21 @@ pub struct Etcd {
     endpoints: Vec<Url>,
     /// Which endpoint answered last.
     current: usize,
-    login: Option<Login>,
+    login: Option<EtcdLogin>,
     token: Option<String>,
 }
 
 /// What became of one request.
-enum Failure {
+enum RequestFailure {
     /// Another endpoint, or the same one later, may do it.
-    Passing(String),
+    Transient(String),
     /// The token is of the past.
     Token(Error),
     Final(Error),
 }
 
 impl Etcd {
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: EtcdOptions) -> Result<Self, Error> {
         let tls = options.ca.is_some() || options.certificate.is_some();
         let endpoints = options.endpoints.iter().map(|text| endpoint(text, tls));
         let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
@@ -142,43 +142,45 @@ impl Etcd {
     }
 
     /// All keys that begin with this, in their order. Keys that are no UTF-8 are left out.
-    pub async fn range(&mut self, prefix: &str) -> Result<Vec<Entry>, Error> {
+    pub async fn range(&mut self, prefix: &str) -> Result<Vec<KeyValue>, Error> {
         let mut end = prefix.as_bytes().to_vec();
         // The next text of this length: prefixes end with a character below 0xff.
         if let Some(last) = end.last_mut() {
             *last = last.saturating_add(1);
         }
-        let body = json!({"key": encoded(prefix), "range_end": encoded(end)});
-        let answer: RangeAnswer = self.ask("kv/range", &body).await?;
-        let entries = answer.kvs.into_iter().filter_map(|kv| {
-            Some(Entry {
-                key: String::from_utf8(decoded(&kv.key)?).ok()?,
-                value: decoded(&kv.value)?,
+        let body = json!({"key": encode(prefix), "range_end": encode(end)});
+        let response: RangeResponse = self.request("kv/range", &body).await?;
+        let pairs = response.kvs.into_iter().filter_map(|kv| {
+            Some(KeyValue {
+                key: String::from_utf8(decode(&kv.key)?).ok()?,
+                value: decode(&kv.value)?,
                 revision: kv.mod_revision,
                 lease: kv.lease,
             })
         });
-        Ok(entries.collect())
+        Ok(pairs.collect())
     }
 
     /// Writes all of them, in this order, or none; `false` if one of the keys is no longer as it was seen. At most
     /// [`MAX_OPERATIONS`], and no key twice.
-    pub async fn write(&mut self, writes: &[Write]) -> Result<bool, Error> {
-        let answer: TransactionAnswer = self.ask("kv/txn", &transaction(writes)).await?;
-        Ok(answer.succeeded)
+    pub async fn write(&mut self, writes: &[KeyWrite]) -> Result<bool, Error> {
+        let response: TransactionResponse = self.request("kv/txn", &transaction(writes)).await?;
+        Ok(response.succeeded)
     }
 
     /// A new lease. Its ID; etcd may choose a longer time than was asked for.
     pub async fn grant(&mut self, ttl: Duration) -> Result<i64, Error> {
         let seconds = ttl.as_secs().max(1).to_string();
-        let answer: LeaseAnswer = self.ask("lease/grant", &json!({"TTL": seconds})).await?;
-        Ok(answer.id)
+        let response: LeaseResponse = self.request("lease/grant", &json!({"TTL": seconds})).await?;
+        Ok(response.id)
     }
 
     /// Makes a lease last for its whole time again. That time, or `None` if it is gone.
     pub async fn keep_alive(&mut self, lease: i64) -> Result<Option<Duration>, Error> {
-        let answer: KeepAliveAnswer = self.ask("lease/keepalive", &json!({"ID": lease.to_string()})).await?;
-        Ok(u64::try_from(answer.result.ttl)
+        let response: KeepAliveResponse = self
+            .request("lease/keepalive", &json!({"ID": lease.to_string()}))
+            .await?;
+        Ok(u64::try_from(response.result.ttl)
             .ok()
             .filter(|seconds| *seconds > 0)
             .map(Duration::from_secs))
@@ -186,24 +188,24 @@ impl Etcd {
 
     /// Asks one endpoint after the other, for passing errors again after a pause. A transaction may so be sent twice: the second
     /// then finds its keys changed, by itself.
-    async fn ask<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
+    async fn request<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
         let mut reasons = BTreeSet::new();
         let mut is_new_token = false;
         for round in 0..ROUNDS {
             if round > 0 {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             for _ in 0..self.endpoints.len() {
-                let mut outcome = self.ask_with_token(path, body, &mut is_new_token).await;
+                let mut outcome = self.request_with_token(path, body, &mut is_new_token).await;
                 // Simple tokens end after five minutes, and with the server that gave them.
-                if matches!(outcome, Err(Failure::Token(_))) && !is_new_token {
+                if matches!(outcome, Err(RequestFailure::Token(_))) && !is_new_token {
                     self.token = None;
-                    outcome = self.ask_with_token(path, body, &mut is_new_token).await;
+                    outcome = self.request_with_token(path, body, &mut is_new_token).await;
                 }
                 let reason = match outcome {
-                    Ok(answer) => return self.understood(answer),
-                    Err(Failure::Final(error) | Failure::Token(error)) => return Err(error),
-                    Err(Failure::Passing(reason)) => reason,
+                    Ok(response) => return self.parse(response),
+                    Err(RequestFailure::Final(error) | RequestFailure::Token(error)) => return Err(error),
+                    Err(RequestFailure::Transient(reason)) => reason,
                 };
                 tracing::info!("{reason}");
                 reasons.insert(reason);
@@ -215,33 +217,39 @@ impl Etcd {
         })
     }
 
-    async fn ask_with_token(&mut self, path: &str, body: &Value, is_new: &mut bool) -> Result<Value, Failure> {
+    async fn request_with_token(
+        &mut self,
+        path: &str,
+        body: &Value,
+        is_new: &mut bool,
+    ) -> Result<Value, RequestFailure> {
         if let (Some(login), None) = (&self.login, &self.token) {
             let login = json!({"name": login.user, "password": login.password});
-            let answer = self.send("auth/authenticate", &login).await?;
-            self.token = answer["token"].as_str().map(str::to_owned);
+            let response = self.send("auth/authenticate", &login).await?;
+            self.token = response["token"].as_str().map(str::to_owned);
             *is_new = true;
         }
         self.send(path, body).await
     }
 
-    async fn send(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    async fn send(&self, path: &str, body: &Value) -> Result<Value, RequestFailure> {
         let endpoint = &self.endpoints[self.current];
         let name = endpoint.origin().ascii_serialization();
         let url = endpoint
             .join(&format!("v3/{path}"))
-            .map_err(|_| Failure::Final(Error::Endpoint { endpoint: name.clone() }))?;
+            .map_err(|_| RequestFailure::Final(Error::Endpoint { endpoint: name.clone() }))?;
         let mut request = self.http.post(url).body(body.to_string());
         if let Some(token) = &self.token {
             request = request.header("authorization", token);
         }
-        let passing = |error: reqwest::Error| Failure::Passing(format!("{name}: {}", root_cause(&error.without_url())));
-        let answer = request.send().await.map_err(passing)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(passing)?;
+        let transient =
+            |error: reqwest::Error| RequestFailure::Transient(format!("{name}: {}", root_cause(&error.without_url())));
+        let response = request.send().await.map_err(transient)?;
+        let status = response.status();
+        let text = response.text().await.map_err(transient)?;
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| {
-                Failure::Final(Error::Protocol {
+                RequestFailure::Final(Error::Protocol {
                     endpoint: name,
                     reason: error.to_string(),
                 })
@@ -250,13 +258,13 @@ impl Etcd {
         // 3.4 says `error` and `message`, later ones `message` alone.
         let message = serde_json::from_str::<Value>(&text)
             .ok()
-            .and_then(|answer| answer["message"].as_str().map(str::to_owned))
+            .and_then(|response| response["message"].as_str().map(str::to_owned))
             .unwrap_or_else(|| format!("HTTP {status}"));
         Err(failure(status, name, message))
     }
 
-    fn understood<T: serde::de::DeserializeOwned>(&self, answer: Value) -> Result<T, Error> {
-        serde_json::from_value(answer).map_err(|error| Error::Protocol {
+    fn parse<T: serde::de::DeserializeOwned>(&self, response: Value) -> Result<T, Error> {
+        serde_json::from_value(response).map_err(|error| Error::Protocol {
             endpoint: self.endpoints[self.current].origin().ascii_serialization(),
             reason: error.to_string(),
         })
@@ -264,36 +272,38 @@ impl Etcd {
 }
 
 /// What etcd means by it. Authentication fails with code 400 as often as with 401 and 403.
-fn failure(status: StatusCode, endpoint: String, message: String) -> Failure {
+fn failure(status: StatusCode, endpoint: String, message: String) -> RequestFailure {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if says(&["invalid auth token", "revision of auth store is old"]) {
-        return Failure::Token(Error::NotAllowed { endpoint, message });
+        return RequestFailure::Token(Error::NotAllowed { endpoint, message });
     }
     match status {
         // A full database is no passing matter, though it has the code of too many requests.
         StatusCode::TOO_MANY_REQUESTS if says(&["space exceeded"]) => {
-            Failure::Final(Error::Rejected { endpoint, message })
+            RequestFailure::Final(Error::Rejected { endpoint, message })
         }
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Failure::Passing(format!("{endpoint}: {message}")),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(Error::NotAllowed { endpoint, message }),
-        _ if says(&["user name is empty", "authentication failed"]) => {
-            Failure::Final(Error::NotAllowed { endpoint, message })
+        | StatusCode::GATEWAY_TIMEOUT => RequestFailure::Transient(format!("{endpoint}: {message}")),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            RequestFailure::Final(Error::NotAllowed { endpoint, message })
         }
-        _ => Failure::Final(Error::Rejected { endpoint, message }),
+        _ if says(&["user name is empty", "authentication failed"]) => {
+            RequestFailure::Final(Error::NotAllowed { endpoint, message })
+        }
+        _ => RequestFailure::Final(Error::Rejected { endpoint, message }),
     }
 }
 
 /// A transaction that happens only if every key is as it was seen.
-fn transaction(writes: &[Write]) -> Value {
+fn transaction(writes: &[KeyWrite]) -> Value {
     let compare: Vec<_> = writes
         .iter()
         .map(|write| {
             json!({
-                "key": encoded(&write.key), "target": "MOD", "result": "EQUAL",
-                "mod_revision": write.seen.to_string(),
+                "key": encode(&write.key), "target": "MOD", "result": "EQUAL",
+                "mod_revision": write.expected_revision.to_string(),
             })
         })
         .collect();
@@ -301,9 +311,9 @@ fn transaction(writes: &[Write]) -> Value {
         .iter()
         .map(|write| match &write.value {
             Some(value) => json!({"request_put": {
-                "key": encoded(&write.key), "value": encoded(value), "lease": write.lease.to_string(),
+                "key": encode(&write.key), "value": encode(value), "lease": write.lease.to_string(),
             }}),
-            None => json!({"request_delete_range": {"key": encoded(&write.key)}}),
+            None => json!({"request_delete_range": {"key": encode(&write.key)}}),
         })
         .collect();
     json!({"compare": compare, "success": success})
@@ -323,7 +333,7 @@ fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
     http::server_url(&full).ok_or_else(wrong)
 }
 
-fn client(options: &Options, endpoints: &[Url]) -> Result<Client, Error> {
+fn client(options: &EtcdOptions, endpoints: &[Url]) -> Result<Client, Error> {
     let tls = endpoints.iter().any(|url| url.scheme() == "https");
     let mut builder = http::client(CONNECT_TIMEOUT, TIMEOUT, tls);
     if let Some(path) = &options.ca {
@@ -346,17 +356,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn encoded(bytes: impl AsRef<[u8]>) -> String {
+fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-fn decoded(text: &str) -> Option<Vec<u8>> {
+fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
 /// What is empty or zero, etcd leaves out.
 #[derive(Deserialize)]
-struct RangeAnswer {
+struct RangeResponse {
     #[serde(default)]
     kvs: Vec<Kv>,
 }
@@ -373,19 +383,19 @@ struct Kv {
 }
 
 #[derive(Deserialize)]
-struct TransactionAnswer {
+struct TransactionResponse {
     #[serde(default)]
     succeeded: bool,
 }
 
 #[derive(Deserialize)]
-struct LeaseAnswer {
+struct LeaseResponse {
     #[serde(rename = "ID", deserialize_with = "number")]
     id: i64,
 }
 
 #[derive(Deserialize)]
-struct KeepAliveAnswer {
+struct KeepAliveResponse {
     result: Remaining,
 }
 
@@ -408,17 +418,17 @@ mod tests {
     #[test]
     fn a_transaction_is_guarded_key_by_key() {
         let writes = [
-            Write {
+            KeyWrite {
                 key: "/v/a".into(),
                 value: Some("x".into()),
                 lease: 7,
-                seen: 0,
+                expected_revision: 0,
             },
-            Write {
+            KeyWrite {
                 key: "/v/b".into(),
                 value: None,
                 lease: 0,
-                seen: 12,
+                expected_revision: 12,
             },
         ];
         assert_eq!(
@@ -457,10 +467,10 @@ mod tests {
         let kind = |status, message: &str| {
             let status = StatusCode::from_u16(status).unwrap();
             match failure(status, "etcd".into(), message.into()) {
-                Failure::Passing(_) => "passing",
-                Failure::Token(_) => "token",
-                Failure::Final(Error::NotAllowed { .. }) => "not allowed",
-                Failure::Final(_) => "final",
+                RequestFailure::Transient(_) => "transient",
+                RequestFailure::Token(_) => "token",
+                RequestFailure::Final(Error::NotAllowed { .. }) => "not allowed",
+                RequestFailure::Final(_) => "final",
             }
         };
         // Codes and messages of etcd 3.4.23.
@@ -472,8 +482,8 @@ mod tests {
         );
         assert_eq!(kind(403, "etcdserver: permission denied"), "not allowed");
         assert_eq!(kind(412, "etcdserver: authentication is not enabled"), "final");
-        assert_eq!(kind(503, "etcdserver: no leader"), "passing");
-        assert_eq!(kind(429, "etcdserver: too many requests"), "passing");
+        assert_eq!(kind(503, "etcdserver: no leader"), "transient");
+        assert_eq!(kind(429, "etcdserver: too many requests"), "transient");
         assert_eq!(kind(429, "etcdserver: mvcc: database space exceeded"), "final");
     }
 }

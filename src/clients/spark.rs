@@ -14,7 +14,7 @@ use crate::model::reports::MasterReport;
 
 /// What only a master's page for people says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
+pub struct MasterPage {
     /// Version of Spark.
     pub version: Option<String>,
     /// Running applications, and the addresses of their drivers' web UIs.
@@ -26,7 +26,7 @@ pub struct Page {
 pub const MAX_IDLE: Duration = Duration::from_secs(5);
 
 /// No answer of a master's is longer: one with 1,000 workers says less than 1 MB.
-const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+const RESPONSE_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A master could not be asked, or did not answer as one.
 #[derive(Debug, thiserror::Error)]
@@ -37,18 +37,18 @@ pub enum Error {
     Http(#[from] hyper::Error),
     #[error("the master's web UI answered {0}")]
     Status(StatusCode),
-    #[error("the master's answer is longer than {ANSWER_LIMIT} bytes")]
+    #[error("the master's answer is longer than {RESPONSE_LIMIT} bytes")]
     TooLong,
     #[error("failed to read the master's answer")]
     Json(#[from] serde_json::Error),
 }
 
 /// A kept-alive connection to a web UI of Spark's.
-struct Connection {
+struct WebUiConnection {
     sender: SendRequest<Empty<Bytes>>,
 }
 
-impl Connection {
+impl WebUiConnection {
     /// Speaks HTTP over an open stream.
     async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -72,7 +72,7 @@ impl Connection {
         if response.status() != StatusCode::OK {
             return Err(Error::Status(response.status()));
         }
-        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
         // Either the connection broke off, or it was too long.
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| match error.downcast::<hyper::Error>() {
             Ok(error) => Error::Http(*error),
@@ -88,7 +88,7 @@ impl Connection {
 /// again, and a request that fails on a kept one is sent once more on a new one.
 #[derive(Default)]
 pub struct MasterUi {
-    kept: Option<(Connection, Instant)>,
+    kept: Option<(WebUiConnection, Instant)>,
 }
 
 impl MasterUi {
@@ -99,19 +99,19 @@ impl MasterUi {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         // `/json` without the slash is a redirect.
-        let answer = self.get("/json/", connect).await?;
-        Ok(serde_json::from_slice(&answer)?)
+        let response = self.get("/json/", connect).await?;
+        Ok(serde_json::from_slice(&response)?)
     }
 
     /// Asks for the page for people.
-    pub async fn page<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<Page, Error>
+    pub async fn page<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterPage, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let page = self.get("/", connect).await?;
         let page = String::from_utf8_lossy(&page);
-        Ok(Page {
+        Ok(MasterPage {
             version: version(&page),
             driver_uis: driver_uis(&page),
         })
@@ -129,27 +129,27 @@ impl MasterUi {
         let uri = || hyper::Uri::from_static(path);
         // Taken: a request that is given up leaves a connection on which its answer may still come.
         let kept = self.kept.take().filter(|(_, last)| last.elapsed() < MAX_IDLE);
-        let asked = match kept {
+        let reused = match kept {
             Some((mut connection, _)) => match connection.get(uri()).await {
                 Err(Error::Http(error)) => {
                     tracing::debug!("a kept connection to a master failed: {error}");
                     None
                 }
-                answer => Some((connection, answer?)),
+                response => Some((connection, response?)),
             },
             None => None,
         };
-        let (connection, answer) = match asked {
-            Some(asked) => asked,
+        let (connection, response) = match reused {
+            Some(reused) => reused,
             None => {
                 let stream = connect.await.map_err(|error| Error::Connect(error.into()))?;
-                let mut connection = Connection::over(stream).await?;
-                let answer = connection.get(uri()).await?;
-                (connection, answer)
+                let mut connection = WebUiConnection::over(stream).await?;
+                let response = connection.get(uri()).await?;
+                (connection, response)
             }
         };
         self.kept = Some((connection, Instant::now()));
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -162,13 +162,13 @@ pub async fn application_of_driver(
         id: String,
     }
     let uri = hyper::Uri::from_static("/api/v1/applications");
-    let answer = Connection::over(stream).await?.get(uri).await?;
-    let applications: Vec<Application> = serde_json::from_slice(&answer)?;
+    let response = WebUiConnection::over(stream).await?.get(uri).await?;
+    let applications: Vec<Application> = serde_json::from_slice(&response)?;
     Ok(applications.into_iter().next().map(|application| application.id))
 }
 
 /// A worker's web UI.
-pub struct WorkerUi(Connection);
+pub struct WorkerUi(WebUiConnection);
 
 /// A part of an executor's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ pub struct LogPart {
 impl WorkerUi {
     /// Speaks HTTP over an open stream.
     pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
-        Ok(Self(Connection::over(stream).await?))
+        Ok(Self(WebUiConnection::over(stream).await?))
     }
 
     /// The executors of an application that run here, or ran.
@@ -198,8 +198,8 @@ impl WorkerUi {
             id: u32,
             appid: String,
         }
-        let answer = self.0.get(hyper::Uri::from_static("/json/")).await?;
-        let worker: Worker = serde_json::from_slice(&answer)?;
+        let response = self.0.get(hyper::Uri::from_static("/json/")).await?;
+        let worker: Worker = serde_json::from_slice(&response)?;
         let all = worker.executors.into_iter().chain(worker.finishedexecutors);
         let mut ids: Vec<_> = all
             .filter(|executor| executor.appid == application)
@@ -214,14 +214,14 @@ impl WorkerUi {
         let path =
             format!("/log/?appId={application}&executorId={executor}&logType={kind}&offset={from}&byteLength=1048576");
         let uri = path.parse().map_err(|_| Error::Status(StatusCode::BAD_REQUEST))?;
-        let answer = self.0.get(uri).await?;
-        log_part(&String::from_utf8_lossy(&answer)).ok_or(Error::Status(StatusCode::NOT_FOUND))
+        let response = self.0.get(uri).await?;
+        log_part(&String::from_utf8_lossy(&response)).ok_or(Error::Status(StatusCode::NOT_FOUND))
     }
 }
 
 /// `==== Bytes 0-120 of 4096 of /var/spark/work/app-…/0/stderr ====`, and the text: `LogPage.renderLog`.
-fn log_part(answer: &str) -> Option<LogPart> {
-    let (head, text) = answer.split_once('\n')?;
+fn log_part(response: &str) -> Option<LogPart> {
+    let (head, text) = response.split_once('\n')?;
     let mut words = head.strip_prefix("==== Bytes ")?.split(' ');
     let (_, end) = words.next()?.split_once('-')?;
     let length = words.nth(1)?;
@@ -271,8 +271,8 @@ mod tests {
                     break;
                 }
                 if answered < times {
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{REPORT}", REPORT.len());
-                    its.write_all(answer.as_bytes()).await?;
+                    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{REPORT}", REPORT.len());
+                    its.write_all(response.as_bytes()).await?;
                 }
             }
             Ok::<_, std::io::Error>(())
@@ -301,8 +301,8 @@ mod tests {
     async fn an_answer_that_was_not_awaited_is_not_taken_for_the_next() {
         let mut ui = MasterUi::default();
         ui.report(answering(1)).await.unwrap();
-        let given_up = tokio::time::timeout(Duration::from_millis(1), ui.report(refused()));
-        assert!(given_up.await.is_err());
+        let aborted = tokio::time::timeout(Duration::from_millis(1), ui.report(refused()));
+        assert!(aborted.await.is_err());
         let error = ui.report(refused()).await.unwrap_err();
         assert_eq!(error.to_string(), "connection refused");
     }
@@ -344,8 +344,8 @@ mod tests {
 
     #[test]
     fn reads_a_part_of_an_executors_log() {
-        let answer = "==== Bytes 100-112 of 4096 of /var/spark/work/app-1/0/stderr ====\none\ntwo\nthr";
-        let part = log_part(answer).unwrap();
+        let response = "==== Bytes 100-112 of 4096 of /var/spark/work/app-1/0/stderr ====\none\ntwo\nthr";
+        let part = log_part(response).unwrap();
         assert_eq!(
             (part.end, part.length, part.text.as_str()),
             (112, 4096, "one\ntwo\nthr")

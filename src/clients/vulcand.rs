@@ -57,10 +57,10 @@ pub struct VulcandApi {
 
 impl VulcandApi {
     pub fn new(address: &str) -> Result<Self, Error> {
-        let wrong = || Error::Address {
+        let invalid = || Error::Address {
             url: address.rsplit('@').next().unwrap_or_default().to_owned(),
         };
-        let url = http::server_url(address).ok_or_else(wrong)?;
+        let url = http::server_url(address).ok_or_else(invalid)?;
         let http = http::client(CONNECT_TIMEOUT, TIMEOUT, url.scheme() == "https")
             .build()
             .map_err(Error::Client)?;
@@ -105,7 +105,7 @@ impl VulcandApi {
     /// Writes one object. Frontends and servers may go by themselves after some time; nothing else has one.
     pub async fn put(&self, id: &Id, value: &Value, ttl: Option<Duration>) -> Result<(), Error> {
         let (path, body) = upsert(id, value, ttl);
-        self.ask(Method::POST, &path, Some(&body)).await.map(drop)
+        self.request(Method::POST, &path, Some(&body)).await.map(drop)
     }
 
     /// Deletes one object, if it is there.
@@ -116,12 +116,12 @@ impl VulcandApi {
             Id::Server { backend, id } => vec!["backends", backend, "servers", id],
             Id::Frontend(id) => vec!["frontends", id],
         };
-        self.ask(Method::DELETE, &path, None).await.map(drop)
+        self.request(Method::DELETE, &path, None).await.map(drop)
     }
 
     /// IDs and values of a list; what is missing is empty.
     async fn list_of(&self, path: &[&str], field: &str) -> Result<Vec<(String, Value)>, Error> {
-        let Some(answer) = self.ask(Method::GET, path, None).await? else {
+        let Some(response) = self.request(Method::GET, path, None).await? else {
             return Ok(Vec::new());
         };
         let protocol = |reason: String| Error::Protocol {
@@ -129,7 +129,7 @@ impl VulcandApi {
             reason,
         };
         // An empty list is null.
-        let list = match answer.get(field) {
+        let list = match response.get(field) {
             Some(Value::Array(list)) => list.clone(),
             Some(Value::Null) => Vec::new(),
             _ => return Err(protocol(format!("there is no list of {field}"))),
@@ -143,12 +143,12 @@ impl VulcandApi {
     }
 
     /// `None` if it is not there. All requests may be sent twice.
-    async fn ask(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<Value>, Error> {
+    async fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<Value>, Error> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().push("v2").extend(path);
         }
-        let attempt = || self.ask_once(&method, &url, body);
+        let attempt = || self.request_once(&method, &url, body);
         let retried = attempt
             .retry(RETRIES)
             .when(|error| matches!(error, Error::Unreachable { .. }))
@@ -156,7 +156,7 @@ impl VulcandApi {
         retried.await
     }
 
-    async fn ask_once(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Option<Value>, Error> {
+    async fn request_once(&self, method: &Method, url: &Url, body: Option<&Value>) -> Result<Option<Value>, Error> {
         let unreachable = |reason: String| Error::Unreachable {
             url: self.url.to_string(),
             reason,
@@ -169,9 +169,9 @@ impl VulcandApi {
                 .header("content-type", "application/json")
                 .body(body.to_string());
         }
-        let answer = request.send().await.map_err(failed)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(failed)?;
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let text = response.text().await.map_err(failed)?;
         let parsed = serde_json::from_str::<Value>(&text);
         match status {
             StatusCode::OK => parsed.map(Some).map_err(|error| Error::Protocol {
@@ -186,7 +186,7 @@ impl VulcandApi {
                 what: format!("{method} {}", url.path()),
                 message: parsed
                     .ok()
-                    .and_then(|answer| answer["message"].as_str().map(str::to_owned))
+                    .and_then(|response| response["message"].as_str().map(str::to_owned))
                     .unwrap_or_else(|| format!("HTTP {status}")),
             }),
         }
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn addresses() {
         assert!(VulcandApi::new("http://127.0.0.1:8182").is_ok());
-        for wrong in ["127.0.0.1:8182", "http://vulcand:8182/v2", "ftp://vulcand"] {
-            assert!(VulcandApi::new(wrong).is_err(), "{wrong}");
+        for invalid in ["127.0.0.1:8182", "http://vulcand:8182/v2", "ftp://vulcand"] {
+            assert!(VulcandApi::new(invalid).is_err(), "{invalid}");
         }
         let error = VulcandApi::new("http://root:secret@vulcand:8182")
             .err()

@@ -29,7 +29,7 @@ pub enum Error {
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks a server over an open stream, with the four-letter word `srvr`.
-pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ZooKeeperReport, Error> {
+pub async fn query(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ZooKeeperReport, Error> {
     stream.write_all(b"srvr").await?;
     let mut answer = String::new();
     // Of less than 1 KiB. The server closes the connection after it, of which containerd tells those behind a forwarded port a second later: the
@@ -61,13 +61,13 @@ fn parse(srvr: &str) -> Option<ZooKeeperReport> {
 }
 
 /// Who logs in to an ensemble, by SASL's DIGEST-MD5.
-pub struct Login {
+pub struct ZooKeeperLogin {
     pub username: String,
     pub password: String,
 }
 
 /// Connects to an ensemble (`host:port,…`) within a bounded time, and logs in if it asks for that.
-pub async fn connect(servers: &str, login: Option<&Login>, within: Duration) -> Result<zk::Client, Error> {
+pub async fn connect(servers: &str, login: Option<&ZooKeeperLogin>, within: Duration) -> Result<zk::Client, Error> {
     let failed = |reason: String| Error::Connect {
         servers: servers.to_owned(),
         reason,
@@ -75,7 +75,7 @@ pub async fn connect(servers: &str, login: Option<&Login>, within: Duration) -> 
     let mut connector = zk::Client::connector()
         .with_session_timeout(SESSION_TIMEOUT)
         .with_connection_timeout(within.min(Duration::from_secs(3)));
-    if let Some(Login { username, password }) = login {
+    if let Some(ZooKeeperLogin { username, password }) = login {
         connector = connector.with_sasl(zk::SaslOptions::digest_md5(username.clone(), password.clone()));
     }
     match tokio::time::timeout(within, connector.connect(servers)).await {
@@ -104,7 +104,7 @@ pub async fn has_children(client: &zk::Client, path: &str) -> Result<bool, Error
 }
 
 /// Makes a znode with this data, for `login` alone if there is one, and its ancestors for everybody. False if it is there already.
-pub async fn make(client: &zk::Client, path: &str, data: &[u8], login: Option<&Login>) -> Result<bool, Error> {
+pub async fn make(client: &zk::Client, path: &str, data: &[u8], login: Option<&ZooKeeperLogin>) -> Result<bool, Error> {
     let all = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
         client.mkdir(parent, &all).await.map_err(failed("make", parent))?;
@@ -198,7 +198,7 @@ mod tests {
     };
 
     /// What is made of an answer that comes in two parts, by a server that closes the connection or not.
-    async fn asked(parts: (&str, &str), closes: bool) -> Result<ZooKeeperReport, Error> {
+    async fn queried(parts: (&str, &str), closes: bool) -> Result<ZooKeeperReport, Error> {
         let (here, mut there) = tokio::io::duplex(1024);
         let answered = async {
             let mut word = [0; 4];
@@ -210,22 +210,22 @@ mod tests {
             let _ = there.write_all(parts.1.as_bytes()).await;
             (!closes).then_some(there)
         };
-        let (server, _open) = tokio::join!(ask(here), answered);
+        let (server, _open) = tokio::join!(query(here), answered);
         server
     }
 
     #[tokio::test]
     async fn a_server_in_a_quorum_says_what_it_does() {
         for at in 0..=ANSWER.len() {
-            assert_eq!(asked(ANSWER.split_at(at), true).await.unwrap(), SERVER, "{at}");
+            assert_eq!(queried(ANSWER.split_at(at), true).await.unwrap(), SERVER, "{at}");
         }
         let other = ("This ZooKeeper instance is not currently serving requests\n", "");
-        assert!(matches!(asked(other, true).await, Err(Error::NotServing)));
+        assert!(matches!(queried(other, true).await, Err(Error::NotServing)));
     }
 
     /// Through a forwarded port its end is heard of much later.
     #[tokio::test]
     async fn the_end_of_the_connection_is_not_waited_for() {
-        assert_eq!(asked((ANSWER, ""), false).await.unwrap(), SERVER);
+        assert_eq!(queried((ANSWER, ""), false).await.unwrap(), SERVER);
     }
 }

@@ -10,7 +10,7 @@ use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::lifecycle::local::driver_environment;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, generations};
-use crate::platform::local::fetch::{Stage, fetch};
+use crate::platform::local::fetch::{FetchStage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -55,10 +55,10 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
             let progress = Progress::new(global.quiet);
             let work = async {
                 Ok(fetch(version, |stage| match stage {
-                    Stage::Downloading(there, total) => {
+                    FetchStage::Downloading(there, total) => {
                         progress.bytes(&format!("Fetching Spark {version}"), there, total)
                     }
-                    Stage::Unpacking => progress.step("Unpacking"),
+                    FetchStage::Unpacking => progress.step("Unpacking"),
                 })
                 .await?)
             };

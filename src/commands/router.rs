@@ -14,7 +14,7 @@ use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::report::exit_code::ExitCode;
 use crate::router::dns::zone::Zone;
 use crate::router::{Naming, metrics};
@@ -143,7 +143,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let (all_namespaces, reach, routes) = (arguments.all_namespaces, arguments.reach, arguments.routes.clone());
     let bound = Bound::bind(Some(options(arguments)?), dns).await?;
     let (follow, way) = match &routes {
-        Some(file) => (follow_file(file)?, Way::Direct),
+        Some(file) => (follow_file(file)?, Transport::Direct),
         None => follow(global, &Clusters::connect(global).await?, all_namespaces, reach).await?,
     };
     progress.done(&serving);
@@ -216,12 +216,12 @@ pub(super) async fn follow(
     clusters: &Clusters,
     all_namespaces: bool,
     reach: Reach,
-) -> Result<(Follow, Way), Error> {
+) -> Result<(Follow, Transport), Error> {
     let cluster = match clusters {
         Clusters::Kubernetes(cluster) => cluster,
         Clusters::Local(namespace) => {
             let follow = follow_local(Store::open()?, (!all_namespaces).then(|| namespace.clone()));
-            return Ok((follow, Way::Direct));
+            return Ok((follow, Transport::Direct));
         }
     };
     let is_inside = global.kubeconfig.is_none()
@@ -229,9 +229,9 @@ pub(super) async fn follow(
         && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         && std::env::var_os("KUBECONFIG").is_none();
     let way = match reach {
-        Reach::Direct => Way::Direct,
-        Reach::Auto if is_inside => Way::Direct,
-        Reach::Auto | Reach::PortForward => Way::Forwarded(cluster.clone()),
+        Reach::Direct => Transport::Direct,
+        Reach::Auto if is_inside => Transport::Direct,
+        Reach::Auto | Reach::PortForward => Transport::PortForward(cluster.clone()),
     };
     Ok((Follow::kubernetes(cluster, all_namespaces, way.clone()).await?, way))
 }

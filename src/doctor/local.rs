@@ -6,7 +6,7 @@ use super::{Check, or_ok};
 use crate::jobs::orphans::Orphan;
 use crate::lifecycle::local::create::{needed, running};
 use crate::platform::local::software::{self, Software};
-use crate::platform::local::store::{ClusterDir, Wanted, make_folder, write_file};
+use crate::platform::local::store::{ClusterDir, DesiredState, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
 use crate::render::render;
 use crate::spec::ClusterSpec;
@@ -56,7 +56,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
             None
         }
     };
-    let wanted = Wanted {
+    let wanted = DesiredState {
         software: software.clone().unwrap_or_default(),
         resources: render(spec),
     };
@@ -110,7 +110,7 @@ fn folder(dir: &ClusterDir) -> Check {
     }
 }
 
-fn memory(wanted: &Wanted, dir: &ClusterDir) -> Option<Check> {
+fn memory(wanted: &DesiredState, dir: &ClusterDir) -> Option<Check> {
     let needed = needed(&wanted.resources).saturating_sub(running(dir).unwrap_or_default());
     let (_, available) = machine::memory()?;
     let message = format!(
@@ -124,7 +124,7 @@ fn memory(wanted: &Wanted, dir: &ClusterDir) -> Option<Check> {
     })
 }
 
-fn ports(wanted: &Wanted) -> Vec<Check> {
+fn ports(wanted: &DesiredState) -> Vec<Check> {
     let wanted = wanted.sets().iter().flat_map(kubelet::ports_of_set).collect();
     let busy: Vec<_> = addresses::taken_everywhere(&wanted)
         .into_iter()

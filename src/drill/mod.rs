@@ -21,7 +21,7 @@ use crate::lifecycle::local::LocalView;
 use crate::lifecycle::wait::{KubernetesView, View};
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::local::process::{MARK, end_bearing};
+use crate::platform::local::process::{CONTAINER_ID, kill_with_env};
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
@@ -184,12 +184,12 @@ impl Scene for Cluster {
 impl Scene for ClusterDir {
     async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
         let is_it = |record: &&PodRecord| record.pod.uid() == pod.uid();
-        let seen = self.seen()?;
+        let seen = self.observed()?;
         let Some(record) = seen.pods.iter().find(is_it) else {
             return Ok(());
         };
         if hard {
-            end_bearing(MARK, &record.mark).await;
+            kill_with_env(CONTAINER_ID, &record.container_id).await;
         } else if let Some(process) = &record.process {
             let ended = process.signal(rustix::process::Signal::TERM);
             ended.map_err(Error::io(format!("end {}", pod.name_any())))?;

@@ -21,10 +21,10 @@ use crate::model::labels::{Component, cluster_selector};
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT};
 use crate::model::reports::ApplicationReport;
 use crate::platform::kubernetes::{Cluster, drivers};
-use crate::platform::leader::{Leader, Said};
+use crate::platform::leader::{Leader, LeaderReport};
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::{Loopback, submitted as process};
-use crate::platform::observer::Reach;
+use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, UiDomain};
 
@@ -111,7 +111,7 @@ pub struct Running {
 /// What was seen of a cluster's jobs.
 struct Snapshot {
     /// `None`: no master leads.
-    said: Option<Said>,
+    said: Option<LeaderReport>,
     drivers: Vec<DriverSeen>,
     orphans: Vec<Orphan>,
     /// With what the address of the Spark Connect server's web UI begins.
@@ -148,9 +148,13 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
 }
 
 /// What the leader says, and which drivers' applications it does not know.
-async fn ask<R: Reach + Clone>(way: &R, masters: Vec<Pod>, drivers: &[DriverSeen]) -> (Option<Said>, Vec<Orphan>) {
+async fn ask<R: PodConnector + Clone>(
+    way: &R,
+    masters: Vec<Pod>,
+    drivers: &[DriverSeen],
+) -> (Option<LeaderReport>, Vec<Orphan>) {
     let mut leader = Leader::new(way.clone());
-    let said = leader.ask(masters.clone()).await;
+    let said = leader.query(masters.clone()).await;
     let orphans = match &said {
         Some(said) => orphans(&mut leader, masters, without_application(said, drivers)).await,
         None => vec![],
@@ -159,7 +163,7 @@ async fn ask<R: Reach + Clone>(way: &R, masters: Vec<Pod>, drivers: &[DriverSeen
 }
 
 /// The web UIs of running drivers to which no active application is known to belong.
-fn without_application(said: &Said, drivers: &[DriverSeen]) -> Vec<DriverUi> {
+fn without_application(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<DriverUi> {
     let jobs = join(said, drivers);
     let has_active = |driver: &&DriverSeen| {
         let is_active = |id: &Option<String>| said.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
@@ -220,9 +224,9 @@ fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
 
 /// Links jobs to the addresses of a local cluster's pods, for this machine knows no routed names.
 fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) -> Result<(), Error> {
-    let (seen, namespace, cluster) = (dir.seen()?, dir.namespace.as_str(), &inventory.cluster);
+    let (seen, namespace, cluster) = (dir.observed()?, dir.namespace.as_str(), &inventory.cluster);
     let mut hosts = Vec::new();
-    if let Some(address) = seen.drivers {
+    if let Some(address) = seen.driver_address {
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
     }
     for pod in seen.pods.iter().map(|record| &record.pod) {
@@ -296,18 +300,18 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
     let application = job.and_then(|job| job.id.as_deref());
     match place {
         Place::Kubernetes(cluster, name) => {
-            drivers::end(cluster, &driver).await?;
+            drivers::terminate(cluster, &driver).await?;
             match application {
                 Some(application) => {
                     let masters = seen(cluster, name).await?.masters;
                     until_gone(Leader::new(cluster.clone()), application, masters).await;
                 }
-                None => drivers::until_ended(cluster, &driver).await?,
+                None => drivers::wait_until_ended(cluster, &driver).await?,
             }
         }
         Place::Local(dir) => {
             for record in process::records(dir)?.iter().filter(|record| record.name == driver) {
-                process::end(record).await;
+                process::terminate(record).await;
                 process::remove(dir, &record.name)?;
             }
             if let Some(application) = application {
@@ -325,7 +329,7 @@ fn driver_to_end(job: &JobState, wanted: &str) -> Option<String> {
     (driver == wanted || !goes_on).then(|| driver.clone())
 }
 
-async fn until_gone<R: Reach + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
+async fn until_gone<R: PodConnector + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
     if !leader
         .until_gone(application, || masters.clone(), UNREGISTER_TIMEOUT)
         .await
@@ -420,7 +424,7 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
 
 fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
     let records = process::records(dir)?.into_iter();
-    let address = dir.seen()?.drivers;
+    let address = dir.observed()?.driver_address;
     let seen = records.map(|record| {
         // Read before the exit code, which the script writes last.
         let ended = !record.process.is_alive();
@@ -438,13 +442,13 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
 
 fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
     let (_, inventory) = wanted_of(dir)?;
-    let pods = dir.seen()?.pods.into_iter().map(|record| record.pod);
+    let pods = dir.observed()?.pods.into_iter().map(|record| record.pod);
     let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
     Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
-fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
+fn join(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<JobState> {
     let job = |app: &ApplicationReport| {
         let uis = &said.page.driver_uis;
         let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
@@ -528,7 +532,7 @@ fn driver_only(driver: &DriverSeen) -> JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::spark::Page;
+    use crate::clients::spark::MasterPage;
     use crate::model::reports::{MasterReport, MasterStatus};
 
     fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
@@ -544,9 +548,9 @@ mod tests {
         }
     }
 
-    fn said(apps: [(&str, &str); 3]) -> Said {
+    fn said(apps: [(&str, &str); 3]) -> LeaderReport {
         let [first, second, third] = apps.map(|(id, state)| app(id, state, 1));
-        Said {
+        LeaderReport {
             report: MasterReport {
                 status: MasterStatus::Alive,
                 url: String::new(),
@@ -554,7 +558,7 @@ mod tests {
                 activeapps: vec![first],
                 completedapps: vec![second, third],
             },
-            page: Page::default(),
+            page: MasterPage::default(),
         }
     }
 
@@ -698,7 +702,7 @@ mod tests {
 
     #[test]
     fn applications_find_their_drivers_by_their_web_uis() {
-        let said = Said {
+        let said = LeaderReport {
             report: MasterReport {
                 status: MasterStatus::Alive,
                 url: String::new(),
@@ -706,7 +710,7 @@ mod tests {
                 activeapps: vec![app("app-1", "RUNNING", 1), app("app-2", "WAITING", 2)],
                 completedapps: vec![app("app-0", "FINISHED", 0)],
             },
-            page: Page {
+            page: MasterPage {
                 version: None,
                 driver_uis: [
                     ("app-1", "http://spark-10-1-2-3.ns.k8s:4040"),

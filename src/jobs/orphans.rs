@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use crate::clients::spark::{self};
 use crate::model::reports::MasterReport;
 use crate::platform::leader::Leader;
-use crate::platform::observer::Reach;
+use crate::platform::observer::PodConnector;
 
 /// How long a driver's web UI may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,7 +69,7 @@ impl DriverUi {
     }
 
     /// The application that its driver has at this moment. `None`: it has none, does not answer, or has no web UI.
-    async fn application<R: Reach>(&self, way: &R) -> Option<String> {
+    async fn application<R: PodConnector>(&self, way: &R) -> Option<String> {
         let asking = async {
             let stream = way.open(&self.pod, self.port).await.ok()?;
             spark::application_of_driver(stream).await.ok().flatten()
@@ -81,8 +81,12 @@ impl DriverUi {
 /// The orphans among running drivers. `uis` are those of drivers that no active application is known to belong to.
 ///
 /// A driver's web UI ends before its application does. So an application that the web UI has before and after the leader was asked was there in between.
-pub async fn orphans<R: Reach + Clone>(leader: &mut Leader<R>, masters: Vec<Pod>, uis: Vec<DriverUi>) -> Vec<Orphan> {
-    let way = &leader.way.clone();
+pub async fn orphans<R: PodConnector + Clone>(
+    leader: &mut Leader<R>,
+    masters: Vec<Pod>,
+    uis: Vec<DriverUi>,
+) -> Vec<Orphan> {
+    let way = &leader.connector.clone();
     let before = futures::future::join_all(uis.into_iter().map(async |ui| {
         let application = ui.application(way).await?;
         Some((ui, application))

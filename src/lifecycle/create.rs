@@ -176,7 +176,7 @@ async fn spark_change(
         return Ok(Some(change));
     }
     let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await?;
-    let said = Leader::new(cluster.clone()).ask(pods).await;
+    let said = Leader::new(cluster.clone()).query(pods).await;
     Ok(change.with_running(said.and_then(|said| said.page.version)))
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use crate::clients::zookeeper::{self, Login};
+use crate::clients::zookeeper::{self, ZooKeeperLogin};
 use crate::console::progress::Progress;
 use crate::lifecycle::local::masters_of;
 use crate::lifecycle::place::Place;
@@ -342,7 +342,7 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
             (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
         }
         Place::Local(dir) => {
-            let conf = dir.wanted().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
+            let conf = dir.desired().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
             let pods = masters_of(dir).unwrap_or_default();
             (conf, Leader::new(Loopback).report(pods).await)
         }
@@ -365,7 +365,7 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
 /// A session with an external ensemble, and the forwarded port it may need.
 struct Reached {
     client: zookeeper_client::Client,
-    login: Option<Login>,
+    login: Option<ZooKeeperLogin>,
     _forward: Option<ForwardGuard>,
 }
 
@@ -415,25 +415,25 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
     Err(refused)
 }
 
-async fn login(cluster: &Cluster, name: &str) -> Result<Login, String> {
+async fn login(cluster: &Cluster, name: &str) -> Result<ZooKeeperLogin, String> {
     let found = cluster.get(Kind::Secret, name).await;
     let found = found.map_err(|error| with_sources(&error))?;
     let data = keys(&found.ok_or_else(|| format!("there is no Secret {name}"))?);
     login_of(name, |key| String::from_utf8(data.get(key)?.0.clone()).ok())
 }
 
-fn login_local(dir: &ClusterDir, name: &str) -> Result<Login, String> {
+fn login_local(dir: &ClusterDir, name: &str) -> Result<ZooKeeperLogin, String> {
     let folder = users("secrets", dir, name)?;
     login_of(name, |key| fs::read_to_string(folder.join(key)).ok())
 }
 
-fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<Login, String> {
+fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<ZooKeeperLogin, String> {
     // A shell that reads the mounted files leaves out the last line's end, too.
     let read = |key: &str| {
         let value = value(key).map(|value| value.trim_end_matches('\n').to_owned());
         value.ok_or_else(|| format!("Secret {name} has no {key}"))
     };
-    Ok(Login {
+    Ok(ZooKeeperLogin {
         username: read("username")?,
         password: read("password")?,
     })

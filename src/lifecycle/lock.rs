@@ -147,7 +147,7 @@ impl Lock {
 
     /// The cluster, for writes that are sent only while the lock is held.
     pub fn fenced(&self) -> Cluster {
-        self.held.cluster.behind(self.held.clone())
+        self.held.cluster.with_fence(self.held.clone())
     }
 
     /// Does `work` while the lock is held; if this process was paused meanwhile, it is begun again once the lock turns out to be still held.
@@ -221,7 +221,11 @@ impl Held {
             };
             sent = true;
             tries += 1;
-            match self.cluster.merge_seen(Kind::ConfigMap, &current, patch.clone()).await {
+            match self
+                .cluster
+                .merge_if_unchanged(Kind::ConfigMap, &current, patch.clone())
+                .await
+            {
                 Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
                 changed => return changed.map(|_| ()),
             }
@@ -243,7 +247,7 @@ impl Held {
         loop {
             let current = self.read(action).await?;
             tries += 1;
-            match self.cluster.delete_seen(Kind::ConfigMap, &current).await {
+            match self.cluster.delete_if_unchanged(Kind::ConfigMap, &current).await {
                 Err(kubernetes::Error::Rejected { code: 409, .. }) if tries < TRIES => {}
                 removed => return removed,
             }
@@ -297,7 +301,7 @@ pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), 
             return Ok(());
         };
         let patch = json!({"metadata": {"annotations": {FIRST: null}}});
-        match cluster.merge_seen(Kind::ConfigMap, &found, patch).await {
+        match cluster.merge_if_unchanged(Kind::ConfigMap, &found, patch).await {
             Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {}
             changed => return Ok(changed.map(|_| ())?),
         }

@@ -62,7 +62,7 @@ impl Place {
                 let ours = object.filter(|object| is_of_cluster(object.metadata.labels.as_ref(), name.as_str()));
                 ours.as_ref().map(read_inventory).transpose()
             }
-            Place::Local(dir) => match dir.wanted()? {
+            Place::Local(dir) => match dir.desired()? {
                 Some(wanted) => inventory_of(&wanted, dir),
                 None => Ok(None),
             },
@@ -84,7 +84,7 @@ impl Place {
             Place::Local(dir) => {
                 let mut summaries = Vec::new();
                 for sibling in Store::open()?.clusters(Some(&dir.namespace))? {
-                    let wanted = sibling.wanted().ok().flatten();
+                    let wanted = sibling.desired().ok().flatten();
                     let inventory = wanted.and_then(|wanted| inventory_of(&wanted, &sibling).ok().flatten());
                     summaries.extend(inventory.map(|inventory| inventory.cluster));
                 }

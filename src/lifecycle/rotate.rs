@@ -18,8 +18,8 @@ use crate::model::labels::{COMPONENT, Component, cluster_selector};
 use crate::model::managed_fields::owned;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::local::drivers;
-use crate::platform::local::kubelet::end_process;
-use crate::platform::local::store::{ClusterDir, Held, PodRecord, Store};
+use crate::platform::local::kubelet::terminate_process;
+use crate::platform::local::store::{ClusterDir, LockHolder, PodRecord, Store};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
@@ -107,7 +107,7 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
     if !dir.exists() {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
-    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
     let (wanted, inventory) = wanted_of(dir)?;
     has_own_secret(&inventory, &dir.name)?;
     secret::replace_local(dir, &dir.name.auth())?;
@@ -115,10 +115,10 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
     let is_knowing =
         |record: &PodRecord| Component::of(record.pod.labels()).is_some_and(|component| KNOWING.contains(&component));
-    let records = dir.seen()?.pods.into_iter().filter(is_knowing);
+    let records = dir.observed()?.pods.into_iter().filter(is_knowing);
     let processes: Vec<_> = records.filter_map(|record| record.process).collect();
     let grace = Duration::from_secs(UNDRAINED_SECONDS.into());
-    join_all(processes.iter().map(|process| end_process(process, grace))).await;
+    join_all(processes.iter().map(|process| terminate_process(process, grace))).await;
     wait::until_ready(LocalView::of(dir), &dir.namespace, &inventory, timeout, progress).await
 }
 

@@ -11,7 +11,7 @@ use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
 use crate::platform::kubernetes::{Cluster, NodeReader};
-use crate::platform::observer::{Ask, Observer};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 use crate::state::overview::{Overview, overview};
@@ -69,7 +69,7 @@ async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<
         cluster.list_of::<Pod>(&selector),
         cluster.list_of::<StatefulSet>(&selector),
     )?;
-    let mut facts = observer.ask(pods, sets, Ask::Running).await;
+    let mut facts = observer.query(pods, sets, PodFilter::Running).await;
     NodeReader::default().complete(cluster, &mut facts).await;
     Ok(facts)
 }

@@ -149,7 +149,7 @@ pub async fn teardown(
             }
             Some(set) => delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?,
             // They are in no inventory, and go first: then the masters hear of it.
-            None => drivers::end_all(cluster, name).await?,
+            None => drivers::terminate_all(cluster, name).await?,
         }
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
         ends.wait_for(&selector, component.as_str(), Until::Ended).await?;

@@ -20,10 +20,10 @@ use crate::model::labels::{Component, cluster_selector};
 use crate::model::managed_fields::owned;
 use crate::model::reports::ApplicationReport;
 use crate::platform::kubernetes::{FIELD_MANAGER, drivers};
-use crate::platform::leader::{Leader, Said};
-use crate::platform::local::store::Held;
+use crate::platform::leader::{Leader, LeaderReport};
+use crate::platform::local::store::LockHolder;
 use crate::platform::local::{Loopback, submitted};
-use crate::platform::observer::Reach;
+use crate::platform::observer::PodConnector;
 use crate::platform::poll::poll_until;
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::state::{Facts, cluster_state};
@@ -52,10 +52,10 @@ impl Place {
                 lock.release(&marked, false).await
             }
             Place::Local(dir) => {
-                let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+                let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
                 let (mut wanted, inventory) = wanted_of(dir)?;
                 wanted.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
-                Ok(dir.write_wanted(&wanted)?)
+                Ok(dir.write_desired(&wanted)?)
             }
         }
     }
@@ -69,7 +69,7 @@ impl Place {
                 (pods, running.map(ResourceExt::name_any).collect::<Vec<_>>())
             }
             Place::Local(dir) => {
-                let pods = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
+                let pods = dir.observed()?.pods.into_iter().map(|record| record.pod).collect();
                 let records = submitted::records(dir)?.into_iter();
                 let running = records.filter(|record| record.process.is_alive());
                 (pods, running.map(|record| record.name).collect())
@@ -97,8 +97,8 @@ impl Place {
     }
 }
 
-async fn ask<R: Reach + Clone>(way: R, pods: &[Pod]) -> Option<Said> {
-    Leader::new(way).ask(pods.to_vec()).await
+async fn ask<R: PodConnector + Clone>(way: R, pods: &[Pod]) -> Option<LeaderReport> {
+    Leader::new(way).query(pods.to_vec()).await
 }
 
 fn is_running_master(pod: &Pod) -> bool {
@@ -118,14 +118,14 @@ struct Active {
 
 impl Active {
     fn of(
-        said: Option<Said>,
+        said: Option<LeaderReport>,
         drivers: Vec<String>,
         inventory: &Inventory,
         connect_ui: Option<&str>,
         are_masters_up: bool,
     ) -> Self {
         let unknown = said.is_none() && are_masters_up;
-        let Some(Said { report, page }) = said else {
+        let Some(LeaderReport { report, page }) = said else {
             return Self {
                 drivers,
                 unknown,
@@ -271,7 +271,7 @@ pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::spark::Page;
+    use crate::clients::spark::MasterPage;
     use crate::model::reports::{MasterReport, MasterStatus};
     use crate::spec::resolve::{Source, resolve};
 
@@ -296,8 +296,8 @@ mod tests {
         }
     }
 
-    fn said(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<Said> {
-        Some(Said {
+    fn said(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<LeaderReport> {
+        Some(LeaderReport {
             report: MasterReport {
                 status: MasterStatus::Alive,
                 url: String::new(),
@@ -305,7 +305,7 @@ mod tests {
                 activeapps: apps,
                 completedapps: vec![],
             },
-            page: Page {
+            page: MasterPage {
                 version: None,
                 driver_uis: uis.iter().map(|&(id, ui)| (id.to_owned(), ui.to_owned())).collect(),
             },

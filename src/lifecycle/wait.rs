@@ -13,7 +13,7 @@ use crate::lifecycle::Error;
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::kubernetes::{Cluster, NodeReader};
-use crate::platform::observer::{Ask, Observer};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, Namespace};
@@ -65,7 +65,7 @@ impl View for KubernetesView {
     async fn facts(&mut self) -> Result<Facts, Error> {
         let mut facts = self
             .observer
-            .ask(self.watch.pods(), self.watch.sets(), Ask::Ready)
+            .query(self.watch.pods(), self.watch.sets(), PodFilter::Ready)
             .await;
         self.nodes.complete(&self.cluster, &mut facts).await;
         Ok(facts)

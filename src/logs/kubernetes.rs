@@ -23,7 +23,7 @@ use crate::logs::{Error, Lines, Options, Write, executors, in_order};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::{self, Cluster};
-use crate::platform::observer::{Ask, Observer};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::routing::Member;
 use crate::spec::names::ClusterName;
 use crate::state::Facts;
@@ -113,7 +113,9 @@ impl Pods {
             .iter()
             .filter(|pod| Component::of(pod.labels()) == Some(Component::Master));
         let mut observer = Observer::new(self.cluster.clone());
-        let facts: Facts = observer.ask(masters.cloned().collect(), vec![], Ask::Running).await;
+        let facts: Facts = observer
+            .query(masters.cloned().collect(), vec![], PodFilter::Running)
+            .await;
         let alive = facts
             .masters
             .iter()

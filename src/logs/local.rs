@@ -157,7 +157,7 @@ impl Files {
             .into_iter()
             .filter_map(|name| Some((self.log(&name)?, name)));
         files.extend(drivers.map(|(path, name)| (name, path)));
-        for PodRecord { pod, .. } in self.dir.seen()?.pods {
+        for PodRecord { pod, .. } in self.dir.observed()?.pods {
             let name = pod.name_any();
             if self.wanted.has(Component::of(pod.labels()), &name) {
                 files.extend(self.log(&name).map(|path| (name.clone(), path)));

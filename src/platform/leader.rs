@@ -6,10 +6,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::clients::spark::{MasterUi, Page};
+use crate::clients::spark::{MasterPage, MasterUi};
 use crate::model::ports::MASTER_UI_PORT;
 use crate::model::reports::{MasterReport, MasterStatus};
-use crate::platform::observer::{Ask, Observer, Reach};
+use crate::platform::observer::{Observer, PodConnector, PodFilter};
 use crate::platform::poll::poll_until;
 use crate::state::Facts;
 
@@ -19,43 +19,43 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whoever leads, asked again and again.
 pub struct Leader<R> {
     /// The way to the pods.
-    pub way: R,
+    pub connector: R,
     observer: Observer<R>,
 }
 
 /// What the leader said.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct LeaderReport {
     pub report: MasterReport,
-    pub page: Page,
+    pub page: MasterPage,
 }
 
-impl<R: Reach + Clone> Leader<R> {
-    pub fn new(way: R) -> Self {
+impl<R: PodConnector + Clone> Leader<R> {
+    pub fn new(connector: R) -> Self {
         Self {
-            observer: Observer::new(way.clone()),
-            way,
+            observer: Observer::new(connector.clone()),
+            connector,
         }
     }
 
     /// Asks whoever leads among these pods; `None` if nobody does.
     pub async fn report(&mut self, pods: Vec<Pod>) -> Option<(Pod, MasterReport)> {
-        let facts = self.observer.ask(pods, vec![], Ask::Running).await;
+        let facts = self.observer.query(pods, vec![], PodFilter::Running).await;
         leading(facts)
     }
 
     /// The same with its page.
-    pub async fn ask(&mut self, pods: Vec<Pod>) -> Option<Said> {
+    pub async fn query(&mut self, pods: Vec<Pod>) -> Option<LeaderReport> {
         let (pod, report) = self.report(pods).await?;
         let page = tokio::time::timeout(PAGE_TIMEOUT, self.page(&pod)).await.ok().flatten();
-        Some(Said {
+        Some(LeaderReport {
             report,
             page: page.unwrap_or_default(),
         })
     }
 
-    async fn page(&self, pod: &Pod) -> Option<Page> {
-        let connect = self.way.open(pod, MASTER_UI_PORT);
+    async fn page(&self, pod: &Pod) -> Option<MasterPage> {
+        let connect = self.connector.open(pod, MASTER_UI_PORT);
         MasterUi::default().page(connect).await.ok()
     }
 

@@ -6,4 +6,4 @@ pub mod local;
 pub mod observer;
 pub mod peers;
 pub mod poll;
-pub mod way;
+pub mod transport;

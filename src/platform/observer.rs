@@ -24,7 +24,7 @@ const MODE_LASTS: Duration = Duration::from_secs(5);
 
 /// Whom to ask.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum PodFilter {
     /// Whoever runs: someone wants to know now.
     Running,
     /// Whoever is ready: the answer of a JVM that still starts is known, and every attempt costs a request.
@@ -32,7 +32,7 @@ pub enum Ask {
 }
 
 /// The way into pods.
-pub trait Reach {
+pub trait PodConnector {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// How long to leave a pod alone that could not be asked.
@@ -44,34 +44,34 @@ pub trait Reach {
 
 /// Looks at one cluster, again and again.
 pub struct Observer<R> {
-    way: R,
+    connector: R,
     /// By UID of the pod, so that a pod's successor is not taken for it.
-    masters: HashMap<String, Master>,
-    zookeepers: HashMap<String, Server>,
+    masters: HashMap<String, PolledMaster>,
+    zookeepers: HashMap<String, PolledZooKeeper>,
 }
 
-struct Master {
+struct PolledMaster {
     ui: MasterUi,
     last: Result<MasterReport, String>,
     not_before: Instant,
 }
 
-struct Server {
+struct PolledZooKeeper {
     last: Result<crate::model::reports::ZooKeeperReport, String>,
     not_before: Instant,
 }
 
-impl<R: Reach> Observer<R> {
-    pub fn new(way: R) -> Self {
+impl<R: PodConnector> Observer<R> {
+    pub fn new(connector: R) -> Self {
         Self {
-            way,
+            connector,
             masters: HashMap::new(),
             zookeepers: HashMap::new(),
         }
     }
 
     /// Asks the masters and ZooKeepers among these pods.
-    pub async fn ask(&mut self, pods: Vec<Pod>, sets: Vec<StatefulSet>, ask: Ask) -> Facts {
+    pub async fn query(&mut self, pods: Vec<Pod>, sets: Vec<StatefulSet>, filter: PodFilter) -> Facts {
         let mut facts = Facts {
             pods,
             sets,
@@ -79,7 +79,7 @@ impl<R: Reach> Observer<R> {
         };
         let running = |component| {
             pods_of(&facts, component)
-                .filter(|pod| can_answer(pod, ask))
+                .filter(|pod| can_answer(pod, filter))
                 .map(|pod| (pod.uid().unwrap_or_default(), pod.clone()))
                 .collect::<Vec<_>>()
         };
@@ -89,31 +89,31 @@ impl<R: Reach> Observer<R> {
         self.zookeepers
             .retain(|uid, _| zookeepers.iter().any(|(known, _)| known == uid));
 
-        let asked_masters = masters.into_iter().map(|(uid, pod)| {
-            let master = self.masters.remove(&uid).unwrap_or_else(Master::unknown);
-            let way = &self.way;
+        let masters = masters.into_iter().map(|(uid, pod)| {
+            let master = self.masters.remove(&uid).unwrap_or_else(PolledMaster::unknown);
+            let connector = &self.connector;
             async move {
-                let master = master.ask(way, &pod).await;
+                let master = master.query(connector, &pod).await;
                 (uid, pod.name_any(), master)
             }
         });
-        let asked_servers = zookeepers.into_iter().map(|(uid, pod)| {
-            let server = self.zookeepers.remove(&uid).unwrap_or_else(Server::unknown);
-            let way = &self.way;
+        let servers = zookeepers.into_iter().map(|(uid, pod)| {
+            let server = self.zookeepers.remove(&uid).unwrap_or_else(PolledZooKeeper::unknown);
+            let connector = &self.connector;
             async move {
-                let server = server.ask(way, &pod).await;
+                let server = server.query(connector, &pod).await;
                 (uid, pod.name_any(), server)
             }
         });
-        let (asked_masters, asked_servers) = futures::join!(
-            join_all(asked_masters.collect::<Vec<_>>()),
-            join_all(asked_servers.collect::<Vec<_>>())
+        let (masters, servers) = futures::join!(
+            join_all(masters.collect::<Vec<_>>()),
+            join_all(servers.collect::<Vec<_>>())
         );
-        for (uid, pod, master) in asked_masters {
+        for (uid, pod, master) in masters {
             facts.masters.insert(pod, master.last.clone());
             self.masters.insert(uid, master);
         }
-        for (uid, pod, server) in asked_servers {
+        for (uid, pod, server) in servers {
             facts.zookeepers.insert(pod, server.last.clone());
             self.zookeepers.insert(uid, server);
         }
@@ -121,7 +121,7 @@ impl<R: Reach> Observer<R> {
     }
 }
 
-impl Master {
+impl PolledMaster {
     fn unknown() -> Self {
         Self {
             ui: MasterUi::default(),
@@ -130,12 +130,12 @@ impl Master {
         }
     }
 
-    async fn ask<R: Reach>(mut self, way: &R, pod: &Pod) -> Self {
+    async fn query<R: PodConnector>(mut self, connector: &R, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
-        let asking = self.ui.report(way.open(pod, MASTER_UI_PORT));
-        match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
+        let query = self.ui.report(connector.open(pod, MASTER_UI_PORT));
+        match tokio::time::timeout(ANSWER_TIMEOUT, query).await {
             Ok(Ok(report)) => self.last = Ok(report),
             Ok(Err(error)) => self.failed(error.to_string(), R::PAUSE_AFTER_FAILURE),
             Err(_) => self.failed(
@@ -152,7 +152,7 @@ impl Master {
     }
 }
 
-impl Server {
+impl PolledZooKeeper {
     fn unknown() -> Self {
         Self {
             last: Err("not asked yet".into()),
@@ -160,15 +160,15 @@ impl Server {
         }
     }
 
-    async fn ask<R: Reach>(mut self, way: &R, pod: &Pod) -> Self {
+    async fn query<R: PodConnector>(mut self, connector: &R, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
-        let asking = async {
-            let stream = way.open(pod, ZOOKEEPER_PORT).await?;
-            zookeeper::ask(stream).await.map_err(|error| error.to_string())
+        let query = async {
+            let stream = connector.open(pod, ZOOKEEPER_PORT).await?;
+            zookeeper::query(stream).await.map_err(|error| error.to_string())
         };
-        self.last = match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
+        self.last = match tokio::time::timeout(ANSWER_TIMEOUT, query).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
         };
@@ -182,7 +182,7 @@ impl Server {
     }
 }
 
-fn can_answer(pod: &Pod, ask: Ask) -> bool {
+fn can_answer(pod: &Pod, filter: PodFilter) -> bool {
     let statuses = pod
         .status
         .as_ref()
@@ -191,7 +191,7 @@ fn can_answer(pod: &Pod, ask: Ask) -> bool {
         return false;
     };
     let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
-    pod.metadata.deletion_timestamp.is_none() && running && (ask == Ask::Running || container.ready)
+    pod.metadata.deletion_timestamp.is_none() && running && (filter == PodFilter::Running || container.ready)
 }
 
 #[cfg(test)]
@@ -206,7 +206,7 @@ mod tests {
     /// Every pod is at this address.
     struct Fixed(std::net::SocketAddr);
 
-    impl Reach for Fixed {
+    impl PodConnector for Fixed {
         type Stream = TcpStream;
         const PAUSE_AFTER_FAILURE: Duration = Duration::ZERO;
 
@@ -245,7 +245,7 @@ mod tests {
         let (sender, mut closed) = mpsc::channel(1);
         let server = tokio::spawn(answers_once(listener, sender));
         for _ in 0..3 {
-            let facts = observer.ask(vec![master()], vec![], Ask::Running).await;
+            let facts = observer.query(vec![master()], vec![], PodFilter::Running).await;
             let report = facts.masters["spark-master-0"].as_ref();
             assert_eq!(report.map(|report| report.url.as_str()), Ok("spark://x:7077"));
             closed.recv().await.unwrap();
@@ -253,7 +253,7 @@ mod tests {
         // Nobody listens any more: it is lost at the first look.
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
-        let facts = observer.ask(vec![master()], vec![], Ask::Running).await;
+        let facts = observer.query(vec![master()], vec![], PodFilter::Running).await;
         assert!(facts.masters["spark-master-0"].is_err());
     }
 }

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 pub async fn poll_until<T, E>(
     every: Duration,
     within: Duration,
-    mut look: impl AsyncFnMut() -> Result<ControlFlow<T, E>, E>,
+    mut check: impl AsyncFnMut() -> Result<ControlFlow<T, E>, E>,
 ) -> Result<T, E> {
     let started = Instant::now();
     loop {
-        match look().await? {
+        match check().await? {
             ControlFlow::Break(result) => return Ok(result),
             ControlFlow::Continue(missing) if started.elapsed() >= within => return Err(missing),
             ControlFlow::Continue(_) => tokio::time::sleep(every).await,
@@ -30,30 +30,30 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn looks(within: u32, result_at: u32, error_at: u32) -> (u32, Result<u32, String>) {
-        let mut looks = 0;
+    async fn checks(within: u32, result_at: u32, error_at: u32) -> (u32, Result<u32, String>) {
+        let mut checks = 0;
         let outcome = poll_until(SECOND, within * SECOND, async || {
-            looks += 1;
-            match looks {
+            checks += 1;
+            match checks {
                 now if now == error_at => Err("broken".to_owned()),
                 now if now == result_at => Ok(Break(now)),
                 now => Ok(Continue(format!("missing at {now}"))),
             }
         });
         let outcome = outcome.await;
-        (looks, outcome)
+        (checks, outcome)
     }
 
     #[tokio::test(start_paused = true)]
     async fn ends_with_a_result_an_error_or_what_is_missing() {
-        assert_eq!(looks(5, 3, 0).await, (3, Ok(3)));
-        assert_eq!(looks(5, 0, 2).await, (2, Err("broken".into())));
-        assert_eq!(looks(5, 0, 0).await, (6, Err("missing at 6".into())));
+        assert_eq!(checks(5, 3, 0).await, (3, Ok(3)));
+        assert_eq!(checks(5, 0, 2).await, (2, Err("broken".into())));
+        assert_eq!(checks(5, 0, 0).await, (6, Err("missing at 6".into())));
     }
 
     #[tokio::test(start_paused = true)]
     async fn looks_once_where_there_is_no_time() {
-        assert_eq!(looks(0, 1, 0).await, (1, Ok(1)));
-        assert_eq!(looks(0, 2, 0).await, (1, Err("missing at 1".into())));
+        assert_eq!(checks(0, 1, 0).await, (1, Ok(1)));
+        assert_eq!(checks(0, 2, 0).await, (1, Err("missing at 1".into())));
     }
 }

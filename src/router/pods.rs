@@ -17,7 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::clients::spark::MAX_IDLE;
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 
 const IDLE_PER_POD: usize = 64;
 
@@ -35,7 +35,7 @@ pub enum Error {
 
 /// The connections of one thread.
 pub struct Pods {
-    way: Way,
+    way: Transport,
     /// By host and port; the longest unused first.
     idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
 }
@@ -75,7 +75,7 @@ impl Connection {
 }
 
 impl Pods {
-    pub fn new(way: Way) -> Arc<Self> {
+    pub fn new(way: Transport) -> Arc<Self> {
         Arc::new(Self {
             way,
             idle: Mutex::default(),
@@ -288,7 +288,7 @@ mod tests {
         });
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = Request::builder().method(method).uri("/").body(body).unwrap();
-        let answered = Pods::new(Way::Direct).request("127.0.0.1", port, request).await;
+        let answered = Pods::new(Transport::Direct).request("127.0.0.1", port, request).await;
         pod.abort();
         answered.ok().map(|answer| answer.status().as_u16())
     }

@@ -26,7 +26,7 @@ use super::origin;
 use super::pages::{Why, page};
 use super::places::{Busy, Place};
 use super::pods::{self, AnyBody, BoxError, Pods};
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::router::metrics::{Metric, Tell};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
@@ -44,7 +44,7 @@ pub const ACCESS_LOG: &str = "sparkha::access";
 /// What all connections share.
 pub struct Router {
     routes: watch::Receiver<Published>,
-    pub way: Way,
+    pub way: Transport,
     naming: Naming,
     access: RwLock<Arc<Access>>,
     /// Answers by the first digit of their status.
@@ -72,7 +72,7 @@ pub struct Connection<'a> {
 }
 
 impl Router {
-    pub fn new(routes: watch::Receiver<Published>, way: Way, naming: Naming, access: Access) -> Self {
+    pub fn new(routes: watch::Receiver<Published>, way: Transport, naming: Naming, access: Access) -> Self {
         Self {
             routes,
             way,

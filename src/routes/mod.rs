@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::lifecycle::Error;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::routes::follow::{Follow, follow_local};
 use crate::routing::Table;
 use crate::spec::names::Namespace;
 
 /// Routes to the clusters of the namespace, or of all namespaces.
 pub async fn routes(cluster: &Cluster, all_namespaces: bool) -> Result<Arc<Table>, Error> {
-    let way = Way::Forwarded(cluster.clone());
+    let way = Transport::PortForward(cluster.clone());
     Follow::kubernetes(cluster, all_namespaces, way).await?.first().await
 }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::clients::etcd::{Etcd, MAX_OPERATIONS, Write};
+use crate::clients::etcd::{Etcd, KeyWrite, MAX_OPERATIONS};
 use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
@@ -217,12 +217,12 @@ async fn write_again(api: &VulcandApi, objects: &[Object], ttl: Duration) -> Res
     Ok(())
 }
 
-fn as_write(change: &Change, root: &str) -> Write {
-    Write {
+fn as_write(change: &Change, root: &str) -> KeyWrite {
+    KeyWrite {
         key: change.id.key(root),
         value: change.value.as_ref().map(ToString::to_string),
         lease: change.lease,
-        seen: change.seen,
+        expected_revision: change.seen,
     }
 }
 

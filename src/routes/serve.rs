@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::router::dns::zone::Zone;
 use crate::router::dns::{self, Sockets};
 use crate::router::{Access, Front, Naming, Router, metrics, serve};
@@ -79,7 +79,7 @@ impl Bound {
     }
 
     /// Serves until SIGTERM or Ctrl-C. Without routes there is no HTTP.
-    pub async fn serve(self, routes: Option<(&Follow, Way)>) -> Result<(), Error> {
+    pub async fn serve(self, routes: Option<(&Follow, Transport)>) -> Result<(), Error> {
         let dns = async {
             match self.dns {
                 Some((zone, sockets)) => dns::serve(zone, sockets).await,
@@ -137,7 +137,7 @@ impl Http {
         })
     }
 
-    async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
+    async fn serve(self, follow: &Follow, way: Transport) -> Result<(), Error> {
         let (certificates, tls) = self.certificate.map(watch::channel).unzip();
         let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
         let front = Front {

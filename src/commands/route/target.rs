@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::clients::etcd::{self, Etcd, Login};
+use crate::clients::etcd::{self, Etcd, EtcdLogin};
 use crate::clients::vulcand::VulcandApi;
 use crate::commands::arguments::Global;
 use crate::commands::{bad_flag, heading};
@@ -90,7 +90,7 @@ impl TargetArguments {
             return Ok(None);
         } else {
             Server::Etcd {
-                etcd: Etcd::new(etcd::Options {
+                etcd: Etcd::new(etcd::EtcdOptions {
                     endpoints: self.etcd.clone(),
                     ca: self.etcd_ca.clone(),
                     certificate: self.etcd_cert.clone(),
@@ -109,7 +109,7 @@ impl TargetArguments {
         }))
     }
 
-    fn login(&self) -> Result<Option<Login>, Error> {
+    fn login(&self) -> Result<Option<EtcdLogin>, Error> {
         let Some(user) = &self.etcd_user else {
             return Ok(None);
         };
@@ -126,7 +126,7 @@ impl TargetArguments {
                 help: format!("set {PASSWORD}, or pass --etcd-password-file"),
             })?,
         };
-        Ok(Some(Login {
+        Ok(Some(EtcdLogin {
             user: user.clone(),
             password,
         }))

@@ -16,7 +16,7 @@ use crate::lifecycle::{external_zookeeper, preflight};
 use crate::model::finding::Finding;
 use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::{self, Cluster, NodeReader};
-use crate::platform::observer::{Ask, Observer};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::render::inventory::Inventory;
 use crate::render::render;
 use crate::spec::ClusterSpec;
@@ -174,7 +174,7 @@ async fn existing(
         .cloned()
         .collect();
     let mut observer = Observer::new(cluster.clone());
-    let mut observed = observer.ask(own, sets, Ask::Running).await;
+    let mut observed = observer.query(own, sets, PodFilter::Running).await;
     observed.nodes = NodeReader::default().read(cluster).await;
     let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
     let services: Vec<_> = services.iter().flatten().cloned().collect();

@@ -10,8 +10,8 @@ use crate::jobs::submit::capacity::{Room, room};
 use crate::jobs::submit::job::Asked;
 use crate::lifecycle::Error;
 use crate::model::reports::{ApplicationReport, WorkerReport};
-use crate::platform::leader::{Leader, Said};
-use crate::platform::observer::Reach;
+use crate::platform::leader::{Leader, LeaderReport};
+use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
 
@@ -40,7 +40,7 @@ pub struct Explained<'a> {
 
 /// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any. From then on it says if the leader
 /// no longer knows the application.
-pub async fn explain<R: Reach + Clone>(
+pub async fn explain<R: PodConnector + Clone>(
     leader: &mut Leader<R>,
     application: &mut Option<String>,
     masters: impl Fn() -> Vec<Pod>,
@@ -52,7 +52,7 @@ pub async fn explain<R: Reach + Clone>(
     loop {
         tokio::time::sleep(ASK_EVERY).await;
         let report = if application.is_none() {
-            let said = leader.ask(masters()).await;
+            let said = leader.query(masters()).await;
             *application = said.as_ref().and_then(|said| own(said, &explained));
             said.map(|said| said.report)
         } else {
@@ -97,7 +97,7 @@ pub async fn explain<R: Reach + Clone>(
 }
 
 /// Waits until the driver has an application that the leader does not know, and says so.
-async fn until_orphaned<R: Reach + Clone>(
+async fn until_orphaned<R: PodConnector + Clone>(
     leader: &mut Leader<R>,
     masters: impl Fn() -> Vec<Pod>,
     reach: DriverUi,
@@ -129,7 +129,7 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
 }
 
 /// The application of this driver: the one with its web UI, or if it has none, the only new one.
-fn own(said: &Said, explained: &Explained<'_>) -> Option<String> {
+fn own(said: &LeaderReport, explained: &Explained<'_>) -> Option<String> {
     let uis = &said.page.driver_uis;
     let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
     let by_ui = uis.iter().find(|(_, address)| is_its(address));

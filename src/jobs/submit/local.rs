@@ -19,7 +19,7 @@ use crate::platform::leader::Leader;
 use crate::platform::local::Loopback;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
-use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
+use crate::platform::local::submitted::{self as process, DriverOutput, DriverRecord, DriverStart};
 use crate::render::driver::{self, Driver};
 
 /// Runs a job. What it writes goes where sparkha writes.
@@ -39,7 +39,7 @@ pub async fn submit(
     let submission = &submission.fitted(&defaults, &inventory);
     let asked = submission.job.job.asked(&defaults);
     let mut leader = Leader::new(Loopback);
-    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.ask(masters_of(dir)?))
+    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters_of(dir)?))
         .await
         .ok()
         .flatten();
@@ -50,7 +50,7 @@ pub async fn submit(
     {
         return Err(Error::NoRoom { message });
     }
-    let Some(address) = dir.seen()?.drivers else {
+    let Some(address) = dir.observed()?.driver_address else {
         return Err(Error::Driver {
             message: "the cluster has no address for drivers".into(),
             help: "its supervisor is gone or just begins: `sparkha create`, with the same arguments, starts it again"
@@ -76,18 +76,18 @@ pub async fn submit(
         keep: submission.keep || submission.detach,
         one_log: false,
     };
-    let start = Start {
+    let start = DriverStart {
         dir,
-        wanted: &wanted,
+        desired: &wanted,
         pod: driver::pod(pod, &driver),
         address,
         texts: texts(&job, |file: &LocalFile| file.path.display().to_string()),
         ui_port,
         keep: driver.keep,
         output: if submission.detach {
-            Output::Log
+            DriverOutput::Log
         } else {
-            Output::Inherited
+            DriverOutput::Inherited
         },
     };
     let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
@@ -96,7 +96,7 @@ pub async fn submit(
     })?;
     // From now on an upgrade waits for this driver, unless it began to look before.
     if let Err(refused) = upgrade::takes_jobs(&wanted_of(dir)?.1) {
-        process::end(&record).await;
+        process::terminate(&record).await;
         process::remove(dir, &record.name)?;
         return Err(refused);
     }
@@ -136,7 +136,7 @@ pub async fn submit(
         progress.step("Ending the driver");
     }
     // Also what the application started and left.
-    process::end(&record).await;
+    process::terminate(&record).await;
     if let (Some(application), true) = (&application, outcome.is_err()) {
         let masters = || masters_of(dir).unwrap_or_default();
         leader.until_gone(application, masters, UNREGISTER_TIMEOUT).await;
@@ -164,7 +164,7 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
 pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
     let (_, inventory) = wanted_of(dir).ok()?;
     let host = pod_host(
-        dir.seen().ok()?.drivers?,
+        dir.observed().ok()?.driver_address?,
         dir.namespace.as_str(),
         &inventory.cluster.ui_domain,
     );

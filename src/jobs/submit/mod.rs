@@ -29,7 +29,7 @@ use crate::model::kind::Kind;
 use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::{self, Cluster, drivers, watch::Watch};
-use crate::platform::leader::{Leader, Said};
+use crate::platform::leader::{Leader, LeaderReport};
 use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::own_driver;
@@ -265,7 +265,7 @@ impl Run<'_> {
         }
         // From now on an upgrade waits for this driver, unless it began to look before.
         upgrade::takes_jobs(&read_inventory(&inventory_object(self.cluster, self.name).await?)?)?;
-        let before = self.leader.ask(masters(&self.watch));
+        let before = self.leader.query(masters(&self.watch));
         let (started, before) = tokio::join!(
             until_started(&self.watch, self.driver, self.submission.timeout, self.progress),
             tokio::time::timeout(LEADER_TIMEOUT, before),
@@ -390,7 +390,7 @@ impl Run<'_> {
     }
 
     /// Fails at once if what was asked for can never be had.
-    fn has_room(&self, said: &Said) -> Result<(), Error> {
+    fn has_room(&self, said: &LeaderReport) -> Result<(), Error> {
         // What nobody said, the application may yet say.
         if self.asked == Asked::default() || self.submission.wait {
             return Ok(());
@@ -425,7 +425,7 @@ impl Run<'_> {
     }
 
     /// Sends everything, and begins again where that is lost.
-    async fn send(&self, pod: &Pod, before: Option<&Said>, python: Option<String>) -> Result<(), Error> {
+    async fn send(&self, pod: &Pod, before: Option<&LeaderReport>, python: Option<String>) -> Result<(), Error> {
         let place = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
             let env = container
                 .env
@@ -495,7 +495,7 @@ impl Run<'_> {
     /// Ends the driver, and waits until the master knows.
     async fn end(&mut self, outcome: &Result<Outcome, Error>) -> Result<(), Error> {
         let has_ended = matches!(outcome, Ok(Outcome::Ended { .. }));
-        drivers::end(self.cluster, self.driver).await?;
+        drivers::terminate(self.cluster, self.driver).await?;
         match self.application.take() {
             _ if has_ended => {}
             // The master knows sooner than the API server.
@@ -505,7 +505,7 @@ impl Run<'_> {
                     self.progress.warn(&format!("the master still lists {application}"));
                 }
             }
-            None => drivers::until_ended(self.cluster, self.driver).await?,
+            None => drivers::wait_until_ended(self.cluster, self.driver).await?,
         }
         Ok(())
     }

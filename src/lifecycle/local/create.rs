@@ -22,9 +22,9 @@ use crate::model::kind::Kind;
 use crate::platform::local::limits::{ANOTHER_VERSION, limits, subjects};
 use crate::platform::local::pod::container_of;
 use crate::platform::local::process::ProcessId;
-use crate::platform::local::software::{self, Lack, SPARK, Software};
+use crate::platform::local::software::{self, MissingDependency, SPARK, Software};
 use crate::platform::local::stateful_set::REPLACE;
-use crate::platform::local::store::{ClusterDir, Held, Lock, Store, Wanted};
+use crate::platform::local::store::{ClusterDir, ClusterLock, DesiredState, LockHolder, Store};
 use crate::platform::local::{addresses, cgroup, drivers, kubelet, machine, supervisor};
 use crate::render::inventory::Inventory;
 use crate::render::{Resource, render};
@@ -36,10 +36,10 @@ use crate::spec::words::counted;
 pub struct Prepared {
     dir: ClusterDir,
     /// `None` for a dry run.
-    _lock: Option<Lock>,
-    wanted: Wanted,
+    _lock: Option<ClusterLock>,
+    wanted: DesiredState,
     inventory: Inventory,
-    old: Option<Wanted>,
+    old: Option<DesiredState>,
     live: Live,
     plan: Plan,
     /// Of masters and workers.
@@ -63,7 +63,7 @@ pub async fn prepare(
     let (software, znodes) = preflight(spec, dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
     let lock = match options.dry_run {
         true => None,
-        false => Some(dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?),
+        false => Some(dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?),
     };
     let (old, old_inventory) = self::known(dir)?;
     upgrade::takes_changes(old_inventory.as_ref())?;
@@ -148,7 +148,7 @@ pub async fn create(
     }
     // From a cluster before this one.
     let has_data = !dir.claims()?.is_empty();
-    let first = old.is_none() && dir.seen()?.pods.is_empty();
+    let first = old.is_none() && dir.observed()?.pods.is_empty();
     // What was there before is not this create's to remove.
     let mut undo_znodes = Znodes::Keep;
     let made = async {
@@ -165,8 +165,8 @@ pub async fn create(
             _ => None,
         };
         match &roller {
-            Some(roller) => dir.write_wanted(&roller.now)?,
-            None if old.as_ref() != Some(&wanted) => dir.write_wanted(&wanted)?,
+            Some(roller) => dir.write_desired(&roller.now)?,
+            None if old.as_ref() != Some(&wanted) => dir.write_desired(&wanted)?,
             None => {}
         }
         if let Some(owner) = &claim
@@ -179,7 +179,7 @@ pub async fn create(
             for stage in &stages {
                 roller.stage(stage, &inventory, options, progress).await?;
             }
-            dir.write_wanted(&wanted)?;
+            dir.write_desired(&wanted)?;
         }
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
@@ -224,11 +224,17 @@ struct LocalRoller<'a> {
     dir: &'a ClusterDir,
     view: LocalView,
     /// With the sets of later stages as they were.
-    now: Wanted,
+    now: DesiredState,
 }
 
 impl<'a> LocalRoller<'a> {
-    fn new(dir: &'a ClusterDir, old: &Wanted, wanted: &Wanted, between: &Inventory, stages: &[Stage<'_>]) -> Self {
+    fn new(
+        dir: &'a ClusterDir,
+        old: &DesiredState,
+        wanted: &DesiredState,
+        between: &Inventory,
+        stages: &[Stage<'_>],
+    ) -> Self {
         let mut now = wanted.clone();
         let is_staged = |resource: &Resource| {
             let mut sets = stages.iter().flat_map(|stage| &stage.sets);
@@ -278,7 +284,7 @@ impl<'a> LocalRoller<'a> {
     }
 
     async fn write(&self) -> Result<(), Error> {
-        self.dir.write_wanted(&self.now)?;
+        self.dir.write_desired(&self.now)?;
         supervisor::ensure(self.dir).await?;
         Ok(())
     }
@@ -302,14 +308,14 @@ impl Roller for LocalRoller<'_> {
 }
 
 /// What is there, and its inventory.
-fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error> {
-    let old = dir.wanted()?;
+fn known(dir: &ClusterDir) -> Result<(Option<DesiredState>, Option<Inventory>), Error> {
+    let old = dir.desired()?;
     let inventory = old.as_ref().map(|old| inventory_of(old, dir)).transpose()?.flatten();
     Ok((old, inventory))
 }
 
 /// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
-fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
+fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> DesiredState {
     let spec = ClusterSpec {
         spark_version: Some(software.spark_version.clone()),
         ..spec.clone()
@@ -332,11 +338,11 @@ fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted
             *replicas = least.clone();
         }
     }
-    Wanted { software, resources }
+    DesiredState { software, resources }
 }
 
 /// What is there, as Kubernetes would list it.
-fn live(old: &Wanted, dir: &ClusterDir) -> Live {
+fn live(old: &DesiredState, dir: &ClusterDir) -> Live {
     let objects = old.resources.iter().filter_map(|resource| {
         let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
         if resource.kind == Kind::Secret {
@@ -375,7 +381,11 @@ async fn preflight(
         Ok(software) if findings.is_empty() => return Ok((software, znodes)),
         Ok(_) => {}
         // Nothing runs without it, whoever knows better.
-        Err(lacks) => findings.extend(lacks.into_iter().map(|Lack { message, help }| failure(message, help))),
+        Err(lacks) => findings.extend(
+            lacks
+                .into_iter()
+                .map(|MissingDependency { message, help }| failure(message, help)),
+        ),
     }
     Err(Error::Preflight { findings })
 }
@@ -423,7 +433,7 @@ fn ports(spec: &ClusterSpec) -> Vec<Finding> {
 
 /// The memory that the cluster's running pods requested: they have it already.
 pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
-    let records = dir.seen()?.pods.into_iter();
+    let records = dir.observed()?.pods.into_iter();
     let alive = records.filter(|record| record.process.as_ref().is_some_and(ProcessId::is_alive));
     let requests = alive.filter_map(|record| {
         let requests = container_of(&record.pod)?.resources.as_ref()?.requests.as_ref()?;

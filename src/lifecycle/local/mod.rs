@@ -18,9 +18,9 @@ use crate::lifecycle::wait::{LOG_LINES, View};
 use crate::model::error_chain::with_sources;
 use crate::model::hosts::pod_host;
 use crate::model::labels::Component;
-use crate::platform::local::store::{ClusterDir, PodRecord, Store, Wanted, tail};
+use crate::platform::local::store::{ClusterDir, DesiredState, PodRecord, Store, tail};
 use crate::platform::local::{Loopback, container};
-use crate::platform::observer::{Ask, Observer};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::render::inventory::Inventory;
 use crate::spec::names::Namespace;
 use crate::state::overview::{Overview, of_state};
@@ -50,7 +50,7 @@ impl LocalView {
 
     /// Its inventory and the facts; `None` if there is no such cluster.
     pub async fn look(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
-        let Some(wanted) = self.dir.wanted()? else {
+        let Some(wanted) = self.dir.desired()? else {
             return Ok(None);
         };
         let Some(inventory) = inventory_of(&wanted, &self.dir)? else {
@@ -66,8 +66,8 @@ impl View for LocalView {
 
     async fn facts(&mut self) -> Result<Facts, Error> {
         let unattended = self.dir.supervisor().is_none();
-        let seen = self.dir.seen()?;
-        let mut sets = self.dir.wanted()?.map(|wanted| wanted.sets()).unwrap_or_default();
+        let seen = self.dir.observed()?;
+        let mut sets = self.dir.desired()?.map(|wanted| wanted.sets()).unwrap_or_default();
         for set in &mut sets {
             set.metadata.generation = Some(1);
             // What the supervisor says of a set is worth something once it knows this very set.
@@ -78,7 +78,7 @@ impl View for LocalView {
             set.status = known.and_then(|seen| seen.status.clone());
         }
         let pods = seen.pods.into_iter().map(as_it_is).collect();
-        let facts = self.observer.ask(pods, sets, Ask::Running).await;
+        let facts = self.observer.query(pods, sets, PodFilter::Running).await;
         Ok(Facts {
             here: true,
             unattended,
@@ -133,8 +133,8 @@ fn as_it_is(record: PodRecord) -> Pod {
 }
 
 /// What is wanted of a cluster that must be there, and its inventory.
-pub fn wanted_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
-    let wanted = dir.wanted()?;
+pub fn wanted_of(dir: &ClusterDir) -> Result<(DesiredState, Inventory), Error> {
+    let wanted = dir.desired()?;
     let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
     wanted
         .zip(inventory.flatten())
@@ -142,7 +142,7 @@ pub fn wanted_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
 }
 
 /// The inventory among the wanted resources.
-pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+pub fn inventory_of(wanted: &DesiredState, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
     match wanted.config_map(&dir.name.inventory()) {
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),
@@ -151,7 +151,7 @@ pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventor
 
 /// The masters' pods as they are.
 pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
-    let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
+    let mut pods: Vec<_> = dir.observed()?.pods.into_iter().map(|record| record.pod).collect();
     pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
     Ok(pods)
 }
@@ -159,7 +159,7 @@ pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
 /// The pods of this machine, as far as their records tell.
 pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
     Ok(Facts {
-        pods: dir.seen()?.pods.into_iter().map(|record| record.pod).collect(),
+        pods: dir.observed()?.pods.into_iter().map(|record| record.pod).collect(),
         here: true,
         ..Facts::default()
     })
@@ -171,8 +171,8 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
     let mut variables = wanted.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
     // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
-    let seen = dir.seen()?;
-    let address = seen.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let seen = dir.observed()?;
+    let address = seen.driver_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
     variables.extend([
         (

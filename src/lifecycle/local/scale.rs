@@ -8,7 +8,7 @@ use crate::lifecycle::local::{LocalView, wanted_of};
 use crate::lifecycle::scale::{Options, announce, remind};
 use crate::lifecycle::{Error, wait};
 use crate::model::kind::Kind;
-use crate::platform::local::store::{ClusterDir, Held, Wanted};
+use crate::platform::local::store::{ClusterDir, DesiredState, LockHolder};
 use crate::platform::local::supervisor;
 use crate::render::inventory::Inventory;
 use crate::spec::words::counted;
@@ -19,7 +19,7 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
     if !dir.exists() {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
-    let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
     let (old, inventory) = wanted_of(dir)?;
     let inventory = inventory.with_workers(options.workers);
     let new = with_workers(&old, dir, &inventory);
@@ -33,7 +33,7 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
             findings: vec![finding],
         })?;
         announce(&LocalView::of(dir).state().await?, options.workers, progress);
-        dir.write_wanted(&new)?;
+        dir.write_desired(&new)?;
         supervisor::ensure(dir).await?;
         progress.done(&format!(
             "{} scaled to {}",
@@ -50,7 +50,7 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
     waiting.await.map(Some)
 }
 
-fn with_workers(old: &Wanted, dir: &ClusterDir, inventory: &Inventory) -> Wanted {
+fn with_workers(old: &DesiredState, dir: &ClusterDir, inventory: &Inventory) -> DesiredState {
     let mut new = old.clone();
     for resource in &mut new.resources {
         if resource.kind == Kind::StatefulSet && resource.name == dir.name.workers_set() {

@@ -13,17 +13,17 @@ use crate::lifecycle::local::inventory_of;
 use crate::lifecycle::place::Place;
 use crate::model::labels::Component;
 use crate::platform::local::cgroup::Groups;
-use crate::platform::local::kubelet::end_process;
+use crate::platform::local::kubelet::terminate_process;
 use crate::platform::local::pod::grace_of;
-use crate::platform::local::process::{CLUSTER, MARK, bearing, end_bearing};
-use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
+use crate::platform::local::process::{CLUSTER_DIR, CONTAINER_ID, kill_with_env, with_env};
+use crate::platform::local::store::{ClusterDir, ClusterLock, LockHolder, PodRecord};
 use crate::platform::local::{submitted, supervisor};
 use crate::spec::words::counted;
 
 /// A cluster that nobody else works on.
 pub struct Belongings {
     dir: ClusterDir,
-    _lock: Lock,
+    _lock: ClusterLock,
     /// Names of volume claims with data.
     pub claims: Vec<String>,
     /// The znodes in an external ZooKeeper, in words.
@@ -35,14 +35,14 @@ pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
     if !dir.exists() {
         return Ok(None);
     }
-    let lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
+    let lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
     if !dir.exists() {
         // Another teardown was faster; only the lock is left.
         dir.remove(false)?;
         return Ok(None);
     }
     // Damaged files must not keep anyone from being rid of the cluster.
-    let wanted = dir.wanted().ok().flatten();
+    let wanted = dir.desired().ok().flatten();
     let inventory = wanted.and_then(|wanted| inventory_of(&wanted, dir).ok().flatten());
     Ok(Some(Belongings {
         dir: dir.clone(),
@@ -69,15 +69,15 @@ pub async fn teardown(
 /// Removes the cluster of a folder whose lock is held.
 pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progress: &Progress) -> Result<(), Error> {
     let started = Instant::now();
-    supervisor::end(dir).await;
+    supervisor::terminate(dir).await;
     // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
-    let seen = dir.seen().unwrap_or_else(|error| {
+    let seen = dir.observed().unwrap_or_else(|error| {
         progress.warn(&format!("{error}"));
         Default::default()
     });
     // While there is a master that they can tell.
     let drivers = submitted::records(dir).unwrap_or_default();
-    join_all(drivers.iter().map(submitted::end)).await;
+    join_all(drivers.iter().map(submitted::terminate)).await;
     for component in [
         Component::Connect,
         Component::History,
@@ -86,7 +86,7 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
         Component::ZooKeeper,
     ] {
         if component == Component::ZooKeeper
-            && let Ok(Some(wanted)) = dir.wanted()
+            && let Ok(Some(wanted)) = dir.desired()
             && let Some(inventory) = inventory_of(&wanted, dir)?
         {
             remove_znodes(&Place::Local(dir.clone()), &inventory, znodes, progress).await?;
@@ -104,8 +104,8 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
         }
         join_all(records.into_iter().map(end)).await;
     }
-    end_bearing(CLUSTER, &dir.path().display().to_string()).await;
-    Groups::remove(&dir.mark());
+    kill_with_env(CLUSTER_DIR, &dir.path().display().to_string()).await;
+    Groups::remove(&dir.container_id_prefix());
     dir.remove(!keep_claims)?;
     progress.clear_parts();
     progress.done(&format!("Gone after {:.1} s", started.elapsed().as_secs_f64()));
@@ -115,10 +115,10 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
 async fn end(record: &PodRecord) {
     let Some(process) = &record.process else { return };
     // All of the pod's processes, not only the first: where all workers go, executors have nobody to hand over to.
-    for each in bearing(MARK, &record.mark) {
+    for each in with_env(CONTAINER_ID, &record.container_id) {
         if let Err(error) = each.signal(Signal::TERM) {
             tracing::warn!("failed to end process {}: {error}", each.pid);
         }
     }
-    end_process(process, grace_of(&record.pod)).await;
+    terminate_process(process, grace_of(&record.pod)).await;
 }

@@ -27,7 +27,7 @@ const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
 
 /// Prepares a client. Nothing is sent yet.
 pub async fn connect(options: &ConnectOptions) -> Result<Cluster, Error> {
-    let mut config = configuration(options).await?;
+    let mut config = load_config(options).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // Cluster retries by itself: it tells the user, and is bounded.
     config.default_retry = false;
@@ -42,8 +42,8 @@ pub async fn connect(options: &ConnectOptions) -> Result<Cluster, Error> {
     Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace))
 }
 
-async fn configuration(options: &ConnectOptions) -> Result<Config, Error> {
-    let wanted = KubeConfigOptions {
+async fn load_config(options: &ConnectOptions) -> Result<Config, Error> {
+    let kube_options = KubeConfigOptions {
         context: options.context.clone(),
         ..KubeConfigOptions::default()
     };
@@ -52,7 +52,7 @@ async fn configuration(options: &ConnectOptions) -> Result<Config, Error> {
         None => Kubeconfig::read(),
     };
     let config = match kubeconfig {
-        Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &wanted).await,
+        Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &kube_options).await,
         Err(error) => Err(error),
     };
     let may_be_pod = options.kubeconfig.is_none() && options.context.is_none();

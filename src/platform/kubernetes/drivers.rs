@@ -17,8 +17,8 @@ use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::spec::names::ClusterName;
 
 /// For how long a driver that has ended may still be read by whoever submitted it.
-const READ_WITHIN: SignedDuration = SignedDuration::from_mins(10);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const RETENTION: SignedDuration = SignedDuration::from_mins(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Beyond the pod's own grace period.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -67,7 +67,7 @@ pub fn is_over(pod: &Pod) -> bool {
 fn is_left_over(pod: &Pod, now: Timestamp) -> bool {
     let kept = pod.annotations().contains_key(KEEP);
     let finished = ended(pod).and_then(|ended| ended.finished_at.as_ref());
-    !kept && finished.is_some_and(|finished| now.duration_since(finished.0) > READ_WITHIN)
+    !kept && finished.is_some_and(|finished| now.duration_since(finished.0) > RETENTION)
 }
 
 /// Removes drivers that have ended and that nobody reads any more.
@@ -104,13 +104,13 @@ pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
 }
 
 /// Tells a driver to end, and removes its pod; one that is gone already is no error.
-pub async fn end(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+pub async fn terminate(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let action = format!("delete Pod {driver}");
     cluster.delete_in(&cluster.api::<Pod>(), driver, None, &action).await
 }
 
 /// Waits until a driver has ended, as far as the API server knows: its node may tell late.
-pub async fn until_ended(cluster: &Cluster, driver: &str) -> Result<(), Error> {
+pub async fn wait_until_ended(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let api = cluster.api::<Pod>();
     let deadline = Instant::now() + END_TIMEOUT;
     let action = format!("read Pod {driver}");
@@ -119,12 +119,12 @@ pub async fn until_ended(cluster: &Cluster, driver: &str) -> Result<(), Error> {
         if pod.is_none_or(|pod| ended(&pod).is_some()) || Instant::now() > deadline {
             return Ok(());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Tells all drivers of a cluster to end.
-pub async fn end_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
+pub async fn terminate_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     let pods = list(cluster, name).await?;
     futures::future::try_join_all(pods.iter().map(|pod| delete(cluster, pod))).await?;
     Ok(())

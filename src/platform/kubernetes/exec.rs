@@ -15,7 +15,7 @@ const BUFFER: usize = 256 * 1024;
 
 /// A program that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct ExecResult {
     pub success: bool,
     pub output: String,
     /// What it wrote to standard error, or what the API server says.
@@ -31,7 +31,7 @@ impl Cluster {
         container: &str,
         command: &[String],
         feed: impl AsyncFnOnce(&mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<()>,
-    ) -> Result<Ended, Error> {
+    ) -> Result<ExecResult, Error> {
         let api = self.api::<Pod>();
         let action = format!("run {} in {pod}", command.join(" "));
         let params = AttachParams::default()
@@ -54,9 +54,9 @@ impl Cluster {
             return Err(lost("the API server opened no streams".into()));
         };
         let reading = async {
-            let (mut told, mut complained) = (String::new(), String::new());
-            let _ = tokio::join!(output.read_to_string(&mut told), errors.read_to_string(&mut complained));
-            (status.await, told, complained)
+            let (mut stdout, mut stderr) = (String::new(), String::new());
+            let _ = tokio::join!(output.read_to_string(&mut stdout), errors.read_to_string(&mut stderr));
+            (status.await, stdout, stderr)
         };
         tokio::pin!(reading);
         let mut end = None;
@@ -88,7 +88,7 @@ impl Cluster {
         if !success && errors.is_empty() {
             errors = status.message.unwrap_or_default();
         }
-        Ok(Ended {
+        Ok(ExecResult {
             success,
             output,
             errors: errors.trim().to_owned(),

@@ -8,10 +8,10 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
 use super::{Cluster, Error};
-use crate::platform::observer::Reach;
+use crate::platform::observer::PodConnector;
 use crate::platform::peers;
 
-impl Reach for Cluster {
+impl PodConnector for Cluster {
     type Stream = DuplexStream;
 
     /// A JVM needs seconds to start, and every attempt is a request to the API server.

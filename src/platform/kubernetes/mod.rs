@@ -75,7 +75,7 @@ impl Cluster {
 
     /// The same cluster, for writes that are sent only while the fence holds. It is checked before every attempt: a request may be
     /// repeated long after the first.
-    pub fn behind(&self, fence: Arc<dyn Fence>) -> Self {
+    pub fn with_fence(&self, fence: Arc<dyn Fence>) -> Self {
         Self {
             fence: Some(fence),
             ..self.clone()
@@ -231,23 +231,23 @@ impl Cluster {
     }
 
     /// Changes an object if it still has the version with which it was read.
-    pub async fn merge_seen(
+    pub async fn merge_if_unchanged(
         &self,
         kind: Kind,
-        seen: &DynamicObject,
+        read: &DynamicObject,
         mut patch: serde_json::Value,
     ) -> Result<DynamicObject, Error> {
-        patch["metadata"]["resourceVersion"] = seen.resource_version().into();
-        self.merge(kind, &seen.name_any(), &patch).await
+        patch["metadata"]["resourceVersion"] = read.resource_version().into();
+        self.merge(kind, &read.name_any(), &patch).await
     }
 
     /// Deletes an object if it still has the version with which it was read.
-    pub async fn delete_seen(&self, kind: Kind, seen: &DynamicObject) -> Result<(), Error> {
+    pub async fn delete_if_unchanged(&self, kind: Kind, read: &DynamicObject) -> Result<(), Error> {
         let api = self.objects(kind);
-        let name = seen.name_any();
+        let name = read.name_any();
         let params = DeleteParams::background().preconditions(kube::api::Preconditions {
-            uid: seen.uid(),
-            resource_version: seen.resource_version(),
+            uid: read.uid(),
+            resource_version: read.resource_version(),
         });
         let action = format!("delete {kind} {name}");
         unless_gone(self.write(&action, || api.delete(&name, &params)).await.map(drop))

@@ -41,7 +41,7 @@ impl Groups {
     }
 
     /// Files into which a process writes its number to belong to the pod.
-    pub fn doors(&self) -> impl Iterator<Item = PathBuf> + '_ {
+    pub fn cgroup_procs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.0.iter().map(|group| group.join("cgroup.procs"))
     }
 

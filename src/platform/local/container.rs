@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use kube::ResourceExt;
 
 use super::pod::container_of;
-use super::process::{CLUSTER, MARK};
+use super::process::{CLUSTER_DIR, CONTAINER_ID};
 use super::software::SPARK;
-use super::store::{ClusterDir, Wanted};
+use super::store::{ClusterDir, DesiredState};
 use super::translate::Translation;
 use super::volumes;
 
@@ -22,23 +22,23 @@ pub struct Launch {
 }
 
 /// What a launch follows from, beside the pod.
-pub struct Surroundings<'a> {
+pub struct LaunchContext<'a> {
     pub dir: &'a ClusterDir,
-    pub wanted: &'a Wanted,
+    pub desired: &'a DesiredState,
     pub translation: &'a Translation,
-    pub mark: &'a str,
+    pub container_id: &'a str,
 }
 
 /// Interprets the pod's only container.
 ///
 /// # Errors
 /// With what the container's environment lacks, in the words of a kubelet.
-pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
+pub fn launch(pod: &Pod, context: &LaunchContext<'_>) -> Result<Launch, String> {
     let container = container_of(pod).ok_or("the pod has no container")?;
-    let mut environment = base(pod, around);
+    let mut environment = base(pod, context);
     let mut own = BTreeMap::new();
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value(pod, variable, &own, around)? {
+        if let Some(value) = value(pod, variable, &own, context)? {
             own.insert(variable.name.clone(), value);
         }
     }
@@ -49,7 +49,7 @@ pub fn launch(pod: &Pod, around: &Surroundings<'_>) -> Result<Launch, String> {
             .entry("JDK_JAVA_OPTIONS".into())
             .and_modify(|ours| *ours = format!("{ours} {options}"));
     }
-    let mut words = command(container).map(|word| expand(&around.translation.text(word), &own));
+    let mut words = command(container).map(|word| expand(&context.translation.text(word), &own));
     Ok(Launch {
         program: words.next().ok_or("the container has no command")?,
         arguments: words.collect(),
@@ -66,10 +66,10 @@ fn command(container: &Container) -> impl Iterator<Item = &String> {
 }
 
 /// What an image and the platform give to every container.
-fn base(pod: &Pod, around: &Surroundings<'_>) -> BTreeMap<String, String> {
-    let home = around.dir.pod(&pod.name_any()).display().to_string();
-    let temporary = around.translation.text("/tmp");
-    let software = around.wanted.software.of_pod(pod.annotations().get(SPARK));
+fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
+    let home = context.dir.pod(&pod.name_any()).display().to_string();
+    let temporary = context.translation.text("/tmp");
+    let software = context.desired.software.of_pod(pod.annotations().get(SPARK));
     let mut environment: BTreeMap<_, _> = software.environment().into_iter().collect();
     environment.extend([
         ("HOSTNAME".to_owned(), pod.name_any()),
@@ -79,15 +79,15 @@ fn base(pod: &Pod, around: &Surroundings<'_>) -> BTreeMap<String, String> {
         ("SPARK_LOCAL_IP".to_owned(), pod_ip(pod)),
         (
             "JDK_JAVA_OPTIONS".to_owned(),
-            java_options(&around.dir.hosts_file(), Some(&temporary)),
+            java_options(&context.dir.hosts_file(), Some(&temporary)),
         ),
         // For what is not Java.
         (
             "SPARKHA_HOSTS_FILE".to_owned(),
-            around.dir.hosts_file().display().to_string(),
+            context.dir.hosts_file().display().to_string(),
         ),
-        (MARK.to_owned(), around.mark.to_owned()),
-        (CLUSTER.to_owned(), around.dir.path().display().to_string()),
+        (CONTAINER_ID.to_owned(), context.container_id.to_owned()),
+        (CLUSTER_DIR.to_owned(), context.dir.path().display().to_string()),
     ]);
     environment
 }
@@ -112,11 +112,11 @@ fn value(
     pod: &Pod,
     variable: &EnvVar,
     known: &BTreeMap<String, String>,
-    around: &Surroundings<'_>,
+    context: &LaunchContext<'_>,
 ) -> Result<Option<String>, String> {
     let Some(source) = &variable.value_from else {
         let text = variable.value.clone().unwrap_or_default();
-        return Ok(Some(expand(&around.translation.text(&text), known)));
+        return Ok(Some(expand(&context.translation.text(&text), known)));
     };
     if let Some(field) = &source.field_ref {
         return field_of(pod, &field.field_path).map(Some);
@@ -126,11 +126,11 @@ fn value(
         (_, Some(config_map)) => ("configmaps", &config_map.name, &config_map.key, config_map.optional),
         _ => return Err(format!("environment {}: its source is not known here", variable.name)),
     };
-    let rendered = around.wanted.config_map(name).filter(|_| kind == "configmaps");
+    let rendered = context.desired.config_map(name).filter(|_| kind == "configmaps");
     if let Some(text) = rendered.and_then(|config_map| config_map.data?.get(key).cloned()) {
         return Ok(Some(text));
     }
-    let folder = volumes::users_folder(kind, around.dir, name).map_err(|error| error.to_string())?;
+    let folder = volumes::users_folder(kind, context.dir, name).map_err(|error| error.to_string())?;
     match std::fs::read_to_string(folder.join(key)) {
         // Editors end files with a line break that belongs to no key.
         Ok(text) => Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())),
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_rendered_worker_becomes_a_process() {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
-        let wanted = Wanted {
+        let desired = DesiredState {
             software: crate::platform::local::software::Software {
                 spark_home: "/spark".into(),
                 spark_version: "4.3.0".into(),
@@ -228,7 +228,7 @@ mod tests {
             },
             resources: crate::render::render(&spec),
         };
-        let set = wanted.sets().pop().unwrap();
+        let set = desired.sets().pop().unwrap();
         let pod = crate::platform::local::stateful_set::pod(&set, 1, "n", "127.64.0.1", "u".into());
         let dir = ClusterDir::at(Path::new("/s/n/spark")).unwrap();
         let mounts = [
@@ -237,11 +237,11 @@ mod tests {
             ("/var/spark/work", "/p/work"),
             ("/var/spark/shuffle", "/p/shuffle"),
         ];
-        let around = Surroundings {
+        let context = LaunchContext {
             dir: &dir,
-            wanted: &wanted,
+            desired: &desired,
             translation: &Translation::new(mounts.map(|(from, to)| (from.to_owned(), to.to_owned()))),
-            mark: "m",
+            container_id: "m",
         };
         let expected = Launch {
             program: "/bin/bash".into(),
@@ -283,7 +283,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
         };
-        assert_eq!(launch(&pod, &around), Ok(expected));
+        assert_eq!(launch(&pod, &context), Ok(expected));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
+use super::store::{ClusterDir, DesiredState, Store, make_folder, write_file};
 use super::translate::Translation;
 use super::volumes::{event_logs, secret_folder};
 use crate::model::properties;
@@ -13,16 +13,16 @@ use crate::render::auth::{AUTH_VOLUME, CERTIFICATES, SPARK_SECRET, TLS_DIR, TLS_
 use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR};
 
 /// Writes it into the cluster's folder.
-pub fn configure(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<(), Error> {
-    let config = wanted.config_map(&dir.name.conf()).and_then(|config| config.data);
+pub fn configure(store: &Store, dir: &ClusterDir, desired: &DesiredState) -> Result<(), Error> {
+    let config = desired.config_map(&dir.name.conf()).and_then(|config| config.data);
     let text = config
         .and_then(|mut data| data.remove(DRIVER_DEFAULTS))
         .unwrap_or_default();
     make_folder(&dir.drivers_conf())?;
     // What is wrong with the volume is told of the history server's pod.
-    let events = event_logs(store, dir, wanted).ok().flatten();
+    let events = event_logs(store, dir, desired).ok().flatten();
     let mut mounts: Vec<_> = events.into_iter().map(|folder| (EVENTS_DIR, folder)).collect();
-    if let Some(folder) = mounted(dir, wanted, TLS_VOLUME) {
+    if let Some(folder) = mounted(dir, desired, TLS_VOLUME) {
         let both = ["tls.crt", "ca.crt"].map(|key| read(&folder.join(key)));
         let both = both.into_iter().collect::<Result<Vec<_>, _>>()?.join("\n");
         let certificates = dir.drivers_conf().join("certificates.pem");
@@ -33,7 +33,7 @@ pub fn configure(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<(),
         .into_iter()
         .map(|(path, real)| (path.to_owned(), real.display().to_string()));
     let mut text = Translation::new(mounts).text(&text);
-    if let Some(folder) = mounted(dir, wanted, AUTH_VOLUME) {
+    if let Some(folder) = mounted(dir, desired, AUTH_VOLUME) {
         let secret = read(&folder.join(SPARK_SECRET))?;
         let secret = [(SPARK_SECRET.to_owned(), secret.trim_end().to_owned())];
         text.push_str(&properties::write(&secret.into()));
@@ -46,10 +46,10 @@ fn read(file: &Path) -> Result<String, Error> {
 }
 
 /// The folder of the Secret, the cluster's own or the user's, in this volume of the pods; `None` where they have none.
-fn mounted(dir: &ClusterDir, wanted: &Wanted, volume: &str) -> Option<PathBuf> {
-    let sets = wanted.sets().into_iter();
+fn mounted(dir: &ClusterDir, desired: &DesiredState, volume: &str) -> Option<PathBuf> {
+    let sets = desired.sets().into_iter();
     let mut volumes = sets.flat_map(|set| set.spec.template.spec.and_then(|spec| spec.volumes).unwrap_or_default());
     let name = volumes.find_map(|found| found.secret.filter(|_| found.name == volume)?.secret_name);
     // One that is missing is told of the pods, which wait for it.
-    name.and_then(|name| secret_folder(dir, wanted, &name).ok())
+    name.and_then(|name| secret_folder(dir, desired, &name).ok())
 }

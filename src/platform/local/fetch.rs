@@ -19,20 +19,20 @@ use crate::model::error_chain::with_sources;
 
 /// Tries of a download, each of which goes on where the one before stopped.
 const TRIES: u32 = 6;
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// How long the server may say nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How far a fetch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum FetchStage {
     /// Bytes there, and in all.
     Downloading(u64, u64),
     Unpacking,
 }
 
 /// Fetches a version, unless it is there. Returns its home, and whether it had to be fetched.
-pub async fn fetch(version: &str, mut tell: impl FnMut(Stage)) -> Result<(PathBuf, bool), Error> {
+pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<(PathBuf, bool), Error> {
     let cache = paths::cache()?;
     let home = software::fetched_home(version).ok_or(Error::NoHome)?;
     if software::version_of(&home).is_some() {
@@ -45,9 +45,9 @@ pub async fn fetch(version: &str, mut tell: impl FnMut(Stage)) -> Result<(PathBu
         pip.check()?;
         let client = pip.client()?;
         let source = find(&client, &pip, version).await?;
-        download(&client, &source, &archive, &mut tell).await?;
+        download(&client, &source, &archive, &mut report).await?;
     }
-    tell(Stage::Unpacking);
+    report(FetchStage::Unpacking);
     let (from, to) = (archive.clone(), home.clone());
     let unpacked = tokio::task::spawn_blocking(move || unpack(&from, &to)).await;
     let unpacked = unpacked.map_err(|error| broken(error.to_string()))?;
@@ -205,20 +205,20 @@ fn setting(list: &str, name: &str) -> Option<String> {
 
 /// A file of the index.
 #[derive(Debug, PartialEq, Eq)]
-struct Source {
+struct Distribution {
     url: Url,
     sha256: String,
 }
 
-async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Source, Error> {
+async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Distribution, Error> {
     let page = pip.index.join("pyspark/").map_err(|error| broken(error.to_string()))?;
-    let asked = client.get(page.clone()).header("accept", "text/html").send().await;
-    let answer = asked
+    let sent = client.get(page.clone()).header("accept", "text/html").send().await;
+    let response = sent
         .and_then(reqwest::Response::error_for_status)
         .map_err(|error| broken(with_sources(&error)))?;
     // Links are relative to where redirections ended.
-    let base = answer.url().clone();
-    let html = answer.text().await.map_err(|error| broken(with_sources(&error)))?;
+    let base = response.url().clone();
+    let html = response.text().await.map_err(|error| broken(with_sources(&error)))?;
     in_page(&html, &base, version).ok_or_else(|| Error::Fetch {
         reason: format!(
             "{} has no pyspark-{version}.tar.gz with a SHA-256",
@@ -229,18 +229,23 @@ async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Source, Error
 }
 
 /// The link to a source distribution in a page of the simple repository API (PEP 503).
-fn in_page(html: &str, base: &Url, version: &str) -> Option<Source> {
+fn in_page(html: &str, base: &Url, version: &str) -> Option<Distribution> {
     let file = format!("pyspark-{version}.tar.gz");
     html.split("href=").skip(1).find_map(|link| {
         let quote = link.chars().next().filter(|c| matches!(c, '"' | '\''))?;
         let url = base.join(&link[1..].split(quote).next()?.replace("&amp;", "&")).ok()?;
         let sha256 = url.fragment()?.strip_prefix("sha256=")?.to_lowercase();
         let matches = url.path_segments()?.next_back() == Some(&file) && sha256.len() == 64;
-        matches.then_some(Source { url, sha256 })
+        matches.then_some(Distribution { url, sha256 })
     })
 }
 
-async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut impl FnMut(Stage)) -> Result<(), Error> {
+async fn download(
+    client: &Client,
+    source: &Distribution,
+    archive: &Path,
+    report: &mut impl FnMut(FetchStage),
+) -> Result<(), Error> {
     let part = archive.with_extension("gz.part");
     let mut file = File::options()
         .read(true)
@@ -253,22 +258,22 @@ async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut i
         help: "wait until it is done".into(),
     })?;
     let mut sha = Sha256::new();
-    let mut there = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
+    let mut downloaded = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
     let mut tries = 0;
     loop {
-        let before = there;
-        let gone_on = go_on(client, source, &mut file, &mut sha, &mut there, &part, tell).await;
-        match gone_on {
+        let before = downloaded;
+        let resumed = resume(client, source, &mut file, &mut sha, &mut downloaded, &part, report).await;
+        match resumed {
             Ok(()) => break,
             // A full disk does not pass.
             Err(error @ Error::File { .. }) => return Err(error),
             Err(error) => {
-                tries = if there > before { 1 } else { tries + 1 };
+                tries = if downloaded > before { 1 } else { tries + 1 };
                 if tries >= TRIES {
                     return Err(error);
                 }
-                tracing::info!("{error}; going on at byte {there}");
-                tokio::time::sleep(PAUSE).await;
+                tracing::info!("{error}; going on at byte {downloaded}");
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
@@ -283,49 +288,51 @@ async fn download(client: &Client, source: &Source, archive: &Path, tell: &mut i
     fs::rename(&part, archive).map_err(Error::file("write", archive))
 }
 
-async fn go_on(
+async fn resume(
     client: &Client,
-    source: &Source,
+    source: &Distribution,
     file: &mut File,
     sha: &mut Sha256,
-    there: &mut u64,
+    downloaded: &mut u64,
     part: &Path,
-    tell: &mut impl FnMut(Stage),
+    report: &mut impl FnMut(FetchStage),
 ) -> Result<(), Error> {
     let network = |error: reqwest::Error| broken(with_sources(&error));
     let mut request = client.get(source.url.clone());
-    if *there > 0 {
-        request = request.header(RANGE, format!("bytes={there}-"));
+    if *downloaded > 0 {
+        request = request.header(RANGE, format!("bytes={downloaded}-"));
     }
-    let mut answer = request.send().await.map_err(network)?;
-    match answer.status() {
+    let mut response = request.send().await.map_err(network)?;
+    match response.status() {
         StatusCode::PARTIAL_CONTENT => {}
         // All of it was there already; what it is worth, the checksum says.
-        StatusCode::RANGE_NOT_SATISFIABLE if *there > 0 => return Ok(()),
+        StatusCode::RANGE_NOT_SATISFIABLE if *downloaded > 0 => return Ok(()),
         StatusCode::OK => {
             // The server begins anew.
             file.set_len(0).map_err(Error::file("write", part))?;
             *sha = Sha256::new();
-            *there = 0;
+            *downloaded = 0;
         }
         _ => {
-            return Err(answer
+            return Err(response
                 .error_for_status()
                 .map_or_else(network, |_| broken("unexpected answer".into())));
         }
     }
-    let total = answer.content_length().map_or(0, |rest| rest + *there);
-    tell(Stage::Downloading(*there, total));
-    while let Some(chunk) = answer.chunk().await.map_err(network)? {
+    let total = response.content_length().map_or(0, |rest| rest + *downloaded);
+    report(FetchStage::Downloading(*downloaded, total));
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
         file.write_all(&chunk).map_err(Error::file("write", part))?;
         sha.update(&chunk);
-        *there += chunk.len() as u64;
-        tell(Stage::Downloading(*there, total));
+        *downloaded += chunk.len() as u64;
+        report(FetchStage::Downloading(*downloaded, total));
     }
     match total {
         0 => Ok(()),
-        total if *there == total => Ok(()),
-        total => Err(broken(format!("the connection was closed at byte {there} of {total}"))),
+        total if *downloaded == total => Ok(()),
+        total => Err(broken(format!(
+            "the connection was closed at byte {downloaded} of {total}"
+        ))),
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 /// The file's text. `outside` are lines that stand for other names.
-pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], outside: &str) -> String {
+pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], external_lines: &str) -> String {
     let mut text = String::from("# Written by sparkha for Java's jdk.net.hosts.file.\n");
     for pod in pods {
         let Some(address) = address(pod) else { continue };
@@ -32,7 +32,7 @@ pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], outside: &str)
             }
         }
     }
-    text.push_str(outside);
+    text.push_str(external_lines);
     text
 }
 

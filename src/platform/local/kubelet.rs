@@ -23,11 +23,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::cgroup::Groups;
-use super::container::{self, Launch, Surroundings};
+use super::container::{self, Launch, LaunchContext};
 use super::pod::{container_of, grace_of};
-use super::probe::{Series, Target, Verdict};
-use super::process::{MARK, ProcessId, bearing, end_bearing};
-use super::store::{ClusterDir, PodRecord, Store, Wanted};
+use super::probe::{ProbeTarget, Series, Verdict};
+use super::process::{CONTAINER_ID, ProcessId, kill_with_env, with_env};
+use super::store::{ClusterDir, DesiredState, PodRecord, Store};
 use super::translate::Translation;
 use super::{addresses, logs, volumes};
 use crate::model::error_chain::with_sources;
@@ -43,130 +43,130 @@ const NO_ADDRESS: &str = "AddressNotAvailable";
 /// How long a port may stay taken before it is another's, and how often to look. Of a killed process its environment goes first, by which
 /// it is known, and its sockets long after: 100 ms and more with the memory of a JVM.
 const PORTS_TIMEOUT: Duration = Duration::from_secs(2);
-const LOOK_AT_PORTS: Duration = Duration::from_millis(10);
+const PORTS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How often to look whether what a container waits for has come.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const WAITING_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Keeps the pods of one cluster.
 pub struct Kubelet {
     pub store: Store,
     pub dir: ClusterDir,
-    wanted: RefCell<Rc<Wanted>>,
-    members: RefCell<BTreeMap<String, Rc<Member>>>,
+    desired: RefCell<Rc<DesiredState>>,
+    managed_pods: RefCell<BTreeMap<String, Rc<ManagedPod>>>,
     /// As in [`super::store::Seen`].
-    pub made: Cell<u32>,
+    pub pods_created: Cell<u32>,
     /// The address for drivers that run in the user's own shell.
-    pub drivers: Cell<Option<IpAddr>>,
+    pub driver_address: Cell<Option<IpAddr>>,
     /// Told whenever something of a pod has changed.
     pub changed: Notify,
 }
 
-struct Member {
+struct ManagedPod {
     record: RefCell<PodRecord>,
     deletion: Notify,
 }
 
 /// A container's process.
-enum Running {
+enum ContainerProcess {
     Child(Box<Child>, ProcessId),
     /// Started by a supervisor before this one.
     Adopted(ProcessId),
 }
 
 /// Why a container's run is over.
-enum End {
+enum Termination {
     Exited(Option<i32>),
     Unhealthy(String),
     Deleted,
 }
 
 impl Kubelet {
-    pub fn new(store: Store, dir: ClusterDir, wanted: Wanted) -> Rc<Self> {
+    pub fn new(store: Store, dir: ClusterDir, desired: DesiredState) -> Rc<Self> {
         Rc::new(Self {
             store,
             dir,
-            wanted: RefCell::new(Rc::new(wanted)),
-            members: RefCell::default(),
-            made: Cell::default(),
-            drivers: Cell::default(),
+            desired: RefCell::new(Rc::new(desired)),
+            managed_pods: RefCell::default(),
+            pods_created: Cell::default(),
+            driver_address: Cell::default(),
             changed: Notify::new(),
         })
     }
 
-    pub fn wanted(&self) -> Rc<Wanted> {
-        self.wanted.borrow().clone()
+    pub fn desired(&self) -> Rc<DesiredState> {
+        self.desired.borrow().clone()
     }
 
-    pub fn set_wanted(&self, wanted: Wanted) {
-        *self.wanted.borrow_mut() = Rc::new(wanted);
+    pub fn set_desired(&self, desired: DesiredState) {
+        *self.desired.borrow_mut() = Rc::new(desired);
     }
 
     pub fn records(&self) -> Vec<PodRecord> {
-        self.members
+        self.managed_pods
             .borrow()
             .values()
-            .map(|member| member.record.borrow().clone())
+            .map(|managed| managed.record.borrow().clone())
             .collect()
     }
 
     pub fn pods(&self) -> Vec<Pod> {
-        self.members
+        self.managed_pods
             .borrow()
             .values()
-            .map(|member| member.record.borrow().pod.clone())
+            .map(|managed| managed.record.borrow().pod.clone())
             .collect()
     }
 
     /// Takes pods into its care: new ones, or those of a supervisor before.
-    pub fn care_for(self: &Rc<Self>, records: Vec<PodRecord>) {
-        let members: Vec<_> = records
+    pub fn manage(self: &Rc<Self>, records: Vec<PodRecord>) {
+        let managed_pods: Vec<_> = records
             .into_iter()
             .map(|record| {
-                Rc::new(Member {
+                Rc::new(ManagedPod {
                     record: RefCell::new(record),
                     deletion: Notify::new(),
                 })
             })
             .collect();
-        for member in &members {
-            let name = member.record.borrow().pod.name_any();
-            self.members.borrow_mut().insert(name, member.clone());
+        for managed in &managed_pods {
+            let name = managed.record.borrow().pod.name_any();
+            self.managed_pods.borrow_mut().insert(name, managed.clone());
         }
-        for member in members {
-            tokio::task::spawn_local(self.clone().live(member));
+        for managed in managed_pods {
+            tokio::task::spawn_local(self.clone().run_pod(managed));
         }
     }
 
     /// Asks a pod to end; it is gone when its process and its folder are.
     pub fn delete(&self, name: &str) {
-        if let Some(member) = self.members.borrow().get(name) {
-            member.record.borrow_mut().pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
-            member.deletion.notify_one();
+        if let Some(managed) = self.managed_pods.borrow().get(name) {
+            managed.record.borrow_mut().pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+            managed.deletion.notify_one();
             self.changed.notify_one();
         }
     }
 
-    async fn live(self: Rc<Self>, member: Rc<Member>) {
+    async fn run_pod(self: Rc<Self>, managed: Rc<ManagedPod>) {
         loop {
-            if member.is_deleting() {
+            if managed.is_deleting() {
                 // A supervisor before this one asked it to go: it has its grace all the same.
-                member.let_go().await;
+                managed.terminate().await;
                 break;
             }
-            match self.run_container(&member).await {
+            match self.run_container(&managed).await {
                 Ok((running, target)) => {
                     let began = Instant::now();
-                    let end = member.until_end(running, &target, &self.changed).await;
-                    if matches!(end, End::Deleted) {
+                    let end = managed.wait_for_end(running, &target, &self.changed).await;
+                    if matches!(end, Termination::Deleted) {
                         break;
                     }
-                    self.note_end(&member, end, began.elapsed()).await;
+                    self.record_termination(&managed, end, began.elapsed()).await;
                 }
                 Err((kind, reason)) => {
-                    self.set_waiting(&member, kind, &reason);
+                    self.set_waiting(&managed, kind, &reason);
                     tokio::select! {
-                        () = tokio::time::sleep(LOOK_AGAIN) => {}
-                        () = member.deletion.notified() => break,
+                        () = tokio::time::sleep(WAITING_POLL_INTERVAL) => {}
+                        () = managed.deletion.notified() => break,
                     }
                     if kind == NO_ADDRESS {
                         // The pod after this one looks for an address anew.
@@ -175,38 +175,38 @@ impl Kubelet {
                     continue;
                 }
             }
-            if !member.gets_its_ports().await {
-                tracing::info!("{} gets another address: a port of its is taken", member.name());
+            if !managed.wait_for_ports().await {
+                tracing::info!("{} gets another address: a port of its is taken", managed.name());
                 break;
             }
-            let pause = member.back_off();
+            let pause = managed.back_off();
             if !pause.is_zero() {
                 let message = format!("back-off {} s restarting failed container", pause.as_secs());
-                self.set_waiting(&member, "CrashLoopBackOff", &message);
+                self.set_waiting(&managed, "CrashLoopBackOff", &message);
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = member.deletion.notified() => break,
+                () = managed.deletion.notified() => break,
             }
-            let mut record = member.record.borrow_mut();
+            let mut record = managed.record.borrow_mut();
             record.failures += 1;
-            member.status(&mut record, |status| status.restart_count += 1);
+            managed.status(&mut record, |status| status.restart_count += 1);
         }
-        self.bury(&member).await;
+        self.remove_pod(&managed).await;
     }
 
     /// Removes what is left of a pod.
-    async fn bury(&self, member: &Member) {
-        let (name, mark) = (member.name(), member.record.borrow().mark.clone());
-        end_bearing(MARK, &mark).await;
-        Groups::remove(&mark);
+    async fn remove_pod(&self, managed: &ManagedPod) {
+        let (name, container_id) = (managed.name(), managed.record.borrow().container_id.clone());
+        kill_with_env(CONTAINER_ID, &container_id).await;
+        Groups::remove(&container_id);
         let folder = self.dir.pod(&name);
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!("failed to remove {}: {error}", folder.display());
         }
-        self.members.borrow_mut().remove(&name);
+        self.managed_pods.borrow_mut().remove(&name);
         self.changed.notify_one();
     }
 
@@ -214,17 +214,21 @@ impl Kubelet {
     ///
     /// # Errors
     /// With a kubelet's word for what it waits for, and the reason.
-    async fn run_container(&self, member: &Rc<Member>) -> Result<(Running, Target), (&'static str, String)> {
+    async fn run_container(
+        &self,
+        managed: &Rc<ManagedPod>,
+    ) -> Result<(ContainerProcess, ProbeTarget), (&'static str, String)> {
         const CONFIG: &str = "CreateContainerConfigError";
-        let wanted = self.wanted();
-        let (pod, process, mark) = {
-            let record = member.record.borrow();
-            (record.pod.clone(), record.process.clone(), record.mark.clone())
+        let desired = self.desired();
+        let (pod, process, container_id) = {
+            let record = managed.record.borrow();
+            (record.pod.clone(), record.process.clone(), record.container_id.clone())
         };
-        let adopted = process.filter(|process| process.is_alive() && bearing(MARK, &mark).contains(process));
+        let adopted =
+            process.filter(|process| process.is_alive() && with_env(CONTAINER_ID, &container_id).contains(process));
         if adopted.is_none() {
             // A run of which only strays are left.
-            end_bearing(MARK, &mark).await;
+            kill_with_env(CONTAINER_ID, &container_id).await;
         }
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         let address = address.ok_or_else(|| {
@@ -234,42 +238,42 @@ impl Kubelet {
                 format!("no loopback address has its ports {} free", ports.join(", ")),
             )
         })?;
-        let volumes = volumes::prepare(&self.store, &self.dir, &wanted, &pod).map_err(|reason| (CONFIG, reason));
+        let volumes = volumes::prepare(&self.store, &self.dir, &desired, &pod).map_err(|reason| (CONFIG, reason));
         let translation = match &volumes {
             Ok(volumes) => volumes.translation.clone(),
             // What runs goes on, whatever became of its volumes.
             Err(_) if adopted.is_some() => Translation::default(),
             Err(waiting) => return Err(waiting.clone()),
         };
-        let around = Surroundings {
+        let context = LaunchContext {
             dir: &self.dir,
-            wanted: &wanted,
+            desired: &desired,
             translation: &translation,
-            mark: &mark,
+            container_id: &container_id,
         };
-        let launch = match container::launch(&pod, &around) {
+        let launch = match container::launch(&pod, &context) {
             Err(_) if adopted.is_some() => Launch::default(),
             launch => launch.map_err(|reason| (CONFIG, reason))?,
         };
         let running = match adopted {
-            Some(process) => Running::Adopted(process),
+            Some(process) => ContainerProcess::Adopted(process),
             None => {
                 volumes?.fill().map_err(|reason| (CONFIG, reason))?;
-                let mut record = member.record.borrow_mut();
+                let mut record = managed.record.borrow_mut();
                 if record.process.take().is_some() {
                     // It ended while nobody was looking.
-                    member.status(&mut record, |status| status.restart_count += 1);
+                    managed.status(&mut record, |status| status.restart_count += 1);
                 }
                 drop(record);
-                self.spawn(&pod, &launch, &mark)
+                self.spawn(&pod, &launch, &container_id)
                     .map_err(|reason| ("RunContainerError", reason))?
             }
         };
-        member.record.borrow_mut().process = Some(running.process().clone());
-        self.set_running(member);
+        managed.record.borrow_mut().process = Some(running.process().clone());
+        self.set_running(managed);
         Ok((
             running,
-            Target {
+            ProbeTarget {
                 address,
                 launch,
                 translation,
@@ -277,11 +281,11 @@ impl Kubelet {
         ))
     }
 
-    fn spawn(&self, pod: &Pod, launch: &Launch, mark: &str) -> Result<Running, String> {
+    fn spawn(&self, pod: &Pod, launch: &Launch, container_id: &str) -> Result<ContainerProcess, String> {
         let name = pod.name_any();
         let (output, errors) = logs::open(&self.dir, &name).map_err(|error| with_sources(&error))?;
         let groups = Groups::limit(
-            mark,
+            container_id,
             container_of(pod).and_then(|container| container.resources.as_ref()),
         );
         let child = command(launch, &groups)
@@ -296,26 +300,26 @@ impl Kubelet {
             .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
         let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
         let process = process.ok_or_else(|| format!("{} ended at once", launch.program))?;
-        Ok(Running::Child(Box::new(child), process))
+        Ok(ContainerProcess::Child(Box::new(child), process))
     }
 
-    async fn note_end(&self, member: &Member, end: End, ran: Duration) {
+    async fn record_termination(&self, managed: &ManagedPod, end: Termination, ran: Duration) {
         let (code, reason) = match end {
-            End::Exited(code) => (
+            Termination::Exited(code) => (
                 code.unwrap_or(137),
                 if code == Some(0) { "Completed" } else { "Error" }.to_owned(),
             ),
-            End::Unhealthy(reason) => (137, format!("Unhealthy: {reason}")),
-            End::Deleted => return,
+            Termination::Unhealthy(reason) => (137, format!("Unhealthy: {reason}")),
+            Termination::Deleted => return,
         };
         tracing::info!(
             "{} ended: exit code {code} ({reason}) after {} s",
-            member.name(),
+            managed.name(),
             ran.as_secs()
         );
-        let mark = member.record.borrow().mark.clone();
-        end_bearing(MARK, &mark).await;
-        let mut record = member.record.borrow_mut();
+        let container_id = managed.record.borrow().container_id.clone();
+        kill_with_env(CONTAINER_ID, &container_id).await;
+        let mut record = managed.record.borrow_mut();
         record.process = None;
         if ran >= RECOVERED_AFTER {
             record.failures = 0;
@@ -328,7 +332,7 @@ impl Kubelet {
             }),
             ..Default::default()
         };
-        member.status(&mut record, |status| {
+        managed.status(&mut record, |status| {
             status.ready = false;
             status.state = Some(ended.clone());
             status.last_state = Some(ended);
@@ -336,9 +340,9 @@ impl Kubelet {
         self.changed.notify_one();
     }
 
-    fn set_running(&self, member: &Member) {
-        let mut record = member.record.borrow_mut();
-        member.status(&mut record, |status| {
+    fn set_running(&self, managed: &ManagedPod) {
+        let mut record = managed.record.borrow_mut();
+        managed.status(&mut record, |status| {
             status.state = Some(ContainerState {
                 running: Some(ContainerStateRunning {
                     started_at: Some(Time(Timestamp::now())),
@@ -352,9 +356,9 @@ impl Kubelet {
         self.changed.notify_one();
     }
 
-    fn set_waiting(&self, member: &Member, reason: &str, message: &str) {
-        let mut record = member.record.borrow_mut();
-        member.status(&mut record, |status| {
+    fn set_waiting(&self, managed: &ManagedPod, reason: &str, message: &str) {
+        let mut record = managed.record.borrow_mut();
+        managed.status(&mut record, |status| {
             status.ready = false;
             status.state = Some(ContainerState {
                 waiting: Some(ContainerStateWaiting {
@@ -368,7 +372,7 @@ impl Kubelet {
     }
 }
 
-impl Member {
+impl ManagedPod {
     fn name(&self) -> String {
         self.record.borrow().pod.name_any()
     }
@@ -404,15 +408,17 @@ impl Member {
     }
 
     /// Waits until all ports of a container that has ended can be had again; false if they are another's.
-    async fn gets_its_ports(&self) -> bool {
-        let free = poll_until(LOOK_AT_PORTS, PORTS_TIMEOUT, async || match self.has_its_ports() {
-            true => Ok(Break(())),
-            false => Ok(Continue(())),
+    async fn wait_for_ports(&self) -> bool {
+        let free = poll_until(PORTS_POLL_INTERVAL, PORTS_TIMEOUT, async || {
+            match self.ports_are_free() {
+                true => Ok(Break(())),
+                false => Ok(Continue(())),
+            }
         });
         free.await.is_ok()
     }
 
-    fn has_its_ports(&self) -> bool {
+    fn ports_are_free(&self) -> bool {
         let record = self.record.borrow();
         let ip = record
             .pod
@@ -422,35 +428,35 @@ impl Member {
         ip.is_some_and(|ip| ports(&record.pod).iter().all(|&port| addresses::is_free(ip, port)))
     }
 
-    async fn until_end(&self, mut running: Running, target: &Target, changed: &Notify) -> End {
+    async fn wait_for_end(&self, mut running: ContainerProcess, target: &ProbeTarget, changed: &Notify) -> Termination {
         let end = tokio::select! {
-            code = running.ended() => return End::Exited(code),
-            reason = self.probes(target, changed) => End::Unhealthy(reason),
-            () = self.deletion.notified() => End::Deleted,
+            code = running.ended() => return Termination::Exited(code),
+            reason = self.probes(target, changed) => Termination::Unhealthy(reason),
+            () = self.deletion.notified() => Termination::Deleted,
         };
         let process = running.process().clone();
         let grace = grace_of(&self.record.borrow().pod);
         let ending = async {
             let reaped = running.ended();
-            futures::join!(end_process(&process, grace), reaped);
+            futures::join!(terminate_process(&process, grace), reaped);
         };
         ending.await;
         end
     }
 
     /// Ends a process of which somebody else was the parent.
-    async fn let_go(&self) {
+    async fn terminate(&self) {
         let (process, grace) = {
             let record = self.record.borrow();
             (record.process.clone(), grace_of(&record.pod))
         };
         if let Some(process) = process {
-            end_process(&process, grace).await;
+            terminate_process(&process, grace).await;
         }
     }
 
     /// Runs the probes, that of the start alone before the others; ends with a reason when the container is to be ended.
-    async fn probes(&self, target: &Target, changed: &Notify) -> String {
+    async fn probes(&self, target: &ProbeTarget, changed: &Notify) -> String {
         let container = self.container();
         let set_ready = |ready: bool| {
             let mut record = self.record.borrow_mut();
@@ -498,21 +504,21 @@ impl Member {
     }
 }
 
-impl Running {
+impl ContainerProcess {
     fn process(&self) -> &ProcessId {
         match self {
-            Running::Child(_, process) | Running::Adopted(process) => process,
+            ContainerProcess::Child(_, process) | ContainerProcess::Adopted(process) => process,
         }
     }
 
     /// Waits for its end; the exit code is known of one's own children only.
     async fn ended(&mut self) -> Option<i32> {
         match self {
-            Running::Child(child, _) => {
+            ContainerProcess::Child(child, _) => {
                 let status = child.wait().await.ok()?;
                 status.code().or_else(|| Some(128 + status.signal()?))
             }
-            Running::Adopted(process) => {
+            ContainerProcess::Adopted(process) => {
                 if let Err(error) = process.ended().await {
                     tracing::warn!("failed to watch process {}: {error}", process.pid);
                 }
@@ -523,7 +529,7 @@ impl Running {
 }
 
 /// Ends a process as a kubelet does: asks, and after the grace period does not ask.
-pub async fn end_process(process: &ProcessId, grace: Duration) {
+pub async fn terminate_process(process: &ProcessId, grace: Duration) {
     for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(10))] {
         if let Err(error) = process.signal(signal) {
             tracing::warn!("failed to end process {}: {error}", process.pid);
@@ -554,8 +560,8 @@ fn ports_of(spec: Option<&PodSpec>) -> Vec<u16> {
 
 /// The process enters its control groups by itself, before it becomes the container's.
 fn command(launch: &Launch, groups: &Groups) -> Command {
-    let doors: Vec<_> = groups.doors().collect();
-    if doors.is_empty() {
+    let cgroup_procs: Vec<_> = groups.cgroup_procs().collect();
+    if cgroup_procs.is_empty() {
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments);
         return command;
@@ -564,7 +570,7 @@ fn command(launch: &Launch, groups: &Groups) -> Command {
     let enter = "until [ \"$1\" = -- ]; do echo $$ >\"$1\" || true; shift; done; shift; exec \"$@\"";
     command
         .args(["-c", enter, "sh"])
-        .args(doors)
+        .args(cgroup_procs)
         .arg("--")
         .arg(&launch.program)
         .args(&launch.arguments);

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
 use super::software::Software;
-use super::store::Wanted;
+use super::store::DesiredState;
 use crate::model::kind::Kind;
 use crate::render::Resource;
 use crate::spec::image::version_in_image;
@@ -13,16 +13,16 @@ use crate::spec::resolve::RESERVED_VOLUMES;
 pub const ANOTHER_VERSION: &str = "another version";
 
 /// One line for each thing. `cgroups`: whether memory and processors can be limited.
-pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
+pub fn limits(desired: &DesiredState, cgroups: bool) -> Vec<String> {
     let mut lines = vec![
-        image(wanted),
+        image(desired),
         "pods' user 185, read-only root and dropped capabilities: processes run as you".into(),
         "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration".into(),
     ];
     if !cgroups {
         lines.push("limits of memory and processors: you may not make control groups; heaps are as asked".into());
     }
-    let sets = wanted.sets();
+    let sets = desired.sets();
     let pods: Vec<_> = sets
         .iter()
         .filter_map(|set| Some((set.metadata.name.clone()?, set.spec.template.spec.as_ref()?)))
@@ -68,7 +68,7 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
     });
     of_pods("existing claims: each is a folder of its name", &|pod| {
         let mut claims = volumes(pod).filter_map(|volume| volume.persistent_volume_claim.as_ref());
-        claims.any(|claim| !wanted.owns_claim(&claim.claim_name))
+        claims.any(|claim| !desired.owns_claim(&claim.claim_name))
     });
     of_pods(
         "mount paths of your own volumes: they are translated in commands, arguments and environment only",
@@ -82,15 +82,15 @@ pub fn limits(wanted: &Wanted, cgroups: bool) -> Vec<String> {
             claims.join(", ")
         ));
     }
-    let kinds = wanted.services().into_iter().filter_map(|service| service.spec?.type_);
+    let kinds = desired.services().into_iter().filter_map(|service| service.spec?.type_);
     if kinds.into_iter().any(|kind| kind != "ClusterIP") {
         lines.push("node ports and load balancers: the web UI is at the pods' own addresses".into());
     }
     let is_autoscaler = |resource: &Resource| resource.kind == Kind::HorizontalPodAutoscaler;
-    if wanted.resources.iter().any(is_autoscaler) {
+    if desired.resources.iter().any(is_autoscaler) {
         lines.push("workers.autoscale: there are as many workers as its least; `sparkha scale` changes that".into());
     }
-    if wanted
+    if desired
         .resources
         .iter()
         .any(|resource| resource.kind == Kind::NetworkPolicy)
@@ -109,13 +109,13 @@ pub fn subjects(lines: &[String]) -> String {
     lines.iter().map(subject).collect::<Vec<_>>().join("; ")
 }
 
-fn image(wanted: &Wanted) -> String {
+fn image(desired: &DesiredState) -> String {
     let Software {
         spark_home,
         spark_version,
         ..
-    } = &wanted.software;
-    let sets = wanted.sets();
+    } = &desired.software;
+    let sets = desired.sets();
     let containers = sets
         .iter()
         .filter_map(|set| set.spec.template.spec.as_ref())
@@ -157,7 +157,7 @@ mod tests {
             path: String::new(),
         };
         limits(
-            &Wanted {
+            &DesiredState {
                 software,
                 resources: render(&spec),
             },

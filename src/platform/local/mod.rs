@@ -8,13 +8,13 @@ pub mod addresses;
 pub mod cgroup;
 pub mod container;
 pub mod drivers;
+mod external_names;
 pub mod fetch;
 mod hosts;
 pub mod kubelet;
 pub mod limits;
 mod logs;
 pub mod machine;
-mod outside;
 pub mod paths;
 pub mod pod;
 mod probe;
@@ -33,7 +33,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
 
-use super::observer::Reach;
+use super::observer::PodConnector;
 
 /// Something on this machine that could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub fn is_full(error: &std::io::Error) -> bool {
 #[derive(Clone, Copy)]
 pub struct Loopback;
 
-impl Reach for Loopback {
+impl PodConnector for Loopback {
     type Stream = TcpStream;
 
     /// Asking costs nobody anything.

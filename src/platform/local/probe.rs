@@ -17,7 +17,7 @@ use super::translate::Translation;
 
 /// Whom a probe asks.
 #[derive(Default)]
-pub struct Target {
+pub struct ProbeTarget {
     pub address: String,
     pub launch: Launch,
     pub translation: Translation,
@@ -31,12 +31,12 @@ pub enum Verdict {
 /// One probe again and again.
 pub struct Series<'a> {
     probe: &'a Probe,
-    target: &'a Target,
+    target: &'a ProbeTarget,
     failures: Option<i32>,
 }
 
 impl<'a> Series<'a> {
-    pub fn new(probe: &'a Probe, target: &'a Target) -> Self {
+    pub fn new(probe: &'a Probe, target: &'a ProbeTarget) -> Self {
         let failures = None;
         Self {
             probe,
@@ -67,7 +67,7 @@ impl<'a> Series<'a> {
     }
 }
 
-async fn once(probe: &Probe, target: &Target) -> Result<(), String> {
+async fn once(probe: &Probe, target: &ProbeTarget) -> Result<(), String> {
     if let Some(http) = &probe.http_get {
         return get(&target.address, port(&http.port)?, http.path.as_deref().unwrap_or("/")).await;
     }
@@ -112,7 +112,7 @@ async fn get(address: &str, port: u16, path: &str) -> Result<(), String> {
     futures::join!(answer, connection).0
 }
 
-async fn command(words: &[String], target: &Target) -> Result<(), String> {
+async fn command(words: &[String], target: &ProbeTarget) -> Result<(), String> {
     let mut words = words.iter().map(|word| target.translation.text(word));
     let status = tokio::process::Command::new(words.next().unwrap_or_default())
         .args(words)
@@ -177,7 +177,7 @@ mod tests {
             failure_threshold: Some(2),
             ..Default::default()
         };
-        let target = Target {
+        let target = ProbeTarget {
             address: "127.0.0.1".into(),
             ..Default::default()
         };

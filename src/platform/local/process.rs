@@ -12,13 +12,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The environment variable that marks everything that a container started.
-pub const MARK: &str = "SPARKHA_CONTAINER_ID";
+pub const CONTAINER_ID: &str = "SPARKHA_CONTAINER_ID";
 /// The environment variable that names the cluster's folder to everything of the cluster.
-pub const CLUSTER: &str = "SPARKHA_CLUSTER_DIR";
+pub const CLUSTER_DIR: &str = "SPARKHA_CLUSTER_DIR";
 
 /// How long killed processes may take to be gone.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A process, beyond doubt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ impl ProcessId {
             Ok(None) => Ok(()),
             Err(_) => {
                 while self.is_alive() {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Ok(())
             }
@@ -103,21 +103,21 @@ impl ProcessId {
 }
 
 /// Every process with this in its environment, which its children inherit.
-pub fn bearing(variable: &str, value: &str) -> Vec<ProcessId> {
-    let wanted = format!("{variable}={value}");
+pub fn with_env(variable: &str, value: &str) -> Vec<ProcessId> {
+    let entry = format!("{variable}={value}");
     all()
-        .filter(|&pid| has_in_environment(pid, wanted.as_bytes()))
+        .filter(|&pid| has_in_environment(pid, entry.as_bytes()))
         .filter_map(ProcessId::of)
         .collect()
 }
 
 /// Ends every process with this in its environment, and waits until there is none: one may have started another meanwhile. None must be seen twice, for
 /// between fork and exec a process has no environment for a moment.
-pub async fn end_bearing(variable: &str, value: &str) {
+pub async fn kill_with_env(variable: &str, value: &str) {
     let deadline = Instant::now() + END_TIMEOUT;
     let mut none_before = false;
     loop {
-        let left = bearing(variable, value);
+        let left = with_env(variable, value);
         if left.is_empty() && none_before {
             return;
         }
@@ -137,7 +137,7 @@ pub async fn end_bearing(variable: &str, value: &str) {
             tracing::warn!("{} processes with {variable}={value} do not end", left.len());
             return;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -146,10 +146,10 @@ fn all() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn has_in_environment(pid: i32, wanted: &[u8]) -> bool {
+fn has_in_environment(pid: i32, entry: &[u8]) -> bool {
     // Other users' environments cannot be read, and are not ours.
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|&byte| byte == 0).any(|variable| variable == wanted)
+    environment.split(|&byte| byte == 0).any(|variable| variable == entry)
 }
 
 fn started(pid: i32) -> Option<u64> {
@@ -190,21 +190,21 @@ mod tests {
 
     #[tokio::test]
     async fn its_end_is_seen_and_its_children_are_found_by_their_mark() {
-        let mark = format!("test-{}", std::process::id());
+        let container_id = format!("test-{}", std::process::id());
         let mut child = std::process::Command::new("sh")
             .args(["-c", "sleep 600 & wait"])
-            .env(MARK, &mark)
+            .env(CONTAINER_ID, &container_id)
             .spawn()
             .unwrap();
         let process = ProcessId::of(child.id() as i32).unwrap();
-        while bearing(MARK, &mark).len() < 2 {
+        while with_env(CONTAINER_ID, &container_id).len() < 2 {
             tokio::task::yield_now().await;
         }
         process.signal(Signal::KILL).unwrap();
         process.ended().await.unwrap();
         child.wait().unwrap();
         assert!(!process.is_alive());
-        end_bearing(MARK, &mark).await;
-        assert_eq!(bearing(MARK, &mark), []);
+        kill_with_env(CONTAINER_ID, &container_id).await;
+        assert_eq!(with_env(CONTAINER_ID, &container_id), []);
     }
 }

@@ -25,15 +25,15 @@ pub struct Software {
 
 /// Something that is not here, or not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingDependency {
     pub message: String,
     pub help: String,
 }
 
 /// Looks for Spark and Java. `wanted` is the version that the cluster's image has, as far as its tag says.
-pub fn find(spark_home: Option<&Path>, wanted: Option<&str>) -> Result<Software, Vec<Lack>> {
+pub fn find(spark_home: Option<&Path>, image_version: Option<&str>) -> Result<Software, Vec<MissingDependency>> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let spark = find_spark(spark_home, wanted, &path);
+    let spark = find_spark(spark_home, image_version, &path);
     let java_home = std::env::var_os("JAVA_HOME")
         .map(PathBuf::from)
         .filter(|home| !home.as_os_str().is_empty());
@@ -50,21 +50,25 @@ pub fn find(spark_home: Option<&Path>, wanted: Option<&str>) -> Result<Software,
     }
 }
 
-fn find_spark(flag: Option<&Path>, wanted: Option<&str>, path: &str) -> Result<(PathBuf, String), Lack> {
-    let fetch = match wanted {
+fn find_spark(
+    flag: Option<&Path>,
+    image_version: Option<&str>,
+    path: &str,
+) -> Result<(PathBuf, String), MissingDependency> {
+    let fetch = match image_version {
         Some(version) => format!("sparkha local fetch {version}"),
         None => "sparkha local fetch".to_owned(),
     };
-    let named = match flag {
+    let configured = match flag {
         Some(home) => Some(("--spark-home", home.to_owned())),
         None => std::env::var_os("SPARK_HOME")
             .filter(|home| !home.is_empty())
             .map(|home| ("SPARK_HOME", PathBuf::from(home))),
     };
-    if let Some((by, home)) = named {
+    if let Some((by, home)) = configured {
         return match version_of(&home) {
             Some(version) => Ok((std::path::absolute(&home).unwrap_or(home), version)),
-            None => Err(Lack {
+            None => Err(MissingDependency {
                 message: format!(
                     "there is no Spark at {} ({by}): jars/spark-core_*.jar is missing",
                     home.display()
@@ -73,8 +77,8 @@ fn find_spark(flag: Option<&Path>, wanted: Option<&str>, path: &str) -> Result<(
             }),
         };
     }
-    let found = on_path(path).or_else(|| fetched(wanted));
-    found.ok_or_else(|| Lack {
+    let found = on_path(path).or_else(|| fetched(image_version));
+    found.ok_or_else(|| MissingDependency {
         message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
         help: format!("`{fetch}` downloads it; or pass --spark-home FOLDER"),
     })
@@ -96,8 +100,8 @@ pub fn fetched_home(version: &str) -> Option<PathBuf> {
 }
 
 /// A fetched Spark: the wanted version, or else the newest.
-fn fetched(wanted: Option<&str>) -> Option<(PathBuf, String)> {
-    if let Some(home) = wanted.and_then(fetched_home)
+fn fetched(image_version: Option<&str>) -> Option<(PathBuf, String)> {
+    if let Some(home) = image_version.and_then(fetched_home)
         && let Some(version) = version_of(&home)
     {
         return Some((home, version));
@@ -131,16 +135,16 @@ pub fn version_of(home: &Path) -> Option<String> {
         })
 }
 
-fn java_version(home: Option<&Path>) -> Result<u32, Lack> {
+fn java_version(home: Option<&Path>) -> Result<u32, MissingDependency> {
     let program = home.map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
-    let lack = |message: String| Lack {
+    let missing = |message: String| MissingDependency {
         message,
         help: format!(
             "install Java {OLDEST_JAVA} or newer (Debian: apt-get install default-jre-headless), or point JAVA_HOME to one"
         ),
     };
     let output = Command::new(&program).arg("-version").output().map_err(|error| {
-        lack(format!(
+        missing(format!(
             "there is no Java: failed to run {}: {error}",
             program.display()
         ))
@@ -148,11 +152,11 @@ fn java_version(home: Option<&Path>) -> Result<u32, Lack> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     match parse_java_version(&text) {
         Some(version) if version >= OLDEST_JAVA => Ok(version),
-        Some(version) => Err(lack(format!(
+        Some(version) => Err(missing(format!(
             "Java {version} ({}) is too old for Spark 4",
             program.display()
         ))),
-        None => Err(lack(format!(
+        None => Err(missing(format!(
             "{} does not tell its version: {}",
             program.display(),
             text.trim()

@@ -14,7 +14,7 @@ pub const REPLACE: &str = "sparkha/replace";
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PodStep {
     Create { set: String, ordinal: i32 },
     Delete { pod: String },
 }
@@ -22,24 +22,24 @@ pub enum Step {
 /// The next steps from these pods towards these sets: missing pods are made and surplus ones deleted all at once, outdated ones are
 /// replaced one at a time from the highest ordinal, each after those above it are ready. Those of a set with the strategy OnDelete are replaced when
 /// it names them.
-pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<Step> {
+pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<PodStep> {
     let mut steps = Vec::new();
     let known = |pod: &&Pod| sets.iter().any(|set| ordinal_in(pod, set).is_some());
     let orphans = pods.iter().filter(|pod| !known(pod) && !is_deleting(pod));
-    steps.extend(orphans.map(|pod| Step::Delete { pod: pod.name_any() }));
+    steps.extend(orphans.map(|pod| PodStep::Delete { pod: pod.name_any() }));
     for set in sets {
         let replicas = set.spec.replicas.unwrap_or(1);
         let member = |ordinal| pods.iter().find(move |pod| ordinal_in(pod, set) == Some(ordinal));
         let name = set.name_any();
         let missing = (0..replicas).filter(|&ordinal| member(ordinal).is_none());
-        steps.extend(missing.map(|ordinal| Step::Create {
+        steps.extend(missing.map(|ordinal| PodStep::Create {
             set: name.clone(),
             ordinal,
         }));
         let surplus = pods
             .iter()
             .filter(|pod| ordinal_in(pod, set) >= Some(replicas) && !is_deleting(pod));
-        steps.extend(surplus.map(|pod| Step::Delete { pod: pod.name_any() }));
+        steps.extend(surplus.map(|pod| PodStep::Delete { pod: pod.name_any() }));
         let revision = revision(set);
         if is_on_delete(set) {
             let named = set.annotations().get(REPLACE).map(String::as_str).unwrap_or_default();
@@ -49,14 +49,14 @@ pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<Step> {
             steps.extend(
                 outdated
                     .filter(is_named)
-                    .map(|pod| Step::Delete { pod: pod.name_any() }),
+                    .map(|pod| PodStep::Delete { pod: pod.name_any() }),
             );
             continue;
         }
         for pod in (0..replicas).rev().map_while(member) {
             if pod.labels().get(REVISION) != Some(&revision) {
                 if !is_deleting(pod) {
-                    steps.push(Step::Delete { pod: pod.name_any() });
+                    steps.push(PodStep::Delete { pod: pod.name_any() });
                 }
                 break;
             }
@@ -184,14 +184,14 @@ mod tests {
         pod(set, ordinal, "n", "127.64.0.1", "u".into())
     }
 
-    fn delete(pod: &str) -> Step {
-        Step::Delete { pod: pod.into() }
+    fn delete(pod: &str) -> PodStep {
+        PodStep::Delete { pod: pod.into() }
     }
 
     #[test]
     fn what_is_missing_is_made_and_what_is_too_much_is_deleted_at_once() {
         let three = set(3, "a");
-        let create = |ordinal| Step::Create {
+        let create = |ordinal| PodStep::Create {
             set: "s".into(),
             ordinal,
         };

@@ -43,32 +43,32 @@ pub struct ClusterDir {
 
 /// What the cluster should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct DesiredState {
     pub software: Software,
     pub resources: Vec<Resource>,
 }
 
 /// What the supervisor made of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Seen {
+pub struct ObservedState {
     pub pods: Vec<PodRecord>,
     pub sets: Vec<StatefulSet>,
     /// How many pods there have been so far, counted from a number of the cluster's own; 0 before the first.
-    #[serde(default)]
-    pub made: u32,
+    #[serde(rename = "made", default)]
+    pub pods_created: u32,
     /// The address for drivers that run in the user's own shell.
-    #[serde(default)]
-    pub drivers: Option<IpAddr>,
+    #[serde(rename = "drivers", default)]
+    pub driver_address: Option<IpAddr>,
 }
 
-impl Seen {
+impl ObservedState {
     /// All addresses that the cluster has.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let pods = self
             .pods
             .iter()
             .filter_map(|record| record.pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
-        pods.chain(self.drivers)
+        pods.chain(self.driver_address)
     }
 }
 
@@ -78,19 +78,20 @@ pub struct PodRecord {
     pub pod: Pod,
     pub process: Option<ProcessId>,
     /// Mark of everything that the container starts.
-    pub mark: String,
+    #[serde(rename = "mark")]
+    pub container_id: String,
     /// How often it ended in quick succession.
     pub failures: u32,
 }
 
 /// The right to work on a cluster's folder, for one command at a time. Ends with the process.
 #[derive(Debug)]
-pub struct Lock {
+pub struct ClusterLock {
     _file: File,
 }
 
 /// Who else has the lock.
-pub struct Held(pub String);
+pub struct LockHolder(pub String);
 
 impl Store {
     pub fn open() -> Result<Self, Error> {
@@ -173,16 +174,16 @@ impl ClusterDir {
     }
 
     /// With what the marks of the cluster's containers begin; unlike any other cluster's on this machine.
-    pub fn mark(&self) -> String {
+    pub fn container_id_prefix(&self) -> String {
         format!("sparkha-{}-", short_digest([self.path.to_string_lossy().as_ref()]))
     }
 
     /// Whether there is a cluster, and not only data that one left.
     pub fn exists(&self) -> bool {
-        self.wanted_file().exists()
+        self.desired_file().exists()
     }
 
-    fn wanted_file(&self) -> PathBuf {
+    fn desired_file(&self) -> PathBuf {
         self.path.join("wanted.json")
     }
 
@@ -250,36 +251,36 @@ impl ClusterDir {
         write_file(&folder.join(key), value)
     }
 
-    pub fn wanted(&self) -> Result<Option<Wanted>, Error> {
-        let path = self.wanted_file();
-        let wanted: Option<Wanted> = read(&path)?;
-        match wanted.as_ref().map(Wanted::check) {
+    pub fn desired(&self) -> Result<Option<DesiredState>, Error> {
+        let path = self.desired_file();
+        let desired: Option<DesiredState> = read(&path)?;
+        match desired.as_ref().map(DesiredState::check) {
             // Read as if it were not there, a set's pods would be deleted.
             Some(Err(reason)) => Err(Error::Unreadable { path, reason }),
-            _ => Ok(wanted),
+            _ => Ok(desired),
         }
     }
 
-    pub fn write_wanted(&self, wanted: &Wanted) -> Result<(), Error> {
-        write(&self.wanted_file(), wanted)
+    pub fn write_desired(&self, desired: &DesiredState) -> Result<(), Error> {
+        write(&self.desired_file(), desired)
     }
 
-    pub fn seen(&self) -> Result<Seen, Error> {
+    pub fn observed(&self) -> Result<ObservedState, Error> {
         Ok(read(&self.path.join("seen.json"))?.unwrap_or_default())
     }
 
-    pub fn write_seen(&self, seen: &Seen) -> Result<(), Error> {
-        write(&self.path.join("seen.json"), seen)
+    pub fn write_observed(&self, observed: &ObservedState) -> Result<(), Error> {
+        write(&self.path.join("seen.json"), observed)
     }
 
     /// Makes the folder and takes its lock.
-    pub fn lock(&self) -> Result<Result<Lock, Held>, Error> {
+    pub fn lock(&self) -> Result<Result<ClusterLock, LockHolder>, Error> {
         let path = self.path.join("lock");
         loop {
             make_folder(&self.path)?;
             let Some(mut file) = try_lock(&path)? else {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
-                return Ok(Err(Held(holder.trim().to_owned())));
+                return Ok(Err(LockHolder(holder.trim().to_owned())));
             };
             // A teardown may have removed the folder since the file was opened: then this is the lock of nothing.
             if is_still(&file, &path) {
@@ -288,13 +289,13 @@ impl ClusterDir {
                 file.set_len(0)
                     .and_then(|()| file.write_all(holder.as_bytes()))
                     .map_err(Error::file("write", &path))?;
-                return Ok(Ok(Lock { _file: file }));
+                return Ok(Ok(ClusterLock { _file: file }));
             }
         }
     }
 
     /// Takes the part of the supervisor; `None` if another has it.
-    pub fn supervise(&self) -> Result<Option<File>, Error> {
+    pub fn lock_supervisor(&self) -> Result<Option<File>, Error> {
         let path = self.path.join("supervisor.lock");
         let Some(mut file) = try_lock(&path)? else {
             return Ok(None);
@@ -344,7 +345,7 @@ impl ClusterDir {
     }
 }
 
-impl Wanted {
+impl DesiredState {
     pub fn sets(&self) -> Vec<StatefulSet> {
         self.of_kind(Kind::StatefulSet)
     }

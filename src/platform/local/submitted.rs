@@ -9,10 +9,10 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use super::container::{Surroundings, launch};
-use super::kubelet::end_process;
-use super::process::{MARK, ProcessId, end_bearing};
-use super::store::{ClusterDir, Store, Wanted, make_folder, read, write, write_file};
+use super::container::{LaunchContext, launch};
+use super::kubelet::terminate_process;
+use super::process::{CONTAINER_ID, ProcessId, kill_with_env};
+use super::store::{ClusterDir, DesiredState, Store, make_folder, read, write, write_file};
 use super::{Error, logs, volumes};
 
 /// A driver's process, kept until it was removed.
@@ -27,7 +27,8 @@ pub struct DriverRecord {
     /// The working directory of its script, which records IDs and exit code there.
     #[serde(default)]
     folder: PathBuf,
-    mark: String,
+    #[serde(rename = "mark")]
+    container_id: String,
 }
 
 impl DriverRecord {
@@ -51,7 +52,7 @@ impl DriverRecord {
 
 /// What a driver's process writes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum DriverOutput {
     /// What the command has.
     Inherited,
     /// A log in the cluster's folder.
@@ -59,25 +60,25 @@ pub enum Output {
 }
 
 /// What is to be started.
-pub struct Start<'a> {
+pub struct DriverStart<'a> {
     pub dir: &'a ClusterDir,
-    pub wanted: &'a Wanted,
+    pub desired: &'a DesiredState,
     pub pod: Pod,
     pub address: std::net::IpAddr,
     /// What the driver is sent besides the user's files, which are here already.
     pub texts: Vec<(String, Vec<u8>)>,
     pub ui_port: u16,
     pub keep: bool,
-    pub output: Output,
+    pub output: DriverOutput,
 }
 
 /// Starts a driver, and writes down that it is there.
 ///
 /// # Errors
 /// In the kubelet's words.
-pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
-    let Start {
-        dir, wanted, mut pod, ..
+pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
+    let DriverStart {
+        dir, desired, mut pod, ..
     } = start;
     let plain = |error: Error| crate::model::error_chain::with_sources(&error);
     let name = pod.name_any();
@@ -87,36 +88,36 @@ pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
         ..PodStatus::default()
     });
     let store = Store::open().map_err(plain)?;
-    let volumes = volumes::prepare(&store, dir, wanted, &pod)?;
-    let mark = format!("{}{name}", dir.mark());
-    let around = Surroundings {
+    let volumes = volumes::prepare(&store, dir, desired, &pod)?;
+    let container_id = format!("{}{name}", dir.container_id_prefix());
+    let context = LaunchContext {
         dir,
-        wanted,
+        desired,
         translation: &volumes.translation,
-        mark: &mark,
+        container_id: &container_id,
     };
-    let launch = launch(&pod, &around)?;
+    let launch = launch(&pod, &context)?;
     volumes.fill()?;
-    let place = launch
+    let driver_dir = launch
         .environment
         .get("SPARKHA_DRIVER_DIR")
         .map(PathBuf::from)
         .unwrap_or_default();
-    let sent = place.join("sent");
+    let sent = driver_dir.join("sent");
     make_folder(&sent).map_err(plain)?;
     for (name, text) in &start.texts {
         write_file(&sent.join(name), text).map_err(plain)?;
     }
     let (output, errors) = match start.output {
-        Output::Inherited => (Stdio::inherit(), Stdio::inherit()),
-        Output::Log => {
+        DriverOutput::Inherited => (Stdio::inherit(), Stdio::inherit()),
+        DriverOutput::Log => {
             let (output, errors) = logs::open(dir, &name).map_err(plain)?;
             (output.into(), errors.into())
         }
     };
     let child = Command::new(&launch.program)
         .args(&launch.arguments)
-        .current_dir(&place)
+        .current_dir(&driver_dir)
         .env_clear()
         .envs(&launch.environment)
         .stdin(Stdio::null())
@@ -131,8 +132,8 @@ pub fn start(start: Start<'_>) -> Result<(Child, DriverRecord), String> {
         process: process.ok_or_else(|| format!("{} ended at once", launch.program))?,
         ui_port: start.ui_port,
         keep: start.keep,
-        folder: place,
-        mark,
+        folder: driver_dir,
+        container_id,
         name,
     };
     let path = record_file(dir, &record.name);
@@ -158,9 +159,9 @@ pub fn records(dir: &ClusterDir) -> Result<Vec<DriverRecord>, Error> {
 }
 
 /// Ends a driver and everything that it started.
-pub async fn end(record: &DriverRecord) {
-    end_process(&record.process, std::time::Duration::from_secs(30)).await;
-    end_bearing(MARK, &record.mark).await;
+pub async fn terminate(record: &DriverRecord) {
+    terminate_process(&record.process, std::time::Duration::from_secs(30)).await;
+    kill_with_env(CONTAINER_ID, &record.container_id).await;
 }
 
 /// Removes what a driver that has ended leaves.

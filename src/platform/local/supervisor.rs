@@ -16,22 +16,22 @@ use kube::ResourceExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
+use super::external_names::{self, ExternalNames};
 use super::kubelet::{Kubelet, ports};
-use super::outside::{self, Outside};
-use super::process::{CLUSTER, MARK, end_bearing};
-use super::stateful_set::{self, Step};
-use super::store::{ClusterDir, PodRecord, Seen, Store, tail, write_file};
+use super::process::{CLUSTER_DIR, CONTAINER_ID, kill_with_env};
+use super::stateful_set::{self, PodStep};
+use super::store::{ClusterDir, ObservedState, PodRecord, Store, tail, write_file};
 use super::{Error, addresses, hosts, logs};
 use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::poll::poll_until;
 
 /// How long the first pods wait for outside names.
-const FIRST_LOOK_UP: Duration = Duration::from_secs(2);
+const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait after something could not be written.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// How often logs are looked after and outside names asked for again.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a new supervisor may take to be there.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,8 +39,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let failed = |reason: String| Error::Supervisor { reason };
     if let Some(supervisor) = dir.supervisor() {
-        let told = supervisor.signal(rustix::process::Signal::HUP);
-        told.map_err(|error| failed(error.to_string()))?;
+        let signalled = supervisor.signal(rustix::process::Signal::HUP);
+        signalled.map_err(|error| failed(error.to_string()))?;
         if supervisor.is_alive() {
             return Ok(false);
         }
@@ -56,8 +56,8 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
         .args(["-v", "local", "supervise"])
         .arg(dir.path())
         // Started by a job of another cluster, it would else be ended with that job's pod.
-        .env_remove(MARK)
-        .env_remove(CLUSTER)
+        .env_remove(CONTAINER_ID)
+        .env_remove(CLUSTER_DIR)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
@@ -79,9 +79,9 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
 }
 
 /// Ends the supervisor, and leaves the pods' processes as they are.
-pub async fn end(dir: &ClusterDir) {
+pub async fn terminate(dir: &ClusterDir) {
     if let Some(supervisor) = dir.supervisor() {
-        super::kubelet::end_process(&supervisor, Duration::from_secs(5)).await;
+        super::kubelet::terminate_process(&supervisor, Duration::from_secs(5)).await;
     }
 }
 
@@ -99,53 +99,57 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     let signals = signals.map_err(|error| Error::Supervisor {
         reason: format!("signals cannot be received: {error}"),
     })?;
-    let Some(_part) = dir.supervise()? else { return Ok(()) };
-    let Some(wanted) = dir.wanted()? else { return Ok(()) };
-    let kubelet = Kubelet::new(Store::open()?, dir, wanted);
+    let Some(_lock) = dir.lock_supervisor()? else {
+        return Ok(());
+    };
+    let Some(desired) = dir.desired()? else { return Ok(()) };
+    let kubelet = Kubelet::new(Store::open()?, dir, desired);
     LocalSet::new().run_until(work(kubelet, signals)).await
 }
 
-async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal)) -> Result<(), Error> {
-    let mut outside = Outside::default();
+async fn work(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> Result<(), Error> {
+    let mut external_names = ExternalNames::default();
     // Masters ask for an external ZooKeeper at once; names that take longer come later.
-    let first = tokio::time::timeout(FIRST_LOOK_UP, outside.refresh(&kubelet.wanted())).await;
+    let first = tokio::time::timeout(FIRST_LOOKUP_TIMEOUT, external_names.refresh(&kubelet.desired())).await;
     tracing::debug!("outside names asked for in time: {}", first.is_ok());
-    let lines = Rc::new(RefCell::new(outside.lines()));
-    tokio::task::spawn_local(keep_house(kubelet.clone(), outside, lines.clone()));
-    let seen = kubelet.dir.seen()?;
-    tracing::info!("at work, with {} pods from before", seen.pods.len());
-    kubelet
-        .made
-        .set(if seen.made == 0 { first_number() } else { seen.made });
-    kubelet.drivers.set(seen.drivers);
-    kubelet.care_for(seen.pods);
-    let mut written = String::new();
+    let lines = Rc::new(RefCell::new(external_names.lines()));
+    tokio::task::spawn_local(housekeeping(kubelet.clone(), external_names, lines.clone()));
+    let observed = kubelet.dir.observed()?;
+    tracing::info!("at work, with {} pods from before", observed.pods.len());
+    kubelet.pods_created.set(if observed.pods_created == 0 {
+        first_number()
+    } else {
+        observed.pods_created
+    });
+    kubelet.driver_address.set(observed.driver_address);
+    kubelet.manage(observed.pods);
+    let mut last_written = String::new();
     loop {
-        let carried_out = carry_out(&kubelet, &lines.borrow(), &mut written);
+        let reconciled = reconcile(&kubelet, &lines.borrow(), &mut last_written);
         let again = async {
-            match &carried_out {
+            match &reconciled {
                 Ok(()) => std::future::pending().await,
                 // A full disk must not end the one who keeps the cluster alive.
                 Err(error) => {
                     tracing::warn!("{}; trying again", with_sources(error));
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         };
         tokio::select! {
-            _ = end.recv() => {
+            _ = stop.recv() => {
                 tracing::info!("told to end; the pods' processes go on");
                 return Ok(());
             }
-            _ = look_again.recv() => {}
+            _ = reload.recv() => {}
             () = kubelet.changed.notified() => {}
             () = again => {}
         }
-        match kubelet.dir.wanted() {
-            Ok(Some(wanted)) => kubelet.set_wanted(wanted),
+        match kubelet.dir.desired() {
+            Ok(Some(desired)) => kubelet.set_desired(desired),
             Ok(None) => {
                 // Somebody removed the folder by hand: nobody could ever end these processes otherwise.
-                end_bearing(CLUSTER, &kubelet.dir.path().display().to_string()).await;
+                kill_with_env(CLUSTER_DIR, &kubelet.dir.path().display().to_string()).await;
                 return Ok(());
             }
             Err(error) => tracing::warn!("{error}"),
@@ -154,57 +158,59 @@ async fn work(kubelet: Rc<Kubelet>, (mut look_again, mut end): (Signal, Signal))
 }
 
 /// One look at what is wanted and what is there.
-fn carry_out(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -> Result<(), Error> {
-    create_and_delete(kubelet, outside_lines, written)?;
-    write_hosts(kubelet, &kubelet.pods(), outside_lines)?;
-    write_seen(kubelet, written)
+fn reconcile(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: &mut String) -> Result<(), Error> {
+    create_and_delete(kubelet, external_lines, last_written)?;
+    write_hosts(kubelet, &kubelet.pods(), external_lines)?;
+    write_observed(kubelet, last_written)
 }
 
 /// Looks after logs, and asks for outside names again.
-async fn keep_house(kubelet: Rc<Kubelet>, mut outside: Outside, lines: Rc<RefCell<String>>) {
+async fn housekeeping(kubelet: Rc<Kubelet>, mut external_names: ExternalNames, lines: Rc<RefCell<String>>) {
     loop {
-        tokio::time::sleep(HOUSEKEEPING).await;
+        tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         logs::cut(&kubelet.dir);
-        outside.refresh(&kubelet.wanted()).await;
-        let new = outside.lines();
+        external_names.refresh(&kubelet.desired()).await;
+        let new = external_names.lines();
         if lines.replace(new.clone()) != new {
             kubelet.changed.notify_one();
         }
     }
 }
 
-fn create_and_delete(kubelet: &Rc<Kubelet>, outside_lines: &str, written: &mut String) -> Result<(), Error> {
-    let sets = kubelet.wanted().sets();
+fn create_and_delete(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: &mut String) -> Result<(), Error> {
+    let sets = kubelet.desired().sets();
     let steps = stateful_set::steps(&sets, &kubelet.pods());
     let mut new = Vec::new();
-    if steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+    if steps.iter().any(|step| matches!(step, PodStep::Create { .. })) {
         // Until the new addresses are written down, no other cluster may choose.
         let _turn = kubelet.store.lock_addresses()?;
         let mut taken = taken(&kubelet.store)?;
-        choose_drivers_address(kubelet, &mut taken);
+        choose_driver_address(kubelet, &mut taken);
         for step in &steps {
-            let Step::Create { set, ordinal } = step else { continue };
+            let PodStep::Create { set, ordinal } = step else {
+                continue;
+            };
             let Some(set) = sets.iter().find(|candidate| candidate.name_any() == *set) else {
                 continue;
             };
             new.push(new_pod(kubelet, set, *ordinal, &mut taken));
         }
-        let mut seen = Seen {
+        let mut observed = ObservedState {
             pods: kubelet.records(),
             sets: vec![],
-            made: kubelet.made.get(),
-            drivers: kubelet.drivers.get(),
+            pods_created: kubelet.pods_created.get(),
+            driver_address: kubelet.driver_address.get(),
         };
-        seen.pods.extend(new.iter().cloned());
-        written.clear();
-        kubelet.dir.write_seen(&seen)?;
+        observed.pods.extend(new.iter().cloned());
+        last_written.clear();
+        kubelet.dir.write_observed(&observed)?;
         // The names must be there before the first process asks for them.
-        let pods: Vec<_> = seen.pods.into_iter().map(|record| record.pod).collect();
-        write_hosts(kubelet, &pods, outside_lines)?;
+        let pods: Vec<_> = observed.pods.into_iter().map(|record| record.pod).collect();
+        write_hosts(kubelet, &pods, external_lines)?;
     }
-    kubelet.care_for(new);
+    kubelet.manage(new);
     for step in steps {
-        if let Step::Delete { pod } = step {
+        if let PodStep::Delete { pod } = step {
             kubelet.delete(&pod);
         }
     }
@@ -232,25 +238,25 @@ fn new_pod(
     let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
     // Another user's cluster of the same name begins elsewhere: its addresses are not among those that are known to be taken.
     let seed = kubelet.dir.path().display().to_string();
-    match addresses::free(&seed, kubelet.made.get(), &ports(&pod), taken) {
+    match addresses::free(&seed, kubelet.pods_created.get(), &ports(&pod), taken) {
         Ok(address) => {
             taken.insert(address);
             pod.status.get_or_insert_default().pod_ip = Some(address.to_string());
         }
         Err(port) => tracing::warn!("{}: {}", pod.name_any(), addresses::taken_message(port)),
     }
-    kubelet.made.set(kubelet.made.get() + 1);
+    kubelet.pods_created.set(kubelet.pods_created.get() + 1);
     PodRecord {
         pod,
         process: None,
-        mark: format!("{}{uid}", kubelet.dir.mark()),
+        container_id: format!("{}{uid}", kubelet.dir.container_id_prefix()),
         failures: 0,
     }
 }
 
 /// Drivers in the user's shell have one address, which is listed: so their web UIs can be routed.
-fn choose_drivers_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
-    if kubelet.drivers.get().is_some() {
+fn choose_driver_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
+    if kubelet.driver_address.get().is_some() {
         return;
     }
     let seed = format!("{} drivers", kubelet.dir.path().display());
@@ -258,7 +264,7 @@ fn choose_drivers_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
     match addresses::free(&seed, 0, &ports, taken) {
         Ok(address) => {
             taken.insert(address);
-            kubelet.drivers.set(Some(address));
+            kubelet.driver_address.set(Some(address));
         }
         Err(port) => tracing::warn!("for drivers: {}", addresses::taken_message(port)),
     }
@@ -269,15 +275,15 @@ fn taken(store: &Store) -> Result<BTreeSet<IpAddr>, Error> {
     let mut taken = BTreeSet::new();
     for dir in store.clusters(None)? {
         // What cannot be read is found by trying its ports.
-        taken.extend(dir.seen().unwrap_or_default().addresses());
+        taken.extend(dir.observed().unwrap_or_default().addresses());
     }
     Ok(taken)
 }
 
-fn write_hosts(kubelet: &Kubelet, pods: &[Pod], outside_lines: &str) -> Result<(), Error> {
-    let outside = format!("{}{outside_lines}", outside::own());
-    let services = kubelet.wanted().services();
-    let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, pods, &outside);
+fn write_hosts(kubelet: &Kubelet, pods: &[Pod], external_lines: &str) -> Result<(), Error> {
+    let external_names = format!("{}{external_lines}", external_names::own());
+    let services = kubelet.desired().services();
+    let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, pods, &external_names);
     let path = kubelet.dir.hosts_file();
     if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
         return Ok(());
@@ -285,25 +291,25 @@ fn write_hosts(kubelet: &Kubelet, pods: &[Pod], outside_lines: &str) -> Result<(
     write_file(&path, text.as_bytes())
 }
 
-fn write_seen(kubelet: &Kubelet, written: &mut String) -> Result<(), Error> {
+fn write_observed(kubelet: &Kubelet, last_written: &mut String) -> Result<(), Error> {
     let pods = kubelet.pods();
     let sets = kubelet
-        .wanted()
+        .desired()
         .sets()
         .iter()
         .map(|set| stateful_set::with_status(set, &pods))
         .collect();
-    let seen = Seen {
+    let observed = ObservedState {
         pods: kubelet.records(),
         sets,
-        made: kubelet.made.get(),
-        drivers: kubelet.drivers.get(),
+        pods_created: kubelet.pods_created.get(),
+        driver_address: kubelet.driver_address.get(),
     };
-    let text = serde_json::to_string(&seen).unwrap_or_default();
-    if *written == text {
+    let text = serde_json::to_string(&observed).unwrap_or_default();
+    if *last_written == text {
         return Ok(());
     }
-    kubelet.dir.write_seen(&seen)?;
-    *written = text;
+    kubelet.dir.write_observed(&observed)?;
+    *last_written = text;
     Ok(())
 }

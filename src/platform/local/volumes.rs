@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Volume};
 use kube::ResourceExt;
 
 use super::pod::container_of;
-use super::store::{ClusterDir, Store, Wanted, make_folder, write_file};
+use super::store::{ClusterDir, DesiredState, Store, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths, stateful_set};
 use crate::model::error_chain::with_sources;
@@ -39,7 +39,7 @@ impl Volumes {
 ///
 /// # Errors
 /// With the kubelet's word for what is missing.
-pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> Result<Volumes, String> {
+pub fn prepare(store: &Store, dir: &ClusterDir, desired: &DesiredState, pod: &Pod) -> Result<Volumes, String> {
     let plain = |error: Error| with_sources(&error);
     make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
     let mut mounts = Vec::new();
@@ -55,11 +55,11 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
             .iter()
             .find(|volume| volume.name == mount.name)
             .ok_or_else(|| format!("there is no volume {} to mount", mount.name))?;
-        let mut folder = folder(store, dir, wanted, pod, volume)?;
+        let mut folder = folder(store, dir, desired, pod, volume)?;
         if let Some(rendered) = volume
             .config_map
             .as_ref()
-            .and_then(|source| wanted.config_map(&source.name))
+            .and_then(|source| desired.config_map(&source.name))
         {
             files.push((folder.clone(), rendered));
         }
@@ -78,24 +78,30 @@ pub fn prepare(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod) -> R
     })
 }
 
-fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &Volume) -> Result<PathBuf, String> {
+fn folder(
+    store: &Store,
+    dir: &ClusterDir,
+    desired: &DesiredState,
+    pod: &Pod,
+    volume: &Volume,
+) -> Result<PathBuf, String> {
     let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(|error| with_sources(&error));
     if let Some(host) = &volume.host_path {
         return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        return made(match wanted.owns_claim(&claim.claim_name) {
+        return made(match desired.owns_claim(&claim.claim_name) {
             true => dir.claim(&claim.claim_name),
             false => store.shared_claim(&dir.namespace, &claim.claim_name),
         });
     }
     if let Some(source) = &volume.config_map
-        && wanted.config_map(&source.name).is_none()
+        && desired.config_map(&source.name).is_none()
     {
         return users("configmaps", dir, &source.name);
     }
     if let Some(source) = &volume.secret {
-        let folder = secret_folder(dir, wanted, source.secret_name.as_deref().unwrap_or_default())?;
+        let folder = secret_folder(dir, desired, source.secret_name.as_deref().unwrap_or_default())?;
         let Some(items) = &source.items else {
             return Ok(folder);
         };
@@ -120,8 +126,8 @@ fn folder(store: &Store, dir: &ClusterDir, wanted: &Wanted, pod: &Pod, volume: &
 }
 
 /// Where the keys of a Secret are: the cluster's own, or one that the user put there.
-pub fn secret_folder(dir: &ClusterDir, wanted: &Wanted, name: &str) -> Result<PathBuf, String> {
-    match wanted.has_secret(name) {
+pub fn secret_folder(dir: &ClusterDir, desired: &DesiredState, name: &str) -> Result<PathBuf, String> {
+    match desired.has_secret(name) {
         true => Ok(dir.secret_folder(name)),
         false => users("secrets", dir, name),
     }
@@ -131,15 +137,15 @@ pub fn secret_folder(dir: &ClusterDir, wanted: &Wanted, name: &str) -> Result<Pa
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn event_logs(store: &Store, dir: &ClusterDir, wanted: &Wanted) -> Result<Option<PathBuf>, String> {
-    let sets = wanted.sets();
+pub fn event_logs(store: &Store, dir: &ClusterDir, desired: &DesiredState) -> Result<Option<PathBuf>, String> {
+    let sets = desired.sets();
     let pods = sets
         .iter()
         .map(|set| stateful_set::pod(set, 0, dir.namespace.as_str(), "", String::new()));
     for pod in pods {
         let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         if let Some(volume) = volumes.find(|volume| volume.name == EVENTS) {
-            return folder(store, dir, wanted, &pod, volume).map(Some);
+            return folder(store, dir, desired, &pod, volume).map(Some);
         }
     }
     Ok(None)

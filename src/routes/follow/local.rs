@@ -10,8 +10,8 @@ use crate::lifecycle::Error;
 use crate::lifecycle::local::inventory_of;
 use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, INSTANCE};
-use crate::platform::local::store::{ClusterDir, Seen, Store};
-use crate::platform::way::Way;
+use crate::platform::local::store::{ClusterDir, ObservedState, Store};
+use crate::platform::transport::Transport;
 use crate::routes::follow::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
 use crate::spec::names::Namespace;
 
@@ -22,7 +22,7 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
     let (events, source) = mpsc::channel(1024);
     let task = tokio::spawn(look(store, namespace, events.clone())).abort_handle();
-    Follow::start(Way::Direct, events, source, vec![task])
+    Follow::start(Transport::Direct, events, source, vec![task])
 }
 
 async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
@@ -51,7 +51,7 @@ async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
 }
 
 /// The addresses and pods of a cluster.
-type Found = (Key, Addresses, Seen);
+type Found = (Key, Addresses, ObservedState);
 
 fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
@@ -65,12 +65,12 @@ fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, 
 }
 
 fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
-    let Some(wanted) = dir.wanted()? else { return Ok(None) };
+    let Some(wanted) = dir.desired()? else { return Ok(None) };
     let Some(inventory) = inventory_of(&wanted, dir)? else {
         return Ok(None);
     };
     let key = (dir.namespace.to_string(), dir.name.to_string());
-    Ok(Some((key, inventory.cluster.into(), dir.seen()?)))
+    Ok(Some((key, inventory.cluster.into(), dir.observed()?)))
 }
 
 async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), mpsc::error::SendError<Event>> {
@@ -78,7 +78,7 @@ async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), 
     events.send(Event::Pod(Change::Begin)).await?;
     for ((namespace, name), addresses, seen) in clusters {
         let drivers = drivers(&namespace, &name);
-        let drivers_address = seen.drivers.map(|address| address.to_string());
+        let drivers_address = seen.driver_address.map(|address| address.to_string());
         let pods = seen.pods.into_iter().map(|record| {
             let address = record.pod.status.and_then(|status| status.pod_ip);
             (record.pod.metadata, address)

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::clients::spark::{self, MasterUi};
 use crate::model::ports::MASTER_UI_PORT;
 use crate::model::reports::MasterStatus;
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::routes::follow::Event;
 
 /// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
@@ -55,7 +55,7 @@ pub fn leader<'a>(answers: &[(&'a str, &'a Answer)]) -> Option<(&'a str, &'a [St
 }
 
 /// Asks until it is aborted, and tells what changes.
-pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event>) {
+pub async fn ask(way: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
@@ -80,7 +80,7 @@ pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event
             },
         };
         let pause = match way {
-            Way::Forwarded(_) if failed => PAUSE_FORWARDED,
+            Transport::PortForward(_) if failed => PAUSE_FORWARDED,
             _ => EVERY,
         };
         if last.as_ref() != Some(&answer) {
@@ -101,7 +101,7 @@ struct Drivers {
     uis: Vec<String>,
 }
 
-async fn once(way: &Way, host: &str, ui: &mut MasterUi, drivers: &mut Drivers) -> Result<Answer, spark::Error> {
+async fn once(way: &Transport, host: &str, ui: &mut MasterUi, drivers: &mut Drivers) -> Result<Answer, spark::Error> {
     let report = ui.report(way.connect(host, MASTER_UI_PORT)).await?;
     if report.status != MasterStatus::Alive {
         return Ok(Answer::DoesNotLead);

@@ -25,7 +25,7 @@ use masters::Answer;
 use crate::lifecycle::Error;
 use crate::model::labels::{Component, INSTANCE};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::way::Way;
+use crate::platform::transport::Transport;
 use crate::render::inventory::Summary;
 use crate::routing::{self, Member, Published, Table};
 use crate::spec::names::{ClusterName, UiDomain};
@@ -104,7 +104,7 @@ impl Follow {
     ///
     /// # Errors
     /// If pods or inventories may not be listed, or nobody answers. Later losses heal by themselves.
-    pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, way: Way) -> Result<Self, Error> {
+    pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, way: Transport) -> Result<Self, Error> {
         kubernetes::check(cluster, all_namespaces).await?;
         let (events, source) = mpsc::channel(1024);
         let tasks = kubernetes::follow(cluster, all_namespaces, events.clone());
@@ -112,7 +112,7 @@ impl Follow {
     }
 
     fn start(
-        way: Way,
+        way: Transport,
         events: mpsc::Sender<Event>,
         source: mpsc::Receiver<Event>,
         mut tasks: Vec<tokio::task::AbortHandle>,
@@ -221,7 +221,7 @@ impl<T: PartialEq> Listed<T> {
 }
 
 struct State {
-    way: Way,
+    way: Transport,
     /// For the masters' tasks.
     events: mpsc::Sender<Event>,
     /// Clusters' UI domains.

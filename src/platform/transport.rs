@@ -15,58 +15,58 @@ use crate::spec::names::Namespace;
 
 /// A pod that is gone must not cost a browser more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// When to knock again. Spark's web UIs queue hardly any connections (a backlog of 1 was seen): of a browser's six that come at once some are dropped,
-/// and the kernel would knock again after 1 and 3 s only.
-const KNOCK_AGAIN: Duration = Duration::from_millis(400);
+/// When to connect_with_retry again. Spark's web UIs queue hardly any connections (a backlog of 1 was seen): of a browser's six that come at once some are dropped,
+/// and the kernel would connect_with_retry again after 1 and 3 s only.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(400);
 /// For the API server, the node and the pod together.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
-pub enum Way {
+pub enum Transport {
     Direct,
-    Forwarded(Cluster),
+    PortForward(Cluster),
 }
 
 /// An open connection to a pod.
-pub enum Stream {
+pub enum PodStream {
     Direct(TcpStream),
-    Forwarded(DuplexStream),
+    PortForward(DuplexStream),
 }
 
-impl Way {
+impl Transport {
     /// What stands for a pod in a URL: its address, or its name and namespace.
     pub fn host(&self, namespace: &str, pod: &str, address: IpAddr) -> String {
         match (self, address) {
-            (Way::Direct, IpAddr::V4(address)) => address.to_string(),
-            (Way::Direct, IpAddr::V6(address)) => format!("[{address}]"),
-            (Way::Forwarded(_), _) => format!("{pod}.{namespace}"),
+            (Transport::Direct, IpAddr::V4(address)) => address.to_string(),
+            (Transport::Direct, IpAddr::V6(address)) => format!("[{address}]"),
+            (Transport::PortForward(_), _) => format!("{pod}.{namespace}"),
         }
     }
 
-    /// Connects to a port of a pod, named as [`Way::host`] names it.
-    pub async fn connect(&self, host: &str, port: u16) -> io::Result<Stream> {
+    /// Connects to a port of a pod, named as [`Transport::host`] names it.
+    pub async fn connect(&self, host: &str, port: u16) -> io::Result<PodStream> {
         match self {
-            Way::Direct => {
+            Transport::Direct => {
                 let address = host.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
-                let connected = tokio::time::timeout(CONNECT_TIMEOUT, knock(address, port)).await?;
-                Ok(Stream::Direct(connected?))
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect_with_retry(address, port)).await?;
+                Ok(PodStream::Direct(connected?))
             }
-            Way::Forwarded(cluster) => {
+            Transport::PortForward(cluster) => {
                 // Pods' names may have dots, namespaces' have none.
                 let (pod, namespace) = host.rsplit_once('.').unwrap_or((host, ""));
                 let namespace = Namespace::parse(namespace).map_err(io::Error::other)?;
                 let cluster = cluster.in_namespace(namespace);
                 let opened = tokio::time::timeout(FORWARD_TIMEOUT, cluster.forward(pod, port)).await?;
-                Ok(Stream::Forwarded(opened.map_err(io::Error::other)?))
+                Ok(PodStream::PortForward(opened.map_err(io::Error::other)?))
             }
         }
     }
 }
 
 /// Connects, as often as it takes; what is refused is refused.
-async fn knock(address: IpAddr, port: u16) -> io::Result<TcpStream> {
+async fn connect_with_retry(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     loop {
-        if let Ok(connected) = tokio::time::timeout(KNOCK_AGAIN, TcpStream::connect((address, port))).await {
+        if let Ok(connected) = tokio::time::timeout(CONNECT_RETRY_INTERVAL, TcpStream::connect((address, port))).await {
             let stream = connected?;
             stream.set_nodelay(true)?;
             return Ok(stream);
@@ -74,34 +74,34 @@ async fn knock(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for PodStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Forwarded(stream) => Pin::new(stream).poll_read(cx, buf),
+            PodStream::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
+            PodStream::PortForward(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for PodStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Direct(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Forwarded(stream) => Pin::new(stream).poll_write(cx, buf),
+            PodStream::Direct(stream) => Pin::new(stream).poll_write(cx, buf),
+            PodStream::PortForward(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Direct(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Forwarded(stream) => Pin::new(stream).poll_flush(cx),
+            PodStream::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            PodStream::PortForward(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Forwarded(stream) => Pin::new(stream).poll_shutdown(cx),
+            PodStream::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+            PodStream::PortForward(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -111,15 +111,15 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Direct(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Forwarded(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            PodStream::Direct(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            PodStream::PortForward(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Stream::Direct(stream) => stream.is_write_vectored(),
-            Stream::Forwarded(stream) => stream.is_write_vectored(),
+            PodStream::Direct(stream) => stream.is_write_vectored(),
+            PodStream::PortForward(stream) => stream.is_write_vectored(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::store::Wanted;
+use super::store::DesiredState;
 use crate::model::kind::Kind;
 
 /// This machine's own names: its /etc/hosts, and its host name, which may stand nowhere.
@@ -27,12 +27,12 @@ pub fn own() -> String {
 
 /// Servers that the configuration mentions, as they resolve.
 #[derive(Default)]
-pub struct Outside(BTreeMap<String, BTreeSet<IpAddr>>);
+pub struct ExternalNames(BTreeMap<String, BTreeSet<IpAddr>>);
 
-impl Outside {
+impl ExternalNames {
     /// Asks for them again. What does not resolve for the moment stays as it was: Java would ask nobody else.
-    pub async fn refresh(&mut self, wanted: &Wanted) {
-        let names = mentioned(wanted);
+    pub async fn refresh(&mut self, desired: &DesiredState) {
+        let names = mentioned(desired);
         self.0.retain(|name, _| names.contains(name));
         for name in names {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
@@ -59,12 +59,16 @@ impl Outside {
 }
 
 /// Hosts in URLs, and ZooKeeper's servers.
-fn mentioned(wanted: &Wanted) -> BTreeSet<String> {
-    let objects = wanted
+fn mentioned(desired: &DesiredState) -> BTreeSet<String> {
+    let objects = desired
         .resources
         .iter()
         .filter(|resource| matches!(resource.kind, Kind::ConfigMap | Kind::StatefulSet));
-    let own: BTreeSet<_> = wanted.sets().iter().flat_map(|set| set.metadata.name.clone()).collect();
+    let own: BTreeSet<_> = desired
+        .sets()
+        .iter()
+        .flat_map(|set| set.metadata.name.clone())
+        .collect();
     let mut found = BTreeSet::new();
     for object in objects {
         hosts_in(&object.object.to_string(), &mut found);

@@ -1,5 +1,5 @@
-//! etcd, by the JSON gateway that its servers from 3.4 on offer beside gRPC: keys and values are base64, 64-bit numbers are texts
-//! (etcd's `rpc.proto` names all fields). Knows nothing of what the keys mean.
+//! A client of etcd's JSON gateway, which servers since 3.4 offer beside gRPC. Keys and values are base64, and 64-bit numbers are strings
+//! (etcd's `rpc.proto` lists all fields). The client does not know what the keys mean.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use crate::clients::http;
 use crate::model::error_chain::root_cause;
 
-/// Most operations that one transaction may have: etcd's own default of `--max-txn-ops`.
+/// Most operations in one transaction: etcd's default of `--max-txn-ops`.
 pub const MAX_OPERATIONS: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often all endpoints are tried, and the pause between.
+/// How often all endpoints are tried, and the delay between two rounds.
 const ROUNDS: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -27,13 +27,13 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 pub enum Error {
     #[error("failed to reach etcd: {}", reasons.join("; "))]
     Unreachable { reasons: Vec<String> },
-    #[error("etcd at {endpoint} does not allow it: {message}")]
+    #[error("etcd at {endpoint} denied access: {message}")]
     NotAllowed { endpoint: String, message: String },
-    #[error("etcd at {endpoint} refused: {message}")]
+    #[error("etcd at {endpoint} rejected the request: {message}")]
     Rejected { endpoint: String, message: String },
-    #[error("failed to understand the answer of etcd at {endpoint}: {reason}")]
+    #[error("failed to parse the response of etcd at {endpoint}: {reason}")]
     Protocol { endpoint: String, reason: String },
-    #[error("`{endpoint}` is no endpoint of etcd")]
+    #[error("`{endpoint}` is not an etcd endpoint")]
     Endpoint { endpoint: String },
     #[error("failed to read {}", path.display())]
     File { path: PathBuf, source: std::io::Error },
@@ -42,7 +42,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do about it, where there is something to say.
+    /// The remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Error::Unreachable { .. } => {
@@ -50,79 +50,79 @@ impl Error {
             }
             Error::NotAllowed { .. } => {
                 "pass --etcd-user, with the password in SPARKHA_ETCD_PASSWORD or --etcd-password-file; \
-                 the user needs a role that may read and write below --etcd-root"
+                 the user needs a role with read and write permission below --etcd-root"
             }
             Error::Endpoint { .. } => "write it like etcd.example:2379 or https://etcd.example:2379",
             Error::Tls(_) => "--etcd-ca, --etcd-cert and --etcd-key are PEM files",
-            Error::Protocol { .. } => "sparkha speaks to etcd 3.4 and newer, at its client port",
+            Error::Protocol { .. } => "sparkha needs the client port of etcd 3.4 or newer",
             Error::Rejected { .. } | Error::File { .. } => return None,
         };
         Some(help.into())
     }
 
-    /// Whether the lease that was named is there no more.
+    /// Whether the request failed because its lease no longer exists.
     pub fn is_lease_gone(&self) -> bool {
         matches!(self, Error::Rejected { message, .. } if message.contains("requested lease not found"))
     }
 }
 
-/// Who asks.
+/// Credentials of an etcd user.
 #[derive(Clone)]
 pub struct EtcdLogin {
     pub user: String,
     pub password: String,
 }
 
-/// How to find etcd.
+/// How to connect to etcd.
 #[derive(Clone, Default)]
 pub struct EtcdOptions {
-    /// `host:port`, or URLs. Tried in turn.
+    /// `host:port` or URLs, tried in turn.
     pub endpoints: Vec<String>,
-    /// PEM files. With one of them, endpoints without a scheme are https.
+    /// PEM files. With any of them, endpoints without a scheme use https.
     pub ca: Option<PathBuf>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
     pub login: Option<EtcdLogin>,
 }
 
-/// A key that was read.
+/// A key with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyValue {
     pub key: String,
     pub value: Vec<u8>,
-    /// Revision of the last write to it.
+    /// The revision of the key's last write.
     pub revision: i64,
-    /// 0: none.
+    /// The key's lease; 0 without one.
     pub lease: i64,
 }
 
-/// A key to be written, provided that nobody else did meanwhile.
+/// A write to a key, on condition that the key has not changed since it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyWrite {
     pub key: String,
-    /// `None`: the key goes.
+    /// `None` deletes the key.
     pub value: Option<String>,
-    /// 0: none, also if the key had one.
+    /// The key's new lease; 0 removes it.
     pub lease: i64,
-    /// The key's revision when it was read; 0 if it was not there.
+    /// The key's revision when it was read; 0 if it did not exist.
     pub expected_revision: i64,
 }
 
-/// A client. It has no connection until it is asked for something.
+/// A client. It connects on the first request.
 pub struct Etcd {
     http: Client,
     endpoints: Vec<Url>,
-    /// Which endpoint answered last.
+    /// The index of the endpoint that answered last.
     current: usize,
     login: Option<EtcdLogin>,
     token: Option<String>,
 }
 
-/// What became of one request.
+/// Why a request failed.
 enum RequestFailure {
-    /// Another endpoint, or the same one later, may do it.
+    /// Another endpoint may succeed, or the same one later.
     Transient(String),
-    /// The token is of the past.
+    /// The token is no longer valid.
     Token(Error),
     Final(Error),
 }
@@ -141,10 +141,10 @@ impl Etcd {
         })
     }
 
-    /// All keys that begin with this, in their order. Keys that are no UTF-8 are left out.
+    /// All keys with this prefix, in order. Keys that are not UTF-8 are skipped.
     pub async fn range(&mut self, prefix: &str) -> Result<Vec<KeyValue>, Error> {
         let mut end = prefix.as_bytes().to_vec();
-        // The next text of this length: prefixes end with a character below 0xff.
+        // The end of the range: the last byte of a prefix is always below 0xff.
         if let Some(last) = end.last_mut() {
             *last = last.saturating_add(1);
         }
@@ -161,21 +161,20 @@ impl Etcd {
         Ok(pairs.collect())
     }
 
-    /// Writes all of them, in this order, or none; `false` if one of the keys is no longer as it was seen. At most
-    /// [`MAX_OPERATIONS`], and no key twice.
+    /// Performs all writes in this order, or none: `false` if one of the keys has changed. At most [`MAX_OPERATIONS`] writes, with no key twice.
     pub async fn write(&mut self, writes: &[KeyWrite]) -> Result<bool, Error> {
         let response: TransactionResponse = self.request("kv/txn", &transaction(writes)).await?;
         Ok(response.succeeded)
     }
 
-    /// A new lease. Its ID; etcd may choose a longer time than was asked for.
+    /// Grants a lease and returns its ID. etcd may choose a longer TTL than requested.
     pub async fn grant(&mut self, ttl: Duration) -> Result<i64, Error> {
         let seconds = ttl.as_secs().max(1).to_string();
         let response: LeaseResponse = self.request("lease/grant", &json!({"TTL": seconds})).await?;
         Ok(response.id)
     }
 
-    /// Makes a lease last for its whole time again. That time, or `None` if it is gone.
+    /// Renews a lease and returns its TTL; `None` if it no longer exists.
     pub async fn keep_alive(&mut self, lease: i64) -> Result<Option<Duration>, Error> {
         let response: KeepAliveResponse = self
             .request("lease/keepalive", &json!({"ID": lease.to_string()}))
@@ -186,8 +185,8 @@ impl Etcd {
             .map(Duration::from_secs))
     }
 
-    /// Asks one endpoint after the other, for passing errors again after a pause. A transaction may so be sent twice: the second
-    /// then finds its keys changed, by itself.
+    /// Sends a request to one endpoint after the other, and retries transient errors after a delay. A transaction may be sent twice: the second
+    /// then fails because the first has changed its keys.
     async fn request<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
         let mut reasons = BTreeSet::new();
         let mut is_new_token = false;
@@ -197,7 +196,7 @@ impl Etcd {
             }
             for _ in 0..self.endpoints.len() {
                 let mut outcome = self.request_with_token(path, body, &mut is_new_token).await;
-                // Simple tokens end after five minutes, and with the server that gave them.
+                // Simple tokens expire after five minutes, and with the server that issued them.
                 if matches!(outcome, Err(RequestFailure::Token(_))) && !is_new_token {
                     self.token = None;
                     outcome = self.request_with_token(path, body, &mut is_new_token).await;
@@ -255,7 +254,7 @@ impl Etcd {
                 })
             });
         }
-        // 3.4 says `error` and `message`, later ones `message` alone.
+        // 3.4 sends `error` and `message`, later versions `message` alone.
         let message = serde_json::from_str::<Value>(&text)
             .ok()
             .and_then(|response| response["message"].as_str().map(str::to_owned))
@@ -271,14 +270,14 @@ impl Etcd {
     }
 }
 
-/// What etcd means by it. Authentication fails with code 400 as often as with 401 and 403.
+/// Classifies a failed response. Authentication failures have code 400 as often as 401 and 403.
 fn failure(status: StatusCode, endpoint: String, message: String) -> RequestFailure {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if says(&["invalid auth token", "revision of auth store is old"]) {
         return RequestFailure::Token(Error::NotAllowed { endpoint, message });
     }
     match status {
-        // A full database is no passing matter, though it has the code of too many requests.
+        // A full database is not transient, although it has the code of too many requests.
         StatusCode::TOO_MANY_REQUESTS if says(&["space exceeded"]) => {
             RequestFailure::Final(Error::Rejected { endpoint, message })
         }
@@ -296,7 +295,7 @@ fn failure(status: StatusCode, endpoint: String, message: String) -> RequestFail
     }
 }
 
-/// A transaction that happens only if every key is as it was seen.
+/// The body of a transaction that succeeds only if no key has changed.
 fn transaction(writes: &[KeyWrite]) -> Value {
     let compare: Vec<_> = writes
         .iter()
@@ -319,9 +318,9 @@ fn transaction(writes: &[KeyWrite]) -> Value {
     json!({"compare": compare, "success": success})
 }
 
-/// `host:port` or a URL without path, user and password.
+/// Parses `host:port`, or a URL without path, user and password.
 fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
-    // Neither does the error repeat what may be a password.
+    // The error leaves out what may be a password.
     let wrong = || Error::Endpoint {
         endpoint: text.rsplit('@').next().unwrap_or_default().to_owned(),
     };
@@ -364,7 +363,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
-/// What is empty or zero, etcd leaves out.
+/// etcd omits empty and zero fields.
 #[derive(Deserialize)]
 struct RangeResponse {
     #[serde(default)]
@@ -405,7 +404,7 @@ struct Remaining {
     ttl: i64,
 }
 
-/// A 64-bit number in protobuf's JSON.
+/// Deserializes a 64-bit number of protobuf's JSON.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
@@ -416,7 +415,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_is_guarded_key_by_key() {
+    fn a_transaction_compares_the_revision_of_every_key() {
         let writes = [
             KeyWrite {
                 key: "/v/a".into(),
@@ -447,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints() {
+    fn an_endpoint_is_a_host_and_port_or_a_plain_url() {
         let url = |text: &str, tls| endpoint(text, tls).map(String::from).map_err(|error| error.to_string());
         assert_eq!(url("etcd:2379", false), Ok("http://etcd:2379/".into()));
         assert_eq!(url("[::1]:2379", true), Ok("https://[::1]:2379/".into()));
@@ -457,13 +456,13 @@ mod tests {
         }
         assert_eq!(
             url("http://root:secret@etcd:2379", false),
-            Err("`etcd:2379` is no endpoint of etcd".into()),
-            "secrets do not belong into arguments, and are not repeated"
+            Err("`etcd:2379` is not an etcd endpoint".into()),
+            "passwords in arguments are not repeated"
         );
     }
 
     #[test]
-    fn what_passes_and_what_does_not() {
+    fn failures_are_classified_by_code_and_message() {
         let kind = |status, message: &str| {
             let status = StatusCode::from_u16(status).unwrap();
             match failure(status, "etcd".into(), message.into()) {

@@ -1,19 +1,19 @@
-//! How sparkha's HTTP clients are made: time-outs, no redirects, no proxies; and the URLs of servers.
+//! Builds sparkha's HTTP clients (time-outs, no redirects, no proxies) and parses the URLs of servers.
 
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url};
 
-/// A client that speaks HTTPS only if `tls`: an image or machine without root certificates can speak HTTP all the same.
+/// A client builder. Without `tls` it loads no root certificates: an image or machine may have none, and plain HTTP needs none.
 pub fn client(connect: Duration, whole: Duration, tls: bool) -> ClientBuilder {
-    // Only the first caller in a process decides, and all of ours decide the same.
+    // Only the first call in a process counts, and all calls install the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(connect)
         .timeout(whole)
         .redirect(reqwest::redirect::Policy::none())
-        // A proxy would see passwords, and knows no pod.
+        // A proxy would see passwords, and cannot reach pods.
         .no_proxy();
     match tls {
         true => client,
@@ -21,7 +21,7 @@ pub fn client(connect: Duration, whole: Duration, tls: bool) -> ClientBuilder {
     }
 }
 
-/// An http or https URL of a host, without path, query, user and password.
+/// Parses an http or https URL of a host. `None` if it has a path, query, user or password.
 pub fn server_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();

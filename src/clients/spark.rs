@@ -1,4 +1,4 @@
-//! What a Spark master says of itself at `GET /json/`, and how to ask it.
+//! A client of Spark's web UIs: a master's state (`GET /json/`) and HTML page, a worker's executors and their logs, and a driver's application.
 
 use std::time::{Duration, Instant};
 
@@ -12,44 +12,44 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::model::reports::MasterReport;
 
-/// What only a master's page for people says.
+/// What only a master's HTML page shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MasterPage {
-    /// Version of Spark.
+    /// Spark's version.
     pub version: Option<String>,
     /// Running applications, and the addresses of their drivers' web UIs.
     pub driver_uis: Vec<(String, String)>,
 }
 
-/// How long a connection to a web UI of Spark's may be idle: Jetty closes it after 8 s (measured with 4.3), and by port-forward that may be
-/// noticed only when a request is lost.
+/// How long a connection to a Spark web UI may be idle. Jetty closes it after 8 s (measured with 4.3), and through a port-forward a client
+/// may notice that only when a request is lost.
 pub const MAX_IDLE: Duration = Duration::from_secs(5);
 
-/// No answer of a master's is longer: one with 1,000 workers says less than 1 MB.
+/// Most bytes of a response. A master with 1,000 workers sends less than 1 MB.
 const RESPONSE_LIMIT: usize = 16 * 1024 * 1024;
 
-/// A master could not be asked, or did not answer as one.
+/// A web UI could not be queried, or its response is not Spark's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Connect(Box<dyn std::error::Error + Send + Sync>),
-    #[error("failed to ask the master's web UI")]
+    #[error("failed to query the master's web UI")]
     Http(#[from] hyper::Error),
     #[error("the master's web UI answered {0}")]
     Status(StatusCode),
-    #[error("the master's answer is longer than {RESPONSE_LIMIT} bytes")]
+    #[error("the master's response is longer than {RESPONSE_LIMIT} bytes")]
     TooLong,
-    #[error("failed to read the master's answer")]
+    #[error("failed to parse the master's response")]
     Json(#[from] serde_json::Error),
 }
 
-/// A kept-alive connection to a web UI of Spark's.
+/// A keep-alive connection to a Spark web UI.
 struct WebUiConnection {
     sender: SendRequest<Empty<Bytes>>,
 }
 
 impl WebUiConnection {
-    /// Speaks HTTP over an open stream.
+    /// Opens an HTTP connection over a stream.
     async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // An error here reaches the caller too, as the failure of its next request.
@@ -73,7 +73,7 @@ impl WebUiConnection {
             return Err(Error::Status(response.status()));
         }
         let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
-        // Either the connection broke off, or it was too long.
+        // Either the connection broke, or the response was too long.
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| match error.downcast::<hyper::Error>() {
             Ok(error) => Error::Http(*error),
             Err(_) => Error::TooLong,
@@ -82,28 +82,28 @@ impl WebUiConnection {
     }
 }
 
-/// A master's web UI, asked again and again over a kept connection.
+/// A master's web UI, queried repeatedly over a kept connection.
 ///
-/// That Spark closed the connection meanwhile says nothing of the master: only a new one does. So one that has been idle for too long is not used
-/// again, and a request that fails on a kept one is sent once more on a new one.
+/// A closed connection says nothing about the master: Spark closes idle ones. So a connection that was idle for too long is not reused, and
+/// a request that fails on a kept connection is retried once on a new one.
 #[derive(Default)]
 pub struct MasterUi {
     kept: Option<(WebUiConnection, Instant)>,
 }
 
 impl MasterUi {
-    /// Asks for the master's state. `connect` opens a connection, if one is needed.
+    /// Queries the master's state. `connect` opens a connection if a new one is needed.
     pub async fn report<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterReport, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // `/json` without the slash is a redirect.
+        // `/json` without the trailing slash is a redirect.
         let response = self.get("/json/", connect).await?;
         Ok(serde_json::from_slice(&response)?)
     }
 
-    /// Asks for the page for people.
+    /// Queries the master's HTML page.
     pub async fn page<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterPage, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -127,7 +127,7 @@ impl MasterUi {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let uri = || hyper::Uri::from_static(path);
-        // Taken: a request that is given up leaves a connection on which its answer may still come.
+        // Taken out: the response of an aborted request may still arrive on its connection.
         let kept = self.kept.take().filter(|(_, last)| last.elapsed() < MAX_IDLE);
         let reused = match kept {
             Some((mut connection, _)) => match connection.get(uri()).await {
@@ -153,7 +153,7 @@ impl MasterUi {
     }
 }
 
-/// The application that a driver has at this moment, as its own web UI has it.
+/// The ID of a driver's current application, from the driver's own web UI.
 pub async fn application_of_driver(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Option<String>, Error> {
@@ -170,23 +170,23 @@ pub async fn application_of_driver(
 /// A worker's web UI.
 pub struct WorkerUi(WebUiConnection);
 
-/// A part of an executor's log.
+/// A section of an executor's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPart {
-    /// Where the next part begins.
+    /// The offset of the next section, in bytes.
     pub end: u64,
-    /// How much there is.
+    /// The length of the whole log, in bytes.
     pub length: u64,
     pub text: String,
 }
 
 impl WorkerUi {
-    /// Speaks HTTP over an open stream.
+    /// Opens an HTTP connection over a stream.
     pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
         Ok(Self(WebUiConnection::over(stream).await?))
     }
 
-    /// The executors of an application that run here, or ran.
+    /// IDs of the application's running and finished executors on this worker.
     pub async fn executors(&mut self, application: &str) -> Result<Vec<u32>, Error> {
         #[derive(Deserialize)]
         struct Worker {
@@ -209,7 +209,7 @@ impl WorkerUi {
         Ok(ids)
     }
 
-    /// What an executor wrote to `stdout` or `stderr`, from a place on.
+    /// A section of an executor's log of `kind` `stdout` or `stderr`, from the offset `from` in bytes.
     pub async fn log(&mut self, application: &str, executor: u32, kind: &str, from: u64) -> Result<LogPart, Error> {
         let path =
             format!("/log/?appId={application}&executorId={executor}&logType={kind}&offset={from}&byteLength=1048576");
@@ -219,7 +219,7 @@ impl WorkerUi {
     }
 }
 
-/// `==== Bytes 0-120 of 4096 of /var/spark/work/app-…/0/stderr ====`, and the text: `LogPage.renderLog`.
+/// Parses `==== Bytes 0-120 of 4096 of /var/spark/work/app-…/0/stderr ====` and the text below it (Spark's `LogPage.renderLog`).
 fn log_part(response: &str) -> Option<LogPart> {
     let (head, text) = response.split_once('\n')?;
     let mut words = head.strip_prefix("==== Bytes ")?.split(' ');
@@ -232,8 +232,8 @@ fn log_part(response: &str) -> Option<LogPart> {
     })
 }
 
-/// The links of a master's page that stand in the row of an application: `MasterPage.appRow` makes the name of a running application a link to
-/// its driver's web UI, after the one to `app/?appId=…`.
+/// The links to drivers' web UIs in the rows of applications: Spark's `MasterPage.appRow` links the name of a running application to its
+/// driver's web UI, after the link to `app/?appId=…`.
 fn driver_uis(page: &str) -> Vec<(String, String)> {
     let rows = page.split("href=\"app/?appId=").skip(1);
     let links = rows.filter_map(|rest| {
@@ -245,7 +245,7 @@ fn driver_uis(page: &str) -> Vec<(String, String)> {
     links.collect()
 }
 
-/// `<span class="version me-3">4.3.0</span>`; before 4.0 `class="version" style=…`.
+/// Parses `<span class="version me-3">4.3.0</span>`; before 4.0 `class="version" style=…`.
 fn version(page: &str) -> Option<String> {
     let (_, rest) = page.split_once("<span class=\"version")?;
     let text = rest.split_once('>')?.1.split('<').next()?.trim();
@@ -261,7 +261,7 @@ mod tests {
 
     const REPORT: &str = r#"{"status": "STANDBY", "url": "spark://x:7077"}"#;
 
-    /// A connection whose other end answers so many requests, and then swallows the others without ever closing.
+    /// A connection whose other end answers `times` requests, and then ignores all others without closing.
     async fn answering(times: usize) -> Result<DuplexStream, String> {
         let (ours, mut its) = tokio::io::duplex(4096);
         tokio::spawn(async move {
@@ -284,21 +284,21 @@ mod tests {
         Err("connection refused".into())
     }
 
-    /// As by a port-forward whose other end has gone: that it is gone is never seen.
+    /// As with a port-forward whose other end is gone: the client is not notified.
     #[tokio::test]
-    async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    async fn a_connection_that_was_idle_for_too_long_is_not_reused() {
         let mut ui = MasterUi::default();
         ui.report(answering(1)).await.unwrap();
         let (_, last) = ui.kept.as_mut().unwrap();
         *last = Instant::now().checked_sub(MAX_IDLE).unwrap();
         let report = tokio::time::timeout(Duration::from_secs(5), ui.report(answering(2)));
         assert_eq!(report.await.unwrap().unwrap().status, MasterStatus::Standby);
-        // The new one is kept.
+        // The new connection is kept.
         ui.report(refused()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_answer_that_was_not_awaited_is_not_taken_for_the_next() {
+    async fn the_response_of_an_aborted_request_is_not_read_by_the_next() {
         let mut ui = MasterUi::default();
         ui.report(answering(1)).await.unwrap();
         let aborted = tokio::time::timeout(Duration::from_millis(1), ui.report(refused()));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_an_end_is_given_up() {
+    async fn an_endless_response_is_aborted() {
         let (ours, mut its) = tokio::io::duplex(65536);
         tokio::spawn(async move {
             assert!(its.read(&mut [0; 4096]).await.unwrap() > 0);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_drivers_in_the_page_that_spark_4_3_wrote() {
+    fn finds_drivers_in_a_page_of_spark_4_3() {
         let page = r##"<a href="http://spark-10-244-0-9.x.k8s:8081">worker</a><tr><td>
             <a href="app/?appId=app-20261121105049-0001">app-20261121105049-0001</a>
             <form action="app/kill/" method="POST"><a href="#" class="kill-link">(kill)</a></form></td><td>
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_version_in_pages_old_and_new() {
+    fn finds_the_version_in_old_and_new_pages() {
         for page in [
             r#"<a><img/><span class="version me-3">4.3.0</span></a>"#,
             r#"<span class="version" style="margin-right: 15px;">4.3.0</span>"#,
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_part_of_an_executors_log() {
+    fn parses_a_section_of_an_executors_log() {
         let response = "==== Bytes 100-112 of 4096 of /var/spark/work/app-1/0/stderr ====\none\ntwo\nthr";
         let part = log_part(response).unwrap();
         assert_eq!(
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_spark_4_3_wrote() {
+    fn parses_a_report_of_spark_4_3() {
         let report: MasterReport = serde_json::from_str(
             r#"{"url":"spark://spark-master-0:7077","workers":[{"id":"worker-20260101000000-10.244.0.9-7078",
                "host":"10.244.0.9","port":7078,"webuiaddress":"http://spark-10-244-0-9.x.k8s:8081","cores":1,

@@ -1,5 +1,5 @@
-//! Vulcand's own HTTP API, version 2 (its `api/api.go`): lists are objects with one field, POST writes or overwrites, and a missing object
-//! is 404. It has no authentication, and no revisions: what somebody else writes at the same time is not noticed.
+//! A client of Vulcand's HTTP API, version 2 (`api/api.go` in Vulcand): lists are objects with one field, POST creates or overwrites, and a
+//! missing object is 404. The API has no authentication and no revisions, so concurrent writes are not detected.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const RETRIES: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_millis(500))
     .with_max_times(2);
-/// Requests under way at a time.
+/// Most concurrent requests.
 const CONCURRENT: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,20 +27,20 @@ pub enum Error {
     Unreachable { url: String, reason: String },
     #[error("Vulcand's API refused {what}: {message}")]
     Rejected { what: String, message: String },
-    #[error("failed to understand Vulcand's API at {url}: {reason}")]
+    #[error("failed to parse the response of Vulcand's API at {url}: {reason}")]
     Protocol { url: String, reason: String },
-    #[error("`{url}` is no address of Vulcand's API")]
+    #[error("`{url}` is not an address of Vulcand's API")]
     Address { url: String },
     #[error("failed to prepare requests to Vulcand's API")]
     Client(#[source] reqwest::Error),
 }
 
 impl Error {
-    /// What to do about it, where there is something to say.
+    /// The remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Error::Unreachable { .. } | Error::Protocol { .. } => {
-                "check --vulcand-api: Vulcand's API is at its -apiInterface and -apiPort, 8182 unless it was told otherwise"
+                "check --vulcand-api: Vulcand's API is at its -apiInterface and -apiPort, by default 8182"
             }
             Error::Address { .. } => "write it like http://vulcand.example:8182",
             Error::Rejected { .. } | Error::Client(_) => return None,
@@ -49,7 +49,7 @@ impl Error {
     }
 }
 
-/// A client of one Vulcand; of several that share their etcd, any will do.
+/// A client of one Vulcand. Of several that share an etcd, any one suffices.
 pub struct VulcandApi {
     http: Client,
     url: Url,
@@ -102,13 +102,13 @@ impl VulcandApi {
         Ok(servers.into_iter().map(|(server, value)| (id(server), value)).collect())
     }
 
-    /// Writes one object. Frontends and servers may go by themselves after some time; nothing else has one.
+    /// Writes one object. `ttl` applies to frontends and servers: other objects do not expire.
     pub async fn put(&self, id: &Id, value: &Value, ttl: Option<Duration>) -> Result<(), Error> {
         let (path, body) = upsert(id, value, ttl);
         self.request(Method::POST, &path, Some(&body)).await.map(drop)
     }
 
-    /// Deletes one object, if it is there.
+    /// Deletes one object. A missing object is no error.
     pub async fn delete(&self, id: &Id) -> Result<(), Error> {
         let path = match id {
             Id::Listener(id) => vec!["listeners", id],
@@ -119,7 +119,7 @@ impl VulcandApi {
         self.request(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// IDs and values of a list; what is missing is empty.
+    /// IDs and values of a list. A missing list is empty.
     async fn list_of(&self, path: &[&str], field: &str) -> Result<Vec<(String, Value)>, Error> {
         let Some(response) = self.request(Method::GET, path, None).await? else {
             return Ok(Vec::new());
@@ -132,17 +132,17 @@ impl VulcandApi {
         let list = match response.get(field) {
             Some(Value::Array(list)) => list.clone(),
             Some(Value::Null) => Vec::new(),
-            _ => return Err(protocol(format!("there is no list of {field}"))),
+            _ => return Err(protocol(format!("the list {field} is missing"))),
         };
         list.into_iter()
             .map(|value| match value["Id"].as_str() {
                 Some(id) => Ok((id.to_owned(), value.clone())),
-                None => Err(protocol(format!("one of {field} has no ID"))),
+                None => Err(protocol(format!("an object in {field} has no ID"))),
             })
             .collect()
     }
 
-    /// `None` if it is not there. All requests may be sent twice.
+    /// Sends a request, with retries: any request may be sent twice. `None` on 404.
     async fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<Value>, Error> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -152,7 +152,7 @@ impl VulcandApi {
         let retried = attempt
             .retry(RETRIES)
             .when(|error| matches!(error, Error::Unreachable { .. }))
-            .notify(|error, _| tracing::info!("{error}; trying again"));
+            .notify(|error, _| tracing::info!("{error}; retrying"));
         retried.await
     }
 
@@ -164,7 +164,7 @@ impl VulcandApi {
         let failed = |error: reqwest::Error| unreachable(root_cause(&error.without_url()));
         let mut request = self.http.request(method.clone(), url.clone());
         if let Some(body) = body {
-            // Vulcand reads the body only if the content says that it is no form.
+            // Vulcand reads the body only if the content type is not a form's.
             request = request
                 .header("content-type", "application/json")
                 .body(body.to_string());
@@ -193,14 +193,14 @@ impl VulcandApi {
     }
 }
 
-/// Path and body with which an object is written.
+/// The path and body of the request that writes an object.
 fn upsert<'a>(id: &'a Id, value: &Value, ttl: Option<Duration>) -> (Vec<&'a str>, Value) {
     let with_id = |id: &str| {
         let mut value = value.clone();
         value["Id"] = json!(id);
         value
     };
-    // The word of Go's time.ParseDuration.
+    // In the format of Go's time.ParseDuration.
     let ttl = ttl.map_or_else(String::new, |ttl| format!("{}s", ttl.as_secs().max(1)));
     match id {
         Id::Listener(id) => (vec!["listeners"], json!({"Listener": with_id(id)})),
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_as_the_api_reads_them() {
+    fn bodies_match_the_format_of_the_api() {
         let server = Id::Server {
             backend: "spark-master.ns.k8s".into(),
             id: "sparkha.kubernetes.ns".into(),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn an_address_is_a_plain_http_url_and_errors_hide_its_password() {
         assert!(VulcandApi::new("http://127.0.0.1:8182").is_ok());
         for invalid in ["127.0.0.1:8182", "http://vulcand:8182/v2", "ftp://vulcand"] {
             assert!(VulcandApi::new(invalid).is_err(), "{invalid}");

@@ -1,5 +1,5 @@
-//! What sparkha asks of ZooKeeper: whether a server takes part in a quorum, whether an external ensemble answers, and to
-//! remove a cluster's znodes.
+//! A client of ZooKeeper: queries whether a server is in a quorum, connects to external ensembles, and reads, writes and deletes a cluster's
+//! znodes.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use zookeeper_client as zk;
 
 use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
 
-/// A server or an ensemble did not answer as it should.
+/// A request to a server or an ensemble failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to talk to the ZooKeeper server")]
+    #[error("failed to query the ZooKeeper server")]
     Io(#[from] std::io::Error),
-    #[error("the ZooKeeper server is in no quorum")]
+    #[error("the ZooKeeper server is not in a quorum")]
     NotServing,
     #[error("failed to connect to ZooKeeper at {servers}: {reason}")]
     Connect { servers: String, reason: String },
@@ -25,15 +25,15 @@ pub enum Error {
     },
 }
 
-/// How long a session of ours lasts without a heartbeat.
+/// How long sparkha's sessions last without a heartbeat.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks a server over an open stream, with the four-letter word `srvr`.
+/// Queries a server over an open stream, with the four-letter word `srvr`.
 pub async fn query(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ZooKeeperReport, Error> {
     stream.write_all(b"srvr").await?;
     let mut answer = String::new();
-    // Of less than 1 KiB. The server closes the connection after it, of which containerd tells those behind a forwarded port a second later: the
-    // mode comes after all else that is of interest.
+    // The response is shorter than 1 KiB, and the server then closes the connection. Through a forwarded port containerd reports that a second
+    // later, so reading stops at the mode: it comes after all other values of interest.
     let mut lines = BufReader::new(stream.take(64 * 1024));
     while lines.read_line(&mut answer).await? > 0 {
         if let Some(server) = parse(&answer) {
@@ -60,13 +60,13 @@ fn parse(srvr: &str) -> Option<ZooKeeperReport> {
     })
 }
 
-/// Who logs in to an ensemble, by SASL's DIGEST-MD5.
+/// Credentials for an ensemble, for SASL's DIGEST-MD5.
 pub struct ZooKeeperLogin {
     pub username: String,
     pub password: String,
 }
 
-/// Connects to an ensemble (`host:port,…`) within a bounded time, and logs in if it asks for that.
+/// Connects to an ensemble (`host:port,…`) within a bounded time, and logs in if there is a login.
 pub async fn connect(servers: &str, login: Option<&ZooKeeperLogin>, within: Duration) -> Result<zk::Client, Error> {
     let failed = |reason: String| Error::Connect {
         servers: servers.to_owned(),
@@ -85,7 +85,7 @@ pub async fn connect(servers: &str, login: Option<&ZooKeeperLogin>, within: Dura
     }
 }
 
-/// A znode's data and its version; `None` if there is no such znode.
+/// A znode's data and version; `None` if it does not exist.
 pub async fn read(client: &zk::Client, path: &str) -> Result<Option<(Vec<u8>, i32)>, Error> {
     match client.get_data(path).await {
         Ok((data, stat)) => Ok(Some((data, stat.version))),
@@ -94,7 +94,7 @@ pub async fn read(client: &zk::Client, path: &str) -> Result<Option<(Vec<u8>, i3
     }
 }
 
-/// Whether a znode has children; none if it is not there.
+/// Whether a znode has children. A missing znode has none.
 pub async fn has_children(client: &zk::Client, path: &str) -> Result<bool, Error> {
     match client.list_children(path).await {
         Ok(children) => Ok(!children.is_empty()),
@@ -103,11 +103,17 @@ pub async fn has_children(client: &zk::Client, path: &str) -> Result<bool, Error
     }
 }
 
-/// Makes a znode with this data, for `login` alone if there is one, and its ancestors for everybody. False if it is there already.
-pub async fn make(client: &zk::Client, path: &str, data: &[u8], login: Option<&ZooKeeperLogin>) -> Result<bool, Error> {
+/// Creates a znode with this data, accessible to `login` only if there is one, and its ancestors, accessible to everyone. False if it already
+/// exists.
+pub async fn create(
+    client: &zk::Client,
+    path: &str,
+    data: &[u8],
+    login: Option<&ZooKeeperLogin>,
+) -> Result<bool, Error> {
     let all = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-        client.mkdir(parent, &all).await.map_err(failed("make", parent))?;
+        client.mkdir(parent, &all).await.map_err(failed("create", parent))?;
     }
     let own = login.map(|login| {
         [zk::Acl::new(
@@ -122,11 +128,11 @@ pub async fn make(client: &zk::Client, path: &str, data: &[u8], login: Option<&Z
     match client.create(path, data, &options).await {
         Ok(_) => Ok(true),
         Err(zk::Error::NodeExists) => Ok(false),
-        Err(source) => Err(failed("make", path)(source)),
+        Err(source) => Err(failed("create", path)(source)),
     }
 }
 
-/// Gives a znode other data if it still has this version; false if it has not.
+/// Replaces a znode's data if it still has this version. False if it does not.
 pub async fn write(client: &zk::Client, path: &str, data: &[u8], version: i32) -> Result<bool, Error> {
     match client.set_data(path, data, Some(version)).await {
         Ok(_) => Ok(true),
@@ -140,11 +146,11 @@ fn failed(verb: &'static str, path: &str) -> impl FnOnce(zk::Error) -> Error {
     move |source| Error::Request { action, source }
 }
 
-/// Removes a znode and all below it, and then those of its ancestors below `root` that are empty. Returns how many
-/// znodes were removed; none there is no error.
+/// Deletes a znode with its subtree, and then its empty ancestors below `root`. Returns the number of deleted znodes. A missing znode is no
+/// error.
 pub async fn remove_tree(client: &zk::Client, path: &str, root: &str) -> Result<usize, Error> {
     let mut removed = 0;
-    // Parents before children, to be deleted from the end.
+    // Parents come before children, and are deleted in reverse order.
     let mut paths = vec![path.to_owned()];
     let mut next = 0;
     while let Some(parent) = paths.get(next).cloned() {
@@ -197,8 +203,8 @@ mod tests {
         zxid: 0x3_0000_001f,
     };
 
-    /// What is made of an answer that comes in two parts, by a server that closes the connection or not.
-    async fn queried(parts: (&str, &str), closes: bool) -> Result<ZooKeeperReport, Error> {
+    /// The result of a query whose response comes in two parts, from a server that then closes the connection or keeps it open.
+    async fn query_in_parts(parts: (&str, &str), closes: bool) -> Result<ZooKeeperReport, Error> {
         let (here, mut there) = tokio::io::duplex(1024);
         let answered = async {
             let mut word = [0; 4];
@@ -206,7 +212,7 @@ mod tests {
             assert_eq!(&word, b"srvr");
             there.write_all(parts.0.as_bytes()).await.unwrap();
             tokio::task::yield_now().await;
-            // Nobody may listen any more.
+            // The client may have closed the connection.
             let _ = there.write_all(parts.1.as_bytes()).await;
             (!closes).then_some(there)
         };
@@ -215,17 +221,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_in_a_quorum_says_what_it_does() {
+    async fn a_server_in_a_quorum_reports_its_mode() {
         for at in 0..=ANSWER.len() {
-            assert_eq!(queried(ANSWER.split_at(at), true).await.unwrap(), SERVER, "{at}");
+            assert_eq!(query_in_parts(ANSWER.split_at(at), true).await.unwrap(), SERVER, "{at}");
         }
         let other = ("This ZooKeeper instance is not currently serving requests\n", "");
-        assert!(matches!(queried(other, true).await, Err(Error::NotServing)));
+        assert!(matches!(query_in_parts(other, true).await, Err(Error::NotServing)));
     }
 
-    /// Through a forwarded port its end is heard of much later.
+    /// Through a forwarded port the client learns of the end much later.
     #[tokio::test]
-    async fn the_end_of_the_connection_is_not_waited_for() {
-        assert_eq!(queried((ANSWER, ""), false).await.unwrap(), SERVER);
+    async fn a_query_does_not_wait_for_the_end_of_the_connection() {
+        assert_eq!(query_in_parts((ANSWER, ""), false).await.unwrap(), SERVER);
     }
 }

@@ -151,7 +151,7 @@ pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<boo
         }
         match found {
             Ownership::Missing => {
-                if zookeeper::make(client, path, &data, reached.login.as_ref()).await? {
+                if zookeeper::create(client, path, &data, reached.login.as_ref()).await? {
                     return Ok(true);
                 }
             }

@@ -1,4 +1,4 @@
-//! The leading master asked about applications: its state, and what only its page for people says.
+//! Queries the leading master about applications: its state, and what only its HTML page shows.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::platform::observer::{Observer, PodConnector, PodFilter};
 use crate::platform::poll::poll_until;
 use crate::state::Facts;
 
-/// How long its page may take.
+/// How long the page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whoever leads, asked again and again.
+/// Queries the leading master repeatedly.
 pub struct Leader<R> {
-    /// The way to the pods.
+    /// Opens connections to the pods.
     pub connector: R,
     observer: Observer<R>,
 }
 
-/// What the leader said.
+/// The leading master's state and page.
 #[derive(Clone, Debug)]
 pub struct LeaderReport {
     pub report: MasterReport,
@@ -38,13 +38,13 @@ impl<R: PodConnector + Clone> Leader<R> {
         }
     }
 
-    /// Asks whoever leads among these pods; `None` if nobody does.
+    /// The leading master among these pods and its state; `None` if none leads.
     pub async fn report(&mut self, pods: Vec<Pod>) -> Option<(Pod, MasterReport)> {
         let facts = self.observer.query(pods, vec![], PodFilter::Running).await;
         leading(facts)
     }
 
-    /// The same with its page.
+    /// As [`Leader::report`], with the page.
     pub async fn query(&mut self, pods: Vec<Pod>) -> Option<LeaderReport> {
         let (pod, report) = self.report(pods).await?;
         let page = tokio::time::timeout(PAGE_TIMEOUT, self.page(&pod)).await.ok().flatten();
@@ -59,7 +59,7 @@ impl<R: PodConnector + Clone> Leader<R> {
         MasterUi::default().page(connect).await.ok()
     }
 
-    /// Waits until an application is no longer among the running ones; whether it came to that.
+    /// Waits until an application no longer runs. False if it still runs after `within`.
     pub async fn until_gone(&mut self, application: &str, pods: impl Fn() -> Vec<Pod>, within: Duration) -> bool {
         let gone = poll_until(Duration::from_millis(200), within, async || {
             match self.report(pods()).await {

@@ -1,4 +1,4 @@
-//! The two places where a cluster can run, and how its members are asked in either.
+//! The two platforms on which a cluster can run, Kubernetes and this machine, and how sparkha queries its pods on either.
 
 pub mod kubernetes;
 pub mod leader;

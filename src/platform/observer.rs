@@ -1,5 +1,5 @@
-//! Gathers [`Facts`]: to pods and StatefulSets it adds what masters and ZooKeepers say of themselves, wherever they run.
-//! Connections to masters are kept, so that asking again costs an API server nothing.
+//! Gathers [`Facts`]: adds the reports of masters and ZooKeeper servers to pods and StatefulSets, on either platform.
+//! It keeps its connections to masters, so that another query costs the API server nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,34 +18,34 @@ use crate::model::reports::MasterReport;
 use crate::state::{Facts, pods_of};
 
 /// How long a pod may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a ZooKeeper's word is taken for granted: asking it needs a new connection.
-const MODE_LASTS: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a ZooKeeper server's report stays valid. Each query needs a new connection.
+const REPORT_VALIDITY: Duration = Duration::from_secs(5);
 
-/// Whom to ask.
+/// Which pods to query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PodFilter {
-    /// Whoever runs: someone wants to know now.
+    /// All running pods: the user waits for the answer.
     Running,
-    /// Whoever is ready: the answer of a JVM that still starts is known, and every attempt costs a request.
+    /// Ready pods only: a JVM that still starts does not answer, and every attempt costs a request.
     Ready,
 }
 
-/// The way into pods.
+/// Opens connections to pods.
 pub trait PodConnector {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// How long to leave a pod alone that could not be asked.
+    /// How long to wait after a failed query before the next one to the same pod.
     const PAUSE_AFTER_FAILURE: Duration;
 
-    /// Opens a connection to a port of a pod, or says why it cannot.
+    /// Opens a connection to a port of a pod. The error is the reason as text.
     fn open(&self, pod: &Pod, port: u16) -> impl Future<Output = Result<Self::Stream, String>>;
 }
 
-/// Looks at one cluster, again and again.
+/// Observes one cluster repeatedly.
 pub struct Observer<R> {
     connector: R,
-    /// By UID of the pod, so that a pod's successor is not taken for it.
+    /// By the pod's UID, so that a pod is not mistaken for its predecessor of the same name.
     masters: HashMap<String, PolledMaster>,
     zookeepers: HashMap<String, PolledZooKeeper>,
 }
@@ -70,7 +70,7 @@ impl<R: PodConnector> Observer<R> {
         }
     }
 
-    /// Asks the masters and ZooKeepers among these pods.
+    /// Queries the masters and ZooKeeper servers among these pods.
     pub async fn query(&mut self, pods: Vec<Pod>, sets: Vec<StatefulSet>, filter: PodFilter) -> Facts {
         let mut facts = Facts {
             pods,
@@ -79,7 +79,7 @@ impl<R: PodConnector> Observer<R> {
         };
         let running = |component| {
             pods_of(&facts, component)
-                .filter(|pod| can_answer(pod, filter))
+                .filter(|pod| is_selected(pod, filter))
                 .map(|pod| (pod.uid().unwrap_or_default(), pod.clone()))
                 .collect::<Vec<_>>()
         };
@@ -90,7 +90,7 @@ impl<R: PodConnector> Observer<R> {
             .retain(|uid, _| zookeepers.iter().any(|(known, _)| known == uid));
 
         let masters = masters.into_iter().map(|(uid, pod)| {
-            let master = self.masters.remove(&uid).unwrap_or_else(PolledMaster::unknown);
+            let master = self.masters.remove(&uid).unwrap_or_else(PolledMaster::new);
             let connector = &self.connector;
             async move {
                 let master = master.query(connector, &pod).await;
@@ -98,7 +98,7 @@ impl<R: PodConnector> Observer<R> {
             }
         });
         let servers = zookeepers.into_iter().map(|(uid, pod)| {
-            let server = self.zookeepers.remove(&uid).unwrap_or_else(PolledZooKeeper::unknown);
+            let server = self.zookeepers.remove(&uid).unwrap_or_else(PolledZooKeeper::new);
             let connector = &self.connector;
             async move {
                 let server = server.query(connector, &pod).await;
@@ -122,10 +122,10 @@ impl<R: PodConnector> Observer<R> {
 }
 
 impl PolledMaster {
-    fn unknown() -> Self {
+    fn new() -> Self {
         Self {
             ui: MasterUi::default(),
-            last: Err("not asked yet".into()),
+            last: Err("not queried yet".into()),
             not_before: Instant::now(),
         }
     }
@@ -135,11 +135,11 @@ impl PolledMaster {
             return self;
         }
         let query = self.ui.report(connector.open(pod, MASTER_UI_PORT));
-        match tokio::time::timeout(ANSWER_TIMEOUT, query).await {
+        match tokio::time::timeout(QUERY_TIMEOUT, query).await {
             Ok(Ok(report)) => self.last = Ok(report),
             Ok(Err(error)) => self.failed(error.to_string(), R::PAUSE_AFTER_FAILURE),
             Err(_) => self.failed(
-                format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                format!("no answer within {} s", QUERY_TIMEOUT.as_secs()),
                 R::PAUSE_AFTER_FAILURE,
             ),
         }
@@ -153,9 +153,9 @@ impl PolledMaster {
 }
 
 impl PolledZooKeeper {
-    fn unknown() -> Self {
+    fn new() -> Self {
         Self {
-            last: Err("not asked yet".into()),
+            last: Err("not queried yet".into()),
             not_before: Instant::now(),
         }
     }
@@ -168,12 +168,12 @@ impl PolledZooKeeper {
             let stream = connector.open(pod, ZOOKEEPER_PORT).await?;
             zookeeper::query(stream).await.map_err(|error| error.to_string())
         };
-        self.last = match tokio::time::timeout(ANSWER_TIMEOUT, query).await {
+        self.last = match tokio::time::timeout(QUERY_TIMEOUT, query).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("no answer within {} s", QUERY_TIMEOUT.as_secs())),
         };
         let pause = if self.last.is_ok() {
-            MODE_LASTS
+            REPORT_VALIDITY
         } else {
             R::PAUSE_AFTER_FAILURE
         };
@@ -182,7 +182,7 @@ impl PolledZooKeeper {
     }
 }
 
-fn can_answer(pod: &Pod, filter: PodFilter) -> bool {
+fn is_selected(pod: &Pod, filter: PodFilter) -> bool {
     let statuses = pod
         .status
         .as_ref()
@@ -250,7 +250,7 @@ mod tests {
             assert_eq!(report.map(|report| report.url.as_str()), Ok("spark://x:7077"));
             closed.recv().await.unwrap();
         }
-        // Nobody listens any more: it is lost at the first look.
+        // Nothing listens any more: the next query fails.
         server.abort();
         assert!(server.await.unwrap_err().is_cancelled());
         let facts = observer.query(vec![master()], vec![], PodFilter::Running).await;

@@ -1,14 +1,14 @@
-//! Whose processes are at the other end of connections on this machine.
+//! Which user owns the process at the other end of a connection on this machine.
 
 use std::net::{SocketAddr, SocketAddrV4};
 
 use rustix::process::geteuid;
 
-/// The table of connections may change while it is read, and one of them be left out.
+/// How often to read the table of connections: it may change while it is read, and then lack one.
 const TRIES: usize = 3;
 
-/// Whether the process that connected from an address to another is this user's, or root's. Where the kernel does not tell whose it is (without
-/// /proc), it counts as one's own.
+/// Whether the process that connected from `from` to `to` belongs to this user or to root. Without /proc the owner is unknown, and the
+/// process counts as this user's.
 pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
     let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else {
         return false;
@@ -24,9 +24,9 @@ pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
     false
 }
 
-/// The user whose socket connects these addresses, in a table of the kernel's.
+/// The user ID of the socket that connects these addresses, from the kernel's table (`/proc/net/tcp`).
 fn owner(table: &str, from: SocketAddrV4, to: SocketAddrV4) -> Option<u32> {
-    // An address is printed as the number that it is in memory.
+    // The kernel prints an address as the number that it is in memory.
     let written = |address: SocketAddrV4| {
         let ip = u32::from_ne_bytes(address.ip().octets());
         format!("{ip:08X}:{:04X}", address.port())
@@ -35,7 +35,7 @@ fn owner(table: &str, from: SocketAddrV4, to: SocketAddrV4) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let is_it = fields.next() == Some(&from) && fields.next() == Some(&to);
-        // State, queues, timer, retransmits, and the user.
+        // Skips state, queues, timer and retransmits.
         fields.nth(4).filter(|_| is_it)?.parse().ok()
     })
 }
@@ -47,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_of_ones_own() {
+    fn a_connection_of_this_user_is_its_own() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (from, to) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
         assert!(is_own(from, to));
-        // This end, and none at all.
+        // The socket of this end, and a socket that does not exist.
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let v4 = |address| match address {
             SocketAddr::V4(address) => address,
@@ -65,7 +65,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn anothers_connection() {
+    fn a_connection_of_another_user_has_that_owner() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
              0: 0100007F:1130 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n   \
              1: 0100007F:C35A 0100007F:1130 01 00000000:00000000 00:00000000 00000000 65534        0 2 1 0 20 4 30 10 -1\n";

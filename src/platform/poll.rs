@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Calls `look` until it returns `Break` with a result, and sleeps for `every` between two calls. `Continue` holds the error that is returned
-/// once `within` has passed. `look` is called at least once; its own errors end the wait at once.
+/// Calls `check` until it returns `Break` with a result, and sleeps for `every` between calls. `check` is called at least once.
+///
+/// # Errors
+/// The error in the last `Continue` once `within` has passed, or the first error of `check` itself.
 pub async fn poll_until<T, E>(
     every: Duration,
     within: Duration,
@@ -16,7 +18,7 @@ pub async fn poll_until<T, E>(
     loop {
         match check().await? {
             ControlFlow::Break(result) => return Ok(result),
-            ControlFlow::Continue(missing) if started.elapsed() >= within => return Err(missing),
+            ControlFlow::Continue(reason) if started.elapsed() >= within => return Err(reason),
             ControlFlow::Continue(_) => tokio::time::sleep(every).await,
         }
     }
@@ -45,14 +47,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ends_with_a_result_an_error_or_what_is_missing() {
+    async fn returns_a_result_an_error_or_the_last_reason_to_wait() {
         assert_eq!(checks(5, 3, 0).await, (3, Ok(3)));
         assert_eq!(checks(5, 0, 2).await, (2, Err("broken".into())));
         assert_eq!(checks(5, 0, 0).await, (6, Err("missing at 6".into())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn looks_once_where_there_is_no_time() {
+    async fn checks_once_even_without_any_time() {
         assert_eq!(checks(0, 1, 0).await, (1, Ok(1)));
         assert_eq!(checks(0, 2, 0).await, (1, Err("missing at 1".into())));
     }

@@ -1,5 +1,5 @@
-//! The way to a pod's web UI: straight to its address from inside the cluster and on this machine, through the API server's port-forward from
-//! anywhere else.
+//! The transport to a pod's web UI: a direct connection to its address from inside the cluster and on this machine, and the API server's
+//! port-forward from anywhere else.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use super::kubernetes::Cluster;
 use crate::spec::names::Namespace;
 
-/// A pod that is gone must not cost a browser more.
+/// How long a browser may wait for a pod that is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// When to connect_with_retry again. Spark's web UIs queue hardly any connections (a backlog of 1 was seen): of a browser's six that come at once some are dropped,
-/// and the kernel would connect_with_retry again after 1 and 3 s only.
+/// When to retry a connection. Spark's web UIs queue hardly any connections (a backlog of 1 was measured): they drop some of the six that a
+/// browser opens at once. The kernel itself retries only after 1 and 3 s.
 const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(400);
-/// For the API server, the node and the pod together.
+/// How long the API server, the node and the pod may take together.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub enum PodStream {
 }
 
 impl Transport {
-    /// What stands for a pod in a URL: its address, or its name and namespace.
+    /// The host of a pod in a URL: its address, or its name and namespace.
     pub fn host(&self, namespace: &str, pod: &str, address: IpAddr) -> String {
         match (self, address) {
             (Transport::Direct, IpAddr::V4(address)) => address.to_string(),
@@ -43,7 +43,7 @@ impl Transport {
         }
     }
 
-    /// Connects to a port of a pod, named as [`Transport::host`] names it.
+    /// Connects to a port of the pod at `host`, which is as [`Transport::host`] returns it.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<PodStream> {
         match self {
             Transport::Direct => {
@@ -52,7 +52,7 @@ impl Transport {
                 Ok(PodStream::Direct(connected?))
             }
             Transport::PortForward(cluster) => {
-                // Pods' names may have dots, namespaces' have none.
+                // A pod's name may contain dots. A namespace's cannot.
                 let (pod, namespace) = host.rsplit_once('.').unwrap_or((host, ""));
                 let namespace = Namespace::parse(namespace).map_err(io::Error::other)?;
                 let cluster = cluster.in_namespace(namespace);
@@ -63,7 +63,7 @@ impl Transport {
     }
 }
 
-/// Connects, as often as it takes; what is refused is refused.
+/// Connects, and retries until the connection is accepted or refused.
 async fn connect_with_retry(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     loop {
         if let Ok(connected) = tokio::time::timeout(CONNECT_RETRY_INTERVAL, TcpStream::connect((address, port))).await {

@@ -1,5 +1,5 @@
-//! From kubeconfig to a client: the same rules as kubectl's (`--kubeconfig`, `--context`, `KUBECONFIG` with several files,
-//! `~/.kube/config`, then the pod's own service account).
+//! Creates a client from a kubeconfig by kubectl's rules: `--kubeconfig`, `--context`, `KUBECONFIG` with several files,
+//! `~/.kube/config`, then the pod's own service account.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ pub struct ConnectOptions {
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the kubelet sets in every container.
+/// The environment variable that the kubelet sets in every container.
 const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
 
-/// Prepares a client. Nothing is sent yet.
+/// Creates a client. It sends no request yet.
 pub async fn connect(options: &ConnectOptions) -> Result<Cluster, Error> {
     let mut config = load_config(options).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // Cluster retries by itself: it tells the user, and is bounded.
+    // `Cluster` retries by itself: it logs each retry and is bounded in time.
     config.default_retry = false;
     let server = config.cluster_url.to_string();
     let namespace = match &options.namespace {
@@ -69,7 +69,7 @@ async fn load_config(options: &ConnectOptions) -> Result<Config, Error> {
     }
 }
 
-/// Why a kubeconfig cannot be used.
+/// The reason why a kubeconfig cannot be used.
 fn no_kubeconfig(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(source, path) if source.kind() == ErrorKind::NotFound => {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_kubeconfig_is_one_sentence() {
+    async fn an_unusable_kubeconfig_gives_a_reason_in_one_sentence() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         let reason = async |context: Option<&str>| {

@@ -1,5 +1,5 @@
-//! The pods of drivers that sparkha made: which they are, what becomes of those that nobody needs any more, and how one is ended. They are in no
-//! inventory, for they come and go; a bare pod is ours if its labels say so, and its name.
+//! The driver pods that sparkha creates: how they are recognised, cleaned up and terminated. No inventory lists them, because they are
+//! short-lived. A bare pod belongs to sparkha if both its labels and its name say so.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use crate::render::digest::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::spec::names::ClusterName;
 
-/// For how long a driver that has ended may still be read by whoever submitted it.
+/// How long a driver that has ended stays for the submit that created it to read.
 const RETENTION: SignedDuration = SignedDuration::from_mins(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// Beyond the pod's own grace period.
+/// How long to wait for a driver's end: longer than the pod's own grace period.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A name for a new driver: its cluster's, and something that no other has.
+/// A unique name for a new driver: the cluster's name and a digest of host, time and process ID.
 pub fn new_name(cluster: &ClusterName) -> String {
     let now = Timestamp::now().as_nanosecond();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -30,7 +30,7 @@ pub fn new_name(cluster: &ClusterName) -> String {
     format!("{cluster}{INFIX}{}", &digest[..DIGITS])
 }
 
-/// Selects the drivers of a cluster that sparkha made.
+/// The label selector of a cluster's drivers.
 pub fn selector(cluster: &ClusterName) -> String {
     format!(
         "{},{COMPONENT}={}",
@@ -39,43 +39,43 @@ pub fn selector(cluster: &ClusterName) -> String {
     )
 }
 
-/// The drivers that sparkha made.
+/// The driver pods that sparkha created for a cluster.
 pub async fn list(cluster: &Cluster, name: &ClusterName) -> Result<Vec<Pod>, Error> {
     let mut pods = cluster.list_of::<Pod>(&selector(name)).await?;
     pods.retain(|pod| is_ours(pod, name));
     Ok(pods)
 }
 
-/// Whether sparkha made this pod, as far as name and owners tell: a user's pod with our labels is a user's pod.
+/// Whether sparkha created this pod, judging by its name and owners. A user's own pod with sparkha's labels does not count.
 pub fn is_ours(pod: &Pod, cluster: &ClusterName) -> bool {
     cluster_of(&pod.name_any()) == Some(cluster.as_str()) && pod.owner_references().is_empty()
 }
 
-/// How the driver ended; `None` while it may still do something.
+/// How the driver's container terminated; `None` while it has not.
 pub fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.first()?.state.as_ref()?.terminated.as_ref()
 }
 
-/// Whether a driver's pod is over. One that was evicted may have no container status.
+/// Whether a driver's pod has finished. An evicted pod may have no container status.
 pub fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     ended(pod).is_some() || matches!(phase, Some("Failed" | "Succeeded"))
 }
 
-/// Whether nobody needs what is left of the driver: whoever submitted it has gone, or does not ask.
+/// Whether a finished driver is left over: its submit was interrupted, and the driver is not marked to be kept.
 fn is_left_over(pod: &Pod, now: Timestamp) -> bool {
     let kept = pod.annotations().contains_key(KEEP);
     let finished = ended(pod).and_then(|ended| ended.finished_at.as_ref());
     !kept && finished.is_some_and(|finished| now.duration_since(finished.0) > RETENTION)
 }
 
-/// Removes drivers that have ended and that nobody reads any more.
+/// Deletes finished drivers of interrupted submits.
 pub async fn clean(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     let now = Timestamp::now();
     for pod in list(cluster, name).await? {
         if is_left_over(&pod, now) {
-            tracing::info!("driver {} of a submit that was cut off is removed", pod.name_any());
+            tracing::info!("deleting driver {} of an interrupted submit", pod.name_any());
             delete(cluster, &pod).await?;
         }
     }
@@ -90,7 +90,7 @@ async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), Error> {
         .await
 }
 
-/// Marks a driver's pod so that no other submit removes it.
+/// Annotates a driver's pod so that no other submit deletes it.
 pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let api = cluster.api::<Pod>();
     let params = PatchParams {
@@ -103,13 +103,13 @@ pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells a driver to end, and removes its pod; one that is gone already is no error.
+/// Terminates a driver and deletes its pod. A pod that is already gone is no error.
 pub async fn terminate(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let action = format!("delete Pod {driver}");
     cluster.delete_in(&cluster.api::<Pod>(), driver, None, &action).await
 }
 
-/// Waits until a driver has ended, as far as the API server knows: its node may tell late.
+/// Waits until the API server reports that a driver has ended, or for `END_TIMEOUT`. A node may report late.
 pub async fn wait_until_ended(cluster: &Cluster, driver: &str) -> Result<(), Error> {
     let api = cluster.api::<Pod>();
     let deadline = Instant::now() + END_TIMEOUT;
@@ -123,7 +123,7 @@ pub async fn wait_until_ended(cluster: &Cluster, driver: &str) -> Result<(), Err
     }
 }
 
-/// Tells all drivers of a cluster to end.
+/// Terminates all drivers of a cluster.
 pub async fn terminate_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     let pods = list(cluster, name).await?;
     futures::future::try_join_all(pods.iter().map(|pod| delete(cluster, pod))).await?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_bare_pods_with_names_that_we_gave() {
+    fn only_bare_pods_with_a_generated_name_count_as_sparkhas_drivers() {
         let cluster = ClusterName::parse("spark").unwrap();
         let ours = new_name(&cluster);
         assert!(
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_long_ago_and_is_not_kept_is_left_over() {
+    fn a_driver_is_left_over_if_it_ended_long_ago_and_is_not_kept() {
         let ended = |annotations: serde_json::Value| {
             pod(json!({
                 "metadata": {"name": "p", "annotations": annotations},

@@ -1,13 +1,13 @@
-//! What can go wrong between sparkha and an API server, told apart by what the user can do about it.
+//! Errors of requests to an API server, classified by what the user can do about them.
 
 use std::time::Duration;
 
 use kube::core::Status;
 
-/// A failed request, or no way to make one.
+/// A request failed, or no client could be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no usable kubeconfig, nor a service account.
+    /// Neither a usable kubeconfig nor a service account was found.
     #[error("{reason}")]
     NoCluster { reason: String },
     #[error("failed to reach the API server {server}: {reason}")]
@@ -31,7 +31,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The remedy, where there is one to name.
+    /// The remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Error::NoCluster { .. } => "pass --kubeconfig FILE and --context NAME, or set KUBECONFIG; without a Kubernetes cluster, \
@@ -40,33 +40,33 @@ impl Error {
             Error::Unreachable { .. } => {
                 "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()
             }
-            Error::TimedOut { .. } => "run the same command again: it goes on where it stopped".into(),
+            Error::TimedOut { .. } => "run the same command again: it continues where it stopped".into(),
             Error::Forbidden { .. } => {
                 "ask for the Roles that `sparkha render --role` prints, bound in this namespace".into()
             }
             Error::Conflict { .. } => {
-                "take the fields back with --force-conflicts, or let the other manager give them up".into()
+                "take the fields back with --force-conflicts, or let the other manager release them".into()
             }
             Error::LockLost { .. } => {
-                "a lock expires when a run is paused or cut off for 15 s; `sparkha status` shows the cluster as it is now".into()
+                "a lock expires when a run is paused or disconnected for 15 s; `sparkha status` shows the cluster's current state".into()
             }
             Error::Rejected { code: 422, .. } => {
                 "fields that cannot be changed in place need `sparkha teardown` and `sparkha create`".into()
             }
             Error::Rejected {
                 code: 429 | 500..=504, ..
-            } => "the API server is overloaded or restarting: run the same command again, it goes on where it stopped".into(),
+            } => "the API server is overloaded or restarting: run the same command again, it continues where it stopped".into(),
             Error::Rejected { message, .. } if message.contains("exceeded quota") => {
                 "ask for a larger quota, or lower counts and resources (`kubectl describe quota`)".into()
             }
             Error::Rejected { message, .. } if message.contains("admission webhook") => {
-                "a policy of this cluster refuses it: its words above say what to change, its owners may make an exception".into()
+                "a policy of this cluster rejects it: the message above says what to change, or ask the policy's owners for an exception".into()
             }
             Error::Rejected { .. } | Error::Protocol { .. } => return None,
         })
     }
 
-    /// True when asking again may help: overload, restarts and broken connections.
+    /// Whether a retry may help: on overload, restarts and broken connections.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Error::Unreachable { .. } => true,
@@ -75,12 +75,12 @@ impl Error {
         }
     }
 
-    /// Sorts a client error by its remedy.
+    /// Classifies a client error by its remedy.
     pub(super) fn from_kube(error: kube::Error, action: &str, server: &str) -> Error {
         match error {
             kube::Error::Api(status) => Error::from_status(*status, action),
             kube::Error::Auth(source) => Error::NoCluster {
-                reason: format!("the credentials in the kubeconfig do not work: {}", chain(&source)),
+                reason: format!("the credentials in the kubeconfig cannot be used: {}", chain(&source)),
             },
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::UpgradeConnection(_) => {
                 Error::Protocol {
@@ -101,14 +101,14 @@ impl Error {
         if !owners.is_empty() {
             return Error::Conflict { action, owners };
         }
-        // A full quota, Pod Security and refusing webhooks answer 403 too, but no Role would help there.
+        // An exceeded quota, Pod Security and admission webhooks also answer 403, but no Role helps against them.
         let by_admission = status.message.contains("exceeded quota")
             || status.message.contains("violates PodSecurity")
             || status.message.contains("admission webhook");
         match status.code {
             401 => Error::Forbidden {
                 action,
-                message: "the API server does not know these credentials (401 Unauthorized)".into(),
+                message: "the API server rejected these credentials (401 Unauthorized)".into(),
             },
             403 if !by_admission => Error::Forbidden {
                 action,
@@ -123,7 +123,7 @@ impl Error {
     }
 }
 
-/// Who holds which field, from the causes of a server-side apply conflict, e.g. `.spec.replicas (kubectl-scale)`.
+/// The owners of conflicting fields, from the causes of a server-side apply conflict, e.g. `.spec.replicas (kubectl-scale)`.
 fn conflicting_owners(status: &Status) -> Vec<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes
@@ -149,7 +149,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The last source: hyper's outer layers only say "client error (Connect)".
+/// The innermost source: hyper's outer errors say only "client error (Connect)".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_quota_is_not_a_missing_role() {
+    fn an_exceeded_quota_is_not_reported_as_a_missing_role() {
         let error = kube::Error::Api(status(serde_json::json!({
             "code": 403, "reason": "Forbidden", "message": "services \"x\" is forbidden: exceeded quota: q",
         })));

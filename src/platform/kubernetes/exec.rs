@@ -1,4 +1,4 @@
-//! Programs run in a pod's container with something to read, and containers' logs as they are written.
+//! Runs programs in a pod's container with input, and follows containers' logs.
 
 use std::io;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::{Cluster, Error};
 
-/// How much may wait to be sent.
+/// How many bytes may wait to be sent.
 const BUFFER: usize = 256 * 1024;
 
-/// A program that has ended.
+/// The result of a program that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
     pub success: bool,
     pub output: String,
-    /// What it wrote to standard error, or what the API server says.
+    /// What the program wrote to standard error, or else the API server's message.
     pub errors: String,
 }
 
 impl Cluster {
-    /// Runs a program in a container, feeds its standard input, and waits for its end. The input cannot be closed: the program must know by itself when it
-    /// has read all.
+    /// Runs a program in a container, writes to its standard input with `feed`, and waits until it ends. The input cannot be closed: the
+    /// program must recognise the end of its input itself.
     pub async fn exec(
         &self,
         pod: &str,
@@ -41,7 +41,7 @@ impl Cluster {
             .stderr(true)
             .max_stdin_buf_size(BUFFER);
         let mut process = self.call(&action, || api.exec(pod, command, &params)).await?;
-        let lost = |message: String| Error::Unreachable {
+        let unreachable = |message: String| Error::Unreachable {
             server: self.server.clone(),
             reason: format!("{action}: {message}"),
         };
@@ -51,25 +51,25 @@ impl Cluster {
             process.stderr(),
             process.take_status(),
         ) else {
-            return Err(lost("the API server opened no streams".into()));
+            return Err(unreachable("the API server did not open the streams".into()));
         };
-        let reading = async {
+        let output_and_status = async {
             let (mut stdout, mut stderr) = (String::new(), String::new());
             let _ = tokio::join!(output.read_to_string(&mut stdout), errors.read_to_string(&mut stderr));
             (status.await, stdout, stderr)
         };
-        tokio::pin!(reading);
+        tokio::pin!(output_and_status);
         let mut end = None;
-        let fed = tokio::select! {
-            // A program may end without having read all.
-            ended = &mut reading => {
+        let written = tokio::select! {
+            // A program may end before it has read all input.
+            ended = &mut output_and_status => {
                 end = Some(ended);
                 Ok(())
             }
-            fed = feed(&mut input) => fed,
+            written = feed(&mut input) => written,
         };
-        // What cannot be read here cannot be sent; what the pod no longer takes, its status explains.
-        if let Err(error) = fed
+        // Reading the input failed here. A broken pipe is no failure: the pod's status explains it.
+        if let Err(error) = written
             && error.kind() != io::ErrorKind::BrokenPipe
         {
             return Err(Error::Protocol {
@@ -79,10 +79,10 @@ impl Cluster {
         }
         let (status, output, mut errors) = match end {
             Some(end) => end,
-            None => reading.await,
+            None => output_and_status.await,
         };
         let Some(status) = status else {
-            return Err(lost("the stream was lost".into()));
+            return Err(unreachable("the stream was lost".into()));
         };
         let success = status.status.as_deref() == Some("Success");
         if !success && errors.is_empty() {
@@ -95,7 +95,7 @@ impl Cluster {
         })
     }
 
-    /// A pod's log, as it is written. One attempt, bounded in time: callers that follow a log retry.
+    /// A stream of a pod's log. One attempt, bounded in time: callers that follow a log retry by themselves.
     pub async fn log(
         &self,
         pod: &str,

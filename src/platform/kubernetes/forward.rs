@@ -1,4 +1,4 @@
-//! Streams into pods through the API server's port-forward, so that sparkha sees masters and ZooKeepers from a laptop.
+//! Streams to pods through the API server's port-forward, so that sparkha can query masters and ZooKeeper servers from a laptop.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::platform::peers;
 impl PodConnector for Cluster {
     type Stream = DuplexStream;
 
-    /// A JVM needs seconds to start, and every attempt is a request to the API server.
+    /// A JVM takes seconds to start, and every attempt is a request to the API server.
     const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1000);
 
     async fn open(&self, pod: &Pod, port: u16) -> Result<DuplexStream, String> {
@@ -33,19 +33,19 @@ impl Cluster {
             .await?;
         forwarder.take_stream(port).ok_or_else(|| Error::Protocol {
             action,
-            message: "the API server opened no stream".into(),
+            message: "the API server did not open the stream".into(),
         })
     }
 
-    /// Listens on a free loopback port and forwards each connection of this user's to the pod, for clients that dial by themselves.
-    /// Ends when the returned guard is dropped.
+    /// Listens on a free loopback port and forwards each connection of this user to the pod, for clients that connect by themselves.
+    /// Stops when the returned guard is dropped.
     pub async fn forward_listener(&self, pod: &str, port: u16) -> std::io::Result<ForwardGuard> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (cluster, pod) = (self.clone(), pod.to_owned());
         let task = tokio::spawn(async move {
             while let Ok((mut local, from)) = listener.accept().await {
-                // Everybody on this machine can connect.
+                // Every user of this machine can connect to the port.
                 if !peers::is_own(from, address) {
                     continue;
                 }
@@ -53,7 +53,7 @@ impl Cluster {
                 tokio::spawn(async move {
                     match cluster.forward(&pod, port).await {
                         Ok(mut remote) => {
-                            // Either side may hang up at any time; that ends the connection and is no error.
+                            // Either side may close the connection at any time. That is no error.
                             let _ = tokio::io::copy_bidirectional(&mut local, &mut remote).await;
                         }
                         Err(error) => tracing::debug!("{error}"),
@@ -68,7 +68,7 @@ impl Cluster {
     }
 }
 
-/// A local port that leads into a pod for as long as this lives.
+/// A local port that is forwarded to a pod until this is dropped.
 pub struct ForwardGuard {
     pub address: std::net::SocketAddr,
     task: tokio::task::AbortHandle,

@@ -1,5 +1,5 @@
-//! A real Kubernetes cluster behind one small client. Every request goes through [`Cluster`], which bounds it in time,
-//! retries what may pass, counts it, and sorts errors by their remedy.
+//! A client for one Kubernetes cluster. Every request goes through [`Cluster`], which bounds it in time, retries transient errors,
+//! counts requests, and classifies errors by their remedy.
 
 mod connect;
 pub mod drivers;
@@ -34,10 +34,10 @@ use crate::spec::names::Namespace;
 /// The field manager under which sparkha owns fields.
 pub const FIELD_MANAGER: &str = "sparkha";
 
-/// How long one request (not a watch) may take before it is given up.
+/// How long one request may take. Watches are not bounded.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many objects an answer to a list holds at most, in it about 10 MB of pods: a hundred clusters come at once.
+/// Most objects in one page of a list. 2,000 pods are about 10 MB: a hundred clusters fit into one page.
 const PAGE: u32 = 2000;
 
 /// Retries of a request that failed with a transient error: 8 attempts over about 13 s.
@@ -56,9 +56,12 @@ pub struct Cluster {
     fence: Option<Arc<dyn Fence>>,
 }
 
-/// What must still hold when something is written.
+/// A condition that must hold for every write.
 pub trait Fence: Send + Sync {
-    /// Fails if `action` may not be done any more. Otherwise the time at which it still might.
+    /// The time at which `action` was still allowed.
+    ///
+    /// # Errors
+    /// If `action` is no longer allowed.
     fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, Error>>;
 }
 
@@ -73,8 +76,8 @@ impl Cluster {
         }
     }
 
-    /// The same cluster, for writes that are sent only while the fence holds. It is checked before every attempt: a request may be
-    /// repeated long after the first.
+    /// The same cluster, whose writes are sent only while the fence holds. The fence is checked before every attempt: a retry may be sent
+    /// long after the first attempt.
     pub fn with_fence(&self, fence: Arc<dyn Fence>) -> Self {
         Self {
             fence: Some(fence),
@@ -104,7 +107,7 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// Requests sent so far by this cluster and its clones, retries and opened watches included.
+    /// The number of requests that this cluster and its clones have sent, retries and watches included.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -128,7 +131,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), self.namespace.as_str())
     }
 
-    /// One object of ours by name; `None` if there is none.
+    /// An object of one of sparkha's kinds by name; `None` if it does not exist.
     pub async fn get(&self, kind: Kind, name: &str) -> Result<Option<DynamicObject>, Error> {
         let api = self.objects(kind);
         self.call(&format!("read {kind} {name}"), || api.get_opt(name)).await
@@ -144,7 +147,7 @@ impl Cluster {
         Ok(list.items)
     }
 
-    /// Metadata of all objects of one of sparkha's kinds in this namespace, whoever made them.
+    /// Metadata of all objects of one of sparkha's kinds in this namespace, those of other tools included.
     pub async fn list_names(&self, kind: Kind) -> Result<Vec<ObjectMeta>, Error> {
         let api = self.objects(kind);
         let mut found = Vec::new();
@@ -169,7 +172,7 @@ impl Cluster {
         self.list_in(&self.api::<K>(), selector).await
     }
 
-    /// Objects of a typed kind in whatever scope `api` has, page by page so that a large cluster costs little memory.
+    /// Objects of a typed kind in the scope of `api`, page by page so that a large cluster costs little memory.
     pub async fn list_in<K>(&self, api: &Api<K>, selector: &str) -> Result<Vec<K>, Error>
     where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
@@ -230,7 +233,7 @@ impl Cluster {
             .await
     }
 
-    /// Changes an object if it still has the version with which it was read.
+    /// Changes an object if it still has the resource version with which it was read.
     pub async fn merge_if_unchanged(
         &self,
         kind: Kind,
@@ -241,7 +244,7 @@ impl Cluster {
         self.merge(kind, &read.name_any(), &patch).await
     }
 
-    /// Deletes an object if it still has the version with which it was read.
+    /// Deletes an object if it still has the resource version with which it was read.
     pub async fn delete_if_unchanged(&self, kind: Kind, read: &DynamicObject) -> Result<(), Error> {
         let api = self.objects(kind);
         let name = read.name_any();
@@ -250,10 +253,10 @@ impl Cluster {
             resource_version: read.resource_version(),
         });
         let action = format!("delete {kind} {name}");
-        unless_gone(self.write(&action, || api.delete(&name, &params)).await.map(drop))
+        ignore_not_found(self.write(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
-    /// Deletes an object if it is still the one with this UID; an object that is gone already is no error.
+    /// Deletes an object if it still has this UID. An object that is already gone is no error.
     pub async fn delete(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
         let api = self.objects(kind);
         self.delete_in(&api, name, uid, &format!("delete {kind} {name}")).await
@@ -271,10 +274,10 @@ impl Cluster {
                 resource_version: None,
             });
         }
-        unless_gone(self.write(action, || api.delete(name, &params)).await.map(drop))
+        ignore_not_found(self.write(action, || api.delete(name, &params)).await.map(drop))
     }
 
-    /// Deletes an object if it is still the one with this UID, and leaves alone what it owns.
+    /// Deletes an object if it still has this UID, and orphans its dependents.
     pub async fn delete_alone(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
         let api = self.objects(kind);
         let params = DeleteParams::orphan().preconditions(kube::api::Preconditions {
@@ -282,11 +285,11 @@ impl Cluster {
             resource_version: None,
         });
         let action = format!("delete {kind} {name}");
-        unless_gone(self.write(&action, || api.delete(name, &params)).await.map(drop))
+        ignore_not_found(self.write(&action, || api.delete(name, &params)).await.map(drop))
     }
 
-    /// Deletes a pod if it is still this one. Its own grace period counts unless another is given, in seconds; with none it is forgotten at
-    /// once and killed.
+    /// Deletes a pod if its UID is still the same. `grace_seconds` replaces the pod's own grace period; 0 removes the pod from the API server
+    /// at once and kills it.
     pub async fn delete_pod(&self, pod: &Pod, grace_seconds: Option<u32>) -> Result<(), Error> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let mut params = DeleteParams::background().preconditions(kube::api::Preconditions {
@@ -298,7 +301,7 @@ impl Cluster {
         }
         let api = self.api::<Pod>();
         let action = format!("delete Pod {name}");
-        unless_gone(self.write(&action, || api.delete(&name, &params)).await.map(drop))
+        ignore_not_found(self.write(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
     /// Creates an object of any kind.
@@ -313,7 +316,7 @@ impl Cluster {
         self.write(action, || api.create(&params, object)).await
     }
 
-    /// The last lines of a container's log; of the run before the present one if `previous`.
+    /// The last lines of a container's log, of the previous run if `previous`.
     pub async fn log_tail(&self, pod: &Pod, container: &str, lines: i64, previous: bool) -> Result<String, Error> {
         let api = self.api::<Pod>();
         let name = pod.name_any();
@@ -327,7 +330,7 @@ impl Cluster {
             .await
     }
 
-    /// Sends one request that changes nothing: bounded in time, repeated while the error is a passing one.
+    /// Sends one read-only request: bounded in time, and retried on transient errors.
     pub async fn call<T, F>(&self, action: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
@@ -335,7 +338,7 @@ impl Cluster {
         self.send(action, None, request).await
     }
 
-    /// As [`Cluster::call`], for a request that changes something: sent only while the fence holds, if there is one.
+    /// As [`Cluster::call`], for a write: sent only while the fence holds, if there is one.
     async fn write<T, F>(&self, action: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
@@ -347,7 +350,7 @@ impl Cluster {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        // An error of the fence is final: it passes the retries inside an `Ok`.
+        // An error of the fence is final: wrapped in an `Ok`, it is not retried.
         let attempt = || async {
             loop {
                 let once = self.once(action, REQUEST_TIMEOUT, request());
@@ -358,7 +361,7 @@ impl Cluster {
                     Ok(checked) => checked,
                     Err(error) => return Ok(Err(error)),
                 };
-                // After a pause, whether it may still be sent has to be checked again.
+                // After a pause the fence must be checked again.
                 if let Some(outcome) = unless_paused(checked, once).await {
                     return outcome.map(Ok);
                 }
@@ -371,7 +374,7 @@ impl Cluster {
         retried.await?
     }
 
-    /// Sends one request, once.
+    /// Sends one request without retries.
     async fn once<T>(
         &self,
         action: &str,
@@ -391,8 +394,8 @@ impl Cluster {
     }
 }
 
-/// What is gone already need not be deleted.
-fn unless_gone(deleted: Result<(), Error>) -> Result<(), Error> {
+/// Turns a 404 into success: the object is already gone.
+fn ignore_not_found(deleted: Result<(), Error>) -> Result<(), Error> {
     match deleted {
         Err(Error::Rejected { code: 404, .. }) => Ok(()),
         deleted => deleted,

@@ -1,4 +1,5 @@
-//! Notices that this process was paused: by a signal, a closed laptop lid, a stopped virtual machine. What was true before has to be checked again then.
+//! Detects that this process was paused by a signal, a closed laptop lid or a stopped virtual machine. Conditions checked before the pause
+//! may no longer hold.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long a process may rest before it counts as paused. A busy machine takes less, and locks last longer.
+/// How long a process may be idle before it counts as paused. Delays on a busy machine are shorter, and locks last longer.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How often to look. Nothing else may happen for long while an answer is awaited.
+/// How often to check. A request may be pending for long without any other event.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The outcome of `work`, which is dropped as soon as the process turns out to have been paused since `known` or between two looks: `None`
-/// then. A request that waits for its connection is not sent any more; one that was sent may have been carried out.
+/// The result of `work`, or `None` if the process was paused since `known` or between two checks: `work` is dropped then. A request that
+/// still waits for its connection is not sent. One that was sent may have been executed.
 pub async fn unless_paused<T>(known: SystemTime, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     let mut checks = interval(CHECK_INTERVAL);
@@ -21,7 +22,7 @@ pub async fn unless_paused<T>(known: SystemTime, work: impl Future<Output = T>) 
     let mut last = known;
     poll_fn(move |context| {
         while checks.poll_tick(context).is_ready() {}
-        // The wall clock goes on while the machine sleeps. One that was set back proves nothing.
+        // The wall clock advances while the machine sleeps. A clock that was set back counts as a pause.
         let now = SystemTime::now();
         if now.duration_since(last).map_or(true, |rest| rest > PAUSE) {
             return Poll::Ready(None);
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_goes_on_however_long_it_takes_and_not_after_a_pause() {
+    async fn slow_work_completes_but_work_after_a_pause_does_not() {
         let slow = async {
             tokio::time::sleep(CHECK_INTERVAL * 3).await;
             1

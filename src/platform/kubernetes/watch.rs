@@ -1,4 +1,4 @@
-//! Watches of a cluster's pods, StatefulSets and the warnings about them, kept in memory and healed after every loss.
+//! Watches a cluster's pods, StatefulSets and warning events, keeps them in memory, and reconnects after every loss.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::Cluster;
 use crate::model::labels::cluster_selector;
 use crate::spec::names::ClusterName;
 
-/// What is being watched. Ends when dropped.
+/// A running watch. Stops when dropped.
 pub struct Watch {
     pods: Store<Pod>,
     sets: Store<StatefulSet>,
@@ -24,8 +24,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts watching, and waits until pods and StatefulSets have been listed once. Events are an extra: where they may not be
-    /// seen, there are none.
+    /// Starts watching, and waits until pods and StatefulSets have been listed once, for at most 10 s. Events are optional: without the
+    /// permission to read them there are none.
     pub async fn start(cluster: &Cluster, name: &ClusterName) -> Self {
         let ours = watcher::Config::default().labels(&cluster_selector(name));
         let warnings = watcher::Config::default().fields("type=Warning");
@@ -38,7 +38,7 @@ impl Watch {
             events,
             tasks: vec![pod_task, set_task, event_task],
         };
-        // Lost connections heal by themselves; waiting for the first list is bounded by the caller's time-out.
+        // The watchers reconnect by themselves, so the first list may also come later. The caller bounds that wait.
         let listed = async {
             let _ = futures::join!(watch.pods.wait_until_ready(), watch.sets.wait_until_ready());
         };
@@ -88,7 +88,7 @@ where
     let task = tokio::spawn(async move {
         while let Some(event) = stream.next().await {
             if let Err(error) = event {
-                tracing::info!("a watch was cut off and is taken up again: {error}");
+                tracing::info!("a watch was interrupted and is restarted: {error}");
             }
         }
     });

@@ -451,7 +451,7 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     let secret = home.folder.path().join(".config/sparkha/secrets/default/ensemble");
     home.run(&create)
         .exits(8)
-        .says(&format!("Secret ensemble is not there: make {}", secret.display()));
+        .says(&format!("Secret ensemble does not exist: create {}", secret.display()));
     std::fs::create_dir_all(&secret).unwrap();
     std::fs::write(secret.join("username"), "spark\n").unwrap();
     home.run(&create).exits(8).says("Secret ensemble has no password");
@@ -664,7 +664,7 @@ fn configuration_changes_restart_what_they_concern() {
     write("masters: {count: 1}\nworkers: {count: 1, env: {TOKEN: {secretKeyRef: {name: s, key: k}}}}\n");
     create(&home)
         .exits(8)
-        .says("Secret s is not there: make")
+        .says("Secret s does not exist: create")
         .says("secrets/default/s");
     let secret = home.folder.path().join(".config/sparkha/secrets/default/s");
     std::fs::create_dir_all(&secret).unwrap();
@@ -1052,7 +1052,10 @@ fn a_fetch_of_something_else_is_thrown_away() {
     let home = Home::new();
     let (bytes, _) = archive(&home);
     let index = Index::serving(bytes, &"0".repeat(64), usize::MAX);
-    fetch(&home, &index).exits(3).says("SHA-256").says("thrown away");
+    fetch(&home, &index)
+        .exits(3)
+        .says("SHA-256")
+        .says("the file was deleted");
     let cache = home.folder.path().join(".cache/sparkha");
     assert_eq!(std::fs::read_dir(cache).unwrap().count(), 0);
 }

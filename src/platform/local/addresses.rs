@@ -1,19 +1,20 @@
-//! Loopback addresses for pods: each its own, from 127.0.0.0/8, found by trying all the ports that the pod will listen on.
+//! Finds loopback addresses for pods: each pod gets its own from 127.0.0.0/8, on which all its ports are free.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use crate::render::digest::short_digest;
 
-/// How many addresses are tried before the ports are held to be taken everywhere.
+/// How many addresses are tried before a port counts as taken everywhere.
 const TRIES: u32 = 600;
 
-/// A free address for a pod that listens on these ports; `taken` are other pods'. On failure, the port that was busy last.
+/// A free address for a pod that listens on these ports. `taken` are the addresses of other pods.
 ///
-/// A port is taken everywhere when somebody listens on it at 0.0.0.0.
+/// The search begins at an address derived from `seed`, so that clusters keep apart, plus `further` for later pods: as in Kubernetes, a pod
+/// does not get the address of the one that it replaces, which a master may still remember.
 ///
-/// The search begins at a place that follows from `seed`, so that clusters keep apart, and goes `further` for later pods: as in
-/// Kubernetes, a pod does not get the address of the one that it replaces, whom a master may still remember.
+/// # Errors
+/// The last taken port. A port is taken everywhere if a process listens on it at 0.0.0.0.
 pub fn free(seed: &str, further: u32, ports: &[u16], taken: &BTreeSet<IpAddr>) -> Result<IpAddr, u16> {
     let start = u32::from_str_radix(&short_digest([seed])[..8], 16).unwrap_or_default();
     let start = start.wrapping_add(further);
@@ -30,20 +31,20 @@ pub fn free(seed: &str, further: u32, ports: &[u16], taken: &BTreeSet<IpAddr>) -
     Err(busy)
 }
 
-/// What to say of a port that is taken everywhere, and what to do.
+/// The message about a port that is taken everywhere.
 pub fn taken_message(port: u16) -> String {
     format!("port {port} is taken on every loopback address")
 }
 
-pub const TAKEN_HELP: &str = "end what listens there (`ss -ltnp` shows it)";
+pub const TAKEN_HELP: &str = "stop the program that listens there (`ss -ltnp` shows it)";
 
-/// Those of the ports that are taken on every loopback address.
+/// The ports that are taken on every loopback address.
 pub fn taken_everywhere(ports: &BTreeSet<u16>) -> Vec<u16> {
     let is_taken = |port: &u16| free("", 0, &[*port], &BTreeSet::new()).is_err();
     ports.iter().copied().filter(is_taken).collect()
 }
 
-/// 127.64.0.1 to 127.127.255.254: away from 127.0.0.1 and its neighbours, which others use.
+/// An address from 127.64.0.1 to 127.127.255.254, away from 127.0.0.1 and its neighbours, which other programs use.
 fn candidate(number: u32) -> IpAddr {
     let number = number % (64 * 256 * 254);
     let (rest, last) = (number / 254, number % 254);
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_port_moves_on_and_a_port_busy_everywhere_is_named() {
+    fn skips_addresses_with_taken_ports_and_reports_a_port_taken_everywhere() {
         let everywhere = TcpListener::bind(("0.0.0.0", 0)).unwrap();
         let busy = everywhere.local_addr().unwrap().port();
         assert_eq!(free("x", 0, &[busy], &BTreeSet::new()), Err(busy));
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn every_candidate_is_a_host_of_the_loopback_network() {
+    fn every_candidate_is_a_loopback_host_address() {
         for number in [0, 253, 254, u32::MAX, 64 * 256 * 254 - 1, 64 * 256 * 254] {
             let IpAddr::V4(address) = candidate(number) else {
                 panic!()

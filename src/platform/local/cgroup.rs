@@ -1,4 +1,4 @@
-//! Limits on a pod's memory and processors by control groups, of either version, where this user may make them.
+//! Limits a pod's memory and CPU with cgroups of either version, if this user may create them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,15 +12,15 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::spec::quantity::{Cpu, Memory};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// Microseconds over which processor time is shared out.
+/// The period of CPU quotas in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// The control groups of one pod; empty where none may be made.
+/// The cgroups of one pod; empty if this user may not create any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups(Vec<PathBuf>);
 
 impl Groups {
-    /// Makes the groups that limit a pod. `name` is unique on this machine.
+    /// Creates the cgroups that limit a pod. `name` must be unique on this machine.
     pub fn limit(name: &str, resources: Option<&ResourceRequirements>) -> Self {
         let limits = resources
             .and_then(|resources| resources.limits.clone())
@@ -40,12 +40,12 @@ impl Groups {
         )
     }
 
-    /// Files into which a process writes its number to belong to the pod.
+    /// The `cgroup.procs` files. A process joins the groups by writing its PID to each.
     pub fn cgroup_procs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.0.iter().map(|group| group.join("cgroup.procs"))
     }
 
-    /// Removes the groups whose name begins so, and whose processes have ended.
+    /// Removes the groups with this name prefix whose processes have ended.
     pub fn remove(prefix: &str) {
         for parent in parents() {
             let entries = fs::read_dir(&parent.folder).into_iter().flatten().flatten();
@@ -59,7 +59,7 @@ impl Groups {
     }
 }
 
-/// A process that has just ended keeps its group busy for a moment.
+/// Retries, because a process that has just ended keeps its group busy for a moment.
 const RETRIES: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_millis(10))
     .with_max_times(50);
@@ -75,7 +75,7 @@ fn remove(group: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Whether pods' memory can be limited here.
+/// Whether this user can limit the memory of pods.
 pub fn is_permitted() -> bool {
     let name = format!("sparkha-try-{}", std::process::id());
     let parents = parents();
@@ -97,7 +97,7 @@ enum Version {
     V2,
 }
 
-/// The folders below which groups can be made: version 1's controllers, or version 2's root with the controllers handed down.
+/// The folders in which groups can be created: version 1's controllers, or version 2's root if it delegates the memory controller.
 fn parents() -> Vec<Parent> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path_of = |controller: &str| {
@@ -132,7 +132,7 @@ fn parents() -> Vec<Parent> {
 }
 
 impl Parent {
-    /// Makes a group with these limits; `None` if that is not permitted.
+    /// Creates a group with these limits, in bytes and microseconds per `PERIOD`; `None` if that is not permitted.
     fn make(&self, name: &str, memory: Option<u64>, quota: Option<u64>) -> Option<PathBuf> {
         let group = self.folder.join(name);
         match fs::create_dir(&group) {

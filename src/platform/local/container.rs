@@ -1,4 +1,4 @@
-//! What a container's process is started with: command, arguments and environment, from the pod's template.
+//! Builds the command, arguments and environment of a container's process from the pod's template.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::store::{ClusterDir, DesiredState};
 use super::translate::Translation;
 use super::volumes;
 
-/// How a process is started.
+/// The program, arguments and environment of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
     pub program: String,
@@ -21,7 +21,7 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
 }
 
-/// What a launch follows from, beside the pod.
+/// The inputs of [`launch`] besides the pod.
 pub struct LaunchContext<'a> {
     pub dir: &'a ClusterDir,
     pub desired: &'a DesiredState,
@@ -29,10 +29,10 @@ pub struct LaunchContext<'a> {
     pub container_id: &'a str,
 }
 
-/// Interprets the pod's only container.
+/// The launch of the pod's only container.
 ///
 /// # Errors
-/// With what the container's environment lacks, in the words of a kubelet.
+/// The reason, as a kubelet would report it, if the container's environment cannot be built.
 pub fn launch(pod: &Pod, context: &LaunchContext<'_>) -> Result<Launch, String> {
     let container = container_of(pod).ok_or("the pod has no container")?;
     let mut environment = base(pod, context);
@@ -65,7 +65,7 @@ fn command(container: &Container) -> impl Iterator<Item = &String> {
         .chain(container.args.iter().flatten())
 }
 
-/// What an image and the platform give to every container.
+/// The variables that the image and the platform set in every container.
 fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
     let home = context.dir.pod(&pod.name_any()).display().to_string();
     let temporary = context.translation.text("/tmp");
@@ -75,13 +75,13 @@ fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
         ("HOSTNAME".to_owned(), pod.name_any()),
         ("HOME".to_owned(), home),
         ("TMPDIR".to_owned(), temporary.clone()),
-        // Web UIs and ZooKeeper's clients' port would else be opened on all addresses, and clash with other pods'.
+        // Otherwise web UIs and ZooKeeper's client port would listen on all addresses, and clash with those of other pods.
         ("SPARK_LOCAL_IP".to_owned(), pod_ip(pod)),
         (
             "JDK_JAVA_OPTIONS".to_owned(),
             java_options(&context.dir.hosts_file(), Some(&temporary)),
         ),
-        // For what is not Java.
+        // For programs other than Java.
         (
             "SPARKHA_HOSTS_FILE".to_owned(),
             context.dir.hosts_file().display().to_string(),
@@ -92,7 +92,7 @@ fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
     environment
 }
 
-/// Options for every Java on the machine that is to know the cluster's names; they reach executors too.
+/// Options for every JVM on this machine that resolves the cluster's names. Executors inherit them.
 pub fn java_options(hosts_file: &Path, temporary: Option<&str>) -> String {
     let hosts = format!("\"-Djdk.net.hosts.file={}\"", hosts_file.display());
     match temporary {
@@ -124,7 +124,12 @@ fn value(
     let (kind, name, key, optional) = match (&source.secret_key_ref, &source.config_map_key_ref) {
         (Some(secret), _) => ("secrets", &secret.name, &secret.key, secret.optional),
         (_, Some(config_map)) => ("configmaps", &config_map.name, &config_map.key, config_map.optional),
-        _ => return Err(format!("environment {}: its source is not known here", variable.name)),
+        _ => {
+            return Err(format!(
+                "environment {}: this source is not supported on this machine",
+                variable.name
+            ));
+        }
     };
     let rendered = context.desired.config_map(name).filter(|_| kind == "configmaps");
     if let Some(text) = rendered.and_then(|config_map| config_map.data?.get(key).cloned()) {
@@ -132,11 +137,11 @@ fn value(
     }
     let folder = volumes::users_folder(kind, context.dir, name).map_err(|error| error.to_string())?;
     match std::fs::read_to_string(folder.join(key)) {
-        // Editors end files with a line break that belongs to no key.
+        // Editors end files with a line break that is not part of the value.
         Ok(text) => Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())),
         Err(_) if optional == Some(true) => Ok(None),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("{} cannot be read: {error}", folder.join(key).display()))
+            Err(format!("failed to read {}: {error}", folder.join(key).display()))
         }
         Err(_) if folder.is_dir() => Err(format!(
             "there is no key {key}: write it to {}",
@@ -169,11 +174,11 @@ fn field_of(pod: &Pod, path: &str) -> Result<String, String> {
             .unwrap_or_default(),
         _ => of_map("metadata.labels", pod.labels())
             .or_else(|| of_map("metadata.annotations", pod.annotations()))
-            .ok_or_else(|| format!("the field {path} is not known here"))?,
+            .ok_or_else(|| format!("the field {path} is not supported on this machine"))?,
     })
 }
 
-/// `$(NAME)` of variables that stand before; `$$(NAME)` is the text itself, and so is what nobody defines.
+/// Expands `$(NAME)` of the variables defined so far. `$$(NAME)` becomes the text `$(NAME)`, and undefined references stay as they are.
 fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rendered_worker_becomes_a_process() {
+    fn a_rendered_worker_has_the_expected_launch() {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
         let desired = DesiredState {
             software: crate::platform::local::software::Software {
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_pod() {
+    fn resolves_fields_of_a_pod() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "namespace": "n", "labels": {"a/b": "c"}},
             "spec": {"nodeName": "here", "containers": []}, "status": {"podIP": "127.64.0.1"},

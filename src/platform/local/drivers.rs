@@ -1,5 +1,5 @@
-//! What drivers read that run in the user's own shell: the `spark-defaults.conf` that a driver's pod would mount, with the secret that such a
-//! pod would add to it, and with event logs where they are on this machine. The cluster's folder is the user's alone.
+//! Writes the configuration of drivers in the user's own shell: the `spark-defaults.conf` that a driver's pod would mount, with the secret that
+//! such a pod would add, and with this machine's path of the event logs. Only the user can read the cluster's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::model::properties;
 use crate::render::auth::{AUTH_VOLUME, CERTIFICATES, SPARK_SECRET, TLS_DIR, TLS_VOLUME};
 use crate::render::paths::{DRIVER_DEFAULTS, EVENTS_DIR};
 
-/// Writes it into the cluster's folder.
+/// Writes the configuration to the cluster's folder.
 pub fn configure(store: &Store, dir: &ClusterDir, desired: &DesiredState) -> Result<(), Error> {
     let config = desired.config_map(&dir.name.conf()).and_then(|config| config.data);
     let text = config
         .and_then(|mut data| data.remove(DRIVER_DEFAULTS))
         .unwrap_or_default();
     make_folder(&dir.drivers_conf())?;
-    // What is wrong with the volume is told of the history server's pod.
+    // An error of the volume is reported for the history server's pod.
     let events = event_logs(store, dir, desired).ok().flatten();
     let mut mounts: Vec<_> = events.into_iter().map(|folder| (EVENTS_DIR, folder)).collect();
     if let Some(folder) = mounted(dir, desired, TLS_VOLUME) {
@@ -45,11 +45,11 @@ fn read(file: &Path) -> Result<String, Error> {
     fs::read_to_string(file).map_err(Error::file("read", file))
 }
 
-/// The folder of the Secret, the cluster's own or the user's, in this volume of the pods; `None` where they have none.
+/// The folder of the Secret in this volume of the pods, the cluster's own or the user's; `None` if the pods have no such volume.
 fn mounted(dir: &ClusterDir, desired: &DesiredState, volume: &str) -> Option<PathBuf> {
     let sets = desired.sets().into_iter();
     let mut volumes = sets.flat_map(|set| set.spec.template.spec.and_then(|spec| spec.volumes).unwrap_or_default());
     let name = volumes.find_map(|found| found.secret.filter(|_| found.name == volume)?.secret_name);
-    // One that is missing is told of the pods, which wait for it.
+    // A missing Secret is reported for the pods, which wait for it.
     name.and_then(|name| secret_folder(dir, desired, &name).ok())
 }

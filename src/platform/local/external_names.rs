@@ -1,5 +1,5 @@
-//! Names that are not the cluster's own: of this machine, and of servers that the cluster's configuration mentions. Java finds them in
-//! the hosts file or not at all.
+//! Resolves names outside the cluster: those of this machine, and of servers in the cluster's configuration. Java finds a name only if it is
+//! in the hosts file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use super::store::DesiredState;
 use crate::model::kind::Kind;
 
-/// This machine's own names: its /etc/hosts, and its host name, which may stand nowhere.
-pub fn own() -> String {
+/// Lines for this machine's names: its /etc/hosts, and its host name, which may be missing there.
+pub fn of_this_machine() -> String {
     let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let lines = text
         .lines()
@@ -25,14 +25,14 @@ pub fn own() -> String {
     own
 }
 
-/// Servers that the configuration mentions, as they resolve.
+/// The servers in the cluster's configuration and their addresses.
 #[derive(Default)]
 pub struct ExternalNames(BTreeMap<String, BTreeSet<IpAddr>>);
 
 impl ExternalNames {
-    /// Asks for them again. What does not resolve for the moment stays as it was: Java would ask nobody else.
+    /// Resolves all names again. A name that does not resolve keeps its last addresses: Java has no other source.
     pub async fn refresh(&mut self, desired: &DesiredState) {
-        let names = mentioned(desired);
+        let names = configured_hosts(desired);
         self.0.retain(|name, _| names.contains(name));
         for name in names {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
@@ -58,8 +58,8 @@ impl ExternalNames {
     }
 }
 
-/// Hosts in URLs, and ZooKeeper's servers.
-fn mentioned(desired: &DesiredState) -> BTreeSet<String> {
+/// The hosts in URLs, and ZooKeeper's servers.
+fn configured_hosts(desired: &DesiredState) -> BTreeSet<String> {
     let objects = desired
         .resources
         .iter()
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_urls_and_of_zookeeper() {
+    fn finds_the_hosts_of_urls_and_of_zookeeper() {
         let mut found = BTreeSet::new();
         let text = r#"a=http://minio.example:9000/x\nspark.deploy.zookeeper.url=zk-1.example:2181,10.0.0.1:2181\nb=s3a://bucket/x org.apache"#;
         hosts_in(text, &mut found);

@@ -1,5 +1,5 @@
-//! Brings Spark into the cache: PyPI's pyspark source distribution holds the whole of it. From where, and how, the user's own pip
-//! says; the download goes on where it was cut off, and is checked against the index's SHA-256.
+//! Downloads Spark into the cache. PyPI's pyspark source distribution contains all of it. The user's pip configuration determines the index,
+//! proxy and certificates. An interrupted download is resumed, and checked against the index's SHA-256.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,21 +17,21 @@ use super::store::make_folder;
 use super::{Error, paths, software};
 use crate::model::error_chain::with_sources;
 
-/// Tries of a download, each of which goes on where the one before stopped.
+/// Attempts without progress. Each resumes where the one before stopped.
 const TRIES: u32 = 6;
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// How long the server may say nothing.
+/// How long the server may send nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How far a fetch is.
+/// The progress of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchStage {
-    /// Bytes there, and in all.
+    /// Downloaded bytes, and their total.
     Downloading(u64, u64),
     Unpacking,
 }
 
-/// Fetches a version, unless it is there. Returns its home, and whether it had to be fetched.
+/// Fetches a version unless it is in the cache. Returns its home, and whether it was fetched.
 pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<(PathBuf, bool), Error> {
     let cache = paths::cache()?;
     let home = software::fetched_home(version).ok_or(Error::NoHome)?;
@@ -50,9 +50,9 @@ pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<
     report(FetchStage::Unpacking);
     let (from, to) = (archive.clone(), home.clone());
     let unpacked = tokio::task::spawn_blocking(move || unpack(&from, &to)).await;
-    let unpacked = unpacked.map_err(|error| broken(error.to_string()))?;
+    let unpacked = unpacked.map_err(|error| fetch_error(error.to_string()))?;
     if unpacked.as_ref().is_err_and(|error| !error.is_full()) {
-        // Whatever is wrong with it, the next try shall begin anew.
+        // The archive may be damaged: the next fetch must download it again.
         let _ = fs::remove_file(&archive);
     }
     unpacked?;
@@ -60,26 +60,26 @@ pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<
     Ok((home, true))
 }
 
-fn broken(reason: String) -> Error {
+fn fetch_error(reason: String) -> Error {
     Error::Fetch {
         reason,
-        help: "run the same command again: it goes on where it stopped".into(),
+        help: "run the same command again: it continues where it stopped".into(),
     }
 }
 
-/// What pip would do.
+/// pip's configuration.
 struct Pip {
     index: Url,
-    /// A file with further certificates.
+    /// A file with additional certificates.
     certificates: Option<PathBuf>,
     proxy: Option<String>,
     trusted_hosts: Vec<String>,
 }
 
 impl Pip {
-    /// Asks the pip of this machine.
+    /// Reads the configuration of this machine's pip.
     fn configured() -> Result<Self, Error> {
-        let help = "install pip (Debian: apt-get install python3-pip), or name a Spark with --spark-home";
+        let help = "install pip (Debian: apt-get install python3-pip), or pass --spark-home";
         let failed = |reason: String| Error::Fetch {
             reason,
             help: help.into(),
@@ -90,7 +90,7 @@ impl Pip {
             match output.status.success() {
                 true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
                 false => Err(failed(format!(
-                    "pip cannot be asked: {}",
+                    "failed to query pip: {}",
                     String::from_utf8_lossy(&output.stderr).trim()
                 ))),
             }
@@ -99,7 +99,7 @@ impl Pip {
         let setting = |name: &str| setting(&settings, name);
         let index = match setting("index-url") {
             Some(index) => index,
-            // pip's own default; no other program has to know it.
+            // pip's own default, so that sparkha need not repeat it.
             None => python(&[
                 "-c",
                 "from pip._internal.models.index import PyPI; print(PyPI.simple_url)",
@@ -107,7 +107,8 @@ impl Pip {
         };
         let index = format!("{}/", index.trim().trim_end_matches('/'));
         Ok(Self {
-            index: Url::parse(&index).map_err(|error| failed(format!("pip's index-url {index} is no URL: {error}")))?,
+            index: Url::parse(&index)
+                .map_err(|error| failed(format!("pip's index-url {index} is not a URL: {error}")))?,
             certificates: setting("cert").map(PathBuf::from),
             proxy: setting("proxy"),
             trusted_hosts: setting("trusted-host")
@@ -118,21 +119,21 @@ impl Pip {
         })
     }
 
-    /// What pip would not use is not used: an index that anybody on the way can change says which checksum is right.
+    /// Rejects an index that pip would reject. The index supplies the checksum, and without encryption anyone on the network can change it.
     fn check(&self) -> Result<(), Error> {
-        match self.index.scheme() == "https" || is_here(&self.index) || self.is_trusted() {
+        match self.index.scheme() == "https" || is_loopback(&self.index) || self.is_trusted() {
             true => Ok(()),
             false => Err(Error::Fetch {
                 reason: format!(
                     "pip's index-url {} is not encrypted, and its host is not trusted",
                     self.index
                 ),
-                help: "use an https:// index, or name the host in pip's trusted-host".into(),
+                help: "use an https:// index, or add the host to pip's trusted-host".into(),
             }),
         }
     }
 
-    /// Whether pip is told to trust the index's host, as `host` or `host:port`, without a valid certificate.
+    /// Whether pip trusts the index's host (`host` or `host:port`) without a valid certificate.
     fn is_trusted(&self) -> bool {
         let host = self.index.host_str().unwrap_or_default();
         let port = self.index.port_or_known_default().unwrap_or_default();
@@ -147,7 +148,7 @@ impl Pip {
             reason,
             help: "check pip's configuration: `pip config list`".into(),
         };
-        // Only the first caller in a process decides, and all of ours decide the same.
+        // Only the first call in a process counts, and all calls install the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
@@ -163,16 +164,16 @@ impl Pip {
         }
         if self.is_trusted() {
             builder = builder.tls_danger_accept_invalid_certs(true);
-        } else if !is_here(&self.index) {
-            // Also where the index leads.
+        } else if !is_loopback(&self.index) {
+            // This applies to the index's links too.
             builder = builder.https_only(true);
         }
         builder.build().map_err(|error| failed(with_sources(&error)))
     }
 }
 
-/// Whether a URL is this machine's.
-fn is_here(url: &Url) -> bool {
+/// Whether a URL is on this machine.
+fn is_loopback(url: &Url) -> bool {
     match url.host_str().map(|host| host.trim_matches(['[', ']'])) {
         Some("localhost") => true,
         Some(host) => host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
@@ -180,7 +181,7 @@ fn is_here(url: &Url) -> bool {
     }
 }
 
-/// A setting of `pip config list`: lines like `global.index-url='https://…'`; the environment's win.
+/// A setting in the output of `pip config list`, whose lines are like `global.index-url='https://…'`. The environment takes precedence.
 fn setting(list: &str, name: &str) -> Option<String> {
     let of = |section: &str| {
         let line = list.lines().find_map(|line| {
@@ -203,7 +204,7 @@ fn setting(list: &str, name: &str) -> Option<String> {
         .filter(|value| !value.is_empty())
 }
 
-/// A file of the index.
+/// A file in the index.
 #[derive(Debug, PartialEq, Eq)]
 struct Distribution {
     url: Url,
@@ -211,15 +212,21 @@ struct Distribution {
 }
 
 async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Distribution, Error> {
-    let page = pip.index.join("pyspark/").map_err(|error| broken(error.to_string()))?;
+    let page = pip
+        .index
+        .join("pyspark/")
+        .map_err(|error| fetch_error(error.to_string()))?;
     let sent = client.get(page.clone()).header("accept", "text/html").send().await;
     let response = sent
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| broken(with_sources(&error)))?;
-    // Links are relative to where redirections ended.
+        .map_err(|error| fetch_error(with_sources(&error)))?;
+    // Links are relative to the final URL after redirects.
     let base = response.url().clone();
-    let html = response.text().await.map_err(|error| broken(with_sources(&error)))?;
-    in_page(&html, &base, version).ok_or_else(|| Error::Fetch {
+    let html = response
+        .text()
+        .await
+        .map_err(|error| fetch_error(with_sources(&error)))?;
+    find_in_page(&html, &base, version).ok_or_else(|| Error::Fetch {
         reason: format!(
             "{} has no pyspark-{version}.tar.gz with a SHA-256",
             page.host_str().unwrap_or("the index")
@@ -229,7 +236,7 @@ async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Distribution,
 }
 
 /// The link to a source distribution in a page of the simple repository API (PEP 503).
-fn in_page(html: &str, base: &Url, version: &str) -> Option<Distribution> {
+fn find_in_page(html: &str, base: &Url, version: &str) -> Option<Distribution> {
     let file = format!("pyspark-{version}.tar.gz");
     html.split("href=").skip(1).find_map(|link| {
         let quote = link.chars().next().filter(|c| matches!(c, '"' | '\''))?;
@@ -254,8 +261,8 @@ async fn download(
         .open(&part)
         .map_err(Error::file("write", &part))?;
     file.try_lock().map_err(|_| Error::Fetch {
-        reason: "another sparkha is fetching it".into(),
-        help: "wait until it is done".into(),
+        reason: "another sparkha process is fetching it".into(),
+        help: "wait until it has finished".into(),
     })?;
     let mut sha = Sha256::new();
     let mut downloaded = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
@@ -265,14 +272,14 @@ async fn download(
         let resumed = resume(client, source, &mut file, &mut sha, &mut downloaded, &part, report).await;
         match resumed {
             Ok(()) => break,
-            // A full disk does not pass.
+            // File errors, such as a full disk, are not transient.
             Err(error @ Error::File { .. }) => return Err(error),
             Err(error) => {
                 tries = if downloaded > before { 1 } else { tries + 1 };
                 if tries >= TRIES {
                     return Err(error);
                 }
-                tracing::info!("{error}; going on at byte {downloaded}");
+                tracing::info!("{error}; resuming at byte {downloaded}");
                 tokio::time::sleep(RETRY_DELAY).await;
             }
         }
@@ -280,8 +287,8 @@ async fn download(
     let found = HEXLOWER.encode(&sha.finalize());
     if found != source.sha256 {
         fs::remove_file(&part).map_err(Error::file("remove", &part))?;
-        return Err(broken(format!(
-            "the download's SHA-256 is {found}, and the index says {}; it was thrown away",
+        return Err(fetch_error(format!(
+            "the download's SHA-256 is {found}, but the index has {}; the file was deleted",
             source.sha256
         )));
     }
@@ -297,7 +304,7 @@ async fn resume(
     part: &Path,
     report: &mut impl FnMut(FetchStage),
 ) -> Result<(), Error> {
-    let network = |error: reqwest::Error| broken(with_sources(&error));
+    let network = |error: reqwest::Error| fetch_error(with_sources(&error));
     let mut request = client.get(source.url.clone());
     if *downloaded > 0 {
         request = request.header(RANGE, format!("bytes={downloaded}-"));
@@ -305,10 +312,10 @@ async fn resume(
     let mut response = request.send().await.map_err(network)?;
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {}
-        // All of it was there already; what it is worth, the checksum says.
+        // The file is already complete. The checksum verifies it.
         StatusCode::RANGE_NOT_SATISFIABLE if *downloaded > 0 => return Ok(()),
         StatusCode::OK => {
-            // The server begins anew.
+            // The server sends the whole file again.
             file.set_len(0).map_err(Error::file("write", part))?;
             *sha = Sha256::new();
             *downloaded = 0;
@@ -316,7 +323,7 @@ async fn resume(
         _ => {
             return Err(response
                 .error_for_status()
-                .map_or_else(network, |_| broken("unexpected answer".into())));
+                .map_or_else(network, |_| fetch_error("unexpected response".into())));
         }
     }
     let total = response.content_length().map_or(0, |rest| rest + *downloaded);
@@ -330,7 +337,7 @@ async fn resume(
     match total {
         0 => Ok(()),
         total if *downloaded == total => Ok(()),
-        total => Err(broken(format!(
+        total => Err(fetch_error(format!(
             "the connection was closed at byte {downloaded} of {total}"
         ))),
     }
@@ -349,9 +356,9 @@ impl Write for HashWriter<'_> {
     }
 }
 
-/// Unpacks the distribution as the official image lays it out: Spark in the home, Python's part below `python`.
+/// Unpacks the distribution in the layout of the official image: Spark in the home, the Python parts below `python`.
 fn unpack(archive: &Path, home: &Path) -> Result<(), Error> {
-    // Of a name that nobody takes for a Spark; one that was left by a fetch that was cut off goes with it.
+    // The scratch folder's name does not match a Spark home. The remains of an interrupted fetch are removed first.
     let name = home.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let scratch = home.with_file_name(format!(".unpacking-{name}"));
     let _ = fs::remove_dir_all(&scratch);
@@ -378,7 +385,7 @@ fn unpack_into(file: impl Read, scratch: &Path) -> std::io::Result<()> {
             _ => continue,
         };
         let to = scratch.join(below);
-        // Nothing may be written outside of the scratch folder.
+        // No entry may be written outside the scratch folder.
         if to.components().any(|part| part == std::path::Component::ParentDir) || !entry.header().entry_type().is_file()
         {
             continue;
@@ -400,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pips_settings_are_read() {
+    fn reads_pips_settings() {
         let list = ":env:.cert='/c.pem'\nglobal.cert='/other.pem'\nglobal.index-url='https://index.example/simple'\n\
                     global.trusted-host='\\na.example\\nb.example'\n";
         assert_eq!(setting(list, "cert"), Some("/c.pem".into()));
@@ -410,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pip_would_not_use_is_not_used() {
+    fn rejects_an_index_that_pip_would_reject() {
         let is_used = |index: &str, trusted: &str| {
             let pip = Pip {
                 index: Url::parse(index).unwrap(),
@@ -436,14 +443,14 @@ mod tests {
     }
 
     #[test]
-    fn the_source_distribution_is_found_in_the_page() {
+    fn finds_the_source_distribution_in_the_index_page() {
         let sha = "ab".repeat(32);
         let base = Url::parse("https://index.example/simple/pyspark/").unwrap();
         let page = format!(
             "<a href=\"../../p/pyspark-4.3.0.tar.gz#sha256={sha}\">x</a> \
              <a href='https://files.example/pyspark-4.2.0.tar.gz#sha256={sha}'>y</a> <a href=\"pyspark-4.1.0.tar.gz\">z</a>"
         );
-        let found = |version| in_page(&page, &base, version).map(|source| source.url.to_string());
+        let found = |version| find_in_page(&page, &base, version).map(|source| source.url.to_string());
         assert_eq!(
             found("4.3.0"),
             Some(format!("https://index.example/p/pyspark-4.3.0.tar.gz#sha256={sha}"))

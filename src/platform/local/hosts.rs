@@ -1,5 +1,5 @@
-//! The hosts file through which Java resolves names (`-Djdk.net.hosts.file`). Pure. Java asks nobody else once it is given, so it
-//! also holds what this machine's own /etc/hosts says and the outside names that the cluster's configuration mentions.
+//! Renders the hosts file with which Java resolves names (`-Djdk.net.hosts.file`). Java then uses no other source, so the file also holds the
+//! names in this machine's /etc/hosts and the external names in the cluster's configuration. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-/// The file's text. `outside` are lines that stand for other names.
+/// The file's text. `external_lines` are lines of other names.
 pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], external_lines: &str) -> String {
     let mut text = String::from("# Written by sparkha for Java's jdk.net.hosts.file.\n");
     for pod in pods {
@@ -44,7 +44,7 @@ fn is_selected(pod: &Pod, selector: &BTreeMap<String, String>) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
-/// A name as pods of the namespace and of others write it.
+/// The forms of a name that pods of this and of other namespaces use.
 fn qualified(name: &str, namespace: &str) -> Vec<String> {
     [
         "",
@@ -68,18 +68,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pods_services_and_the_rest() {
+    fn lists_pods_services_and_external_names() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "zk-0", "labels": {"a": "b"}}, "spec": {"subdomain": "zk", "containers": []},
             "status": {"podIP": "127.64.0.1"},
         }))
         .unwrap();
-        let unborn: Pod = serde_json::from_value(json!({"metadata": {"name": "zk-1", "labels": {"a": "b"}}})).unwrap();
+        let without_address: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "zk-1", "labels": {"a": "b"}}})).unwrap();
         let service: Service =
             serde_json::from_value(json!({"metadata": {"name": "zk"}, "spec": {"selector": {"a": "b"}}})).unwrap();
         let everything: Service = serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {}})).unwrap();
         assert_eq!(
-            hosts("x", &[service, everything], &[pod, unborn], "127.0.0.1 localhost\n"),
+            hosts(
+                "x",
+                &[service, everything],
+                &[pod, without_address],
+                "127.0.0.1 localhost\n"
+            ),
             "# Written by sparkha for Java's jdk.net.hosts.file.\n\
              127.64.0.1 zk-0 zk-0.zk zk-0.zk.x zk-0.zk.x.svc zk-0.zk.x.svc.cluster.local\n\
              127.64.0.1 zk zk.x zk.x.svc zk.x.svc.cluster.local\n\

@@ -1,5 +1,5 @@
-//! The part of the kubelet: keeps each pod's process alive. Whatever it exits with, it is started again, at once the first time and
-//! then with the kubelet's back-off; a failed liveness probe ends it.
+//! The kubelet's logic: keeps each pod's process alive. A process that exits is restarted whatever its exit code, at once the first time and then
+//! with the kubelet's back-off. A failed liveness probe terminates it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,31 +33,31 @@ use super::{addresses, logs, volumes};
 use crate::model::error_chain::with_sources;
 use crate::platform::poll::poll_until;
 
-/// The kubelet's back-off: none before the first restart, then this, doubled up to [`BACK_OFF_MAX`].
+/// The kubelet's back-off: none before the first restart, then this, doubled each time up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_secs(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(300);
-/// A container that ran so long has recovered.
+/// A container that ran this long has recovered, and its back-off restarts.
 const RECOVERED_AFTER: Duration = Duration::from_secs(600);
-/// What a pod waits for whose ports are taken everywhere; no kubelet has a word for it.
+/// The waiting reason of a pod whose ports are taken everywhere. Kubernetes has no such reason.
 const NO_ADDRESS: &str = "AddressNotAvailable";
-/// How long a port may stay taken before it is another's, and how often to look. Of a killed process its environment goes first, by which
-/// it is known, and its sockets long after: 100 ms and more with the memory of a JVM.
+/// How long a port may stay taken before it counts as another program's, and how often to check. A killed process loses the environment that
+/// identifies it first, and its sockets long after: 100 ms and more with a JVM's memory.
 const PORTS_TIMEOUT: Duration = Duration::from_secs(2);
 const PORTS_POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How often to look whether what a container waits for has come.
+/// How often to retry a container that cannot start yet.
 const WAITING_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Keeps the pods of one cluster.
+/// Runs the pods of one cluster.
 pub struct Kubelet {
     pub store: Store,
     pub dir: ClusterDir,
     desired: RefCell<Rc<DesiredState>>,
     managed_pods: RefCell<BTreeMap<String, Rc<ManagedPod>>>,
-    /// As in [`super::store::Seen`].
+    /// As in [`super::store::ObservedState`].
     pub pods_created: Cell<u32>,
-    /// The address for drivers that run in the user's own shell.
+    /// The address of drivers in the user's own shell.
     pub driver_address: Cell<Option<IpAddr>>,
-    /// Told whenever something of a pod has changed.
+    /// Notified when a pod has changed.
     pub changed: Notify,
 }
 
@@ -69,11 +69,11 @@ struct ManagedPod {
 /// A container's process.
 enum ContainerProcess {
     Child(Box<Child>, ProcessId),
-    /// Started by a supervisor before this one.
+    /// Started by an earlier supervisor.
     Adopted(ProcessId),
 }
 
-/// Why a container's run is over.
+/// Why a container's process ended.
 enum Termination {
     Exited(Option<i32>),
     Unhealthy(String),
@@ -117,7 +117,7 @@ impl Kubelet {
             .collect()
     }
 
-    /// Takes pods into its care: new ones, or those of a supervisor before.
+    /// Starts to manage pods: new ones, or those of an earlier supervisor.
     pub fn manage(self: &Rc<Self>, records: Vec<PodRecord>) {
         let managed_pods: Vec<_> = records
             .into_iter()
@@ -137,7 +137,7 @@ impl Kubelet {
         }
     }
 
-    /// Asks a pod to end; it is gone when its process and its folder are.
+    /// Marks a pod for deletion. It is gone once its process and folder are.
     pub fn delete(&self, name: &str) {
         if let Some(managed) = self.managed_pods.borrow().get(name) {
             managed.record.borrow_mut().pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
@@ -149,7 +149,7 @@ impl Kubelet {
     async fn run_pod(self: Rc<Self>, managed: Rc<ManagedPod>) {
         loop {
             if managed.is_deleting() {
-                // A supervisor before this one asked it to go: it has its grace all the same.
+                // An earlier supervisor began the deletion: the grace period applies all the same.
                 managed.terminate().await;
                 break;
             }
@@ -169,14 +169,14 @@ impl Kubelet {
                         () = managed.deletion.notified() => break,
                     }
                     if kind == NO_ADDRESS {
-                        // The pod after this one looks for an address anew.
+                        // The pod's successor searches for an address again.
                         break;
                     }
                     continue;
                 }
             }
             if !managed.wait_for_ports().await {
-                tracing::info!("{} gets another address: a port of its is taken", managed.name());
+                tracing::info!("{} gets another address: one of its ports is taken", managed.name());
                 break;
             }
             let pause = managed.back_off();
@@ -195,7 +195,7 @@ impl Kubelet {
         self.remove_pod(&managed).await;
     }
 
-    /// Removes what is left of a pod.
+    /// Removes a pod: its processes, cgroups and folder.
     async fn remove_pod(&self, managed: &ManagedPod) {
         let (name, container_id) = (managed.name(), managed.record.borrow().container_id.clone());
         kill_with_env(CONTAINER_ID, &container_id).await;
@@ -210,10 +210,10 @@ impl Kubelet {
         self.changed.notify_one();
     }
 
-    /// The container's process: the one that runs already, or a new one.
+    /// The container's process: the one that already runs, or a new one.
     ///
     /// # Errors
-    /// With a kubelet's word for what it waits for, and the reason.
+    /// The kubelet's waiting reason, and a message.
     async fn run_container(
         &self,
         managed: &Rc<ManagedPod>,
@@ -227,7 +227,7 @@ impl Kubelet {
         let adopted =
             process.filter(|process| process.is_alive() && with_env(CONTAINER_ID, &container_id).contains(process));
         if adopted.is_none() {
-            // A run of which only strays are left.
+            // Only stray children of the last run are left.
             kill_with_env(CONTAINER_ID, &container_id).await;
         }
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
@@ -235,13 +235,13 @@ impl Kubelet {
             let ports: Vec<_> = ports(&pod).iter().map(u16::to_string).collect();
             (
                 NO_ADDRESS,
-                format!("no loopback address has its ports {} free", ports.join(", ")),
+                format!("its ports {} are not free on any loopback address", ports.join(", ")),
             )
         })?;
         let volumes = volumes::prepare(&self.store, &self.dir, &desired, &pod).map_err(|reason| (CONFIG, reason));
         let translation = match &volumes {
             Ok(volumes) => volumes.translation.clone(),
-            // What runs goes on, whatever became of its volumes.
+            // A running process stays, even if its volumes have an error now.
             Err(_) if adopted.is_some() => Translation::default(),
             Err(waiting) => return Err(waiting.clone()),
         };
@@ -261,7 +261,7 @@ impl Kubelet {
                 volumes?.fill().map_err(|reason| (CONFIG, reason))?;
                 let mut record = managed.record.borrow_mut();
                 if record.process.take().is_some() {
-                    // It ended while nobody was looking.
+                    // It ended while no supervisor ran.
                     managed.status(&mut record, |status| status.restart_count += 1);
                 }
                 drop(record);
@@ -299,7 +299,7 @@ impl Kubelet {
             .spawn()
             .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
         let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
-        let process = process.ok_or_else(|| format!("{} ended at once", launch.program))?;
+        let process = process.ok_or_else(|| format!("{} exited at once", launch.program))?;
         Ok(ContainerProcess::Child(Box::new(child), process))
     }
 
@@ -313,7 +313,7 @@ impl Kubelet {
             Termination::Deleted => return,
         };
         tracing::info!(
-            "{} ended: exit code {code} ({reason}) after {} s",
+            "{} exited with code {code} ({reason}) after {} s",
             managed.name(),
             ran.as_secs()
         );
@@ -381,7 +381,7 @@ impl ManagedPod {
         self.record.borrow().pod.metadata.deletion_timestamp.is_some()
     }
 
-    /// Changes the status of the only container.
+    /// Updates the status of the only container.
     fn status(&self, record: &mut PodRecord, change: impl FnOnce(&mut ContainerStatus)) {
         let container = container_of(&record.pod).cloned().unwrap_or_default();
         let statuses = record
@@ -407,7 +407,7 @@ impl ManagedPod {
         }
     }
 
-    /// Waits until all ports of a container that has ended can be had again; false if they are another's.
+    /// Waits until all ports of an ended container are free again. False if another program took one.
     async fn wait_for_ports(&self) -> bool {
         let free = poll_until(PORTS_POLL_INTERVAL, PORTS_TIMEOUT, async || {
             match self.ports_are_free() {
@@ -444,7 +444,7 @@ impl ManagedPod {
         end
     }
 
-    /// Ends a process of which somebody else was the parent.
+    /// Terminates a process that is not this supervisor's child.
     async fn terminate(&self) {
         let (process, grace) = {
             let record = self.record.borrow();
@@ -455,7 +455,7 @@ impl ManagedPod {
         }
     }
 
-    /// Runs the probes, that of the start alone before the others; ends with a reason when the container is to be ended.
+    /// Runs the probes, the startup probe before the others. Returns the reason once the container must be terminated.
     async fn probes(&self, target: &ProbeTarget, changed: &Notify) -> String {
         let container = self.container();
         let set_ready = |ready: bool| {
@@ -511,7 +511,7 @@ impl ContainerProcess {
         }
     }
 
-    /// Waits for its end; the exit code is known of one's own children only.
+    /// Waits until the process ends. Only this supervisor's own children have a known exit code.
     async fn ended(&mut self) -> Option<i32> {
         match self {
             ContainerProcess::Child(child, _) => {
@@ -528,11 +528,11 @@ impl ContainerProcess {
     }
 }
 
-/// Ends a process as a kubelet does: asks, and after the grace period does not ask.
+/// Terminates a process as a kubelet does: with SIGTERM, and after the grace period with SIGKILL.
 pub async fn terminate_process(process: &ProcessId, grace: Duration) {
     for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(10))] {
         if let Err(error) = process.signal(signal) {
-            tracing::warn!("failed to end process {}: {error}", process.pid);
+            tracing::warn!("failed to terminate process {}: {error}", process.pid);
         }
         if tokio::time::timeout(patience, process.ended()).await.is_ok() {
             return;
@@ -540,12 +540,12 @@ pub async fn terminate_process(process: &ProcessId, grace: Duration) {
     }
 }
 
-/// Ports that a pod listens on.
+/// The ports that a pod listens on.
 pub fn ports(pod: &Pod) -> Vec<u16> {
     ports_of(pod.spec.as_ref())
 }
 
-/// Ports that the pods of a set listen on.
+/// The ports that the pods of a set listen on.
 pub fn ports_of_set(set: &StatefulSet) -> Vec<u16> {
     ports_of(set.spec.template.spec.as_ref())
 }
@@ -558,7 +558,7 @@ fn ports_of(spec: Option<&PodSpec>) -> Vec<u16> {
         .collect()
 }
 
-/// The process enters its control groups by itself, before it becomes the container's.
+/// A command that joins the cgroups by itself before it executes the container's program.
 fn command(launch: &Launch, groups: &Groups) -> Command {
     let cgroup_procs: Vec<_> = groups.cgroup_procs().collect();
     if cgroup_procs.is_empty() {

@@ -1,4 +1,4 @@
-//! What of a cluster this machine cannot honour, for there is no kubelet, no network and no image. Pure.
+//! Lists the settings of a cluster that have no effect on this machine, because it has no kubelet, pod network or images. Pure.
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
 
@@ -9,10 +9,10 @@ use crate::render::Resource;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::RESERVED_VOLUMES;
 
-/// What a line says about an image whose Spark has another version than the one that runs.
+/// The text in the image's line if the image's Spark has another version than the installed one.
 pub const ANOTHER_VERSION: &str = "another version";
 
-/// One line for each thing. `cgroups`: whether memory and processors can be limited.
+/// One line for each setting. `cgroups`: whether memory and CPU can be limited.
 pub fn limits(desired: &DesiredState, cgroups: bool) -> Vec<String> {
     let mut lines = vec![
         image(desired),
@@ -20,7 +20,7 @@ pub fn limits(desired: &DesiredState, cgroups: bool) -> Vec<String> {
         "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration".into(),
     ];
     if !cgroups {
-        lines.push("limits of memory and processors: you may not make control groups; heaps are as asked".into());
+        lines.push("limits of memory and processors: you may not create control groups; heap sizes still apply".into());
     }
     let sets = desired.sets();
     let pods: Vec<_> = sets
@@ -88,19 +88,19 @@ pub fn limits(desired: &DesiredState, cgroups: bool) -> Vec<String> {
     }
     let is_autoscaler = |resource: &Resource| resource.kind == Kind::HorizontalPodAutoscaler;
     if desired.resources.iter().any(is_autoscaler) {
-        lines.push("workers.autoscale: there are as many workers as its least; `sparkha scale` changes that".into());
+        lines.push("workers.autoscale: the minimum number of workers runs; `sparkha scale` changes it".into());
     }
     if desired
         .resources
         .iter()
         .any(|resource| resource.kind == Kind::NetworkPolicy)
     {
-        lines.push("network policies: every user of this machine reaches the cluster's ports".into());
+        lines.push("network policies: every user of this machine can reach the cluster's ports".into());
     }
     lines
 }
 
-/// The subjects of these lines, on one line.
+/// The subjects of these lines, joined into one line.
 pub fn subjects(lines: &[String]) -> String {
     let subject = |line: &String| {
         let end = line.find(": ").or_else(|| line.find(" ("));
@@ -136,7 +136,7 @@ fn volumes(pod: &PodSpec) -> impl Iterator<Item = &Volume> {
     pod.volumes.iter().flatten()
 }
 
-/// Not one of those that sparkha renders by itself.
+/// Whether the volume is the user's, not one that sparkha renders itself.
 fn is_users(volume: &Volume) -> bool {
     !RESERVED_VOLUMES.contains(&volume.name.as_str())
 }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subjects_are_one_line() {
+    fn subjects_are_joined_into_one_line() {
         assert_eq!(
             subjects(&limits_of("")),
             "the image docker.io/apache/spark:4.3.0; pods' user 185, read-only root and dropped capabilities; DNS; \
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_cluster_and_one_that_asks_for_much() {
+    fn lists_the_limits_of_the_default_and_of_a_demanding_cluster() {
         assert_eq!(
             limits_of(""),
             [
@@ -183,7 +183,7 @@ mod tests {
                 "pods' user 185, read-only root and dropped capabilities: processes run as you",
                 "DNS: Java finds the cluster's names, those of /etc/hosts and of servers in the cluster's configuration",
                 "size limits of emptyDirs (spark-zookeeper, spark-master, spark-worker)",
-                "network policies: every user of this machine reaches the cluster's ports",
+                "network policies: every user of this machine can reach the cluster's ports",
             ]
         );
         let much = limits_of(

@@ -1,4 +1,4 @@
-//! Logs of pods and drivers on this machine: appended to, so that they can be cut while somebody writes them.
+//! Logs of pods and drivers on this machine. Processes append to them, so that they can be truncated meanwhile.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use super::Error;
 use super::store::{ClusterDir, PREVIOUS_LOG, make_folder, names};
 
-/// A log is cut when it is longer, as a kubelet does.
+/// A longer log is truncated, as a kubelet rotates it at this size: 10 MiB.
 const LOG_MAX: u64 = 10 << 20;
 
-/// A new log for a pod or a driver, for its output and its errors. One from a former run becomes the previous log.
+/// Opens a new log for the output and errors of a pod or driver. A log of an earlier run becomes the previous log.
 pub fn open(dir: &ClusterDir, name: &str) -> Result<(File, File), Error> {
     let (log, previous) = (dir.log(name), dir.previous_log(name));
     make_folder(&dir.logs())?;
@@ -21,7 +21,7 @@ pub fn open(dir: &ClusterDir, name: &str) -> Result<(File, File), Error> {
     both.map_err(Error::file("write", &log))
 }
 
-/// Cuts logs that have become too long; what was there is the previous log then.
+/// Truncates logs that are too long. Their contents become the previous log.
 pub fn cut(dir: &ClusterDir) {
     let mut files = names(&dir.logs()).unwrap_or_default();
     files.retain(|file| !file.ends_with(PREVIOUS_LOG));
@@ -30,7 +30,7 @@ pub fn cut(dir: &ClusterDir) {
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LOG_MAX)
             && let Err(error) = cut_one(&log, &dir.previous_log(name))
         {
-            tracing::warn!("failed to cut {}: {error}", log.display());
+            tracing::warn!("failed to truncate {}: {error}", log.display());
         }
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_of_pods_and_of_drivers_are_cut_while_they_are_written() {
+    fn logs_of_pods_and_drivers_are_truncated_while_they_are_written() {
         let folder = tempfile::tempdir().unwrap();
         let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
         for name in ["spark-driver-0dd82d94", "spark-master-0"] {
@@ -66,7 +66,7 @@ mod tests {
             assert_eq!(fs::read_to_string(dir.log(name)).unwrap(), "goes on", "{name}");
             let previous = fs::metadata(dir.previous_log(name)).unwrap().len();
             assert_eq!(previous, LOG_MAX + 1, "{name}");
-            // The previous log is not cut again, and the next run's takes its place.
+            // The previous log is not truncated, and the next run's log replaces it.
             cut(&dir);
             assert_eq!(fs::metadata(dir.previous_log(name)).unwrap().len(), previous, "{name}");
             open(&dir, name).unwrap();

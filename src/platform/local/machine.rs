@@ -1,8 +1,8 @@
-//! What this machine has: memory, for the room that a cluster needs.
+//! This machine's capacity: memory.
 
 use crate::spec::quantity::Memory;
 
-/// Memory in all, and what is available to new processes; `None` where /proc/meminfo does not say.
+/// Total memory, and memory available to new processes; `None` if /proc/meminfo lacks them.
 pub fn memory() -> Option<(Memory, Memory)> {
     parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meminfo() {
+    fn parses_meminfo() {
         let text = "MemTotal:       24683520 kB\nMemFree:        20000000 kB\nMemAvailable:   23000000 kB\n";
         assert_eq!(
             parse_meminfo(text),

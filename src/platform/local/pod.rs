@@ -1,4 +1,4 @@
-//! What a pod's spec says of its only container.
+//! Reads the only container of a pod's spec.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub fn container_of(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.first()
 }
 
-/// How long the pod's container may take to end once it was asked to.
+/// The pod's grace period: 30 s by default, as in Kubernetes.
 pub fn grace_of(pod: &Pod) -> Duration {
     let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     Duration::from_secs(seconds.unwrap_or(30).max(0) as u64)

@@ -1,4 +1,4 @@
-//! Probes, as a kubelet runs them: HTTP, TCP and commands.
+//! Runs probes as a kubelet does: HTTP, TCP and commands.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::container::Launch;
 use super::translate::Translation;
 
-/// Whom a probe asks.
+/// The target of a probe.
 #[derive(Default)]
 pub struct ProbeTarget {
     pub address: String,
@@ -28,7 +28,7 @@ pub enum Verdict {
     Unhealthy(String),
 }
 
-/// One probe again and again.
+/// One probe, run repeatedly.
 pub struct Series<'a> {
     probe: &'a Probe,
     target: &'a ProbeTarget,
@@ -45,7 +45,7 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// Each success, and each failure when there are as many in a row as the probe allows.
+    /// Waits for the next success, or for as many failures in a row as the probe's failure threshold.
     pub async fn next(&mut self) -> Verdict {
         let seconds = |value: Option<i32>, default: i32| Duration::from_secs(value.unwrap_or(default).max(1) as u64);
         loop {
@@ -54,7 +54,7 @@ impl<'a> Series<'a> {
             }
             let limit = seconds(self.probe.timeout_seconds, 1);
             let once = tokio::time::timeout(limit, once(self.probe, self.target)).await;
-            let Err(reason) = once.unwrap_or_else(|_| Err("no answer in time".into())) else {
+            let Err(reason) = once.unwrap_or_else(|_| Err("timed out".into())) else {
                 self.failures = Some(0);
                 return Verdict::Healthy;
             };
@@ -78,13 +78,13 @@ async fn once(probe: &Probe, target: &ProbeTarget) -> Result<(), String> {
     if let Some(exec) = &probe.exec {
         return command(exec.command.as_deref().unwrap_or_default(), target).await;
     }
-    Err("this kind of probe is not known here".into())
+    Err("this kind of probe is not supported on this machine".into())
 }
 
 fn port(port: &IntOrString) -> Result<u16, String> {
     match port {
-        IntOrString::Int(port) => u16::try_from(*port).map_err(|_| format!("{port} is no port")),
-        IntOrString::String(name) => Err(format!("ports by name ({name}) are not known here")),
+        IntOrString::Int(port) => u16::try_from(*port).map_err(|_| format!("{port} is not a port")),
+        IntOrString::String(name) => Err(format!("named ports ({name}) are not supported on this machine")),
     }
 }
 
@@ -108,7 +108,7 @@ async fn get(address: &str, port: u16, path: &str) -> Result<(), String> {
             code => Err(format!("status {code}")),
         }
     };
-    // The server closes the connection right after its answer: waiting for either would at times miss the answer.
+    // The server closes the connection right after its response. Waiting for the first of both would sometimes miss the response.
     futures::join!(answer, connection).0
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_counts_even_if_the_connection_is_closed_at_once() {
+    async fn a_response_counts_even_if_the_connection_closes_at_once() {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_may_fail_until_it_has_failed_too_often() {
+    async fn a_probe_is_unhealthy_only_at_its_failure_threshold() {
         let free = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);

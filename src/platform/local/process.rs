@@ -1,5 +1,5 @@
-//! Processes, known by more than a number: a process id is used again, so its start time and the machine's boot belong to it, and what
-//! a container started bears the container's mark in its environment.
+//! Identifies processes. The kernel reuses PIDs, so a process is identified by PID, start time and boot. Every process of a container has the
+//! container's ID in its environment.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The environment variable that marks everything that a container started.
+/// The environment variable with the container's ID, which every process of the container inherits.
 pub const CONTAINER_ID: &str = "SPARKHA_CONTAINER_ID";
-/// The environment variable that names the cluster's folder to everything of the cluster.
+/// The environment variable with the cluster's folder, which every process of the cluster inherits.
 pub const CLUSTER_DIR: &str = "SPARKHA_CLUSTER_DIR";
 
-/// How long killed processes may take to be gone.
+/// How long killed processes may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A process, beyond doubt.
+/// The unique identity of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: i32,
-    /// Clock ticks from boot to its start.
+    /// Its start, in clock ticks since boot.
     started: u64,
-    /// The machine's boot.
+    /// The ID of the machine's boot.
     boot: String,
 }
 
 impl ProcessId {
-    /// The process that has this number now; `None` if there is none, or only its remains.
+    /// The process that now has this PID; `None` if there is none, or a zombie.
     pub fn of(pid: i32) -> Option<Self> {
         let started = started(pid)?;
         Some(Self {
@@ -45,7 +45,7 @@ impl ProcessId {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Whether it is known to have ended. One of another boot, or that may not be looked at, is not.
+    /// Whether the process is known to have ended. False for a process of another boot, and for one that cannot be inspected.
     pub fn has_ended(&self) -> bool {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return false;
@@ -55,12 +55,12 @@ impl ProcessId {
         self.boot == boot() && (is_free() || is_another())
     }
 
-    /// Sends a signal; one that has ended already needs none.
+    /// Sends a signal. A process that has already ended is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.handle() {
             Ok(Some(handle)) => Ok(pidfd_send_signal(&handle, signal)?),
             Ok(None) => Ok(()),
-            // An old kernel or a sandbox without handles: by number, right after it was compared.
+            // Without pidfds (an old kernel or a sandbox): by PID, right after checking its identity.
             Err(_) => match Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
                 Some(pid) => Ok(kill_process(pid, signal)?),
                 None => Ok(()),
@@ -68,7 +68,7 @@ impl ProcessId {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     pub async fn ended(&self) -> io::Result<()> {
         match self.handle() {
             Ok(Some(handle)) => {
@@ -89,7 +89,7 @@ impl ProcessId {
         }
     }
 
-    /// A handle that stays with this process: its number is compared after the handle is there. `None` if it has ended.
+    /// A pidfd of this process, whose identity is checked after the pidfd is open. `None` if the process has ended.
     fn handle(&self) -> io::Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(None);
@@ -102,7 +102,7 @@ impl ProcessId {
     }
 }
 
-/// Every process with this in its environment, which its children inherit.
+/// Every process with this variable in its environment, which children inherit.
 pub fn with_env(variable: &str, value: &str) -> Vec<ProcessId> {
     let entry = format!("{variable}={value}");
     all()
@@ -111,8 +111,8 @@ pub fn with_env(variable: &str, value: &str) -> Vec<ProcessId> {
         .collect()
 }
 
-/// Ends every process with this in its environment, and waits until there is none: one may have started another meanwhile. None must be seen twice, for
-/// between fork and exec a process has no environment for a moment.
+/// Kills every process with this variable in its environment, and repeats until there is none: a process may start another meanwhile. Two
+/// checks in a row must find none, because a process between fork and exec has no environment for a moment.
 pub async fn kill_with_env(variable: &str, value: &str) {
     let deadline = Instant::now() + END_TIMEOUT;
     let mut none_before = false;
@@ -123,10 +123,10 @@ pub async fn kill_with_env(variable: &str, value: &str) {
         }
         none_before = left.is_empty();
         let ending = left.iter().map(|process| async move {
-            // Its end is waited for from before it is killed: it loses its environment long before its last thread and its ports.
+            // Wait from before the kill: a process loses its environment long before its last thread and its ports.
             let kill = async {
                 if let Err(error) = process.signal(Signal::KILL) {
-                    tracing::warn!("failed to end process {}: {error}", process.pid);
+                    tracing::warn!("failed to kill process {}: {error}", process.pid);
                 }
             };
             let ended = tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), process.ended());
@@ -134,7 +134,7 @@ pub async fn kill_with_env(variable: &str, value: &str) {
         });
         futures::future::join_all(ending).await;
         if Instant::now() > deadline {
-            tracing::warn!("{} processes with {variable}={value} do not end", left.len());
+            tracing::warn!("{} processes with {variable}={value} did not end", left.len());
             return;
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -147,14 +147,14 @@ fn all() -> impl Iterator<Item = i32> {
 }
 
 fn has_in_environment(pid: i32, entry: &[u8]) -> bool {
-    // Other users' environments cannot be read, and are not ours.
+    // The environments of other users' processes cannot be read. Those processes are not sparkha's.
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|&byte| byte == 0).any(|variable| variable == entry)
 }
 
 fn started(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command, in parentheses, may hold anything.
+    // The command, in parentheses, may contain any character.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_itself_and_no_other() {
+    fn a_process_is_identified_by_pid_start_and_boot() {
         let me = ProcessId::of(std::process::id() as i32).unwrap();
         assert!(me.is_alive());
         let before_me = ProcessId {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_end_is_seen_and_its_children_are_found_by_their_mark() {
+    async fn waits_for_a_process_and_finds_its_children_by_container_id() {
         let container_id = format!("test-{}", std::process::id());
         let mut child = std::process::Command::new("sh")
             .args(["-c", "sleep 600 & wait"])

@@ -1,4 +1,4 @@
-//! The Spark and the Java with which clusters run on this machine: what an image is on Kubernetes.
+//! The installed Spark and Java that clusters on this machine use in place of an image.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use super::paths;
 
-/// Annotation of pods: the Spark that they run, see [`Software::label`].
+/// Annotation of pods: the Spark that they run. See [`Software::label`].
 pub const SPARK: &str = "sparkha/local-spark";
-/// The oldest Java that Spark 4 runs with.
+/// The oldest Java that Spark 4 supports.
 const OLDEST_JAVA: u32 = 17;
 
-/// Spark, Java, and the way to them.
+/// An installed Spark and Java.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Software {
     pub spark_home: PathBuf,
     pub spark_version: String,
     pub java_home: Option<PathBuf>,
     pub java_version: u32,
-    /// `PATH` of whoever created the cluster.
+    /// The `PATH` of the user who created the cluster.
     pub path: String,
 }
 
-/// Something that is not here, or not as it should be.
+/// A missing or unsuitable Spark or Java, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingDependency {
     pub message: String,
     pub help: String,
 }
 
-/// Looks for Spark and Java. `wanted` is the version that the cluster's image has, as far as its tag says.
+/// Finds Spark and Java. `image_version` is Spark's version in the cluster's image, if its tag says it.
 pub fn find(spark_home: Option<&Path>, image_version: Option<&str>) -> Result<Software, Vec<MissingDependency>> {
     let path = std::env::var("PATH").unwrap_or_default();
     let spark = find_spark(spark_home, image_version, &path);
@@ -84,7 +84,7 @@ fn find_spark(
     })
 }
 
-/// Spark whose `bin` is on the PATH.
+/// The Spark whose `bin` folder is on the PATH.
 fn on_path(path: &str) -> Option<(PathBuf, String)> {
     std::env::split_paths(path).find_map(|folder| {
         let program = folder.join("spark-submit").canonicalize().ok()?;
@@ -94,12 +94,12 @@ fn on_path(path: &str) -> Option<(PathBuf, String)> {
     })
 }
 
-/// Where fetched versions of Spark are.
+/// The home of a fetched version of Spark.
 pub fn fetched_home(version: &str) -> Option<PathBuf> {
     Some(paths::cache().ok()?.join(format!("spark-{version}")))
 }
 
-/// A fetched Spark: the wanted version, or else the newest.
+/// A fetched Spark: the image's version, or else the newest.
 fn fetched(image_version: Option<&str>) -> Option<(PathBuf, String)> {
     if let Some(home) = image_version.and_then(fetched_home)
         && let Some(version) = version_of(&home)
@@ -117,7 +117,7 @@ fn fetched(image_version: Option<&str>) -> Option<(PathBuf, String)> {
     })
 }
 
-/// Version of the Spark in a folder, by its core's name: `spark-core_2.13-4.3.0.jar`.
+/// The version of the Spark in a folder, from the name of its core JAR: `spark-core_2.13-4.3.0.jar`.
 pub fn version_of(home: &Path) -> Option<String> {
     if !home.join("bin/spark-class").exists() {
         return None;
@@ -157,14 +157,14 @@ fn java_version(home: Option<&Path>) -> Result<u32, MissingDependency> {
             program.display()
         ))),
         None => Err(missing(format!(
-            "{} does not tell its version: {}",
+            "failed to read the version of {}: {}",
             program.display(),
             text.trim()
         ))),
     }
 }
 
-/// `openjdk version "17.0.15" 2025-04-15`; before Java 9 `java version "1.8.0_452"`.
+/// Parses `openjdk version "17.0.15" 2025-04-15`; before Java 9 `java version "1.8.0_452"`.
 fn parse_java_version(text: &str) -> Option<u32> {
     let version = text
         .lines()
@@ -181,12 +181,12 @@ fn parse_java_version(text: &str) -> Option<u32> {
 }
 
 impl Software {
-    /// What a pod that is to run this Spark is annotated with: `4.3.0 at /opt/spark`.
+    /// The annotation of pods that run this Spark: `4.3.0 at /opt/spark`.
     pub fn label(&self) -> String {
         format!("{} at {}", self.spark_version, self.spark_home.display())
     }
 
-    /// The same with the Spark of a pod's own annotation: while versions change, pods of both run.
+    /// This software with the Spark of a pod's annotation. During an upgrade, pods of both versions run.
     pub fn of_pod(&self, annotation: Option<&String>) -> Self {
         let own = annotation.and_then(|text| text.split_once(" at "));
         match own {
@@ -199,7 +199,7 @@ impl Software {
         }
     }
 
-    /// What an image's own environment says.
+    /// The environment that an image would set.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = vec![
             ("PATH".to_owned(), self.path.clone()),
@@ -215,7 +215,7 @@ impl Software {
         environment
     }
 
-    /// PySpark's modules and Py4J, wherever this distribution keeps them.
+    /// `PYTHONPATH` of PySpark and Py4J, which distributions keep in different folders.
     pub fn python_path(&self) -> Option<String> {
         let python = self.spark_home.join("python");
         let mut parts: Vec<PathBuf> = Some(python.clone())
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn java_says_its_version_in_two_ways() {
+    fn parses_both_formats_of_javas_version() {
         assert_eq!(parse_java_version("openjdk version \"17.0.15\" 2025-04-15\n"), Some(17));
         assert_eq!(
             parse_java_version("NOTE: Picked up\njava version \"1.8.0_452\"\n"),

@@ -1,4 +1,4 @@
-//! The part of the StatefulSet controller: which pods to make and to delete next, and what a set says of itself. Pure.
+//! The StatefulSet controller's logic: which pods to create and delete next, and a set's status. Pure.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -9,19 +9,19 @@ use crate::render::digest::short_digest;
 use crate::state::is_ready;
 
 const REVISION: &str = "controller-revision-hash";
-/// Annotation of a set that does not replace pods by itself: UIDs of those that are to be replaced, with commas.
+/// Annotation of a set with the strategy OnDelete: comma-separated UIDs of the pods to replace.
 pub const REPLACE: &str = "sparkha/replace";
 
-/// What to do next.
+/// A step towards the desired pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodStep {
     Create { set: String, ordinal: i32 },
     Delete { pod: String },
 }
 
-/// The next steps from these pods towards these sets: missing pods are made and surplus ones deleted all at once, outdated ones are
-/// replaced one at a time from the highest ordinal, each after those above it are ready. Those of a set with the strategy OnDelete are replaced when
-/// it names them.
+/// The next steps from these pods to these sets. Missing pods are created and surplus pods deleted all at once. Outdated pods are replaced one
+/// at a time from the highest ordinal, each after those above it are ready. A set with the strategy OnDelete replaces the pods that its
+/// annotation names.
 pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<PodStep> {
     let mut steps = Vec::new();
     let known = |pod: &&Pod| sets.iter().any(|set| ordinal_in(pod, set).is_some());
@@ -68,7 +68,7 @@ pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<PodStep> {
     steps
 }
 
-/// A pod of a set, before it is started.
+/// A pod of a set before its start.
 pub fn pod(set: &StatefulSet, ordinal: i32, namespace: &str, address: &str, uid: String) -> Pod {
     let name = format!("{}-{ordinal}", set.name_any());
     let template = &set.spec.template;
@@ -90,7 +90,7 @@ pub fn pod(set: &StatefulSet, ordinal: i32, namespace: &str, address: &str, uid:
     spec.hostname = Some(name.clone());
     spec.subdomain = set.spec.service_name.clone();
     spec.node_name = Some("localhost".into());
-    // The claims made from the set's templates are volumes of their names.
+    // Each claim template of the set adds a volume of its name.
     for claim in set.spec.volume_claim_templates.iter().flatten() {
         let volume = serde_json::json!({
             "name": claim.name_any(),
@@ -112,7 +112,7 @@ pub fn pod(set: &StatefulSet, ordinal: i32, namespace: &str, address: &str, uid:
     }
 }
 
-/// The set with what it would say of itself.
+/// The set with its status.
 pub fn with_status(set: &StatefulSet, pods: &[Pod]) -> StatefulSet {
     let revision = revision(set);
     let members: Vec<_> = pods.iter().filter(|pod| ordinal_in(pod, set).is_some()).collect();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_and_what_is_too_much_is_deleted_at_once() {
+    fn missing_pods_are_created_and_surplus_pods_deleted_all_at_once() {
         let three = set(3, "a");
         let create = |ordinal| PodStep::Create {
             set: "s".into(),
@@ -203,14 +203,14 @@ mod tests {
         assert_eq!(steps(std::slice::from_ref(&three), &all), []);
         assert_eq!(steps(&[set(1, "a")], &all), [delete("s-1"), delete("s-2")]);
         assert_eq!(steps(&[], &all), [delete("s-0"), delete("s-1"), delete("s-2")]);
-        // Another set's pod is none of ours, even where one name begins with the other.
+        // Another set's pod is not a member, even if one name begins with the other.
         let mut other = set(1, "a");
         other.metadata.name = Some("s-0".into());
         assert_eq!(steps(&[set(0, "a"), other.clone()], &[member(&other, 0)]), []);
     }
 
     #[test]
-    fn outdated_pods_are_replaced_one_after_the_other() {
+    fn outdated_pods_are_replaced_one_at_a_time() {
         let (old, new) = (set(2, "a"), set(2, "b"));
         let pods = [ready(member(&old, 0)), ready(member(&old, 1))];
         assert_eq!(steps(std::slice::from_ref(&new), &pods), [delete("s-1")]);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn outdated_pods_of_a_held_set_are_replaced_when_it_names_them() {
+    fn a_set_on_delete_replaces_only_the_pods_in_its_annotation() {
         let (old, mut new) = (set(3, "a"), set(3, "b"));
         new.spec.update_strategy.get_or_insert_default().type_ = Some("OnDelete".into());
         let pod = |set, ordinal| pod(set, ordinal, "n", "127.64.0.1", format!("u{ordinal}"));

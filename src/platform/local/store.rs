@@ -1,5 +1,5 @@
-//! A cluster's folder: what is wanted (`wanted.json`, written by commands), what is there (`seen.json`, written by the supervisor), the
-//! pods' volumes and logs. Files are replaced whole, so that whoever is cut off leaves the old one or the new one.
+//! A cluster's folder: the desired state (`wanted.json`, written by commands), the observed state (`seen.json`, written by the supervisor), and
+//! the pods' volumes and logs. Files are replaced atomically: an interrupted write leaves the old file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -25,7 +25,7 @@ use crate::render::digest::short_digest;
 use crate::render::inventory::{Inventory, is_claim_of};
 use crate::spec::names::{ClusterName, Namespace};
 
-/// How the names of previous logs end.
+/// The suffix of previous logs.
 pub(super) const PREVIOUS_LOG: &str = ".previous.log";
 
 /// All clusters of this user on this machine.
@@ -41,28 +41,28 @@ pub struct ClusterDir {
     pub name: ClusterName,
 }
 
-/// What the cluster should be.
+/// The cluster's desired state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DesiredState {
     pub software: Software,
     pub resources: Vec<Resource>,
 }
 
-/// What the supervisor made of it.
+/// The cluster's observed state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ObservedState {
     pub pods: Vec<PodRecord>,
     pub sets: Vec<StatefulSet>,
-    /// How many pods there have been so far, counted from a number of the cluster's own; 0 before the first.
+    /// The number of pods created so far, counted from the cluster's own first number; 0 before the first pod.
     #[serde(rename = "made", default)]
     pub pods_created: u32,
-    /// The address for drivers that run in the user's own shell.
+    /// The address of drivers in the user's own shell.
     #[serde(rename = "drivers", default)]
     pub driver_address: Option<IpAddr>,
 }
 
 impl ObservedState {
-    /// All addresses that the cluster has.
+    /// All addresses of the cluster.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let pods = self
             .pods
@@ -72,25 +72,25 @@ impl ObservedState {
     }
 }
 
-/// A pod, and the process that is its container.
+/// A pod, and the process of its container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodRecord {
     pub pod: Pod,
     pub process: Option<ProcessId>,
-    /// Mark of everything that the container starts.
+    /// The value of `SPARKHA_CONTAINER_ID` in every process of the container.
     #[serde(rename = "mark")]
     pub container_id: String,
-    /// How often it ended in quick succession.
+    /// The number of failures in quick succession.
     pub failures: u32,
 }
 
-/// The right to work on a cluster's folder, for one command at a time. Ends with the process.
+/// The lock on a cluster's folder, held by one command at a time. It ends when this is dropped, or with the process.
 #[derive(Debug)]
 pub struct ClusterLock {
     _file: File,
 }
 
-/// Who else has the lock.
+/// The current holder of the lock.
 pub struct LockHolder(pub String);
 
 impl Store {
@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// The clusters of a namespace, or of all.
+    /// The clusters of one namespace, or of all.
     pub fn clusters(&self, namespace: Option<&Namespace>) -> Result<Vec<ClusterDir>, Error> {
         let mut found = Vec::new();
         for space in names(&self.root.join("clusters"))? {
@@ -123,7 +123,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The folders in which clusters' files change, as far as they are there.
+    /// The existing folders in which clusters' files change.
     pub fn folders(&self, namespace: Option<&Namespace>) -> Vec<PathBuf> {
         let clusters = self.clusters(namespace).unwrap_or_default();
         let of_clusters = clusters.iter().flat_map(|dir| dir.path.ancestors().take(2));
@@ -134,12 +134,12 @@ impl Store {
         folders
     }
 
-    /// A claim that is not of one cluster.
+    /// The folder of a volume claim that belongs to no single cluster.
     pub fn shared_claim(&self, namespace: &Namespace, claim: &str) -> PathBuf {
         self.root.join("claims").join(namespace.as_str()).join(claim)
     }
 
-    /// Held while addresses are given out, so that two clusters do not choose the same.
+    /// Locks the allocation of addresses, so that two clusters do not choose the same.
     pub fn lock_addresses(&self) -> Result<File, Error> {
         make_folder(&self.root)?;
         let folder = File::open(&self.root).map_err(Error::file("open", &self.root))?;
@@ -149,7 +149,7 @@ impl Store {
 }
 
 impl ClusterDir {
-    /// A cluster by its folder, as the supervisor is told.
+    /// The cluster in a folder, which the supervisor gets as its argument. `None` if the path is not a cluster's.
     pub fn at(path: &Path) -> Option<Self> {
         let mut names = path.iter().rev().filter_map(|part| part.to_str());
         let (name, namespace) = (names.next()?, names.next()?);
@@ -173,12 +173,12 @@ impl ClusterDir {
         }
     }
 
-    /// With what the marks of the cluster's containers begin; unlike any other cluster's on this machine.
+    /// The prefix of the IDs of the cluster's containers, unique on this machine.
     pub fn container_id_prefix(&self) -> String {
         format!("sparkha-{}-", short_digest([self.path.to_string_lossy().as_ref()]))
     }
 
-    /// Whether there is a cluster, and not only data that one left.
+    /// Whether the cluster exists. The data of a former cluster do not count.
     pub fn exists(&self) -> bool {
         self.desired_file().exists()
     }
@@ -191,7 +191,7 @@ impl ClusterDir {
         self.path.join("hosts")
     }
 
-    /// `SPARK_CONF_DIR` of drivers that run in the user's own shell.
+    /// `SPARK_CONF_DIR` of drivers in the user's own shell.
     pub fn drivers_conf(&self) -> PathBuf {
         self.path.join("drivers")
     }
@@ -200,12 +200,12 @@ impl ClusterDir {
         self.path.join("supervisor.log")
     }
 
-    /// Where the volumes of a pod are.
+    /// The folder of a pod's volumes.
     pub fn pod(&self, pod: &str) -> PathBuf {
         self.path.join("pods").join(pod)
     }
 
-    /// Where the logs of pods and drivers are.
+    /// The folder of the logs of pods and drivers.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
@@ -214,27 +214,27 @@ impl ClusterDir {
         self.logs().join(format!("{pod}.log"))
     }
 
-    /// Log of the container's run before the present one.
+    /// The log of the container's previous run.
     pub fn previous_log(&self, pod: &str) -> PathBuf {
         self.logs().join(format!("{pod}{PREVIOUS_LOG}"))
     }
 
-    /// Data of the cluster's own volume claims.
+    /// The folder of one of the cluster's own volume claims.
     pub fn claim(&self, claim: &str) -> PathBuf {
         self.path.join("claims").join(claim)
     }
 
-    /// Names of the cluster's own volume claims that hold data.
+    /// The names of the cluster's own volume claims with data.
     pub fn claims(&self) -> Result<Vec<String>, Error> {
         names(&self.path.join("claims"))
     }
 
-    /// Where the keys of one of the cluster's own Secrets are, a file for each.
+    /// The folder of one of the cluster's own Secrets, with a file for each key.
     pub fn secret_folder(&self, secret: &str) -> PathBuf {
         self.path.join("secrets").join(secret)
     }
 
-    /// The keys of one of the cluster's own Secrets, and their values.
+    /// The keys and values of one of the cluster's own Secrets.
     pub fn secret(&self, secret: &str) -> Result<BTreeMap<String, ByteString>, Error> {
         let folder = self.secret_folder(secret);
         let keys = names(&folder)?.into_iter().map(|key| {
@@ -255,7 +255,7 @@ impl ClusterDir {
         let path = self.desired_file();
         let desired: Option<DesiredState> = read(&path)?;
         match desired.as_ref().map(DesiredState::check) {
-            // Read as if it were not there, a set's pods would be deleted.
+            // If an unreadable set were skipped, its pods would be deleted.
             Some(Err(reason)) => Err(Error::Unreadable { path, reason }),
             _ => Ok(desired),
         }
@@ -273,7 +273,7 @@ impl ClusterDir {
         write(&self.path.join("seen.json"), observed)
     }
 
-    /// Makes the folder and takes its lock.
+    /// Creates the folder and locks it.
     pub fn lock(&self) -> Result<Result<ClusterLock, LockHolder>, Error> {
         let path = self.path.join("lock");
         loop {
@@ -282,7 +282,7 @@ impl ClusterDir {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
                 return Ok(Err(LockHolder(holder.trim().to_owned())));
             };
-            // A teardown may have removed the folder since the file was opened: then this is the lock of nothing.
+            // A teardown may have removed the folder since the file was opened: then the lock is on a deleted file.
             if is_still(&file, &path) {
                 let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
                 let holder = format!("{user}, process {}\n", std::process::id());
@@ -294,7 +294,7 @@ impl ClusterDir {
         }
     }
 
-    /// Takes the part of the supervisor; `None` if another has it.
+    /// Takes the supervisor's lock; `None` if another process holds it.
     pub fn lock_supervisor(&self) -> Result<Option<File>, Error> {
         let path = self.path.join("supervisor.lock");
         let Some(mut file) = try_lock(&path)? else {
@@ -308,17 +308,17 @@ impl ClusterDir {
         Ok(Some(file))
     }
 
-    /// The supervisor, if it is alive.
+    /// The running supervisor, if there is one.
     pub fn supervisor(&self) -> Option<ProcessId> {
         let text = fs::read_to_string(self.path.join("supervisor.lock")).ok()?;
         let process: ProcessId = serde_json::from_str(&text).ok()?;
         process.is_alive().then_some(process)
     }
 
-    /// Removes everything but the data of volume claims; these too if `data`.
+    /// Removes the folder's contents, the data of volume claims only if `data`.
     pub fn remove(&self, data: bool) -> Result<(), Error> {
-        // What makes it a cluster goes last, so that a teardown that is cut off can be gone on with; and after it the lock, without
-        // which another command would begin in the middle of this.
+        // The desired state goes last, so that an interrupted teardown can be repeated. After it goes the lock: without it, another command could
+        // start during this one.
         let last = ["wanted.json", "lock"];
         let is_first = |name: &&String| !last.contains(&name.as_str()) && (data || *name != "claims");
         let there = names(&self.path)?;
@@ -335,7 +335,7 @@ impl ClusterDir {
                 removed => removed.map_err(Error::file("remove", &path))?,
             }
         }
-        // Folders that are empty now; what is not, stays.
+        // Removes parent folders that are now empty.
         for folder in self.path.ancestors().take(4) {
             if fs::remove_dir(folder).is_err() {
                 break;
@@ -360,7 +360,7 @@ impl DesiredState {
             .find(|config_map| config_map.name_any() == name)
     }
 
-    /// Puts another inventory in the place of the one that is kept.
+    /// Replaces the inventory.
     pub fn set_inventory(&mut self, name: &ClusterName, inventory: &Inventory) {
         let is_it = |resource: &&mut Resource| resource.kind == Kind::ConfigMap && resource.name == name.inventory();
         if let Some(resource) = self.resources.iter_mut().find(is_it) {
@@ -368,13 +368,13 @@ impl DesiredState {
         }
     }
 
-    /// Whether the cluster has a Secret of its own of this name.
+    /// Whether the cluster has its own Secret of this name.
     pub fn has_secret(&self, name: &str) -> bool {
         let is_it = |resource: &Resource| resource.kind == Kind::Secret && resource.name == name;
         self.resources.iter().any(is_it)
     }
 
-    /// Whether a claim came from a volume claim template of the cluster's own.
+    /// Whether a claim comes from one of the cluster's volume claim templates.
     pub fn owns_claim(&self, claim: &str) -> bool {
         self.sets().iter().any(|set| {
             let mut templates = set.spec.volume_claim_templates.iter().flatten();
@@ -382,7 +382,7 @@ impl DesiredState {
         })
     }
 
-    /// Whether all objects that matter can be read.
+    /// Checks that all objects that the supervisor uses can be parsed.
     fn check(&self) -> Result<(), String> {
         for resource in &self.resources {
             let object = resource.object.clone();
@@ -410,13 +410,13 @@ impl DesiredState {
     }
 }
 
-/// Makes a folder for its owner alone, as files are: volumes may hold secrets.
+/// Creates a folder with mode 0700, as files have 0600: volumes may hold secrets.
 pub fn make_folder(path: &Path) -> Result<(), Error> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(Error::file("make folder", path))
+        .map_err(Error::file("create folder", path))
 }
 
 fn try_lock(path: &Path) -> Result<Option<File>, Error> {
@@ -467,7 +467,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     }
 }
 
-/// Replaces a file as a whole, by one for its owner alone.
+/// Replaces a file atomically, with mode 0600.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|mut file| {
@@ -483,7 +483,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    // Our own types serialise: they hold nothing that JSON cannot say.
+    // These types always serialize: JSON can represent all their values.
     write_file(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
 }
 
@@ -502,4 +502,23 @@ pub fn tail(path: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<_> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_observed_state_keeps_the_json_keys_of_running_clusters() {
+        let text = json!({
+            "pods": [{"pod": {"metadata": {"name": "p"}}, "process": null, "mark": "sparkha-1-u", "failures": 2}],
+            "sets": [], "made": 7, "drivers": "127.64.0.9",
+        });
+        let observed: ObservedState = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(observed.pods[0].container_id, "sparkha-1-u");
+        assert_eq!(observed.pods_created, 7);
+        let mut written = serde_json::to_value(&observed).unwrap();
+        written["pods"][0]["pod"] = text["pods"][0]["pod"].clone();
+        assert_eq!(written, text);
+    }
 }

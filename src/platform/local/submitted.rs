@@ -1,5 +1,4 @@
-//! Drivers as processes of this machine: the rendered pod interpreted as a kubelet would, but started by the command that submits, and no longer
-//! looked after once it has ended.
+//! Drivers as processes of this machine. `sparkha submit` starts the rendered pod as a kubelet would, but never restarts it.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -15,16 +14,16 @@ use super::process::{CONTAINER_ID, ProcessId, kill_with_env};
 use super::store::{ClusterDir, DesiredState, Store, make_folder, read, write, write_file};
 use super::{Error, logs, volumes};
 
-/// A driver's process, kept until it was removed.
+/// The record of a driver's process, kept until the driver is removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DriverRecord {
     pub name: String,
     pub process: ProcessId,
-    /// Where it was told to have its web UI.
+    /// The configured port of its web UI.
     pub ui_port: u16,
-    /// Somebody may want to look at what is left.
+    /// Whether the driver's files stay after it has ended.
     pub keep: bool,
-    /// The working directory of its script, which records IDs and exit code there.
+    /// The working directory of its script, which writes application IDs and exit code there.
     #[serde(default)]
     folder: PathBuf,
     #[serde(rename = "mark")]
@@ -32,50 +31,50 @@ pub struct DriverRecord {
 }
 
 impl DriverRecord {
-    /// IDs of its applications, the last one last.
+    /// IDs of its applications, oldest first.
     pub fn applications(&self) -> Vec<String> {
         let text = self.recorded("applications").unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Its exit code; `None` while it runs, or if its script was killed, too.
+    /// Its exit code; `None` while it runs, or if its script was also killed.
     pub fn exit_code(&self) -> Option<i32> {
         self.recorded("exit-code")?.trim().parse().ok()
     }
 
-    /// What its script recorded; that of an older sparkha's driver recorded nothing.
+    /// A file that its script wrote. Scripts of older versions of sparkha wrote none.
     fn recorded(&self, file: &str) -> Option<String> {
         let folder = Some(&self.folder).filter(|folder| folder.is_absolute())?;
         std::fs::read_to_string(folder.join(file)).ok()
     }
 }
 
-/// What a driver's process writes to.
+/// Where a driver's output goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum DriverOutput {
-    /// What the command has.
+    /// To the output of this command.
     Inherited,
-    /// A log in the cluster's folder.
+    /// To a log in the cluster's folder.
     Log,
 }
 
-/// What is to be started.
+/// The parameters of a driver's start.
 pub struct DriverStart<'a> {
     pub dir: &'a ClusterDir,
     pub desired: &'a DesiredState,
     pub pod: Pod,
     pub address: std::net::IpAddr,
-    /// What the driver is sent besides the user's files, which are here already.
+    /// Names and contents of files to write for the driver. The user's own files are already on this machine.
     pub texts: Vec<(String, Vec<u8>)>,
     pub ui_port: u16,
     pub keep: bool,
     pub output: DriverOutput,
 }
 
-/// Starts a driver, and writes down that it is there.
+/// Starts a driver and writes its record.
 ///
 /// # Errors
-/// In the kubelet's words.
+/// The reason as a kubelet would report it.
 pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
     let DriverStart {
         dir, desired, mut pod, ..
@@ -123,13 +122,13 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
-        // Ctrl-C is for sparkha, which ends it in order.
+        // Ctrl-C must reach only sparkha, which terminates the driver gracefully.
         .process_group(0)
         .spawn()
         .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
     let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
     let record = DriverRecord {
-        process: process.ok_or_else(|| format!("{} ended at once", launch.program))?,
+        process: process.ok_or_else(|| format!("{} exited at once", launch.program))?,
         ui_port: start.ui_port,
         keep: start.keep,
         folder: driver_dir,
@@ -146,7 +145,7 @@ fn record_file(dir: &ClusterDir, name: &str) -> PathBuf {
     dir.path().join("submitted").join(format!("{name}.json"))
 }
 
-/// All drivers that were not removed yet.
+/// The records of all drivers that have not been removed.
 pub fn records(dir: &ClusterDir) -> Result<Vec<DriverRecord>, Error> {
     let mut records = Vec::new();
     for name in super::store::names(&dir.path().join("submitted"))? {
@@ -158,13 +157,13 @@ pub fn records(dir: &ClusterDir) -> Result<Vec<DriverRecord>, Error> {
     Ok(records)
 }
 
-/// Ends a driver and everything that it started.
+/// Terminates a driver and kills every process that it started.
 pub async fn terminate(record: &DriverRecord) {
     terminate_process(&record.process, std::time::Duration::from_secs(30)).await;
     kill_with_env(CONTAINER_ID, &record.container_id).await;
 }
 
-/// Removes what a driver that has ended leaves.
+/// Removes the files of a driver that has ended.
 pub fn remove(dir: &ClusterDir, name: &str) -> Result<(), Error> {
     for path in [
         dir.pod(name),
@@ -186,7 +185,7 @@ pub fn remove(dir: &ClusterDir, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what drivers left whose submit was cut off.
+/// Removes the files of ended drivers whose submit was interrupted.
 pub fn clean(dir: &ClusterDir) -> Result<(), Error> {
     for record in records(dir)? {
         if !record.keep && !record.process.is_alive() {

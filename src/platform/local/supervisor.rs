@@ -1,5 +1,5 @@
-//! The supervisor: one process for each cluster, detached from the terminal that started it. It makes pods from what is wanted, writes
-//! down what it sees, and leaves the pods' processes alone when it is ended: the next supervisor goes on with them.
+//! The supervisor: one process per cluster, detached from the terminal that started it. It creates pods from the desired state and writes the
+//! observed state. The pods' processes survive it, and the next supervisor adopts them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -26,16 +26,16 @@ use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::poll::poll_until;
 
-/// How long the first pods wait for outside names.
+/// How long the first pods wait for external names.
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait after something could not be written.
+/// How long to wait after a failed write.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// How often logs are looked after and outside names asked for again.
+/// How often logs are truncated and external names resolved again.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a new supervisor may take to be there.
+/// How long a new supervisor may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sees to it that a supervisor is at work on what is wanted now: tells the one that is, or starts one. True if it started one.
+/// Ensures that a supervisor reconciles the current desired state: signals the running one, or starts one. True if it started one.
 pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let failed = |reason: String| Error::Supervisor { reason };
     if let Some(supervisor) = dir.supervisor() {
@@ -55,7 +55,7 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     let mut child = Command::new(program)
         .args(["-v", "local", "supervise"])
         .arg(dir.path())
-        // Started by a job of another cluster, it would else be ended with that job's pod.
+        // A supervisor started by a job of another cluster would otherwise be killed with that job's pod.
         .env_remove(CONTAINER_ID)
         .env_remove(CLUSTER_DIR)
         .current_dir("/")
@@ -69,53 +69,53 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
             return Ok(Break(true));
         }
         if let Ok(Some(status)) = child.try_wait() {
-            let words = tail(&dir.supervisor_log(), 5);
-            return Err(failed(format!("it ended with {status}: {words}")));
+            let last_lines = tail(&dir.supervisor_log(), 5);
+            return Err(failed(format!("it exited with {status}: {last_lines}")));
         }
         let seconds = START_TIMEOUT.as_secs();
-        Ok(Continue(failed(format!("it was not there after {seconds} s"))))
+        Ok(Continue(failed(format!("it did not start within {seconds} s"))))
     })
     .await
 }
 
-/// Ends the supervisor, and leaves the pods' processes as they are.
+/// Terminates the supervisor. The pods' processes keep running.
 pub async fn terminate(dir: &ClusterDir) {
     if let Some(supervisor) = dir.supervisor() {
         super::kubelet::terminate_process(&supervisor, Duration::from_secs(5)).await;
     }
 }
 
-/// Is the supervisor of the cluster in this folder, until it is told to end or the folder is gone.
+/// Runs the supervisor of the cluster in this folder until it gets SIGTERM or the folder is removed.
 pub async fn supervise(folder: &Path) -> Result<(), Error> {
     let dir = ClusterDir::at(folder).ok_or_else(|| Error::Supervisor {
-        reason: format!("{} is no cluster's folder", folder.display()),
+        reason: format!("{} is not a cluster's folder", folder.display()),
     })?;
-    // A session of its own: neither Ctrl-C in the terminal of a create nor the terminal's end is meant for it.
+    // In a session of its own: neither Ctrl-C in the terminal of a create nor the terminal's end must reach it.
     if let Err(error) = rustix::process::setsid() {
-        tracing::warn!("the supervisor stays in the session that started it: {error}");
+        tracing::warn!("failed to start a session, the supervisor stays in its parent's: {error}");
     }
-    // Before anybody can know of this process: a signal that nobody expects would end it.
+    // Before the lock makes this process known: an unhandled signal would kill it.
     let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?)));
     let signals = signals.map_err(|error| Error::Supervisor {
-        reason: format!("signals cannot be received: {error}"),
+        reason: format!("failed to handle signals: {error}"),
     })?;
     let Some(_lock) = dir.lock_supervisor()? else {
         return Ok(());
     };
     let Some(desired) = dir.desired()? else { return Ok(()) };
     let kubelet = Kubelet::new(Store::open()?, dir, desired);
-    LocalSet::new().run_until(work(kubelet, signals)).await
+    LocalSet::new().run_until(run(kubelet, signals)).await
 }
 
-async fn work(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> Result<(), Error> {
+async fn run(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> Result<(), Error> {
     let mut external_names = ExternalNames::default();
-    // Masters ask for an external ZooKeeper at once; names that take longer come later.
+    // Masters resolve an external ZooKeeper at once. Names that take longer are added later.
     let first = tokio::time::timeout(FIRST_LOOKUP_TIMEOUT, external_names.refresh(&kubelet.desired())).await;
-    tracing::debug!("outside names asked for in time: {}", first.is_ok());
+    tracing::debug!("external names resolved in time: {}", first.is_ok());
     let lines = Rc::new(RefCell::new(external_names.lines()));
     tokio::task::spawn_local(housekeeping(kubelet.clone(), external_names, lines.clone()));
     let observed = kubelet.dir.observed()?;
-    tracing::info!("at work, with {} pods from before", observed.pods.len());
+    tracing::info!("supervisor started with {} existing pods", observed.pods.len());
     kubelet.pods_created.set(if observed.pods_created == 0 {
         first_number()
     } else {
@@ -129,16 +129,16 @@ async fn work(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) ->
         let again = async {
             match &reconciled {
                 Ok(()) => std::future::pending().await,
-                // A full disk must not end the one who keeps the cluster alive.
+                // A full disk must not stop the supervisor: it keeps the cluster alive.
                 Err(error) => {
-                    tracing::warn!("{}; trying again", with_sources(error));
+                    tracing::warn!("{}; retrying", with_sources(error));
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         };
         tokio::select! {
             _ = stop.recv() => {
-                tracing::info!("told to end; the pods' processes go on");
+                tracing::info!("supervisor terminated; the pods' processes keep running");
                 return Ok(());
             }
             _ = reload.recv() => {}
@@ -148,7 +148,7 @@ async fn work(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) ->
         match kubelet.dir.desired() {
             Ok(Some(desired)) => kubelet.set_desired(desired),
             Ok(None) => {
-                // Somebody removed the folder by hand: nobody could ever end these processes otherwise.
+                // The folder was removed by hand: no command could terminate these processes later.
                 kill_with_env(CLUSTER_DIR, &kubelet.dir.path().display().to_string()).await;
                 return Ok(());
             }
@@ -157,14 +157,14 @@ async fn work(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) ->
     }
 }
 
-/// One look at what is wanted and what is there.
+/// Reconciles the desired and the observed state once.
 fn reconcile(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: &mut String) -> Result<(), Error> {
     create_and_delete(kubelet, external_lines, last_written)?;
     write_hosts(kubelet, &kubelet.pods(), external_lines)?;
     write_observed(kubelet, last_written)
 }
 
-/// Looks after logs, and asks for outside names again.
+/// Truncates logs and resolves external names, periodically.
 async fn housekeeping(kubelet: Rc<Kubelet>, mut external_names: ExternalNames, lines: Rc<RefCell<String>>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
@@ -182,7 +182,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: 
     let steps = stateful_set::steps(&sets, &kubelet.pods());
     let mut new = Vec::new();
     if steps.iter().any(|step| matches!(step, PodStep::Create { .. })) {
-        // Until the new addresses are written down, no other cluster may choose.
+        // No other cluster may choose addresses until the new ones are written.
         let _turn = kubelet.store.lock_addresses()?;
         let mut taken = taken(&kubelet.store)?;
         choose_driver_address(kubelet, &mut taken);
@@ -204,7 +204,7 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: 
         observed.pods.extend(new.iter().cloned());
         last_written.clear();
         kubelet.dir.write_observed(&observed)?;
-        // The names must be there before the first process asks for them.
+        // The names must be in the hosts file before the first process resolves them.
         let pods: Vec<_> = observed.pods.into_iter().map(|record| record.pod).collect();
         write_hosts(kubelet, &pods, external_lines)?;
     }
@@ -217,10 +217,10 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: 
     Ok(())
 }
 
-/// Where a new cluster begins to count its pods: elsewhere than one before it of the same name. What that one's masters remember, if its data
-/// were kept, are workers at their addresses; a worker that is called there by a recovering master takes itself for registered.
+/// The number from which a new cluster counts its pods. It differs from that of an earlier cluster of the same name: if that cluster's data
+/// were kept, its masters remember workers by address, and a worker that a recovering master contacts there considers itself registered.
 fn first_number() -> u32 {
-    // More in each second than a cluster has pods at first.
+    // It grows faster in a second than a cluster's initial number of pods.
     (Timestamp::now().as_millisecond() as u32).wrapping_mul(16).max(1)
 }
 
@@ -236,7 +236,7 @@ fn new_pod(
         .trim()
         .to_owned();
     let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
-    // Another user's cluster of the same name begins elsewhere: its addresses are not among those that are known to be taken.
+    // The path differs per user: the addresses of another user's cluster of the same name are not among the known ones.
     let seed = kubelet.dir.path().display().to_string();
     match addresses::free(&seed, kubelet.pods_created.get(), &ports(&pod), taken) {
         Ok(address) => {
@@ -254,7 +254,7 @@ fn new_pod(
     }
 }
 
-/// Drivers in the user's shell have one address, which is listed: so their web UIs can be routed.
+/// Chooses the one address of all drivers in the user's shell. It is part of the observed state, so that their web UIs can be routed.
 fn choose_driver_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
     if kubelet.driver_address.get().is_some() {
         return;
@@ -266,7 +266,7 @@ fn choose_driver_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
             taken.insert(address);
             kubelet.driver_address.set(Some(address));
         }
-        Err(port) => tracing::warn!("for drivers: {}", addresses::taken_message(port)),
+        Err(port) => tracing::warn!("drivers: {}", addresses::taken_message(port)),
     }
 }
 
@@ -274,14 +274,14 @@ fn choose_driver_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
 fn taken(store: &Store) -> Result<BTreeSet<IpAddr>, Error> {
     let mut taken = BTreeSet::new();
     for dir in store.clusters(None)? {
-        // What cannot be read is found by trying its ports.
+        // The addresses of an unreadable cluster are found by probing their ports.
         taken.extend(dir.observed().unwrap_or_default().addresses());
     }
     Ok(taken)
 }
 
 fn write_hosts(kubelet: &Kubelet, pods: &[Pod], external_lines: &str) -> Result<(), Error> {
-    let external_names = format!("{}{external_lines}", external_names::own());
+    let external_names = format!("{}{external_lines}", external_names::of_this_machine());
     let services = kubelet.desired().services();
     let text = hosts::hosts(kubelet.dir.namespace.as_str(), &services, pods, &external_names);
     let path = kubelet.dir.hosts_file();

@@ -1,7 +1,6 @@
-//! Paths of a container's file system, where they stand in texts, turned into those of this machine. A pod mounts its volumes; a
-//! process of this machine sees them where they really are.
+//! Translates paths of a container's file system in texts to paths of this machine: a process on this machine has no mounts.
 
-/// Where mounts really are, the longest mount path first.
+/// Mount paths and their folders on this machine, the longest mount path first.
 #[derive(Clone, Debug, Default)]
 pub struct Translation(Vec<(String, String)>);
 
@@ -12,8 +11,7 @@ impl Translation {
         Self(mounts)
     }
 
-    /// The text with every mounted path replaced. A path ends where no name goes on, and begins where none came before:
-    /// with `/tmp` mounted, neither `/var/tmp` nor `/tmpfs` is one.
+    /// The text with every mounted path replaced. Only whole path components match: with `/tmp` mounted, neither `/var/tmp` nor `/tmpfs` does.
     pub fn text(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -40,7 +38,7 @@ impl Translation {
     }
 }
 
-/// Whether a character goes on with the name of a file or folder. A brace or parenthesis closes `${HOME}` or `$(HOME)` before a path.
+/// Whether a character can be part of a file name. A brace or parenthesis closes `${HOME}` or `$(HOME)` before a path.
 fn is_of_a_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}' | ')')
 }
@@ -50,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_paths_and_nothing_else() {
+    fn translates_whole_mounted_paths_only() {
         let mounts = [
             ("/tmp", "/s/tmp"),
             ("/etc/spark", "/s/conf"),

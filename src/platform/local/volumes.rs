@@ -1,4 +1,4 @@
-//! A pod's volumes as folders of this machine, and where its mounts are then.
+//! A pod's volumes as folders of this machine, and the paths of its mounts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,16 +14,16 @@ use super::{Error, paths, stateful_set};
 use crate::model::error_chain::with_sources;
 use crate::render::pods::EVENTS;
 
-/// A pod's volumes, made.
+/// A pod's prepared volumes.
 pub struct Volumes {
-    /// Where its mounts are.
+    /// Maps mount paths to folders.
     pub translation: Translation,
-    /// Our own ConfigMaps, to be written before the container starts.
+    /// Folders of the cluster's own ConfigMaps, which are written before the container starts.
     files: Vec<(PathBuf, ConfigMap)>,
 }
 
 impl Volumes {
-    /// Writes our own files, which name paths of the container's; the user's are left as they are.
+    /// Writes the files of the cluster's own ConfigMaps, with the container's paths translated. The user's files stay unchanged.
     pub fn fill(self) -> Result<(), String> {
         for (folder, config_map) in self.files {
             for (name, text) in config_map.data.unwrap_or_default() {
@@ -35,10 +35,10 @@ impl Volumes {
     }
 }
 
-/// Makes the folders that the pod's volumes need, and says where its mounts are. What is there already keeps what is in it.
+/// Creates the folders of the pod's volumes, and returns the paths of its mounts. Existing folders keep their contents.
 ///
 /// # Errors
-/// With the kubelet's word for what is missing.
+/// The reason, as a kubelet would report it.
 pub fn prepare(store: &Store, dir: &ClusterDir, desired: &DesiredState, pod: &Pod) -> Result<Volumes, String> {
     let plain = |error: Error| with_sources(&error);
     make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
@@ -54,7 +54,7 @@ pub fn prepare(store: &Store, dir: &ClusterDir, desired: &DesiredState, pod: &Po
         let volume = volumes
             .iter()
             .find(|volume| volume.name == mount.name)
-            .ok_or_else(|| format!("there is no volume {} to mount", mount.name))?;
+            .ok_or_else(|| format!("the pod has no volume {} to mount", mount.name))?;
         let mut folder = folder(store, dir, desired, pod, volume)?;
         if let Some(rendered) = volume
             .config_map
@@ -108,24 +108,24 @@ fn folder(
         let links = made(dir.pod(&pod.name_any()).join(&volume.name))?;
         for KeyToPath { key, path, .. } in items {
             let link = links.join(path);
-            // One of a former container leads to the same place.
+            // A link of an earlier container has the same target.
             if fs::symlink_metadata(&link).is_err() {
                 let linked = symlink(folder.join(key), &link);
-                linked.map_err(|error| format!("{} cannot be made: {error}", link.display()))?;
+                linked.map_err(|error| format!("failed to create {}: {error}", link.display()))?;
             }
         }
         return Ok(links);
     }
     if volume.nfs.is_some() {
         return Err(format!(
-            "volume {}: NFS cannot be mounted here; mount it yourself and use hostPath",
+            "volume {}: sparkha cannot mount NFS on this machine; mount it yourself and use hostPath",
             volume.name
         ));
     }
     made(dir.pod(&pod.name_any()).join(&volume.name))
 }
 
-/// Where the keys of a Secret are: the cluster's own, or one that the user put there.
+/// The folder with the keys of a Secret, the cluster's own or the user's.
 pub fn secret_folder(dir: &ClusterDir, desired: &DesiredState, name: &str) -> Result<PathBuf, String> {
     match desired.has_secret(name) {
         true => Ok(dir.secret_folder(name)),
@@ -133,7 +133,7 @@ pub fn secret_folder(dir: &ClusterDir, desired: &DesiredState, name: &str) -> Re
     }
 }
 
-/// Where the folder is that the cluster's event logs are in, for drivers that are no pods; `None` where they are in no volume.
+/// The folder of the cluster's event logs, for drivers that are no pods; `None` if no volume holds them.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -158,23 +158,23 @@ fn host_path(path: &str, kind: &str) -> Result<PathBuf, String> {
         "DirectoryOrCreate" if there.is_err() => {
             let created = fs::create_dir_all(&folder)
                 .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)));
-            created.map_err(|error| format!("hostPath {path} cannot be made: {error}"))?;
+            created.map_err(|error| format!("failed to create hostPath {path}: {error}"))?;
         }
-        _ if there.is_err() => return Err(format!("hostPath {path} is not there")),
+        _ if there.is_err() => return Err(format!("hostPath {path} does not exist")),
         "Directory" if there.is_ok_and(|there| !there.is_dir()) => {
-            return Err(format!("hostPath {path} is no directory"));
+            return Err(format!("hostPath {path} is not a directory"));
         }
         _ => {}
     }
     Ok(folder)
 }
 
-/// Where a user keeps a Secret or ConfigMap: one file for each key.
+/// The path of a user's Secret or ConfigMap: a folder with a file for each key.
 pub fn users_folder(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, Error> {
     Ok(paths::config()?.join(kind).join(dir.namespace.as_str()).join(name))
 }
 
-/// The folder of a ConfigMap or Secret that the user has put there.
+/// The existing folder of a user's Secret or ConfigMap.
 pub fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String> {
     let folder = users_folder(kind, dir, name).map_err(|error| error.to_string())?;
     match folder.is_dir() {
@@ -183,11 +183,11 @@ pub fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String
     }
 }
 
-/// What to say of a Secret or ConfigMap that the user has not put there.
+/// The message about a missing Secret or ConfigMap of the user.
 pub fn missing(kind: &str, name: &str, folder: &std::path::Path) -> String {
     let what = if kind == "secrets" { "Secret" } else { "ConfigMap" };
     format!(
-        "{what} {name} is not there: make {}, with a file for each key",
+        "{what} {name} does not exist: create {}, with a file for each key",
         folder.display()
     )
 }

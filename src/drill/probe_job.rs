@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 use crate::console::progress::Progress;
 use crate::jobs::submit;
 use crate::jobs::submit::Submission;
-use crate::jobs::submit::capacity::{Room, room};
+use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
 use crate::jobs::submit::explain::{Explained, explain};
-use crate::jobs::submit::job::{Asked, Job};
+use crate::jobs::submit::job::{Job, ResourceRequest};
 use crate::lifecycle::Error;
 use crate::lifecycle::local::{driver_environment, masters_of};
 use crate::logs::streams::Stream;
@@ -42,11 +42,11 @@ const DRIVER_MEMORY: Memory = Memory::from_mib(512);
 const EXECUTOR_MEMORY: Memory = Memory::from_mib(512);
 
 /// A running job.
-pub struct Canary {
-    voice: Voice,
+pub struct ProbeJob {
+    driver: ProbeDriver,
     /// When each line came.
     lines: UnboundedReceiver<(Instant, String)>,
-    heard: Vec<Instant>,
+    results: Vec<Instant>,
     last_error: LastError,
 }
 
@@ -73,7 +73,7 @@ impl std::fmt::Display for LastError {
 }
 
 /// What is known of a job on this machine that waits for executors.
-struct Waiting {
+struct WaitingJob {
     dir: ClusterDir,
     inventory: Inventory,
     leader: Leader<Loopback>,
@@ -81,15 +81,15 @@ struct Waiting {
     known: Vec<String>,
 }
 
-impl Waiting {
+impl WaitingJob {
     async fn explain(&mut self, progress: &Progress) -> Error {
         let explained = Explained {
             inventory: &self.inventory,
             known: std::mem::take(&mut self.known),
             ui: None,
             reach: None,
-            asked: asked(),
-            says_cores: true,
+            request: resource_request(),
+            sets_cores: true,
             wait: false,
         };
         let masters = || masters_of(&self.dir).unwrap_or_default();
@@ -98,16 +98,16 @@ impl Waiting {
 }
 
 /// What the job asks for.
-fn asked() -> Asked {
-    Asked {
+fn resource_request() -> ResourceRequest {
+    ResourceRequest {
         executor_memory: Some(EXECUTOR_MEMORY),
         executor_cores: Some(1),
     }
 }
 
 /// Whether there is room for the job among the workers of the leading master.
-pub fn room_for_it(workers: &[WorkerReport], inventory: &Inventory) -> Room {
-    room(asked(), workers, &inventory.cluster.workers)
+pub fn capacity_for_probe_job(workers: &[WorkerReport], inventory: &Inventory) -> ExecutorCapacity {
+    executor_capacity(resource_request(), workers, &inventory.cluster.workers)
 }
 
 /// Hands each line over, until there is none.
@@ -122,11 +122,11 @@ fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl F
 }
 
 /// Where the job runs. It goes on until its `input` is dropped.
-enum Voice {
+enum ProbeDriver {
     Process {
         child: Box<Child>,
         input: Option<ChildStdin>,
-        waiting: Box<Waiting>,
+        waiting: Box<WaitingJob>,
     },
     Pod {
         job: JoinHandle<Result<(), Error>>,
@@ -137,7 +137,7 @@ enum Voice {
 /// What the job did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Song {
+pub struct ProbeResult {
     /// It gave right results to the end, the last of them after the cluster was whole.
     pub went_on: bool,
     pub results: usize,
@@ -145,7 +145,7 @@ pub struct Song {
     pub longest_pause: f64,
 }
 
-impl Canary {
+impl ProbeJob {
     /// Starts the job as a process of this machine, in a driver's environment.
     pub async fn on_this_machine(dir: &ClusterDir, inventory: &Inventory) -> Result<Self, Error> {
         let (variables, _) = driver_environment(dir)?;
@@ -169,7 +169,7 @@ impl Canary {
         let errors = last_error.clone();
         each_line(child.stderr.take(), move |line| errors.is(&line));
         let input = child.stdin.take();
-        let waiting = Waiting {
+        let waiting = WaitingJob {
             dir: dir.clone(),
             inventory: inventory.clone(),
             leader,
@@ -179,13 +179,13 @@ impl Canary {
                 .collect(),
         };
         Ok(Self {
-            voice: Voice::Process {
+            driver: ProbeDriver::Process {
                 child: Box::new(child),
                 input,
                 waiting: Box::new(waiting),
             },
             lines,
-            heard: vec![],
+            results: vec![],
             last_error,
         })
     }
@@ -196,7 +196,7 @@ impl Canary {
         let (sender, lines) = unbounded_channel();
         let (input, ended) = oneshot::channel();
         let last_error = LastError::default();
-        let writes = Writes {
+        let writes = OutputSink {
             lines: sender,
             last_error: last_error.clone(),
         };
@@ -204,9 +204,9 @@ impl Canary {
         let job = tokio::task::spawn_local(in_a_pod(cluster, name, at_most, writes, progress, ended));
         let input = Some(input);
         Self {
-            voice: Voice::Pod { job, input },
+            driver: ProbeDriver::Pod { job, input },
             lines,
-            heard: vec![],
+            results: vec![],
             last_error,
         }
     }
@@ -215,17 +215,17 @@ impl Canary {
     ///
     /// # Errors
     /// If there is none in time: the cluster is not to be touched then.
-    pub async fn first_song(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
+    pub async fn wait_for_first_result(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
         progress.part(
             "Job",
             &format!("starts; waiting up to {} s for its first result", within.as_secs()),
         );
-        let Self { voice, lines, .. } = self;
+        let Self { driver, lines, .. } = self;
         let explaining = async {
-            match voice {
-                Voice::Process { waiting, .. } => waiting.explain(progress).await,
+            match driver {
+                ProbeDriver::Process { waiting, .. } => waiting.explain(progress).await,
                 // What submits it does that.
-                Voice::Pod { .. } => std::future::pending().await,
+                ProbeDriver::Pod { .. } => std::future::pending().await,
             }
         };
         let first = tokio::select! {
@@ -238,7 +238,7 @@ impl Canary {
         progress.clear_parts();
         let reason = match first {
             Ok(Some((at, line))) if line == RESULT => {
-                self.heard.push(at);
+                self.results.push(at);
                 return Ok(());
             }
             Ok(_) => format!("it ended, or gave a wrong one{}", self.last_error),
@@ -250,9 +250,9 @@ impl Canary {
 
     /// Ends the job, and removes what it was made of.
     pub async fn end(&mut self) -> Result<(), Error> {
-        match &mut self.voice {
-            Voice::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
-            Voice::Pod { job, input } => {
+        match &mut self.driver {
+            ProbeDriver::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
+            ProbeDriver::Pod { job, input } => {
                 input.take();
                 let ended = job.await.map_err(io::Error::other);
                 ended.map_err(Error::io("end the probe job"))?
@@ -261,40 +261,40 @@ impl Canary {
     }
 
     /// Waits for one more result, and ends it.
-    pub async fn last_song(mut self, within: Duration) -> Song {
-        let whole = Instant::now();
-        let singing = async {
+    pub async fn finish(mut self, within: Duration) -> ProbeResult {
+        let recovered_at = Instant::now();
+        let receiving = async {
             let mut right = false;
             while let Some((at, line)) = self.lines.recv().await {
                 match line.as_str() {
-                    RESULT => self.heard.push(at),
+                    RESULT => self.results.push(at),
                     END => return right,
                     _ => return false,
                 }
-                if at > whole {
+                if at > recovered_at {
                     right = true;
-                    match &mut self.voice {
-                        Voice::Process { input, .. } => drop(input.take()),
-                        Voice::Pod { input, .. } => drop(input.take()),
+                    match &mut self.driver {
+                        ProbeDriver::Process { input, .. } => drop(input.take()),
+                        ProbeDriver::Pod { input, .. } => drop(input.take()),
                     }
                 }
             }
             false
         };
-        let went_on = tokio::time::timeout(within, singing).await.unwrap_or_default();
+        let went_on = tokio::time::timeout(within, receiving).await.unwrap_or_default();
         // It has ended, or is of no more use.
         let _ = self.end().await;
-        let pauses = self.heard.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
-        Song {
+        let pauses = self.results.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        ProbeResult {
             went_on,
-            results: self.heard.len(),
+            results: self.results.len(),
             longest_pause: (pauses.fold(0.0, f64::max) * 100.0).round() / 100.0,
         }
     }
 }
 
 /// Where what a job writes goes.
-struct Writes {
+struct OutputSink {
     lines: UnboundedSender<(Instant, String)>,
     last_error: LastError,
 }
@@ -304,7 +304,7 @@ async fn in_a_pod(
     cluster: Cluster,
     name: ClusterName,
     at_most: Duration,
-    Writes { lines, last_error }: Writes,
+    OutputSink { lines, last_error }: OutputSink,
     progress: Arc<Progress>,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use crate::jobs::orphans::{DriverUi, Orphan, orphans};
 use crate::jobs::submit::local::driver_ui;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{masters_of, wanted_of};
+use crate::lifecycle::local::{desired_of, masters_of};
 use crate::lifecycle::place::Place;
 use crate::model::hosts::{history_host, pod_host};
 use crate::model::labels::{Component, cluster_selector};
@@ -88,7 +88,7 @@ impl JobState {
 
 /// A driver that sparkha made.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DriverSeen {
+pub struct ObservedDriver {
     pub name: String,
     /// With what the address of its web UI begins: host, and on this machine the port.
     pub ui: Option<String>,
@@ -102,33 +102,33 @@ pub struct DriverSeen {
 
 /// The jobs that run or wait, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Running {
+pub struct RunningJobs {
     pub jobs: Vec<JobState>,
     /// No master leads: applications of drivers that sparkha did not start are not known.
     pub no_leader: bool,
 }
 
 /// What was seen of a cluster's jobs.
-struct Snapshot {
+struct JobsSnapshot {
     /// `None`: no master leads.
-    said: Option<Said>,
-    drivers: Vec<DriverSeen>,
+    reply: Option<Said>,
+    drivers: Vec<ObservedDriver>,
     orphans: Vec<Orphan>,
     /// With what the address of the Spark Connect server's web UI begins.
     connect: Option<String>,
 }
 
-async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
+async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
     Ok(match place {
         Place::Kubernetes(cluster, name) => {
-            let Pods {
+            let JobPods {
                 masters,
                 drivers,
                 connect,
-            } = seen(cluster, name).await?;
-            let (said, orphans) = ask(cluster, masters, &drivers).await;
-            Snapshot {
-                said,
+            } = job_pods(cluster, name).await?;
+            let (reply, orphans) = query_leader(cluster, masters, &drivers).await;
+            JobsSnapshot {
+                reply,
                 drivers,
                 orphans,
                 connect,
@@ -136,9 +136,9 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
         }
         Place::Local(dir) => {
             let drivers = local_drivers(dir)?;
-            let (said, orphans) = ask(&Loopback, masters_of(dir)?, &drivers).await;
-            Snapshot {
-                said,
+            let (reply, orphans) = query_leader(&Loopback, masters_of(dir)?, &drivers).await;
+            JobsSnapshot {
+                reply,
                 drivers,
                 orphans,
                 connect: local_connect(dir)?,
@@ -148,21 +148,25 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
 }
 
 /// What the leader says, and which drivers' applications it does not know.
-async fn ask<R: Reach + Clone>(way: &R, masters: Vec<Pod>, drivers: &[DriverSeen]) -> (Option<Said>, Vec<Orphan>) {
-    let mut leader = Leader::new(way.clone());
-    let said = leader.ask(masters.clone()).await;
-    let orphans = match &said {
-        Some(said) => orphans(&mut leader, masters, without_application(said, drivers)).await,
+async fn query_leader<R: Reach + Clone>(
+    reach: &R,
+    masters: Vec<Pod>,
+    drivers: &[ObservedDriver],
+) -> (Option<Said>, Vec<Orphan>) {
+    let mut leader = Leader::new(reach.clone());
+    let reply = leader.ask(masters.clone()).await;
+    let orphans = match &reply {
+        Some(reply) => orphans(&mut leader, masters, without_application(reply, drivers)).await,
         None => vec![],
     };
-    (said, orphans)
+    (reply, orphans)
 }
 
 /// The web UIs of running drivers to which no active application is known to belong.
-fn without_application(said: &Said, drivers: &[DriverSeen]) -> Vec<DriverUi> {
-    let jobs = join(said, drivers);
-    let has_active = |driver: &&DriverSeen| {
-        let is_active = |id: &Option<String>| said.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
+fn without_application(reply: &Said, drivers: &[ObservedDriver]) -> Vec<DriverUi> {
+    let jobs = join(reply, drivers);
+    let has_active = |driver: &&ObservedDriver| {
+        let is_active = |id: &Option<String>| reply.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
         jobs.iter()
             .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
     };
@@ -176,21 +180,21 @@ pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], dom
     let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
     match drivers.iter().all(|driver| driver.ended) {
         true => vec![],
-        false => ask(cluster, masters.collect(), &drivers).await.1,
+        false => query_leader(cluster, masters.collect(), &drivers).await.1,
     }
 }
 
 /// The same on this machine.
 pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
-    Ok(ask(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
+    Ok(query_leader(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
 }
 
 /// All jobs that the leader knows, newest first, and drivers without one.
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(place).await?;
-    match &snapshot.said {
-        Some(said) => {
-            let mut jobs = marked(join(said, &snapshot.drivers), &snapshot.orphans);
+    match &snapshot.reply {
+        Some(reply) => {
+            let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
             let inventory = place.inventory().await?;
             link_history(&mut jobs, place.namespace().as_str(), &inventory);
             if let Place::Local(dir) = place {
@@ -220,12 +224,12 @@ fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
 
 /// Links jobs to the addresses of a local cluster's pods, for this machine knows no routed names.
 fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) -> Result<(), Error> {
-    let (seen, namespace, cluster) = (dir.seen()?, dir.namespace.as_str(), &inventory.cluster);
+    let (observed, namespace, cluster) = (dir.seen()?, dir.namespace.as_str(), &inventory.cluster);
     let mut hosts = Vec::new();
-    if let Some(address) = seen.drivers {
+    if let Some(address) = observed.drivers {
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
     }
-    for pod in seen.pods.iter().map(|record| &record.pod) {
+    for pod in observed.pods.iter().map(|record| &record.pod) {
         let address = pod
             .status
             .as_ref()
@@ -251,10 +255,10 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
 }
 
 /// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
-pub async fn running(place: &Place) -> Result<Running, Error> {
+pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
     let snapshot = snapshot(place).await?;
-    let mut jobs = match &snapshot.said {
-        Some(said) => marked(join(said, &snapshot.drivers), &snapshot.orphans),
+    let mut jobs = match &snapshot.reply {
+        Some(reply) => marked(join(reply, &snapshot.drivers), &snapshot.orphans),
         None => snapshot.drivers.iter().map(driver_only).collect(),
     };
     let is_connect = |job: &JobState| {
@@ -262,33 +266,33 @@ pub async fn running(place: &Place) -> Result<Running, Error> {
         prefix.is_some_and(|prefix| job.web_ui.as_ref().is_some_and(|ui| ui.starts_with(prefix)))
     };
     jobs.retain(|job| job.would_be_lost() && !is_connect(job));
-    Ok(Running {
+    Ok(RunningJobs {
         jobs,
-        no_leader: snapshot.said.is_none(),
+        no_leader: snapshot.reply.is_none(),
     })
 }
 
 /// Ends a job by ending its driver; the driver's name.
-pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
+pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
     let (name, drivers) = match place {
-        Place::Kubernetes(cluster, name) => (name, seen(cluster, name).await?.drivers),
+        Place::Kubernetes(cluster, name) => (name, job_pods(cluster, name).await?.drivers),
         Place::Local(dir) => (&dir.name, local_drivers(dir)?),
     };
-    let known = |driver: &str| drivers.iter().any(|seen| seen.name == driver);
-    let jobs = if known(wanted) {
+    let known = |driver: &str| drivers.iter().any(|observed| observed.name == driver);
+    let jobs = if known(requested) {
         jobs(place).await.unwrap_or_default()
     } else {
         jobs(place).await?
     };
-    let is_it = |job: &&JobState| job.id.as_deref() == Some(wanted) || job.driver.as_deref() == Some(wanted);
+    let is_it = |job: &&JobState| job.id.as_deref() == Some(requested) || job.driver.as_deref() == Some(requested);
     let job = jobs.iter().find(is_it);
-    let driver = job.and_then(|job| driver_to_end(job, wanted));
-    let driver = driver.or_else(|| known(wanted).then(|| wanted.to_owned()));
+    let driver = job.and_then(|job| driver_to_end(job, requested));
+    let driver = driver.or_else(|| known(requested).then(|| requested.to_owned()));
     let Some(driver) = driver else {
         return Err(match job {
             Some(job) => not_ours(job),
             None => Error::NoJob {
-                wanted: wanted.to_owned(),
+                requested: requested.to_owned(),
                 name: name.to_string(),
             },
         });
@@ -299,7 +303,7 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
             drivers::end(cluster, &driver).await?;
             match application {
                 Some(application) => {
-                    let masters = seen(cluster, name).await?.masters;
+                    let masters = job_pods(cluster, name).await?.masters;
                     until_gone(Leader::new(cluster.clone()), application, masters).await;
                 }
                 None => drivers::until_ended(cluster, &driver).await?,
@@ -319,10 +323,10 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
 }
 
 /// The job's driver. One that goes on after the end of the wanted application has other work.
-fn driver_to_end(job: &JobState, wanted: &str) -> Option<String> {
+fn driver_to_end(job: &JobState, requested: &str) -> Option<String> {
     let driver = job.driver.as_ref()?;
     let goes_on = !job.is_running() && !job.driver_ended;
-    (driver == wanted || !goes_on).then(|| driver.clone())
+    (driver == requested || !goes_on).then(|| driver.clone())
 }
 
 async fn until_gone<R: Reach + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
@@ -354,21 +358,21 @@ fn not_ours(job: &JobState) -> Error {
 }
 
 /// The pods that matter for jobs.
-struct Pods {
+struct JobPods {
     masters: Vec<Pod>,
     /// Those that sparkha made.
-    drivers: Vec<DriverSeen>,
+    drivers: Vec<ObservedDriver>,
     connect: Option<String>,
 }
 
-async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
+async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Error> {
     let selector = cluster_selector(name);
     let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
     let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
     let namespace = cluster.namespace().as_str();
     let ui = |pod: &Pod| ui_of(pod, namespace, &domain);
-    Ok(Pods {
+    Ok(JobPods {
         drivers: drivers_among(&pods, namespace, name, &domain),
         connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
         masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
@@ -376,7 +380,7 @@ async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
 }
 
 /// The drivers that sparkha made for a cluster.
-fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<DriverSeen> {
+fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<ObservedDriver> {
     let drivers = pods
         .iter()
         .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
@@ -397,10 +401,10 @@ fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
     Some(format!("http://{}:", pod_host(address, namespace, domain)))
 }
 
-fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
+fn driver_of(pod: &Pod, ui: Option<String>) -> ObservedDriver {
     let ended = drivers::ended(pod);
     let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
-    DriverSeen {
+    ObservedDriver {
         name: pod.name_any(),
         ui,
         reach: Some(DriverUi {
@@ -418,13 +422,13 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
     }
 }
 
-fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
+fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
     let records = process::records(dir)?.into_iter();
     let address = dir.seen()?.drivers;
-    let seen = records.map(|record| {
+    let observed = records.map(|record| {
         // Read before the exit code, which the script writes last.
         let ended = !record.process.is_alive();
-        DriverSeen {
+        ObservedDriver {
             ui: driver_ui(dir, &record),
             reach: address.map(|address| DriverUi::local(&record.name, address, record.ui_port)),
             applications: record.applications(),
@@ -433,24 +437,24 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
             name: record.name,
         }
     });
-    Ok(seen.collect())
+    Ok(observed.collect())
 }
 
 fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
-    let (_, inventory) = wanted_of(dir)?;
+    let (_, inventory) = desired_of(dir)?;
     let pods = dir.seen()?.pods.into_iter().map(|record| record.pod);
     let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
     Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
-fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
+fn join(reply: &Said, drivers: &[ObservedDriver]) -> Vec<JobState> {
     let job = |app: &ApplicationReport| {
-        let uis = &said.page.driver_uis;
+        let uis = &reply.page.driver_uis;
         let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
-        let has_recorded = |driver: &&DriverSeen| driver.applications.contains(&app.id);
+        let has_recorded = |driver: &&ObservedDriver| driver.applications.contains(&app.id);
         // Its address is another's once it has ended.
-        let has_ui = |driver: &&DriverSeen| {
+        let has_ui = |driver: &&ObservedDriver| {
             let its = driver.ui.as_ref().zip(web_ui.as_ref());
             !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
         };
@@ -479,7 +483,7 @@ fn join(said: &Said, drivers: &[DriverSeen]) -> Vec<JobState> {
             local_ui: None,
         }
     };
-    let report = &said.report;
+    let report = &reply.report;
     let mut jobs: Vec<_> = report.activeapps.iter().chain(&report.completedapps).map(job).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_ms));
     let others = drivers
@@ -509,7 +513,7 @@ fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
 }
 
 /// A driver whose application the leader does not know: it has not registered yet, or it ended under a former leader.
-fn driver_only(driver: &DriverSeen) -> JobState {
+fn driver_only(driver: &ObservedDriver) -> JobState {
     let state = match (driver.ended, driver.exit_code) {
         (false, _) => "STARTING",
         (true, Some(1..)) => "FAILED",
@@ -544,7 +548,7 @@ mod tests {
         }
     }
 
-    fn said(apps: [(&str, &str); 3]) -> Said {
+    fn reply(apps: [(&str, &str); 3]) -> Said {
         let [first, second, third] = apps.map(|(id, state)| app(id, state, 1));
         Said {
             report: MasterReport {
@@ -560,13 +564,13 @@ mod tests {
 
     #[test]
     fn drivers_that_recorded_their_applications_are_one_row_with_them() {
-        let mut said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        said.report.completedapps.push(ApplicationReport {
+        let mut reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        reply.report.completedapps.push(ApplicationReport {
             id: "app-4".into(),
             started_ms: 0,
-            ..said.report.completedapps[0].clone()
+            ..reply.report.completedapps[0].clone()
         });
-        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
+        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: None,
@@ -583,7 +587,7 @@ mod tests {
             driver("forgotten", &["app-0"], true, Some(1)),
             driver("killed", &[], true, None),
         ];
-        let jobs = join(&said, &drivers);
+        let jobs = join(&reply, &drivers);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| {
@@ -606,7 +610,7 @@ mod tests {
                 (Some("app-4"), "FINISHED", Some("goes on"), None),
             ]
         );
-        let end = |at: usize, wanted| driver_to_end(&jobs[at], wanted);
+        let end = |at: usize, requested| driver_to_end(&jobs[at], requested);
         assert_eq!(end(2, "app-3"), Some("runs".into()));
         assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
         assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
@@ -617,8 +621,8 @@ mod tests {
 
     #[test]
     fn an_orphan_is_one_row_whether_the_leader_remembers_its_application_or_not() {
-        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        let driver = |name: &str, applications: &[&str]| DriverSeen {
+        let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, applications: &[&str]| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: None,
@@ -637,7 +641,7 @@ mod tests {
                 driver: driver.into(),
                 application: id.into(),
             });
-        let jobs = marked(join(&said, &drivers), &orphans);
+        let jobs = marked(join(&reply, &drivers), &orphans);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))
@@ -659,8 +663,8 @@ mod tests {
 
     #[test]
     fn only_running_drivers_without_an_active_application_are_asked() {
-        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        let driver = |name: &str, application: &str, ended: bool| DriverSeen {
+        let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, application: &str, ended: bool| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: Some(DriverUi::local(name, std::net::Ipv4Addr::LOCALHOST.into(), 4040)),
@@ -673,7 +677,7 @@ mod tests {
             driver("ended", "app-2", true),
             driver("goes-on", "app-1", false),
         ];
-        let asked = without_application(&said, &drivers);
+        let asked = without_application(&reply, &drivers);
         let asked: Vec<_> = asked.iter().map(|ui| ui.driver.as_str()).collect();
         assert_eq!(asked, ["goes-on"]);
     }
@@ -688,17 +692,17 @@ mod tests {
             }]},
         }))
         .unwrap();
-        let seen = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
+        let observed = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
         assert_eq!(
-            (seen.applications, seen.ended, seen.exit_code),
+            (observed.applications, observed.ended, observed.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))
         );
-        assert_eq!(seen.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
+        assert_eq!(observed.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
     }
 
     #[test]
     fn applications_find_their_drivers_by_their_web_uis() {
-        let said = Said {
+        let reply = Said {
             report: MasterReport {
                 status: MasterStatus::Alive,
                 url: String::new(),
@@ -716,7 +720,7 @@ mod tests {
                 .into(),
             },
         };
-        let driver = |name: &str, host: &str, ended| DriverSeen {
+        let driver = |name: &str, host: &str, ended| ObservedDriver {
             name: name.into(),
             ui: Some(format!("http://{host}:")),
             reach: None,
@@ -730,7 +734,7 @@ mod tests {
             driver("mine", "spark-10-1-2-3.ns.k8s", false),
             driver("young", "spark-10-1-2-4.ns.k8s", false),
         ];
-        let jobs = join(&said, &drivers);
+        let jobs = join(&reply, &drivers);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))

@@ -69,9 +69,9 @@ impl DriverUi {
     }
 
     /// The application that its driver has at this moment. `None`: it has none, does not answer, or has no web UI.
-    async fn application<R: Reach>(&self, way: &R) -> Option<String> {
+    async fn application<R: Reach>(&self, reach: &R) -> Option<String> {
         let asking = async {
-            let stream = way.open(&self.pod, self.port).await.ok()?;
+            let stream = reach.open(&self.pod, self.port).await.ok()?;
             spark::application_of_driver(stream).await.ok().flatten()
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten()
@@ -82,9 +82,9 @@ impl DriverUi {
 ///
 /// A driver's web UI ends before its application does. So an application that the web UI has before and after the leader was asked was there in between.
 pub async fn orphans<R: Reach + Clone>(leader: &mut Leader<R>, masters: Vec<Pod>, uis: Vec<DriverUi>) -> Vec<Orphan> {
-    let way = &leader.way.clone();
+    let reach = &leader.way.clone();
     let before = futures::future::join_all(uis.into_iter().map(async |ui| {
-        let application = ui.application(way).await?;
+        let application = ui.application(reach).await?;
         Some((ui, application))
     }));
     let before: Vec<_> = before.await.into_iter().flatten().collect();
@@ -98,7 +98,7 @@ pub async fn orphans<R: Reach + Clone>(leader: &mut Leader<R>, masters: Vec<Pod>
         .into_iter()
         .filter(|(_, application)| !is_active(&report, application));
     let orphans = futures::future::join_all(unknown.map(async |(ui, application)| {
-        let still = ui.application(way).await.as_ref() == Some(&application);
+        let still = ui.application(reach).await.as_ref() == Some(&application);
         still.then_some(Orphan {
             driver: ui.driver,
             application,

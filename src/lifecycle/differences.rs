@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::plan::{Live, Plan};
+use crate::lifecycle::plan::{LiveObjects, Plan};
 use crate::model::error_chain::with_sources;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
@@ -46,7 +46,7 @@ pub struct Differences {
     /// Pods that applications depend on restart or are deleted.
     disturbing: bool,
     /// The cluster loses something.
-    taking_away: bool,
+    destructive: bool,
     /// Its image is another.
     other_image: bool,
 }
@@ -58,8 +58,8 @@ impl Differences {
     }
 
     /// Whether the change needs confirmation.
-    pub fn need_consent(&self) -> bool {
-        self.taking_away || self.other_image
+    pub fn need_confirmation(&self) -> bool {
+        self.destructive || self.other_image
     }
 
     /// Another image is what was asked for, and costs nothing.
@@ -75,12 +75,12 @@ impl Differences {
     pub fn disturb(&mut self, applications: &Applications) {
         if let Some(line) = applications.line() {
             self.lines.push(line);
-            self.taking_away = true;
+            self.destructive = true;
         }
     }
 
     fn layout<T: PartialEq + std::fmt::Display>(&mut self, what: &str, old: T, new: T) {
-        self.taking_away |= old != new;
+        self.destructive |= old != new;
         self.changed(what, old, new);
     }
 
@@ -100,7 +100,13 @@ impl Differences {
 
 /// Compares the inventory of a cluster with what the plan makes of it. A cluster without StatefulSets has nothing to lose. Where the inventory
 /// is lost, the plan applies every object again, and only pods that restart are a difference.
-pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: &Live, origin: &Origin) -> Differences {
+pub fn differences(
+    old: Option<&Inventory>,
+    new: &Inventory,
+    plan: &Plan,
+    live: &LiveObjects,
+    origin: &Origin,
+) -> Differences {
     let mut differences = Differences::default();
     let is_living = live.keys().any(|(kind, _)| *kind == Kind::StatefulSet);
     if !is_living {
@@ -115,14 +121,14 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
         let line =
             format!("its inventory has no {CLUSTER_FILE}: without -f, all that no flag names goes back to its default");
         differences.lines.push(line);
-        differences.taking_away = true;
+        differences.destructive = true;
     }
     if let Some(old) = old {
         summaries(&mut differences, old, new, live);
     }
     for entry in &plan.prune {
         differences.lines.push(format!("{} {} deleted", entry.kind, entry.name));
-        differences.taking_away = true;
+        differences.destructive = true;
         differences.disturbing |= entry.kind == Kind::StatefulSet;
     }
     let mut in_place = Vec::new();
@@ -165,7 +171,7 @@ fn recounted(resource: &Resource, there: &DynamicObject) -> Option<(u64, u64)> {
     (resource.kind == Kind::StatefulSet && had != gets).then_some((had, gets))
 }
 
-fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &Live) {
+fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &LiveObjects) {
     let (before, after) = (&old.cluster, &new.cluster);
     differences.other_image = before.image != after.image;
     differences.changed("image", &before.image, &after.image);
@@ -334,11 +340,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_told(differences: &Differences, expected: &[&str], consent: bool, disturbing: bool) {
+    fn assert_reported(differences: &Differences, expected: &[&str], confirmation: bool, disturbing: bool) {
         assert_eq!(differences.lines(), expected);
         assert_eq!(
-            (differences.need_consent(), differences.are_disturbing()),
-            (consent, disturbing)
+            (differences.need_confirmation(), differences.are_disturbing()),
+            (confirmation, disturbing)
         );
     }
 
@@ -360,28 +366,28 @@ mod tests {
             "pods of spark-worker restart",
             "changed in place: ConfigMap spark-conf, Secret spark-auth, NetworkPolicy spark-master, NetworkPolicy spark-worker",
         ];
-        assert_told(&compared(small, "", &Origin::File), &expected, true, true);
+        assert_reported(&compared(small, "", &Origin::File), &expected, true, true);
     }
 
     #[test]
     fn what_adds_is_not_asked_about() {
         let base = "masters: {count: 1}\nworkers: {count: 2}\n";
         let none = compared(base, base, &Origin::File);
-        assert_told(&none, &[], false, false);
+        assert_reported(&none, &[], false, false);
         let more = compared(base, &base.replace("count: 2", "count: 3"), &Origin::File);
         // What an application gets follows the number of workers, and restarts nothing.
         let conf = "changed in place: ConfigMap spark-conf";
-        assert_told(&more, &["workers: 2 → 3", conf], false, false);
+        assert_reported(&more, &["workers: 2 → 3", conf], false, false);
         let history = format!("{base}history: {{eventLogs: 's3a://b/e'}}\ns3: {{}}\n");
         let added = compared(base, &history, &Origin::File);
         assert!(added.lines().contains(&"history server: added".to_owned()));
-        assert!(!added.need_consent());
+        assert!(!added.need_confirmation());
         let later = compared(&history, &history.replace("s3a://b/e", "s3a://b/f"), &Origin::File);
         let expected = [
             "pods of spark-history restart",
             "changed in place: ConfigMap spark-conf",
         ];
-        assert_told(&later, &expected, false, false);
+        assert_reported(&later, &expected, false, false);
     }
 
     #[test]
@@ -389,12 +395,12 @@ mod tests {
         let base = "masters: {count: 1}\nworkers: {count: 2}\n";
         let mut fewer = compared(base, &base.replace("count: 2", "count: 1"), &Origin::File);
         let conf = "changed in place: ConfigMap spark-conf";
-        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        assert_reported(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec![]));
-        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        assert_reported(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec!["app-1 job".into()]));
         let expected = ["workers: 2 → 1", conf, "1 application runs: app-1 job"];
-        assert_told(&fewer, &expected, true, true);
+        assert_reported(&fewer, &expected, true, true);
 
         let larger = format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n");
         let mut restarted = compared(base, &larger, &Origin::File);
@@ -405,16 +411,16 @@ mod tests {
             "changed in place: ConfigMap spark-conf",
             "applications may run, which cannot be found out: no master leads",
         ];
-        assert_told(&restarted, &expected, true, true);
+        assert_reported(&restarted, &expected, true, true);
     }
 
     #[test]
     fn without_a_kept_cluster_file_every_change_is_asked_about() {
         let base = "masters: {count: 1}\nlabels: {team: data}\n";
-        assert_told(&compared(base, base, &Origin::Inventory(None)), &[], false, false);
+        assert_reported(&compared(base, base, &Origin::Inventory(None)), &[], false, false);
         let guessed = compared(base, "masters: {count: 1}\n", &Origin::Inventory(None));
         assert!(guessed.lines()[0].starts_with("its inventory has no cluster-file.yaml: "));
-        assert!(guessed.need_consent());
+        assert!(guessed.need_confirmation());
     }
 
     #[test]
@@ -422,16 +428,22 @@ mod tests {
         let (before, after) = (spec("masters: {count: 1}\n"), spec(""));
         let (old, new) = (render(&before), render(&after));
         let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
-        let plan = plan(&new, &Live::new(), Some(&inventories.0), &inventories.1);
-        let differences = differences(Some(&inventories.0), &inventories.1, &plan, &Live::new(), &Origin::File);
+        let plan = plan(&new, &LiveObjects::new(), Some(&inventories.0), &inventories.1);
+        let differences = differences(
+            Some(&inventories.0),
+            &inventories.1,
+            &plan,
+            &LiveObjects::new(),
+            &Origin::File,
+        );
         assert_eq!(differences, Differences::default());
     }
 
     #[test]
     fn without_an_inventory_pods_that_restart_are_told() {
-        let told = |there: &str, after: &str| {
+        let reported = |there: &str, after: &str| {
             let there = spec(there);
-            let live: Live = render(&there)[1..]
+            let live: LiveObjects = render(&there)[1..]
                 .iter()
                 .map(|resource| {
                     let object = serde_json::from_value(resource.object.clone()).unwrap();
@@ -445,7 +457,7 @@ mod tests {
             differences(None, &inventory, &plan, &live, &Origin::Inventory(None))
         };
         let one = "masters: {count: 1}\n";
-        assert_eq!(told(one, one), Differences::default());
+        assert_eq!(reported(one, one), Differences::default());
         let guess =
             "its inventory has no cluster-file.yaml: without -f, all that no flag names goes back to its default";
         let expected = [
@@ -454,9 +466,14 @@ mod tests {
             "pods of spark-master restart",
             "pods of spark-worker restart",
         ];
-        assert_told(&told(one, ""), &expected, true, true);
+        assert_reported(&reported(one, ""), &expected, true, true);
         let many = "masters: {count: 1}\nworkers: {count: 50}\n";
-        assert_told(&told(many, one), &[guess, "pods of spark-worker: 50 → 2"], true, true);
+        assert_reported(
+            &reported(many, one),
+            &[guess, "pods of spark-worker: 50 → 2"],
+            true,
+            true,
+        );
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub enum Error {
     #[error("the driver does not start")]
     DoesNotStart { troubles: Vec<(Trouble, String)> },
     #[error("the job can never run here: {message}")]
-    NoRoom { message: String },
+    NoCapacity { message: String },
     #[error("the probe job gave no result: {reason}")]
     NoResult { reason: String },
     #[error("{message}")]
@@ -73,8 +73,8 @@ pub enum Error {
     LostNodes { lost: Vec<LostNode>, known: bool },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
-    #[error("cluster {name} has no job or driver {wanted}")]
-    NoJob { wanted: String, name: String },
+    #[error("cluster {name} has no job or driver {requested}")]
+    NoJob { requested: String, name: String },
     #[error("failed to listen at {address}")]
     Listen {
         address: SocketAddr,
@@ -130,7 +130,7 @@ impl Error {
             | Error::Driver { help, .. }
             | Error::Incomplete { help, .. }
             | Error::InUse { help, .. } => Some(help.clone()),
-            Error::NoRoom { .. } => Some(
+            Error::NoCapacity { .. } => Some(
                 "ask for less with --executor-memory and --executor-cores, or give workers more with \
                  `sparkha create --worker-memory SIZE`; --wait waits anyway"
                     .into(),

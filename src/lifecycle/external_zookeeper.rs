@@ -38,7 +38,7 @@ const TRIES: u32 = 5;
 
 /// The data of a cluster's znode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Owner {
+struct ZnodeOwner {
     /// The id that the owner's inventory has.
     owner: String,
     /// Which cluster that is, for people.
@@ -54,11 +54,11 @@ enum Ownership {
         version: i32,
         in_use: bool,
     },
-    Owned(Owner),
+    Owned(ZnodeOwner),
 }
 
 /// What the check before a create found.
-pub struct Checked {
+pub struct ZnodeCheck {
     /// Whether the ensemble answered: what it could not be asked is not claimed.
     pub reached: bool,
     /// The id under which the cluster's znode is or will be claimed; `None` if it never was, and cannot be now.
@@ -68,7 +68,7 @@ pub struct Checked {
 
 /// Whether an external ensemble answers and lets the cluster in, and whether the cluster's znode is free or its own. `old` is the inventory,
 /// if there is one. `None` where the cluster needs no such ensemble.
-pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<Checked>, Error> {
+pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<ZnodeCheck>, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(None);
     };
@@ -85,7 +85,7 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
                 with_sources(&error),
                 "check zookeeper.external; --skip-preflight goes on if only this machine cannot reach it",
             );
-            return Ok(Some(Checked {
+            return Ok(Some(ZnodeCheck {
                 reached: false,
                 owner: known.map(str::to_owned),
                 findings: vec![finding],
@@ -107,7 +107,7 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
             findings.push(taken(external, &holder));
         }
     }
-    Ok(Some(Checked {
+    Ok(Some(ZnodeCheck {
         reached: true,
         owner: Some(owner),
         findings,
@@ -134,7 +134,7 @@ pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<boo
     };
     let reached = connect(place, &external.servers, external.secret.as_deref()).await?;
     let (client, path) = (&reached.client, external.directory.as_str());
-    let data = Owner {
+    let data = ZnodeOwner {
         owner: owner.to_owned(),
         cluster: describe(place),
     };
@@ -276,12 +276,12 @@ async fn ownership(client: &zookeeper_client::Client, path: &str) -> Result<Owne
     })
 }
 
-fn owner_in(data: &[u8]) -> Option<Owner> {
+fn owner_in(data: &[u8]) -> Option<ZnodeOwner> {
     if data.is_empty() {
         return None;
     }
     // What cannot be read is somebody's, too.
-    Some(serde_json::from_slice(data).unwrap_or_else(|_| Owner {
+    Some(serde_json::from_slice(data).unwrap_or_else(|_| ZnodeOwner {
         owner: String::new(),
         cluster: format!(
             "something else, which wrote `{}`",
@@ -290,7 +290,7 @@ fn owner_in(data: &[u8]) -> Option<Owner> {
     }))
 }
 
-impl Owner {
+impl ZnodeOwner {
     fn is(&self, owner: &str) -> bool {
         !owner.is_empty() && self.owner == owner
     }
@@ -342,7 +342,11 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
             (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
         }
         Place::Local(dir) => {
-            let conf = dir.wanted().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
+            let conf = dir
+                .wanted()
+                .ok()
+                .flatten()
+                .and_then(|desired| desired.config_map(&conf));
             let pods = masters_of(dir).unwrap_or_default();
             (conf, Leader::new(Loopback).report(pods).await)
         }
@@ -363,7 +367,7 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
     is_configured && leader.is_some()
 }
 /// A session with an external ensemble, and the forwarded port it may need.
-struct Reached {
+struct Session {
     client: zookeeper_client::Client,
     login: Option<Login>,
     _forward: Option<ForwardGuard>,
@@ -371,7 +375,7 @@ struct Reached {
 
 /// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
 /// Service. `secret` names the Secret with the login.
-async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Reached, zookeeper::Error> {
+async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Session, zookeeper::Error> {
     let read = match (secret, place) {
         (Some(name), Place::Kubernetes(cluster, _)) => login(cluster, name).await.map(Some),
         (Some(name), Place::Local(dir)) => login_local(dir, name).map(Some),
@@ -384,7 +388,7 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
     })?;
     let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
         Ok(client) => {
-            return Ok(Reached {
+            return Ok(Session {
                 client,
                 login,
                 _forward: None,
@@ -405,7 +409,7 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
         };
         let address = forward.address.to_string();
         if let Ok(client) = zookeeper::connect(&address, login.as_ref(), TIMEOUT).await {
-            return Ok(Reached {
+            return Ok(Session {
                 client,
                 login,
                 _forward: Some(forward),

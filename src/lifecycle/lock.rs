@@ -44,11 +44,11 @@ const TRIES: u32 = 10;
 
 /// A lock that is held. Renewed in the background until it is released or dropped.
 pub struct Lock {
-    held: Arc<Held>,
+    held: Arc<HeldLock>,
     renewal: tokio::task::AbortHandle,
 }
 
-struct Held {
+struct HeldLock {
     cluster: Cluster,
     inventory: String,
     me: Holder,
@@ -63,12 +63,12 @@ struct Held {
 pub async fn take(
     cluster: &Cluster,
     name: &ClusterName,
-    seen: Option<&DynamicObject>,
+    observed: Option<&DynamicObject>,
     mut object: Value,
     inventory: &Inventory,
     first: bool,
 ) -> Result<Lock, Error> {
-    let version = seen.and_then(ResourceExt::resource_version);
+    let version = observed.and_then(ResourceExt::resource_version);
     let me = Holder::me(secret::id()?);
     // The answer may be read long after the lock was written.
     let began = SystemTime::now();
@@ -78,7 +78,7 @@ pub async fn take(
         object["metadata"]["annotations"][FIRST] = json!(me.id);
     }
     let inventory_name = name.inventory();
-    let written = match seen {
+    let written = match observed {
         None => {
             let api: Api<ConfigMap> = cluster.api();
             let config_map: ConfigMap =
@@ -113,7 +113,7 @@ pub async fn take(
 
 impl Lock {
     fn held(cluster: &Cluster, name: &ClusterName, me: Holder, since: SystemTime) -> Self {
-        let held = Arc::new(Held {
+        let held = Arc::new(HeldLock {
             cluster: cluster.clone(),
             inventory: name.inventory(),
             me,
@@ -189,7 +189,7 @@ impl Drop for Lock {
     }
 }
 
-impl Held {
+impl HeldLock {
     /// The inventory, with our lock on it.
     async fn read(&self, action: &str) -> Result<DynamicObject, kubernetes::Error> {
         let lost = |reason: String| kubernetes::Error::LockLost {
@@ -251,7 +251,7 @@ impl Held {
     }
 }
 
-impl Fence for Held {
+impl Fence for HeldLock {
     fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, kubernetes::Error>> {
         async move {
             let arrived = SystemTime::now();
@@ -306,8 +306,8 @@ pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), 
 }
 
 /// Whether a first create may still undo itself, by the inventory as it was read.
-pub fn is_first(seen: &DynamicObject) -> bool {
-    seen.annotations().contains_key(FIRST)
+pub fn is_first(observed: &DynamicObject) -> bool {
+    observed.annotations().contains_key(FIRST)
 }
 
 /// Who holds a lock.
@@ -386,8 +386,12 @@ fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
 
 /// Waits until the lock of an inventory, if there is one, is released or abandoned; one that is being renewed is
 /// somebody's. True if there was one: then things may have changed, and the caller has to look again.
-pub async fn wait_for_lock(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
-    let Some(holder) = seen.and_then(holder_of) else {
+pub async fn wait_for_lock(
+    cluster: &Cluster,
+    name: &ClusterName,
+    observed: Option<&DynamicObject>,
+) -> Result<bool, Error> {
+    let Some(holder) = observed.and_then(holder_of) else {
         return Ok(false);
     };
     let deadline = Instant::now() + EXPIRES_AFTER;

@@ -86,11 +86,11 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
     if found.metadata.deletion_timestamp.is_some() {
         return Ok(Removal::Removed);
     }
-    let left = Left { name, inventory };
+    let leftovers = Leftovers { name, inventory };
     let action = format!("delete Namespace {namespace}");
     loop {
         let removal = async {
-            match first_tenant(cluster, &left).await {
+            match first_tenant(cluster, &leftovers).await {
                 Ok(None) => {}
                 Ok(Some(tenant)) => return Ok(Removal::InUse(format!("there is still {tenant}"))),
                 Err(error) => return Ok(Removal::InUse(format!("what is in it is not known: {error}"))),
@@ -109,15 +109,15 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
 }
 
 /// What may be left of a cluster when its namespace is looked at.
-struct Left<'a> {
+struct Leftovers<'a> {
     name: &'a ClusterName,
     inventory: &'a Inventory,
 }
 
 /// Anything in the namespace that is neither Kubernetes' own nor left of the cluster, by every version of every kind that the server has.
-async fn first_tenant(cluster: &Cluster, left: &Left<'_>) -> Result<Option<String>, kubernetes::Error> {
+async fn first_tenant(cluster: &Cluster, leftovers: &Leftovers<'_>) -> Result<Option<String>, kubernetes::Error> {
     let resources = namespaced_resources(cluster).await?;
-    let lists = resources.iter().map(|resource| tenant_of(cluster, resource, left));
+    let lists = resources.iter().map(|resource| tenant_of(cluster, resource, leftovers));
     let mut lists = stream::iter(lists).buffer_unordered(CONCURRENCY);
     while let Some(tenant) = lists.try_next().await? {
         if tenant.is_some() {
@@ -130,7 +130,7 @@ async fn first_tenant(cluster: &Cluster, left: &Left<'_>) -> Result<Option<Strin
 async fn tenant_of(
     cluster: &Cluster,
     resource: &ApiResource,
-    left: &Left<'_>,
+    leftovers: &Leftovers<'_>,
 ) -> Result<Option<String>, kubernetes::Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
     let mut params = ListParams::default().limit(PAGE);
@@ -140,7 +140,7 @@ async fn tenant_of(
         let tenant = page
             .items
             .iter()
-            .find(|object| !left.explains(resource, &object.metadata));
+            .find(|object| !leftovers.explains(resource, &object.metadata));
         if let Some(object) = tenant {
             return Ok(Some(format!("{} {}", resource.kind, object.name_any())));
         }
@@ -151,7 +151,7 @@ async fn tenant_of(
     }
 }
 
-impl Left<'_> {
+impl Leftovers<'_> {
     /// Whether an object is Kubernetes' own, left of the cluster, or being deleted already.
     fn explains(&self, resource: &ApiResource, object: &ObjectMeta) -> bool {
         let name = object.name.as_deref().unwrap_or_default();
@@ -245,7 +245,7 @@ mod tests {
     fn explains(group: &str, plural: &str, metadata: serde_json::Value) -> bool {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &crate::render::render(&spec));
-        let left = Left {
+        let leftovers = Leftovers {
             name: &spec.name,
             inventory: &inventory,
         };
@@ -256,7 +256,7 @@ mod tests {
             kind: "X".into(),
             plural: plural.into(),
         };
-        left.explains(&resource, &serde_json::from_value(metadata).unwrap())
+        leftovers.explains(&resource, &serde_json::from_value(metadata).unwrap())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{inventory_of, wanted_of};
+use crate::lifecycle::local::{desired_of, inventory_of};
 use crate::model::kind::Kind;
 use crate::model::labels::{ALIAS, MANAGED_BY, SPARKHA, is_of_cluster};
 use crate::platform::kubernetes::{self, Cluster};
@@ -47,7 +47,7 @@ impl Place {
     pub async fn inventory(&self) -> Result<Inventory, Error> {
         match self {
             Place::Kubernetes(cluster, name) => read_inventory(&inventory_object(cluster, name).await?),
-            Place::Local(dir) => Ok(wanted_of(dir)?.1),
+            Place::Local(dir) => Ok(desired_of(dir)?.1),
         }
     }
 
@@ -63,7 +63,7 @@ impl Place {
                 ours.as_ref().map(read_inventory).transpose()
             }
             Place::Local(dir) => match dir.wanted()? {
-                Some(wanted) => inventory_of(&wanted, dir),
+                Some(desired) => inventory_of(&desired, dir),
                 None => Ok(None),
             },
         }
@@ -84,8 +84,8 @@ impl Place {
             Place::Local(dir) => {
                 let mut summaries = Vec::new();
                 for sibling in Store::open()?.clusters(Some(&dir.namespace))? {
-                    let wanted = sibling.wanted().ok().flatten();
-                    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, &sibling).ok().flatten());
+                    let desired = sibling.wanted().ok().flatten();
+                    let inventory = desired.and_then(|desired| inventory_of(&desired, &sibling).ok().flatten());
                     summaries.extend(inventory.map(|inventory| inventory.cluster));
                 }
                 summaries

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome};
+use crate::lifecycle::create::{CreateOptions, CreateResult};
 use crate::lifecycle::differences::Differences;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::spark_change::SparkChange;
@@ -14,8 +14,8 @@ use crate::spec::ClusterSpec;
 
 /// What a create will do.
 pub enum Prepared {
-    Kubernetes(Cluster, Box<create::Prepared>),
-    Local(Box<local::create::Prepared>),
+    Kubernetes(Cluster, Box<create::KubernetesCreate>),
+    Local(Box<local::create::LocalCreate>),
 }
 
 impl Prepared {
@@ -35,7 +35,12 @@ impl Prepared {
     }
 
     /// Does it.
-    pub async fn create(self, spec: &ClusterSpec, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
+    pub async fn create(
+        self,
+        spec: &ClusterSpec,
+        options: &CreateOptions,
+        progress: &Progress,
+    ) -> Result<CreateResult, Error> {
         match self {
             Prepared::Kubernetes(cluster, prepared) => {
                 create::create(&cluster, spec, *prepared, options, progress).await
@@ -52,7 +57,7 @@ pub async fn prepare(
     place: &Place,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
-    options: &Options,
+    options: &CreateOptions,
     progress: &Progress,
 ) -> Result<Prepared, Error> {
     Ok(match place {

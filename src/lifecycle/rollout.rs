@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
-use crate::lifecycle::plan::{Live, Plan};
+use crate::lifecycle::plan::{LiveObjects, Plan};
 use crate::lifecycle::wait::{Patience, View, with_logs};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
@@ -56,7 +56,7 @@ pub struct Stage<'a> {
 }
 
 /// The StatefulSets of a plan in their order. `other_spark`: masters and workers get another version of Spark.
-pub fn stages<'a>(plan: &'a Plan, live: &Live, other_spark: bool) -> Vec<Stage<'a>> {
+pub fn stages<'a>(plan: &'a Plan, live: &LiveObjects, other_spark: bool) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage<'a>> = Vec::new();
     let mut sets: Vec<_> = plan.apply.iter().filter(|set| set.kind == Kind::StatefulSet).collect();
     sets.sort_by_key(|set| rank(set));
@@ -92,7 +92,7 @@ fn component(set: &Value) -> Option<&str> {
 
 fn rank(set: &Resource) -> u8 {
     let component = component(&set.object);
-    let is = |wanted: Component| component == Some(wanted.as_str());
+    let is = |expected: Component| component == Some(expected.as_str());
     match () {
         () if is(Component::ZooKeeper) => 0,
         () if is(Component::Master) => 1,
@@ -152,13 +152,13 @@ enum Next {
     /// For this, however long it takes.
     Wait(String),
     /// For this, but not for ever.
-    Settle(String),
+    WaitAtMost(String),
     Replace(Vec<Pod>),
 }
 
 /// Whether pods have to be replaced in order: while a master runs, ready or not, because it may be slow or restart. Without one there is nothing to protect and nothing
 /// to wait for, unless old and new pods of a set cannot work together: then a rolling update would wait for ever.
-pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
+pub async fn needs_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
     let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
     if replaced.peek().is_none() {
         return Ok(false);
@@ -192,37 +192,37 @@ pub async fn replace<R: Roller>(
 ) -> Result<(), Error> {
     let mut patience = Patience::default();
     let mut before = Before::default();
-    let mut settling: Option<Instant> = None;
+    let mut stalled_since: Option<Instant> = None;
     poll_until(R::View::EVERY, timeout, async || {
         let facts = roller.view().facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
-        let is_stalled = settling.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
+        let is_stalled = stalled_since.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
         let missing = match next(&facts, &state, set, mode, is_stalled) {
             Next::Done => return Ok(Break(())),
             Next::Replace(pods) => {
-                settling = None;
+                stalled_since = None;
                 let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
                 progress.part("Replacing", &names.join(", "));
                 roller.replace(set, &pods).await?;
                 "their successors".to_owned()
             }
             Next::Wait(missing) => {
-                settling = None;
+                stalled_since = None;
                 missing
             }
-            Next::Settle(missing) => {
-                settling.get_or_insert_with(Instant::now);
+            Next::WaitAtMost(missing) => {
+                stalled_since.get_or_insert_with(Instant::now);
                 missing
             }
         };
         before.remember(&facts);
         let view = roller.view();
-        let seen = troubles(&facts, &view.events(), &before);
-        for trouble in patience.news(&seen) {
+        let observed = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
         // Others may fail because of what is replaced, or for what the change cures: masters, while their ZooKeeper server is away.
-        let mut hopeless = patience.exhausted(&seen);
+        let mut hopeless = patience.exhausted(&observed);
         hopeless.retain(|trouble| trouble.subject == set || is_new_pod(&facts, set, &trouble.subject));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
@@ -280,7 +280,7 @@ fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled:
     }
     let unsettled = unsettled(facts, state);
     if !unsettled.is_empty() && !is_stalled {
-        return Next::Settle(unsettled.join("; "));
+        return Next::WaitAtMost(unsettled.join("; "));
     }
     let leader = state.leader().map(|leader| leader.pod.name.as_str());
     let order = |pod: &&&Pod| (Some(pod.name_any().as_str()) == leader, Reverse(ordinal(pod)));
@@ -328,7 +328,7 @@ fn works(facts: &Facts, pod: &Pod) -> bool {
 
 /// What of the cluster is not as it should be between one pod and the next.
 fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
-    let is_wanted = |missing: &&NotReady| {
+    let blocks = |missing: &&NotReady| {
         matches!(
             missing,
             NotReady::ZooKeeper { .. }
@@ -337,12 +337,7 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
                 | NotReady::SeveralLeaders { .. }
         )
     };
-    let mut missing: Vec<_> = state
-        .not_ready
-        .iter()
-        .filter(is_wanted)
-        .map(ToString::to_string)
-        .collect();
+    let mut missing: Vec<_> = state.not_ready.iter().filter(blocks).map(ToString::to_string).collect();
     // Workers that run must have found the leader. Those that do not run are none of this.
     let running = pods_of(facts, Component::Worker).filter(|pod| is_ready(pod)).count();
     let registered = state.workers.registered as usize;
@@ -370,7 +365,7 @@ mod tests {
         resolve(Some(source), &Default::default()).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    fn live(text: &str) -> Live {
+    fn live(text: &str) -> LiveObjects {
         let there = render(&spec(text)).into_iter().map(|resource| {
             let object = serde_json::from_value(resource.object).unwrap();
             ((resource.kind, resource.name), object)
@@ -379,7 +374,7 @@ mod tests {
     }
 
     /// Each stage's sets, without the cluster's name, and what is waited for.
-    fn staged(live: &Live, after: &str, other_spark: bool) -> Vec<String> {
+    fn staged(live: &LiveObjects, after: &str, other_spark: bool) -> Vec<String> {
         let after = spec(after);
         let resources = render(&after);
         let inventory = Inventory::of(&after, &resources[1..]);
@@ -400,7 +395,7 @@ mod tests {
     fn masters_come_before_workers_and_these_before_the_rest() {
         let base = "connect: true\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\n";
         assert_eq!(
-            staged(&Live::new(), base, false),
+            staged(&LiveObjects::new(), base, false),
             ["zookeeper master worker history connect"]
         );
         assert_eq!(
@@ -499,7 +494,7 @@ mod tests {
         match next(&facts, &state, "spark-master", mode, is_stalled) {
             Next::Replace(pods) => Some(pods.iter().map(ResourceExt::name_any).collect()),
             Next::Done => Some(vec![]),
-            Next::Wait(_) | Next::Settle(_) => None,
+            Next::Wait(_) | Next::WaitAtMost(_) => None,
         }
     }
 

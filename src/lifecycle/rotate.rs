@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use crate::console::progress::Progress;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{LocalView, wanted_of};
+use crate::lifecycle::local::{LocalView, desired_of};
 use crate::lifecycle::teardown::UNDRAINED_SECONDS;
 use crate::lifecycle::{Error, create, lock, secret, wait};
 use crate::model::kind::Kind;
@@ -61,7 +61,7 @@ pub async fn rotate(
     match replace_and_restart(&lock.fenced(), name, deadline, timeout, progress).await {
         Ok(()) => lock.release(&inventory, false).await?,
         Err(error) => {
-            create::give_up(lock, &inventory, false).await;
+            create::abort(lock, &inventory, false).await;
             return Err(error);
         }
     }
@@ -108,10 +108,10 @@ pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progre
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
     let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
-    let (wanted, inventory) = wanted_of(dir)?;
+    let (desired, inventory) = desired_of(dir)?;
     has_own_secret(&inventory, &dir.name)?;
     secret::replace_local(dir, &dir.name.auth())?;
-    drivers::configure(&Store::open()?, dir, &wanted)?;
+    drivers::configure(&Store::open()?, dir, &desired)?;
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
     let is_knowing =
         |record: &PodRecord| Component::of(record.pod.labels()).is_some_and(|component| KNOWING.contains(&component));

@@ -23,7 +23,7 @@ use crate::state::decommissioning::leaving;
 
 /// How scale goes about it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ScaleOptions {
     pub workers: u32,
     pub timeout: Duration,
     /// Wait until all workers are registered, and those that are too many gone.
@@ -36,7 +36,7 @@ pub struct Options {
 pub async fn scale(
     cluster: &Cluster,
     name: &ClusterName,
-    options: &Options,
+    options: &ScaleOptions,
     progress: &Progress,
 ) -> Result<Option<ClusterState>, Error> {
     let mut object = inventory_object(cluster, name).await?;
@@ -76,12 +76,12 @@ pub async fn scale(
 
 /// Says who will go, and what they do now.
 pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
-    let leaving = leaving(state, workers);
-    if leaving.is_empty() {
+    let decommissioning = leaving(state, workers);
+    if decommissioning.is_empty() {
         return;
     }
-    progress.part("Removing", &leaving.before());
-    if let Some(surprise) = leaving.surprise(state) {
+    progress.part("Removing", &decommissioning.before());
+    if let Some(surprise) = decommissioning.surprise(state) {
         progress.warn(&surprise);
     }
 }
@@ -110,7 +110,7 @@ async fn write(
     name: &ClusterName,
     (object, old): (&DynamicObject, &Inventory),
     (set, new): (&DynamicObject, &Inventory),
-    options: &Options,
+    options: &ScaleOptions,
 ) -> Result<(), Error> {
     let mut applied = owned(set, FIELD_MANAGER);
     applied["spec"]["replicas"] = json!(options.workers);
@@ -123,7 +123,7 @@ async fn write(
     {
         Ok(_) => lock.release(new, false).await,
         Err(error) => {
-            create::give_up(lock, old, false).await;
+            create::abort(lock, old, false).await;
             Err(error.into())
         }
     }

@@ -76,8 +76,8 @@ pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Err
             live.and_then(|live| keys(&live).remove(key)).map(|value| value.0)
         }
         Place::Local(dir) => {
-            let (wanted, _) = local::wanted_of(dir)?;
-            let folder = secret_folder(dir, &wanted, secret).ok();
+            let (desired, _) = local::desired_of(dir)?;
+            let folder = secret_folder(dir, &desired, secret).ok();
             folder.and_then(|folder| std::fs::read(folder.join(key)).ok())
         }
     };

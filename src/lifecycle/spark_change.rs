@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::Applications;
-use crate::lifecycle::plan::Live;
+use crate::lifecycle::plan::LiveObjects;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::platform::local::software::SPARK;
@@ -82,7 +82,7 @@ impl std::fmt::Display for SparkChange {
 
 impl SparkChange {
     /// Compares the StatefulSets of masters and workers as they are with what they shall be.
-    pub fn between(live: &Live, resources: &[Resource]) -> Option<Self> {
+    pub fn between(live: &LiveObjects, resources: &[Resource]) -> Option<Self> {
         let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
         let mut changes = sets.filter_map(|resource| {
             let component = resource.object["metadata"]["labels"][COMPONENT].as_str()?;
@@ -156,7 +156,7 @@ mod tests {
 
     fn change(from: Value, to: Value) -> Option<SparkChange> {
         let key = (Kind::StatefulSet, "spark-master".to_owned());
-        let live = Live::from([(key, serde_json::from_value(from).unwrap())]);
+        let live = LiveObjects::from([(key, serde_json::from_value(from).unwrap())]);
         let resource = Resource {
             kind: Kind::StatefulSet,
             name: "spark-master".into(),
@@ -183,9 +183,9 @@ mod tests {
         };
         let gcm = || with("AES/GCM/NoPadding");
         assert_eq!(change(gcm(), gcm()), None);
-        let told = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
+        let reported = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
         assert_eq!(
-            told.as_deref(),
+            reported.as_deref(),
             Some("Spark 4.3.0, AES/CTR/NoPadding → 4.3.0, AES/GCM/NoPadding")
         );
         assert!(change(gcm(), with("without a secret")).is_some());

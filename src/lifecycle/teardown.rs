@@ -29,7 +29,7 @@ use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 
 /// How teardown goes about it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TeardownOptions {
     pub timeout: Duration,
     /// Leave volume claims.
     pub keep_claims: bool,
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// What teardown would remove, to be asked about.
-pub struct Belongings {
+pub struct KubernetesResources {
     inventory: Inventory,
     object: DynamicObject,
     /// Volume claims with their data.
@@ -60,7 +60,7 @@ pub const UNDRAINED_SECONDS: u32 = 10;
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the cluster has, once nobody else is at work on it; `None` if there is no such cluster.
-pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
+pub async fn owned_resources(cluster: &Cluster, name: &ClusterName) -> Result<Option<KubernetesResources>, Error> {
     let mut found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
     if lock::wait_for_lock(cluster, name, found.as_ref()).await? {
         found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
@@ -76,7 +76,7 @@ async fn of_inventory(
     cluster: &Cluster,
     name: &ClusterName,
     object: DynamicObject,
-) -> Result<Option<Belongings>, Error> {
+) -> Result<Option<KubernetesResources>, Error> {
     if !is_ours(object.metadata.labels.as_ref()) {
         return Ok(None);
     }
@@ -86,7 +86,7 @@ async fn of_inventory(
         .into_iter()
         .filter(|claim| inventory.owns_claim(&claim.name_any()))
         .collect();
-    Ok(Some(Belongings {
+    Ok(Some(KubernetesResources {
         znodes: removable(name, cluster.namespace(), &inventory),
         inventory,
         object,
@@ -98,17 +98,17 @@ async fn of_inventory(
 pub async fn teardown(
     cluster: &Cluster,
     name: &ClusterName,
-    belongings: Belongings,
-    options: &Options,
+    owned: KubernetesResources,
+    options: &TeardownOptions,
     progress: &Progress,
 ) -> Result<(), Error> {
     let started = Instant::now();
-    let Belongings {
+    let KubernetesResources {
         inventory,
         object,
         claims,
         ..
-    } = belongings;
+    } = owned;
     let mut unlocked = serde_json::to_value(&object).unwrap_or_default();
     // Only what we own goes back: the rest is the server's.
     let metadata = &unlocked["metadata"];
@@ -196,7 +196,7 @@ pub async fn undo(
     znodes: Znodes,
     progress: &Progress,
 ) -> Result<bool, Error> {
-    let options = Options {
+    let options = TeardownOptions {
         timeout: UNDO_TIMEOUT,
         keep_claims: false,
         znodes,
@@ -205,12 +205,12 @@ pub async fn undo(
     let Some(object) = lock::undoable(cluster, name, id).await? else {
         return Ok(false);
     };
-    let Some(mut belongings) = of_inventory(cluster, name, object).await? else {
+    let Some(mut owned) = of_inventory(cluster, name, object).await? else {
         return Ok(false);
     };
     let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
-    belongings.claims.retain(is_new);
-    teardown(cluster, name, belongings, &options, progress).await?;
+    owned.claims.retain(is_new);
+    teardown(cluster, name, owned, &options, progress).await?;
     Ok(true)
 }
 
@@ -276,7 +276,7 @@ enum Until {
 /// Waits for the ends of pods.
 struct Ends<'a> {
     cluster: &'a Cluster,
-    options: &'a Options,
+    options: &'a TeardownOptions,
     deadline: Instant,
     nodes: NodeReader,
     /// Since when nodes were seen to be lost.

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use crate::console::progress::Progress;
 use crate::lifecycle::differences::described;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::local::desired_of;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, lock};
 use crate::model::labels::{Component, cluster_selector};
@@ -53,14 +53,14 @@ impl Place {
             }
             Place::Local(dir) => {
                 let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
-                let (mut wanted, inventory) = wanted_of(dir)?;
-                wanted.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
-                Ok(dir.write_wanted(&wanted)?)
+                let (mut desired, inventory) = desired_of(dir)?;
+                desired.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
+                Ok(dir.write_wanted(&desired)?)
             }
         }
     }
 
-    async fn active(&self, inventory: &Inventory) -> Result<Active, Error> {
+    async fn active(&self, inventory: &Inventory) -> Result<ActiveJobs, Error> {
         let (pods, drivers) = match self {
             Place::Kubernetes(cluster, name) => {
                 let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
@@ -76,9 +76,9 @@ impl Place {
             }
         };
         let pods: Vec<Pod> = pods;
-        let said = match self {
-            Place::Kubernetes(cluster, _) => ask(cluster.clone(), &pods).await,
-            Place::Local(_) => ask(Loopback, &pods).await,
+        let reply = match self {
+            Place::Kubernetes(cluster, _) => query_leader(cluster.clone(), &pods).await,
+            Place::Local(_) => query_leader(Loopback, &pods).await,
         };
         let facts = Facts {
             pods,
@@ -87,8 +87,8 @@ impl Place {
         let connect = cluster_state(self.namespace().as_str(), inventory, &facts).connect;
         let connect_ui = connect.and_then(|connect| connect.web_ui);
         let are_masters_up = facts.pods.iter().any(is_running_master);
-        Ok(Active::of(
-            said,
+        Ok(ActiveJobs::of(
+            reply,
             drivers,
             inventory,
             connect_ui.as_deref(),
@@ -97,8 +97,8 @@ impl Place {
     }
 }
 
-async fn ask<R: Reach + Clone>(way: R, pods: &[Pod]) -> Option<Said> {
-    Leader::new(way).ask(pods.to_vec()).await
+async fn query_leader<R: Reach + Clone>(reach: R, pods: &[Pod]) -> Option<Said> {
+    Leader::new(reach).ask(pods.to_vec()).await
 }
 
 fn is_running_master(pod: &Pod) -> bool {
@@ -108,7 +108,7 @@ fn is_running_master(pod: &Pod) -> bool {
 
 /// What an upgrade would end.
 #[derive(Debug, Default, PartialEq)]
-struct Active {
+struct ActiveJobs {
     applications: Vec<ApplicationReport>,
     /// Drivers that sparkha started: their applications come, run, or have just gone.
     drivers: Vec<String>,
@@ -116,16 +116,16 @@ struct Active {
     unknown: bool,
 }
 
-impl Active {
+impl ActiveJobs {
     fn of(
-        said: Option<Said>,
+        reply: Option<Said>,
         drivers: Vec<String>,
         inventory: &Inventory,
         connect_ui: Option<&str>,
         are_masters_up: bool,
     ) -> Self {
-        let unknown = said.is_none() && are_masters_up;
-        let Some(Said { report, page }) = said else {
+        let unknown = reply.is_none() && are_masters_up;
+        let Some(Said { report, page }) = reply else {
             return Self {
                 drivers,
                 unknown,
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    fn said(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<Said> {
+    fn reply(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<Said> {
         Some(Said {
             report: MasterReport {
                 status: MasterStatus::Alive,
@@ -318,7 +318,7 @@ mod tests {
         let ui = Some("http://spark-1:4040");
         let apps = || vec![app("app-1", "Spark Connect"), app("app-2", "job")];
         let active = |inventory, uis| {
-            let active = Active::of(said(apps(), uis), vec![], inventory, ui, true);
+            let active = ActiveJobs::of(reply(apps(), uis), vec![], inventory, ui, true);
             active.applications.iter().map(|app| app.id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(active(&with, &[("app-1", "http://spark-1:4040")]), ["app-2"]);
@@ -333,21 +333,21 @@ mod tests {
     #[test]
     fn drivers_and_masters_that_cannot_be_asked_count() {
         let inventory = inventory("");
-        let of = |said, drivers: &[&str], up| {
+        let of = |reply, drivers: &[&str], up| {
             let drivers = drivers.iter().map(|&driver| driver.to_owned()).collect();
-            Active::of(said, drivers, &inventory, None, up)
+            ActiveJobs::of(reply, drivers, &inventory, None, up)
         };
-        assert!(of(said(vec![], &[]), &[], true).are_none());
+        assert!(of(reply(vec![], &[]), &[], true).are_none());
         assert!(of(None, &[], false).are_none());
         assert_eq!(
             of(None, &[], true).lines(0),
             ["no master leads, so what runs is not known"]
         );
         assert_eq!(
-            of(said(vec![], &[]), &["spark-driver-1"], true).lines(0),
+            of(reply(vec![], &[]), &["spark-driver-1"], true).lines(0),
             ["driver spark-driver-1"]
         );
-        let running = of(said(vec![app("app-1", "job")], &[]), &["spark-driver-1"], true);
+        let running = of(reply(vec![app("app-1", "job")], &[]), &["spark-driver-1"], true);
         assert_eq!(running.lines(200_000), ["app-1 job of ann (2 cores) for 2 min"]);
     }
 

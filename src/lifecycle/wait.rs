@@ -108,11 +108,11 @@ pub async fn until_ready<V: View>(
             return Ok(Break(state));
         }
         before.remember(&facts);
-        let seen = troubles(&facts, &view.events(), &before);
-        for trouble in patience.news(&seen) {
+        let observed = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
-        let mut hopeless = patience.exhausted(&seen);
+        let mut hopeless = patience.exhausted(&observed);
         hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
@@ -160,9 +160,9 @@ fn show(state: &ClusterState, progress: &Progress) {
     );
     let workers = &state.workers;
     progress.part("Workers", &workers.registration());
-    let leaving = leaving(state, workers.expected);
-    if !leaving.is_empty() {
-        progress.part("Removing", &leaving.now());
+    let decommissioning = leaving(state, workers.expected);
+    if !decommissioning.is_empty() {
+        progress.part("Removing", &decommissioning.now());
     }
     if let Some(history) = &state.history {
         progress.part("History", if history.ready { "ready" } else { "not ready" });
@@ -176,28 +176,30 @@ fn show(state: &ClusterState, progress: &Progress) {
 #[derive(Default)]
 pub struct Patience {
     since: BTreeMap<(TroubleKind, String), Instant>,
-    told: BTreeMap<(TroubleKind, String), String>,
+    reported: BTreeMap<(TroubleKind, String), String>,
 }
 
 impl Patience {
     /// Troubles that were not told yet, in these words.
-    pub fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
-        seen.iter()
+    pub fn news(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
+        observed
+            .iter()
             .filter(|trouble| {
                 let key = (trouble.kind, trouble.subject.clone());
                 // The words may differ in a counter; once for each kind and subject is enough.
-                self.told.insert(key, trouble.message.clone()).is_none()
+                self.reported.insert(key, trouble.message.clone()).is_none()
             })
             .cloned()
             .collect()
     }
 
     /// Troubles that have lasted too long.
-    pub fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+    pub fn exhausted(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
         let now = Instant::now();
         self.since
-            .retain(|(kind, subject), _| seen.iter().any(|t| t.kind == *kind && t.subject == *subject));
-        seen.iter()
+            .retain(|(kind, subject), _| observed.iter().any(|t| t.kind == *kind && t.subject == *subject));
+        observed
+            .iter()
             .filter(|trouble| {
                 let since = self.since.entry((trouble.kind, trouble.subject.clone())).or_insert(now);
                 now.duration_since(*since) >= trouble.kind.patience()
@@ -209,16 +211,16 @@ impl Patience {
 
 /// Troubles with the last words of what crashed.
 pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
         let log = match pod {
             Some(pod) if trouble.kind == TroubleKind::Crash => view.last_words(pod).await,
             _ => String::new(),
         };
-        told.push((trouble, log));
+        reported.push((trouble, log));
     }
-    told
+    reported
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
 
-use crate::jobs::submit::job::Asked;
+use crate::jobs::submit::job::ResourceRequest;
 use crate::model::reports::WorkerReport;
 use crate::render::inventory::WorkersSummary;
 use crate::spec::quantity::Memory;
@@ -13,7 +13,7 @@ const LISTED: usize = 5;
 
 /// Whether there is room for an executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum ExecutorCapacity {
     /// A worker has it.
     Enough,
     /// No worker has it now.
@@ -23,9 +23,13 @@ pub enum Room {
 }
 
 /// Looks for room. The executors' memory may be known only from the application itself; what nobody said must not be held against it.
-pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -> Room {
-    let memory = asked.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
-    let cores = asked.executor_cores.unwrap_or(1);
+pub fn executor_capacity(
+    request: ResourceRequest,
+    workers: &[WorkerReport],
+    expected: &WorkersSummary,
+) -> ExecutorCapacity {
+    let memory = request.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
+    let cores = request.executor_cores.unwrap_or(1);
     let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
     let each = format!("each executor asks for {memory} MiB and {}", counted(cores, "core"));
     let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
@@ -37,7 +41,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
             .chain([expected.memory_mib])
             .max();
         let most = alive.iter().map(|worker| worker.cores).chain([expected.cores]).max();
-        return Room::Never(format!(
+        return ExecutorCapacity::Never(format!(
             "{each}, and no worker offers more than {} MiB and {}",
             largest.unwrap_or_default(),
             counted(most.unwrap_or_default(), "core")
@@ -49,15 +53,15 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
             worker.cores.saturating_sub(worker.coresused),
         )
     };
-    let has_room = |worker: &&WorkerReport| {
+    let has_capacity = |worker: &&WorkerReport| {
         let (free_memory, free_cores) = free(worker);
         free_memory >= memory && free_cores >= cores
     };
-    if alive.iter().copied().any(|worker| has_room(&worker)) {
-        return Room::Enough;
+    if alive.iter().copied().any(|worker| has_capacity(&worker)) {
+        return ExecutorCapacity::Enough;
     }
     if alive.is_empty() {
-        return Room::Later(format!("{each}, and no worker is registered"));
+        return ExecutorCapacity::Later(format!("{each}, and no worker is registered"));
     }
     let mut list: Vec<_> = alive
         .iter()
@@ -75,7 +79,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
     if alive.len() > LISTED {
         list.push(format!("{} more have no room either", alive.len() - LISTED));
     }
-    Room::Later(format!("{each}; {}", list.join(", ")))
+    ExecutorCapacity::Later(format!("{each}; {}", list.join(", ")))
 }
 
 #[cfg(test)]
@@ -101,8 +105,8 @@ mod tests {
         memory_mib: 1282,
     };
 
-    fn asks(memory: Option<u64>, cores: Option<u32>) -> Asked {
-        Asked {
+    fn asks(memory: Option<u64>, cores: Option<u32>) -> ResourceRequest {
+        ResourceRequest {
             executor_memory: memory.map(Memory::from_mib),
             executor_cores: cores,
         }
@@ -112,22 +116,22 @@ mod tests {
     fn a_job_that_waits_is_told_the_numbers() {
         let free = worker(0, 0, "ALIVE");
         assert_eq!(
-            room(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
-            Room::Enough
+            executor_capacity(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
+            ExecutorCapacity::Enough
         );
         assert_eq!(
-            room(
+            executor_capacity(
                 asks(None, None),
                 &[worker(600, 1, "ALIVE"), worker(0, 0, "DEAD")],
                 &EXPECTED
             ),
-            Room::Later(
+            ExecutorCapacity::Later(
                 "each executor asks for 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
             )
         );
         assert_eq!(
-            room(asks(None, None), &[], &EXPECTED),
-            Room::Later("each executor asks for 1024 MiB and 1 core, and no worker is registered".into())
+            executor_capacity(asks(None, None), &[], &EXPECTED),
+            ExecutorCapacity::Later("each executor asks for 1024 MiB and 1 core, and no worker is registered".into())
         );
     }
 
@@ -136,18 +140,21 @@ mod tests {
         let free = [worker(0, 0, "ALIVE")];
         let never = "each executor asks for 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
         assert_eq!(
-            room(asks(Some(2048), None), &free, &EXPECTED),
-            Room::Never(never.into())
+            executor_capacity(asks(Some(2048), None), &free, &EXPECTED),
+            ExecutorCapacity::Never(never.into())
         );
         assert!(matches!(
-            room(asks(Some(512), Some(3)), &free, &EXPECTED),
-            Room::Never(_)
+            executor_capacity(asks(Some(512), Some(3)), &free, &EXPECTED),
+            ExecutorCapacity::Never(_)
         ));
         // Larger workers are on their way, or smaller ones about to go.
         let larger = WorkersSummary {
             memory_mib: 4096,
             ..EXPECTED
         };
-        assert!(matches!(room(asks(Some(2048), None), &free, &larger), Room::Later(_)));
+        assert!(matches!(
+            executor_capacity(asks(Some(2048), None), &free, &larger),
+            ExecutorCapacity::Later(_)
+        ));
     }
 }

@@ -83,13 +83,13 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
                 pods: vec![pod.clone()],
                 ..Facts::default()
             };
-            let mut seen = troubles(&facts, &watch.events(), &Before::default());
-            seen.retain(|trouble| trouble.subject == driver);
+            let mut observed = troubles(&facts, &watch.events(), &Before::default());
+            observed.retain(|trouble| trouble.subject == driver);
             patience
-                .news(&seen)
+                .news(&observed)
                 .iter()
                 .for_each(|trouble| progress.warn(&trouble.to_string()));
-            let hopeless = patience.exhausted(&seen);
+            let hopeless = patience.exhausted(&observed);
             if !hopeless.is_empty() {
                 return Err(Error::DoesNotStart {
                     troubles: hopeless.into_iter().map(|trouble| (trouble, String::new())).collect(),

@@ -35,7 +35,7 @@ pub struct Job {
 
 /// What an application asks of the cluster, where it was said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct ResourceRequest {
     pub executor_memory: Option<Memory>,
     pub executor_cores: Option<u32>,
 }
@@ -50,7 +50,7 @@ pub struct LocalFile {
 
 /// A job whose files are there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Checked {
+pub struct CheckedJob {
     pub job: Job,
     pub files: Vec<LocalFile>,
 }
@@ -78,7 +78,7 @@ impl Job {
     }
 
     /// Looks at all files. Tells everything that is wrong at once.
-    pub fn check(self) -> Result<Checked, Problems> {
+    pub fn check(self) -> Result<CheckedJob, Problems> {
         let mut list = Vec::new();
         let mut problem = |flag: &'static str, message: String| list.push(Problem::flag(flag, message));
         if !self.application.ends_with(".jar") && !self.is_python() {
@@ -120,7 +120,7 @@ impl Job {
                 files.push(LocalFile { path, sent_as });
             }
         }
-        Ok(Checked { job: self, files })
+        Ok(CheckedJob { job: self, files })
     }
 
     /// Spark gives executors all files in one folder, and all jars: it fails on two of one name, after minutes maybe.
@@ -135,10 +135,10 @@ impl Job {
         ];
         let mut clashes = Vec::new();
         for group in groups {
-            let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+            let mut by_name: BTreeMap<String, &str> = BTreeMap::new();
             for file in group {
                 let name = plain(file).rsplit('/').next().unwrap_or_default().to_owned();
-                match seen.insert(name.clone(), plain(file)) {
+                match by_name.insert(name.clone(), plain(file)) {
                     Some(other) if other != plain(file) => clashes.push(format!(
                         "{other} and {} have one name, and Spark gives executors all of them in one folder: rename one",
                         plain(file)
@@ -156,11 +156,11 @@ impl Job {
     }
 
     /// What it asks for, over what the cluster's own configuration says.
-    pub fn asked(&self, cluster: &str) -> Asked {
+    pub fn resource_request(&self, cluster: &str) -> ResourceRequest {
         let mut conf = properties::parse(cluster);
         conf.extend(properties::parse(&self.properties));
         conf.extend(self.conf.clone());
-        Asked {
+        ResourceRequest {
             executor_memory: conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text)),
             executor_cores: conf.get(EXECUTOR_CORES).and_then(|text| text.trim().parse().ok()),
         }
@@ -189,12 +189,12 @@ impl Job {
 
     /// A property, wherever it was said.
     pub fn property(&self, key: &str) -> Option<String> {
-        let said = self.conf.get(key).cloned();
-        said.or_else(|| properties::parse(&self.properties).remove(key))
+        let value = self.conf.get(key).cloned();
+        value.or_else(|| properties::parse(&self.properties).remove(key))
     }
 }
 
-impl Checked {
+impl CheckedJob {
     /// spark-submit's arguments; `place` says where a sent file is.
     pub fn arguments(&self, place: impl Fn(&LocalFile) -> String) -> Vec<String> {
         let placed = |file: &String| -> String {
@@ -382,14 +382,14 @@ mod tests {
             ..Job::default()
         };
         let cluster = "spark.executor.memory=512m\n";
-        let of = |memory, cores| Asked {
+        let of = |memory, cores| ResourceRequest {
             executor_memory: Some(Memory::from_mib(memory)),
             executor_cores: cores,
         };
-        assert_eq!(Job::default().asked(cluster), of(512, None));
-        assert_eq!(job.asked(cluster), of(3072, Some(2)));
+        assert_eq!(Job::default().resource_request(cluster), of(512, None));
+        assert_eq!(job.resource_request(cluster), of(3072, Some(2)));
         job.conf.insert("spark.executor.memory".into(), "700".into());
-        assert_eq!(job.asked(cluster), of(700, Some(2)));
+        assert_eq!(job.resource_request(cluster), of(700, Some(2)));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
-use crate::jobs::submit::capacity::{Room, room};
-use crate::jobs::submit::job::{Asked, LocalFile};
+use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
+use crate::jobs::submit::job::{LocalFile, ResourceRequest};
 use crate::jobs::submit::{
-    Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
+    Explained, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
 };
-use crate::lifecycle::local::{masters_of, wanted_of};
+use crate::lifecycle::local::{desired_of, masters_of};
 use crate::lifecycle::{Error, upgrade};
 use crate::model::hosts::pod_host;
 use crate::model::ports::DRIVER_UI_PORTS;
@@ -28,27 +28,28 @@ pub async fn submit(
     submission: &Submission,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
-) -> Result<Outcome, Error> {
-    let (wanted, inventory) = wanted_of(dir)?;
+) -> Result<JobResult, Error> {
+    let (desired, inventory) = desired_of(dir)?;
     upgrade::takes_jobs(&inventory)?;
-    let conf = wanted
+    let conf = desired
         .config_map(&dir.name.conf())
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     let (pod, defaults) = template(&conf, &inventory)?;
     process::clean(dir)?;
     let submission = &submission.fitted(&defaults, &inventory);
-    let asked = submission.job.job.asked(&defaults);
+    let request = submission.job.job.resource_request(&defaults);
     let mut leader = Leader::new(Loopback);
     let before = tokio::time::timeout(LEADER_TIMEOUT, leader.ask(masters_of(dir)?))
         .await
         .ok()
         .flatten();
-    if let Some(said) = &before
-        && asked != Asked::default()
+    if let Some(reply) = &before
+        && request != ResourceRequest::default()
         && !submission.wait
-        && let Room::Never(message) = room(asked, &said.report.workers, &inventory.cluster.workers)
+        && let ExecutorCapacity::Never(message) =
+            executor_capacity(request, &reply.report.workers, &inventory.cluster.workers)
     {
-        return Err(Error::NoRoom { message });
+        return Err(Error::NoCapacity { message });
     }
     let Some(address) = dir.seen()?.drivers else {
         return Err(Error::Driver {
@@ -78,7 +79,7 @@ pub async fn submit(
     };
     let start = Start {
         dir,
-        wanted: &wanted,
+        wanted: &desired,
         pod: driver::pod(pod, &driver),
         address,
         texts: texts(&job, |file: &LocalFile| file.path.display().to_string()),
@@ -95,13 +96,13 @@ pub async fn submit(
         help: "`sparkha doctor` says what this machine lacks".into(),
     })?;
     // From now on an upgrade waits for this driver, unless it began to look before.
-    if let Err(refused) = upgrade::takes_jobs(&wanted_of(dir)?.1) {
+    if let Err(refused) = upgrade::takes_jobs(&desired_of(dir)?.1) {
         process::end(&record).await;
         process::remove(dir, &record.name)?;
         return Err(refused);
     }
     if submission.detach {
-        return Ok(Outcome::Detached { driver: driver.name });
+        return Ok(JobResult::Detached { driver: driver.name });
     }
     let mut application = None;
     let explaining = explain(
@@ -112,12 +113,12 @@ pub async fn submit(
             inventory: &inventory,
             known: before
                 .iter()
-                .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                 .collect(),
             ui: driver_ui(dir, &record),
             reach: Some(DriverUi::local(&record.name, address, ui_port)),
-            asked,
-            says_cores: submission.says_cores(),
+            request,
+            sets_cores: submission.sets_cores(),
             wait: submission.wait,
         },
         progress,
@@ -126,7 +127,7 @@ pub async fn submit(
         status = child.wait() => {
             let status = status.map_err(Error::io("wait for the driver's end"))?;
             let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
-            Ok(Outcome::Ended { code: code.unwrap_or(1) })
+            Ok(JobResult::Ended { code: code.unwrap_or(1) })
         }
         hopeless = explaining => Err(hopeless),
         () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
@@ -162,7 +163,7 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
 
 /// The address of a driver's web UI.
 pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
-    let (_, inventory) = wanted_of(dir).ok()?;
+    let (_, inventory) = desired_of(dir).ok()?;
     let host = pod_host(
         dir.seen().ok()?.drivers?,
         dir.namespace.as_str(),

@@ -14,11 +14,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
-use self::capacity::{Room, room};
-use self::driver_log::{Followed, Missing, follow};
+use self::capacity::{ExecutorCapacity, executor_capacity};
+use self::driver_log::{Followed, MissingLines, follow};
 use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
 use self::explain::{Explained, explain};
-use self::job::{Asked, Checked};
+use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
@@ -41,7 +41,7 @@ use crate::spec::words::counted;
 /// A job, and how to run it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
-    pub job: Checked,
+    pub job: CheckedJob,
     /// Another image than the cluster's.
     pub image: Option<String>,
     pub driver_memory: Memory,
@@ -68,14 +68,14 @@ impl Submission {
     }
 
     /// Whether the job says how many cores it wants.
-    fn says_cores(&self) -> bool {
+    fn sets_cores(&self) -> bool {
         self.job.job.property(job::CORES_MAX).is_some()
     }
 }
 
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum JobResult {
     /// The application's own exit code.
     Ended { code: u8 },
     /// Its driver's name.
@@ -99,7 +99,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What of a cluster a driver needs to know.
-struct Target {
+struct DriverContext {
     inventory: Inventory,
     template: Pod,
     /// The cluster's own `spark-defaults.conf`.
@@ -116,11 +116,11 @@ pub async fn submit(
     sink: Sink<'_>,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
-) -> Result<Outcome, Error> {
-    let target = target(cluster, name).await?;
-    let submission = &submission.fitted(&target.defaults, &target.inventory);
+) -> Result<JobResult, Error> {
+    let context = context(cluster, name).await?;
+    let submission = &submission.fitted(&context.defaults, &context.inventory);
     if let Some(image) = &submission.image {
-        same_version(image, &target.inventory.cluster.image)?;
+        same_version(image, &context.inventory.cluster.image)?;
     }
     drivers::clean(cluster, name).await?;
     let driver = Driver {
@@ -132,21 +132,21 @@ pub async fn submit(
         keep: submission.keep || submission.detach,
         one_log: true,
     };
-    let mut run = Run {
+    let mut run = JobRun {
         cluster,
         name,
         submission,
-        asked: submission.job.job.asked(&target.defaults),
-        inventory: &target.inventory,
+        request: submission.job.job.resource_request(&context.defaults),
+        inventory: &context.inventory,
         driver: &driver.name,
-        marks_end: target.marks_end,
+        marks_end: context.marks_end,
         kept: None,
         watch: Watch::start(cluster, name).await,
         leader: Leader::new(cluster.clone()),
         application: None,
         progress,
     };
-    let pod = driver::pod(target.template, &driver);
+    let pod = driver::pod(context.template, &driver);
     let outcome = tokio::select! {
         outcome = run.all(&pod, sink) => outcome,
         () = interrupted => Err(Error::Interrupted { next: match run.kept {
@@ -155,8 +155,8 @@ pub async fn submit(
         } }),
     };
     let stays = match &outcome {
-        Ok(Outcome::Detached { .. }) => true,
-        Ok(Outcome::Ended { .. }) => submission.keep,
+        Ok(JobResult::Detached { .. }) => true,
+        Ok(JobResult::Ended { .. }) => submission.keep,
         // Its log can still be read there.
         Err(_) => run.kept.is_some(),
     };
@@ -173,7 +173,7 @@ pub async fn submit(
     outcome
 }
 
-async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> {
+async fn context(cluster: &Cluster, name: &ClusterName) -> Result<DriverContext, Error> {
     let conf = name.conf();
     let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
     let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
@@ -183,7 +183,7 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
     let script = conf.data.as_ref().and_then(|data| data.get(driver::SCRIPT));
-    Ok(Target {
+    Ok(DriverContext {
         inventory,
         template,
         defaults,
@@ -223,8 +223,8 @@ fn outdated(inventory: &Inventory) -> Error {
 /// Executors of another Spark than the driver's never answer as they should; some of it the tags tell.
 fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
     match (version_in_image(image), version_in_image(clusters)) {
-        (Some(wanted), Some(there)) if wanted != there => Err(Error::Usage {
-            message: format!("the image {image} has Spark {wanted}, and the cluster runs {there} ({clusters})"),
+        (Some(requested), Some(there)) if requested != there => Err(Error::Usage {
+            message: format!("the image {image} has Spark {requested}, and the cluster runs {there} ({clusters})"),
             help: format!("use an image with Spark {there}, or leave --image out"),
         }),
         _ => Ok(()),
@@ -232,12 +232,12 @@ fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
 }
 
 /// One run of a job.
-struct Run<'a> {
+struct JobRun<'a> {
     cluster: &'a Cluster,
     name: &'a ClusterName,
     submission: &'a Submission,
     inventory: &'a Inventory,
-    asked: Asked,
+    request: ResourceRequest,
     /// Name of the driver's pod.
     driver: &'a str,
     marks_end: bool,
@@ -250,8 +250,8 @@ struct Run<'a> {
     progress: &'a Progress,
 }
 
-impl Run<'_> {
-    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<Outcome, Error> {
+impl JobRun<'_> {
+    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<JobResult, Error> {
         self.progress.part("Driver", "being made");
         let api = self.cluster.api::<Pod>();
         let created = self
@@ -273,13 +273,13 @@ impl Run<'_> {
         let started = started?;
         let before = before.ok().flatten();
         match &before {
-            Some(said) => self.has_room(said)?,
+            Some(reply) => self.check_capacity(reply)?,
             None => self.progress.warn("no master leads at present: the job waits for one"),
         }
         let python = self.workers_python().await;
         self.send(&started, before.as_ref(), python).await?;
         if self.submission.detach {
-            return Ok(Outcome::Detached {
+            return Ok(JobResult::Detached {
                 driver: self.driver.to_owned(),
             });
         }
@@ -316,7 +316,7 @@ impl Run<'_> {
                 inventory: self.inventory,
                 known: before
                     .iter()
-                    .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                    .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                     .collect(),
                 ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
                 reach: Some(DriverUi {
@@ -324,8 +324,8 @@ impl Run<'_> {
                     port,
                     pod: started,
                 }),
-                asked: self.asked,
-                says_cores: self.submission.says_cores(),
+                request: self.request,
+                sets_cores: self.submission.sets_cores(),
                 wait: self.submission.wait,
             },
             progress,
@@ -337,7 +337,7 @@ impl Run<'_> {
         let within = if missing.is_none() { END_TIMEOUT } else { LOOK_TIMEOUT };
         let code = exit_code(&self.watch, driver, within, progress).await;
         match (missing, code) {
-            (None, Some(code)) => Ok(Outcome::Ended { code }),
+            (None, Some(code)) => Ok(JobResult::Ended { code }),
             (None, None) => Err(Error::Driver {
                 message: format!("the job has ended, but the node of its driver {driver} does not tell how"),
                 help: "its output is complete; `kubectl get nodes` shows whether the node is lost".into(),
@@ -354,7 +354,7 @@ impl Run<'_> {
     }
 
     /// The error for a log that was not read completely. The pod is kept.
-    async fn incomplete(&mut self, missing: &Missing, code: Option<u8>) -> Error {
+    async fn incomplete(&mut self, missing: &MissingLines, code: Option<u8>) -> Error {
         let help = match driver_in(&self.watch, self.driver) {
             Some(_) => {
                 if self.kept.is_none() {
@@ -390,13 +390,13 @@ impl Run<'_> {
     }
 
     /// Fails at once if what was asked for can never be had.
-    fn has_room(&self, said: &Said) -> Result<(), Error> {
+    fn check_capacity(&self, reply: &Said) -> Result<(), Error> {
         // What nobody said, the application may yet say.
-        if self.asked == Asked::default() || self.submission.wait {
+        if self.request == ResourceRequest::default() || self.submission.wait {
             return Ok(());
         }
-        match room(self.asked, &said.report.workers, &self.inventory.cluster.workers) {
-            Room::Never(message) => Err(Error::NoRoom { message }),
+        match executor_capacity(self.request, &reply.report.workers, &self.inventory.cluster.workers) {
+            ExecutorCapacity::Never(message) => Err(Error::NoCapacity { message }),
             _ => Ok(()),
         }
     }
@@ -412,21 +412,20 @@ impl Run<'_> {
             .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && running(pod).is_some())?;
         let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
         let command = ["python3", "-c", program].map(str::to_owned);
-        let asked = self
+        let ran = self
             .cluster
             .exec(&worker.name_any(), Component::Worker.as_str(), &command, async |_| {
                 Ok(())
             })
             .await;
-        asked
-            .ok()
+        ran.ok()
             .filter(|ended| ended.success)
             .map(|ended| ended.output.trim().to_owned())
     }
 
     /// Sends everything, and begins again where that is lost.
     async fn send(&self, pod: &Pod, before: Option<&Said>, python: Option<String>) -> Result<(), Error> {
-        let place = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
+        let folder = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
             let env = container
                 .env
                 .iter()
@@ -434,10 +433,10 @@ impl Run<'_> {
                 .find(|env| env.name == "SPARKHA_DRIVER_DIR");
             env?.value.clone()
         });
-        let place = format!("{}/sent", place.unwrap_or_default());
+        let folder = format!("{}/sent", folder.unwrap_or_default());
         let job = &self.submission.job;
-        let mut texts = texts(job, |file| format!("{place}/{}", file.sent_as));
-        let version = before.and_then(|said| said.page.version.clone());
+        let mut texts = texts(job, |file| format!("{folder}/{}", file.sent_as));
+        let version = before.and_then(|reply| reply.page.version.clone());
         let expected = [("Spark", version), ("Python", python)];
         texts.extend(
             expected
@@ -493,8 +492,8 @@ impl Run<'_> {
     }
 
     /// Ends the driver, and waits until the master knows.
-    async fn end(&mut self, outcome: &Result<Outcome, Error>) -> Result<(), Error> {
-        let has_ended = matches!(outcome, Ok(Outcome::Ended { .. }));
+    async fn end(&mut self, outcome: &Result<JobResult, Error>) -> Result<(), Error> {
+        let has_ended = matches!(outcome, Ok(JobResult::Ended { .. }));
         drivers::end(self.cluster, self.driver).await?;
         match self.application.take() {
             _ if has_ended => {}
@@ -521,8 +520,8 @@ fn sent_text(files: usize, bytes: u64) -> String {
 }
 
 /// What goes beside the files: spark-submit's arguments, each ended by a zero, and the application's configuration.
-fn texts(job: &Checked, place: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
-    let arguments = job.arguments(place).into_iter().fold(Vec::new(), |mut all, argument| {
+fn texts(job: &CheckedJob, folder: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
+    let arguments = job.arguments(folder).into_iter().fold(Vec::new(), |mut all, argument| {
         all.extend(argument.into_bytes());
         all.push(0);
         all

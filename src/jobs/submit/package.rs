@@ -18,17 +18,17 @@ const SUMS: &str = "SHA256SUMS";
 
 /// An archive to be sent, as often as it takes.
 pub struct Package {
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
     sums_length: u64,
 }
 
-struct Entry {
+struct ArchiveEntry {
     name: String,
     size: u64,
-    content: Content,
+    content: EntryContent,
 }
 
-enum Content {
+enum EntryContent {
     File(PathBuf),
     Text(Vec<u8>),
 }
@@ -41,16 +41,16 @@ impl Package {
             let size = std::fs::metadata(&file.path)
                 .map_err(|error| named(file.path.display(), error))?
                 .len();
-            entries.push(Entry {
+            entries.push(ArchiveEntry {
                 name: file.sent_as.clone(),
                 size,
-                content: Content::File(file.path.clone()),
+                content: EntryContent::File(file.path.clone()),
             });
         }
-        entries.extend(texts.into_iter().map(|(name, text)| Entry {
+        entries.extend(texts.into_iter().map(|(name, text)| ArchiveEntry {
             name,
             size: text.len() as u64,
-            content: Content::Text(text),
+            content: EntryContent::Text(text),
         }));
         let sums_length = entries.iter().map(|entry| 64 + 2 + entry.name.len() as u64 + 1).sum();
         Ok(Self { entries, sums_length })
@@ -79,11 +79,11 @@ impl Package {
             to.write_all(&header(&entry.name, entry.size)?).await?;
             let mut sha = Sha256::new();
             match &entry.content {
-                Content::Text(text) => {
+                EntryContent::Text(text) => {
                     sha.update(text);
                     to.write_all(text).await?;
                 }
-                Content::File(path) => {
+                EntryContent::File(path) => {
                     let file = File::open(path).await.map_err(|error| named(path.display(), error))?;
                     let mut file = file.take(entry.size);
                     let mut buffer = vec![0; BUFFER];
@@ -158,9 +158,9 @@ mod tests {
         let texts = vec![("arguments".into(), b"a b\0c\n\0".to_vec()), ("empty".into(), vec![])];
         let package = Package::of(&files, texts).unwrap();
         let mut archive = Vec::new();
-        let mut told = 0;
-        package.send(&mut archive, |sent| told = sent).await.unwrap();
-        assert_eq!(told, 100_001);
+        let mut reported = 0;
+        package.send(&mut archive, |sent| reported = sent).await.unwrap();
+        assert_eq!(reported, 100_001);
         assert_eq!(archive.len() as u64, package.length().unwrap());
 
         let out = folder.path().join("out");

@@ -8,12 +8,14 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
+use crate::lifecycle::create::{
+    CreateOptions, CreateResult, RunningApplications, between, describe, is_worth_cleaning,
+};
 use crate::lifecycle::differences::{Applications, Differences, differences};
-use crate::lifecycle::external_zookeeper::{Checked, Znodes};
+use crate::lifecycle::external_zookeeper::{ZnodeCheck, Znodes};
 use crate::lifecycle::local::{LocalView, inventory_of, teardown};
 use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::{Live, Plan, plan};
+use crate::lifecycle::plan::{LiveObjects, Plan, plan};
 use crate::lifecycle::rollout::{Mode, Roller, Stage};
 use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait};
@@ -33,14 +35,14 @@ use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
 /// What create will do. The lock is held from before it was planned.
-pub struct Prepared {
+pub struct LocalCreate {
     dir: ClusterDir,
     /// `None` for a dry run.
     _lock: Option<Lock>,
-    wanted: Wanted,
+    desired: Wanted,
     inventory: Inventory,
     old: Option<Wanted>,
-    live: Live,
+    live: LiveObjects,
     plan: Plan,
     /// Of masters and workers.
     pub change: Option<SparkChange>,
@@ -55,9 +57,9 @@ pub async fn prepare(
     dir: &ClusterDir,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
-    options: &Options,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Prepared, Error> {
+) -> Result<LocalCreate, Error> {
     progress.step("Checking beforehand");
     let (_, known) = known(dir)?;
     let (software, znodes) = preflight(spec, dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
@@ -72,13 +74,13 @@ pub async fn prepare(
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
     let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
     let claim = claim.map(str::to_owned);
-    let mut wanted = wanted(spec, software, owner);
-    let mut inventory = inventory_of(&wanted, dir)?.ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
+    let mut desired = desired(spec, software, owner);
+    let mut inventory = inventory_of(&desired, dir)?.ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     if !options.origin.is_current(old_inventory.as_ref()) {
         return Err(Error::has_just_finished());
     }
     let live = old.as_ref().map(|old| live(old, dir)).unwrap_or_default();
-    let mut plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
+    let mut plan = plan(&desired.resources, &live, old_inventory.as_ref(), &inventory);
     let mut differences = differences(old_inventory.as_ref(), &inventory, &plan, &live, &options.origin);
     let mut change = None;
     if differences.are_disturbing() {
@@ -86,15 +88,15 @@ pub async fn prepare(
         change = SparkChange::between(&live, &plan.apply);
         options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
     }
-    if change.is_none() && options.running != Running::Drained {
+    if change.is_none() && options.running != RunningApplications::Drained {
         inventory = inventory.keeping_drain_of(old_inventory.as_ref());
         plan.inventory_changes = old_inventory.as_ref() != Some(&inventory);
-        wanted.set_inventory(&dir.name, &inventory);
+        desired.set_inventory(&dir.name, &inventory);
     }
-    Ok(Prepared {
+    Ok(LocalCreate {
         dir: dir.clone(),
         _lock: lock,
-        wanted,
+        desired,
         inventory,
         old,
         live,
@@ -109,14 +111,14 @@ pub async fn prepare(
 pub async fn create(
     store: &Store,
     spec: &ClusterSpec,
-    prepared: Prepared,
-    options: &Options,
+    prepared: LocalCreate,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Outcome, Error> {
-    let Prepared {
+) -> Result<CreateResult, Error> {
+    let LocalCreate {
         dir,
         _lock,
-        wanted,
+        desired,
         inventory,
         old,
         live,
@@ -126,23 +128,23 @@ pub async fn create(
         ..
     } = prepared;
     if options.dry_run {
-        return Ok(Outcome {
+        return Ok(CreateResult {
             state: None,
             would: describe(&plan, &live),
         });
     }
     let cgroups = cgroup::is_permitted();
-    let said = old.as_ref().map(|old| limits(old, cgroups)).unwrap_or_default();
-    let unheard: Vec<_> = limits(&wanted, cgroups)
+    let known_limits = old.as_ref().map(|old| limits(old, cgroups)).unwrap_or_default();
+    let new_limits: Vec<_> = limits(&desired, cgroups)
         .into_iter()
-        .filter(|line| !said.contains(line))
+        .filter(|line| !known_limits.contains(line))
         .collect();
-    if !unheard.is_empty() {
+    if !new_limits.is_empty() {
         progress.warn(&format!(
             "Not honoured on this machine: {}; `sparkha doctor` says what happens instead",
-            subjects(&unheard)
+            subjects(&new_limits)
         ));
-        for line in unheard.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
+        for line in new_limits.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
             progress.warn(line);
         }
     }
@@ -152,21 +154,25 @@ pub async fn create(
     // What was there before is not this create's to remove.
     let mut undo_znodes = Znodes::Keep;
     let made = async {
-        for secret in wanted.resources.iter().filter(|resource| resource.kind == Kind::Secret) {
+        for secret in desired
+            .resources
+            .iter()
+            .filter(|resource| resource.kind == Kind::Secret)
+        {
             secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
         }
         let stages = rollout::stages(&plan, &live, change.is_some());
-        let is_ordered = rollout::is_worth_an_order(&stages, &mut LocalView::of(&dir)).await?;
+        let is_ordered = rollout::needs_order(&stages, &mut LocalView::of(&dir)).await?;
         let mut roller = match &old {
             Some(old) if is_ordered => {
                 let between = between(&inventory, inventory_of(old, &dir)?.as_ref(), change.as_ref());
-                Some(LocalRoller::new(&dir, old, &wanted, &between, &stages))
+                Some(LocalRoller::new(&dir, old, &desired, &between, &stages))
             }
             _ => None,
         };
         match &roller {
             Some(roller) => dir.write_wanted(&roller.now)?,
-            None if old.as_ref() != Some(&wanted) => dir.write_wanted(&wanted)?,
+            None if old.as_ref() != Some(&desired) => dir.write_wanted(&desired)?,
             None => {}
         }
         if let Some(owner) = &claim
@@ -174,12 +180,12 @@ pub async fn create(
         {
             undo_znodes = Znodes::Remove;
         }
-        drivers::configure(store, &dir, &wanted)?;
+        drivers::configure(store, &dir, &desired)?;
         if let Some(roller) = &mut roller {
             for stage in &stages {
                 roller.stage(stage, &inventory, options, progress).await?;
             }
-            dir.write_wanted(&wanted)?;
+            dir.write_wanted(&desired)?;
         }
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
@@ -207,7 +213,7 @@ pub async fn create(
         waiting.await.map(Some)
     };
     match made.await {
-        Ok(state) => Ok(Outcome { state, would: vec![] }),
+        Ok(state) => Ok(CreateResult { state, would: vec![] }),
         Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
             progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
             if let Err(cleaning) = teardown::remove(&dir, has_data, undo_znodes, progress).await {
@@ -228,8 +234,8 @@ struct LocalRoller<'a> {
 }
 
 impl<'a> LocalRoller<'a> {
-    fn new(dir: &'a ClusterDir, old: &Wanted, wanted: &Wanted, between: &Inventory, stages: &[Stage<'_>]) -> Self {
-        let mut now = wanted.clone();
+    fn new(dir: &'a ClusterDir, old: &Wanted, desired: &Wanted, between: &Inventory, stages: &[Stage<'_>]) -> Self {
+        let mut now = desired.clone();
         let is_staged = |resource: &Resource| {
             let mut sets = stages.iter().flat_map(|stage| &stage.sets);
             sets.any(|set| (set.kind, &set.name) == (resource.kind, &resource.name))
@@ -246,7 +252,7 @@ impl<'a> LocalRoller<'a> {
         &mut self,
         stage: &Stage<'_>,
         inventory: &Inventory,
-        options: &Options,
+        options: &CreateOptions,
         progress: &Progress,
     ) -> Result<(), Error> {
         let replaced = stage.replaced.as_ref();
@@ -309,7 +315,7 @@ fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error>
 }
 
 /// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
-fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
+fn desired(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
     let spec = ClusterSpec {
         spark_version: Some(software.spark_version.clone()),
         ..spec.clone()
@@ -336,7 +342,7 @@ fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted
 }
 
 /// What is there, as Kubernetes would list it.
-fn live(old: &Wanted, dir: &ClusterDir) -> Live {
+fn live(old: &Wanted, dir: &ClusterDir) -> LiveObjects {
     let objects = old.resources.iter().filter_map(|resource| {
         let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
         if resource.kind == Kind::Secret {
@@ -355,9 +361,9 @@ async fn preflight(
     spark_home: Option<&PathBuf>,
     skip: bool,
     progress: &Progress,
-) -> Result<(Software, Option<Checked>), Error> {
+) -> Result<(Software, Option<ZnodeCheck>), Error> {
     let found = software::find(spark_home.map(PathBuf::as_path), spec.image.name.version());
-    let mut findings: Vec<_> = has_room(needed(&render(spec)), running(dir)?)
+    let mut findings: Vec<_> = check_memory(requested_memory(&render(spec)), memory_in_use(dir)?)
         .err()
         .into_iter()
         .collect();
@@ -389,7 +395,7 @@ fn failure(message: String, help: String) -> Finding {
 }
 
 /// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
-pub fn has_room(all: Memory, running: Memory) -> Result<(), Finding> {
+pub fn check_memory(all: Memory, running: Memory) -> Result<(), Finding> {
     let Some((total, available)) = machine::memory() else {
         return Ok(());
     };
@@ -422,7 +428,7 @@ fn ports(spec: &ClusterSpec) -> Vec<Finding> {
 }
 
 /// The memory that the cluster's running pods requested: they have it already.
-pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
+pub fn memory_in_use(dir: &ClusterDir) -> Result<Memory, Error> {
     let records = dir.seen()?.pods.into_iter();
     let alive = records.filter(|record| record.process.as_ref().is_some_and(ProcessId::is_alive));
     let requests = alive.filter_map(|record| {
@@ -433,7 +439,7 @@ pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
 }
 
 /// The memory that all pods request.
-pub fn needed(resources: &[crate::render::Resource]) -> Memory {
+pub fn requested_memory(resources: &[crate::render::Resource]) -> Memory {
     let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
     sets.map(|set| {
         let replicas = set.object["spec"]["replicas"].as_u64().unwrap_or(1);

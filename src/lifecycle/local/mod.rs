@@ -42,18 +42,18 @@ impl LocalView {
 
     /// The cluster as it is now.
     pub async fn state(&mut self) -> Result<ClusterState, Error> {
-        let Some((inventory, facts)) = self.look().await? else {
+        let Some((inventory, facts)) = self.observe().await? else {
             return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         };
         Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
     }
 
     /// Its inventory and the facts; `None` if there is no such cluster.
-    pub async fn look(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
-        let Some(wanted) = self.dir.wanted()? else {
+    pub async fn observe(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
+        let Some(desired) = self.dir.wanted()? else {
             return Ok(None);
         };
-        let Some(inventory) = inventory_of(&wanted, &self.dir)? else {
+        let Some(inventory) = inventory_of(&desired, &self.dir)? else {
             return Ok(None);
         };
         let facts = self.facts().await?;
@@ -66,18 +66,18 @@ impl View for LocalView {
 
     async fn facts(&mut self) -> Result<Facts, Error> {
         let unattended = self.dir.supervisor().is_none();
-        let seen = self.dir.seen()?;
-        let mut sets = self.dir.wanted()?.map(|wanted| wanted.sets()).unwrap_or_default();
+        let observed = self.dir.seen()?;
+        let mut sets = self.dir.wanted()?.map(|desired| desired.sets()).unwrap_or_default();
         for set in &mut sets {
             set.metadata.generation = Some(1);
             // What the supervisor says of a set is worth something once it knows this very set.
-            let known = seen
+            let known = observed
                 .sets
                 .iter()
-                .find(|seen| seen.name_any() == set.name_any() && seen.spec == set.spec);
-            set.status = known.and_then(|seen| seen.status.clone());
+                .find(|observed| observed.name_any() == set.name_any() && observed.spec == set.spec);
+            set.status = known.and_then(|observed| observed.status.clone());
         }
-        let pods = seen.pods.into_iter().map(as_it_is).collect();
+        let pods = observed.pods.into_iter().map(as_it_is).collect();
         let facts = self.observer.ask(pods, sets, Ask::Running).await;
         Ok(Facts {
             here: true,
@@ -133,17 +133,17 @@ fn as_it_is(record: PodRecord) -> Pod {
 }
 
 /// What is wanted of a cluster that must be there, and its inventory.
-pub fn wanted_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
-    let wanted = dir.wanted()?;
-    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
-    wanted
+pub fn desired_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
+    let desired = dir.wanted()?;
+    let inventory = desired.as_ref().map(|desired| inventory_of(desired, dir)).transpose()?;
+    desired
         .zip(inventory.flatten())
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))
 }
 
 /// The inventory among the wanted resources.
-pub fn inventory_of(wanted: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
-    match wanted.config_map(&dir.name.inventory()) {
+pub fn inventory_of(desired: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+    match desired.config_map(&dir.name.inventory()) {
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),
     }
@@ -167,12 +167,12 @@ pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
 
 /// What a driver on this machine needs: variables, and a folder for its PATH.
 pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
-    let (wanted, inventory) = wanted_of(dir)?;
-    let mut variables = wanted.software.environment();
+    let (desired, inventory) = desired_of(dir)?;
+    let mut variables = desired.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
     // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
-    let seen = dir.seen()?;
-    let address = seen.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let observed = dir.seen()?;
+    let address = observed.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
     variables.extend([
         (
@@ -184,16 +184,16 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
         ("SPARK_PUBLIC_DNS".into(), host),
         ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
     ]);
-    Ok((variables, wanted.software.spark_home.join("bin")))
+    Ok((variables, desired.software.spark_home.join("bin")))
 }
 
 /// All clusters of a namespace, or of all, at a glance.
 pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
     let dirs = store.clusters(namespace)?;
-    let looks = join_all(dirs.iter().map(overview_of)).await;
+    let overviews_or_errors = join_all(dirs.iter().map(overview_of)).await;
     let mut overviews = Vec::new();
-    for (dir, look) in dirs.iter().zip(looks) {
-        match look {
+    for (dir, found) in dirs.iter().zip(overviews_or_errors) {
+        match found {
             Ok(overview) => overviews.extend(overview),
             Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
         }
@@ -203,6 +203,6 @@ pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Ov
 
 /// `None` if it was torn down meanwhile.
 async fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
-    let look = LocalView::of(dir).look().await?;
-    Ok(look.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
+    let found = LocalView::of(dir).observe().await?;
+    Ok(found.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
 }

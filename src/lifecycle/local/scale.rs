@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::local::create::{has_room, needed, running};
-use crate::lifecycle::local::{LocalView, wanted_of};
-use crate::lifecycle::scale::{Options, announce, remind};
+use crate::lifecycle::local::create::{check_memory, memory_in_use, requested_memory};
+use crate::lifecycle::local::{LocalView, desired_of};
+use crate::lifecycle::scale::{ScaleOptions, announce, remind};
 use crate::lifecycle::{Error, wait};
 use crate::model::kind::Kind;
 use crate::platform::local::store::{ClusterDir, Held, Wanted};
@@ -15,12 +15,16 @@ use crate::spec::words::counted;
 use crate::state::ClusterState;
 
 /// Gives the cluster another number of workers. The state is `None` if it was not waited for.
-pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
+pub async fn scale(
+    dir: &ClusterDir,
+    options: &ScaleOptions,
+    progress: &Progress,
+) -> Result<Option<ClusterState>, Error> {
     if !dir.exists() {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
     let _lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
-    let (old, inventory) = wanted_of(dir)?;
+    let (old, inventory) = desired_of(dir)?;
     let inventory = inventory.with_workers(options.workers);
     let new = with_workers(&old, dir, &inventory);
     if new == old {
@@ -29,7 +33,7 @@ pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> 
             false => "Nothing to change",
         });
     } else {
-        has_room(needed(&new.resources), running(dir)?).map_err(|finding| Error::Preflight {
+        check_memory(requested_memory(&new.resources), memory_in_use(dir)?).map_err(|finding| Error::Preflight {
             findings: vec![finding],
         })?;
         announce(&LocalView::of(dir).state().await?, options.workers, progress);

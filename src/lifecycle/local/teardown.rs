@@ -21,7 +21,7 @@ use crate::platform::local::{submitted, supervisor};
 use crate::spec::words::counted;
 
 /// A cluster that nobody else works on.
-pub struct Belongings {
+pub struct LocalResources {
     dir: ClusterDir,
     _lock: Lock,
     /// Names of volume claims with data.
@@ -31,7 +31,7 @@ pub struct Belongings {
 }
 
 /// What the cluster has; `None` if there is no such cluster.
-pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
+pub fn owned_resources(dir: &ClusterDir) -> Result<Option<LocalResources>, Error> {
     if !dir.exists() {
         return Ok(None);
     }
@@ -42,9 +42,9 @@ pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
         return Ok(None);
     }
     // Damaged files must not keep anyone from being rid of the cluster.
-    let wanted = dir.wanted().ok().flatten();
-    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, dir).ok().flatten());
-    Ok(Some(Belongings {
+    let desired = dir.wanted().ok().flatten();
+    let inventory = desired.and_then(|desired| inventory_of(&desired, dir).ok().flatten());
+    Ok(Some(LocalResources {
         dir: dir.clone(),
         _lock: lock,
         claims: dir.claims()?,
@@ -54,16 +54,16 @@ pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
 
 /// Removes the cluster.
 pub async fn teardown(
-    belongings: Belongings,
+    owned: LocalResources,
     keep_claims: bool,
     znodes: Znodes,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let claims = belongings.claims.len();
+    let claims = owned.claims.len();
     if keep_claims && claims > 0 {
         progress.done(&format!("{claims} volume claims kept"));
     }
-    remove(&belongings.dir, keep_claims, znodes, progress).await
+    remove(&owned.dir, keep_claims, znodes, progress).await
 }
 
 /// Removes the cluster of a folder whose lock is held.
@@ -71,7 +71,7 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
     let started = Instant::now();
     supervisor::end(dir).await;
     // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
-    let seen = dir.seen().unwrap_or_else(|error| {
+    let observed = dir.seen().unwrap_or_else(|error| {
         progress.warn(&format!("{error}"));
         Default::default()
     });
@@ -86,13 +86,13 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
         Component::ZooKeeper,
     ] {
         if component == Component::ZooKeeper
-            && let Ok(Some(wanted)) = dir.wanted()
-            && let Some(inventory) = inventory_of(&wanted, dir)?
+            && let Ok(Some(desired)) = dir.wanted()
+            && let Some(inventory) = inventory_of(&desired, dir)?
         {
             remove_znodes(&Place::Local(dir.clone()), &inventory, znodes, progress).await?;
         }
         let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
-        let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
+        let records: Vec<_> = observed.pods.iter().filter(of_part).collect();
         if !records.is_empty() {
             progress.part(
                 "Teardown",

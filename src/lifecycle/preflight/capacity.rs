@@ -80,7 +80,7 @@ pub async fn quota(
 
 pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {
     match nodes_and_pods(cluster).await {
-        Ok((nodes, pods)) => without_room(cluster, spec.name.as_str(), sets, &nodes, pods),
+        Ok((nodes, pods)) => unschedulable_pods(cluster, spec.name.as_str(), sets, &nodes, pods),
         Err(_) => {
             // Most users may not; the scheduler will say.
             tracing::info!(
@@ -99,7 +99,7 @@ pub async fn nodes_and_pods(cluster: &Cluster) -> Result<(Vec<Node>, Vec<Pod>), 
 }
 
 /// What of these StatefulSets the nodes cannot hold beside others' pods.
-pub fn without_room(
+pub fn unschedulable_pods(
     cluster: &Cluster,
     name: &str,
     sets: &[StatefulSet],
@@ -111,23 +111,23 @@ pub fn without_room(
             && is_of_cluster(pod.metadata.labels.as_ref(), name)
     };
     let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
-    let demands = capacity::pods(sets);
-    let left_over = capacity::without_a_node(&demands, nodes, &others);
-    if left_over.is_empty() {
+    let required = capacity::pods(sets);
+    let unschedulable = capacity::without_a_node(&required, nodes, &others);
+    if unschedulable.is_empty() {
         return vec![];
     }
-    let names: Vec<_> = left_over.iter().map(|demand| demand.name.as_str()).collect();
+    let names: Vec<_> = unschedulable.iter().map(|pod| pod.name.as_str()).collect();
     vec![Finding::new(
         Severity::Failure,
         format!(
             "the nodes have no room for {} of {} ({}); {} are free on {}",
-            left_over.len(),
-            counted(demands.len(), "pod"),
+            unschedulable.len(),
+            counted(required.len(), "pod"),
             names.join(", "),
             capacity::free_in_all(nodes, &others),
             counted(nodes.len(), "node")
         ),
-        match left_over.iter().any(|demand| demand.apart.is_some()) {
+        match unschedulable.iter().any(|pod| pod.apart.is_some()) {
             true => "pods of a part with `podAntiAffinity: required` need a node each: add nodes, or use `preferred`",
             false => "ask for less (workers, resources.requests), or add nodes",
         },
@@ -247,11 +247,11 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Wish {
         subject,
-        class: wanted,
+        class: requested,
         access_modes,
     } in claims
     {
-        let class = match wanted {
+        let class = match requested {
             Some(name) => classes.iter().find(|class| class.name_any() == *name),
             None => classes.iter().find(is_default),
         };
@@ -259,7 +259,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
         match class {
             None => findings.push(Finding::new(
                 Severity::Failure,
-                match wanted {
+                match requested {
                     Some(name) => format!("{subject}: there is no storage class {name}"),
                     None => format!("{subject}: there is no default storage class"),
                 },

@@ -14,10 +14,10 @@ use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::lifecycle::Error;
-use crate::lifecycle::external_zookeeper::{self, Checked};
+use crate::lifecycle::external_zookeeper::{self, ZnodeCheck};
 use crate::lifecycle::inventory::read_inventory;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::Live;
+use crate::lifecycle::plan::LiveObjects;
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
@@ -30,14 +30,14 @@ use crate::spec::ClusterSpec;
 const OLDEST: (u32, u32) = (1, 20);
 
 /// How things are before create changes anything.
-pub struct Situation {
+pub struct Snapshot {
     /// What will be applied: only kinds that the server serves.
     pub resources: Vec<Resource>,
-    pub live: Live,
+    pub live: LiveObjects,
     pub inventory: Option<Inventory>,
     pub namespace: NamespaceState,
     /// The znodes in an external ZooKeeper, where the cluster uses one.
-    pub znodes: Option<Checked>,
+    pub znodes: Option<ZnodeCheck>,
     pub findings: Vec<Finding>,
 }
 
@@ -49,7 +49,7 @@ pub enum NamespaceState {
     Others,
 }
 
-impl Situation {
+impl Snapshot {
     /// Whether there is no cluster of this name yet: no inventory, and nothing that one would list.
     pub fn is_first(&self) -> bool {
         self.inventory.is_none() && self.live.is_empty()
@@ -62,7 +62,7 @@ impl Situation {
 }
 
 /// Looks at everything, as concurrently as it can.
-pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Situation, Error> {
+pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Snapshot, Error> {
     let mut resources = render(spec);
     let (version, absent, namespace) = futures::try_join!(
         version(cluster),
@@ -78,12 +78,12 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         );
         findings.push(Finding::new(Severity::Warning, message, help));
     }
-    let wanted: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
-    let kinds = kinds(&wanted);
+    let desired: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
+    let kinds = kinds(&desired);
     let (mut live, missing_permissions, names) = futures::try_join!(
-        live(cluster, spec, &wanted, namespace),
+        live(cluster, spec, &desired, namespace),
         permissions::missing_permissions(cluster, &resources, namespace),
-        names(cluster, &wanted, namespace),
+        names(cluster, &desired, namespace),
     )?;
     let clashes = clashes(spec, &resources, &live, &names);
     findings.extend(missing_permissions);
@@ -94,14 +94,14 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     // Kinds of which nothing is wanted any more: what is there of them has to go. If nobody knows which, all are looked at.
     let old = inventory.iter().flat_map(|inventory| &inventory.objects);
     let auth = spec.name.auth();
-    let mut given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    let mut obsolete: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
     if inventory.is_none() && !live.is_empty() {
         // Secrets are read by name.
-        given_up.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
+        obsolete.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
     }
-    given_up.retain(|(kind, _)| !kinds.contains(kind));
-    if !given_up.is_empty() {
-        live.extend(self::live(cluster, spec, &given_up, namespace).await?);
+    obsolete.retain(|(kind, _)| !kinds.contains(kind));
+    if !obsolete.is_empty() {
+        live.extend(self::live(cluster, spec, &obsolete, namespace).await?);
     }
     let sets: Vec<StatefulSet> = typed(
         resources
@@ -115,7 +115,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         .filter_map(|(_, object)| serde_json::to_value(object).ok())
         .collect();
     let live_sets: Vec<StatefulSet> = typed(live_values.iter());
-    let rooms = async {
+    let capacity = async {
         if skip {
             return vec![];
         }
@@ -129,9 +129,9 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     };
     let place = &Place::Kubernetes(cluster.clone(), spec.name.clone());
     let znodes = external_zookeeper::check(place, spec, inventory.as_ref());
-    let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);
+    let (capacity, znodes): (Vec<_>, _) = futures::join!(capacity, znodes);
     let znodes = znodes?;
-    findings.extend(rooms);
+    findings.extend(capacity);
     let (taken, unreachable): (Vec<_>, Vec<_>) = znodes
         .iter()
         .flat_map(|znodes| znodes.findings.iter().cloned())
@@ -147,7 +147,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     if findings.iter().any(|finding| finding.severity > Severity::Warning) {
         return Err(Error::Preflight { findings });
     }
-    Ok(Situation {
+    Ok(Snapshot {
         resources,
         live,
         inventory,
@@ -209,12 +209,12 @@ fn kinds(objects: &[Named<'_>]) -> BTreeSet<Kind> {
 async fn absent_kinds(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<(Kind, &'static str)>, Error> {
     let kinds: BTreeSet<_> = resources.iter().map(|resource| resource.kind).collect();
     let optional = kinds.into_iter().filter_map(|kind| Some((kind, kind.absence()?)));
-    let asked = optional.map(|(kind, absence)| async move {
+    let served = optional.map(|(kind, absence)| async move {
         let is_served = serves(cluster, kind).await?;
         Ok::<_, Error>((!is_served).then_some((kind, absence)))
     });
-    let asked = futures::future::try_join_all(asked).await?;
-    Ok(asked.into_iter().flatten().collect())
+    let served = futures::future::try_join_all(served).await?;
+    Ok(served.into_iter().flatten().collect())
 }
 
 async fn serves(cluster: &Cluster, kind: Kind) -> Result<bool, Error> {
@@ -253,9 +253,9 @@ async fn live(
     spec: &ClusterSpec,
     objects: &[Named<'_>],
     namespace: NamespaceState,
-) -> Result<Live, Error> {
+) -> Result<LiveObjects, Error> {
     if namespace == NamespaceState::Missing {
-        return Ok(Live::new());
+        return Ok(LiveObjects::new());
     }
     let selector = cluster_selector(&spec.name);
     let lists = kinds(objects).into_iter().map(|kind| {
@@ -291,8 +291,8 @@ async fn live(
 
 /// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
 async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
-    let wanted = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
-    let found = wanted.map(|(_, name)| cluster.get(Kind::Secret, name));
+    let desired = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
+    let found = desired.map(|(_, name)| cluster.get(Kind::Secret, name));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
 }
@@ -336,7 +336,12 @@ async fn names(
 
 /// Names that something else has already. What bears this cluster's labels is ours, if only since a moment ago: another sparkha
 /// is at work, which the lock will tell.
-fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+fn clashes(
+    spec: &ClusterSpec,
+    resources: &[Resource],
+    live: &LiveObjects,
+    names: &[(Kind, ObjectMeta)],
+) -> Vec<Finding> {
     resources
         .iter()
         .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))

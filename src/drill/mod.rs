@@ -1,5 +1,5 @@
-//! `sparkha failover`, a drill: takes the leader or a ZooKeeper server away and follows how the cluster gets over it. [`Timeline`] is pure; a
-//! [`DrillPlatform`] is where the cluster runs.
+//! `sparkha failover`: stops the leader or a ZooKeeper server and measures the recovery. [`Timeline`] is pure; a
+//! [`DrillPlatform`] is Kubernetes or this machine.
 
 pub mod probe_job;
 
@@ -28,7 +28,7 @@ use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
-/// What is taken away.
+/// The pod to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DrillTarget {
@@ -36,34 +36,34 @@ pub enum DrillTarget {
     ZooKeeper,
 }
 
-/// How the drill goes about it.
+/// Options of the drill.
 #[derive(Clone, Debug)]
 pub struct DrillOptions {
     pub target: DrillTarget,
-    /// It gets no time to end.
+    /// Kill without a grace period.
     pub hard: bool,
-    /// Whether a job is to run meanwhile.
+    /// Whether a job runs during the drill.
     pub probe_job: bool,
     pub timeout: Duration,
 }
 
-/// What a cluster goes through, in this order.
+/// The phases of a recovery, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
-    /// What was taken away does not answer any more.
+    /// The stopped server no longer responds.
     Lost,
-    /// The latch is gone: another master has been elected, and recovers.
+    /// Another master has been elected and recovers.
     Elected,
-    /// A master is ALIVE, another one if it was the leader that went.
+    /// A master is ALIVE; another one if the leader was stopped.
     Alive,
-    /// All workers are registered there.
+    /// All workers are registered with it.
     Workers,
-    /// What was taken away is back.
+    /// The stopped server is back.
     Back,
     /// All ZooKeeper servers are in the quorum.
     Quorum,
-    /// All is as it was asked for.
+    /// The cluster is in service as specified.
     Whole,
 }
 
@@ -84,38 +84,38 @@ const ZOOKEEPERS: &[Phase] = &[
     Phase::Whole,
 ];
 
-/// A phase, and when it was first seen.
+/// A phase and when it was first observed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrillStep {
     pub phase: Phase,
-    /// After the loss; `None` if it was not seen.
+    /// Seconds after the stop; `None` if it was not observed.
     pub seconds: Option<f64>,
 }
 
-/// How it went.
+/// Result of a drill.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillResult {
     pub namespace: String,
     pub name: String,
     pub target: DrillTarget,
-    /// The pod that was taken away.
+    /// The stopped pod.
     pub victim: String,
-    /// Who led before, and who leads now.
+    /// The leader before and after the drill.
     pub leader_before: String,
     pub leader: Option<String>,
-    /// The cluster is whole, and the job went on.
+    /// The cluster is in service and the job continued.
     pub recovered: bool,
     pub steps: Vec<DrillStep>,
-    /// What the job saw that ran meanwhile; `None` if none was run.
+    /// Result of the probe job; `None` if none ran.
     #[serde(rename = "canary")]
     pub probe_job: Option<ProbeResult>,
-    /// What is still missing.
+    /// What the cluster still lacks.
     pub missing: Vec<String>,
 }
 
 impl DrillResult {
-    /// All phases were reached in time.
+    /// Whether all phases were reached in time.
     pub fn is_whole(&self) -> bool {
         self.steps.iter().all(|step| step.seconds.is_some())
     }
@@ -130,7 +130,7 @@ pub async fn on_kubernetes(
 ) -> Result<DrillResult, Error> {
     let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
     let mut view = KubernetesView::of(cluster, name).await;
-    // The job is submitted beside it.
+    // The job is submitted concurrently.
     let drill = drill(
         cluster,
         &mut view,
@@ -156,11 +156,11 @@ pub async fn on_this_machine(
     drill(dir, &mut view, place, &inventory, options, progress).await
 }
 
-/// Where a cluster runs, and how its pods are taken away there.
+/// The platform of a cluster: stops its pods and starts a probe job.
 trait DrillPlatform {
     async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
 
-    /// A job to run meanwhile, for so long at most.
+    /// Starts a job that runs during the drill, for at most this long.
     async fn probe_job(
         &self,
         name: &ClusterName,
@@ -209,22 +209,24 @@ impl DrillPlatform for ClusterDir {
         _: Duration,
         _: &Arc<Progress>,
     ) -> Result<ProbeJob, Error> {
-        // It ends with whoever began it.
+        // The job ends together with sparkha.
         ProbeJob::on_this_machine(self, inventory).await
     }
 }
 
-/// How often to look.
+/// Interval of samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// How long a kubelet may take to tell that a pod is ready which answers already: `status` says by then that the cluster is in service.
+/// How long a kubelet may take to report a pod as ready that already responds. By then `status` reports the cluster as
+/// in service.
 const READINESS_DELAY: Duration = Duration::from_secs(5);
-/// How long the job may take to its first result, and to another one at the end: on a busy machine its JVMs start slowly.
+/// How long the job may take for its first result and for another one at the end: its JVMs start slowly on a busy
+/// machine.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Who is to go, once all is well; nothing has been changed before.
+/// Selects the pod to stop. Nothing has been changed before.
 ///
 /// # Errors
-/// If the cluster is not in service, or has nobody to take over.
+/// Fails if the cluster is not in service or has no server that can take over.
 fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Result<&'a Pod, Error> {
     if !state.ready {
         return Err(Error::NotInService {
@@ -238,14 +240,14 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Re
     let name = match target {
         DrillTarget::Leader if state.masters.len() < 2 => {
             return Err(refused(
-                "the cluster has one master: nobody could take over",
+                "the cluster has only one master: no other could take over",
                 "`sparkha create --masters 3` makes it highly available",
             ));
         }
         DrillTarget::Leader => leader(state),
         DrillTarget::ZooKeeper => match &state.zookeeper {
             ZooKeeperState::Managed { servers } if servers.len() > 1 => {
-                // The one that costs an election of their own.
+                // The leading server, because stopping it causes an election.
                 let leading = servers
                     .iter()
                     .find(|server| server.mode == Some(ZooKeeperMode::Leader))
@@ -254,15 +256,15 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Re
             }
             _ => {
                 return Err(refused(
-                    "the cluster has no ZooKeeper ensemble of its own to take a server from",
-                    "leave out --zookeeper to take the leading master away",
+                    "the cluster has no ZooKeeper ensemble of its own with several servers",
+                    "omit --zookeeper to stop the leading master",
                 ));
             }
         },
     };
     let pod = facts.pods.iter().find(|pod| Some(pod.name_any()) == name);
     pod.ok_or_else(|| Error::NotInService {
-        missing: vec!["its pod has gone".into()],
+        missing: vec!["its pod no longer exists".into()],
     })
 }
 
@@ -275,7 +277,7 @@ async fn drill(
     options: &DrillOptions,
     progress: &Arc<Progress>,
 ) -> Result<DrillResult, Error> {
-    // Not even a job disturbs a cluster whose drill could not be run.
+    // No job is started on a cluster that cannot run the drill.
     let facts = poll_until(SAMPLE_EVERY, READINESS_DELAY, async || {
         let facts = view.facts().await?;
         match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
@@ -293,7 +295,7 @@ async fn drill(
     let result = match (probe_job, &disturbed) {
         (Some(probe_job), Ok(_)) => Some(probe_job.finish(RESULT_TIMEOUT).await),
         (Some(mut probe_job), Err(_)) => {
-            // What it failed for is told, not this.
+            // The cause of the failure is reported instead.
             let _ = probe_job.end().await;
             None
         }
@@ -315,7 +317,7 @@ async fn drill(
     })
 }
 
-/// Starts the job that is to go on, and waits for its first result.
+/// Starts the job that must continue, and waits for its first result.
 async fn start_job(
     platform: &impl DrillPlatform,
     name: &ClusterName,
@@ -329,7 +331,7 @@ async fn start_job(
     match leading.map(|report| capacity_for_probe_job(&report.workers, inventory)) {
         Some(ExecutorCapacity::Never(reason)) => return Err(Error::NoResult { reason }),
         Some(ExecutorCapacity::Later(reason)) => progress.warn(&format!(
-            "no room for the probe job at present: {reason}. `sparkha jobs` shows what runs; --no-canary runs the drill without a job"
+            "no capacity for the probe job at the moment: {reason}. `sparkha jobs` lists the running jobs; pass --no-canary to run the drill without a job"
         )),
         Some(ExecutorCapacity::Enough) | None => {}
     }
@@ -337,11 +339,11 @@ async fn start_job(
         .probe_job(name, inventory, options.timeout + 2 * RESULT_TIMEOUT, progress)
         .await?;
     probe_job.wait_for_first_result(RESULT_TIMEOUT, progress).await?;
-    progress.done("A job runs");
+    progress.done("Probe job running");
     Ok(probe_job)
 }
 
-/// Takes the victim away, and follows what becomes of the cluster.
+/// Stops the victim and observes the cluster.
 async fn disturb(
     platform: &impl DrillPlatform,
     view: &mut impl View,
@@ -350,14 +352,15 @@ async fn disturb(
     options: &DrillOptions,
     progress: &Progress,
 ) -> Result<(Timeline, ClusterState), Error> {
-    // Much may have changed while the job started. Connections that Spark closed meanwhile are opened before anything is measured.
+    // The cluster may have changed while the job started. This also reopens connections that Spark closed meanwhile,
+    // before anything is measured.
     let facts = view.facts().await?;
     let before = cluster_state(namespace, inventory, &facts);
     let victim = choose(&before, &facts, options.target)?.clone();
     let mut timeline = Timeline::new(options.target, &victim, leader(&before).unwrap_or_default());
     let began = Instant::now();
     platform.kill(&victim, options.hard).await?;
-    progress.done(&format!("{} taken away", victim.name_any()));
+    progress.done(&format!("{} stopped", victim.name_any()));
     loop {
         let facts = view.facts().await?;
         let state = cluster_state(namespace, inventory, &facts);
@@ -399,13 +402,13 @@ impl Phase {
     }
 }
 
-/// What has been seen since the loss. Pure.
+/// The phases observed since the stop. Pure.
 struct Timeline {
     target: DrillTarget,
     victim: String,
-    /// The victim's pod and how often its container had been restarted: what is back is another.
+    /// UID and restart count of the victim, which differ once it is back.
     identity: (Option<String>, i32),
-    /// Who led before.
+    /// The leader before the drill.
     leader: String,
     steps: Vec<DrillStep>,
 }
@@ -425,15 +428,15 @@ impl Timeline {
         }
     }
 
-    /// Takes in what is seen; which phases that reaches. What is seen of a later phase proves the earlier ones that this depends on: between
-    /// two looks more than one may pass.
+    /// Adds a sample and returns the phases that it reaches. A later phase proves the earlier ones that it depends on,
+    /// because more than one may pass between two samples.
     fn observe(&mut self, state: &ClusterState, facts: &Facts, at: Duration) -> Vec<Phase> {
         let victim = facts.pods.iter().find(|pod| pod.name_any() == self.victim);
         let replaced = victim.is_some_and(|pod| identity(pod) != self.identity);
         let status = |name: &str| state.masters.iter().find(|master| master.pod.name == name)?.status;
         let others = |statuses: &[MasterStatus]| {
             let mut others = state.masters.iter().filter(|master| {
-                // A leader that was revoked may lead again.
+                // A leader whose leadership was revoked may lead again.
                 self.target == DrillTarget::ZooKeeper || master.pod.name != self.victim || replaced
             });
             others.any(|master| master.status.is_some_and(|status| statuses.contains(&status)))
@@ -461,7 +464,7 @@ impl Timeline {
         let gone = self.steps.first().is_some_and(|step| step.seconds.is_some()) || reached(Phase::Lost);
         let mut news = Vec::new();
         for step in &mut self.steps {
-            // Before anything is seen to be lost, all is as it was.
+            // Until the loss is observed, the state is the one from before.
             if step.seconds.is_none() && gone && reached(step.phase) {
                 step.seconds = Some((at.as_secs_f64() * 100.0).round() / 100.0);
                 news.push(step.phase);
@@ -493,7 +496,7 @@ mod tests {
     use super::*;
     use crate::spec::resolve::{Overrides, resolve};
 
-    /// What three masters in these states look like; the first pod's UID tells whether it is the old one.
+    /// Three masters in these states; the UID of the first pod tells whether it is the old one.
     fn sample(first: &str, states: [Option<&str>; 3], workers: usize) -> (ClusterState, Facts) {
         let spec = resolve(None, &Overrides::default()).unwrap();
         let mut inventory = Inventory::of(&spec, &[]);
@@ -531,14 +534,14 @@ mod tests {
     }
 
     #[test]
-    fn phases_are_seen_in_order_and_only_after_the_loss() {
+    fn phases_are_observed_in_order_and_only_after_the_loss() {
         let (_, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
         let mut timeline = Timeline::new(DrillTarget::Leader, &facts.pods[0], "spark-master-0".into());
         let mut see = |first, states, workers| {
             let (state, facts) = sample(first, states, workers);
             timeline.observe(&state, &facts, Duration::from_millis(1234))
         };
-        // It was told to end and has not yet: nothing has happened.
+        // It is terminating but still responds.
         assert_eq!(see("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1), []);
         assert_eq!(see("a", [None, Some("STANDBY"), Some("STANDBY")], 1), [Phase::Lost]);
         assert_eq!(
@@ -552,12 +555,12 @@ mod tests {
             see("a2", [Some("STANDBY"), Some("ALIVE"), Some("STANDBY")], 1),
             [Phase::Back]
         );
-        assert!(!timeline.is_over(), "nothing is known of ZooKeeper yet");
+        assert!(!timeline.is_over(), "the state of ZooKeeper is not known yet");
         assert_eq!(timeline.steps[0].seconds, Some(1.23));
     }
 
     #[test]
-    fn more_than_one_phase_may_pass_between_two_looks() {
+    fn more_than_one_phase_may_pass_between_two_samples() {
         let (_, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
         let mut timeline = Timeline::new(DrillTarget::Leader, &facts.pods[0], "spark-master-0".into());
         let (state, facts) = sample("a", [None, Some("ALIVE"), Some("STANDBY")], 1);
@@ -568,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_not_in_service_is_left_alone() {
+    fn a_cluster_that_is_not_in_service_is_not_disturbed() {
         let (state, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), None], 1);
         assert!(matches!(
             choose(&state, &facts, DrillTarget::Leader),

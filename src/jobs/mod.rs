@@ -1,4 +1,4 @@
-//! `sparkha jobs`: the leader's applications with the drivers that sparkha made for them, and how one is ended.
+//! `sparkha jobs`: lists the leader's applications with the drivers that sparkha created for them, and kills jobs.
 
 pub mod orphans;
 pub mod submit;
@@ -28,56 +28,56 @@ use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, UiDomain};
 
-/// How long a driver that was told to end may be listed.
+/// How long the leader may list the application of a killed driver.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
 
 const ORPHANED: &str = "ORPHANED";
 
-/// An application, or a driver that has none yet or no more.
+/// An application, or a driver without one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobState {
     pub id: Option<String>,
     pub name: String,
     pub user: String,
-    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`; `ORPHANED` where the
-    /// driver still has the application and the leader does not.
+    /// Spark's state, but `FAILED` if that is FINISHED and the driver failed. For a driver alone `STARTING`, `ENDED` or
+    /// `FAILED`. `ORPHANED` if the driver still has the application and the leader does not.
     pub state: String,
-    /// Spark's own word: it takes an application whose driver fails after its end for FINISHED.
+    /// Spark's own state: FINISHED also for an application whose driver fails afterwards.
     pub spark_state: Option<String>,
-    /// The driver's, once it has ended.
+    /// The driver's exit code, once it has ended.
     pub exit_code: Option<i32>,
     pub cores: u32,
     pub executor_memory_mib: Option<u64>,
     pub submitted_ms: Option<u64>,
     pub duration_ms: Option<u64>,
-    /// The pod or process that sparkha made for it.
+    /// The pod or process that sparkha created for it.
     pub driver: Option<String>,
-    /// The driver has ended; without an exit code, it is not known how.
+    /// The driver has ended. Without an exit code its result is unknown.
     #[serde(skip)]
     pub driver_ended: bool,
-    /// The driver's, while it runs.
+    /// The driver's web UI, while it runs.
     pub web_ui: Option<String>,
-    /// Where a history server shows what has ended.
+    /// The history server's page of an ended application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history_ui: Option<String>,
-    /// The address of one of these that works on this machine, for jobs of a local cluster.
+    /// The address of one of these UIs on this machine, for jobs of a local cluster.
     #[serde(skip)]
     pub local_ui: Option<String>,
 }
 
 impl JobState {
-    /// Whether ending the cluster ends something of it: an application, or a driver that goes on after its application.
+    /// Whether removing the cluster kills the application, or a driver that continues after its application.
     fn would_be_lost(&self) -> bool {
         self.is_running() || (self.driver.is_some() && !self.driver_ended)
     }
 
-    /// Whether it has not ended.
+    /// Whether the job has not ended.
     fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING" | ORPHANED)
     }
 
-    /// A driver that runs, and its application that the leader does not know.
+    /// The running driver and its application, if the leader does not know the application.
     pub fn orphan(&self) -> Option<Orphan> {
         Some(Orphan {
             driver: self.driver.clone().filter(|_| self.state == ORPHANED)?,
@@ -86,35 +86,35 @@ impl JobState {
     }
 }
 
-/// A driver that sparkha made.
+/// A driver that sparkha created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedDriver {
     pub name: String,
-    /// With what the address of its web UI begins: host, and on this machine the port.
+    /// Prefix of its web UI's address: the host, and on this machine the port.
     pub ui: Option<String>,
-    /// Where it is asked.
+    /// The web UI to query.
     pub reach: Option<DriverUi>,
-    /// The IDs of its applications, the last one last; in a pod they are known when it has ended.
+    /// The IDs of its applications, the latest last. For a pod they are known once it has ended.
     pub applications: Vec<String>,
     pub ended: bool,
     pub exit_code: Option<i32>,
 }
 
-/// The jobs that run or wait, as far as they are known.
+/// The known jobs that run or wait.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunningJobs {
     pub jobs: Vec<JobState>,
-    /// No master leads: applications of drivers that sparkha did not start are not known.
+    /// No master leads, so applications of drivers that sparkha did not start are unknown.
     pub no_leader: bool,
 }
 
-/// What was seen of a cluster's jobs.
+/// The observed jobs of a cluster.
 struct JobsSnapshot {
-    /// `None`: no master leads.
+    /// `None` if no master leads.
     reply: Option<Said>,
     drivers: Vec<ObservedDriver>,
     orphans: Vec<Orphan>,
-    /// With what the address of the Spark Connect server's web UI begins.
+    /// Prefix of the address of the Spark Connect server's web UI.
     connect: Option<String>,
 }
 
@@ -147,7 +147,7 @@ async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
     })
 }
 
-/// What the leader says, and which drivers' applications it does not know.
+/// Queries the leader, and finds the drivers whose applications it does not know.
 async fn query_leader<R: Reach + Clone>(
     reach: &R,
     masters: Vec<Pod>,
@@ -162,7 +162,7 @@ async fn query_leader<R: Reach + Clone>(
     (reply, orphans)
 }
 
-/// The web UIs of running drivers to which no active application is known to belong.
+/// The web UIs of running drivers that have no known active application.
 fn without_application(reply: &Said, drivers: &[ObservedDriver]) -> Vec<DriverUi> {
     let jobs = join(reply, drivers);
     let has_active = |driver: &&ObservedDriver| {
@@ -174,7 +174,7 @@ fn without_application(reply: &Said, drivers: &[ObservedDriver]) -> Vec<DriverUi
     idle.filter_map(|driver| driver.reach.clone()).collect()
 }
 
-/// The drivers whose applications the leader among these pods does not know.
+/// The drivers whose applications the leader does not know.
 pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &UiDomain) -> Vec<Orphan> {
     let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
     let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
@@ -189,7 +189,7 @@ pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
     Ok(query_leader(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
 }
 
-/// All jobs that the leader knows, newest first, and drivers without one.
+/// All jobs that the leader knows, newest first, and drivers without an application.
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(place).await?;
     match &snapshot.reply {
@@ -203,13 +203,13 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
             Ok(jobs)
         }
         None => Err(Error::Driver {
-            message: "no master leads at present, and only a leader knows the jobs".into(),
-            help: "`sparkha status` says what is missing".into(),
+            message: "no master leads at the moment, and only the leader knows the jobs".into(),
+            help: "`sparkha status` shows what is missing".into(),
         }),
     }
 }
 
-/// Links applications that have ended to the history server, if the cluster has one.
+/// Links ended applications to the history server, if the cluster has one.
 fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
     let cluster = &inventory.cluster;
     if !cluster.history {
@@ -222,7 +222,7 @@ fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
     }
 }
 
-/// Links jobs to the addresses of a local cluster's pods, for this machine knows no routed names.
+/// Links jobs to the addresses of a local cluster's pods, because this machine cannot resolve routed names.
 fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) -> Result<(), Error> {
     let (observed, namespace, cluster) = (dir.seen()?, dir.namespace.as_str(), &inventory.cluster);
     let mut hosts = Vec::new();
@@ -254,7 +254,7 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
     Ok(())
 }
 
-/// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
+/// The jobs that would be lost with the cluster. The Spark Connect server is part of the cluster and does not count.
 pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
     let snapshot = snapshot(place).await?;
     let mut jobs = match &snapshot.reply {
@@ -272,7 +272,7 @@ pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
     })
 }
 
-/// Ends a job by ending its driver; the driver's name.
+/// Kills a job by killing its driver. Returns the driver's name.
 pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
     let (name, drivers) = match place {
         Place::Kubernetes(cluster, name) => (name, job_pods(cluster, name).await?.drivers),
@@ -322,7 +322,7 @@ pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
     Ok(driver)
 }
 
-/// The job's driver. One that goes on after the end of the wanted application has other work.
+/// The job's driver, unless it continues after the requested application has ended: then it has other work.
 fn driver_to_end(job: &JobState, requested: &str) -> Option<String> {
     let driver = job.driver.as_ref()?;
     let goes_on = !job.is_running() && !job.driver_ended;
@@ -343,24 +343,24 @@ fn not_ours(job: &JobState) -> Error {
     match job.state.as_str() {
         "WAITING" | "RUNNING" => Error::Usage {
             message: format!(
-                "the driver of {id} was not started by sparkha, and masters end no applications for strangers"
+                "sparkha did not start the driver of {id}, and masters do not kill applications for other clients"
             ),
             help: match &job.web_ui {
-                Some(ui) => format!("end the driver where it runs: its web UI is {ui}"),
-                None => "end the driver where it runs".into(),
+                Some(ui) => format!("stop the driver where it runs: its web UI is {ui}"),
+                None => "stop the driver where it runs".into(),
             },
         },
         _ => Error::Usage {
-            message: format!("{id} has ended already"),
-            help: "nothing is to be done".into(),
+            message: format!("{id} has already ended"),
+            help: "nothing to do".into(),
         },
     }
 }
 
-/// The pods that matter for jobs.
+/// The pods that are relevant to jobs.
 struct JobPods {
     masters: Vec<Pod>,
-    /// Those that sparkha made.
+    /// The drivers that sparkha created.
     drivers: Vec<ObservedDriver>,
     connect: Option<String>,
 }
@@ -379,12 +379,12 @@ async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Erro
     })
 }
 
-/// The drivers that sparkha made for a cluster.
+/// The drivers that sparkha created for a cluster.
 fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<ObservedDriver> {
     let drivers = pods
         .iter()
         .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
-    // `jobs --kill` has removed those that have ended and are being deleted.
+    // Ended drivers that are being deleted were removed by `jobs --kill`.
     let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
     drivers
         .map(|pod| driver_of(pod, ui_of(pod, namespace, domain)))
@@ -395,7 +395,7 @@ fn is_of(pod: &Pod, component: Component) -> bool {
     Component::of(pod.labels()) == Some(component)
 }
 
-/// With what the addresses of a pod's web UIs begin.
+/// Prefix of the addresses of a pod's web UIs.
 fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:", pod_host(address, namespace, domain)))
@@ -426,7 +426,7 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
     let records = process::records(dir)?.into_iter();
     let address = dir.seen()?.drivers;
     let observed = records.map(|record| {
-        // Read before the exit code, which the script writes last.
+        // Checked before the exit code is read, because the script writes that last.
         let ended = !record.process.is_alive();
         ObservedDriver {
             ui: driver_ui(dir, &record),
@@ -453,7 +453,7 @@ fn join(reply: &Said, drivers: &[ObservedDriver]) -> Vec<JobState> {
         let uis = &reply.page.driver_uis;
         let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
         let has_recorded = |driver: &&ObservedDriver| driver.applications.contains(&app.id);
-        // Its address is another's once it has ended.
+        // Another driver may have its address once it has ended.
         let has_ui = |driver: &&ObservedDriver| {
             let its = driver.ui.as_ref().zip(web_ui.as_ref());
             !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
@@ -494,7 +494,7 @@ fn join(reply: &Said, drivers: &[ObservedDriver]) -> Vec<JobState> {
     jobs
 }
 
-/// The jobs, with the rows of orphans as such.
+/// Marks the jobs of orphans.
 fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
     for Orphan { driver, application } in orphans {
         let is_its = |job: &JobState| job.driver.as_ref() == Some(driver) && job.state == "STARTING";
@@ -506,13 +506,13 @@ fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
         job.id = Some(application.clone());
         job.driver = Some(driver.clone());
         job.state = ORPHANED.into();
-        // In a pod that runs it has recorded nothing yet, and had a row of its own.
+        // A driver in a running pod has recorded no application yet, and had its own row.
         jobs.retain(|job| !is_its(job));
     }
     jobs
 }
 
-/// A driver whose application the leader does not know: it has not registered yet, or it ended under a former leader.
+/// A driver whose application the leader does not know: it has not registered yet, or it ended under a previous leader.
 fn driver_only(driver: &ObservedDriver) -> JobState {
     let state = match (driver.ended, driver.exit_code) {
         (false, _) => "STARTING",
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_that_recorded_their_applications_are_one_row_with_them() {
+    fn drivers_share_a_row_with_their_recorded_applications() {
         let mut reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
         reply.report.completedapps.push(ApplicationReport {
             id: "app-4".into(),
@@ -581,9 +581,9 @@ mod tests {
         let drivers = [
             driver("runs", &["app-3"], false, None),
             driver("goes on", &["app-4"], false, None),
-            // Its first application went well.
+            // Its first application succeeded.
             driver("failed", &["app-1", "app-2"], true, Some(3)),
-            // Its leader is gone, and with that what it knew of those that had ended.
+            // The previous leader, which knew its ended applications, no longer runs.
             driver("forgotten", &["app-0"], true, Some(1)),
             driver("killed", &[], true, None),
         ];
@@ -612,7 +612,7 @@ mod tests {
         );
         let end = |at: usize, requested| driver_to_end(&jobs[at], requested);
         assert_eq!(end(2, "app-3"), Some("runs".into()));
-        assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
+        assert_eq!(end(4, "app-1"), Some("failed".into()), "its remains are removed");
         assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
         assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
         let lost: Vec<_> = jobs.iter().filter(|job| job.would_be_lost()).collect();
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_is_one_row_whether_the_leader_remembers_its_application_or_not() {
+    fn an_orphan_has_one_row_whether_or_not_the_leader_lists_its_application() {
         let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
         let driver = |name: &str, applications: &[&str]| ObservedDriver {
             name: name.into(),
@@ -657,12 +657,12 @@ mod tests {
         );
         assert_eq!(jobs[2].orphan().as_ref(), Some(&orphans[0]));
         assert_eq!(jobs[1].orphan(), None);
-        // It can be ended by either name.
+        // Either name kills it.
         assert_eq!(driver_to_end(&jobs[2], "app-2").as_deref(), Some("recorded"));
     }
 
     #[test]
-    fn only_running_drivers_without_an_active_application_are_asked() {
+    fn only_running_drivers_without_an_active_application_are_queried() {
         let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
         let driver = |name: &str, application: &str, ended: bool| ObservedDriver {
             name: name.into(),
@@ -683,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drivers_pod_tells_its_applications_and_its_exit_code_at_its_end() {
+    fn an_ended_driver_pod_reports_its_applications_and_exit_code() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "d"},
             "status": {"podIP": "10.1.2.3", "phase": "Failed", "containerStatuses": [{
@@ -701,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn applications_find_their_drivers_by_their_web_uis() {
+    fn applications_are_matched_to_drivers_by_web_ui() {
         let reply = Said {
             report: MasterReport {
                 status: MasterStatus::Alive,
@@ -729,7 +729,7 @@ mod tests {
             exit_code: None,
         };
         let drivers = [
-            // Its address is another's now.
+            // Another driver has its address now.
             driver("old", "spark-10-1-2-3.ns.k8s", true),
             driver("mine", "spark-10-1-2-3.ns.k8s", false),
             driver("young", "spark-10-1-2-4.ns.k8s", false),

@@ -1,5 +1,6 @@
-//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Every step can be cut off anywhere: the inventory is
-//! written before anything else and lists all that may exist from then on, so the next create or teardown goes on from there.
+//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Each step can be interrupted. The inventory
+//! is written first and lists every object that may exist from then on, so the next create or teardown continues from
+//! there.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -33,37 +34,37 @@ use crate::spec::names::ClusterName;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 
-/// How create goes about it.
+/// Options of create.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
     pub timeout: Duration,
-    /// What the spec was resolved from, before flags.
+    /// The source that the spec was resolved from, before flags.
     pub origin: Origin,
     /// Wait until the cluster is in service.
     pub wait: bool,
-    /// Only say what would be done.
+    /// Only report the changes.
     pub dry_run: bool,
-    /// Leave a first create that failed as it is.
+    /// Keep the objects of a failed first create.
     pub retain: bool,
     pub skip_preflight: bool,
-    /// Take fields from other field managers.
+    /// Take over fields from other field managers.
     pub force_conflicts: bool,
     pub running: RunningApplications,
 }
 
-/// What becomes of applications that another version of Spark would end.
+/// What happens to running applications that a change of the Spark version would kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunningApplications {
-    /// The version stays while they run.
+    /// Refuse the change while they run.
     Stay,
-    /// They are lost.
+    /// Kill them.
     Lost,
-    /// They end before: see [`super::upgrade`].
+    /// Wait until they have ended, see [`super::upgrade`].
     Drained,
 }
 
 impl CreateOptions {
-    /// Compares a change with what runs, and gives it up where it would end applications, unless that is accepted; a dry run only tells.
+    /// Refuses a change that would kill running applications, unless `running` allows it. A dry run only warns.
     pub fn weigh(
         &self,
         differences: &mut Differences,
@@ -78,7 +79,7 @@ impl CreateOptions {
         differences.disturb(applications);
         match change.and_then(|change| change.refused(applications)) {
             Some(error) if self.dry_run && self.running != RunningApplications::Lost => {
-                progress.warn(&format!("this would be refused: {error}"));
+                progress.warn(&format!("create would refuse this: {error}"));
                 Ok(())
             }
             Some(error) if self.running != RunningApplications::Lost => Err(error),
@@ -87,37 +88,37 @@ impl CreateOptions {
     }
 }
 
-/// What create did.
+/// Result of create.
 #[derive(Debug, Default)]
 pub struct CreateResult {
-    /// `None` if it did not wait.
+    /// `None` if create did not wait.
     pub state: Option<ClusterState>,
-    /// What a dry run would write, a line each.
+    /// The changes that a dry run reports, one line each.
     pub would: Vec<String>,
 }
 
-/// Requests of one kind that are under way at once.
+/// Concurrent requests for objects of one kind.
 const CONCURRENCY: usize = 16;
 
-/// What create will do.
+/// A create that is prepared.
 pub struct KubernetesCreate {
     snapshot: Snapshot,
     inventory: Inventory,
     plan: Plan,
-    /// Of masters and workers.
+    /// Change of the Spark version of masters and workers.
     pub change: Option<SparkChange>,
-    /// From the cluster as it is.
+    /// Differences from the live cluster.
     pub differences: Differences,
 }
 
-/// Finds out what has to be done so that the cluster becomes what `spec` says. Changes nothing.
+/// Plans the changes that turn the live cluster into `spec`. Changes nothing.
 pub async fn prepare(
     cluster: &Cluster,
     spec: &ClusterSpec,
     options: &CreateOptions,
     progress: &Progress,
 ) -> Result<KubernetesCreate, Error> {
-    progress.step("Checking beforehand");
+    progress.step("Running preflight checks");
     let mut snapshot = preflight(cluster, spec, options.skip_preflight).await?;
     if lock::wait_for_lock(cluster, &spec.name, inventory_object(&snapshot, spec)).await? {
         snapshot = preflight(cluster, spec, options.skip_preflight).await?;
@@ -157,12 +158,13 @@ pub async fn prepare(
     })
 }
 
-/// The applications that the cluster runs.
+/// The running applications.
 async fn running(cluster: &Cluster, name: &ClusterName) -> Applications {
     Applications::of(status::status(cluster, name, &mut Observer::new(cluster.clone())).await)
 }
 
-/// Whether masters or workers would run another Spark. The leader is asked only where the image does not say what runs.
+/// The change of the Spark version of masters and workers. Queries the leader only if the image does not tell the
+/// running version.
 async fn spark_change(
     cluster: &Cluster,
     spec: &ClusterSpec,
@@ -180,7 +182,7 @@ async fn spark_change(
     Ok(change.with_running(reply.and_then(|reply| reply.page.version)))
 }
 
-/// Does what was prepared, unless the inventory has changed since.
+/// Executes the plan. Fails if the inventory has changed since.
 pub async fn create(
     cluster: &Cluster,
     spec: &ClusterSpec,
@@ -222,34 +224,32 @@ pub async fn create(
             if undo.first_create.is_some()
                 && let Err(error) = lock::confirm_first(cluster, &spec.name).await
             {
-                tracing::info!("the mark of a first create was not removed: {error}");
+                tracing::info!("failed to remove the mark of a first create: {error}");
             }
             return Ok(CreateResult { state, would: vec![] });
         }
         Err(error) => error,
     };
     if let Some(id) = undo.first_create.filter(|_| is_worth_cleaning(&error)) {
-        progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+        progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
         match teardown::undo(cluster, &spec.name, &id, &kept, undo.znodes, progress).await {
             Ok(true) => {}
-            Ok(false) => {
-                progress.warn("Another command has worked on the cluster meanwhile: everything stays as it is")
-            }
-            Err(cleaning) => progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`")),
+            Ok(false) => progress.warn("Another command has changed the cluster: nothing is removed"),
+            Err(cleaning) => progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`")),
         }
     }
     Err(error)
 }
 
-/// What a first create may remove again if it fails. What was there before is not its to remove.
+/// What a failed first create may remove. Excludes what existed before.
 #[derive(Debug, Default)]
 struct Undo {
-    /// The id with which the inventory is marked as a first create's own, as soon as it is.
+    /// The id that marks the inventory as created by this run, once it is written.
     first_create: Option<String>,
     znodes: Znodes,
 }
 
-/// Another sparkha at work is no failure of ours, and who interrupts may want to go on.
+/// Errors caused by another sparkha process or by an interruption keep the objects: the user may want to continue.
 pub fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(
         error,
@@ -257,7 +257,7 @@ pub fn is_worth_cleaning(error: &Error) -> bool {
     )
 }
 
-/// The inventory's ConfigMap as it was found.
+/// The live ConfigMap of the inventory.
 fn inventory_object<'a>(snapshot: &'a Snapshot, spec: &ClusterSpec) -> Option<&'a DynamicObject> {
     snapshot.live.get(&(Kind::ConfigMap, spec.name.inventory()))
 }
@@ -272,21 +272,21 @@ fn desired_inventory(spec: &ClusterSpec, snapshot: &Snapshot) -> Inventory {
     }
 }
 
-/// What to say where objects of the cluster are there, and its inventory is not.
+/// The warning for a cluster whose inventory is missing.
 fn lost_inventory(spec: &ClusterSpec, snapshot: &Snapshot, inventory: &Inventory) -> String {
     let desired = Inventory::of(spec, &snapshot.resources);
     let objects = inventory.objects.iter();
     let extra = objects.filter(|entry| desired.entry(entry.kind, &entry.name).is_none());
     let extra: Vec<_> = extra.map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
     let mut message = format!(
-        "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them, and keeps them if it fails",
+        "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them and keeps them if it fails",
         spec.name.inventory(),
         counted(snapshot.live.len(), "object"),
         spec.name
     );
     if !extra.is_empty() {
         message.push_str(&format!(
-            "; kept though not asked for: {} (the next create removes them)",
+            "; kept although not requested: {} (the next create removes them)",
             extra.join(", ")
         ));
     }
@@ -313,7 +313,7 @@ async fn write(
     }
     let observed = inventory_object(snapshot, spec);
     if plan.is_empty() {
-        // From now on this run relies on what another may still undo.
+        // From now on this run relies on objects that a failed first create would still remove.
         if observed.is_some_and(lock::is_first) {
             lock::confirm_first(cluster, &spec.name).await?;
         }
@@ -346,7 +346,7 @@ async fn write(
     }
 }
 
-/// What may exist from the first write on.
+/// The inventory of all objects that may exist during the changes.
 pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&SparkChange>) -> Inventory {
     let between = match old {
         Some(old) => inventory.united_with(old),
@@ -358,7 +358,7 @@ pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&S
     }
 }
 
-/// Claims the znodes in an external ensemble, if it can be reached from here.
+/// Claims the znodes in an external ensemble if it is reachable from here.
 async fn claim_znodes(
     lock: &Lock,
     cluster: &Cluster,
@@ -384,11 +384,11 @@ async fn claim_znodes(
     Ok(())
 }
 
-/// Leaves the inventory of what may exist, and releases the lock so that the next run need not wait for it. `undoable` as in
-/// [`Lock::release`].
+/// Keeps the inventory of all objects that may exist and releases the lock, so that the next run need not wait for it.
+/// `undoable` as in [`Lock::release`].
 pub async fn abort(lock: Lock, between: &Inventory, undoable: bool) {
     if let Err(error) = lock.release(between, undoable).await {
-        tracing::info!("the lock was not released: {error}");
+        tracing::info!("failed to release the lock: {error}");
     }
 }
 
@@ -401,14 +401,15 @@ async fn apply_and_prune(
 ) -> Result<(), Error> {
     let KubernetesCreate { snapshot, plan, .. } = prepared;
     let is_autoscaler = |entry: &&Entry| entry.kind == Kind::HorizontalPodAutoscaler;
-    // An autoscaler that is no longer wanted would change the number again that is applied now.
+    // An autoscaler that is to be removed would override the replicas that are applied now.
     prune(cluster, plan.prune.iter().filter(is_autoscaler), snapshot, progress).await?;
     let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
-    // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once, but for StatefulSets.
+    // Kinds are applied in order, because later kinds need earlier ones (see Kind). Objects of one kind are applied
+    // concurrently, except StatefulSets.
     let mut applied = 0;
     for kind in Kind::ALL {
         if kind == Kind::StatefulSet {
-            // The number that an autoscaler chose belongs to it, though it is gone.
+            // The deleted autoscaler still owns the field that it set.
             let force = options.force_conflicts || was_autoscaled;
             applied += apply_sets(cluster, spec, prepared, options, force, progress).await?;
             continue;
@@ -433,7 +434,7 @@ async fn apply_and_prune(
     .await
 }
 
-/// Applies all of these at once; returns how many they were.
+/// Applies these resources concurrently and returns their number.
 async fn apply_all<'a>(
     cluster: &Cluster,
     resources: impl IntoIterator<Item = &'a Resource>,
@@ -448,7 +449,7 @@ async fn apply_all<'a>(
         .await
 }
 
-/// Applies the StatefulSets stage after stage; returns how many they were.
+/// Applies the StatefulSets stage by stage and returns their number.
 async fn apply_sets(
     cluster: &Cluster,
     spec: &ClusterSpec,
@@ -503,7 +504,8 @@ async fn apply_sets(
     Ok(applied)
 }
 
-/// Says how a set replaces its pods. An apply cannot: the server has set a default of the one strategy that the other does not allow.
+/// Sets the update strategy. This needs a merge patch: the server defaults `rollingUpdate`, which `OnDelete` does not
+/// allow.
 async fn set_strategy(cluster: &Cluster, set: &str, strategy: &str) -> Result<(), Error> {
     let mut patch = json!({"spec": {"updateStrategy": {"type": strategy}}});
     if strategy == rollout::ON_DELETE {
@@ -541,7 +543,7 @@ async fn prune(
         let live = snapshot.live.get(&(entry.kind, entry.name.clone()));
         let uid = live.and_then(|object| object.metadata.uid.clone());
         cluster.delete(entry.kind, &entry.name, uid).await?;
-        progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+        progress.done(&format!("{} {} removed: no longer needed", entry.kind, entry.name));
     }
     Ok(())
 }
@@ -563,7 +565,7 @@ async fn apply(
     }
 }
 
-/// A dry run's lines.
+/// The lines of a dry run.
 pub fn describe(plan: &Plan, live: &LiveObjects) -> Vec<String> {
     let applied = plan.apply.iter().map(|resource| {
         let known = live.contains_key(&(resource.kind, resource.name.clone()));

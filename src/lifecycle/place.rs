@@ -1,4 +1,5 @@
-//! Where a cluster is: in a namespace of Kubernetes, or in a folder of this machine; and what is done with clusters in both alike.
+//! Where a cluster runs: in a Kubernetes namespace or in a folder of this machine. Has the operations that are the same
+//! for both.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -12,7 +13,7 @@ use crate::platform::local::store::{ClusterDir, Store};
 use crate::render::inventory::{Inventory, Summary};
 use crate::spec::names::{ClusterName, Namespace};
 
-/// Where a cluster is, and its name there.
+/// Location and name of a cluster.
 #[derive(Clone)]
 pub enum Place {
     Kubernetes(Cluster, ClusterName),
@@ -34,7 +35,7 @@ impl Place {
         }
     }
 
-    /// Another cluster beside this one.
+    /// Another cluster in the same namespace.
     pub fn sibling(&self, name: &ClusterName) -> Self {
         match self {
             Place::Kubernetes(cluster, _) => Place::Kubernetes(cluster.clone(), name.clone()),
@@ -43,7 +44,7 @@ impl Place {
     }
 
     /// # Errors
-    /// Also if there is no such cluster.
+    /// Fails if there is no such cluster.
     pub async fn inventory(&self) -> Result<Inventory, Error> {
         match self {
             Place::Kubernetes(cluster, name) => read_inventory(&inventory_object(cluster, name).await?),
@@ -51,7 +52,7 @@ impl Place {
         }
     }
 
-    /// The inventory if there is one that may be read.
+    /// The inventory. `None` if there is none or it may not be read.
     pub async fn existing(&self) -> Result<Option<Inventory>, Error> {
         match self {
             Place::Kubernetes(cluster, name) => {
@@ -69,7 +70,7 @@ impl Place {
         }
     }
 
-    /// The clusters beside this one that are known by this name.
+    /// The clusters in the same namespace with this alias.
     pub async fn known_as(&self, alias: &ClusterName) -> Result<Vec<Summary>, Error> {
         let summaries: Vec<_> = match self {
             Place::Kubernetes(cluster, _) => {

@@ -1,4 +1,4 @@
-//! What has to be written so that the cluster in Kubernetes becomes the one that is wanted. Pure.
+//! Plans the writes that turn the live cluster into the desired one. Pure.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,17 @@ use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::{Resource, auth};
 
-/// Objects of ours that are there, by kind and name.
+/// Live objects of the cluster, by kind and name.
 pub type LiveObjects = HashMap<(Kind, String), DynamicObject>;
 
-/// What to write, in order.
+/// The writes, in order.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
-    /// To be applied, in this order; without the inventory, which frames everything.
+    /// Resources to apply, in this order; without the inventory, which is written first and last.
     pub apply: Vec<Resource>,
-    /// No longer wanted, and made by us.
+    /// Objects that sparkha created and that are no longer desired.
     pub prune: Vec<Entry>,
-    /// Whether the inventory itself has to be written.
+    /// Whether the inventory must be written.
     pub inventory_changes: bool,
 }
 
@@ -32,8 +32,8 @@ impl Plan {
     }
 }
 
-/// Compares what is wanted with what is there. An object is left alone when the inventory says that it was applied exactly so
-/// and it still has every field of it: then a write could change nothing.
+/// Compares the desired resources with the live objects. An object is current if the inventory records the same digest
+/// and the object still has all desired fields: a write would change nothing.
 pub fn plan(desired: &[Resource], live: &LiveObjects, old: Option<&Inventory>, new: &Inventory) -> Plan {
     let inventory_name = new.objects.first().map(|entry| entry.name.as_str());
     let apply = desired
@@ -56,8 +56,8 @@ pub fn plan(desired: &[Resource], live: &LiveObjects, old: Option<&Inventory>, n
     }
 }
 
-/// A resource as it is to be applied. Where its number of pods is an autoscaler's, applying leaves it as it is: a field that we own already
-/// must be applied again, or it would fall back to 1; and what is new begins with the least.
+/// The resource to apply. If an autoscaler owns the replicas, applying keeps their number: a field that sparkha already
+/// owns must be applied again, or it would fall back to 1. A new StatefulSet starts with `least`.
 pub fn to_apply(resource: &Resource, live: &LiveObjects, least: u32) -> Value {
     let mut object = resource.object.clone();
     if resource.kind != Kind::StatefulSet || !object["spec"]["replicas"].is_null() {
@@ -75,7 +75,7 @@ pub fn to_apply(resource: &Resource, live: &LiveObjects, least: u32) -> Value {
     object
 }
 
-/// What is secret cannot be compared: a Secret is current as soon as all of it was made.
+/// Secret values cannot be compared: a Secret is current if it has all keys.
 fn is_current(resource: &Resource, live: &LiveObjects, old: Option<&Inventory>, new: &Inventory) -> bool {
     let object = live.get(&(resource.kind, resource.name.clone()));
     if resource.kind == Kind::Secret {
@@ -93,7 +93,7 @@ fn is_current(resource: &Resource, live: &LiveObjects, old: Option<&Inventory>, 
     let Some(object) = object else {
         return false;
     };
-    // Items of a list do not say their kind: it is the list's.
+    // List items have no apiVersion and kind.
     let mut desired = resource.object.clone();
     if let Some(fields) = desired.as_object_mut() {
         fields.retain(|field, _| field != "apiVersion" && field != "kind");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_as_a_list_returns_it_needs_no_write() {
+    fn an_unchanged_listed_object_needs_no_write() {
         let desired =
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
         let listed =
@@ -124,7 +124,7 @@ mod tests {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &[service(desired.clone())]);
         assert!(plan(&[service(desired.clone())], &live, Some(&inventory), &inventory).is_empty());
-        // One whose last write may have been cut off is written again.
+        // An object whose last write may have been interrupted is written again.
         let uncertain = inventory.without_digests();
         assert_eq!(
             plan(&[service(desired.clone())], &live, Some(&uncertain), &inventory)
@@ -132,7 +132,7 @@ mod tests {
                 .len(),
             1
         );
-        // One that somebody removed, too.
+        // So is an object that was deleted.
         assert_eq!(
             plan(&[service(desired)], &LiveObjects::new(), Some(&inventory), &inventory)
                 .apply
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_pods_is_left_to_an_autoscaler() {
+    fn autoscaled_replicas_are_kept() {
         let set = |object: Value| Resource {
             kind: Kind::StatefulSet,
             name: "s".into(),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_adds_is_no_difference() {
+    fn fields_added_by_the_server_are_no_difference() {
         let live =
             json!({"spec": {"replicas": 2, "revisionHistoryLimit": 10, "ports": [{"port": 1, "protocol": "TCP"}]}});
         assert!(contains(

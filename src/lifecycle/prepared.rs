@@ -1,4 +1,4 @@
-//! What a create will do, on Kubernetes or on this machine.
+//! A prepared create, on Kubernetes or on this machine.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
 use crate::spec::ClusterSpec;
 
-/// What a create will do.
+/// A prepared create.
 pub enum Prepared {
     Kubernetes(Cluster, Box<create::KubernetesCreate>),
     Local(Box<local::create::LocalCreate>),
@@ -26,7 +26,7 @@ impl Prepared {
         }
     }
 
-    /// Of the Spark that masters and workers run.
+    /// Change of the Spark version of masters and workers.
     pub fn change(&self) -> Option<&SparkChange> {
         match self {
             Prepared::Kubernetes(_, prepared) => prepared.change.as_ref(),
@@ -34,7 +34,7 @@ impl Prepared {
         }
     }
 
-    /// Does it.
+    /// Executes it.
     pub async fn create(
         self,
         spec: &ClusterSpec,

@@ -1,4 +1,4 @@
-//! What a teardown removes, on Kubernetes or on this machine.
+//! The resources that teardown removes, on Kubernetes or on this machine.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::lifecycle::{Error, local, teardown};
 use crate::platform::kubernetes::Cluster;
 use crate::spec::names::ClusterName;
 
-/// What a teardown removes.
+/// The resources that teardown removes.
 pub enum OwnedResources {
     Kubernetes(Cluster, ClusterName, Box<teardown::KubernetesResources>),
     Local(local::teardown::LocalResources),
 }
 
 impl OwnedResources {
-    /// Names of volume claims with data.
+    /// Names of the volume claims that hold data.
     pub fn claims(&self) -> Vec<String> {
         match self {
             OwnedResources::Kubernetes(_, _, owned) => owned.claims.iter().map(ResourceExt::name_any).collect(),
@@ -26,7 +26,7 @@ impl OwnedResources {
         }
     }
 
-    /// The znodes in an external ZooKeeper, in words.
+    /// Description of the znodes in an external ZooKeeper.
     pub fn znodes(&self) -> Option<&str> {
         match self {
             OwnedResources::Kubernetes(_, _, owned) => owned.znodes.as_deref(),
@@ -46,7 +46,7 @@ impl OwnedResources {
     }
 }
 
-/// What the cluster has, once nobody else works on it; `None` if there is no such cluster.
+/// The cluster's resources, once no other command holds the lock. `None` if there is no such cluster.
 pub async fn owned_resources(place: &Place) -> Result<Option<OwnedResources>, Error> {
     Ok(match place {
         Place::Kubernetes(cluster, name) => {
@@ -57,7 +57,7 @@ pub async fn owned_resources(place: &Place) -> Result<Option<OwnedResources>, Er
     })
 }
 
-/// Removes the cluster with all that it has.
+/// Removes the cluster with all its resources.
 pub async fn teardown(place: &Place, timeout: Duration, progress: &Progress) -> Result<(), Error> {
     let options = teardown::TeardownOptions {
         timeout,

@@ -1,5 +1,5 @@
-//! Waiting for the truth: a cluster is in service when its masters, ZooKeepers and workers say so, not when its objects are
-//! applied. What keeps it from coming up is told when it is seen, and ends the waiting when it will not pass by itself.
+//! Waits until a cluster is in service. Masters, ZooKeeper servers and workers report that themselves; applied objects
+//! are not enough. Problems are reported when they appear. A problem that cannot resolve itself ends the wait.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
@@ -23,24 +23,24 @@ use crate::state::readiness::NotReady;
 use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
-/// How much of a crashed container's log is shown.
+/// Lines that are shown of a crashed container's log.
 pub const LOG_LINES: i64 = 12;
 
-/// A cluster that is being looked at while it comes up.
+/// Observes a cluster while it starts.
 pub trait View {
-    /// How often to look.
+    /// Poll interval.
     const EVERY: Duration;
 
     async fn facts(&mut self) -> Result<Facts, Error>;
 
-    /// Warnings about its objects.
+    /// Warning events of its objects.
     fn events(&self) -> Vec<Event>;
 
-    /// The last lines that the container of a pod wrote before it ended.
+    /// The last log lines of the pod's previous container.
     async fn last_words(&self, pod: &Pod) -> String;
 }
 
-/// A view of a cluster on Kubernetes, by watches and connections that stay open.
+/// Observes a cluster on Kubernetes through watches and persistent connections.
 pub struct KubernetesView {
     cluster: Cluster,
     watch: Watch,
@@ -127,7 +127,7 @@ pub async fn until_ready<V: View>(
     .await
 }
 
-/// Whether a master ends again and again only because its ZooKeepers have no quorum: it comes back with that.
+/// Whether a master crashes only because ZooKeeper has no quorum. It recovers once there is one.
 fn waits_for_quorum(trouble: &Trouble, state: &ClusterState) -> bool {
     let has_quorum = |missing: &NotReady| match missing {
         NotReady::ZooKeeper { serving, expected } => 2 * serving > *expected,
@@ -172,7 +172,7 @@ fn show(state: &ClusterState, progress: &Progress) {
     }
 }
 
-/// Since when each trouble has been there.
+/// How long each problem has lasted.
 #[derive(Default)]
 pub struct Patience {
     since: BTreeMap<(TroubleKind, String), Instant>,
@@ -180,20 +180,20 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Troubles that were not told yet, in these words.
+    /// Problems that were not reported yet.
     pub fn news(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
         observed
             .iter()
             .filter(|trouble| {
                 let key = (trouble.kind, trouble.subject.clone());
-                // The words may differ in a counter; once for each kind and subject is enough.
+                // The message may contain a counter, so each kind and subject is reported once.
                 self.reported.insert(key, trouble.message.clone()).is_none()
             })
             .cloned()
             .collect()
     }
 
-    /// Troubles that have lasted too long.
+    /// Problems that have lasted too long.
     pub fn exhausted(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
         let now = Instant::now();
         self.since
@@ -209,7 +209,7 @@ impl Patience {
     }
 }
 
-/// Troubles with the last words of what crashed.
+/// Problems, with the last log lines of crashed containers.
 pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
     let mut reported = Vec::new();
     for trouble in troubles {
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_master_that_ends_for_lack_of_a_quorum_is_waited_for() {
+    fn waits_for_a_master_that_crashes_without_a_zookeeper_quorum() {
         let mut state = crate::state::tests::state();
         let crash = |subject: &str| Trouble {
             kind: TroubleKind::Crash,

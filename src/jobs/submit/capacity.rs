@@ -1,4 +1,4 @@
-//! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
+//! Explains with numbers why an application gets no executors, and whether it ever can. Pure.
 
 use crate::jobs::submit::job::ResourceRequest;
 use crate::model::reports::WorkerReport;
@@ -6,23 +6,24 @@ use crate::render::inventory::WorkersSummary;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
-/// What Spark gives an executor when nobody says.
+/// Spark's default memory of an executor.
 const DEFAULT_MEMORY: Memory = Memory::from_mib(1024);
-/// How many workers are listed.
+/// Maximum number of listed workers.
 const LISTED: usize = 5;
 
-/// Whether there is room for an executor.
+/// Whether a worker has capacity for an executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecutorCapacity {
-    /// A worker has it.
+    /// A worker has capacity.
     Enough,
-    /// No worker has it now.
+    /// No worker has capacity now.
     Later(String),
-    /// No worker of this cluster can ever have it.
+    /// No worker of this cluster can ever have capacity.
     Never(String),
 }
 
-/// Looks for room. The executors' memory may be known only from the application itself; what nobody said must not be held against it.
+/// Checks the workers' capacity. Only the application itself may know its executors' memory, so an unset value never
+/// rules it out.
 pub fn executor_capacity(
     request: ResourceRequest,
     workers: &[WorkerReport],
@@ -31,7 +32,7 @@ pub fn executor_capacity(
     let memory = request.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
     let cores = request.executor_cores.unwrap_or(1);
     let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
-    let each = format!("each executor asks for {memory} MiB and {}", counted(cores, "core"));
+    let each = format!("each executor requests {memory} MiB and {}", counted(cores, "core"));
     let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
     let mut offers = offers.chain([(expected.memory_mib, expected.cores)]);
     if offers.all(|(offered, offered_cores)| offered < memory || offered_cores < cores) {
@@ -77,7 +78,7 @@ pub fn executor_capacity(
         })
         .collect();
     if alive.len() > LISTED {
-        list.push(format!("{} more have no room either", alive.len() - LISTED));
+        list.push(format!("{} more have no capacity either", alive.len() - LISTED));
     }
     ExecutorCapacity::Later(format!("{each}; {}", list.join(", ")))
 }
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_waits_is_told_the_numbers() {
+    fn a_waiting_job_gets_the_numbers() {
         let free = worker(0, 0, "ALIVE");
         assert_eq!(
             executor_capacity(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
@@ -126,19 +127,19 @@ mod tests {
                 &EXPECTED
             ),
             ExecutorCapacity::Later(
-                "each executor asks for 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
+                "each executor requests 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
             )
         );
         assert_eq!(
             executor_capacity(asks(None, None), &[], &EXPECTED),
-            ExecutorCapacity::Later("each executor asks for 1024 MiB and 1 core, and no worker is registered".into())
+            ExecutorCapacity::Later("each executor requests 1024 MiB and 1 core, and no worker is registered".into())
         );
     }
 
     #[test]
-    fn what_can_never_fit_is_known() {
+    fn impossible_requests_are_detected() {
         let free = [worker(0, 0, "ALIVE")];
-        let never = "each executor asks for 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
+        let never = "each executor requests 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
         assert_eq!(
             executor_capacity(asks(Some(2048), None), &free, &EXPECTED),
             ExecutorCapacity::Never(never.into())
@@ -147,7 +148,7 @@ mod tests {
             executor_capacity(asks(Some(512), Some(3)), &free, &EXPECTED),
             ExecutorCapacity::Never(_)
         ));
-        // Larger workers are on their way, or smaller ones about to go.
+        // Larger workers are starting, or smaller ones are about to stop.
         let larger = WorkersSummary {
             memory_mib: 4096,
             ..EXPECTED

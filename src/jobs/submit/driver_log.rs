@@ -1,4 +1,5 @@
-//! A driver's log, followed to its end. A stream that is lost or dead is resumed where it was, and lines that cannot be read are reported.
+//! Follows a driver's log to its end. Resumes a lost or dead stream where it stopped, and reports lines that cannot be
+//! read.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,12 +22,12 @@ use crate::render::driver::CONTAINER;
 /// How long reading is retried after the driver's end.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The longest silence after which a stream is checked.
+/// The longest silence before a stream is checked.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
-/// An outage shorter than this is not reported.
+/// Shorter outages are not reported.
 const REPORT_AFTER: Duration = Duration::from_secs(3);
-/// How long after the driver's end the last of its log may take to appear on a node that can be reached.
+/// How long after the driver's end the last lines may take to appear on a reachable node.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The driver whose log is followed.
@@ -38,15 +39,15 @@ pub struct Followed<'a, L> {
     pub progress: &'a Progress,
 }
 
-/// Lines of a log that could not be read.
+/// Log lines that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingLines {
     pub lines: Gap,
     pub reason: String,
 }
 
-/// Follows until the driver has ended and everything of its log was read, or what could be. `look` gives the pod as it is now; `keep` is called while
-/// the log of a driver that has ended cannot be read.
+/// Follows the log until the driver has ended and every readable line was read. `current_pod` returns the live pod.
+/// `keep` is called while the log of an ended driver cannot be read.
 pub async fn follow<L: Logs + Clone>(
     followed: &Followed<'_, L>,
     sink: Sink<'_>,
@@ -54,13 +55,13 @@ pub async fn follow<L: Logs + Clone>(
     mut keep: impl AsyncFnMut(),
 ) -> Result<Option<MissingLines>, Error> {
     let mut log = DriverLog::of(followed, sink);
-    // Since when it fails for the same kind of reason after the driver's end.
+    // When reading first failed with the same patience after the driver's end.
     let mut over: Option<(Duration, Instant)> = None;
     loop {
         let Some(pod) = current_pod() else {
             return Ok(match log.is_whole() {
                 true => log.missing,
-                false => Some(log.missing("its pod has been removed")),
+                false => Some(log.missing("its pod was removed")),
             });
         };
         let stage = DriverStage::of(&pod, followed.marks_its_end);
@@ -69,7 +70,7 @@ pub async fn follow<L: Logs + Clone>(
             _ if log.is_whole() => return Ok(log.missing),
             Ok(Unread::Nothing) => return Ok(log.missing),
             Ok(Unread::More) => (None, END_TIMEOUT),
-            Ok(Unread::EndMissing) => (Some("its end is not in the log".to_owned()), END_TIMEOUT),
+            Ok(Unread::EndMissing) => (Some("the log does not contain its end".to_owned()), END_TIMEOUT),
             Err(error @ kubernetes::Error::Forbidden { .. }) => return Err(error.into()),
             Err(error) => (Some(error.to_string()), READ_TIMEOUT),
         };
@@ -90,13 +91,13 @@ pub async fn follow<L: Logs + Clone>(
     }
 }
 
-/// How far a driver is.
+/// The stage of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DriverStage {
     Runs,
     /// Its pod is being deleted. Its node may be lost.
     Ending,
-    /// Whether the marks of its log's end must be there.
+    /// `marked`: the log must contain the end marks.
     Ended {
         marked: bool,
     },
@@ -109,7 +110,7 @@ impl DriverStage {
             Some(ended) => DriverStage::Ended {
                 marked: marks_its_end && (ended.exit_code <= 128 || ended.exit_code == i32::from(TERMINATED)),
             },
-            // An old kubelet that evicts a pod says nothing of its container.
+            // An old kubelet that evicts a pod reports no container status.
             None if has_failed(pod) => DriverStage::Ended { marked: false },
             None if pod.metadata.deletion_timestamp.is_some() => DriverStage::Ending,
             None => DriverStage::Runs,
@@ -122,22 +123,22 @@ fn has_failed(pod: &Pod) -> bool {
     phase == Some("Failed")
 }
 
-/// What there is to read after a stream's end.
+/// What remains to be read after a stream's end.
 enum Unread {
     Nothing,
     More,
-    /// Nothing, but the marks of the end are missing.
+    /// Nothing, but the end marks are missing.
     EndMissing,
 }
 
-/// A driver's log, as far as it was read.
+/// The part of a driver's log that was read.
 struct DriverLog<'a, L> {
     followed: &'a Followed<'a, L>,
     reader: Reader<L>,
     sink: Sink<'a>,
     has_all_output: bool,
     has_all_errors: bool,
-    /// The first that could not be read.
+    /// The first lines that could not be read.
     missing: Option<MissingLines>,
     outage: Outage,
 }
@@ -164,7 +165,7 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
         self.has_all_output && self.has_all_errors
     }
 
-    /// Reads on until the stream ends.
+    /// Reads until the stream ends.
     async fn read(&mut self, stage: DriverStage) -> Result<Unread, kubernetes::Error> {
         let marked = match stage {
             DriverStage::Ended { marked } => Some(marked),
@@ -195,7 +196,7 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
         if let Some(gap) = line.gap {
             let missing = MissingLines {
                 lines: gap,
-                reason: "its node has rotated the log meanwhile".into(),
+                reason: "its node rotated the log".into(),
             };
             self.followed.progress.warn(&missing.to_string());
             self.missing.get_or_insert(missing);
@@ -210,7 +211,7 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
         }
     }
 
-    /// What is missing now that nothing more can be read.
+    /// The missing lines once nothing more can be read.
     fn missing(self, reason: &str) -> MissingLines {
         let to_the_end = MissingLines {
             lines: self.reader.gap(),
@@ -226,7 +227,7 @@ impl fmt::Display for MissingLines {
     }
 }
 
-/// A time in which the log cannot be read.
+/// A period in which the log cannot be read.
 #[derive(Default)]
 struct Outage {
     since: Option<Instant>,
@@ -235,12 +236,12 @@ struct Outage {
 
 impl Outage {
     fn goes_on<L>(&mut self, followed: &Followed<'_, L>, reason: &str) {
-        tracing::info!("the log of {} cannot be read at present: {reason}", followed.driver);
+        tracing::info!("the log of {} cannot be read at the moment: {reason}", followed.driver);
         let since = *self.since.get_or_insert_with(Instant::now);
         if !self.is_reported && since.elapsed() > REPORT_AFTER {
             self.is_reported = true;
             followed.progress.warn(&format!(
-                "the log of {} cannot be read at present: {reason}; trying again",
+                "the log of {} cannot be read at the moment: {reason}; retrying",
                 followed.driver
             ));
         }
@@ -265,7 +266,8 @@ mod tests {
     use super::*;
     use crate::logs::reader::Bytes;
 
-    /// A driver on a node whose way to the API server is cut for a while. Times are milliseconds since the driver's begin.
+    /// A driver on a node that is cut off from the API server for a while. Times are milliseconds since the driver's
+    /// start.
     #[derive(Clone, Debug)]
     struct Scenario {
         began: Instant,
@@ -273,15 +275,15 @@ mod tests {
         ends: u64,
         exit_code: i32,
         cut: Range<u64>,
-        /// What becomes of a stream that is cut: it is silent for ever, or ends as if that were all.
+        /// How a cut stream behaves: it stays silent, or ends as if complete.
         hangs: bool,
-        /// What was written before is no longer in the log then.
+        /// When older lines are rotated away.
         rotated: u64,
         removed: u64,
     }
 
     impl Scenario {
-        /// Two lines a second, and the marks of the end.
+        /// Two lines per second and the end marks.
         fn of(seconds: u64, cut: Range<u64>) -> Self {
             let ends = seconds * 1000;
             let mut lines: Vec<_> = (0..seconds * 2).map(|n| (n * 500, format!("line {n}"))).collect();
@@ -379,7 +381,7 @@ mod tests {
 
     #[derive(Debug)]
     struct Followup {
-        /// Each with the time when it came.
+        /// Each line with its arrival time.
         lines: Vec<(u64, String)>,
         missing: Option<MissingLines>,
         kept: bool,
@@ -422,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_line_comes_once_however_long_the_node_cannot_be_reached() {
+    async fn every_line_arrives_once_regardless_of_the_length_of_an_outage() {
         for seconds in [5, 12, 75, 300] {
             let moments = [
                 ("begin", Scenario::of(seconds + 60, 0..seconds)),
@@ -440,7 +442,7 @@ mod tests {
                     let which = format!("{seconds} s, {moment}, hangs: {hangs}: {followed_log:?}");
                     assert_eq!(followed_log.texts(), scenario.texts(), "{which}");
                     assert_eq!(followed_log.missing, None, "{which}");
-                    // What was silent is resumed within 10 s after the way is back.
+                    // A silent stream is resumed within 10 s after the connection is back.
                     for ((came, _), (written, _)) in followed_log.lines.iter().zip(&scenario.lines) {
                         assert!(*came <= written.max(&scenario.cut.end) + 10_000, "{which}");
                     }
@@ -450,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_log_that_cannot_be_read_for_too_long_is_kept_and_what_is_missing_is_told() {
+    async fn an_unreadable_log_is_kept_and_missing_lines_are_reported() {
         let followed_log = followed(&Scenario::of(20, 18..10_000)).await;
         let missing = followed_log.missing.unwrap();
         assert!(
@@ -464,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_without_marks_is_believed_of_a_driver_that_was_killed() {
+    async fn a_killed_driver_needs_no_end_marks() {
         let mut scenario = Scenario::of(20, 18..30);
         scenario.lines.truncate(40);
         let unmarked = followed(&scenario).await;
@@ -473,7 +475,7 @@ mod tests {
                 .missing
                 .unwrap()
                 .to_string()
-                .contains("its end is not in the log")
+                .contains("the log does not contain its end")
         );
         assert!(unmarked.kept);
         scenario.exit_code = 137;
@@ -483,15 +485,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_were_rotated_away_or_went_with_their_pod_are_told() {
+    async fn rotated_and_removed_lines_are_reported() {
         let scenario = Scenario {
             rotated: 25_000,
             ..Scenario::of(60, 10..30)
         };
         let followed_log = followed(&scenario).await;
         let missing = followed_log.missing.as_ref().unwrap().to_string();
-        let expected =
-            "after line 20 of 2027-01-15T08:00:09.5Z until 2027-01-15T08:00:25Z: its node has rotated the log";
+        let expected = "after line 20 of 2027-01-15T08:00:09.5Z until 2027-01-15T08:00:25Z: its node rotated the log";
         assert!(missing.contains(expected), "{missing}");
         assert_eq!(followed_log.lines.len(), 20 + 70);
         let scenario = Scenario {
@@ -505,12 +506,12 @@ mod tests {
                 .missing
                 .unwrap()
                 .to_string()
-                .contains("its pod has been removed")
+                .contains("its pod was removed")
         );
     }
 
     #[test]
-    fn a_driver_that_was_killed_marks_no_end() {
+    fn end_marks_are_expected_unless_the_driver_was_killed() {
         let stage = |metadata: serde_json::Value, state: serde_json::Value, marks_its_end| {
             let pod = serde_json::from_value(json!({
                 "metadata": metadata,
@@ -524,7 +525,7 @@ mod tests {
             |code: i32, marks_its_end| stage(json!({}), json!({"terminated": {"exitCode": code}}), marks_its_end);
         for (code, marked) in [(0, true), (7, true), (143, true), (137, false), (139, false)] {
             assert_eq!(ended(code, true), DriverStage::Ended { marked }, "{code}");
-            // The script of a cluster that was made before there were marks.
+            // The script of a cluster that was created before there were end marks.
             assert_eq!(ended(code, false), DriverStage::Ended { marked: false });
         }
         let running = || json!({"running": {}});

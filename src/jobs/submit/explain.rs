@@ -1,4 +1,4 @@
-//! Why a job waits: says with numbers what keeps it from getting executors.
+//! Explains with numbers why a job gets no executors.
 
 use std::time::{Duration, Instant};
 
@@ -15,31 +15,31 @@ use crate::platform::observer::Reach;
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
 
-/// How often the leader is asked while the job waits for executors.
+/// Interval of queries to the leader while the job waits for executors.
 const POLL_EVERY: Duration = Duration::from_millis(500);
-/// How long an application may wait for executors before anything is said: starting one takes a moment.
+/// How long an application may wait for executors before that is reported: starting one takes a moment.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
 
-/// How often the leader is asked whether it still knows an application that runs.
+/// Interval of checks that the leader still knows a running application.
 const ORPHAN_CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// What is known of a job whose waiting is to be explained.
+/// A waiting job.
 pub struct Explained<'a> {
     pub inventory: &'a Inventory,
-    /// Applications from before.
+    /// Applications that existed before.
     pub known: Vec<String>,
-    /// With what the address of the driver's web UI begins.
+    /// Prefix of the address of the driver's web UI.
     pub ui: Option<String>,
-    /// Where the driver's web UI is asked, for a driver that is looked after to its end.
+    /// The driver's web UI, if the driver is followed to its end.
     pub reach: Option<DriverUi>,
     pub request: ResourceRequest,
-    /// The job says how many cores it wants.
+    /// The job sets its number of cores.
     pub sets_cores: bool,
     pub wait: bool,
 }
 
-/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any. From then on it says if the leader
-/// no longer knows the application.
+/// Reports with numbers why the application gets no executors, until it has some. Returns only if it can never get any.
+/// Afterwards reports if the leader no longer knows the application.
 pub async fn explain<R: Reach + Clone>(
     leader: &mut Leader<R>,
     application: &mut Option<String>,
@@ -72,7 +72,7 @@ pub async fn explain<R: Reach + Clone>(
             return std::future::pending().await;
         }
         progress.part("Job", &format!("{id} waits for executors"));
-        // Only now it is certain what it asks for: its own code has the last word.
+        // Only the application itself decides what it requests, so it is known from now on.
         let request = ResourceRequest {
             executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
             ..explained.request
@@ -88,7 +88,7 @@ pub async fn explain<R: Reach + Clone>(
             }
             ExecutorCapacity::Enough if since.elapsed() >= EXPLAIN_AFTER * 3 && reported.is_empty() => {
                 reported =
-                    "no executors yet, though there is room: an application whose own code sets spark.cores.max below \
+                    "no executors yet although there is capacity: an application whose code sets spark.cores.max below \
                         spark.executor.cores gets none"
                         .into();
                 progress.warn(&reported);
@@ -98,7 +98,7 @@ pub async fn explain<R: Reach + Clone>(
     }
 }
 
-/// Waits until the driver has an application that the leader does not know, and says so.
+/// Waits until the leader does not know the driver's application, and reports that.
 async fn until_orphaned<R: Reach + Clone>(
     leader: &mut Leader<R>,
     masters: impl Fn() -> Vec<Pod>,
@@ -115,7 +115,7 @@ async fn until_orphaned<R: Reach + Clone>(
     }
 }
 
-/// How much of the cluster the application has, if that is less than all and nobody asked for it.
+/// The application's share of the cluster, if a default limits it.
 fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explained<'_>) -> String {
     let executors = explained.inventory.cluster.executors;
     let default = executors.and_then(|executors| executors.default_cores);
@@ -130,7 +130,7 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
     }
 }
 
-/// The application of this driver: the one with its web UI, or if it has none, the only new one.
+/// The application of this driver: the one with its web UI, or without a web UI the only new one.
 fn own(reply: &Said, explained: &Explained<'_>) -> Option<String> {
     let uis = &reply.page.driver_uis;
     let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));

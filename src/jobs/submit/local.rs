@@ -1,4 +1,5 @@
-//! `sparkha submit --local`: the driver is a process of this machine, at the address that the cluster keeps for drivers. Its files stay where they are.
+//! `sparkha submit --local`: runs the driver as a process on this machine, at the address that the cluster reserves for
+//! drivers. Its files stay where they are.
 
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -22,7 +23,7 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverRecord, Output, Start};
 use crate::render::driver::{self, Driver};
 
-/// Runs a job. What it writes goes where sparkha writes.
+/// Runs a job. Its output goes to sparkha's output.
 pub async fn submit(
     dir: &ClusterDir,
     submission: &Submission,
@@ -54,7 +55,7 @@ pub async fn submit(
     let Some(address) = dir.seen()?.drivers else {
         return Err(Error::Driver {
             message: "the cluster has no address for drivers".into(),
-            help: "its supervisor is gone or just begins: `sparkha create`, with the same arguments, starts it again"
+            help: "its supervisor is not running or is just starting: run `sparkha create` with the same arguments to restart it"
                 .into(),
         });
     };
@@ -62,7 +63,7 @@ pub async fn submit(
     let ui_port = match job.job.property(UI_PORT) {
         Some(port) => port.trim().parse().unwrap_or_default(),
         None => {
-            // Two drivers have one address: their web UIs are told apart by their ports.
+            // Drivers share one address: their web UIs differ by port.
             let port = free_port(dir, address)?;
             job.job.conf.insert(UI_PORT.into(), port.to_string());
             port
@@ -92,10 +93,10 @@ pub async fn submit(
         },
     };
     let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
-        message: format!("the driver cannot be started: {reason}"),
-        help: "`sparkha doctor` says what this machine lacks".into(),
+        message: format!("failed to start the driver: {reason}"),
+        help: "`sparkha doctor` shows what this machine lacks".into(),
     })?;
-    // From now on an upgrade waits for this driver, unless it began to look before.
+    // From now on an upgrade waits for this driver, unless it checked before.
     if let Err(refused) = upgrade::takes_jobs(&desired_of(dir)?.1) {
         process::end(&record).await;
         process::remove(dir, &record.name)?;
@@ -130,13 +131,13 @@ pub async fn submit(
             Ok(JobResult::Ended { code: code.unwrap_or(1) })
         }
         hopeless = explaining => Err(hopeless),
-        () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
+        () = interrupted => Err(Error::Interrupted { next: "the job was killed; submit it again".into() }),
     };
     progress.clear_parts();
     if outcome.is_err() {
-        progress.step("Ending the driver");
+        progress.step("Stopping the driver");
     }
-    // Also what the application started and left.
+    // Also stops processes that the application left behind.
     process::end(&record).await;
     if let (Some(application), true) = (&application, outcome.is_err()) {
         let masters = || masters_of(dir).unwrap_or_default();
@@ -148,7 +149,7 @@ pub async fn submit(
     outcome
 }
 
-/// The first port for drivers' web UIs that no driver has.
+/// The first free port for a driver's web UI.
 fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
     let records = process::records(dir)?;
     let is_given = |port: u16| {

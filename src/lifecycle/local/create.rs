@@ -1,4 +1,4 @@
-//! `sparkha create --local`: what is wanted is written to the cluster's folder, and a supervisor is started or told.
+//! `sparkha create --local`: writes the desired resources to the cluster's folder, and starts or notifies a supervisor.
 
 use std::path::PathBuf;
 
@@ -34,25 +34,25 @@ use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
-/// What create will do. The lock is held from before it was planned.
+/// A prepared create. The lock is held from before planning.
 pub struct LocalCreate {
     dir: ClusterDir,
-    /// `None` for a dry run.
+    /// `None` in a dry run.
     _lock: Option<Lock>,
     desired: Wanted,
     inventory: Inventory,
     old: Option<Wanted>,
     live: LiveObjects,
     plan: Plan,
-    /// Of masters and workers.
+    /// Change of the Spark version of masters and workers.
     pub change: Option<SparkChange>,
-    /// The owner to claim the znodes for.
+    /// The owner id to claim the znodes with.
     claim: Option<String>,
-    /// From the cluster as it is.
+    /// Differences from the live cluster.
     pub differences: Differences,
 }
 
-/// Finds out what has to be done so that the cluster on this machine becomes what `spec` says. Changes nothing.
+/// Plans the changes that turn the cluster on this machine into `spec`. Changes nothing.
 pub async fn prepare(
     dir: &ClusterDir,
     spec: &ClusterSpec,
@@ -60,7 +60,7 @@ pub async fn prepare(
     options: &CreateOptions,
     progress: &Progress,
 ) -> Result<LocalCreate, Error> {
-    progress.step("Checking beforehand");
+    progress.step("Running preflight checks");
     let (_, known) = known(dir)?;
     let (software, znodes) = preflight(spec, dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
     let lock = match options.dry_run {
@@ -69,7 +69,7 @@ pub async fn prepare(
     };
     let (old, old_inventory) = self::known(dir)?;
     upgrade::takes_changes(old_inventory.as_ref())?;
-    // Another command may have been faster than this one.
+    // Another command may have changed the cluster first.
     let owner = old_inventory.as_ref().and_then(|old| old.cluster.zookeeper.owner());
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
     let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
@@ -107,7 +107,7 @@ pub async fn prepare(
     })
 }
 
-/// Does what was prepared.
+/// Executes the plan.
 pub async fn create(
     store: &Store,
     spec: &ClusterSpec,
@@ -141,17 +141,17 @@ pub async fn create(
         .collect();
     if !new_limits.is_empty() {
         progress.warn(&format!(
-            "Not honoured on this machine: {}; `sparkha doctor` says what happens instead",
+            "Not supported on this machine: {}; `sparkha doctor` explains what happens instead",
             subjects(&new_limits)
         ));
         for line in new_limits.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
             progress.warn(line);
         }
     }
-    // From a cluster before this one.
+    // Claims of an earlier cluster.
     let has_data = !dir.claims()?.is_empty();
     let first = old.is_none() && dir.seen()?.pods.is_empty();
-    // What was there before is not this create's to remove.
+    // Znodes that existed before are kept.
     let mut undo_znodes = Znodes::Keep;
     let made = async {
         for secret in desired
@@ -190,14 +190,14 @@ pub async fn create(
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
             progress.done(if started {
-                "Supervisor started again"
+                "Supervisor restarted"
             } else {
                 "Nothing to change"
             });
         } else {
             progress.done(&format!("{} applied", counted(plan.apply.len(), "object")));
             for entry in &plan.prune {
-                progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+                progress.done(&format!("{} {} removed: no longer needed", entry.kind, entry.name));
             }
         }
         if !options.wait {
@@ -215,9 +215,9 @@ pub async fn create(
     match made.await {
         Ok(state) => Ok(CreateResult { state, would: vec![] }),
         Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
-            progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+            progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
             if let Err(cleaning) = teardown::remove(&dir, has_data, undo_znodes, progress).await {
-                progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`"));
+                progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`"));
             }
             Err(error)
         }
@@ -225,11 +225,11 @@ pub async fn create(
     }
 }
 
-/// Replaces pods by writing what is wanted, stage after stage.
+/// Replaces pods by writing the desired resources stage by stage.
 struct LocalRoller<'a> {
     dir: &'a ClusterDir,
     view: LocalView,
-    /// With the sets of later stages as they were.
+    /// The resources of now: StatefulSets of later stages are unchanged.
     now: Wanted,
 }
 
@@ -307,14 +307,14 @@ impl Roller for LocalRoller<'_> {
     }
 }
 
-/// What is there, and its inventory.
+/// The existing resources and their inventory.
 fn known(dir: &ClusterDir) -> Result<(Option<Wanted>, Option<Inventory>), Error> {
     let old = dir.wanted()?;
     let inventory = old.as_ref().map(|old| inventory_of(old, dir)).transpose()?.flatten();
     Ok((old, inventory))
 }
 
-/// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
+/// The desired resources, with the Spark installation in each pod and the znodes' owner in the inventory.
 fn desired(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wanted {
     let spec = ClusterSpec {
         spark_version: Some(software.spark_version.clone()),
@@ -325,7 +325,7 @@ fn desired(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wante
         let inventory = Inventory::of(&spec, others).with_znode_owner(owner.map(str::to_owned));
         first.object["data"] = json!(inventory.data());
     }
-    // No autoscaler here: it stays at the least.
+    // The local platform has no autoscaler: the number stays at the minimum.
     let least = json!(spec.workers.count);
     let spark = software.label();
     for resource in resources
@@ -341,7 +341,7 @@ fn desired(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Wante
     Wanted { software, resources }
 }
 
-/// What is there, as Kubernetes would list it.
+/// The existing resources as live objects.
 fn live(old: &Wanted, dir: &ClusterDir) -> LiveObjects {
     let objects = old.resources.iter().filter_map(|resource| {
         let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
@@ -353,7 +353,7 @@ fn live(old: &Wanted, dir: &ClusterDir) -> LiveObjects {
     objects.collect()
 }
 
-/// Whether this machine has what the cluster needs. Everything that is missing is told at once.
+/// Checks that this machine can run the cluster. Reports all findings at once.
 async fn preflight(
     spec: &ClusterSpec,
     dir: &ClusterDir,
@@ -372,7 +372,7 @@ async fn preflight(
     let of_znodes = znodes.iter().flat_map(|znodes| znodes.findings.iter().cloned());
     findings.extend(of_znodes);
     if skip {
-        // What is somebody else's is never taken.
+        // Clashes are never skipped: objects of others are not taken over.
         let is_skipped = |finding: &mut Finding| finding.severity < Severity::Clash;
         let skipped: Vec<_> = findings.extract_if(.., is_skipped).collect();
         skipped.iter().for_each(|finding| progress.warn(&finding.message));
@@ -380,7 +380,7 @@ async fn preflight(
     match found {
         Ok(software) if findings.is_empty() => return Ok((software, znodes)),
         Ok(_) => {}
-        // Nothing runs without it, whoever knows better.
+        // Nothing runs without the software, so this is not skipped.
         Err(lacks) => findings.extend(lacks.into_iter().map(|Lack { message, help }| failure(message, help))),
     }
     Err(Error::Preflight { findings })
@@ -394,7 +394,7 @@ fn failure(message: String, help: String) -> Finding {
     }
 }
 
-/// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
+/// Whether the machine's memory holds all pods. Running pods of this cluster have theirs already.
 pub fn check_memory(all: Memory, running: Memory) -> Result<(), Finding> {
     let Some((total, available)) = machine::memory() else {
         return Ok(());
@@ -410,11 +410,11 @@ pub fn check_memory(all: Memory, running: Memory) -> Result<(), Finding> {
             gib(available),
             gib(total)
         ),
-        "lower workers.memory or the number of workers; create's --skip-preflight tries it all the same".into(),
+        "reduce workers.memory or the number of workers, or pass --skip-preflight to create to try anyway".into(),
     ))
 }
 
-/// Ports at which no pod could listen.
+/// Reports ports that are in use on all addresses.
 fn ports(spec: &ClusterSpec) -> Vec<Finding> {
     let sets = render(spec)
         .into_iter()
@@ -427,7 +427,7 @@ fn ports(spec: &ClusterSpec) -> Vec<Finding> {
         .collect()
 }
 
-/// The memory that the cluster's running pods requested: they have it already.
+/// The memory that the cluster's running pods requested.
 pub fn memory_in_use(dir: &ClusterDir) -> Result<Memory, Error> {
     let records = dir.seen()?.pods.into_iter();
     let alive = records.filter(|record| record.process.as_ref().is_some_and(ProcessId::is_alive));

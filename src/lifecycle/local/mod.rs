@@ -1,5 +1,5 @@
-//! Create, scale, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
-//! Kubernetes; only where they are kept and who carries them out differs.
+//! Create, scale, teardown, status and list on the local platform. Resources, inventory, plan, readiness and reports
+//! are the same as on Kubernetes; only storage and execution differ.
 
 pub mod create;
 pub mod scale;
@@ -26,7 +26,7 @@ use crate::spec::names::Namespace;
 use crate::state::overview::{Overview, of_state};
 use crate::state::{ClusterState, Facts, cluster_state};
 
-/// A local cluster being looked at.
+/// Observes a local cluster.
 pub struct LocalView {
     dir: ClusterDir,
     observer: Observer<Loopback>,
@@ -40,7 +40,7 @@ impl LocalView {
         }
     }
 
-    /// The cluster as it is now.
+    /// The current state of the cluster.
     pub async fn state(&mut self) -> Result<ClusterState, Error> {
         let Some((inventory, facts)) = self.observe().await? else {
             return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
@@ -48,7 +48,7 @@ impl LocalView {
         Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
     }
 
-    /// Its inventory and the facts; `None` if there is no such cluster.
+    /// The inventory and the facts; `None` if there is no such cluster.
     pub async fn observe(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
         let Some(desired) = self.dir.wanted()? else {
             return Ok(None);
@@ -70,7 +70,7 @@ impl View for LocalView {
         let mut sets = self.dir.wanted()?.map(|desired| desired.sets()).unwrap_or_default();
         for set in &mut sets {
             set.metadata.generation = Some(1);
-            // What the supervisor says of a set is worth something once it knows this very set.
+            // The supervisor's status of a set is valid only for the same spec.
             let known = observed
                 .sets
                 .iter()
@@ -99,7 +99,7 @@ impl View for LocalView {
         let runs = statuses
             .and_then(|statuses| statuses.first()?.state.as_ref())
             .is_some_and(|state| state.running.is_some());
-        // The log of the run that ended is put aside when the next begins.
+        // The previous log is rotated when the next run begins.
         let log = if runs {
             self.dir.previous_log(&name)
         } else {
@@ -109,7 +109,7 @@ impl View for LocalView {
     }
 }
 
-/// The pod with what became of its process since the supervisor wrote it down.
+/// The pod, corrected if its process has ended since the supervisor recorded it.
 fn as_it_is(record: PodRecord) -> Pod {
     let alive = record.process.is_some_and(|process| process.is_alive());
     let mut pod = record.pod;
@@ -132,7 +132,7 @@ fn as_it_is(record: PodRecord) -> Pod {
     pod
 }
 
-/// What is wanted of a cluster that must be there, and its inventory.
+/// The desired resources and the inventory of a cluster. Fails if there is no such cluster.
 pub fn desired_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
     let desired = dir.wanted()?;
     let inventory = desired.as_ref().map(|desired| inventory_of(desired, dir)).transpose()?;
@@ -141,7 +141,7 @@ pub fn desired_of(dir: &ClusterDir) -> Result<(Wanted, Inventory), Error> {
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))
 }
 
-/// The inventory among the wanted resources.
+/// The inventory among the desired resources.
 pub fn inventory_of(desired: &Wanted, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
     match desired.config_map(&dir.name.inventory()) {
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
@@ -149,14 +149,14 @@ pub fn inventory_of(desired: &Wanted, dir: &ClusterDir) -> Result<Option<Invento
     }
 }
 
-/// The masters' pods as they are.
+/// The pods of the masters.
 pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
     let mut pods: Vec<_> = dir.seen()?.pods.into_iter().map(|record| record.pod).collect();
     pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
     Ok(pods)
 }
 
-/// The pods of this machine, as far as their records tell.
+/// The recorded pods on this machine.
 pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
     Ok(Facts {
         pods: dir.seen()?.pods.into_iter().map(|record| record.pod).collect(),
@@ -165,12 +165,13 @@ pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
     })
 }
 
-/// What a driver on this machine needs: variables, and a folder for its PATH.
+/// The environment variables of a driver on this machine, and a folder for its PATH.
 pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
     let (desired, inventory) = desired_of(dir)?;
     let mut variables = desired.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
-    // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
+    // The driver's own address, because executors run on this machine, too. It is listed, so that its web UI can be
+    // routed.
     let observed = dir.seen()?;
     let address = observed.drivers.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
@@ -187,7 +188,7 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
     Ok((variables, desired.software.spark_home.join("bin")))
 }
 
-/// All clusters of a namespace, or of all, at a glance.
+/// Summaries of all clusters in a namespace or in all.
 pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
     let dirs = store.clusters(namespace)?;
     let overviews_or_errors = join_all(dirs.iter().map(overview_of)).await;
@@ -201,7 +202,7 @@ pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Ov
     Ok(overviews)
 }
 
-/// `None` if it was torn down meanwhile.
+/// `None` if it was removed meanwhile.
 async fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
     let found = LocalView::of(dir).observe().await?;
     Ok(found.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))

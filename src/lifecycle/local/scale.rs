@@ -1,4 +1,5 @@
-//! `sparkha scale --local`: the number in what is wanted, as on Kubernetes; the supervisor asks those that are too many to go.
+//! `sparkha scale --local`: changes the number of workers in the desired resources. The supervisor decommissions the
+//! surplus workers.
 
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::render::inventory::Inventory;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 
-/// Gives the cluster another number of workers. The state is `None` if it was not waited for.
+/// Scales the workers. The state is `None` if it did not wait.
 pub async fn scale(
     dir: &ClusterDir,
     options: &ScaleOptions,
@@ -29,7 +30,7 @@ pub async fn scale(
     let new = with_workers(&old, dir, &inventory);
     if new == old {
         progress.done(match supervisor::ensure(dir).await? {
-            true => "Supervisor started again",
+            true => "Supervisor restarted",
             false => "Nothing to change",
         });
     } else {

@@ -1,4 +1,5 @@
-//! `sparkha teardown --local`: ends the supervisor, then the pods' processes, workers first, and removes the cluster's folder.
+//! `sparkha teardown --local`: stops the supervisor, then the processes of the pods, workers first, and removes the
+//! cluster's folder.
 
 use std::time::Instant;
 
@@ -20,28 +21,28 @@ use crate::platform::local::store::{ClusterDir, Held, Lock, PodRecord};
 use crate::platform::local::{submitted, supervisor};
 use crate::spec::words::counted;
 
-/// A cluster that nobody else works on.
+/// A local cluster whose lock is held.
 pub struct LocalResources {
     dir: ClusterDir,
     _lock: Lock,
-    /// Names of volume claims with data.
+    /// Names of the volume claims that hold data.
     pub claims: Vec<String>,
-    /// The znodes in an external ZooKeeper, in words.
+    /// Description of the znodes in an external ZooKeeper.
     pub znodes: Option<String>,
 }
 
-/// What the cluster has; `None` if there is no such cluster.
+/// The cluster's resources; `None` if there is no such cluster.
 pub fn owned_resources(dir: &ClusterDir) -> Result<Option<LocalResources>, Error> {
     if !dir.exists() {
         return Ok(None);
     }
     let lock = dir.lock()?.map_err(|Held(holder)| Error::Busy { holder })?;
     if !dir.exists() {
-        // Another teardown was faster; only the lock is left.
+        // Another teardown removed the cluster first; only the lock is left.
         dir.remove(false)?;
         return Ok(None);
     }
-    // Damaged files must not keep anyone from being rid of the cluster.
+    // Damaged files must not prevent a teardown.
     let desired = dir.wanted().ok().flatten();
     let inventory = desired.and_then(|desired| inventory_of(&desired, dir).ok().flatten());
     Ok(Some(LocalResources {
@@ -70,12 +71,12 @@ pub async fn teardown(
 pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progress: &Progress) -> Result<(), Error> {
     let started = Instant::now();
     supervisor::end(dir).await;
-    // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
+    // Damaged files must not prevent a teardown: unrecorded processes are found by their environment.
     let observed = dir.seen().unwrap_or_else(|error| {
         progress.warn(&format!("{error}"));
         Default::default()
     });
-    // While there is a master that they can tell.
+    // Drivers end while a master runs that they can notify.
     let drivers = submitted::records(dir).unwrap_or_default();
     join_all(drivers.iter().map(submitted::end)).await;
     for component in [
@@ -114,10 +115,11 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
 
 async fn end(record: &PodRecord) {
     let Some(process) = &record.process else { return };
-    // All of the pod's processes, not only the first: where all workers go, executors have nobody to hand over to.
+    // Signals all processes of the pod, not only the first: if all workers stop, executors have no peer to migrate data
+    // to.
     for each in bearing(MARK, &record.mark) {
         if let Err(error) = each.signal(Signal::TERM) {
-            tracing::warn!("failed to end process {}: {error}", each.pid);
+            tracing::warn!("failed to signal process {}: {error}", each.pid);
         }
     }
     end_process(process, grace_of(&record.pod)).await;

@@ -1,4 +1,4 @@
-//! Whether the user may do what create, status and teardown will do.
+//! Checks that the user has the permissions for create, status and teardown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,11 @@ use crate::platform::kubernetes::{self, Cluster};
 use crate::render::Resource;
 use crate::render::role::{Permission, permissions};
 
-/// As messages list them.
+/// In the order of messages.
 const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
-/// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
+/// Reads all rules with one request. Permissions that they do not clearly grant are checked one by one, because the
+/// rules may be incomplete.
 pub async fn missing_permissions(
     cluster: &Cluster,
     resources: &[Resource],
@@ -26,7 +27,7 @@ pub async fn missing_permissions(
 ) -> Result<Vec<Finding>, Error> {
     let mut permissions = permissions(resources);
     if namespace == NamespaceState::Missing {
-        permissions.push(Permission::core("namespaces", &["create"], "make the namespace"));
+        permissions.push(Permission::core("namespaces", &["create"], "create the namespace"));
     }
     let rules = rules(cluster).await?;
     let requests = permissions
@@ -39,7 +40,7 @@ pub async fn missing_permissions(
             Ok::<_, Error>((!allowed).then_some(request))
         });
     let denied = futures::future::try_join_all(requests).await?;
-    // One line for each resource.
+    // One finding per resource.
     let mut by_resource: BTreeMap<&str, Vec<AccessRequest>> = BTreeMap::new();
     for request in denied.into_iter().flatten() {
         by_resource
@@ -51,7 +52,7 @@ pub async fn missing_permissions(
     Ok(by_resource.values().map(|denied| finding(denied, &namespace)).collect())
 }
 
-/// A verb on one object, or on all.
+/// A verb on one object or on all.
 #[derive(Clone, Copy)]
 struct AccessRequest<'a> {
     permission: &'a Permission,
@@ -59,7 +60,7 @@ struct AccessRequest<'a> {
     name: Option<&'a str>,
 }
 
-/// What a permission consists of.
+/// The access requests of a permission.
 fn each(permission: &Permission) -> Vec<AccessRequest<'_>> {
     let names: Vec<_> = match permission.names.as_slice() {
         [] => vec![None],
@@ -71,7 +72,7 @@ fn each(permission: &Permission) -> Vec<AccessRequest<'_>> {
         .collect()
 }
 
-/// What is missing of one resource.
+/// The finding for one resource.
 fn finding(denied: &[AccessRequest<'_>], namespace: &str) -> Finding {
     let Permission { resource, purpose, .. } = denied[0].permission;
     let verbs: BTreeSet<_> = denied
@@ -80,7 +81,7 @@ fn finding(denied: &[AccessRequest<'_>], namespace: &str) -> Finding {
         .collect();
     let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
     let names: BTreeSet<_> = denied.iter().filter_map(|request| request.name).collect();
-    // Where others of them are allowed it is told which are not.
+    // Names are listed if only some of them are denied.
     let names = match denied
         .iter()
         .all(|request| names.len() < request.permission.names.len())
@@ -98,7 +99,7 @@ fn finding(denied: &[AccessRequest<'_>], namespace: &str) -> Finding {
             "you may not {} {resource}{names} in namespace {namespace}; it is needed to {purpose}",
             verbs.join(", ")
         ),
-        "ask for the Roles that `sparkha render --role` prints",
+        "request the Roles that `sparkha render --role` prints",
     )
 }
 
@@ -112,7 +113,7 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
     };
     let params = PostParams::default();
     let answer = cluster
-        .call("ask what you may do", || api.create(&params, &review))
+        .call("read your permissions", || api.create(&params, &review))
         .await;
     match answer {
         Ok(review) => Ok(review.status.map(|status| status.resource_rules).unwrap_or_default()),
@@ -121,8 +122,7 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
     }
 }
 
-/// Whether the user may do this in the namespace.
-/// With a name: of that object, else of all.
+/// Whether the user may do this in the namespace: to the object with this name, or to all objects.
 pub async fn may(
     cluster: &Cluster,
     group: &str,
@@ -152,7 +152,7 @@ pub async fn may(
     };
     let params = PostParams::default();
     let answer = cluster
-        .call(&format!("ask whether you may {verb} {resource}"), || {
+        .call(&format!("check whether you may {verb} {resource}"), || {
             api.create(&params, &review)
         })
         .await?;
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_allow_what_roles_say() {
+    fn rules_grant_verbs_on_resources_and_names() {
         let rule = |value| serde_json::from_value::<ResourceRule>(value).unwrap();
         let may = |rule: &ResourceRule, group, resource, verb, name| {
             let permission = Permission {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_once_for_each_resource() {
+    fn missing_permissions_are_reported_once_per_resource() {
         let permission = |verbs: &'static [&'static str], names: &[&str]| Permission {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             ..Permission::core("services", verbs, "serve")

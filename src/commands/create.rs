@@ -10,7 +10,7 @@ use super::spec::SpecArguments;
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome, Running};
+use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
 use crate::lifecycle::differences::{Differences, Origin};
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, prepared};
@@ -107,7 +107,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 const NEXT: &str = "run the same command again to continue, or `sparkha teardown` to remove what exists";
 
 /// Prints what came of it.
-pub fn report(outcome: &Outcome, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
+pub fn report(outcome: &CreateResult, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
     if dry_run {
         report::print(&report::status::dry_run(&outcome.would, format))?;
     }
@@ -141,7 +141,7 @@ pub async fn agree(
     }
     let cluster = format!("{}/{}", place.namespace(), place.name());
     let verb = if consent.dry_run { "would change" } else { "changes" };
-    if !differences.need_consent() {
+    if !differences.need_confirmation() {
         progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));
         return Ok(());
     }
@@ -168,8 +168,8 @@ impl Arguments {
         }
     }
 
-    fn options(&self, origin: Origin) -> Options {
-        Options {
+    fn options(&self, origin: Origin) -> CreateOptions {
+        CreateOptions {
             origin,
             timeout: self.timeout,
             wait: !self.no_wait,
@@ -177,7 +177,11 @@ impl Arguments {
             retain: self.retain,
             skip_preflight: self.skip_preflight,
             force_conflicts: self.force_conflicts,
-            running: if self.force { Running::Lost } else { Running::Stay },
+            running: if self.force {
+                RunningApplications::Lost
+            } else {
+                RunningApplications::Stay
+            },
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::drill::{Options, Target, on_kubernetes, on_this_machine};
+use crate::drill::{DrillOptions, DrillTarget, on_kubernetes, on_this_machine};
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::report;
@@ -53,20 +53,20 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
-    let options = Options {
+    let options = DrillOptions {
         target: if arguments.zookeeper {
-            Target::ZooKeeper
+            DrillTarget::ZooKeeper
         } else {
-            Target::Leader
+            DrillTarget::Leader
         },
         hard: arguments.hard,
-        canary: !arguments.no_canary,
+        probe_job: !arguments.no_canary,
         timeout: arguments.timeout,
     };
     if !arguments.yes {
         let what = match options.target {
-            Target::Leader => "The leading master",
-            Target::ZooKeeper => "A ZooKeeper server",
+            DrillTarget::Leader => "The leading master",
+            DrillTarget::ZooKeeper => "A ZooKeeper server",
         };
         super::confirm(
             "a failover drill disrupts the cluster",

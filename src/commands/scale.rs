@@ -10,7 +10,7 @@ use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::local::scale as local;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::scale::{Options, scale};
+use crate::lifecycle::scale::{ScaleOptions, scale};
 use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
 
@@ -49,7 +49,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let options = Options {
+    let options = ScaleOptions {
         workers: arguments.workers,
         timeout: arguments.timeout,
         wait: !arguments.no_wait,

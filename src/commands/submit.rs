@@ -11,7 +11,7 @@ use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::jobs::submit::job::{Job, memory, read_properties};
-use crate::jobs::submit::{Outcome, Submission, local, submit};
+use crate::jobs::submit::{JobResult, Submission, local, submit};
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, generations};
 use crate::report;
@@ -133,7 +133,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         }
     };
     match outcome {
-        Outcome::Ended { code } => {
+        JobResult::Ended { code } => {
             let text = report::jobs::ended(&application, code, started.elapsed());
             match code {
                 0 => progress.done(&text),
@@ -141,7 +141,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
             }
             Ok(ExitCode::Job(code))
         }
-        Outcome::Detached { driver } => {
+        JobResult::Detached { driver } => {
             progress.done(&format!(
                 "The job runs; `sparkha jobs` shows it, `sparkha jobs --kill {driver}` ends it"
             ));

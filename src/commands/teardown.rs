@@ -7,12 +7,12 @@ use clap::Args;
 use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::jobs::{JobState, Running, running};
+use crate::jobs::{JobState, RunningJobs, running};
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::Znodes;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::removal::{self, Belongings};
-use crate::lifecycle::teardown::Options;
+use crate::lifecycle::removal::{self, OwnedResources};
+use crate::lifecycle::teardown::TeardownOptions;
 use crate::model::error_chain::with_sources;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
@@ -48,7 +48,7 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let place = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let Some(belongings) = removal::belongings(&place).await? else {
+    let Some(owned) = removal::owned_resources(&place).await? else {
         progress.done(&format!(
             "Nothing to do: there is no cluster {} in namespace {}",
             place.name(),
@@ -59,14 +59,14 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     // An inventory that cannot be read names no successor.
     let inventory = place.existing().await.ok().flatten();
     let successor = inventory.as_ref().and_then(Inventory::successor);
-    arguments.confirm(&place, &belongings, &progress).await?;
-    let options = Options {
+    arguments.confirm(&place, &owned, &progress).await?;
+    let options = TeardownOptions {
         timeout: arguments.timeout,
         keep_claims: arguments.keep_data,
         znodes: arguments.znodes(),
         force: arguments.force,
     };
-    let work = belongings.remove(&options, &progress);
+    let work = owned.remove(&options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
     if let Some(successor) = successor {
         progress.warn(&format!(
@@ -87,14 +87,14 @@ impl Arguments {
     }
 
     /// Asks once about all running jobs and data.
-    async fn confirm(&self, place: &Place, belongings: &Belongings, progress: &Progress) -> Result<(), Error> {
+    async fn confirm(&self, place: &Place, owned: &OwnedResources, progress: &Progress) -> Result<(), Error> {
         if self.yes {
             return Ok(());
         }
         let running = running(place).await.unwrap_or_else(|error| {
             // Teardown also removes clusters whose files are damaged.
             progress.warn(&format!("Running jobs are not known: {}", with_sources(&error)));
-            Running::default()
+            RunningJobs::default()
         });
         if running.no_leader {
             progress.warn("No master leads: jobs whose drivers sparkha did not start are not known");
@@ -103,7 +103,7 @@ impl Arguments {
             jobs: running.jobs.iter().map(job_name).collect(),
             data: match self.keep_data {
                 true => vec![],
-                false => data(&belongings.claims(), belongings.znodes()),
+                false => data(&owned.claims(), owned.znodes()),
             },
         };
         match losses.consequence() {

@@ -10,7 +10,7 @@ use super::spec::{Description, SpecArguments};
 use crate::commands::arguments::{Global, Output};
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome, Running};
+use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
 use crate::lifecycle::place::Place;
@@ -123,7 +123,7 @@ struct Run<'a, 'b> {
 
 impl Run<'_, '_> {
     /// Waits until nothing runs, and then changes the cluster.
-    async fn drained(&mut self, place: &Place) -> Result<(Place, Outcome), Error> {
+    async fn drained(&mut self, place: &Place) -> Result<(Place, CreateResult), Error> {
         takes_changes(Some(&place.inventory().await?))?;
         let (mut spec, mut options, mut prepared) = self.prepare(place).await?;
         agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
@@ -140,7 +140,7 @@ impl Run<'_, '_> {
     }
 
     /// Makes another generation, to which new jobs go, and removes the old one when nothing runs on it any more.
-    async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, Outcome), Error> {
+    async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, CreateResult), Error> {
         let inventory = old.place.inventory().await?;
         if let Some(Alias { name, active: false }) = &old.alias {
             return Err(Error::InUse {
@@ -191,13 +191,13 @@ impl Run<'_, '_> {
         Ok((next.place, outcome))
     }
 
-    async fn prepare(&mut self, place: &Place) -> Result<(ClusterSpec, Options, Prepared), Error> {
+    async fn prepare(&mut self, place: &Place) -> Result<(ClusterSpec, CreateOptions, Prepared), Error> {
         let options = self.arguments.options(self.description.origin(place).await?);
         let (spec, prepared) = self.prepare_with(place, &options).await?;
         Ok((spec, options, prepared))
     }
 
-    async fn prepare_with(&self, place: &Place, options: &Options) -> Result<(ClusterSpec, Prepared), Error> {
+    async fn prepare_with(&self, place: &Place, options: &CreateOptions) -> Result<(ClusterSpec, Prepared), Error> {
         let spec = self.description.resolve(self.global)?;
         let home = self.arguments.spark_home.as_ref();
         let prepared = prepared::prepare(place, &spec, home, options, self.progress).await?;
@@ -209,18 +209,18 @@ impl Run<'_, '_> {
         &self,
         place: &Place,
         spec: &ClusterSpec,
-        options: &Options,
+        options: &CreateOptions,
         prepared: Prepared,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<CreateResult, Error> {
         agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
         prepared.create(spec, options, self.progress).await
     }
 
     /// Makes a generation what is described.
-    async fn create(&self, place: &Place) -> Result<Outcome, Error> {
-        let options = Options {
+    async fn create(&self, place: &Place) -> Result<CreateResult, Error> {
+        let options = CreateOptions {
             retain: false,
-            running: Running::Stay,
+            running: RunningApplications::Stay,
             ..self.arguments.options(Origin::File)
         };
         let (spec, prepared) = self.prepare_with(place, &options).await?;
@@ -232,7 +232,7 @@ impl Run<'_, '_> {
         if self.arguments.yes {
             return Ok(());
         }
-        let claims = removal::belongings(old).await?.map(|belongings| belongings.claims());
+        let claims = removal::owned_resources(old).await?.map(|owned| owned.claims());
         let claims = claims.unwrap_or_default();
         if claims.is_empty() {
             return Ok(());
@@ -289,8 +289,8 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
 }
 
 impl Arguments {
-    fn options(&self, origin: Origin) -> Options {
-        Options {
+    fn options(&self, origin: Origin) -> CreateOptions {
+        CreateOptions {
             origin,
             timeout: self.timeout,
             wait: true,
@@ -298,7 +298,7 @@ impl Arguments {
             retain: true,
             skip_preflight: self.skip_preflight,
             force_conflicts: self.force_conflicts,
-            running: Running::Drained,
+            running: RunningApplications::Drained,
         }
     }
 

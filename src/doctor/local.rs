@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Check, or_ok};
 use crate::jobs::orphans::Orphan;
-use crate::lifecycle::local::create::{needed, running};
+use crate::lifecycle::local::create::{memory_in_use, requested_memory};
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, DesiredState, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
@@ -111,7 +111,7 @@ fn folder(dir: &ClusterDir) -> Check {
 }
 
 fn memory(wanted: &DesiredState, dir: &ClusterDir) -> Option<Check> {
-    let needed = needed(&wanted.resources).saturating_sub(running(dir).unwrap_or_default());
+    let needed = requested_memory(&wanted.resources).saturating_sub(memory_in_use(dir).unwrap_or_default());
     let (_, available) = machine::memory()?;
     let message = format!(
         "{} MiB needed beside what runs, {} MiB available",

@@ -1,5 +1,5 @@
-//! `sparkha failover`, a drill: takes the leader or a ZooKeeper server away and follows how the cluster gets over it. [`Course`] is pure; a
-//! [`Scene`] is where the cluster runs.
+//! `sparkha failover`: stops the leader or a ZooKeeper server and measures the recovery. [`Timeline`] is pure; a
+//! [`DrillPlatform`] is Kubernetes or this machine.
 
 pub mod probe_job;
 
@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 use crate::console::progress::Progress;
-use crate::drill::probe_job::{Canary, Song, room_for_it};
-use crate::jobs::submit::capacity::Room;
+use crate::drill::probe_job::{ProbeJob, ProbeResult, capacity_for_probe_job};
+use crate::jobs::submit::capacity::ExecutorCapacity;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::local::LocalView;
@@ -28,42 +28,42 @@ use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
-/// What is taken away.
+/// The pod to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Target {
+pub enum DrillTarget {
     Leader,
     ZooKeeper,
 }
 
-/// How the drill goes about it.
+/// Options of the drill.
 #[derive(Clone, Debug)]
-pub struct Options {
-    pub target: Target,
-    /// It gets no time to end.
+pub struct DrillOptions {
+    pub target: DrillTarget,
+    /// Kill without a grace period.
     pub hard: bool,
-    /// Whether a job is to run meanwhile.
-    pub canary: bool,
+    /// Whether a job runs during the drill.
+    pub probe_job: bool,
     pub timeout: Duration,
 }
 
-/// What a cluster goes through, in this order.
+/// The phases of a recovery, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
-    /// What was taken away does not answer any more.
+    /// The stopped server no longer responds.
     Lost,
-    /// The latch is gone: another master has been elected, and recovers.
+    /// Another master has been elected and recovers.
     Elected,
-    /// A master is ALIVE, another one if it was the leader that went.
+    /// A master is ALIVE; another one if the leader was stopped.
     Alive,
-    /// All workers are registered there.
+    /// All workers are registered with it.
     Workers,
-    /// What was taken away is back.
+    /// The stopped server is back.
     Back,
     /// All ZooKeeper servers are in the quorum.
     Quorum,
-    /// All is as it was asked for.
+    /// The cluster is in service as specified.
     Whole,
 }
 
@@ -84,37 +84,38 @@ const ZOOKEEPERS: &[Phase] = &[
     Phase::Whole,
 ];
 
-/// A phase, and when it was first seen.
+/// A phase and when it was first observed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub struct DrillStep {
     pub phase: Phase,
-    /// After the loss; `None` if it was not seen.
+    /// Seconds after the stop; `None` if it was not observed.
     pub seconds: Option<f64>,
 }
 
-/// How it went.
+/// Result of a drill.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outcome {
+pub struct DrillResult {
     pub namespace: String,
     pub name: String,
-    pub target: Target,
-    /// The pod that was taken away.
+    pub target: DrillTarget,
+    /// The stopped pod.
     pub victim: String,
-    /// Who led before, and who leads now.
+    /// The leader before and after the drill.
     pub leader_before: String,
     pub leader: Option<String>,
-    /// The cluster is whole, and the job went on.
+    /// The cluster is in service and the job continued.
     pub recovered: bool,
-    pub steps: Vec<Step>,
-    /// What the job saw that ran meanwhile; `None` if none was run.
-    pub canary: Option<Song>,
-    /// What is still missing.
+    pub steps: Vec<DrillStep>,
+    /// Result of the probe job; `None` if none ran.
+    #[serde(rename = "canary")]
+    pub probe_job: Option<ProbeResult>,
+    /// What the cluster still lacks.
     pub missing: Vec<String>,
 }
 
-impl Outcome {
-    /// All phases were reached in time.
+impl DrillResult {
+    /// Whether all phases were reached in time.
     pub fn is_whole(&self) -> bool {
         self.steps.iter().all(|step| step.seconds.is_some())
     }
@@ -124,12 +125,12 @@ impl Outcome {
 pub async fn on_kubernetes(
     cluster: &Cluster,
     name: &ClusterName,
-    options: &Options,
+    options: &DrillOptions,
     progress: &Arc<Progress>,
-) -> Result<Outcome, Error> {
+) -> Result<DrillResult, Error> {
     let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
     let mut view = KubernetesView::of(cluster, name).await;
-    // The job is submitted beside it.
+    // The job is submitted concurrently.
     let drill = drill(
         cluster,
         &mut view,
@@ -142,50 +143,54 @@ pub async fn on_kubernetes(
 }
 
 /// Runs the drill on this machine.
-pub async fn on_this_machine(dir: &ClusterDir, options: &Options, progress: &Arc<Progress>) -> Result<Outcome, Error> {
+pub async fn on_this_machine(
+    dir: &ClusterDir,
+    options: &DrillOptions,
+    progress: &Arc<Progress>,
+) -> Result<DrillResult, Error> {
     let mut view = LocalView::of(dir);
-    let Some((inventory, _)) = view.look().await? else {
+    let Some((inventory, _)) = view.observe().await? else {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     };
     let place = (dir.namespace.as_str(), &dir.name);
     drill(dir, &mut view, place, &inventory, options, progress).await
 }
 
-/// Where a cluster runs, and how its pods are taken away there.
-trait Scene {
-    async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
+/// The platform of a cluster: stops its pods and starts a probe job.
+trait DrillPlatform {
+    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
 
-    /// A job to run meanwhile, for so long at most.
-    async fn canary(
+    /// Starts a job that runs during the drill, for at most this long.
+    async fn probe_job(
         &self,
         name: &ClusterName,
         inventory: &Inventory,
         at_most: Duration,
         progress: &Arc<Progress>,
-    ) -> Result<Canary, Error>;
+    ) -> Result<ProbeJob, Error>;
 }
 
-impl Scene for Cluster {
-    async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
+impl DrillPlatform for Cluster {
+    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
         Ok(self.delete_pod(pod, hard.then_some(0)).await?)
     }
 
-    async fn canary(
+    async fn probe_job(
         &self,
         name: &ClusterName,
         _: &Inventory,
         at_most: Duration,
         progress: &Arc<Progress>,
-    ) -> Result<Canary, Error> {
-        Ok(Canary::on_kubernetes(self, name, at_most, progress))
+    ) -> Result<ProbeJob, Error> {
+        Ok(ProbeJob::on_kubernetes(self, name, at_most, progress))
     }
 }
 
-impl Scene for ClusterDir {
-    async fn take_away(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
+impl DrillPlatform for ClusterDir {
+    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
         let is_it = |record: &&PodRecord| record.pod.uid() == pod.uid();
-        let seen = self.observed()?;
-        let Some(record) = seen.pods.iter().find(is_it) else {
+        let observed = self.observed()?;
+        let Some(record) = observed.pods.iter().find(is_it) else {
             return Ok(());
         };
         if hard {
@@ -197,30 +202,32 @@ impl Scene for ClusterDir {
         Ok(())
     }
 
-    async fn canary(
+    async fn probe_job(
         &self,
         _: &ClusterName,
         inventory: &Inventory,
         _: Duration,
         _: &Arc<Progress>,
-    ) -> Result<Canary, Error> {
-        // It ends with whoever began it.
-        Canary::on_this_machine(self, inventory).await
+    ) -> Result<ProbeJob, Error> {
+        // The job ends together with sparkha.
+        ProbeJob::on_this_machine(self, inventory).await
     }
 }
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a kubelet may take to tell that a pod is ready which answers already: `status` says by then that the cluster is in service.
-const SETTLES: Duration = Duration::from_secs(5);
-/// How long the job may take to its first result, and to another one at the end: on a busy machine its JVMs start slowly.
-const SONG: Duration = Duration::from_secs(180);
+/// Interval of samples.
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+/// How long a kubelet may take to report a pod as ready that already responds. By then `status` reports the cluster as
+/// in service.
+const READINESS_DELAY: Duration = Duration::from_secs(5);
+/// How long the job may take for its first result and for another one at the end: its JVMs start slowly on a busy
+/// machine.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Who is to go, once all is well; nothing has been changed before.
+/// Selects the pod to stop. Nothing has been changed before.
 ///
 /// # Errors
-/// If the cluster is not in service, or has nobody to take over.
-fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: Target) -> Result<&'a Pod, Error> {
+/// Fails if the cluster is not in service or has no server that can take over.
+fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Result<&'a Pod, Error> {
     if !state.ready {
         return Err(Error::NotInService {
             missing: state.not_ready.iter().map(ToString::to_string).collect(),
@@ -231,16 +238,16 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: Target) -> Result<
         help: help.into(),
     };
     let name = match target {
-        Target::Leader if state.masters.len() < 2 => {
+        DrillTarget::Leader if state.masters.len() < 2 => {
             return Err(refused(
-                "the cluster has one master: nobody could take over",
+                "the cluster has only one master: no other could take over",
                 "`sparkha create --masters 3` makes it highly available",
             ));
         }
-        Target::Leader => leader(state),
-        Target::ZooKeeper => match &state.zookeeper {
+        DrillTarget::Leader => leader(state),
+        DrillTarget::ZooKeeper => match &state.zookeeper {
             ZooKeeperState::Managed { servers } if servers.len() > 1 => {
-                // The one that costs an election of their own.
+                // The leading server, because stopping it causes an election.
                 let leading = servers
                     .iter()
                     .find(|server| server.mode == Some(ZooKeeperMode::Leader))
@@ -249,29 +256,29 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: Target) -> Result<
             }
             _ => {
                 return Err(refused(
-                    "the cluster has no ZooKeeper ensemble of its own to take a server from",
-                    "leave out --zookeeper to take the leading master away",
+                    "the cluster has no ZooKeeper ensemble of its own with several servers",
+                    "omit --zookeeper to stop the leading master",
                 ));
             }
         },
     };
     let pod = facts.pods.iter().find(|pod| Some(pod.name_any()) == name);
     pod.ok_or_else(|| Error::NotInService {
-        missing: vec!["its pod has gone".into()],
+        missing: vec!["its pod no longer exists".into()],
     })
 }
 
 /// Runs the drill.
 async fn drill(
-    scene: &impl Scene,
+    platform: &impl DrillPlatform,
     view: &mut impl View,
     (namespace, name): (&str, &ClusterName),
     inventory: &Inventory,
-    options: &Options,
+    options: &DrillOptions,
     progress: &Arc<Progress>,
-) -> Result<Outcome, Error> {
-    // Not even a job disturbs a cluster whose drill could not be run.
-    let facts = poll_until(LOOK_EVERY, SETTLES, async || {
+) -> Result<DrillResult, Error> {
+    // No job is started on a cluster that cannot run the drill.
+    let facts = poll_until(SAMPLE_EVERY, READINESS_DELAY, async || {
         let facts = view.facts().await?;
         match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
             Ok(()) => Ok(Break(facts)),
@@ -280,93 +287,94 @@ async fn drill(
         }
     });
     let facts = facts.await?;
-    let canary = match options.canary {
-        true => Some(start_job(scene, name, inventory, &facts, options, progress).await?),
+    let probe_job = match options.probe_job {
+        true => Some(start_job(platform, name, inventory, &facts, options, progress).await?),
         false => None,
     };
-    let disturbed = disturb(scene, view, namespace, inventory, options, progress).await;
-    let song = match (canary, &disturbed) {
-        (Some(canary), Ok(_)) => Some(canary.last_song(SONG).await),
-        (Some(mut canary), Err(_)) => {
-            // What it failed for is told, not this.
-            let _ = canary.end().await;
+    let disturbed = disturb(platform, view, namespace, inventory, options, progress).await;
+    let result = match (probe_job, &disturbed) {
+        (Some(probe_job), Ok(_)) => Some(probe_job.finish(RESULT_TIMEOUT).await),
+        (Some(mut probe_job), Err(_)) => {
+            // The cause of the failure is reported instead.
+            let _ = probe_job.end().await;
             None
         }
         (None, _) => None,
     };
-    let (course, state) = disturbed?;
-    let sings = song.as_ref().is_none_or(|song| song.went_on);
-    Ok(Outcome {
+    let (timeline, state) = disturbed?;
+    let went_on = result.as_ref().is_none_or(|result| result.went_on);
+    Ok(DrillResult {
         namespace: namespace.to_owned(),
         name: state.name.clone(),
         target: options.target,
         leader: leader(&state),
-        recovered: course.is_over() && sings,
-        victim: course.victim,
-        leader_before: course.leader,
-        steps: course.steps,
-        canary: song,
+        recovered: timeline.is_over() && went_on,
+        victim: timeline.victim,
+        leader_before: timeline.leader,
+        steps: timeline.steps,
+        probe_job: result,
         missing: state.not_ready.iter().map(ToString::to_string).collect(),
     })
 }
 
-/// Starts the job that is to go on, and waits for its first result.
+/// Starts the job that must continue, and waits for its first result.
 async fn start_job(
-    scene: &impl Scene,
+    platform: &impl DrillPlatform,
     name: &ClusterName,
     inventory: &Inventory,
     facts: &Facts,
-    options: &Options,
+    options: &DrillOptions,
     progress: &Arc<Progress>,
-) -> Result<Canary, Error> {
+) -> Result<ProbeJob, Error> {
     let mut reports = facts.masters.values().flatten();
     let leading = reports.find(|report| report.status == MasterStatus::Alive);
-    match leading.map(|report| room_for_it(&report.workers, inventory)) {
-        Some(Room::Never(reason)) => return Err(Error::NoResult { reason }),
-        Some(Room::Later(reason)) => progress.warn(&format!(
-            "no room for the probe job at present: {reason}. `sparkha jobs` shows what runs; --no-canary runs the drill without a job"
+    match leading.map(|report| capacity_for_probe_job(&report.workers, inventory)) {
+        Some(ExecutorCapacity::Never(reason)) => return Err(Error::NoResult { reason }),
+        Some(ExecutorCapacity::Later(reason)) => progress.warn(&format!(
+            "no capacity for the probe job at the moment: {reason}. `sparkha jobs` lists the running jobs; pass --no-canary to run the drill without a job"
         )),
-        Some(Room::Enough) | None => {}
+        Some(ExecutorCapacity::Enough) | None => {}
     }
-    let mut canary = scene
-        .canary(name, inventory, options.timeout + 2 * SONG, progress)
+    let mut probe_job = platform
+        .probe_job(name, inventory, options.timeout + 2 * RESULT_TIMEOUT, progress)
         .await?;
-    canary.first_song(SONG, progress).await?;
-    progress.done("A job runs");
-    Ok(canary)
+    probe_job.wait_for_first_result(RESULT_TIMEOUT, progress).await?;
+    progress.done("Probe job running");
+    Ok(probe_job)
 }
 
-/// Takes the victim away, and follows what becomes of the cluster.
+/// Stops the victim and observes the cluster.
 async fn disturb(
-    scene: &impl Scene,
+    platform: &impl DrillPlatform,
     view: &mut impl View,
     namespace: &str,
     inventory: &Inventory,
-    options: &Options,
+    options: &DrillOptions,
     progress: &Progress,
-) -> Result<(Course, ClusterState), Error> {
-    // Much may have changed while the job started. Connections that Spark closed meanwhile are opened before anything is measured.
+) -> Result<(Timeline, ClusterState), Error> {
+    // The cluster may have changed while the job started. This also reopens connections that Spark closed meanwhile,
+    // before anything is measured.
     let facts = view.facts().await?;
     let before = cluster_state(namespace, inventory, &facts);
     let victim = choose(&before, &facts, options.target)?.clone();
-    let mut course = Course::new(options.target, &victim, leader(&before).unwrap_or_default());
+    let mut timeline = Timeline::new(options.target, &victim, leader(&before).unwrap_or_default());
     let began = Instant::now();
-    scene.take_away(&victim, options.hard).await?;
-    progress.done(&format!("{} taken away", victim.name_any()));
+    platform.kill(&victim, options.hard).await?;
+    progress.done(&format!("{} stopped", victim.name_any()));
     loop {
         let facts = view.facts().await?;
         let state = cluster_state(namespace, inventory, &facts);
-        for phase in course.see(&state, &facts, began.elapsed()) {
+        for phase in timeline.observe(&state, &facts, began.elapsed()) {
             progress.done(&format!(
                 "{} after {:.2} s",
                 phase.as_str(options.target),
                 began.elapsed().as_secs_f64()
             ));
         }
-        if course.is_over() || began.elapsed() >= options.timeout {
-            return Ok((course, state));
+        if timeline.is_over() || began.elapsed() >= options.timeout {
+            return Ok((timeline, state));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(SAMPLE_EVERY).await;
     }
 }
 
@@ -379,59 +387,59 @@ fn leader(state: &ClusterState) -> Option<String> {
 }
 
 impl Phase {
-    pub fn as_str(self, target: Target) -> &'static str {
+    pub fn as_str(self, target: DrillTarget) -> &'static str {
         match (self, target) {
             (Phase::Lost, _) => "gone",
             (Phase::Elected, _) => "another master elected",
-            (Phase::Alive, Target::Leader) => "another master ALIVE",
-            (Phase::Alive, Target::ZooKeeper) => "a master ALIVE",
+            (Phase::Alive, DrillTarget::Leader) => "another master ALIVE",
+            (Phase::Alive, DrillTarget::ZooKeeper) => "a master ALIVE",
             (Phase::Workers, _) => "all workers registered there",
-            (Phase::Back, Target::Leader) => "back as a standby",
-            (Phase::Back, Target::ZooKeeper) => "back",
+            (Phase::Back, DrillTarget::Leader) => "back as a standby",
+            (Phase::Back, DrillTarget::ZooKeeper) => "back",
             (Phase::Quorum, _) => "ZooKeeper whole",
             (Phase::Whole, _) => "in service",
         }
     }
 }
 
-/// What has been seen since the loss. Pure.
-struct Course {
-    target: Target,
+/// The phases observed since the stop. Pure.
+struct Timeline {
+    target: DrillTarget,
     victim: String,
-    /// The victim's pod and how often its container had been restarted: what is back is another.
+    /// UID and restart count of the victim, which differ once it is back.
     identity: (Option<String>, i32),
-    /// Who led before.
+    /// The leader before the drill.
     leader: String,
-    steps: Vec<Step>,
+    steps: Vec<DrillStep>,
 }
 
-impl Course {
-    fn new(target: Target, victim: &Pod, leader: String) -> Self {
+impl Timeline {
+    fn new(target: DrillTarget, victim: &Pod, leader: String) -> Self {
         let phases = match target {
-            Target::Leader => MASTERS,
-            Target::ZooKeeper => ZOOKEEPERS,
+            DrillTarget::Leader => MASTERS,
+            DrillTarget::ZooKeeper => ZOOKEEPERS,
         };
         Self {
             target,
             victim: victim.name_any(),
             identity: identity(victim),
             leader,
-            steps: phases.iter().map(|&phase| Step { phase, seconds: None }).collect(),
+            steps: phases.iter().map(|&phase| DrillStep { phase, seconds: None }).collect(),
         }
     }
 
-    /// Takes in what is seen; which phases that reaches. What is seen of a later phase proves the earlier ones that this depends on: between
-    /// two looks more than one may pass.
-    fn see(&mut self, state: &ClusterState, facts: &Facts, at: Duration) -> Vec<Phase> {
+    /// Adds a sample and returns the phases that it reaches. A later phase proves the earlier ones that it depends on,
+    /// because more than one may pass between two samples.
+    fn observe(&mut self, state: &ClusterState, facts: &Facts, at: Duration) -> Vec<Phase> {
         let victim = facts.pods.iter().find(|pod| pod.name_any() == self.victim);
         let replaced = victim.is_some_and(|pod| identity(pod) != self.identity);
         let status = |name: &str| state.masters.iter().find(|master| master.pod.name == name)?.status;
-        let others = |wanted: &[MasterStatus]| {
+        let others = |statuses: &[MasterStatus]| {
             let mut others = state.masters.iter().filter(|master| {
-                // A leader that was revoked may lead again.
-                self.target == Target::ZooKeeper || master.pod.name != self.victim || replaced
+                // A leader whose leadership was revoked may lead again.
+                self.target == DrillTarget::ZooKeeper || master.pod.name != self.victim || replaced
             });
-            others.any(|master| master.status.is_some_and(|status| wanted.contains(&status)))
+            others.any(|master| master.status.is_some_and(|status| statuses.contains(&status)))
         };
         let servers = match &state.zookeeper {
             ZooKeeperState::Managed { servers } => servers.as_slice(),
@@ -440,12 +448,12 @@ impl Course {
         let mode = |name: &str| servers.iter().find(|server| server.pod.name == name)?.mode;
         let alive = others(&[MasterStatus::Alive]);
         let answers = match self.target {
-            Target::Leader => status(&self.victim).is_some(),
-            Target::ZooKeeper => mode(&self.victim).is_some(),
+            DrillTarget::Leader => status(&self.victim).is_some(),
+            DrillTarget::ZooKeeper => mode(&self.victim).is_some(),
         };
         let lost = replaced || !answers || victim.is_none();
         let reached = |phase| match phase {
-            Phase::Lost => lost || (self.target == Target::Leader && alive),
+            Phase::Lost => lost || (self.target == DrillTarget::Leader && alive),
             Phase::Elected => alive || others(&[MasterStatus::Recovering, MasterStatus::CompletingRecovery]),
             Phase::Alive => alive,
             Phase::Workers => alive && state.workers.registered >= state.workers.expected,
@@ -456,7 +464,7 @@ impl Course {
         let gone = self.steps.first().is_some_and(|step| step.seconds.is_some()) || reached(Phase::Lost);
         let mut news = Vec::new();
         for step in &mut self.steps {
-            // Before anything is seen to be lost, all is as it was.
+            // Until the loss is observed, the state is the one from before.
             if step.seconds.is_none() && gone && reached(step.phase) {
                 step.seconds = Some((at.as_secs_f64() * 100.0).round() / 100.0);
                 news.push(step.phase);
@@ -488,8 +496,8 @@ mod tests {
     use super::*;
     use crate::spec::resolve::{Overrides, resolve};
 
-    /// What three masters in these states look like; the first pod's UID tells whether it is the old one.
-    fn looked_at(first: &str, states: [Option<&str>; 3], workers: usize) -> (ClusterState, Facts) {
+    /// Three masters in these states; the UID of the first pod tells whether it is the old one.
+    fn sample(first: &str, states: [Option<&str>; 3], workers: usize) -> (ClusterState, Facts) {
         let spec = resolve(None, &Overrides::default()).unwrap();
         let mut inventory = Inventory::of(&spec, &[]);
         inventory.cluster.workers.count = 1;
@@ -526,14 +534,14 @@ mod tests {
     }
 
     #[test]
-    fn phases_are_seen_in_order_and_only_after_the_loss() {
-        let (_, facts) = looked_at("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
-        let mut course = Course::new(Target::Leader, &facts.pods[0], "spark-master-0".into());
+    fn phases_are_observed_in_order_and_only_after_the_loss() {
+        let (_, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
+        let mut timeline = Timeline::new(DrillTarget::Leader, &facts.pods[0], "spark-master-0".into());
         let mut see = |first, states, workers| {
-            let (state, facts) = looked_at(first, states, workers);
-            course.see(&state, &facts, Duration::from_millis(1234))
+            let (state, facts) = sample(first, states, workers);
+            timeline.observe(&state, &facts, Duration::from_millis(1234))
         };
-        // It was told to end and has not yet: nothing has happened.
+        // It is terminating but still responds.
         assert_eq!(see("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1), []);
         assert_eq!(see("a", [None, Some("STANDBY"), Some("STANDBY")], 1), [Phase::Lost]);
         assert_eq!(
@@ -547,26 +555,26 @@ mod tests {
             see("a2", [Some("STANDBY"), Some("ALIVE"), Some("STANDBY")], 1),
             [Phase::Back]
         );
-        assert!(!course.is_over(), "nothing is known of ZooKeeper yet");
-        assert_eq!(course.steps[0].seconds, Some(1.23));
+        assert!(!timeline.is_over(), "the state of ZooKeeper is not known yet");
+        assert_eq!(timeline.steps[0].seconds, Some(1.23));
     }
 
     #[test]
-    fn more_than_one_phase_may_pass_between_two_looks() {
-        let (_, facts) = looked_at("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
-        let mut course = Course::new(Target::Leader, &facts.pods[0], "spark-master-0".into());
-        let (state, facts) = looked_at("a", [None, Some("ALIVE"), Some("STANDBY")], 1);
+    fn more_than_one_phase_may_pass_between_two_samples() {
+        let (_, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), Some("STANDBY")], 1);
+        let mut timeline = Timeline::new(DrillTarget::Leader, &facts.pods[0], "spark-master-0".into());
+        let (state, facts) = sample("a", [None, Some("ALIVE"), Some("STANDBY")], 1);
         assert_eq!(
-            course.see(&state, &facts, Duration::ZERO),
+            timeline.observe(&state, &facts, Duration::ZERO),
             [Phase::Lost, Phase::Elected, Phase::Alive, Phase::Workers]
         );
     }
 
     #[test]
-    fn a_cluster_that_is_not_in_service_is_left_alone() {
-        let (state, facts) = looked_at("a", [Some("ALIVE"), Some("STANDBY"), None], 1);
+    fn a_cluster_that_is_not_in_service_is_not_disturbed() {
+        let (state, facts) = sample("a", [Some("ALIVE"), Some("STANDBY"), None], 1);
         assert!(matches!(
-            choose(&state, &facts, Target::Leader),
+            choose(&state, &facts, DrillTarget::Leader),
             Err(Error::NotInService { .. })
         ));
     }

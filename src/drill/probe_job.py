@@ -1,4 +1,4 @@
-# A small job that tells of each result. It works until its standard input ends; in a pod, which has none, for so many seconds at most.
+# A small job that prints each result. It runs until its standard input ends, or in a pod, which has none, for the given number of seconds.
 import os
 import select
 import sys

@@ -1,4 +1,4 @@
-//! A small job that runs through a failover drill: it adds up squares again and again, so that it is known when it last could.
+//! A small job that runs during a failover drill. It sums squares repeatedly, so that pauses show.
 
 use std::io::{self, Write};
 use std::process::Stdio;
@@ -15,9 +15,9 @@ use tokio::task::JoinHandle;
 use crate::console::progress::Progress;
 use crate::jobs::submit;
 use crate::jobs::submit::Submission;
-use crate::jobs::submit::capacity::{Room, room};
+use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
 use crate::jobs::submit::explain::{Explained, explain};
-use crate::jobs::submit::job::{Asked, Job};
+use crate::jobs::submit::job::{Job, ResourceRequest};
 use crate::lifecycle::Error;
 use crate::lifecycle::local::{driver_environment, masters_of};
 use crate::logs::streams::Stream;
@@ -34,23 +34,23 @@ const JOB: &str = include_str!("probe_job.py");
 /// The sum of the squares of 0 to 999.
 const RESULT: &str = "332833500";
 
-/// What it writes last.
+/// Its last line.
 const END: &str = "end";
-/// Heap of a driver that does next to nothing.
+/// Heap of a driver that does almost nothing.
 const DRIVER_MEMORY: Memory = Memory::from_mib(512);
-/// What its executor asks for, besides one core: probe_job.py says so.
+/// Memory of its executor, which has one core. Set in probe_job.py.
 const EXECUTOR_MEMORY: Memory = Memory::from_mib(512);
 
-/// A running job.
-pub struct Canary {
-    voice: Voice,
-    /// When each line came.
+/// A running probe job.
+pub struct ProbeJob {
+    driver: ProbeDriver,
+    /// Each line with its arrival time.
     lines: UnboundedReceiver<(Instant, String)>,
-    heard: Vec<Instant>,
+    results: Vec<Instant>,
     last_error: LastError,
 }
 
-/// The last line of its standard error: where it fails, that says why.
+/// The last line of its standard error, which explains a failure.
 #[derive(Clone, Default)]
 struct LastError(Arc<Mutex<String>>);
 
@@ -67,29 +67,29 @@ impl std::fmt::Display for LastError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
             "" => Ok(()),
-            line => write!(f, "; its last words: {line}"),
+            line => write!(f, "; its last error line: {line}"),
         }
     }
 }
 
-/// What is known of a job on this machine that waits for executors.
-struct Waiting {
+/// A job on this machine that waits for executors.
+struct WaitingJob {
     dir: ClusterDir,
     inventory: Inventory,
     leader: Leader<Loopback>,
-    /// Applications from before.
+    /// Applications that existed before.
     known: Vec<String>,
 }
 
-impl Waiting {
+impl WaitingJob {
     async fn explain(&mut self, progress: &Progress) -> Error {
         let explained = Explained {
             inventory: &self.inventory,
             known: std::mem::take(&mut self.known),
             ui: None,
             reach: None,
-            asked: asked(),
-            says_cores: true,
+            request: resource_request(),
+            sets_cores: true,
             wait: false,
         };
         let masters = || masters_of(&self.dir).unwrap_or_default();
@@ -97,20 +97,20 @@ impl Waiting {
     }
 }
 
-/// What the job asks for.
-fn asked() -> Asked {
-    Asked {
+/// The resources that the job requests.
+fn resource_request() -> ResourceRequest {
+    ResourceRequest {
         executor_memory: Some(EXECUTOR_MEMORY),
         executor_cores: Some(1),
     }
 }
 
-/// Whether there is room for the job among the workers of the leading master.
-pub fn room_for_it(workers: &[WorkerReport], inventory: &Inventory) -> Room {
-    room(asked(), workers, &inventory.cluster.workers)
+/// Whether the leader's workers have capacity for the job.
+pub fn capacity_for_probe_job(workers: &[WorkerReport], inventory: &Inventory) -> ExecutorCapacity {
+    executor_capacity(resource_request(), workers, &inventory.cluster.workers)
 }
 
-/// Hands each line over, until there is none.
+/// Passes each line to `take`.
 fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl Fn(String) + Send + 'static) {
     tokio::spawn(async move {
         let Some(from) = from else { return };
@@ -121,12 +121,12 @@ fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl F
     });
 }
 
-/// Where the job runs. It goes on until its `input` is dropped.
-enum Voice {
+/// The driver of the job. The job runs until `input` is dropped.
+enum ProbeDriver {
     Process {
         child: Box<Child>,
         input: Option<ChildStdin>,
-        waiting: Box<Waiting>,
+        waiting: Box<WaitingJob>,
     },
     Pod {
         job: JoinHandle<Result<(), Error>>,
@@ -134,19 +134,19 @@ enum Voice {
     },
 }
 
-/// What the job did.
+/// Result of the probe job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Song {
-    /// It gave right results to the end, the last of them after the cluster was whole.
+pub struct ProbeResult {
+    /// All results were right, and the last one came after the cluster was in service again.
     pub went_on: bool,
     pub results: usize,
-    /// The longest time without one, in seconds.
+    /// The longest time between two results, in seconds.
     pub longest_pause: f64,
 }
 
-impl Canary {
-    /// Starts the job as a process of this machine, in a driver's environment.
+impl ProbeJob {
+    /// Starts the job as a process on this machine, in a driver's environment.
     pub async fn on_this_machine(dir: &ClusterDir, inventory: &Inventory) -> Result<Self, Error> {
         let (variables, _) = driver_environment(dir)?;
         let mut leader = Leader::new(Loopback);
@@ -162,14 +162,14 @@ impl Canary {
             .map_err(Error::io("start python3"))?;
         let (sender, lines) = unbounded_channel();
         each_line(child.stdout.take(), move |line| {
-            // The receiver is dropped once the drill has seen enough.
+            // The receiver is dropped at the end of the drill.
             let _ = sender.send((Instant::now(), line));
         });
         let last_error = LastError::default();
         let errors = last_error.clone();
         each_line(child.stderr.take(), move |line| errors.is(&line));
         let input = child.stdin.take();
-        let waiting = Waiting {
+        let waiting = WaitingJob {
             dir: dir.clone(),
             inventory: inventory.clone(),
             leader,
@@ -179,24 +179,24 @@ impl Canary {
                 .collect(),
         };
         Ok(Self {
-            voice: Voice::Process {
+            driver: ProbeDriver::Process {
                 child: Box::new(child),
                 input,
                 waiting: Box::new(waiting),
             },
             lines,
-            heard: vec![],
+            results: vec![],
             last_error,
         })
     }
 
-    /// Submits the job to a cluster on Kubernetes, from within a [`tokio::task::LocalSet`]. It ends by itself after `at_most`, should whoever
-    /// began it be gone.
+    /// Submits the job to a cluster on Kubernetes, from within a [`tokio::task::LocalSet`]. If sparkha dies, the job
+    /// ends by itself after `at_most`.
     pub fn on_kubernetes(cluster: &Cluster, name: &ClusterName, at_most: Duration, progress: &Arc<Progress>) -> Self {
         let (sender, lines) = unbounded_channel();
         let (input, ended) = oneshot::channel();
         let last_error = LastError::default();
-        let writes = Writes {
+        let writes = OutputSink {
             lines: sender,
             last_error: last_error.clone(),
         };
@@ -204,28 +204,28 @@ impl Canary {
         let job = tokio::task::spawn_local(in_a_pod(cluster, name, at_most, writes, progress, ended));
         let input = Some(input);
         Self {
-            voice: Voice::Pod { job, input },
+            driver: ProbeDriver::Pod { job, input },
             lines,
-            heard: vec![],
+            results: vec![],
             last_error,
         }
     }
 
-    /// Waits for its first result, and says what it waits for.
+    /// Waits for the first result, and reports what it waits for.
     ///
     /// # Errors
-    /// If there is none in time: the cluster is not to be touched then.
-    pub async fn first_song(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
+    /// Fails if there is none in time: then the cluster must not be changed.
+    pub async fn wait_for_first_result(&mut self, within: Duration, progress: &Progress) -> Result<(), Error> {
         progress.part(
             "Job",
-            &format!("starts; waiting up to {} s for its first result", within.as_secs()),
+            &format!("starting; waiting up to {} s for its first result", within.as_secs()),
         );
-        let Self { voice, lines, .. } = self;
+        let Self { driver, lines, .. } = self;
         let explaining = async {
-            match voice {
-                Voice::Process { waiting, .. } => waiting.explain(progress).await,
-                // What submits it does that.
-                Voice::Pod { .. } => std::future::pending().await,
+            match driver {
+                ProbeDriver::Process { waiting, .. } => waiting.explain(progress).await,
+                // Submit explains that.
+                ProbeDriver::Pod { .. } => std::future::pending().await,
             }
         };
         let first = tokio::select! {
@@ -238,73 +238,73 @@ impl Canary {
         progress.clear_parts();
         let reason = match first {
             Ok(Some((at, line))) if line == RESULT => {
-                self.heard.push(at);
+                self.results.push(at);
                 return Ok(());
             }
-            Ok(_) => format!("it ended, or gave a wrong one{}", self.last_error),
-            Err(_) => format!("none within {} s{}", within.as_secs(), self.last_error),
+            Ok(_) => format!("it ended or returned a wrong result{}", self.last_error),
+            Err(_) => format!("no result within {} s{}", within.as_secs(), self.last_error),
         };
         self.end().await?;
         Err(Error::NoResult { reason })
     }
 
-    /// Ends the job, and removes what it was made of.
+    /// Stops the job and removes its driver.
     pub async fn end(&mut self) -> Result<(), Error> {
-        match &mut self.voice {
-            Voice::Process { child, .. } => child.kill().await.map_err(Error::io("end the probe job")),
-            Voice::Pod { job, input } => {
+        match &mut self.driver {
+            ProbeDriver::Process { child, .. } => child.kill().await.map_err(Error::io("stop the probe job")),
+            ProbeDriver::Pod { job, input } => {
                 input.take();
                 let ended = job.await.map_err(io::Error::other);
-                ended.map_err(Error::io("end the probe job"))?
+                ended.map_err(Error::io("stop the probe job"))?
             }
         }
     }
 
-    /// Waits for one more result, and ends it.
-    pub async fn last_song(mut self, within: Duration) -> Song {
-        let whole = Instant::now();
-        let singing = async {
+    /// Waits for one more result, and stops the job.
+    pub async fn finish(mut self, within: Duration) -> ProbeResult {
+        let recovered_at = Instant::now();
+        let receiving = async {
             let mut right = false;
             while let Some((at, line)) = self.lines.recv().await {
                 match line.as_str() {
-                    RESULT => self.heard.push(at),
+                    RESULT => self.results.push(at),
                     END => return right,
                     _ => return false,
                 }
-                if at > whole {
+                if at > recovered_at {
                     right = true;
-                    match &mut self.voice {
-                        Voice::Process { input, .. } => drop(input.take()),
-                        Voice::Pod { input, .. } => drop(input.take()),
+                    match &mut self.driver {
+                        ProbeDriver::Process { input, .. } => drop(input.take()),
+                        ProbeDriver::Pod { input, .. } => drop(input.take()),
                     }
                 }
             }
             false
         };
-        let went_on = tokio::time::timeout(within, singing).await.unwrap_or_default();
-        // It has ended, or is of no more use.
+        let went_on = tokio::time::timeout(within, receiving).await.unwrap_or_default();
+        // It has ended or is no longer needed.
         let _ = self.end().await;
-        let pauses = self.heard.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
-        Song {
+        let pauses = self.results.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64());
+        ProbeResult {
             went_on,
-            results: self.heard.len(),
+            results: self.results.len(),
             longest_pause: (pauses.fold(0.0, f64::max) * 100.0).round() / 100.0,
         }
     }
 }
 
-/// Where what a job writes goes.
-struct Writes {
+/// Receives the output of a job.
+struct OutputSink {
     lines: UnboundedSender<(Instant, String)>,
     last_error: LastError,
 }
 
-/// Submits the job, passes its lines on, and ends it when `ended` comes.
+/// Submits the job, passes its lines on, and stops it on `ended`.
 async fn in_a_pod(
     cluster: Cluster,
     name: ClusterName,
     at_most: Duration,
-    Writes { lines, last_error }: Writes,
+    OutputSink { lines, last_error }: OutputSink,
     progress: Arc<Progress>,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_job_asks_for_what_is_said_of_it() {
+    fn the_script_requests_the_resources_declared_here() {
         let memory = format!("\"spark.executor.memory\", \"{}m\"", EXECUTOR_MEMORY.mib());
         for line in [memory.as_str(), "\"spark.cores.max\", \"1\""] {
             assert!(JOB.contains(line), "{line}");

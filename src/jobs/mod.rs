@@ -1,4 +1,4 @@
-//! `sparkha jobs`: the leader's applications with the drivers that sparkha made for them, and how one is ended.
+//! `sparkha jobs`: lists the leader's applications with the drivers that sparkha created for them, and kills jobs.
 
 pub mod orphans;
 pub mod submit;
@@ -14,7 +14,7 @@ use crate::jobs::orphans::{DriverUi, Orphan, orphans};
 use crate::jobs::submit::local::driver_ui;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{masters_of, wanted_of};
+use crate::lifecycle::local::{desired_of, masters_of};
 use crate::lifecycle::place::Place;
 use crate::model::hosts::{history_host, pod_host};
 use crate::model::labels::{Component, cluster_selector};
@@ -28,56 +28,56 @@ use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, UiDomain};
 
-/// How long a driver that was told to end may be listed.
+/// How long the leader may list the application of a killed driver.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
 
 const ORPHANED: &str = "ORPHANED";
 
-/// An application, or a driver that has none yet or no more.
+/// An application, or a driver without one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobState {
     pub id: Option<String>,
     pub name: String,
     pub user: String,
-    /// Spark's word, but `FAILED` where that is FINISHED and the driver failed; of a driver alone `STARTING`, `ENDED` or `FAILED`; `ORPHANED` where the
-    /// driver still has the application and the leader does not.
+    /// Spark's state, but `FAILED` if that is FINISHED and the driver failed. For a driver alone `STARTING`, `ENDED` or
+    /// `FAILED`. `ORPHANED` if the driver still has the application and the leader does not.
     pub state: String,
-    /// Spark's own word: it takes an application whose driver fails after its end for FINISHED.
+    /// Spark's own state: FINISHED also for an application whose driver fails afterwards.
     pub spark_state: Option<String>,
-    /// The driver's, once it has ended.
+    /// The driver's exit code, once it has ended.
     pub exit_code: Option<i32>,
     pub cores: u32,
     pub executor_memory_mib: Option<u64>,
     pub submitted_ms: Option<u64>,
     pub duration_ms: Option<u64>,
-    /// The pod or process that sparkha made for it.
+    /// The pod or process that sparkha created for it.
     pub driver: Option<String>,
-    /// The driver has ended; without an exit code, it is not known how.
+    /// The driver has ended. Without an exit code its result is unknown.
     #[serde(skip)]
     pub driver_ended: bool,
-    /// The driver's, while it runs.
+    /// The driver's web UI, while it runs.
     pub web_ui: Option<String>,
-    /// Where a history server shows what has ended.
+    /// The history server's page of an ended application.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history_ui: Option<String>,
-    /// The address of one of these that works on this machine, for jobs of a local cluster.
+    /// The address of one of these UIs on this machine, for jobs of a local cluster.
     #[serde(skip)]
     pub local_ui: Option<String>,
 }
 
 impl JobState {
-    /// Whether ending the cluster ends something of it: an application, or a driver that goes on after its application.
+    /// Whether removing the cluster kills the application, or a driver that continues after its application.
     fn would_be_lost(&self) -> bool {
         self.is_running() || (self.driver.is_some() && !self.driver_ended)
     }
 
-    /// Whether it has not ended.
+    /// Whether the job has not ended.
     fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "WAITING" | "RUNNING" | "STARTING" | ORPHANED)
     }
 
-    /// A driver that runs, and its application that the leader does not know.
+    /// The running driver and its application, if the leader does not know the application.
     pub fn orphan(&self) -> Option<Orphan> {
         Some(Orphan {
             driver: self.driver.clone().filter(|_| self.state == ORPHANED)?,
@@ -86,49 +86,49 @@ impl JobState {
     }
 }
 
-/// A driver that sparkha made.
+/// A driver that sparkha created.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DriverSeen {
+pub struct ObservedDriver {
     pub name: String,
-    /// With what the address of its web UI begins: host, and on this machine the port.
+    /// Prefix of its web UI's address: the host, and on this machine the port.
     pub ui: Option<String>,
-    /// Where it is asked.
+    /// The web UI to query.
     pub reach: Option<DriverUi>,
-    /// The IDs of its applications, the last one last; in a pod they are known when it has ended.
+    /// The IDs of its applications, the latest last. For a pod they are known once it has ended.
     pub applications: Vec<String>,
     pub ended: bool,
     pub exit_code: Option<i32>,
 }
 
-/// The jobs that run or wait, as far as they are known.
+/// The known jobs that run or wait.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Running {
+pub struct RunningJobs {
     pub jobs: Vec<JobState>,
-    /// No master leads: applications of drivers that sparkha did not start are not known.
+    /// No master leads, so applications of drivers that sparkha did not start are unknown.
     pub no_leader: bool,
 }
 
-/// What was seen of a cluster's jobs.
-struct Snapshot {
-    /// `None`: no master leads.
-    said: Option<LeaderReport>,
-    drivers: Vec<DriverSeen>,
+/// The observed jobs of a cluster.
+struct JobsSnapshot {
+    /// `None` if no master leads.
+    reply: Option<LeaderReport>,
+    drivers: Vec<ObservedDriver>,
     orphans: Vec<Orphan>,
-    /// With what the address of the Spark Connect server's web UI begins.
+    /// Prefix of the address of the Spark Connect server's web UI.
     connect: Option<String>,
 }
 
-async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
+async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
     Ok(match place {
         Place::Kubernetes(cluster, name) => {
-            let Pods {
+            let JobPods {
                 masters,
                 drivers,
                 connect,
-            } = seen(cluster, name).await?;
-            let (said, orphans) = ask(cluster, masters, &drivers).await;
-            Snapshot {
-                said,
+            } = job_pods(cluster, name).await?;
+            let (reply, orphans) = query_leader(cluster, masters, &drivers).await;
+            JobsSnapshot {
+                reply,
                 drivers,
                 orphans,
                 connect,
@@ -136,9 +136,9 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
         }
         Place::Local(dir) => {
             let drivers = local_drivers(dir)?;
-            let (said, orphans) = ask(&Loopback, masters_of(dir)?, &drivers).await;
-            Snapshot {
-                said,
+            let (reply, orphans) = query_leader(&Loopback, masters_of(dir)?, &drivers).await;
+            JobsSnapshot {
+                reply,
                 drivers,
                 orphans,
                 connect: local_connect(dir)?,
@@ -147,26 +147,26 @@ async fn snapshot(place: &Place) -> Result<Snapshot, Error> {
     })
 }
 
-/// What the leader says, and which drivers' applications it does not know.
-async fn ask<R: PodConnector + Clone>(
-    way: &R,
+/// Queries the leader, and finds the drivers whose applications it does not know.
+async fn query_leader<R: PodConnector + Clone>(
+    reach: &R,
     masters: Vec<Pod>,
-    drivers: &[DriverSeen],
+    drivers: &[ObservedDriver],
 ) -> (Option<LeaderReport>, Vec<Orphan>) {
-    let mut leader = Leader::new(way.clone());
-    let said = leader.query(masters.clone()).await;
-    let orphans = match &said {
-        Some(said) => orphans(&mut leader, masters, without_application(said, drivers)).await,
+    let mut leader = Leader::new(reach.clone());
+    let reply = leader.query(masters.clone()).await;
+    let orphans = match &reply {
+        Some(reply) => orphans(&mut leader, masters, without_application(reply, drivers)).await,
         None => vec![],
     };
-    (said, orphans)
+    (reply, orphans)
 }
 
-/// The web UIs of running drivers to which no active application is known to belong.
-fn without_application(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<DriverUi> {
-    let jobs = join(said, drivers);
-    let has_active = |driver: &&DriverSeen| {
-        let is_active = |id: &Option<String>| said.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
+/// The web UIs of running drivers that have no known active application.
+fn without_application(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<DriverUi> {
+    let jobs = join(reply, drivers);
+    let has_active = |driver: &&ObservedDriver| {
+        let is_active = |id: &Option<String>| reply.report.activeapps.iter().any(|app| Some(&app.id) == id.as_ref());
         jobs.iter()
             .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
     };
@@ -174,27 +174,27 @@ fn without_application(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<Drive
     idle.filter_map(|driver| driver.reach.clone()).collect()
 }
 
-/// The drivers whose applications the leader among these pods does not know.
+/// The drivers whose applications the leader does not know.
 pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &UiDomain) -> Vec<Orphan> {
     let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
     let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
     match drivers.iter().all(|driver| driver.ended) {
         true => vec![],
-        false => ask(cluster, masters.collect(), &drivers).await.1,
+        false => query_leader(cluster, masters.collect(), &drivers).await.1,
     }
 }
 
 /// The same on this machine.
 pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
-    Ok(ask(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
+    Ok(query_leader(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
 }
 
-/// All jobs that the leader knows, newest first, and drivers without one.
+/// All jobs that the leader knows, newest first, and drivers without an application.
 pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(place).await?;
-    match &snapshot.said {
-        Some(said) => {
-            let mut jobs = marked(join(said, &snapshot.drivers), &snapshot.orphans);
+    match &snapshot.reply {
+        Some(reply) => {
+            let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
             let inventory = place.inventory().await?;
             link_history(&mut jobs, place.namespace().as_str(), &inventory);
             if let Place::Local(dir) = place {
@@ -203,13 +203,13 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
             Ok(jobs)
         }
         None => Err(Error::Driver {
-            message: "no master leads at present, and only a leader knows the jobs".into(),
-            help: "`sparkha status` says what is missing".into(),
+            message: "no master leads at the moment, and only the leader knows the jobs".into(),
+            help: "`sparkha status` shows what is missing".into(),
         }),
     }
 }
 
-/// Links applications that have ended to the history server, if the cluster has one.
+/// Links ended applications to the history server, if the cluster has one.
 fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
     let cluster = &inventory.cluster;
     if !cluster.history {
@@ -222,14 +222,14 @@ fn link_history(jobs: &mut [JobState], namespace: &str, inventory: &Inventory) {
     }
 }
 
-/// Links jobs to the addresses of a local cluster's pods, for this machine knows no routed names.
+/// Links jobs to the addresses of a local cluster's pods, because this machine cannot resolve routed names.
 fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) -> Result<(), Error> {
-    let (seen, namespace, cluster) = (dir.observed()?, dir.namespace.as_str(), &inventory.cluster);
+    let (observed, namespace, cluster) = (dir.observed()?, dir.namespace.as_str(), &inventory.cluster);
     let mut hosts = Vec::new();
-    if let Some(address) = seen.driver_address {
+    if let Some(address) = observed.driver_address {
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
     }
-    for pod in seen.pods.iter().map(|record| &record.pod) {
+    for pod in observed.pods.iter().map(|record| &record.pod) {
         let address = pod
             .status
             .as_ref()
@@ -254,11 +254,11 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
     Ok(())
 }
 
-/// The jobs that would be lost with the cluster. The Spark Connect server is a part of the cluster.
-pub async fn running(place: &Place) -> Result<Running, Error> {
+/// The jobs that would be lost with the cluster. The Spark Connect server is part of the cluster and does not count.
+pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
     let snapshot = snapshot(place).await?;
-    let mut jobs = match &snapshot.said {
-        Some(said) => marked(join(said, &snapshot.drivers), &snapshot.orphans),
+    let mut jobs = match &snapshot.reply {
+        Some(reply) => marked(join(reply, &snapshot.drivers), &snapshot.orphans),
         None => snapshot.drivers.iter().map(driver_only).collect(),
     };
     let is_connect = |job: &JobState| {
@@ -266,33 +266,33 @@ pub async fn running(place: &Place) -> Result<Running, Error> {
         prefix.is_some_and(|prefix| job.web_ui.as_ref().is_some_and(|ui| ui.starts_with(prefix)))
     };
     jobs.retain(|job| job.would_be_lost() && !is_connect(job));
-    Ok(Running {
+    Ok(RunningJobs {
         jobs,
-        no_leader: snapshot.said.is_none(),
+        no_leader: snapshot.reply.is_none(),
     })
 }
 
-/// Ends a job by ending its driver; the driver's name.
-pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
+/// Kills a job by killing its driver. Returns the driver's name.
+pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
     let (name, drivers) = match place {
-        Place::Kubernetes(cluster, name) => (name, seen(cluster, name).await?.drivers),
+        Place::Kubernetes(cluster, name) => (name, job_pods(cluster, name).await?.drivers),
         Place::Local(dir) => (&dir.name, local_drivers(dir)?),
     };
-    let known = |driver: &str| drivers.iter().any(|seen| seen.name == driver);
-    let jobs = if known(wanted) {
+    let known = |driver: &str| drivers.iter().any(|observed| observed.name == driver);
+    let jobs = if known(requested) {
         jobs(place).await.unwrap_or_default()
     } else {
         jobs(place).await?
     };
-    let is_it = |job: &&JobState| job.id.as_deref() == Some(wanted) || job.driver.as_deref() == Some(wanted);
+    let is_it = |job: &&JobState| job.id.as_deref() == Some(requested) || job.driver.as_deref() == Some(requested);
     let job = jobs.iter().find(is_it);
-    let driver = job.and_then(|job| driver_to_end(job, wanted));
-    let driver = driver.or_else(|| known(wanted).then(|| wanted.to_owned()));
+    let driver = job.and_then(|job| driver_to_end(job, requested));
+    let driver = driver.or_else(|| known(requested).then(|| requested.to_owned()));
     let Some(driver) = driver else {
         return Err(match job {
             Some(job) => not_ours(job),
             None => Error::NoJob {
-                wanted: wanted.to_owned(),
+                requested: requested.to_owned(),
                 name: name.to_string(),
             },
         });
@@ -303,7 +303,7 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
             drivers::terminate(cluster, &driver).await?;
             match application {
                 Some(application) => {
-                    let masters = seen(cluster, name).await?.masters;
+                    let masters = job_pods(cluster, name).await?.masters;
                     until_gone(Leader::new(cluster.clone()), application, masters).await;
                 }
                 None => drivers::wait_until_ended(cluster, &driver).await?,
@@ -322,11 +322,11 @@ pub async fn end(place: &Place, wanted: &str) -> Result<String, Error> {
     Ok(driver)
 }
 
-/// The job's driver. One that goes on after the end of the wanted application has other work.
-fn driver_to_end(job: &JobState, wanted: &str) -> Option<String> {
+/// The job's driver, unless it continues after the requested application has ended: then it has other work.
+fn driver_to_end(job: &JobState, requested: &str) -> Option<String> {
     let driver = job.driver.as_ref()?;
     let goes_on = !job.is_running() && !job.driver_ended;
-    (driver == wanted || !goes_on).then(|| driver.clone())
+    (driver == requested || !goes_on).then(|| driver.clone())
 }
 
 async fn until_gone<R: PodConnector + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
@@ -343,48 +343,48 @@ fn not_ours(job: &JobState) -> Error {
     match job.state.as_str() {
         "WAITING" | "RUNNING" => Error::Usage {
             message: format!(
-                "the driver of {id} was not started by sparkha, and masters end no applications for strangers"
+                "sparkha did not start the driver of {id}, and masters do not kill applications for other clients"
             ),
             help: match &job.web_ui {
-                Some(ui) => format!("end the driver where it runs: its web UI is {ui}"),
-                None => "end the driver where it runs".into(),
+                Some(ui) => format!("stop the driver where it runs: its web UI is {ui}"),
+                None => "stop the driver where it runs".into(),
             },
         },
         _ => Error::Usage {
-            message: format!("{id} has ended already"),
-            help: "nothing is to be done".into(),
+            message: format!("{id} has already ended"),
+            help: "nothing to do".into(),
         },
     }
 }
 
-/// The pods that matter for jobs.
-struct Pods {
+/// The pods that are relevant to jobs.
+struct JobPods {
     masters: Vec<Pod>,
-    /// Those that sparkha made.
-    drivers: Vec<DriverSeen>,
+    /// The drivers that sparkha created.
+    drivers: Vec<ObservedDriver>,
     connect: Option<String>,
 }
 
-async fn seen(cluster: &Cluster, name: &ClusterName) -> Result<Pods, Error> {
+async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Error> {
     let selector = cluster_selector(name);
     let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
     let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
     let domain = read_inventory(&inventory)?.cluster.ui_domain;
     let namespace = cluster.namespace().as_str();
     let ui = |pod: &Pod| ui_of(pod, namespace, &domain);
-    Ok(Pods {
+    Ok(JobPods {
         drivers: drivers_among(&pods, namespace, name, &domain),
         connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
         masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
     })
 }
 
-/// The drivers that sparkha made for a cluster.
-fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<DriverSeen> {
+/// The drivers that sparkha created for a cluster.
+fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<ObservedDriver> {
     let drivers = pods
         .iter()
         .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
-    // `jobs --kill` has removed those that have ended and are being deleted.
+    // Ended drivers that are being deleted were removed by `jobs --kill`.
     let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
     drivers
         .map(|pod| driver_of(pod, ui_of(pod, namespace, domain)))
@@ -395,16 +395,16 @@ fn is_of(pod: &Pod, component: Component) -> bool {
     Component::of(pod.labels()) == Some(component)
 }
 
-/// With what the addresses of a pod's web UIs begin.
+/// Prefix of the addresses of a pod's web UIs.
 fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!("http://{}:", pod_host(address, namespace, domain)))
 }
 
-fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
+fn driver_of(pod: &Pod, ui: Option<String>) -> ObservedDriver {
     let ended = drivers::ended(pod);
     let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
-    DriverSeen {
+    ObservedDriver {
         name: pod.name_any(),
         ui,
         reach: Some(DriverUi {
@@ -422,13 +422,13 @@ fn driver_of(pod: &Pod, ui: Option<String>) -> DriverSeen {
     }
 }
 
-fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
+fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
     let records = process::records(dir)?.into_iter();
     let address = dir.observed()?.driver_address;
-    let seen = records.map(|record| {
-        // Read before the exit code, which the script writes last.
+    let observed = records.map(|record| {
+        // Checked before the exit code is read, because the script writes that last.
         let ended = !record.process.is_alive();
-        DriverSeen {
+        ObservedDriver {
             ui: driver_ui(dir, &record),
             reach: address.map(|address| DriverUi::local(&record.name, address, record.ui_port)),
             applications: record.applications(),
@@ -437,24 +437,24 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<DriverSeen>, Error> {
             name: record.name,
         }
     });
-    Ok(seen.collect())
+    Ok(observed.collect())
 }
 
 fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
-    let (_, inventory) = wanted_of(dir)?;
+    let (_, inventory) = desired_of(dir)?;
     let pods = dir.observed()?.pods.into_iter().map(|record| record.pod);
     let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
     Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
-fn join(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<JobState> {
+fn join(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<JobState> {
     let job = |app: &ApplicationReport| {
-        let uis = &said.page.driver_uis;
+        let uis = &reply.page.driver_uis;
         let web_ui = uis.iter().find(|(id, _)| *id == app.id).map(|(_, ui)| ui.clone());
-        let has_recorded = |driver: &&DriverSeen| driver.applications.contains(&app.id);
-        // Its address is another's once it has ended.
-        let has_ui = |driver: &&DriverSeen| {
+        let has_recorded = |driver: &&ObservedDriver| driver.applications.contains(&app.id);
+        // Another driver may have its address once it has ended.
+        let has_ui = |driver: &&ObservedDriver| {
             let its = driver.ui.as_ref().zip(web_ui.as_ref());
             !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
         };
@@ -483,7 +483,7 @@ fn join(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<JobState> {
             local_ui: None,
         }
     };
-    let report = &said.report;
+    let report = &reply.report;
     let mut jobs: Vec<_> = report.activeapps.iter().chain(&report.completedapps).map(job).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_ms));
     let others = drivers
@@ -494,7 +494,7 @@ fn join(said: &LeaderReport, drivers: &[DriverSeen]) -> Vec<JobState> {
     jobs
 }
 
-/// The jobs, with the rows of orphans as such.
+/// Marks the jobs of orphans.
 fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
     for Orphan { driver, application } in orphans {
         let is_its = |job: &JobState| job.driver.as_ref() == Some(driver) && job.state == "STARTING";
@@ -506,14 +506,14 @@ fn marked(mut jobs: Vec<JobState>, orphans: &[Orphan]) -> Vec<JobState> {
         job.id = Some(application.clone());
         job.driver = Some(driver.clone());
         job.state = ORPHANED.into();
-        // In a pod that runs it has recorded nothing yet, and had a row of its own.
+        // A driver in a running pod has recorded no application yet, and had its own row.
         jobs.retain(|job| !is_its(job));
     }
     jobs
 }
 
-/// A driver whose application the leader does not know: it has not registered yet, or it ended under a former leader.
-fn driver_only(driver: &DriverSeen) -> JobState {
+/// A driver whose application the leader does not know: it has not registered yet, or it ended under a previous leader.
+fn driver_only(driver: &ObservedDriver) -> JobState {
     let state = match (driver.ended, driver.exit_code) {
         (false, _) => "STARTING",
         (true, Some(1..)) => "FAILED",
@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    fn said(apps: [(&str, &str); 3]) -> LeaderReport {
+    fn reply(apps: [(&str, &str); 3]) -> LeaderReport {
         let [first, second, third] = apps.map(|(id, state)| app(id, state, 1));
         LeaderReport {
             report: MasterReport {
@@ -563,14 +563,14 @@ mod tests {
     }
 
     #[test]
-    fn drivers_that_recorded_their_applications_are_one_row_with_them() {
-        let mut said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        said.report.completedapps.push(ApplicationReport {
+    fn drivers_share_a_row_with_their_recorded_applications() {
+        let mut reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        reply.report.completedapps.push(ApplicationReport {
             id: "app-4".into(),
             started_ms: 0,
-            ..said.report.completedapps[0].clone()
+            ..reply.report.completedapps[0].clone()
         });
-        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| DriverSeen {
+        let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: None,
@@ -581,13 +581,13 @@ mod tests {
         let drivers = [
             driver("runs", &["app-3"], false, None),
             driver("goes on", &["app-4"], false, None),
-            // Its first application went well.
+            // Its first application succeeded.
             driver("failed", &["app-1", "app-2"], true, Some(3)),
-            // Its leader is gone, and with that what it knew of those that had ended.
+            // The previous leader, which knew its ended applications, no longer runs.
             driver("forgotten", &["app-0"], true, Some(1)),
             driver("killed", &[], true, None),
         ];
-        let jobs = join(&said, &drivers);
+        let jobs = join(&reply, &drivers);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| {
@@ -610,9 +610,9 @@ mod tests {
                 (Some("app-4"), "FINISHED", Some("goes on"), None),
             ]
         );
-        let end = |at: usize, wanted| driver_to_end(&jobs[at], wanted);
+        let end = |at: usize, requested| driver_to_end(&jobs[at], requested);
         assert_eq!(end(2, "app-3"), Some("runs".into()));
-        assert_eq!(end(4, "app-1"), Some("failed".into()), "what is left of it is removed");
+        assert_eq!(end(4, "app-1"), Some("failed".into()), "its remains are removed");
         assert_eq!((end(5, "app-4"), end(5, "goes on")), (None, Some("goes on".into())));
         assert_eq!(jobs[3].spark_state.as_deref(), Some("FINISHED"));
         let lost: Vec<_> = jobs.iter().filter(|job| job.would_be_lost()).collect();
@@ -620,9 +620,9 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_is_one_row_whether_the_leader_remembers_its_application_or_not() {
-        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        let driver = |name: &str, applications: &[&str]| DriverSeen {
+    fn an_orphan_has_one_row_whether_or_not_the_leader_lists_its_application() {
+        let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, applications: &[&str]| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: None,
@@ -641,7 +641,7 @@ mod tests {
                 driver: driver.into(),
                 application: id.into(),
             });
-        let jobs = marked(join(&said, &drivers), &orphans);
+        let jobs = marked(join(&reply, &drivers), &orphans);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))
@@ -657,14 +657,14 @@ mod tests {
         );
         assert_eq!(jobs[2].orphan().as_ref(), Some(&orphans[0]));
         assert_eq!(jobs[1].orphan(), None);
-        // It can be ended by either name.
+        // Either name kills it.
         assert_eq!(driver_to_end(&jobs[2], "app-2").as_deref(), Some("recorded"));
     }
 
     #[test]
-    fn only_running_drivers_without_an_active_application_are_asked() {
-        let said = said([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
-        let driver = |name: &str, application: &str, ended: bool| DriverSeen {
+    fn only_running_drivers_without_an_active_application_are_queried() {
+        let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
+        let driver = |name: &str, application: &str, ended: bool| ObservedDriver {
             name: name.into(),
             ui: None,
             reach: Some(DriverUi::local(name, std::net::Ipv4Addr::LOCALHOST.into(), 4040)),
@@ -677,13 +677,13 @@ mod tests {
             driver("ended", "app-2", true),
             driver("goes-on", "app-1", false),
         ];
-        let asked = without_application(&said, &drivers);
+        let asked = without_application(&reply, &drivers);
         let asked: Vec<_> = asked.iter().map(|ui| ui.driver.as_str()).collect();
         assert_eq!(asked, ["goes-on"]);
     }
 
     #[test]
-    fn a_drivers_pod_tells_its_applications_and_its_exit_code_at_its_end() {
+    fn an_ended_driver_pod_reports_its_applications_and_exit_code() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "d"},
             "status": {"podIP": "10.1.2.3", "phase": "Failed", "containerStatuses": [{
@@ -692,17 +692,17 @@ mod tests {
             }]},
         }))
         .unwrap();
-        let seen = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
+        let observed = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
         assert_eq!(
-            (seen.applications, seen.ended, seen.exit_code),
+            (observed.applications, observed.ended, observed.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))
         );
-        assert_eq!(seen.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
+        assert_eq!(observed.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
     }
 
     #[test]
-    fn applications_find_their_drivers_by_their_web_uis() {
-        let said = LeaderReport {
+    fn applications_are_matched_to_drivers_by_web_ui() {
+        let reply = LeaderReport {
             report: MasterReport {
                 status: MasterStatus::Alive,
                 url: String::new(),
@@ -720,7 +720,7 @@ mod tests {
                 .into(),
             },
         };
-        let driver = |name: &str, host: &str, ended| DriverSeen {
+        let driver = |name: &str, host: &str, ended| ObservedDriver {
             name: name.into(),
             ui: Some(format!("http://{host}:")),
             reach: None,
@@ -729,12 +729,12 @@ mod tests {
             exit_code: None,
         };
         let drivers = [
-            // Its address is another's now.
+            // Another driver has its address now.
             driver("old", "spark-10-1-2-3.ns.k8s", true),
             driver("mine", "spark-10-1-2-3.ns.k8s", false),
             driver("young", "spark-10-1-2-4.ns.k8s", false),
         ];
-        let jobs = join(&said, &drivers);
+        let jobs = join(&reply, &drivers);
         let short: Vec<_> = jobs
             .iter()
             .map(|job| (job.id.as_deref(), job.state.as_str(), job.driver.as_deref()))

@@ -1,5 +1,6 @@
-//! Drivers whose application the leader does not know. A leader that recovers takes an application whose driver does not answer within
-//! `spark.deploy.recoveryTimeout` for finished, and does not tell the driver, which then waits for executors for ever.
+//! Finds drivers whose application the leader does not know. A recovering leader marks an application as finished if
+//! its driver does not respond within `spark.deploy.recoveryTimeout`, and does not notify the driver, which then waits
+//! for executors forever.
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use crate::model::reports::MasterReport;
 use crate::platform::leader::Leader;
 use crate::platform::observer::PodConnector;
 
-/// How long a driver's web UI may take to answer.
+/// Timeout of a driver's web UI.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A driver that runs, and its application, of which the leader knows nothing or that it has ended.
+/// A running driver with an application that the leader does not know or lists as ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
     pub driver: String,
@@ -24,25 +25,25 @@ impl Orphan {
     pub fn message(&self) -> String {
         let Self { driver, application } = self;
         format!(
-            "the driver {driver} runs, but the leader does not know its application {application}: it did not answer a new leader within \
-             spark.deploy.recoveryTimeout, and gets no executors any more"
+            "the driver {driver} runs, but the leader does not know its application {application}: it did not respond to a new leader within \
+             spark.deploy.recoveryTimeout and gets no more executors"
         )
     }
 
-    /// What happened, and what to do.
+    /// The message and the hint.
     pub fn warning(&self) -> String {
         format!("{}; {}", self.message(), self.help())
     }
 
     pub fn help(&self) -> String {
         format!(
-            "end it with `sparkha jobs --kill {}`, and submit the job again",
+            "kill it with `sparkha jobs --kill {}` and submit the job again",
             self.driver
         )
     }
 }
 
-/// Where a running driver's web UI is.
+/// The web UI of a running driver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DriverUi {
     /// Name of the driver.
@@ -52,7 +53,7 @@ pub struct DriverUi {
 }
 
 impl DriverUi {
-    /// The web UI of a process of this machine.
+    /// The web UI of a driver process on this machine.
     pub fn local(driver: &str, address: std::net::IpAddr, port: u16) -> Self {
         let status = PodStatus {
             pod_ip: Some(address.to_string()),
@@ -68,27 +69,28 @@ impl DriverUi {
         }
     }
 
-    /// The application that its driver has at this moment. `None`: it has none, does not answer, or has no web UI.
-    async fn application<R: PodConnector>(&self, way: &R) -> Option<String> {
+    /// The current application of the driver. `None` if it has none, does not respond, or has no web UI.
+    async fn application<R: PodConnector>(&self, reach: &R) -> Option<String> {
         let asking = async {
-            let stream = way.open(&self.pod, self.port).await.ok()?;
+            let stream = reach.open(&self.pod, self.port).await.ok()?;
             spark::application_of_driver(stream).await.ok().flatten()
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten()
     }
 }
 
-/// The orphans among running drivers. `uis` are those of drivers that no active application is known to belong to.
+/// The orphans among running drivers. `uis` are those of drivers without a known active application.
 ///
-/// A driver's web UI ends before its application does. So an application that the web UI has before and after the leader was asked was there in between.
+/// A driver's web UI stops before its application ends. An application that the web UI reports before and after the
+/// leader was queried therefore existed in between.
 pub async fn orphans<R: PodConnector + Clone>(
     leader: &mut Leader<R>,
     masters: Vec<Pod>,
     uis: Vec<DriverUi>,
 ) -> Vec<Orphan> {
-    let way = &leader.connector.clone();
+    let reach = &leader.connector.clone();
     let before = futures::future::join_all(uis.into_iter().map(async |ui| {
-        let application = ui.application(way).await?;
+        let application = ui.application(reach).await?;
         Some((ui, application))
     }));
     let before: Vec<_> = before.await.into_iter().flatten().collect();
@@ -102,7 +104,7 @@ pub async fn orphans<R: PodConnector + Clone>(
         .into_iter()
         .filter(|(_, application)| !is_active(&report, application));
     let orphans = futures::future::join_all(unknown.map(async |(ui, application)| {
-        let still = ui.application(way).await.as_ref() == Some(&application);
+        let still = ui.application(reach).await.as_ref() == Some(&application);
         still.then_some(Orphan {
             driver: ui.driver,
             application,

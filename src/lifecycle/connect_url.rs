@@ -1,4 +1,4 @@
-//! What clients of a cluster's Spark Connect server connect to, with the token that it asks them for.
+//! The URL of a cluster's Spark Connect server for clients, with the token that the server requires.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -8,19 +8,19 @@ use crate::model::ports::CONNECT_PORT;
 use crate::render::auth::CONNECT_TOKEN;
 use crate::state::{Facts, connect_state};
 
-/// Where the client is that the address is for.
+/// Where the client runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// Where the cluster is.
+    /// In the same network as the cluster.
     Inside,
-    /// On this machine, to which the server's port is forwarded.
+    /// On this machine, through a port-forward.
     Forwarded,
 }
 
-/// `None` if the cluster has no such server.
+/// Returns `None` if the cluster has no Spark Connect server.
 ///
 /// # Errors
-/// Also if there is no token that may be read.
+/// Fails if the token cannot be read.
 pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>, Error> {
     let summary = place.inventory().await?.cluster;
     if !summary.connect {
@@ -42,7 +42,8 @@ pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>
     Ok(Some(url))
 }
 
-/// The token as the rest of the URL. It is a header, because clients refuse to send their own `token` parameter without TLS, which the server does not have.
+/// The token as URL parameters. It is a header, because clients refuse to send their own `token` parameter without TLS,
+/// which the server does not have.
 fn with_token(token: &str) -> String {
     format!(
         "/;authorization=Bearer%20{}",
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_ends_no_parameter() {
+    fn a_token_is_percent_encoded() {
         assert_eq!(with_token("a1Z"), "/;authorization=Bearer%20a1Z");
         assert_eq!(with_token("a;b=c %"), "/;authorization=Bearer%20a%3Bb%3Dc%20%25");
     }

@@ -1,5 +1,6 @@
-//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Every step can be cut off anywhere: the inventory is
-//! written before anything else and lists all that may exist from then on, so the next create or teardown goes on from there.
+//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Each step can be interrupted. The inventory
+//! is written first and lists every object that may exist from then on, so the next create or teardown continues from
+//! there.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::lifecycle::differences::{Applications, Differences, Origin, differenc
 use crate::lifecycle::external_zookeeper::Znodes;
 use crate::lifecycle::lock::Lock;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::{Live, Plan, plan, to_apply};
-use crate::lifecycle::preflight::{NamespaceState, Situation, preflight};
+use crate::lifecycle::plan::{LiveObjects, Plan, plan, to_apply};
+use crate::lifecycle::preflight::{NamespaceState, Snapshot, preflight};
 use crate::lifecycle::rollout::{Mode, Roller};
 use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, lock, namespace, rollout, secret, status, teardown, upgrade, wait};
@@ -33,37 +34,37 @@ use crate::spec::names::ClusterName;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 
-/// How create goes about it.
+/// Options of create.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct CreateOptions {
     pub timeout: Duration,
-    /// What the spec was resolved from, before flags.
+    /// The source that the spec was resolved from, before flags.
     pub origin: Origin,
     /// Wait until the cluster is in service.
     pub wait: bool,
-    /// Only say what would be done.
+    /// Only report the changes.
     pub dry_run: bool,
-    /// Leave a first create that failed as it is.
+    /// Keep the objects of a failed first create.
     pub retain: bool,
     pub skip_preflight: bool,
-    /// Take fields from other field managers.
+    /// Take over fields from other field managers.
     pub force_conflicts: bool,
-    pub running: Running,
+    pub running: RunningApplications,
 }
 
-/// What becomes of applications that another version of Spark would end.
+/// What happens to running applications that a change of the Spark version would kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Running {
-    /// The version stays while they run.
+pub enum RunningApplications {
+    /// Refuse the change while they run.
     Stay,
-    /// They are lost.
+    /// Kill them.
     Lost,
-    /// They end before: see [`super::upgrade`].
+    /// Wait until they have ended, see [`super::upgrade`].
     Drained,
 }
 
-impl Options {
-    /// Compares a change with what runs, and gives it up where it would end applications, unless that is accepted; a dry run only tells.
+impl CreateOptions {
+    /// Refuses a change that would kill running applications, unless `running` allows it. A dry run only warns.
     pub fn weigh(
         &self,
         differences: &mut Differences,
@@ -71,85 +72,85 @@ impl Options {
         applications: &Applications,
         progress: &Progress,
     ) -> Result<(), Error> {
-        if self.running == Running::Drained && change.is_some() {
+        if self.running == RunningApplications::Drained && change.is_some() {
             differences.accept_image();
             return Ok(());
         }
         differences.disturb(applications);
         match change.and_then(|change| change.refused(applications)) {
-            Some(error) if self.dry_run && self.running != Running::Lost => {
-                progress.warn(&format!("this would be refused: {error}"));
+            Some(error) if self.dry_run && self.running != RunningApplications::Lost => {
+                progress.warn(&format!("create would refuse this: {error}"));
                 Ok(())
             }
-            Some(error) if self.running != Running::Lost => Err(error),
+            Some(error) if self.running != RunningApplications::Lost => Err(error),
             _ => Ok(()),
         }
     }
 }
 
-/// What create did.
+/// Result of create.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    /// `None` if it did not wait.
+pub struct CreateResult {
+    /// `None` if create did not wait.
     pub state: Option<ClusterState>,
-    /// What a dry run would write, a line each.
+    /// The changes that a dry run reports, one line each.
     pub would: Vec<String>,
 }
 
-/// Requests of one kind that are under way at once.
+/// Concurrent requests for objects of one kind.
 const CONCURRENCY: usize = 16;
 
-/// What create will do.
-pub struct Prepared {
-    situation: Situation,
+/// A create that is prepared.
+pub struct KubernetesCreate {
+    snapshot: Snapshot,
     inventory: Inventory,
     plan: Plan,
-    /// Of masters and workers.
+    /// Change of the Spark version of masters and workers.
     pub change: Option<SparkChange>,
-    /// From the cluster as it is.
+    /// Differences from the live cluster.
     pub differences: Differences,
 }
 
-/// Finds out what has to be done so that the cluster becomes what `spec` says. Changes nothing.
+/// Plans the changes that turn the live cluster into `spec`. Changes nothing.
 pub async fn prepare(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    options: &Options,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Prepared, Error> {
-    progress.step("Checking beforehand");
-    let mut situation = preflight(cluster, spec, options.skip_preflight).await?;
-    if lock::wait_for_lock(cluster, &spec.name, inventory_object(&situation, spec)).await? {
-        situation = preflight(cluster, spec, options.skip_preflight).await?;
+) -> Result<KubernetesCreate, Error> {
+    progress.step("Running preflight checks");
+    let mut snapshot = preflight(cluster, spec, options.skip_preflight).await?;
+    if lock::wait_for_lock(cluster, &spec.name, inventory_object(&snapshot, spec)).await? {
+        snapshot = preflight(cluster, spec, options.skip_preflight).await?;
     }
-    for finding in &situation.findings {
+    for finding in &snapshot.findings {
         progress.warn(&finding.message);
     }
-    let mut inventory = desired_inventory(spec, &situation);
+    let mut inventory = desired_inventory(spec, &snapshot);
     let mut plan = plan(
-        &situation.resources,
-        &situation.live,
-        situation.inventory.as_ref(),
+        &snapshot.resources,
+        &snapshot.live,
+        snapshot.inventory.as_ref(),
         &inventory,
     );
-    let old = situation.inventory.as_ref();
+    let old = snapshot.inventory.as_ref();
     upgrade::takes_changes(old)?;
     if !options.origin.is_current(old) {
         return Err(Error::has_just_finished());
     }
-    let mut differences = differences(old, &inventory, &plan, &situation.live, &options.origin);
+    let mut differences = differences(old, &inventory, &plan, &snapshot.live, &options.origin);
     let mut change = None;
     if differences.are_disturbing() {
         let applications = running(cluster, &spec.name).await;
-        change = spark_change(cluster, spec, &plan, &situation.live).await?;
+        change = spark_change(cluster, spec, &plan, &snapshot.live).await?;
         options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
     }
-    if change.is_none() && options.running != Running::Drained {
-        inventory = inventory.keeping_drain_of(situation.inventory.as_ref());
-        plan.inventory_changes = situation.inventory.as_ref() != Some(&inventory);
+    if change.is_none() && options.running != RunningApplications::Drained {
+        inventory = inventory.keeping_drain_of(snapshot.inventory.as_ref());
+        plan.inventory_changes = snapshot.inventory.as_ref() != Some(&inventory);
     }
-    Ok(Prepared {
-        situation,
+    Ok(KubernetesCreate {
+        snapshot,
         inventory,
         plan,
         change,
@@ -157,17 +158,18 @@ pub async fn prepare(
     })
 }
 
-/// The applications that the cluster runs.
+/// The running applications.
 async fn running(cluster: &Cluster, name: &ClusterName) -> Applications {
     Applications::of(status::status(cluster, name, &mut Observer::new(cluster.clone())).await)
 }
 
-/// Whether masters or workers would run another Spark. The leader is asked only where the image does not say what runs.
+/// The change of the Spark version of masters and workers. Queries the leader only if the image does not tell the
+/// running version.
 async fn spark_change(
     cluster: &Cluster,
     spec: &ClusterSpec,
     plan: &Plan,
-    live: &Live,
+    live: &LiveObjects,
 ) -> Result<Option<SparkChange>, Error> {
     let Some(change) = SparkChange::between(live, &plan.apply) else {
         return Ok(None);
@@ -176,33 +178,33 @@ async fn spark_change(
         return Ok(Some(change));
     }
     let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await?;
-    let said = Leader::new(cluster.clone()).query(pods).await;
-    Ok(change.with_running(said.and_then(|said| said.page.version)))
+    let reply = Leader::new(cluster.clone()).query(pods).await;
+    Ok(change.with_running(reply.and_then(|reply| reply.page.version)))
 }
 
-/// Does what was prepared, unless the inventory has changed since.
+/// Executes the plan. Fails if the inventory has changed since.
 pub async fn create(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    prepared: Prepared,
-    options: &Options,
+    prepared: KubernetesCreate,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Outcome, Error> {
-    let Prepared {
-        situation, inventory, ..
+) -> Result<CreateResult, Error> {
+    let KubernetesCreate {
+        snapshot, inventory, ..
     } = &prepared;
     if options.dry_run {
-        return Ok(Outcome {
+        return Ok(CreateResult {
             state: None,
-            would: describe(&prepared.plan, &situation.live),
+            would: describe(&prepared.plan, &snapshot.live),
         });
     }
-    if situation.has_lost_inventory() {
-        progress.warn(&lost_inventory(spec, situation, inventory));
+    if snapshot.has_lost_inventory() {
+        progress.warn(&lost_inventory(spec, snapshot, inventory));
     }
-    let first = situation.is_first();
+    let first = snapshot.is_first();
     let has_claims = inventory.objects.iter().any(|entry| !entry.claims.is_empty());
-    let kept = match situation.namespace {
+    let kept = match snapshot.namespace {
         NamespaceState::Missing => vec![],
         _ if first && has_claims => teardown::claims(cluster, &spec.name).await?,
         _ => vec![],
@@ -222,34 +224,32 @@ pub async fn create(
             if undo.first_create.is_some()
                 && let Err(error) = lock::confirm_first(cluster, &spec.name).await
             {
-                tracing::info!("the mark of a first create was not removed: {error}");
+                tracing::info!("failed to remove the mark of a first create: {error}");
             }
-            return Ok(Outcome { state, would: vec![] });
+            return Ok(CreateResult { state, would: vec![] });
         }
         Err(error) => error,
     };
     if let Some(id) = undo.first_create.filter(|_| is_worth_cleaning(&error)) {
-        progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+        progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
         match teardown::undo(cluster, &spec.name, &id, &kept, undo.znodes, progress).await {
             Ok(true) => {}
-            Ok(false) => {
-                progress.warn("Another command has worked on the cluster meanwhile: everything stays as it is")
-            }
-            Err(cleaning) => progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`")),
+            Ok(false) => progress.warn("Another command has changed the cluster: nothing is removed"),
+            Err(cleaning) => progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`")),
         }
     }
     Err(error)
 }
 
-/// What a first create may remove again if it fails. What was there before is not its to remove.
+/// What a failed first create may remove. Excludes what existed before.
 #[derive(Debug, Default)]
 struct Undo {
-    /// The id with which the inventory is marked as a first create's own, as soon as it is.
+    /// The id that marks the inventory as created by this run, once it is written.
     first_create: Option<String>,
     znodes: Znodes,
 }
 
-/// Another sparkha at work is no failure of ours, and who interrupts may want to go on.
+/// Errors caused by another sparkha process or by an interruption keep the objects: the user may want to continue.
 pub fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(
         error,
@@ -257,36 +257,36 @@ pub fn is_worth_cleaning(error: &Error) -> bool {
     )
 }
 
-/// The inventory's ConfigMap as it was found.
-fn inventory_object<'a>(situation: &'a Situation, spec: &ClusterSpec) -> Option<&'a DynamicObject> {
-    situation.live.get(&(Kind::ConfigMap, spec.name.inventory()))
+/// The live ConfigMap of the inventory.
+fn inventory_object<'a>(snapshot: &'a Snapshot, spec: &ClusterSpec) -> Option<&'a DynamicObject> {
+    snapshot.live.get(&(Kind::ConfigMap, spec.name.inventory()))
 }
 
-fn desired_inventory(spec: &ClusterSpec, situation: &Situation) -> Inventory {
-    let inventory = Inventory::of(spec, situation.resources.get(1..).unwrap_or_default());
-    let owner = situation.znodes.as_ref().and_then(|znodes| znodes.owner.clone());
+fn desired_inventory(spec: &ClusterSpec, snapshot: &Snapshot) -> Inventory {
+    let inventory = Inventory::of(spec, snapshot.resources.get(1..).unwrap_or_default());
+    let owner = snapshot.znodes.as_ref().and_then(|znodes| znodes.owner.clone());
     let inventory = inventory.with_znode_owner(owner);
-    match situation.has_lost_inventory() {
-        true => inventory.adopting(&situation.live),
+    match snapshot.has_lost_inventory() {
+        true => inventory.adopting(&snapshot.live),
         false => inventory,
     }
 }
 
-/// What to say where objects of the cluster are there, and its inventory is not.
-fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Inventory) -> String {
-    let desired = Inventory::of(spec, &situation.resources);
+/// The warning for a cluster whose inventory is missing.
+fn lost_inventory(spec: &ClusterSpec, snapshot: &Snapshot, inventory: &Inventory) -> String {
+    let desired = Inventory::of(spec, &snapshot.resources);
     let objects = inventory.objects.iter();
     let extra = objects.filter(|entry| desired.entry(entry.kind, &entry.name).is_none());
     let extra: Vec<_> = extra.map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
     let mut message = format!(
-        "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them, and keeps them if it fails",
+        "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them and keeps them if it fails",
         spec.name.inventory(),
-        counted(situation.live.len(), "object"),
+        counted(snapshot.live.len(), "object"),
         spec.name
     );
     if !extra.is_empty() {
         message.push_str(&format!(
-            "; kept though not asked for: {} (the next create removes them)",
+            "; kept although not requested: {} (the next create removes them)",
             extra.join(", ")
         ));
     }
@@ -296,49 +296,57 @@ fn lost_inventory(spec: &ClusterSpec, situation: &Situation, inventory: &Invento
 async fn write(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    prepared: &Prepared,
-    options: &Options,
+    prepared: &KubernetesCreate,
+    options: &CreateOptions,
     undo: &mut Undo,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let Prepared {
-        situation,
+    let KubernetesCreate {
+        snapshot,
         inventory,
         plan,
         ..
     } = prepared;
-    if situation.namespace == NamespaceState::Missing {
+    if snapshot.namespace == NamespaceState::Missing {
         namespace::create(cluster).await?;
         progress.done(&format!("Namespace {} made", cluster.namespace()));
     }
-    let seen = inventory_object(situation, spec);
+    let observed = inventory_object(snapshot, spec);
     if plan.is_empty() {
-        // From now on this run relies on what another may still undo.
-        if seen.is_some_and(lock::is_first) {
+        // From now on this run relies on objects that a failed first create would still remove.
+        if observed.is_some_and(lock::is_first) {
             lock::confirm_first(cluster, &spec.name).await?;
         }
         progress.done("Nothing to change");
         return Ok(());
     }
-    let object = situation.resources.first().map(|resource| resource.object.clone());
-    let between = between(inventory, situation.inventory.as_ref(), prepared.change.as_ref());
-    let first = situation.is_first() && !options.retain;
-    let lock = lock::take(cluster, &spec.name, seen, object.unwrap_or_default(), &between, first).await?;
+    let object = snapshot.resources.first().map(|resource| resource.object.clone());
+    let between = between(inventory, snapshot.inventory.as_ref(), prepared.change.as_ref());
+    let first = snapshot.is_first() && !options.retain;
+    let lock = lock::take(
+        cluster,
+        &spec.name,
+        observed,
+        object.unwrap_or_default(),
+        &between,
+        first,
+    )
+    .await?;
     undo.first_create = first.then(|| lock.id().to_owned());
     let work = async {
-        claim_znodes(&lock, cluster, spec, situation, undo).await?;
+        claim_znodes(&lock, cluster, spec, snapshot, undo).await?;
         apply_and_prune(&lock.fenced(), spec, prepared, options, progress).await
     };
     match work.await {
         Ok(()) => lock.release(inventory, first && options.wait).await,
         Err(error) => {
-            give_up(lock, &between, first).await;
+            abort(lock, &between, first).await;
             Err(error)
         }
     }
 }
 
-/// What may exist from the first write on.
+/// The inventory of all objects that may exist during the changes.
 pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&SparkChange>) -> Inventory {
     let between = match old {
         Some(old) => inventory.united_with(old),
@@ -350,15 +358,15 @@ pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&S
     }
 }
 
-/// Claims the znodes in an external ensemble, if it can be reached from here.
+/// Claims the znodes in an external ensemble if it is reachable from here.
 async fn claim_znodes(
     lock: &Lock,
     cluster: &Cluster,
     spec: &ClusterSpec,
-    situation: &Situation,
+    snapshot: &Snapshot,
     undo: &mut Undo,
 ) -> Result<(), Error> {
-    let znodes = situation.znodes.as_ref().filter(|znodes| znodes.reached);
+    let znodes = snapshot.znodes.as_ref().filter(|znodes| znodes.reached);
     let Some(owner) = znodes.and_then(|znodes| znodes.owner.as_ref()) else {
         return Ok(());
     };
@@ -376,31 +384,32 @@ async fn claim_znodes(
     Ok(())
 }
 
-/// Leaves the inventory of what may exist, and releases the lock so that the next run need not wait for it. `undoable` as in
-/// [`Lock::release`].
-pub async fn give_up(lock: Lock, between: &Inventory, undoable: bool) {
+/// Keeps the inventory of all objects that may exist and releases the lock, so that the next run need not wait for it.
+/// `undoable` as in [`Lock::release`].
+pub async fn abort(lock: Lock, between: &Inventory, undoable: bool) {
     if let Err(error) = lock.release(between, undoable).await {
-        tracing::info!("the lock was not released: {error}");
+        tracing::info!("failed to release the lock: {error}");
     }
 }
 
 async fn apply_and_prune(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    prepared: &Prepared,
-    options: &Options,
+    prepared: &KubernetesCreate,
+    options: &CreateOptions,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let Prepared { situation, plan, .. } = prepared;
+    let KubernetesCreate { snapshot, plan, .. } = prepared;
     let is_autoscaler = |entry: &&Entry| entry.kind == Kind::HorizontalPodAutoscaler;
-    // An autoscaler that is no longer wanted would change the number again that is applied now.
-    prune(cluster, plan.prune.iter().filter(is_autoscaler), situation, progress).await?;
+    // An autoscaler that is to be removed would override the replicas that are applied now.
+    prune(cluster, plan.prune.iter().filter(is_autoscaler), snapshot, progress).await?;
     let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
-    // Kind after kind, for a later kind needs the earlier ones (see Kind); all of one kind at once, but for StatefulSets.
+    // Kinds are applied in order, because later kinds need earlier ones (see Kind). Objects of one kind are applied
+    // concurrently, except StatefulSets.
     let mut applied = 0;
     for kind in Kind::ALL {
         if kind == Kind::StatefulSet {
-            // The number that an autoscaler chose belongs to it, though it is gone.
+            // The deleted autoscaler still owns the field that it set.
             let force = options.force_conflicts || was_autoscaled;
             applied += apply_sets(cluster, spec, prepared, options, force, progress).await?;
             continue;
@@ -419,42 +428,42 @@ async fn apply_and_prune(
     prune(
         cluster,
         plan.prune.iter().filter(|entry| !is_autoscaler(entry)),
-        situation,
+        snapshot,
         progress,
     )
     .await
 }
 
-/// Applies all of these at once; returns how many they were.
+/// Applies these resources concurrently and returns their number.
 async fn apply_all<'a>(
     cluster: &Cluster,
     resources: impl IntoIterator<Item = &'a Resource>,
-    prepared: &Prepared,
+    prepared: &KubernetesCreate,
     force: bool,
 ) -> Result<usize, Error> {
     let least = prepared.inventory.cluster.workers.count;
     stream::iter(resources)
-        .map(|resource| apply(cluster, resource, &prepared.situation, least, force))
+        .map(|resource| apply(cluster, resource, &prepared.snapshot, least, force))
         .buffer_unordered(CONCURRENCY)
         .try_fold(0, |count, ()| async move { Ok(count + 1) })
         .await
 }
 
-/// Applies the StatefulSets stage after stage; returns how many they were.
+/// Applies the StatefulSets stage by stage and returns their number.
 async fn apply_sets(
     cluster: &Cluster,
     spec: &ClusterSpec,
-    prepared: &Prepared,
-    options: &Options,
+    prepared: &KubernetesCreate,
+    options: &CreateOptions,
     force: bool,
     progress: &Progress,
 ) -> Result<usize, Error> {
-    let Prepared { situation, plan, .. } = prepared;
-    let stages = rollout::stages(plan, &situation.live, prepared.change.is_some());
+    let KubernetesCreate { snapshot, plan, .. } = prepared;
+    let stages = rollout::stages(plan, &snapshot.live, prepared.change.is_some());
     let mut roller = None;
     if stages.iter().any(|stage| stage.replaced.is_some()) {
         let mut view = wait::KubernetesView::of(cluster, &spec.name).await;
-        if rollout::is_worth_an_order(&stages, &mut view).await? {
+        if rollout::needs_order(&stages, &mut view).await? {
             roller = Some(KubernetesRoller {
                 cluster: cluster.clone(),
                 view,
@@ -464,7 +473,7 @@ async fn apply_sets(
     let mut applied = 0;
     for stage in &stages {
         let (Some((set, mode)), Some(roller)) = (&stage.replaced, &mut roller) else {
-            let there = |set: &&&Resource| situation.live.get(&(set.kind, set.name.clone()));
+            let there = |set: &&&Resource| snapshot.live.get(&(set.kind, set.name.clone()));
             for set in stage.sets.iter().filter(|set| there(set).is_some_and(rollout::is_held)) {
                 set_strategy(cluster, &set.name, ROLLING_UPDATE).await?;
             }
@@ -487,15 +496,16 @@ async fn apply_sets(
         rollout::replace(roller, (set, *mode), namespace, inventory, options.timeout, progress).await?;
         if *mode != Mode::Rolling {
             set_strategy(cluster, set, ROLLING_UPDATE).await?;
-            let wanted = stage.sets.iter().copied().filter(|resource| resource.name == *set);
-            apply_all(cluster, wanted, prepared, force).await?;
+            let desired = stage.sets.iter().copied().filter(|resource| resource.name == *set);
+            apply_all(cluster, desired, prepared, force).await?;
         }
         progress.done(&format!("Pods of {set} replaced"));
     }
     Ok(applied)
 }
 
-/// Says how a set replaces its pods. An apply cannot: the server has set a default of the one strategy that the other does not allow.
+/// Sets the update strategy. This needs a merge patch: the server defaults `rollingUpdate`, which `OnDelete` does not
+/// allow.
 async fn set_strategy(cluster: &Cluster, set: &str, strategy: &str) -> Result<(), Error> {
     let mut patch = json!({"spec": {"updateStrategy": {"type": strategy}}});
     if strategy == rollout::ON_DELETE {
@@ -526,14 +536,14 @@ impl Roller for KubernetesRoller {
 async fn prune(
     cluster: &Cluster,
     entries: impl Iterator<Item = &Entry>,
-    situation: &Situation,
+    snapshot: &Snapshot,
     progress: &Progress,
 ) -> Result<(), Error> {
     for entry in entries {
-        let live = situation.live.get(&(entry.kind, entry.name.clone()));
+        let live = snapshot.live.get(&(entry.kind, entry.name.clone()));
         let uid = live.and_then(|object| object.metadata.uid.clone());
         cluster.delete(entry.kind, &entry.name, uid).await?;
-        progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+        progress.done(&format!("{} {} removed: no longer needed", entry.kind, entry.name));
     }
     Ok(())
 }
@@ -541,22 +551,22 @@ async fn prune(
 async fn apply(
     cluster: &Cluster,
     resource: &Resource,
-    situation: &Situation,
+    snapshot: &Snapshot,
     least: u32,
     force: bool,
 ) -> Result<(), Error> {
     let Resource { kind, name, .. } = resource;
     match kind {
-        Kind::Secret => secret::make(cluster, resource, situation.live.get(&(*kind, name.clone()))).await,
+        Kind::Secret => secret::make(cluster, resource, snapshot.live.get(&(*kind, name.clone()))).await,
         _ => {
-            let object = to_apply(resource, &situation.live, least);
+            let object = to_apply(resource, &snapshot.live, least);
             Ok(cluster.apply(*kind, name, &object, force).await.map(drop)?)
         }
     }
 }
 
-/// A dry run's lines.
-pub fn describe(plan: &Plan, live: &Live) -> Vec<String> {
+/// The lines of a dry run.
+pub fn describe(plan: &Plan, live: &LiveObjects) -> Vec<String> {
     let applied = plan.apply.iter().map(|resource| {
         let known = live.contains_key(&(resource.kind, resource.name.clone()));
         let verb = if known { "change" } else { "create" };

@@ -1,11 +1,11 @@
-//! How a create changes a living cluster, a line for each difference, and whether it needs confirmation: objects are deleted, the layout
-//! changes, or pods restart under running applications. Pure.
+//! Compares the desired cluster with the live one, one line per difference. Decides whether the change needs
+//! confirmation: objects are deleted, the layout changes, or pods restart under running applications. Pure.
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::plan::{Live, Plan};
+use crate::lifecycle::plan::{LiveObjects, Plan};
 use crate::model::error_chain::with_sources;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
@@ -17,20 +17,20 @@ use crate::render::Resource;
 use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
 use crate::state::ClusterState;
 
-/// Names of running applications that are told one by one.
+/// How many names are listed.
 const MOST_NAMES: usize = 5;
 
-/// What a create starts from, before flags.
+/// Where the desired cluster comes from, before flags.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
-    /// A cluster file that says everything.
+    /// A complete cluster file.
     File,
-    /// The cluster file that the inventory kept; `None` if there is no cluster, or its inventory has none.
+    /// The cluster file in the inventory; `None` if there is no cluster or its inventory has none.
     Inventory(Option<String>),
 }
 
 impl Origin {
-    /// Whether the inventory that the plan was made from still says the same.
+    /// Whether the inventory still has the cluster file that the plan was made from.
     pub fn is_current(&self, inventory: Option<&Inventory>) -> bool {
         match self {
             Origin::File => true,
@@ -39,30 +39,30 @@ impl Origin {
     }
 }
 
-/// How the desired cluster differs from the one that is there.
+/// Differences between the desired and the live cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Differences {
     lines: Vec<String>,
     /// Pods that applications depend on restart or are deleted.
     disturbing: bool,
-    /// The cluster loses something.
-    taking_away: bool,
-    /// Its image is another.
+    /// The change deletes something.
+    destructive: bool,
+    /// The image changes.
     other_image: bool,
 }
 
 impl Differences {
-    /// Whether running applications would be disturbed.
+    /// Whether the change would disturb running applications.
     pub fn are_disturbing(&self) -> bool {
         self.disturbing
     }
 
     /// Whether the change needs confirmation.
-    pub fn need_consent(&self) -> bool {
-        self.taking_away || self.other_image
+    pub fn need_confirmation(&self) -> bool {
+        self.destructive || self.other_image
     }
 
-    /// Another image is what was asked for, and costs nothing.
+    /// The user requested the new image, so it needs no confirmation.
     pub fn accept_image(&mut self) {
         self.other_image = false;
     }
@@ -71,16 +71,16 @@ impl Differences {
         &self.lines
     }
 
-    /// Adds the applications that would be disturbed.
+    /// Adds the applications that the change would disturb.
     pub fn disturb(&mut self, applications: &Applications) {
         if let Some(line) = applications.line() {
             self.lines.push(line);
-            self.taking_away = true;
+            self.destructive = true;
         }
     }
 
     fn layout<T: PartialEq + std::fmt::Display>(&mut self, what: &str, old: T, new: T) {
-        self.taking_away |= old != new;
+        self.destructive |= old != new;
         self.changed(what, old, new);
     }
 
@@ -98,9 +98,15 @@ impl Differences {
     }
 }
 
-/// Compares the inventory of a cluster with what the plan makes of it. A cluster without StatefulSets has nothing to lose. Where the inventory
-/// is lost, the plan applies every object again, and only pods that restart are a difference.
-pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: &Live, origin: &Origin) -> Differences {
+/// Compares the inventory with the plan. A cluster without StatefulSets has nothing to lose. Without an inventory the
+/// plan applies every object again, so only restarting pods count as a difference.
+pub fn differences(
+    old: Option<&Inventory>,
+    new: &Inventory,
+    plan: &Plan,
+    live: &LiveObjects,
+    origin: &Origin,
+) -> Differences {
     let mut differences = Differences::default();
     let is_living = live.keys().any(|(kind, _)| *kind == Kind::StatefulSet);
     if !is_living {
@@ -112,23 +118,24 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
         there.is_some_and(|there| old.is_some() || restarts(resource, there) || recounted(resource, there).is_some())
     };
     if is_guess && (plan.apply.iter().any(|resource| is_changed(&resource)) || !plan.prune.is_empty()) {
-        let line =
-            format!("its inventory has no {CLUSTER_FILE}: without -f, all that no flag names goes back to its default");
+        let line = format!(
+            "its inventory has no {CLUSTER_FILE}: without -f, settings that no flag sets return to their defaults"
+        );
         differences.lines.push(line);
-        differences.taking_away = true;
+        differences.destructive = true;
     }
     if let Some(old) = old {
         summaries(&mut differences, old, new, live);
     }
     for entry in &plan.prune {
         differences.lines.push(format!("{} {} deleted", entry.kind, entry.name));
-        differences.taking_away = true;
+        differences.destructive = true;
         differences.disturbing |= entry.kind == Kind::StatefulSet;
     }
     let mut in_place = Vec::new();
     for resource in plan.apply.iter().filter(is_changed) {
         let there = live.get(&(resource.kind, resource.name.clone()));
-        // Where there is an inventory, it has told the numbers.
+        // The comparison of inventories has reported the replicas already.
         let recounted = there
             .filter(|_| old.is_none())
             .and_then(|there| recounted(resource, there));
@@ -158,14 +165,14 @@ pub fn differences(old: Option<&Inventory>, new: &Inventory, plan: &Plan, live: 
     differences
 }
 
-/// How many pods a set has and would get, where that differs.
+/// The live and desired replicas of a StatefulSet, if they differ.
 fn recounted(resource: &Resource, there: &DynamicObject) -> Option<(u64, u64)> {
     let had = there.data["spec"]["replicas"].as_u64()?;
     let gets = resource.object["spec"]["replicas"].as_u64()?;
     (resource.kind == Kind::StatefulSet && had != gets).then_some((had, gets))
 }
 
-fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &Live) {
+fn summaries(differences: &mut Differences, old: &Inventory, new: &Inventory, live: &LiveObjects) {
     let (before, after) = (&old.cluster, &new.cluster);
     differences.other_image = before.image != after.image;
     differences.changed("image", &before.image, &after.image);
@@ -213,14 +220,14 @@ fn failover(zookeeper: &ZooKeeperSummary) -> Option<String> {
     }
 }
 
-/// Whether applying this changes the template of a StatefulSet's pods.
+/// Whether applying this changes the pod template of a StatefulSet.
 pub fn restarts(resource: &Resource, there: &DynamicObject) -> bool {
     if resource.kind != Kind::StatefulSet {
         return false;
     }
     let (desired, observed) = (&resource.object["spec"]["template"], &there.data["spec"]["template"]);
     if there.managed_fields().is_empty() {
-        // From the local platform, where no server adds defaults.
+        // On the local platform no server adds defaults.
         return desired != observed;
     }
     !contains(observed, desired) || drops(there, FIELD_MANAGER, &["spec", "template"], desired)
@@ -235,23 +242,23 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// An application in a line: `app-1 squares of ann (2 cores)`.
+/// One line for an application: `app-1 squares of ann (2 cores)`.
 pub fn described(app: &ApplicationReport) -> String {
     let cores = if app.cores == 1 { "core" } else { "cores" };
     format!("{} {} of {} ({} {cores})", app.id, app.name, app.user, app.cores)
 }
 
-/// The applications that a cluster runs.
+/// The running applications of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Applications {
     /// ID, name, user and cores of each.
     Running(Vec<String>),
-    /// Why they could not be found out.
+    /// Why they are not known.
     Unknown(String),
 }
 
 impl Applications {
-    /// As the leading master reports them. Without a running master or worker there are none.
+    /// As reported by the leader. Without a running master or worker there are none.
     pub fn of(state: Result<ClusterState, Error>) -> Self {
         let state = match state {
             Ok(state) => state,
@@ -268,17 +275,17 @@ impl Applications {
         }
     }
 
-    /// Whether it is known that none runs.
+    /// Whether no application is known to run.
     pub fn are_none(&self) -> bool {
         matches!(self, Applications::Running(names) if names.is_empty())
     }
 
-    /// A line for each, or why they are not known.
+    /// One line for each, or the reason why they are not known.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Applications::Running(names) => names.clone(),
             Applications::Unknown(reason) => {
-                vec![format!("applications may run, which cannot be found out: {reason}")]
+                vec![format!("applications may be running, sparkha cannot tell: {reason}")]
             }
         }
     }
@@ -334,16 +341,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_told(differences: &Differences, expected: &[&str], consent: bool, disturbing: bool) {
+    fn assert_reported(differences: &Differences, expected: &[&str], confirmation: bool, disturbing: bool) {
         assert_eq!(differences.lines(), expected);
         assert_eq!(
-            (differences.need_consent(), differences.are_disturbing()),
-            (consent, disturbing)
+            (differences.need_confirmation(), differences.are_disturbing()),
+            (confirmation, disturbing)
         );
     }
 
     #[test]
-    fn a_small_cluster_that_becomes_the_default_one_tells_all_that_it_loses() {
+    fn reports_everything_a_small_cluster_loses_by_becoming_the_default_one() {
         let small = "masters: {count: 1}\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\nconnect: true\n";
         let expected = [
             "masters: 1 → 3",
@@ -360,41 +367,41 @@ mod tests {
             "pods of spark-worker restart",
             "changed in place: ConfigMap spark-conf, Secret spark-auth, NetworkPolicy spark-master, NetworkPolicy spark-worker",
         ];
-        assert_told(&compared(small, "", &Origin::File), &expected, true, true);
+        assert_reported(&compared(small, "", &Origin::File), &expected, true, true);
     }
 
     #[test]
-    fn what_adds_is_not_asked_about() {
+    fn additions_need_no_confirmation() {
         let base = "masters: {count: 1}\nworkers: {count: 2}\n";
         let none = compared(base, base, &Origin::File);
-        assert_told(&none, &[], false, false);
+        assert_reported(&none, &[], false, false);
         let more = compared(base, &base.replace("count: 2", "count: 3"), &Origin::File);
-        // What an application gets follows the number of workers, and restarts nothing.
+        // The default cores of an application depend on the number of workers and restart nothing.
         let conf = "changed in place: ConfigMap spark-conf";
-        assert_told(&more, &["workers: 2 → 3", conf], false, false);
+        assert_reported(&more, &["workers: 2 → 3", conf], false, false);
         let history = format!("{base}history: {{eventLogs: 's3a://b/e'}}\ns3: {{}}\n");
         let added = compared(base, &history, &Origin::File);
         assert!(added.lines().contains(&"history server: added".to_owned()));
-        assert!(!added.need_consent());
+        assert!(!added.need_confirmation());
         let later = compared(&history, &history.replace("s3a://b/e", "s3a://b/f"), &Origin::File);
         let expected = [
             "pods of spark-history restart",
             "changed in place: ConfigMap spark-conf",
         ];
-        assert_told(&later, &expected, false, false);
+        assert_reported(&later, &expected, false, false);
     }
 
     #[test]
-    fn pods_that_go_or_restart_matter_to_applications() {
+    fn deleted_and_restarted_pods_disturb_applications() {
         let base = "masters: {count: 1}\nworkers: {count: 2}\n";
         let mut fewer = compared(base, &base.replace("count: 2", "count: 1"), &Origin::File);
         let conf = "changed in place: ConfigMap spark-conf";
-        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        assert_reported(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec![]));
-        assert_told(&fewer, &["workers: 2 → 1", conf], false, true);
+        assert_reported(&fewer, &["workers: 2 → 1", conf], false, true);
         fewer.disturb(&Applications::Running(vec!["app-1 job".into()]));
         let expected = ["workers: 2 → 1", conf, "1 application runs: app-1 job"];
-        assert_told(&fewer, &expected, true, true);
+        assert_reported(&fewer, &expected, true, true);
 
         let larger = format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n");
         let mut restarted = compared(base, &larger, &Origin::File);
@@ -403,18 +410,18 @@ mod tests {
             "pods of spark-master restart",
             "pods of spark-worker restart",
             "changed in place: ConfigMap spark-conf",
-            "applications may run, which cannot be found out: no master leads",
+            "applications may be running, sparkha cannot tell: no master leads",
         ];
-        assert_told(&restarted, &expected, true, true);
+        assert_reported(&restarted, &expected, true, true);
     }
 
     #[test]
-    fn without_a_kept_cluster_file_every_change_is_asked_about() {
+    fn without_a_kept_cluster_file_every_change_needs_confirmation() {
         let base = "masters: {count: 1}\nlabels: {team: data}\n";
-        assert_told(&compared(base, base, &Origin::Inventory(None)), &[], false, false);
+        assert_reported(&compared(base, base, &Origin::Inventory(None)), &[], false, false);
         let guessed = compared(base, "masters: {count: 1}\n", &Origin::Inventory(None));
         assert!(guessed.lines()[0].starts_with("its inventory has no cluster-file.yaml: "));
-        assert!(guessed.need_consent());
+        assert!(guessed.need_confirmation());
     }
 
     #[test]
@@ -422,16 +429,22 @@ mod tests {
         let (before, after) = (spec("masters: {count: 1}\n"), spec(""));
         let (old, new) = (render(&before), render(&after));
         let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
-        let plan = plan(&new, &Live::new(), Some(&inventories.0), &inventories.1);
-        let differences = differences(Some(&inventories.0), &inventories.1, &plan, &Live::new(), &Origin::File);
+        let plan = plan(&new, &LiveObjects::new(), Some(&inventories.0), &inventories.1);
+        let differences = differences(
+            Some(&inventories.0),
+            &inventories.1,
+            &plan,
+            &LiveObjects::new(),
+            &Origin::File,
+        );
         assert_eq!(differences, Differences::default());
     }
 
     #[test]
-    fn without_an_inventory_pods_that_restart_are_told() {
-        let told = |there: &str, after: &str| {
+    fn restarting_pods_are_reported_without_an_inventory() {
+        let reported = |there: &str, after: &str| {
             let there = spec(there);
-            let live: Live = render(&there)[1..]
+            let live: LiveObjects = render(&there)[1..]
                 .iter()
                 .map(|resource| {
                     let object = serde_json::from_value(resource.object.clone()).unwrap();
@@ -445,22 +458,27 @@ mod tests {
             differences(None, &inventory, &plan, &live, &Origin::Inventory(None))
         };
         let one = "masters: {count: 1}\n";
-        assert_eq!(told(one, one), Differences::default());
+        assert_eq!(reported(one, one), Differences::default());
         let guess =
-            "its inventory has no cluster-file.yaml: without -f, all that no flag names goes back to its default";
+            "its inventory has no cluster-file.yaml: without -f, settings that no flag sets return to their defaults";
         let expected = [
             guess,
             "pods of spark-master: 1 → 3",
             "pods of spark-master restart",
             "pods of spark-worker restart",
         ];
-        assert_told(&told(one, ""), &expected, true, true);
+        assert_reported(&reported(one, ""), &expected, true, true);
         let many = "masters: {count: 1}\nworkers: {count: 50}\n";
-        assert_told(&told(many, one), &[guess, "pods of spark-worker: 50 → 2"], true, true);
+        assert_reported(
+            &reported(many, one),
+            &[guess, "pods of spark-worker: 50 → 2"],
+            true,
+            true,
+        );
     }
 
     #[test]
-    fn a_label_of_pods_that_goes_restarts_them() {
+    fn removing_a_pod_label_restarts_the_pods() {
         let fields = json!({"f:spec": {"f:template": {"f:metadata": {"f:labels": {"f:a": {}, "f:b": {}}}}}});
         let managed = json!([{"manager": "sparkha", "operation": "Apply", "fieldsV1": fields}]);
         let template = |labels| json!({"metadata": {"labels": labels}});
@@ -483,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_leader_applications_may_run_where_pods_do() {
+    fn without_a_leader_running_pods_mean_unknown_applications() {
         let spec = spec("masters: {count: 1}\n");
         let mut state = cluster_state("n", &Inventory::of(&spec, &[]), &Facts::default());
         let of = |state: &ClusterState| Applications::of(Ok(state.clone()));
@@ -503,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_names_the_first_are_told() {
+    fn long_lists_of_names_are_shortened() {
         let names: Vec<_> = (0..7).map(|number| format!("app-{number}")).collect();
         let line = Applications::Running(names).line().unwrap();
         assert_eq!(line, "7 applications run: app-0, app-1, app-2, app-3, app-4 and 2 more");

@@ -1,4 +1,4 @@
-//! What can go wrong in a command, and what to do about it.
+//! The errors of all commands, and a hint for each.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::spec::problem::Problems;
 use crate::state::nodes::LostNode;
 use crate::state::trouble::Trouble;
 
-/// A step that could not be done. [`crate::report::exit_code`] gives each kind its exit code.
+/// A step that failed. [`crate::report::exit_code`] maps each kind to its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -34,30 +34,30 @@ pub enum Error {
     Etcd(#[from] etcd::Error),
     #[error(transparent)]
     Vulcand(#[from] vulcand::Error),
-    #[error("what is in Vulcand under these names is not ours; nothing was written: {}", joined(.0))]
+    #[error("Vulcand already has objects with these names that sparkha does not own; nothing was written: {}", joined(.0))]
     RouteConflict(Vec<Conflict>),
-    #[error("failed to write the routes: others changed them meanwhile, {tries} times in a row")]
+    #[error("failed to write the routes: another process changed them during each of {tries} attempts")]
     RoutesContended { tries: u32 },
     #[error("preflight checks failed; nothing was changed")]
     Preflight { findings: Vec<Finding> },
-    #[error("another sparkha ({holder}) is at work on this cluster")]
+    #[error("another sparkha ({holder}) is changing this cluster")]
     Busy { holder: String },
-    /// Applications run, or an upgrade that must not lose them is under way.
+    /// Applications are running, or an upgrade that must not lose them is in progress.
     #[error("{message}")]
     InUse { message: String, help: String },
-    #[error("applications still run after {seconds} s, and nothing of theirs was changed: {}", running.join("; "))]
+    #[error("applications are still running after {seconds} s; nothing was changed: {}", running.join("; "))]
     NotDrained {
         seconds: u64,
         running: Vec<String>,
         next: &'static str,
     },
-    #[error("the cluster does not come up")]
+    #[error("the cluster failed to start")]
     DoesNotComeUp { troubles: Vec<(Trouble, String)> },
-    #[error("the driver does not start")]
+    #[error("the driver failed to start")]
     DoesNotStart { troubles: Vec<(Trouble, String)> },
-    #[error("the job can never run here: {message}")]
-    NoRoom { message: String },
-    #[error("the probe job gave no result: {reason}")]
+    #[error("the cluster can never run this job: {message}")]
+    NoCapacity { message: String },
+    #[error("the probe job returned no result: {reason}")]
     NoResult { reason: String },
     #[error("{message}")]
     Driver { message: String, help: String },
@@ -67,14 +67,14 @@ pub enum Error {
     NotInTime { seconds: u64, missing: Vec<String> },
     #[error("the cluster is not in service: {}", missing.join("; "))]
     NotInService { missing: Vec<String> },
-    #[error("not everything is gone after {seconds} s: {}", blockers.join("; "))]
+    #[error("some objects still exist after {seconds} s: {}", blockers.join("; "))]
     StillThere { seconds: u64, blockers: Vec<String> },
-    #[error("pods do not end: {}", lost.iter().map(|lost| format!("node {} {lost}", lost.node)).collect::<Vec<_>>().join("; "))]
+    #[error("pods do not terminate: {}", lost.iter().map(|lost| format!("node {} {lost}", lost.node)).collect::<Vec<_>>().join("; "))]
     LostNodes { lost: Vec<LostNode>, known: bool },
     #[error("there is no cluster {name} in namespace {namespace}")]
     NoCluster { name: String, namespace: String },
-    #[error("cluster {name} has no job or driver {wanted}")]
-    NoJob { wanted: String, name: String },
+    #[error("cluster {name} has no job or driver {requested}")]
+    NoJob { requested: String, name: String },
     #[error("failed to listen at {address}")]
     Listen {
         address: SocketAddr,
@@ -91,7 +91,7 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What was being done, in words that follow "failed to".
+    /// The failed action, worded to follow "failed to".
     #[error("failed to {action}")]
     Io {
         action: String,
@@ -103,7 +103,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: what failed, in words that follow "failed to".
+    /// For `map_err`. `action` is worded to follow "failed to".
     pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
         move |source| Error::Io { action, source }
@@ -116,58 +116,58 @@ impl Error {
         }
     }
 
-    /// Another sparkha has changed what this one has read.
+    /// Another sparkha process changed what this one has read.
     pub fn has_just_finished() -> Self {
         Error::Busy {
-            holder: "it has just finished".into(),
+            holder: "finished just now".into(),
         }
     }
 
-    /// What to do about it, where there is something to say.
+    /// A hint that tells the user what to do; `None` if there is none.
     pub fn help(&self) -> Option<String> {
         match self {
             Error::Usage { help, .. }
             | Error::Driver { help, .. }
             | Error::Incomplete { help, .. }
             | Error::InUse { help, .. } => Some(help.clone()),
-            Error::NoRoom { .. } => Some(
-                "ask for less with --executor-memory and --executor-cores, or give workers more with \
-                 `sparkha create --worker-memory SIZE`; --wait waits anyway"
+            Error::NoCapacity { .. } => Some(
+                "request less with --executor-memory and --executor-cores, or enlarge the workers with \
+                 `sparkha create --worker-memory SIZE`; pass --wait to wait anyway"
                     .into(),
             ),
             Error::NoResult { .. } => Some(
-                "nothing was changed; `sparkha jobs` shows what runs, --no-canary runs the drill without a job".into(),
+                "nothing was changed; `sparkha jobs` lists the running jobs; pass --no-canary to run the drill without a job".into(),
             ),
             Error::Kubernetes(error) => error.help(),
             Error::Local(error) => error.help(),
-            Error::Inventory(_) => Some("use the version of sparkha that made the cluster, or a newer one".into()),
+            Error::Inventory(_) => Some("use the sparkha version that created the cluster, or a newer one".into()),
             Error::Etcd(error) => error.help(),
             Error::Vulcand(error) => error.help(),
             Error::RouteConflict(_) => Some(
-                "delete it if nobody needs it; if another Kubernetes cluster shares this Vulcand, give each its own --owner \
+                "delete them if nobody needs them; if several Kubernetes clusters share this Vulcand, give each its own --owner \
                  and its own UI domain"
                     .into(),
             ),
-            Error::RoutesContended { .. } => Some("run it again; two with the same --owner should not run at a time".into()),
+            Error::RoutesContended { .. } => Some("run it again; do not run two processes with the same --owner at the same time".into()),
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
-            Error::Preflight { .. } => Some("correct it, or pass --skip-preflight to continue anyway".into()),
-            Error::Busy { .. } => Some("wait until it is done and run this again".into()),
+            Error::Preflight { .. } => Some("fix the problems, or pass --skip-preflight to continue anyway".into()),
+            Error::Busy { .. } => Some("wait until it has finished, then run this command again".into()),
             Error::NotDrained { next, .. } => Some(format!(
-                "`sparkha jobs` shows them, `sparkha jobs --kill ID` ends one; {next}",
+                "`sparkha jobs` lists them, `sparkha jobs --kill ID` kills one; {next}",
             )),
             Error::NotInTime { .. } => Some(
-                "--timeout 10m waits longer; `sparkha status` shows how far it is (a first create needs --retain for that)"
+                "--timeout 10m waits longer; `sparkha status` shows the progress (after a first create only with --retain)"
                     .into(),
             ),
-            Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows more".into()),
-            Error::StillThere { .. } => Some("remove what blocks it, then run `sparkha teardown` again".into()),
+            Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows details".into()),
+            Error::StillThere { .. } => Some("remove the blockers, then run `sparkha teardown` again".into()),
             Error::LostNodes { known: true, .. } => Some(
-                "`sparkha teardown --force` deletes these pods without the nodes' confirmation; should a node come back, its kubelet ends what \
-                 still runs there. Or bring the node back, and run `sparkha teardown` again"
+                "`sparkha teardown --force` deletes these pods without confirmation from their nodes; if a node comes back, its kubelet kills what \
+                 still runs there. Or bring the node back and run `sparkha teardown` again"
                     .into(),
             ),
             Error::LostNodes { known: false, .. } => Some(
-                "bring the node back, and run `sparkha teardown` again; or ask somebody who may read nodes whether it is gone: they can remove \
+                "bring the node back and run `sparkha teardown` again. Or ask somebody who may read nodes whether it is gone: they can delete \
                  it (`kubectl delete node`), or run `sparkha teardown --force`"
                     .into(),
             ),
@@ -175,25 +175,25 @@ impl Error {
             Error::NoJob { .. } => Some("`sparkha jobs` lists the jobs and drivers".into()),
             Error::Listen { address, source } => Some(match source.kind() {
                 ErrorKind::AddrInUse => format!(
-                    "`ss -lntup sport = :{}` shows who listens there; end it, or choose another address or port",
+                    "`ss -lntup sport = :{}` shows the process that listens there; stop it, or choose another address or port",
                     address.port()
                 ),
                 ErrorKind::PermissionDenied => {
-                    "ports below 1024 need the capability CAP_NET_BIND_SERVICE; or choose another port".into()
+                    "ports below 1024 need the capability CAP_NET_BIND_SERVICE; grant it or choose another port".into()
                 }
                 ErrorKind::AddrNotAvailable => {
-                    "it is none of this machine's addresses: `ip address` shows them, 0.0.0.0 stands for all".into()
+                    "this machine does not have that address: `ip address` lists its addresses, 0.0.0.0 means all of them".into()
                 }
                 _ => return None,
             }),
             Error::Interrupted { next } => Some(next.clone()),
             Error::Access(_) => Some("correct the file; nothing was started or changed".into()),
             Error::Certificate { .. } => {
-                Some("both files are PEM: the chain, the server's own first, and its key".into())
+                Some("both files must be PEM: the certificate chain, the server's certificate first, and the private key".into())
             }
             Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } => None,
             Error::Io { source, .. } | Error::Output(source) => machine::is_full(source)
-                .then(|| "free some space there, and run it again".into()),
+                .then(|| "free some space there and run it again".into()),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! An external ZooKeeper ensemble: whether it lets the cluster in, whose the cluster's znode is, and the znodes removed in the end.
+//! Checks an external ZooKeeper ensemble, claims the cluster's znode there and removes it at teardown.
 //!
-//! Several clusters share an ensemble, and the path `CHROOT/sparkha/NAMESPACE/NAME` says nothing of the Kubernetes cluster or machine. So the
-//! znode's data names its owner: a random id that the cluster's inventory has, too. Nothing below a znode of another owner, or of none, is
-//! used or removed.
+//! Several clusters share an ensemble, and the path `CHROOT/sparkha/NAMESPACE/NAME` does not identify the Kubernetes
+//! cluster or machine. The znode's data therefore names its owner: a random id that is also in the cluster's inventory.
+//! sparkha never uses or removes znodes below a znode of another owner, or of none.
 
 use std::fs;
 use std::time::Duration;
@@ -31,44 +31,44 @@ use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
 
-/// How long the ensemble may take to answer.
+/// Timeout of the ensemble's responses.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often claiming is tried while others change the znode.
+/// How many times a claim is tried while others change the znode.
 const TRIES: u32 = 5;
 
 /// The data of a cluster's znode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Owner {
-    /// The id that the owner's inventory has.
+struct ZnodeOwner {
+    /// The id in the owner's inventory.
     owner: String,
-    /// Which cluster that is, for people.
+    /// Description of the cluster.
     cluster: String,
 }
 
-/// Whose a znode is.
+/// Ownership of a znode.
 #[derive(Clone, Debug, PartialEq)]
 enum Ownership {
     Missing,
-    /// It names no owner. `in_use`: masters take part in an election below it.
+    /// It names no owner. `in_use`: masters run an election below it.
     Unowned {
         version: i32,
         in_use: bool,
     },
-    Owned(Owner),
+    Owned(ZnodeOwner),
 }
 
-/// What the check before a create found.
-pub struct Checked {
-    /// Whether the ensemble answered: what it could not be asked is not claimed.
+/// Result of the preflight check.
+pub struct ZnodeCheck {
+    /// Whether the ensemble responded. Otherwise nothing is claimed.
     pub reached: bool,
-    /// The id under which the cluster's znode is or will be claimed; `None` if it never was, and cannot be now.
+    /// The id that owns or will own the cluster's znode; `None` if it was never claimed and cannot be claimed now.
     pub owner: Option<String>,
     pub findings: Vec<Finding>,
 }
 
-/// Whether an external ensemble answers and lets the cluster in, and whether the cluster's znode is free or its own. `old` is the inventory,
-/// if there is one. `None` where the cluster needs no such ensemble.
-pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<Checked>, Error> {
+/// Checks that the external ensemble is reachable, accepts the login, and that the cluster's znode is free or its own.
+/// `old` is the live inventory. `None` if the cluster uses no external ensemble.
+pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<ZnodeCheck>, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(None);
     };
@@ -83,9 +83,9 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
             let finding = Finding::new(
                 Severity::Failure,
                 with_sources(&error),
-                "check zookeeper.external; --skip-preflight goes on if only this machine cannot reach it",
+                "check zookeeper.external; pass --skip-preflight if only this machine cannot reach it",
             );
-            return Ok(Some(Checked {
+            return Ok(Some(ZnodeCheck {
                 reached: false,
                 owner: known.map(str::to_owned),
                 findings: vec![finding],
@@ -98,7 +98,8 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
     };
     let mut findings = vec![];
     if let Some(holder) = found.holder(&owner) {
-        // A cluster of an older sparkha, or whose inventory was lost: that its master leads there proves that the path is its own.
+        // The cluster was created by an older sparkha, or its inventory was lost. A master of it that leads there
+        // proves that the path is its own.
         if leads(place, spec, external).await {
             if let Ownership::Owned(there) = &found {
                 owner = there.owner.clone();
@@ -107,7 +108,7 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
             findings.push(taken(external, &holder));
         }
     }
-    Ok(Some(Checked {
+    Ok(Some(ZnodeCheck {
         reached: true,
         owner: Some(owner),
         findings,
@@ -127,18 +128,18 @@ fn taken(external: &ExternalZooKeeper, holder: &str) -> Finding {
     )
 }
 
-/// Makes the cluster's znode, or writes the owner to one that nobody owns and nobody uses. True if it was not there before.
+/// Creates the cluster's znode, or writes the owner to one that is unowned and unused. Returns true if it was created.
 pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(false);
     };
     let reached = connect(place, &external.servers, external.secret.as_deref()).await?;
     let (client, path) = (&reached.client, external.directory.as_str());
-    let data = Owner {
+    let data = ZnodeOwner {
         owner: owner.to_owned(),
         cluster: describe(place),
     };
-    // Strings only: it serialises.
+    // Strings always serialise.
     let data = serde_json::to_vec(&data).unwrap_or_default();
     for _ in 0..TRIES {
         let found = ownership(client, path).await?;
@@ -164,20 +165,21 @@ pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<boo
         }
     }
     Err(Error::Preflight {
-        findings: vec![taken(external, "is being changed by others")],
+        findings: vec![taken(external, "is being changed by another process")],
     })
 }
 
-/// What happens to the znodes of a cluster that goes.
+/// What teardown does with the znodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Znodes {
     Remove,
-    /// They stay, without an owner if the ensemble can be reached: then the next cluster of that name may claim them.
+    /// They stay. If the ensemble is reachable, their owner is removed, so that the next cluster with this name can
+    /// claim them.
     #[default]
     Keep,
 }
 
-/// The znodes that teardown would remove, for people; `None` if it would remove none.
+/// Description of the znodes that teardown would remove; `None` if there are none.
 pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventory) -> Option<String> {
     let ZooKeeperSummary::External {
         servers,
@@ -192,7 +194,7 @@ pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventor
         .then(|| format!("the znodes below {directory} in ZooKeeper at {}", servers.join(",")))
 }
 
-/// An external ensemble is left without this cluster's znodes, and with all others.
+/// Removes this cluster's znodes, and no others, from an external ensemble.
 pub async fn remove_znodes(
     place: &Place,
     inventory: &Inventory,
@@ -208,8 +210,8 @@ pub async fn remove_znodes(
     else {
         return Ok(());
     };
-    let left = |why: &str| progress.warn(&format!("The znodes below {directory} are left as they are: {why}"));
-    // An inventory that was copied here from another namespace has another cluster's path.
+    let left = |why: &str| progress.warn(&format!("The znodes below {directory} are not changed: {why}"));
+    // An inventory that was copied from another namespace has the path of another cluster.
     if !is_own_path(directory, place.namespace(), place.name()) {
         left("the path is not this cluster's");
         return Ok(());
@@ -222,7 +224,7 @@ pub async fn remove_znodes(
         Ok(reached) => reached,
         Err(error) if znodes == Znodes::Keep => {
             progress.warn(&format!(
-                "The znodes below {directory} are kept, and still marked as this cluster's: {}",
+                "The znodes below {directory} are kept and still belong to this cluster: {}",
                 with_sources(&error)
             ));
             return Ok(());
@@ -276,41 +278,41 @@ async fn ownership(client: &zookeeper_client::Client, path: &str) -> Result<Owne
     })
 }
 
-fn owner_in(data: &[u8]) -> Option<Owner> {
+fn owner_in(data: &[u8]) -> Option<ZnodeOwner> {
     if data.is_empty() {
         return None;
     }
-    // What cannot be read is somebody's, too.
-    Some(serde_json::from_slice(data).unwrap_or_else(|_| Owner {
+    // Unreadable data belongs to another owner.
+    Some(serde_json::from_slice(data).unwrap_or_else(|_| ZnodeOwner {
         owner: String::new(),
         cluster: format!(
-            "something else, which wrote `{}`",
+            "an unknown owner that wrote `{}`",
             String::from_utf8_lossy(data).escape_debug()
         ),
     }))
 }
 
-impl Owner {
+impl ZnodeOwner {
     fn is(&self, owner: &str) -> bool {
         !owner.is_empty() && self.owner == owner
     }
 }
 
 impl Ownership {
-    /// Who else holds the znode; `None` if it is free, or `owner`'s.
+    /// The other holder of the znode; `None` if it is free or owned by `owner`.
     fn holder(&self, owner: &str) -> Option<String> {
         match self {
             Ownership::Missing | Ownership::Unowned { in_use: false, .. } => None,
             Ownership::Owned(there) if there.is(owner) => None,
             Ownership::Owned(there) => Some(format!("belongs to {}", there.cluster)),
             Ownership::Unowned { in_use: true, .. } => {
-                Some("is used by masters of another cluster, which has not put its name there".into())
+                Some("is used by masters of another cluster that did not write its owner".into())
             }
         }
     }
 }
 
-/// Which cluster this is, among all that may use an ensemble.
+/// Identifies this cluster among all that may use an ensemble.
 fn describe(place: &Place) -> String {
     let name = place.name();
     match place {
@@ -331,7 +333,7 @@ fn describe(place: &Place) -> String {
     }
 }
 
-/// Whether a master of the cluster that is here already was elected below this very path.
+/// Whether a running master of this cluster was elected below this path.
 async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
     let conf = spec.name.conf();
     let (conf, leader) = match place {
@@ -342,7 +344,11 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
             (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
         }
         Place::Local(dir) => {
-            let conf = dir.desired().ok().flatten().and_then(|wanted| wanted.config_map(&conf));
+            let conf = dir
+                .desired()
+                .ok()
+                .flatten()
+                .and_then(|desired| desired.config_map(&conf));
             let pods = masters_of(dir).unwrap_or_default();
             (conf, Leader::new(Loopback).report(pods).await)
         }
@@ -362,16 +368,16 @@ async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) 
         });
     is_configured && leader.is_some()
 }
-/// A session with an external ensemble, and the forwarded port it may need.
-struct Reached {
+/// A session with an external ensemble, and the port-forward that it may need.
+struct Session {
     client: zookeeper_client::Client,
     login: Option<ZooKeeperLogin>,
     _forward: Option<ForwardGuard>,
 }
 
-/// Connects from here; or, where the servers' names mean something only inside the cluster, through a pod behind that
+/// Connects from this machine. If the server names resolve only inside the cluster, connects through a pod of that
 /// Service. `secret` names the Secret with the login.
-async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Reached, zookeeper::Error> {
+async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Session, zookeeper::Error> {
     let read = match (secret, place) {
         (Some(name), Place::Kubernetes(cluster, _)) => login(cluster, name).await.map(Some),
         (Some(name), Place::Local(dir)) => login_local(dir, name).map(Some),
@@ -384,7 +390,7 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
     })?;
     let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
         Ok(client) => {
-            return Ok(Reached {
+            return Ok(Session {
                 client,
                 login,
                 _forward: None,
@@ -405,7 +411,7 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
         };
         let address = forward.address.to_string();
         if let Ok(client) = zookeeper::connect(&address, login.as_ref(), TIMEOUT).await {
-            return Ok(Reached {
+            return Ok(Session {
                 client,
                 login,
                 _forward: Some(forward),
@@ -428,7 +434,7 @@ fn login_local(dir: &ClusterDir, name: &str) -> Result<ZooKeeperLogin, String> {
 }
 
 fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<ZooKeeperLogin, String> {
-    // A shell that reads the mounted files leaves out the last line's end, too.
+    // The shell that reads the mounted files strips the trailing newline, too.
     let read = |key: &str| {
         let value = value(key).map(|value| value.trim_end_matches('\n').to_owned());
         value.ok_or_else(|| format!("Secret {name} has no {key}"))
@@ -439,7 +445,7 @@ fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<ZooKee
     })
 }
 
-/// The pod, namespace and port to which `name[.service][.namespace][.svc…]:port` leads inside the cluster.
+/// The pod, namespace and port that `name[.service][.namespace][.svc…]:port` resolves to inside the cluster.
 async fn pod_behind(cluster: &Cluster, server: &str) -> Option<(String, Namespace, u16)> {
     let (host, port) = server.rsplit_once(':')?;
     let port = port.parse().ok()?;
@@ -482,7 +488,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_free_znode_or_ones_own_may_be_used() {
+    fn only_a_free_or_own_znode_may_be_used() {
         let owned = |text: &str| Ownership::Owned(owner_in(text.as_bytes()).unwrap());
         let ours = owned(r#"{"owner": "1", "cluster": "cluster spark in namespace data of https://a"}"#);
         assert_eq!(ours.holder("1"), None);
@@ -494,15 +500,15 @@ mod tests {
         let unowned = |in_use| Ownership::Unowned { version: 0, in_use };
         assert_eq!(unowned(false).holder("1"), None);
         assert!(unowned(true).holder("1").is_some());
-        // Somebody else's data is somebody else's.
+        // Unreadable data has another owner.
         assert_eq!(
             owned("a\nb").holder("").unwrap(),
-            "belongs to something else, which wrote `a\\nb`"
+            "belongs to an unknown owner that wrote `a\\nb`"
         );
     }
 
     #[test]
-    fn an_inventory_from_elsewhere_does_not_reach_its_cluster() {
+    fn an_inventory_copied_from_another_namespace_does_not_match_the_path() {
         let name = ClusterName::parse("spark").unwrap();
         let own = |path| is_own_path(path, &Namespace::parse("data").unwrap(), &name);
         assert!(own("/sparkha/data/spark") && own("/team/sparkha/data/spark"));

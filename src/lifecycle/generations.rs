@@ -1,13 +1,14 @@
-//! Which cluster a name means. A cluster's name is in every address that its drivers hold, so `sparkha upgrade --side-by-side` makes the next
-//! generation under a name of its own: `etl-2` for `etl`. The first generation's name stays the one that the cluster is known by, its alias.
-//! Commands take it for the oldest generation that is there, and submit for the one that takes new jobs.
+//! Resolves a name to a cluster. A cluster's name is in every address that its drivers hold, so `sparkha upgrade
+//! --side-by-side` creates the next generation under its own name: `etl-2` for `etl`. The name of the first generation
+//! remains the alias of the cluster. Commands use the oldest generation with that alias, and submit uses the one that
+//! accepts new jobs.
 
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
 use crate::render::inventory::Summary;
 use crate::spec::names::{Alias, ClusterName};
 
-/// A cluster, and what it is known by.
+/// A cluster and its alias.
 #[derive(Clone)]
 pub struct Generation {
     pub place: Place,
@@ -15,12 +16,12 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The name that the cluster is known by.
+    /// The name that the user knows the cluster by.
     fn root(&self) -> &ClusterName {
         self.alias.as_ref().map_or(self.place.name(), |alias| &alias.name)
     }
 
-    /// A generation after this one. It does not have the name yet.
+    /// A later generation. It does not have the alias yet.
     pub fn later(&self, name: ClusterName) -> Self {
         Self {
             place: self.place.sibling(&name),
@@ -31,7 +32,7 @@ impl Generation {
         }
     }
 
-    /// The generation that an upgrade makes, or has made already.
+    /// The generation that an upgrade creates or has created.
     pub async fn next(&self) -> Result<Self, Error> {
         if let Some(next) = self.made_next().await? {
             return Ok(next);
@@ -51,7 +52,7 @@ impl Generation {
         }
     }
 
-    /// The generation that an upgrade has made, and that does not have the name yet.
+    /// The generation that an upgrade has created and that does not have the alias yet.
     pub async fn made_next(&self) -> Result<Option<Self>, Error> {
         let others = self.place.known_as(self.root()).await?;
         let names = later(&others, self.place.name()).into_iter();
@@ -59,10 +60,10 @@ impl Generation {
     }
 }
 
-/// The cluster that a name means: of this very name, or known by it.
+/// The cluster with this name or alias.
 pub async fn find(named: Place) -> Result<Generation, Error> {
     let summary = match named.existing().await {
-        // The command that uses it reports what is wrong with it.
+        // The command that reads the cluster reports the error.
         Err(Error::Inventory(_) | Error::Local(_)) => {
             return Ok(Generation {
                 place: named,
@@ -94,9 +95,9 @@ pub async fn find(named: Place) -> Result<Generation, Error> {
     Ok(Generation { place, alias })
 }
 
-/// The cluster that takes the jobs of this one.
+/// The cluster that accepts the jobs of this one.
 pub async fn for_jobs(mut place: Place) -> Result<Place, Error> {
-    // Each is made after the one before. A circle, which only a person can have written, is left after a few rounds.
+    // Each successor was created later. A cycle, which only manual edits can cause, ends after a few rounds.
     for _ in 0..8 {
         let inventory = place.existing().await?;
         let Some(successor) = inventory.as_ref().and_then(|inventory| inventory.successor()) else {
@@ -112,7 +113,7 @@ fn oldest(mut generations: Vec<Summary>) -> Option<Summary> {
     generations.into_iter().next()
 }
 
-/// Those that come after `name`.
+/// The generations after `name`.
 fn later(generations: &[Summary], name: &ClusterName) -> Vec<ClusterName> {
     let mut waiting: Vec<_> = generations.iter().collect();
     waiting.retain(|summary| summary.active_alias().is_none() && summary.name != *name);
@@ -120,7 +121,7 @@ fn later(generations: &[Summary], name: &ClusterName) -> Vec<ClusterName> {
     waiting.into_iter().map(|summary| summary.name.clone()).collect()
 }
 
-/// The one that has the name comes first, and then they go by their numbers.
+/// Sorts the generation with the alias first, then the others by number.
 fn age(summary: &Summary) -> (bool, usize, ClusterName) {
     let name = &summary.name;
     (summary.active_alias().is_none(), name.as_str().len(), name.clone())
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_that_has_the_name_comes_first_and_then_the_numbers() {
+    fn the_generation_with_the_alias_sorts_first_then_by_number() {
         let all = || {
             vec![
                 generation("etl-10", false),

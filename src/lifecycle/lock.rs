@@ -1,10 +1,11 @@
-//! One sparkha at a time on one cluster. The lock is an annotation of the inventory, taken by the same write that announces
-//! what will be done, and renewed while it lasts. A process that dies leaves it behind; it is taken over when that process is
-//! known to have ended, or when it was not renewed for a while.
+//! Allows one sparkha process at a time to change a cluster. The lock is an annotation of the inventory. The write that
+//! announces the changes takes it, and it is renewed until they are done. A process that dies leaves the lock behind.
+//! Another process takes it over if the holder is known to have ended, or if the lock was not renewed for a while.
 //!
-//! The lock is a fence: a process that was paused for longer than that finds it taken over before its next write. Taking, renewing and releasing it
-//! are conditional on the version of the inventory that was read, and [`Lock::fenced`] gives a [`Cluster`] whose writes check first, and
-//! again if the process was paused before they were sent. What a network delays after it was sent is beyond that.
+//! The lock is a fence: a process that was paused for longer finds the lock taken over before its next write. Taking,
+//! renewing and releasing the lock are conditional on the inventory version that was read. [`Lock::fenced`] returns a
+//! [`Cluster`] whose writes check the lock first, and again if the process was paused before they were sent. A write
+//! that the network delays after it was sent is not covered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,49 +29,50 @@ use crate::platform::local::process::ProcessId;
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
-/// The annotation that is the lock.
+/// The annotation that holds the lock.
 pub const LOCK: &str = "sparkha/at-work";
-/// The annotation with which a first create marks what it may remove again if it fails: for as long as no other command worked on it.
+/// The annotation that a first create sets. While it is there, no other command has changed the cluster, and a failed
+/// create may remove what it created.
 const FIRST: &str = "sparkha/first-create";
 /// A lock not renewed for this long is abandoned.
 const EXPIRES_AFTER: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// How long a check counts for other writes of the same moment. The wall clock tells: it goes on while a machine sleeps.
+/// How long one check is valid for concurrent writes. Measured by the wall clock, which goes on while a machine sleeps.
 const CHECK_LASTS: Duration = Duration::from_millis(100);
-/// How long an answer may take to say that the lock is held.
+/// A response that takes longer does not prove that the lock is held.
 const CHECK_WITHIN: Duration = Duration::from_secs(8);
-/// How often a conditional write is tried while others change the inventory.
+/// How many times a conditional write is tried while others change the inventory.
 const TRIES: u32 = 10;
 
-/// A lock that is held. Renewed in the background until it is released or dropped.
+/// A held lock. Renewed in the background until it is released or dropped.
 pub struct Lock {
-    held: Arc<Held>,
+    held: Arc<HeldLock>,
     renewal: tokio::task::AbortHandle,
 }
 
-struct Held {
+struct HeldLock {
     cluster: Cluster,
     inventory: String,
     me: Holder,
-    /// When the lock was last seen to be ours.
+    /// When the lock was last confirmed to be held.
     checked: Mutex<SystemTime>,
 }
 
-/// Takes the lock by writing `inventory`, with `labels` and `annotations` for its ConfigMap.
+/// Takes the lock by writing `inventory`, with the `labels` and `annotations` of its ConfigMap.
 ///
-/// `seen` is the inventory as it was read when the plan was made, after [`wait_for_lock`]: if another has changed it since, this fails.
-/// `first` marks the cluster as made by this run, see [`undoable`].
+/// `observed` is the inventory that the plan is based on, read after [`wait_for_lock`]. Fails if it has changed since.
+/// `first` marks the cluster as created by this run, see [`undoable`].
 pub async fn take(
     cluster: &Cluster,
     name: &ClusterName,
-    seen: Option<&DynamicObject>,
+    observed: Option<&DynamicObject>,
     mut object: Value,
     inventory: &Inventory,
     first: bool,
 ) -> Result<Lock, Error> {
-    let version = seen.and_then(ResourceExt::resource_version);
+    let version = observed.and_then(ResourceExt::resource_version);
     let me = Holder::me(secret::id()?);
-    // The answer may be read long after the lock was written.
+    // The response may be read long after the lock was written.
     let began = SystemTime::now();
     object["data"] = json!(inventory.data());
     object["metadata"]["annotations"][LOCK] = json!(me.written());
@@ -78,7 +80,7 @@ pub async fn take(
         object["metadata"]["annotations"][FIRST] = json!(me.id);
     }
     let inventory_name = name.inventory();
-    let written = match seen {
+    let written = match observed {
         None => {
             let api: Api<ConfigMap> = cluster.api();
             let config_map: ConfigMap =
@@ -90,7 +92,7 @@ pub async fn take(
             cluster.create(&api, &config_map, &action).await.map(|_| ())
         }
         Some(_) => {
-            // Another version than the one that was seen is somebody else's work.
+            // A different version means that another process changed it.
             object["metadata"]["resourceVersion"] = json!(version);
             let applied = cluster.apply(Kind::ConfigMap, &inventory_name, &object, true).await;
             applied.map(|_| ())
@@ -101,7 +103,7 @@ pub async fn take(
         Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {
             let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
             match current.as_ref().and_then(holder_of) {
-                // The answer to our own write was lost, and the second try met the first.
+                // The response to our write was lost, and the retry conflicts with it.
                 Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me, began)),
                 Some(holder) => Err(Error::Busy { holder: holder.who }),
                 None => Err(Error::has_just_finished()),
@@ -113,7 +115,7 @@ pub async fn take(
 
 impl Lock {
     fn held(cluster: &Cluster, name: &ClusterName, me: Holder, since: SystemTime) -> Self {
-        let held = Arc::new(Held {
+        let held = Arc::new(HeldLock {
             cluster: cluster.clone(),
             inventory: name.inventory(),
             me,
@@ -140,17 +142,17 @@ impl Lock {
         }
     }
 
-    /// Tells this lock from all others.
+    /// Unique id of this lock.
     pub fn id(&self) -> &str {
         &self.held.me.id
     }
 
-    /// The cluster, for writes that are sent only while the lock is held.
+    /// The cluster; its writes are sent only while the lock is held.
     pub fn fenced(&self) -> Cluster {
         self.held.cluster.with_fence(self.held.clone())
     }
 
-    /// Does `work` while the lock is held; if this process was paused meanwhile, it is begun again once the lock turns out to be still held.
+    /// Does `work` while the lock is held. Repeats it if the process was paused meanwhile and the lock is still held.
     pub async fn guard<F>(&self, action: &str, mut work: impl FnMut() -> F) -> Result<(), Error>
     where
         F: Future<Output = Result<(), Error>>,
@@ -163,7 +165,7 @@ impl Lock {
         }
     }
 
-    /// Releases the lock, and writes what is now true. `undoable`: the right of a first create to undo itself stays.
+    /// Releases the lock and writes the final inventory. `undoable` keeps the right of a first create to undo itself.
     pub async fn release(self, inventory: &Inventory, undoable: bool) -> Result<(), Error> {
         self.renewal.abort();
         let mut patch = json!({
@@ -176,7 +178,7 @@ impl Lock {
         Ok(self.held.change("release the lock", &patch).await?)
     }
 
-    /// Removes the inventory, and the lock with it.
+    /// Removes the inventory and with it the lock.
     pub async fn remove_inventory(self) -> Result<(), Error> {
         self.renewal.abort();
         Ok(self.held.remove("remove the inventory").await?)
@@ -189,33 +191,33 @@ impl Drop for Lock {
     }
 }
 
-impl Held {
-    /// The inventory, with our lock on it.
+impl HeldLock {
+    /// The inventory. Fails if it does not hold our lock.
     async fn read(&self, action: &str) -> Result<DynamicObject, kubernetes::Error> {
         let lost = |reason: String| kubernetes::Error::LockLost {
             action: action.to_owned(),
             reason,
         };
         let Some(current) = self.cluster.get(Kind::ConfigMap, &self.inventory).await? else {
-            return Err(lost("another command has removed the cluster meanwhile".into()));
+            return Err(lost("another command has removed the cluster".into()));
         };
         match holder_of(&current) {
             Some(holder) if holder.id == self.me.id => Ok(current),
             Some(holder) => Err(lost(format!(
-                "another sparkha ({}) has taken over the cluster meanwhile",
+                "another sparkha process ({}) has taken over the cluster",
                 holder.who
             ))),
-            None => Err(lost("another sparkha has worked on the cluster meanwhile".into())),
+            None => Err(lost("another sparkha process has changed the cluster".into())),
         }
     }
 
-    /// Changes the inventory as long as our lock is on it.
+    /// Changes the inventory if it holds our lock.
     async fn change(&self, action: &str, patch: &Value) -> Result<(), kubernetes::Error> {
         let mut tries = 0;
         let mut sent = false;
         loop {
             let current = match self.read(action).await {
-                // The answer to our own release was lost: then this is what it left.
+                // The response to our release was lost; the inventory is already as the release leaves it.
                 Err(kubernetes::Error::LockLost { .. }) if sent && self.is_released(patch).await? => return Ok(()),
                 current => current?,
             };
@@ -232,7 +234,7 @@ impl Held {
         }
     }
 
-    /// Whether the inventory is as releasing the lock leaves it.
+    /// Whether the inventory is as the release leaves it.
     async fn is_released(&self, patch: &Value) -> Result<bool, kubernetes::Error> {
         let current = self.cluster.get(Kind::ConfigMap, &self.inventory).await?;
         Ok(current.is_some_and(|current| {
@@ -255,12 +257,12 @@ impl Held {
     }
 }
 
-impl Fence for Held {
+impl Fence for HeldLock {
     fn check<'a>(&'a self, action: &'a str) -> BoxFuture<'a, Result<SystemTime, kubernetes::Error>> {
         async move {
             let arrived = SystemTime::now();
             let mut checked = self.checked.lock().await;
-            // Another write may have checked while this one waited for its turn.
+            // Another write may have checked while this one waited for the mutex.
             if *checked >= arrived || checked.elapsed().is_ok_and(|ago| ago < CHECK_LASTS) {
                 return Ok(*checked);
             }
@@ -277,14 +279,15 @@ impl Fence for Held {
             }
             Err(kubernetes::Error::LockLost {
                 action: action.to_owned(),
-                reason: "the API server is too slow to tell in time whether the lock is still held".into(),
+                reason: "the API server responds too slowly to confirm that the lock is still held".into(),
             })
         }
         .boxed()
     }
 }
 
-/// The inventory of a first create that failed, if nobody else has worked on the cluster since: `id` is its lock's.
+/// The inventory of a first create that failed, if no other command has changed the cluster since. `id` is the id of
+/// its lock.
 pub async fn undoable(cluster: &Cluster, name: &ClusterName, id: &str) -> Result<Option<DynamicObject>, Error> {
     let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
     Ok(found.filter(|found| {
@@ -293,7 +296,8 @@ pub async fn undoable(cluster: &Cluster, name: &ClusterName, id: &str) -> Result
     }))
 }
 
-/// Ends the right of a first create to undo itself: its cluster is in service, or another command relies on what is there.
+/// Ends the right of a first create to undo itself, because its cluster is in service or another command relies on its
+/// objects.
 pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     for _ in 0..TRIES {
         let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
@@ -309,24 +313,24 @@ pub async fn confirm_first(cluster: &Cluster, name: &ClusterName) -> Result<(), 
     Ok(())
 }
 
-/// Whether a first create may still undo itself, by the inventory as it was read.
-pub fn is_first(seen: &DynamicObject) -> bool {
-    seen.annotations().contains_key(FIRST)
+/// Whether a first create may still undo itself, according to this inventory.
+pub fn is_first(observed: &DynamicObject) -> bool {
+    observed.annotations().contains_key(FIRST)
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Holder {
     /// `user@host, process 123`.
     who: String,
     host: String,
     pid: u32,
-    /// Changes with every renewal, in milliseconds.
+    /// Time of the last renewal, in milliseconds.
     renewed: u64,
-    /// Tells this holding from all others; empty in a lock of an older sparkha.
+    /// Unique id of this holding; empty in locks of older sparkha versions.
     #[serde(default)]
     id: String,
-    /// The process beyond doubt, and the namespace in which its number counts.
+    /// Identifies the process, together with the PID namespace that its number belongs to.
     #[serde(default)]
     process: Option<ProcessId>,
     #[serde(default)]
@@ -368,7 +372,7 @@ impl Holder {
         serde_json::from_str(text).ok()
     }
 
-    /// Whether its process is known to have ended: only where its number counts can it be looked up.
+    /// Whether its process is known to have ended. The process can be looked up only in its own PID namespace.
     fn is_gone(&self) -> bool {
         let (Some(process), Some(namespace)) = (&self.process, &self.pid_namespace) else {
             return false;
@@ -377,7 +381,7 @@ impl Holder {
     }
 }
 
-/// The namespace in which this process's number counts.
+/// The PID namespace of this process.
 fn pid_namespace() -> Option<String> {
     let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(link.display().to_string())
@@ -388,10 +392,14 @@ fn holder_of(inventory: &DynamicObject) -> Option<Holder> {
     Holder::read(annotations.get(LOCK)?)
 }
 
-/// Waits until the lock of an inventory, if there is one, is released or abandoned; one that is being renewed is
-/// somebody's. True if there was one: then things may have changed, and the caller has to look again.
-pub async fn wait_for_lock(cluster: &Cluster, name: &ClusterName, seen: Option<&DynamicObject>) -> Result<bool, Error> {
-    let Some(holder) = seen.and_then(holder_of) else {
+/// Waits until the lock of an inventory is released or abandoned. Fails if the holder renews it. Returns true if there
+/// was a lock: then the cluster may have changed, and the caller must read it again.
+pub async fn wait_for_lock(
+    cluster: &Cluster,
+    name: &ClusterName,
+    observed: Option<&DynamicObject>,
+) -> Result<bool, Error> {
+    let Some(holder) = observed.and_then(holder_of) else {
         return Ok(false);
     };
     let deadline = Instant::now() + EXPIRES_AFTER;
@@ -404,7 +412,7 @@ pub async fn wait_for_lock(cluster: &Cluster, name: &ClusterName, seen: Option<&
             Some(_) => {}
         }
     }
-    tracing::info!("taking over the lock of {}, who has not renewed it", holder.who);
+    tracing::info!("taking over the lock of {}, which was not renewed", holder.who);
     Ok(true)
 }
 
@@ -417,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_reads_back_and_is_alive() {
+    fn a_written_holder_reads_back_and_is_alive() {
         let me = me();
         assert_eq!(Holder::read(&me.written()), Some(me.clone()));
         assert!(!me.is_gone());
@@ -443,10 +451,10 @@ mod tests {
                 ..me.clone()
             }
         };
-        // Its number is free, or another process's now.
+        // The PID is free or belongs to another process.
         assert!(with("started", json!(1)).is_gone());
         assert!(with("pid", json!(i32::MAX)).is_gone());
-        // A machine of the same name, and a container with process numbers of its own.
+        // A machine with the same name, and a container with its own PID namespace.
         let elsewhere = with("boot", json!("another"));
         assert!(!elsewhere.is_gone());
         let mut container = with("pid", json!(i32::MAX));

@@ -1,4 +1,4 @@
-//! Namespaces that sparkha makes where there is none, remembers by label, and removes when nothing else is left in them.
+//! Creates missing namespaces, marks them with a label, and removes them when nothing else is left in them.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -18,14 +18,15 @@ use crate::platform::kubernetes::{self, Cluster, unless_paused};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
-/// What Kubernetes itself puts into every namespace, or leaves behind there for a while, as group and resource: not a user's objects.
+/// Resources that Kubernetes itself creates in every namespace or leaves there for a while, as group and resource. They
+/// are not the user's.
 const OF_KUBERNETES: [(&str, &str); 3] = [
     ("", "events"),
     ("events.k8s.io", "events"),
-    // Of StatefulSets and DaemonSets, which count themselves.
+    // Revisions of StatefulSets and DaemonSets, which are counted themselves.
     ("apps", "controllerrevisions"),
 ];
-/// Groups whose resources are measurements or a catalogue, the same in every namespace, and no objects.
+/// Groups whose resources are metrics or a catalogue, the same in every namespace.
 const VIEWS: [&str; 4] = [
     "metrics.k8s.io",
     "custom.metrics.k8s.io",
@@ -36,12 +37,12 @@ const VIEWS: [&str; 4] = [
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The service account that a token's Secret belongs to.
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
-/// Objects in one answer.
+/// Objects per page.
 const PAGE: u32 = 500;
-/// Lists that are under way at once.
+/// Concurrent list requests.
 const CONCURRENCY: usize = 8;
 
-/// Makes the namespace, ours by its label.
+/// Creates the namespace with sparkha's label.
 pub async fn create(cluster: &Cluster) -> Result<(), Error> {
     let name = cluster.namespace().as_str();
     let api: Api<Namespace> = Api::all(cluster.client());
@@ -53,25 +54,25 @@ pub async fn create(cluster: &Cluster) -> Result<(), Error> {
         .create(&api, &namespace, &format!("create Namespace {name}"))
         .await
     {
-        // Somebody was faster.
+        // Another process created it first.
         Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether a namespace can be removed.
+/// Result of removing a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is not ours, or gone already.
+    /// It is not sparkha's, or no longer exists.
     NotOurs,
-    /// It was removed, with the cluster's inventory in it.
+    /// It was removed together with the cluster's inventory.
     Removed,
-    /// It is ours, but there is or may be something else in it: this.
+    /// It is sparkha's, but other objects are or may be in it; the reason.
     InUse(String),
 }
 
-/// Removes the namespace if sparkha made it and nothing is in it but what is left of this cluster: its inventory and what Kubernetes
-/// removes by itself. Anything but a whole listing of all kinds counts as use.
+/// Removes the namespace if sparkha created it and it contains only leftovers of this cluster: its inventory and
+/// objects that Kubernetes removes itself. Counts as in use unless all kinds could be listed completely.
 pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &Inventory) -> Result<Removal, Error> {
     let namespace = cluster.namespace().as_str();
     let api: Api<Namespace> = Api::all(cluster.client());
@@ -86,14 +87,14 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
     if found.metadata.deletion_timestamp.is_some() {
         return Ok(Removal::Removed);
     }
-    let left = Left { name, inventory };
+    let leftovers = Leftovers { name, inventory };
     let action = format!("delete Namespace {namespace}");
     loop {
         let removal = async {
-            match first_tenant(cluster, &left).await {
+            match first_tenant(cluster, &leftovers).await {
                 Ok(None) => {}
-                Ok(Some(tenant)) => return Ok(Removal::InUse(format!("there is still {tenant}"))),
-                Err(error) => return Ok(Removal::InUse(format!("what is in it is not known: {error}"))),
+                Ok(Some(tenant)) => return Ok(Removal::InUse(format!("it still contains {tenant}"))),
+                Err(error) => return Ok(Removal::InUse(format!("failed to list its objects: {error}"))),
             }
             match cluster.delete_in(&api, namespace, found.uid(), &action).await {
                 Ok(()) => Ok(Removal::Removed),
@@ -101,23 +102,23 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
                 Err(error) => Err(error.into()),
             }
         };
-        // After a pause somebody else may have come: it is looked at again.
+        // Objects may have been created during a pause, so list again.
         if let Some(removal) = unless_paused(SystemTime::now(), removal).await {
             return removal;
         }
     }
 }
 
-/// What may be left of a cluster when its namespace is looked at.
-struct Left<'a> {
+/// Leftovers of a cluster that do not keep its namespace in use.
+struct Leftovers<'a> {
     name: &'a ClusterName,
     inventory: &'a Inventory,
 }
 
-/// Anything in the namespace that is neither Kubernetes' own nor left of the cluster, by every version of every kind that the server has.
-async fn first_tenant(cluster: &Cluster, left: &Left<'_>) -> Result<Option<String>, kubernetes::Error> {
+/// Any object that is neither Kubernetes' own nor a leftover of the cluster, in any served version of any kind.
+async fn first_tenant(cluster: &Cluster, leftovers: &Leftovers<'_>) -> Result<Option<String>, kubernetes::Error> {
     let resources = namespaced_resources(cluster).await?;
-    let lists = resources.iter().map(|resource| tenant_of(cluster, resource, left));
+    let lists = resources.iter().map(|resource| tenant_of(cluster, resource, leftovers));
     let mut lists = stream::iter(lists).buffer_unordered(CONCURRENCY);
     while let Some(tenant) = lists.try_next().await? {
         if tenant.is_some() {
@@ -130,7 +131,7 @@ async fn first_tenant(cluster: &Cluster, left: &Left<'_>) -> Result<Option<Strin
 async fn tenant_of(
     cluster: &Cluster,
     resource: &ApiResource,
-    left: &Left<'_>,
+    leftovers: &Leftovers<'_>,
 ) -> Result<Option<String>, kubernetes::Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
     let mut params = ListParams::default().limit(PAGE);
@@ -140,7 +141,7 @@ async fn tenant_of(
         let tenant = page
             .items
             .iter()
-            .find(|object| !left.explains(resource, &object.metadata));
+            .find(|object| !leftovers.explains(resource, &object.metadata));
         if let Some(object) = tenant {
             return Ok(Some(format!("{} {}", resource.kind, object.name_any())));
         }
@@ -151,8 +152,8 @@ async fn tenant_of(
     }
 }
 
-impl Left<'_> {
-    /// Whether an object is Kubernetes' own, left of the cluster, or being deleted already.
+impl Leftovers<'_> {
+    /// Whether an object is Kubernetes' own, a leftover of the cluster, or being deleted.
     fn explains(&self, resource: &ApiResource, object: &ObjectMeta) -> bool {
         let name = object.name.as_deref().unwrap_or_default();
         let value = |values: &Option<BTreeMap<String, String>>, key: &str| values.as_ref()?.get(key).cloned();
@@ -168,7 +169,7 @@ impl Left<'_> {
                 let is_known = account == "default" || self.inventory.entry(Kind::ServiceAccount, &account).is_some();
                 is_known && name.starts_with(&format!("{account}-token-"))
             }),
-            // Their controllers take a moment after the Services have gone.
+            // Controllers delete them shortly after their Services.
             ("", "endpoints") => is_service(name),
             ("discovery.k8s.io", "endpointslices") => {
                 value(&object.labels, SERVICE_NAME).is_some_and(|service| is_service(&service))
@@ -179,7 +180,8 @@ impl Left<'_> {
     }
 }
 
-/// Every version of every kind of object that can be listed in a namespace. A group that cannot be asked is an error: nobody knows what it has.
+/// Every served version of every kind that can be listed in a namespace. A group that fails to respond is an error: it
+/// may have objects.
 async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, kubernetes::Error> {
     let client = cluster.client();
     let groups = cluster.call("list API groups", || client.list_api_groups()).await?;
@@ -245,7 +247,7 @@ mod tests {
     fn explains(group: &str, plural: &str, metadata: serde_json::Value) -> bool {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &crate::render::render(&spec));
-        let left = Left {
+        let leftovers = Leftovers {
             name: &spec.name,
             inventory: &inventory,
         };
@@ -256,11 +258,11 @@ mod tests {
             kind: "X".into(),
             plural: plural.into(),
         };
-        left.explains(&resource, &serde_json::from_value(metadata).unwrap())
+        leftovers.explains(&resource, &serde_json::from_value(metadata).unwrap())
     }
 
     #[test]
-    fn what_kubernetes_puts_into_every_namespace_is_nobodys() {
+    fn objects_of_kubernetes_do_not_keep_a_namespace() {
         assert!(explains("", "configmaps", json!({"name": "kube-root-ca.crt"})));
         assert!(explains("", "serviceaccounts", json!({"name": "default"})));
         let token =
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_the_cluster_is_not_in_the_way() {
+    fn leftovers_of_the_cluster_do_not_keep_a_namespace() {
         let ours = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark"});
         assert!(explains(
             "",

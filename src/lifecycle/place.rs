@@ -1,10 +1,11 @@
-//! Where a cluster is: in a namespace of Kubernetes, or in a folder of this machine; and what is done with clusters in both alike.
+//! Where a cluster runs: in a Kubernetes namespace or in a folder of this machine. Has the operations that are the same
+//! for both.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{inventory_of, wanted_of};
+use crate::lifecycle::local::{desired_of, inventory_of};
 use crate::model::kind::Kind;
 use crate::model::labels::{ALIAS, MANAGED_BY, SPARKHA, is_of_cluster};
 use crate::platform::kubernetes::{self, Cluster};
@@ -12,7 +13,7 @@ use crate::platform::local::store::{ClusterDir, Store};
 use crate::render::inventory::{Inventory, Summary};
 use crate::spec::names::{ClusterName, Namespace};
 
-/// Where a cluster is, and its name there.
+/// Location and name of a cluster.
 #[derive(Clone)]
 pub enum Place {
     Kubernetes(Cluster, ClusterName),
@@ -34,7 +35,7 @@ impl Place {
         }
     }
 
-    /// Another cluster beside this one.
+    /// Another cluster in the same namespace.
     pub fn sibling(&self, name: &ClusterName) -> Self {
         match self {
             Place::Kubernetes(cluster, _) => Place::Kubernetes(cluster.clone(), name.clone()),
@@ -43,15 +44,15 @@ impl Place {
     }
 
     /// # Errors
-    /// Also if there is no such cluster.
+    /// Fails if there is no such cluster.
     pub async fn inventory(&self) -> Result<Inventory, Error> {
         match self {
             Place::Kubernetes(cluster, name) => read_inventory(&inventory_object(cluster, name).await?),
-            Place::Local(dir) => Ok(wanted_of(dir)?.1),
+            Place::Local(dir) => Ok(desired_of(dir)?.1),
         }
     }
 
-    /// The inventory if there is one that may be read.
+    /// The inventory. `None` if there is none or it may not be read.
     pub async fn existing(&self) -> Result<Option<Inventory>, Error> {
         match self {
             Place::Kubernetes(cluster, name) => {
@@ -63,13 +64,13 @@ impl Place {
                 ours.as_ref().map(read_inventory).transpose()
             }
             Place::Local(dir) => match dir.desired()? {
-                Some(wanted) => inventory_of(&wanted, dir),
+                Some(desired) => inventory_of(&desired, dir),
                 None => Ok(None),
             },
         }
     }
 
-    /// The clusters beside this one that are known by this name.
+    /// The clusters in the same namespace with this alias.
     pub async fn known_as(&self, alias: &ClusterName) -> Result<Vec<Summary>, Error> {
         let summaries: Vec<_> = match self {
             Place::Kubernetes(cluster, _) => {
@@ -84,8 +85,8 @@ impl Place {
             Place::Local(dir) => {
                 let mut summaries = Vec::new();
                 for sibling in Store::open()?.clusters(Some(&dir.namespace))? {
-                    let wanted = sibling.desired().ok().flatten();
-                    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, &sibling).ok().flatten());
+                    let desired = sibling.desired().ok().flatten();
+                    let inventory = desired.and_then(|desired| inventory_of(&desired, &sibling).ok().flatten());
                     summaries.extend(inventory.map(|inventory| inventory.cluster));
                 }
                 summaries

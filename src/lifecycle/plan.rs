@@ -1,4 +1,4 @@
-//! What has to be written so that the cluster in Kubernetes becomes the one that is wanted. Pure.
+//! Plans the writes that turn the live cluster into the desired one. Pure.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,17 @@ use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::inventory::{Entry, Inventory};
 use crate::render::{Resource, auth};
 
-/// Objects of ours that are there, by kind and name.
-pub type Live = HashMap<(Kind, String), DynamicObject>;
+/// Live objects of the cluster, by kind and name.
+pub type LiveObjects = HashMap<(Kind, String), DynamicObject>;
 
-/// What to write, in order.
+/// The writes, in order.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
-    /// To be applied, in this order; without the inventory, which frames everything.
+    /// Resources to apply, in this order; without the inventory, which is written first and last.
     pub apply: Vec<Resource>,
-    /// No longer wanted, and made by us.
+    /// Objects that sparkha created and that are no longer desired.
     pub prune: Vec<Entry>,
-    /// Whether the inventory itself has to be written.
+    /// Whether the inventory must be written.
     pub inventory_changes: bool,
 }
 
@@ -32,11 +32,11 @@ impl Plan {
     }
 }
 
-/// Compares what is wanted with what is there. An object is left alone when the inventory says that it was applied exactly so
-/// and it still has every field of it: then a write could change nothing.
-pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inventory) -> Plan {
+/// Compares the desired resources with the live objects. An object is current if the inventory records the same digest
+/// and the object still has all desired fields: a write would change nothing.
+pub fn plan(desired: &[Resource], live: &LiveObjects, old: Option<&Inventory>, new: &Inventory) -> Plan {
     let inventory_name = new.objects.first().map(|entry| entry.name.as_str());
-    let apply = wanted
+    let apply = desired
         .iter()
         .filter(|resource| Some(resource.name.as_str()) != inventory_name || resource.kind != Kind::ConfigMap)
         .filter(|resource| !is_current(resource, live, old, new))
@@ -56,9 +56,9 @@ pub fn plan(wanted: &[Resource], live: &Live, old: Option<&Inventory>, new: &Inv
     }
 }
 
-/// A resource as it is to be applied. Where its number of pods is an autoscaler's, applying leaves it as it is: a field that we own already
-/// must be applied again, or it would fall back to 1; and what is new begins with the least.
-pub fn to_apply(resource: &Resource, live: &Live, least: u32) -> Value {
+/// The resource to apply. If an autoscaler owns the replicas, applying keeps their number: a field that sparkha already
+/// owns must be applied again, or it would fall back to 1. A new StatefulSet starts with `least`.
+pub fn to_apply(resource: &Resource, live: &LiveObjects, least: u32) -> Value {
     let mut object = resource.object.clone();
     if resource.kind != Kind::StatefulSet || !object["spec"]["replicas"].is_null() {
         return object;
@@ -75,8 +75,8 @@ pub fn to_apply(resource: &Resource, live: &Live, least: u32) -> Value {
     object
 }
 
-/// What is secret cannot be compared: a Secret is current as soon as all of it was made.
-fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &Inventory) -> bool {
+/// Secret values cannot be compared: a Secret is current if it has all keys.
+fn is_current(resource: &Resource, live: &LiveObjects, old: Option<&Inventory>, new: &Inventory) -> bool {
     let object = live.get(&(resource.kind, resource.name.clone()));
     if resource.kind == Kind::Secret {
         return auth::missing(&resource.object, object).is_empty();
@@ -93,12 +93,12 @@ fn is_current(resource: &Resource, live: &Live, old: Option<&Inventory>, new: &I
     let Some(object) = object else {
         return false;
     };
-    // Items of a list do not say their kind: it is the list's.
-    let mut wanted = resource.object.clone();
-    if let Some(fields) = wanted.as_object_mut() {
+    // List items have no apiVersion and kind.
+    let mut desired = resource.object.clone();
+    if let Some(fields) = desired.as_object_mut() {
         fields.retain(|field, _| field != "apiVersion" && field != "kind");
     }
-    Some(applied) == digest(new) && serde_json::to_value(object).is_ok_and(|object| contains(&object, &wanted))
+    Some(applied) == digest(new) && serde_json::to_value(object).is_ok_and(|object| contains(&object, &desired))
 }
 
 #[cfg(test)]
@@ -114,27 +114,27 @@ mod tests {
     }
 
     #[test]
-    fn an_object_as_a_list_returns_it_needs_no_write() {
-        let wanted =
+    fn an_unchanged_listed_object_needs_no_write() {
+        let desired =
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "ClusterIP"}});
         let listed =
             json!({"metadata": {"name": "s", "uid": "1"}, "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
-        let mut live = Live::new();
+        let mut live = LiveObjects::new();
         live.insert((Kind::Service, "s".into()), serde_json::from_value(listed).unwrap());
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
-        let inventory = Inventory::of(&spec, &[service(wanted.clone())]);
-        assert!(plan(&[service(wanted.clone())], &live, Some(&inventory), &inventory).is_empty());
-        // One whose last write may have been cut off is written again.
+        let inventory = Inventory::of(&spec, &[service(desired.clone())]);
+        assert!(plan(&[service(desired.clone())], &live, Some(&inventory), &inventory).is_empty());
+        // An object whose last write may have been interrupted is written again.
         let uncertain = inventory.without_digests();
         assert_eq!(
-            plan(&[service(wanted.clone())], &live, Some(&uncertain), &inventory)
+            plan(&[service(desired.clone())], &live, Some(&uncertain), &inventory)
                 .apply
                 .len(),
             1
         );
-        // One that somebody removed, too.
+        // So is an object that was deleted.
         assert_eq!(
-            plan(&[service(wanted)], &Live::new(), Some(&inventory), &inventory)
+            plan(&[service(desired)], &LiveObjects::new(), Some(&inventory), &inventory)
                 .apply
                 .len(),
             1
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_pods_is_left_to_an_autoscaler() {
+    fn autoscaled_replicas_are_kept() {
         let set = |object: Value| Resource {
             kind: Kind::StatefulSet,
             name: "s".into(),
@@ -150,18 +150,18 @@ mod tests {
         };
         let live = |managed: Value| {
             let object = json!({"metadata": {"name": "s", "managedFields": managed}, "spec": {"replicas": 5}});
-            Live::from([((Kind::StatefulSet, "s".into()), serde_json::from_value(object).unwrap())])
+            LiveObjects::from([((Kind::StatefulSet, "s".into()), serde_json::from_value(object).unwrap())])
         };
         let ours = json!([{"manager": "sparkha", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
-        let replicas = |object: Value, live: &Live| to_apply(&set(object), live, 2)["spec"]["replicas"].clone();
-        assert_eq!(replicas(json!({"spec": {}}), &Live::new()), json!(2));
+        let replicas = |object: Value, live: &LiveObjects| to_apply(&set(object), live, 2)["spec"]["replicas"].clone();
+        assert_eq!(replicas(json!({"spec": {}}), &LiveObjects::new()), json!(2));
         assert_eq!(replicas(json!({"spec": {}}), &live(ours.clone())), json!(5));
         assert_eq!(replicas(json!({"spec": {}}), &live(json!([]))), Value::Null);
         assert_eq!(replicas(json!({"spec": {"replicas": 3}}), &live(ours)), json!(3));
     }
 
     #[test]
-    fn what_the_server_adds_is_no_difference() {
+    fn fields_added_by_the_server_are_no_difference() {
         let live =
             json!({"spec": {"replicas": 2, "revisionHistoryLimit": 10, "ports": [{"port": 1, "protocol": "TCP"}]}});
         assert!(contains(

@@ -1,9 +1,9 @@
-//! What a create will do, on Kubernetes or on this machine.
+//! A prepared create, on Kubernetes or on this machine.
 
 use std::path::PathBuf;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome};
+use crate::lifecycle::create::{CreateOptions, CreateResult};
 use crate::lifecycle::differences::Differences;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::spark_change::SparkChange;
@@ -12,10 +12,10 @@ use crate::platform::kubernetes::Cluster;
 use crate::platform::local::store::Store;
 use crate::spec::ClusterSpec;
 
-/// What a create will do.
+/// A prepared create.
 pub enum Prepared {
-    Kubernetes(Cluster, Box<create::Prepared>),
-    Local(Box<local::create::Prepared>),
+    Kubernetes(Cluster, Box<create::KubernetesCreate>),
+    Local(Box<local::create::LocalCreate>),
 }
 
 impl Prepared {
@@ -26,7 +26,7 @@ impl Prepared {
         }
     }
 
-    /// Of the Spark that masters and workers run.
+    /// Change of the Spark version of masters and workers.
     pub fn change(&self) -> Option<&SparkChange> {
         match self {
             Prepared::Kubernetes(_, prepared) => prepared.change.as_ref(),
@@ -34,8 +34,13 @@ impl Prepared {
         }
     }
 
-    /// Does it.
-    pub async fn create(self, spec: &ClusterSpec, options: &Options, progress: &Progress) -> Result<Outcome, Error> {
+    /// Executes it.
+    pub async fn create(
+        self,
+        spec: &ClusterSpec,
+        options: &CreateOptions,
+        progress: &Progress,
+    ) -> Result<CreateResult, Error> {
         match self {
             Prepared::Kubernetes(cluster, prepared) => {
                 create::create(&cluster, spec, *prepared, options, progress).await
@@ -52,7 +57,7 @@ pub async fn prepare(
     place: &Place,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
-    options: &Options,
+    options: &CreateOptions,
     progress: &Progress,
 ) -> Result<Prepared, Error> {
     Ok(match place {

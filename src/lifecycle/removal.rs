@@ -1,4 +1,4 @@
-//! What a teardown removes, on Kubernetes or on this machine.
+//! The resources that teardown removes, on Kubernetes or on this machine.
 
 use std::time::Duration;
 
@@ -11,62 +11,62 @@ use crate::lifecycle::{Error, local, teardown};
 use crate::platform::kubernetes::Cluster;
 use crate::spec::names::ClusterName;
 
-/// What a teardown removes.
-pub enum Belongings {
-    Kubernetes(Cluster, ClusterName, Box<teardown::Belongings>),
-    Local(local::teardown::Belongings),
+/// The resources that teardown removes.
+pub enum OwnedResources {
+    Kubernetes(Cluster, ClusterName, Box<teardown::KubernetesResources>),
+    Local(local::teardown::LocalResources),
 }
 
-impl Belongings {
-    /// Names of volume claims with data.
+impl OwnedResources {
+    /// Names of the volume claims that hold data.
     pub fn claims(&self) -> Vec<String> {
         match self {
-            Belongings::Kubernetes(_, _, belongings) => belongings.claims.iter().map(ResourceExt::name_any).collect(),
-            Belongings::Local(belongings) => belongings.claims.clone(),
+            OwnedResources::Kubernetes(_, _, owned) => owned.claims.iter().map(ResourceExt::name_any).collect(),
+            OwnedResources::Local(owned) => owned.claims.clone(),
         }
     }
 
-    /// The znodes in an external ZooKeeper, in words.
+    /// Description of the znodes in an external ZooKeeper.
     pub fn znodes(&self) -> Option<&str> {
         match self {
-            Belongings::Kubernetes(_, _, belongings) => belongings.znodes.as_deref(),
-            Belongings::Local(belongings) => belongings.znodes.as_deref(),
+            OwnedResources::Kubernetes(_, _, owned) => owned.znodes.as_deref(),
+            OwnedResources::Local(owned) => owned.znodes.as_deref(),
         }
     }
 
-    pub async fn remove(self, options: &teardown::Options, progress: &Progress) -> Result<(), Error> {
+    pub async fn remove(self, options: &teardown::TeardownOptions, progress: &Progress) -> Result<(), Error> {
         match self {
-            Belongings::Kubernetes(cluster, name, belongings) => {
-                teardown::teardown(&cluster, &name, *belongings, options, progress).await
+            OwnedResources::Kubernetes(cluster, name, owned) => {
+                teardown::teardown(&cluster, &name, *owned, options, progress).await
             }
-            Belongings::Local(belongings) => {
-                local::teardown::teardown(belongings, options.keep_claims, options.znodes, progress).await
+            OwnedResources::Local(owned) => {
+                local::teardown::teardown(owned, options.keep_claims, options.znodes, progress).await
             }
         }
     }
 }
 
-/// What the cluster has, once nobody else works on it; `None` if there is no such cluster.
-pub async fn belongings(place: &Place) -> Result<Option<Belongings>, Error> {
+/// The cluster's resources, once no other command holds the lock. `None` if there is no such cluster.
+pub async fn owned_resources(place: &Place) -> Result<Option<OwnedResources>, Error> {
     Ok(match place {
         Place::Kubernetes(cluster, name) => {
-            let found = teardown::belongings(cluster, name).await?;
-            found.map(|belongings| Belongings::Kubernetes(cluster.clone(), name.clone(), belongings.into()))
+            let found = teardown::owned_resources(cluster, name).await?;
+            found.map(|owned| OwnedResources::Kubernetes(cluster.clone(), name.clone(), owned.into()))
         }
-        Place::Local(dir) => local::teardown::belongings(dir)?.map(Belongings::Local),
+        Place::Local(dir) => local::teardown::owned_resources(dir)?.map(OwnedResources::Local),
     })
 }
 
-/// Removes the cluster with all that it has.
+/// Removes the cluster with all its resources.
 pub async fn teardown(place: &Place, timeout: Duration, progress: &Progress) -> Result<(), Error> {
-    let options = teardown::Options {
+    let options = teardown::TeardownOptions {
         timeout,
         keep_claims: false,
         znodes: Znodes::Remove,
         force: false,
     };
-    match belongings(place).await? {
-        Some(belongings) => belongings.remove(&options, progress).await,
+    match owned_resources(place).await? {
+        Some(owned) => owned.remove(&options, progress).await,
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
-//! The order in which a create replaces pods: ZooKeeper servers, then masters, then workers, then what is beside them, each once the stage before is
-//! done. Masters and workers never change at the same time: a leader that is new meanwhile would take a worker that hands over for a fresh one. Of
-//! masters the leader goes last, so that there is one change of leaders and not one with each. Where a roll-out is cut off, the StatefulSets of
-//! later stages are as they were, and the next create goes on.
+//! Replaces pods in order: ZooKeeper servers, then masters, then workers, then the others, each stage after the
+//! previous one is done. Masters and workers never change at the same time: a leader elected meanwhile would take a
+//! worker that is being decommissioned for a new one. The leading master is replaced last, so that leadership changes
+//! once. If a rollout is interrupted, the StatefulSets of later stages are unchanged, and the next create continues.
 
 use std::cmp::Reverse;
 use std::ops::ControlFlow::{Break, Continue};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
-use crate::lifecycle::plan::{Live, Plan};
+use crate::lifecycle::plan::{LiveObjects, Plan};
 use crate::lifecycle::wait::{Patience, View, with_logs};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
@@ -30,20 +30,21 @@ use crate::state::readiness::NotReady;
 use crate::state::trouble::{Before, troubles};
 use crate::state::{ClusterState, Facts, cluster_state, is_ready, pods_of};
 
-/// The label with a pod's revision of its StatefulSet.
+/// The label with the revision of a pod's StatefulSet.
 const REVISION: &str = "controller-revision-hash";
-/// How long a leader may be missing, or workers may take to register with a new one, before the next pod is replaced all the same: with what they
-/// run now they may not be able to, and waiting on would not mend it. Above Spark's recovery (15 s) and the workers' pause between attempts.
+/// How long to wait for a leader, or for workers to register with a new one, before the next pod is replaced anyway:
+/// the running version may be unable to do so, and waiting would not help. Above Spark's recovery (15 s) and the
+/// workers' pause between attempts.
 const STALLED_AFTER: Duration = Duration::from_secs(40);
 
 /// How the pods of a stage are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// By the controller of StatefulSets: one at a time, from the highest number.
+    /// By the StatefulSet controller: one at a time, from the highest ordinal.
     Rolling,
-    /// One at a time, the leader last.
+    /// One at a time, the leading master last.
     LeaderLast,
-    /// All at once: those before and those after cannot work together.
+    /// All at once: old and new pods cannot work together.
     AtOnce,
 }
 
@@ -51,12 +52,12 @@ pub enum Mode {
 #[derive(Debug, PartialEq)]
 pub struct Stage<'a> {
     pub sets: Vec<&'a Resource>,
-    /// The set whose pods are replaced before the next stage begins, and how; `None` where nothing has to be waited for.
+    /// The StatefulSet whose pods are replaced before the next stage, and how; `None` if there is nothing to wait for.
     pub replaced: Option<(String, Mode)>,
 }
 
-/// The StatefulSets of a plan in their order. `other_spark`: masters and workers get another version of Spark.
-pub fn stages<'a>(plan: &'a Plan, live: &Live, other_spark: bool) -> Vec<Stage<'a>> {
+/// The StatefulSets of a plan in order. `other_spark`: the Spark version of masters and workers changes.
+pub fn stages<'a>(plan: &'a Plan, live: &LiveObjects, other_spark: bool) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage<'a>> = Vec::new();
     let mut sets: Vec<_> = plan.apply.iter().filter(|set| set.kind == Kind::StatefulSet).collect();
     sets.sort_by_key(|set| rank(set));
@@ -66,7 +67,7 @@ pub fn stages<'a>(plan: &'a Plan, live: &Live, other_spark: bool) -> Vec<Stage<'
             .filter(|there| restarts(set, there) || is_unfinished(there))
             .map(|there| (set.name.clone(), mode(set, there, other_spark)));
         match stages.last_mut() {
-            // What is new, and what only changes its number, disturbs nothing.
+            // New and scaled StatefulSets disturb nothing.
             Some(stage) if stage.replaced.is_none() || rank(stage.sets[0]) == rank(set) => {
                 stage.sets.push(set);
                 stage.replaced = stage.replaced.take().or(replaced);
@@ -77,7 +78,7 @@ pub fn stages<'a>(plan: &'a Plan, live: &Live, other_spark: bool) -> Vec<Stage<'
             }),
         }
     }
-    // The last one goes on by itself, if it can.
+    // The controller completes the last stage alone if it can.
     if let Some(stage) = stages.last_mut()
         && stage.replaced.as_ref().is_some_and(|(_, mode)| *mode == Mode::Rolling)
     {
@@ -92,7 +93,7 @@ fn component(set: &Value) -> Option<&str> {
 
 fn rank(set: &Resource) -> u8 {
     let component = component(&set.object);
-    let is = |wanted: Component| component == Some(wanted.as_str());
+    let is = |expected: Component| component == Some(expected.as_str());
     match () {
         () if is(Component::ZooKeeper) => 0,
         () if is(Component::Master) => 1,
@@ -102,7 +103,8 @@ fn rank(set: &Resource) -> u8 {
 }
 
 fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
-    // A master's arguments are its ensemble: masters of two would both lead. A ZooKeeper server's say whether servers authenticate each other.
+    // The arguments of a master name its ensemble: masters of two ensembles would both lead. Those of a ZooKeeper
+    // server say whether servers authenticate each other.
     let arguments = |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     let is_apart = arguments(&set.object) != arguments(&there.data);
     match rank(set) {
@@ -114,51 +116,52 @@ fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
     }
 }
 
-/// Whether the pods of a set were being replaced when somebody was cut off.
+/// Whether an interrupted run left the replacement of this set's pods unfinished.
 fn is_unfinished(there: &DynamicObject) -> bool {
     let status = &there.data["status"];
     let (current, update) = (&status["currentRevision"], &status["updateRevision"]);
     is_held(there) || (update.is_string() && current != update)
 }
 
-/// Whether a set's pods stay until they are deleted.
+/// Whether pods are replaced only when they are deleted.
 pub fn is_held(there: &DynamicObject) -> bool {
     there.data["spec"]["updateStrategy"]["type"] == ON_DELETE
 }
 
 pub const ON_DELETE: &str = "OnDelete";
 
-/// A set whose pods stay until they are deleted, and then come back as the set says.
+/// The StatefulSet with update strategy `OnDelete`: pods are replaced only when they are deleted.
 pub fn held(set: &Value) -> Value {
     let mut set = set.clone();
     set["spec"]["updateStrategy"] = json!({"type": ON_DELETE});
     set
 }
 
-/// A cluster whose pods can be replaced.
+/// Replaces pods of a cluster.
 pub trait Roller {
     type View: View;
 
     fn view(&mut self) -> &mut Self::View;
 
-    /// Ends these pods of a set that [`held`] made; they come back as the set says.
+    /// Deletes these pods of a set that [`held`] returned. The controller recreates them from the new template.
     fn replace(&mut self, set: &str, pods: &[Pod]) -> impl Future<Output = Result<(), Error>>;
 }
 
-/// What has to be done next.
+/// The next action.
 #[derive(Debug, PartialEq)]
 enum Next {
     Done,
-    /// For this, however long it takes.
+    /// Wait for this without a limit.
     Wait(String),
-    /// For this, but not for ever.
-    Settle(String),
+    /// Wait for this up to [`STALLED_AFTER`].
+    WaitAtMost(String),
     Replace(Vec<Pod>),
 }
 
-/// Whether pods have to be replaced in order: while a master runs, ready or not, because it may be slow or restart. Without one there is nothing to protect and nothing
-/// to wait for, unless old and new pods of a set cannot work together: then a rolling update would wait for ever.
-pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
+/// Whether pods must be replaced in order: while a master runs, ready or not, because it may be slow or restarting.
+/// Without a running master there is nothing to protect or to wait for, unless old and new pods of a set cannot work
+/// together: then a rolling update would never complete.
+pub async fn needs_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
     let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
     if replaced.peek().is_none() {
         return Ok(false);
@@ -169,7 +172,7 @@ pub async fn is_worth_an_order(stages: &[Stage<'_>], view: &mut impl View) -> Re
     Ok(pods_of(&facts, Component::Master).any(runs) || apart.any(runs))
 }
 
-/// Whether a pod's container runs, or is about to be started again.
+/// Whether a container of the pod runs or is about to restart.
 fn runs(pod: &Pod) -> bool {
     let mut statuses = pod
         .status
@@ -181,7 +184,7 @@ fn runs(pod: &Pod) -> bool {
     })
 }
 
-/// Replaces the pods of a set that was applied, and returns when all that are there work.
+/// Replaces the pods of an applied set, and returns when all of them work.
 pub async fn replace<R: Roller>(
     roller: &mut R,
     (set, mode): (&str, Mode),
@@ -192,37 +195,38 @@ pub async fn replace<R: Roller>(
 ) -> Result<(), Error> {
     let mut patience = Patience::default();
     let mut before = Before::default();
-    let mut settling: Option<Instant> = None;
+    let mut stalled_since: Option<Instant> = None;
     poll_until(R::View::EVERY, timeout, async || {
         let facts = roller.view().facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
-        let is_stalled = settling.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
+        let is_stalled = stalled_since.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
         let missing = match next(&facts, &state, set, mode, is_stalled) {
             Next::Done => return Ok(Break(())),
             Next::Replace(pods) => {
-                settling = None;
+                stalled_since = None;
                 let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
                 progress.part("Replacing", &names.join(", "));
                 roller.replace(set, &pods).await?;
-                "their successors".to_owned()
+                "the new pods".to_owned()
             }
             Next::Wait(missing) => {
-                settling = None;
+                stalled_since = None;
                 missing
             }
-            Next::Settle(missing) => {
-                settling.get_or_insert_with(Instant::now);
+            Next::WaitAtMost(missing) => {
+                stalled_since.get_or_insert_with(Instant::now);
                 missing
             }
         };
         before.remember(&facts);
         let view = roller.view();
-        let seen = troubles(&facts, &view.events(), &before);
-        for trouble in patience.news(&seen) {
+        let observed = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
-        // Others may fail because of what is replaced, or for what the change cures: masters, while their ZooKeeper server is away.
-        let mut hopeless = patience.exhausted(&seen);
+        // Other pods may fail because of the replacement, such as masters while their ZooKeeper server restarts, or for
+        // a reason that the change fixes.
+        let mut hopeless = patience.exhausted(&observed);
         hopeless.retain(|trouble| trouble.subject == set || is_new_pod(&facts, set, &trouble.subject));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
@@ -232,7 +236,7 @@ pub async fn replace<R: Roller>(
         Ok(Continue(Error::NotInTime {
             seconds: timeout.as_secs(),
             missing: vec![format!(
-                "{missing}; what comes after {set} was left as it is, and the same command goes on"
+                "{missing}; the StatefulSets after {set} are unchanged, run the same command to continue"
             )],
         }))
     })
@@ -265,7 +269,7 @@ fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled:
     if mode == Mode::AtOnce && !outdated.is_empty() {
         return Next::Replace(outdated.into_iter().cloned().collect());
     }
-    // One after the other: none while another is away, or new and not yet there.
+    // One at a time: wait while another pod is missing or not ready.
     let is_away = pods.len() < replicas || pods.iter().any(|pod| is_going(pod));
     let fresh = pods.iter().find(|pod| is_new(pod) && !works(facts, pod));
     if let Some(fresh) = fresh {
@@ -274,13 +278,13 @@ fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled:
     if is_away || (mode == Mode::Rolling && !outdated.is_empty()) {
         return Next::Wait(of_all);
     }
-    // What does not work serves nobody: a new one may be the cure.
+    // A broken pod does no work, and replacing it may fix it.
     if let Some(broken) = outdated.iter().find(|pod| !is_ready(pod)) {
         return Next::Replace(vec![(*broken).clone()]);
     }
     let unsettled = unsettled(facts, state);
     if !unsettled.is_empty() && !is_stalled {
-        return Next::Settle(unsettled.join("; "));
+        return Next::WaitAtMost(unsettled.join("; "));
     }
     let leader = state.leader().map(|leader| leader.pod.name.as_str());
     let order = |pod: &&&Pod| (Some(pod.name_any().as_str()) == leader, Reverse(ordinal(pod)));
@@ -290,14 +294,14 @@ fn next(facts: &Facts, state: &ClusterState, name: &str, mode: Mode, is_stalled:
     }
 }
 
-/// The revision of which all pods shall be, once the controller knows the set as it is.
+/// The update revision, once the controller has observed the latest generation.
 fn revision(set: &StatefulSet) -> Option<&str> {
     let status = set.status.as_ref()?;
     let is_observed = status.observed_generation >= set.metadata.generation;
     status.update_revision.as_deref().filter(|_| is_observed)
 }
 
-/// Whether a pod is one of a set as it shall be.
+/// Whether a pod has the set's update revision.
 fn is_new_pod(facts: &Facts, set: &str, name: &str) -> bool {
     let known = facts.sets.iter().find(|candidate| candidate.name_any() == set);
     let revision = known.and_then(revision);
@@ -317,7 +321,7 @@ fn ordinal(pod: &Pod) -> Option<u32> {
     pod.name_any().rsplit('-').next()?.parse().ok()
 }
 
-/// Whether a pod is ready; a master also has to say that it leads or stands by.
+/// Whether a pod is ready. A master must also report ALIVE or STANDBY.
 fn works(facts: &Facts, pod: &Pod) -> bool {
     let is_master = Component::of(pod.labels()) == Some(Component::Master);
     let status = facts.masters.get(&pod.name_any());
@@ -326,9 +330,9 @@ fn works(facts: &Facts, pod: &Pod) -> bool {
     is_ready(pod) && (!is_master || takes_part)
 }
 
-/// What of the cluster is not as it should be between one pod and the next.
+/// What the cluster lacks before the next pod may be replaced.
 fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
-    let is_wanted = |missing: &&NotReady| {
+    let blocks = |missing: &&NotReady| {
         matches!(
             missing,
             NotReady::ZooKeeper { .. }
@@ -337,13 +341,8 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
                 | NotReady::SeveralLeaders { .. }
         )
     };
-    let mut missing: Vec<_> = state
-        .not_ready
-        .iter()
-        .filter(is_wanted)
-        .map(ToString::to_string)
-        .collect();
-    // Workers that run must have found the leader. Those that do not run are none of this.
+    let mut missing: Vec<_> = state.not_ready.iter().filter(blocks).map(ToString::to_string).collect();
+    // All ready workers must be registered with the leader. The others do not count.
     let running = pods_of(facts, Component::Worker).filter(|pod| is_ready(pod)).count();
     let registered = state.workers.registered as usize;
     if registered < running {
@@ -370,7 +369,7 @@ mod tests {
         resolve(Some(source), &Default::default()).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    fn live(text: &str) -> Live {
+    fn live(text: &str) -> LiveObjects {
         let there = render(&spec(text)).into_iter().map(|resource| {
             let object = serde_json::from_value(resource.object).unwrap();
             ((resource.kind, resource.name), object)
@@ -378,8 +377,8 @@ mod tests {
         there.collect()
     }
 
-    /// Each stage's sets, without the cluster's name, and what is waited for.
-    fn staged(live: &Live, after: &str, other_spark: bool) -> Vec<String> {
+    /// The sets of each stage, without the cluster's name, and what is waited for.
+    fn staged(live: &LiveObjects, after: &str, other_spark: bool) -> Vec<String> {
         let after = spec(after);
         let resources = render(&after);
         let inventory = Inventory::of(&after, &resources[1..]);
@@ -397,10 +396,10 @@ mod tests {
     }
 
     #[test]
-    fn masters_come_before_workers_and_these_before_the_rest() {
+    fn masters_are_replaced_before_workers_and_workers_before_the_rest() {
         let base = "connect: true\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\n";
         assert_eq!(
-            staged(&Live::new(), base, false),
+            staged(&LiveObjects::new(), base, false),
             ["zookeeper master worker history connect"]
         );
         assert_eq!(
@@ -448,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_gone_on_with() {
+    fn an_interrupted_rollout_is_continued() {
         let mut there = live("");
         let masters = there.get_mut(&(Kind::StatefulSet, "spark-master".into())).unwrap();
         masters.data["spec"]["updateStrategy"]["type"] = json!(ON_DELETE);
@@ -490,7 +489,7 @@ mod tests {
         }
     }
 
-    /// What is replaced next; `None` while something is waited for.
+    /// The pods that are replaced next; `None` while waiting.
     fn replaced(masters: &[(&str, bool, Option<MasterStatus>)], mode: Mode, is_stalled: bool) -> Option<Vec<String>> {
         let facts = facts(masters);
         let external = "zookeeper: {external: {servers: ['z:2181']}}\n";
@@ -499,12 +498,12 @@ mod tests {
         match next(&facts, &state, "spark-master", mode, is_stalled) {
             Next::Replace(pods) => Some(pods.iter().map(ResourceExt::name_any).collect()),
             Next::Done => Some(vec![]),
-            Next::Wait(_) | Next::Settle(_) => None,
+            Next::Wait(_) | Next::WaitAtMost(_) => None,
         }
     }
 
     #[test]
-    fn the_leader_is_replaced_last_and_each_is_waited_for() {
+    fn the_leader_is_replaced_last_and_each_pod_is_awaited() {
         use MasterStatus::{Alive, Recovering, Standby};
         let of = |masters: &[_]| replaced(masters, Mode::LeaderLast, false);
         let is = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
@@ -525,12 +524,16 @@ mod tests {
             of(&[("old", true, standby), ("new", true, standby), ("old", true, alive)]),
             is(&["spark-master-0"])
         );
-        assert_eq!(of(&[("new", true, standby), ("old", true, alive)]), None, "one is away");
+        assert_eq!(
+            of(&[("new", true, standby), ("old", true, alive)]),
+            None,
+            "one is missing"
+        );
         assert_eq!(
             of(&[("new", true, standby), ("new", true, standby), ("old", true, alive)]),
             is(&["spark-master-2"])
         );
-        // The one that takes over recovers first.
+        // The new leader recovers first.
         assert_eq!(
             of(&[
                 ("new", true, Some(Recovering)),
@@ -546,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_work_is_replaced_and_a_new_one_that_does_not_stops_all() {
+    fn broken_old_pods_are_replaced_and_a_broken_new_pod_stops_the_rollout() {
         use MasterStatus::{Alive, Standby};
         let of = |masters: &[_], stalled| replaced(masters, Mode::LeaderLast, stalled);
         let is = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
@@ -560,7 +563,7 @@ mod tests {
             ),
             None
         );
-        // Nobody leads with what they run now.
+        // No master leads with the running version.
         let leaderless = [("old", true, standby), ("old", true, standby), ("new", true, standby)];
         assert_eq!(of(&leaderless, false), None);
         assert_eq!(of(&leaderless, true), is(&["spark-master-1"]));
@@ -571,7 +574,7 @@ mod tests {
         assert_eq!(
             replaced(&leaderless, Mode::Rolling, true),
             None,
-            "the controller does that"
+            "left to the controller"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! `sparkha rotate-secret`: a new secret, and all that knew the old one started anew at once. Masters and workers with different secrets cannot
-//! talk, so there is nothing to be gained by one after the other. Cut off half-way, the next run makes yet another secret.
+//! `sparkha rotate-secret`: creates a new secret and restarts all pods that use it at once. Masters and workers with
+//! different secrets cannot communicate, so a rolling restart would gain nothing. If it is interrupted, the next run
+//! creates yet another secret.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use kube::ResourceExt;
 
 use crate::console::progress::Progress;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{LocalView, wanted_of};
+use crate::lifecycle::local::{LocalView, desired_of};
 use crate::lifecycle::teardown::UNDRAINED_SECONDS;
 use crate::lifecycle::{Error, create, lock, secret, wait};
 use crate::model::kind::Kind;
@@ -27,7 +28,7 @@ use crate::state::ClusterState;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// Whose pods know the secret.
+/// The components whose pods use the secret.
 const KNOWING: [Component; 4] = [
     Component::Master,
     Component::Worker,
@@ -35,7 +36,7 @@ const KNOWING: [Component; 4] = [
     Component::ZooKeeper,
 ];
 
-/// Rotates the secret of a cluster on Kubernetes, and waits until it is in service again.
+/// Rotates the secret of a cluster on Kubernetes and waits until it is in service again.
 pub async fn rotate(
     cluster: &Cluster,
     name: &ClusterName,
@@ -61,7 +62,7 @@ pub async fn rotate(
     match replace_and_restart(&lock.fenced(), name, deadline, timeout, progress).await {
         Ok(()) => lock.release(&inventory, false).await?,
         Err(error) => {
-            create::give_up(lock, &inventory, false).await;
+            create::abort(lock, &inventory, false).await;
             return Err(error);
         }
     }
@@ -70,7 +71,7 @@ pub async fn rotate(
     wait::until_ready(view, cluster.namespace(), &inventory, left, progress).await
 }
 
-/// Makes the new secret, and ends all pods that know the old one.
+/// Creates the new secret and deletes all pods that use the old one.
 async fn replace_and_restart(
     cluster: &Cluster,
     name: &ClusterName,
@@ -96,22 +97,22 @@ async fn replace_and_restart(
         progress.part("Old pods", &format!("{} left", left.len()));
         Ok(Continue(Error::NotInTime {
             seconds: timeout.as_secs(),
-            missing: left.into_iter().map(|pod| format!("the end of {pod}")).collect(),
+            missing: left.into_iter().map(|pod| format!("pod {pod} still exists")).collect(),
         }))
     })
     .await
 }
 
-/// The same on the local platform: what ends there is started again with the new secret.
+/// The same on the local platform: the supervisor restarts the processes with the new secret.
 pub async fn rotate_local(dir: &ClusterDir, timeout: Duration, progress: &Progress) -> Result<ClusterState, Error> {
     if !dir.exists() {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
     let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
-    let (wanted, inventory) = wanted_of(dir)?;
+    let (desired, inventory) = desired_of(dir)?;
     has_own_secret(&inventory, &dir.name)?;
     secret::replace_local(dir, &dir.name.auth())?;
-    drivers::configure(&Store::open()?, dir, &wanted)?;
+    drivers::configure(&Store::open()?, dir, &desired)?;
     progress.done(&format!("Secret {} has a new secret", dir.name.auth()));
     let is_knowing =
         |record: &PodRecord| Component::of(record.pod.labels()).is_some_and(|component| KNOWING.contains(&component));
@@ -126,9 +127,9 @@ fn has_own_secret(inventory: &Inventory, name: &ClusterName) -> Result<(), Error
     match inventory.entry(Kind::Secret, &name.auth()) {
         Some(_) => Ok(()),
         None => Err(Error::Usage {
-            message: format!("cluster {name} has no secret that sparkha made; nothing was changed"),
+            message: format!("cluster {name} has no secret that sparkha created; nothing was changed"),
             help:
-                "without authentication there is none; one of your own you change yourself, and then restart the pods"
+                "a cluster without authentication has none; change a Secret of your own yourself, then restart the pods"
                     .into(),
         }),
     }

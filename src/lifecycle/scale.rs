@@ -1,6 +1,6 @@
-//! `sparkha scale`: another number of workers, and nothing else. It is written to the StatefulSet and to the inventory; workers that are too
-//! many are then asked by Kubernetes itself to go, and decommission themselves before they do (worker.sh). So nothing depends on whoever
-//! runs this: cut off anywhere, those that were asked go all the same, and the next run goes on.
+//! `sparkha scale`: changes only the number of workers, in the StatefulSet and in the inventory. Kubernetes then
+//! terminates the surplus workers, and they decommission themselves first (worker.sh). An interrupted scale leaves no
+//! intermediate state: the workers still decommission, and the next run continues.
 
 use std::time::Duration;
 
@@ -21,22 +21,22 @@ use crate::spec::words::counted;
 use crate::state::ClusterState;
 use crate::state::decommissioning::leaving;
 
-/// How scale goes about it.
+/// Options of scale.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ScaleOptions {
     pub workers: u32,
     pub timeout: Duration,
-    /// Wait until all workers are registered, and those that are too many gone.
+    /// Wait until all workers are registered and the surplus ones are gone.
     pub wait: bool,
-    /// Take the number from another field manager.
+    /// Take over the replicas from another field manager.
     pub force_conflicts: bool,
 }
 
-/// Gives the cluster another number of workers. The state is `None` if it was not waited for.
+/// Scales the workers. The state is `None` if it did not wait.
 pub async fn scale(
     cluster: &Cluster,
     name: &ClusterName,
-    options: &Options,
+    options: &ScaleOptions,
     progress: &Progress,
 ) -> Result<Option<ClusterState>, Error> {
     let mut object = inventory_object(cluster, name).await?;
@@ -46,15 +46,15 @@ pub async fn scale(
     let old = read_inventory(&object)?;
     if old.is_autoscaled() {
         return Err(Error::Usage {
-            message: "the number of this cluster's workers is its autoscaler's".into(),
+            message: "an autoscaler controls the number of this cluster's workers".into(),
             help: "change workers.autoscale in the cluster file and run `sparkha create`".into(),
         });
     }
     let set_name = name.workers_set();
     let set = cluster.get(Kind::StatefulSet, &set_name).await?;
     let set = set.ok_or_else(|| Error::Usage {
-        message: format!("StatefulSet {set_name} is not there"),
-        help: "`sparkha create`, with the same arguments, makes what is missing".into(),
+        message: format!("StatefulSet {set_name} does not exist"),
+        help: "run `sparkha create` with the same arguments to create it".into(),
     })?;
     let new = old.with_workers(options.workers);
     if new == old && set.data["spec"]["replicas"] == json!(options.workers) {
@@ -74,19 +74,20 @@ pub async fn scale(
     waiting.await.map(Some)
 }
 
-/// Says who will go, and what they do now.
+/// Reports which workers will be decommissioned and what they run now.
 pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
-    let leaving = leaving(state, workers);
-    if leaving.is_empty() {
+    let decommissioning = leaving(state, workers);
+    if decommissioning.is_empty() {
         return;
     }
-    progress.part("Removing", &leaving.before());
-    if let Some(surprise) = leaving.surprise(state) {
+    progress.part("Removing", &decommissioning.before());
+    if let Some(surprise) = decommissioning.surprise(state) {
         progress.warn(&surprise);
     }
 }
 
-/// What an application gets unless it says otherwise follows the number of workers at the next create only: scale changes nothing but the number.
+/// The default cores of an application depend on the number of workers, but only create updates them: scale changes
+/// nothing but the number.
 pub fn remind(new: &Inventory, progress: &Progress) {
     let of_file = |text: &str| {
         let source = Source { name: "", text };
@@ -98,19 +99,19 @@ pub fn remind(new: &Inventory, progress: &Progress) {
         && now != then
     {
         progress.warn(&format!(
-            "applications still get {} by default; `sparkha create` changes that to {then}, and restarts nothing",
+            "applications still get {} by default; `sparkha create` changes that to {then} without restarting pods",
             counted(now, "core")
         ));
     }
 }
 
-/// The number, in both places: first where everybody looks up what should be.
+/// Writes the number to the inventory first, because other commands read it there, then to the StatefulSet.
 async fn write(
     cluster: &Cluster,
     name: &ClusterName,
     (object, old): (&DynamicObject, &Inventory),
     (set, new): (&DynamicObject, &Inventory),
-    options: &Options,
+    options: &ScaleOptions,
 ) -> Result<(), Error> {
     let mut applied = owned(set, FIELD_MANAGER);
     applied["spec"]["replicas"] = json!(options.workers);
@@ -123,7 +124,7 @@ async fn write(
     {
         Ok(_) => lock.release(new, false).await,
         Err(error) => {
-            create::give_up(lock, old, false).await;
+            create::abort(lock, old, false).await;
             Err(error.into())
         }
     }

@@ -1,4 +1,5 @@
-//! Makes what is secret, once, where it stays: in a Secret, or on the local platform in files that the user alone can read.
+//! Creates secret values once and keeps them: in a Secret, or on the local platform in files that only the user can
+//! read.
 
 use std::io;
 
@@ -16,7 +17,7 @@ use crate::platform::local::volumes::secret_folder;
 use crate::render::Resource;
 use crate::render::auth::{KEYS, keys, missing};
 
-/// Makes the keys of a rendered Secret that are not made yet; the others stay what they are.
+/// Creates the missing keys of a rendered Secret and keeps the others.
 pub async fn make(cluster: &Cluster, secret: &Resource, live: Option<&DynamicObject>) -> Result<(), Error> {
     let mut data = Map::new();
     for key in missing(&secret.object, live) {
@@ -37,7 +38,7 @@ pub async fn make(cluster: &Cluster, secret: &Resource, live: Option<&DynamicObj
     Ok(())
 }
 
-/// The same on the local platform, a file for each key.
+/// The same on the local platform, one file per key.
 pub fn make_local(dir: &ClusterDir, secret: &Resource, live: Option<&DynamicObject>) -> Result<(), Error> {
     for key in missing(&secret.object, live) {
         dir.write_secret(&secret.name, &key, random()?.as_bytes())?;
@@ -45,7 +46,7 @@ pub fn make_local(dir: &ClusterDir, secret: &Resource, live: Option<&DynamicObje
     Ok(())
 }
 
-/// Other secrets in a Secret that is there, for all keys that sparkha makes.
+/// Replaces the values of all keys of a Secret that sparkha generates.
 pub async fn replace(cluster: &Cluster, name: &str) -> Result<(), Error> {
     let live = cluster.get(Kind::Secret, name).await?;
     let mut data = Map::new();
@@ -68,7 +69,7 @@ pub fn replace_local(dir: &ClusterDir, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The value of a key, as the pods' shells read it.
+/// The value of a key, as the shells in the pods read it.
 pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Error> {
     let value = match place {
         Place::Kubernetes(cluster, _) => {
@@ -76,8 +77,8 @@ pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Err
             live.and_then(|live| keys(&live).remove(key)).map(|value| value.0)
         }
         Place::Local(dir) => {
-            let (wanted, _) = local::wanted_of(dir)?;
-            let folder = secret_folder(dir, &wanted, secret).ok();
+            let (desired, _) = local::desired_of(dir)?;
+            let folder = secret_folder(dir, &desired, secret).ok();
             folder.and_then(|folder| std::fs::read(folder.join(key)).ok())
         }
     };
@@ -85,23 +86,24 @@ pub async fn value(place: &Place, secret: &str, key: &str) -> Result<String, Err
     let text = text.map(|text| text.trim_end_matches('\n').to_owned());
     text.filter(|text| !text.is_empty()).ok_or_else(|| Error::Usage {
         message: format!("Secret {secret} has no {key}"),
-        help: "`sparkha create`, with the same arguments as before, makes one; put it there yourself if the Secret is your own".into(),
+        help: "run `sparkha create` with the same arguments to create it; add it yourself if the Secret is your own"
+            .into(),
     })
 }
 
-/// 64 random bits as hexadecimal digits: an identity that nobody else has, and no secret.
+/// 64 random bits as hexadecimal digits: a unique id, not a secret.
 pub fn id() -> Result<String, Error> {
     let mut digits = random()?;
     digits.truncate(16);
     Ok(digits)
 }
 
-/// 256 bits of the system's randomness, as hexadecimal digits.
+/// 256 random bits from the operating system, as hexadecimal digits.
 fn random() -> Result<String, Error> {
     let mut bytes = [0; 32];
     let source = rustls::crypto::ring::default_provider().secure_random;
     source
         .fill(&mut bytes)
-        .map_err(|_| Error::io("read random numbers")(io::Error::other("the system gives none")))?;
+        .map_err(|_| Error::io("read random numbers")(io::Error::other("the operating system returned none")))?;
     Ok(HEXLOWER.encode(&bytes))
 }

@@ -1,13 +1,14 @@
-//! Whether a create changes the version of Spark or the protection of its RPC. Versions are not compatible: a leader that cannot read what another version
-//! wrote about an application forgets it, and the application's driver waits for ever. Drivers with another protection cannot connect at all. Create
-//! therefore refuses both while an application runs. Pure.
+//! Detects a change of the Spark version or of the RPC protection. Spark versions are not compatible: a leader that
+//! cannot read what another version wrote about an application forgets it, and the application's driver waits forever.
+//! Drivers with another protection cannot connect at all. Create therefore refuses both while an application runs.
+//! Pure.
 
 use kube::core::DynamicObject;
 use serde_json::Value;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::Applications;
-use crate::lifecycle::plan::Live;
+use crate::lifecycle::plan::LiveObjects;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::platform::local::software::SPARK;
@@ -17,17 +18,17 @@ use crate::render::pods::RPC_PROTECTION;
 use crate::render::protection::DEFAULT_CIPHER;
 use crate::spec::image::version_in_image;
 
-/// The Spark of a StatefulSet's pods.
+/// The Spark installation of a StatefulSet's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spark {
     image: String,
-    /// `None` where the image's tag does not say it.
+    /// `None` if the image's tag does not contain it.
     version: Option<String>,
-    /// How its RPC is protected; `None` is Spark's default.
+    /// RPC protection; `None` is Spark's default.
     rpc: Option<String>,
 }
 
-/// Masters or workers that would run another Spark than they do.
+/// A change of the Spark that masters or workers run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SparkChange {
     from: Spark,
@@ -35,7 +36,7 @@ pub struct SparkChange {
 }
 
 impl Spark {
-    /// By the pods' template: on this machine an annotation says what runs, whatever the image.
+    /// Reads the pod template. On this machine an annotation has the version, whatever the image.
     fn of(set: &Value) -> Self {
         let template = &set["spec"]["template"];
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
@@ -51,7 +52,7 @@ impl Spark {
         }
     }
 
-    /// Versions that are not known count as different, unless the image is the same.
+    /// Unknown versions count as different unless the images are the same.
     fn is_same(&self, other: &Self) -> bool {
         let is_same_version = match (&self.version, &other.version) {
             (Some(version), Some(others)) => version == others,
@@ -81,8 +82,8 @@ impl std::fmt::Display for SparkChange {
 }
 
 impl SparkChange {
-    /// Compares the StatefulSets of masters and workers as they are with what they shall be.
-    pub fn between(live: &Live, resources: &[Resource]) -> Option<Self> {
+    /// Compares the live StatefulSets of masters and workers with the desired ones.
+    pub fn between(live: &LiveObjects, resources: &[Resource]) -> Option<Self> {
         let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
         let mut changes = sets.filter_map(|resource| {
             let component = resource.object["metadata"]["labels"][COMPONENT].as_str()?;
@@ -98,18 +99,18 @@ impl SparkChange {
         changes.find(|change| !change.from.is_same(&change.to))
     }
 
-    /// The same with the version that the leader reports, where the image does not say it; `None` if that is the new one.
+    /// Fills in the version that the leader reports if the image does not tell it; `None` if that is the desired one.
     pub fn with_running(mut self, version: Option<String>) -> Option<Self> {
         self.from.version = self.from.version.or(version);
         (!self.from.is_same(&self.to)).then_some(self)
     }
 
-    /// Whether the running version is known without asking.
+    /// Whether the running version is known without querying the leader.
     pub fn is_known(&self) -> bool {
         self.from.version.is_some()
     }
 
-    /// The version, and the RPC protection if that changes.
+    /// The version, with the RPC protection if that changes.
     fn named(&self, spark: &Spark) -> String {
         match self.from.rpc == self.to.rpc {
             true => spark.to_string(),
@@ -117,7 +118,7 @@ impl SparkChange {
         }
     }
 
-    /// As the inventory keeps it while it is on its way.
+    /// The record for the inventory while the change is in progress.
     pub fn upgrade(&self, phase: UpgradePhase) -> Upgrade {
         Upgrade {
             from: self.named(&self.from),
@@ -128,13 +129,13 @@ impl SparkChange {
         }
     }
 
-    /// The refusal, if applications would be lost.
+    /// The error if running applications would be lost.
     pub fn refused(&self, applications: &Applications) -> Option<Error> {
         let lines = applications.lines().join("; ");
         (!applications.are_none()).then(|| Error::InUse {
-            message: format!("{self} would end what runs on the cluster; nothing was changed: {lines}"),
-            help: "`sparkha upgrade`, with the same arguments, waits until nothing runs and then changes the version; --force changes it \
-                   now, and what runs is lost"
+            message: format!("{self} would kill the running applications; nothing was changed: {lines}"),
+            help: "`sparkha upgrade`, with the same arguments, waits until no application runs and then changes the version; --force changes it \
+                   now and kills the applications"
                 .into(),
         })
     }
@@ -156,7 +157,7 @@ mod tests {
 
     fn change(from: Value, to: Value) -> Option<SparkChange> {
         let key = (Kind::StatefulSet, "spark-master".to_owned());
-        let live = Live::from([(key, serde_json::from_value(from).unwrap())]);
+        let live = LiveObjects::from([(key, serde_json::from_value(from).unwrap())]);
         let resource = Resource {
             kind: Kind::StatefulSet,
             name: "spark-master".into(),
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_compared_as_far_as_the_tags_say_them() {
+    fn versions_are_compared_by_image_tags() {
         let of = |from, to| change(set(from, None), set(to, None)).map(|change| change.to_string());
         assert_eq!(of("spark:4.3.0", "registry/spark:4.3.0-java21"), None);
         assert_eq!(of("spark:4.2.1", "spark:4.3.0").as_deref(), Some("Spark 4.2.1 → 4.3.0"));
@@ -183,36 +184,36 @@ mod tests {
         };
         let gcm = || with("AES/GCM/NoPadding");
         assert_eq!(change(gcm(), gcm()), None);
-        let told = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
+        let reported = change(set("spark:4.3.0", None), gcm()).map(|change| change.to_string());
         assert_eq!(
-            told.as_deref(),
+            reported.as_deref(),
             Some("Spark 4.3.0, AES/CTR/NoPadding → 4.3.0, AES/GCM/NoPadding")
         );
         assert!(change(gcm(), with("without a secret")).is_some());
     }
 
     #[test]
-    fn a_version_that_no_tag_says_is_the_leaders() {
+    fn a_version_missing_in_the_tag_is_read_from_the_leader() {
         let unknown = change(set("mine:latest", None), set("spark:4.3.0", None)).unwrap();
         assert!(!unknown.is_known());
         assert_eq!(unknown.clone().with_running(Some("4.3.0".into())), None);
         let other = unknown.clone().with_running(Some("4.2.1".into())).unwrap();
         assert_eq!(other.to_string(), "Spark 4.2.1 → 4.3.0");
         assert!(unknown.with_running(None).is_some());
-        // Masters of a roll-out that was cut off are new already; the workers' image says what they are.
+        // In an interrupted rollout the masters are new already; the image of the workers tells the old version.
         let known = change(set("spark:4.2.1", None), set("spark:4.3.0", None)).unwrap();
         assert!(known.with_running(Some("4.3.0".into())).is_some());
     }
 
     #[test]
-    fn on_this_machine_what_runs_counts_and_not_the_image() {
+    fn on_this_machine_the_running_version_counts_instead_of_the_image() {
         let of = |from, to| change(set("spark:4.3.0", Some(from)), set("spark:4.2.1", Some(to))).is_some();
         assert!(!of("4.3.0 at /a", "4.3.0 at /b"));
         assert!(of("4.2.1 at /a", "4.3.0 at /a"));
     }
 
     #[test]
-    fn only_with_applications_it_is_refused() {
+    fn a_change_is_refused_only_while_applications_run() {
         let change = change(set("spark:4.2.1", None), set("spark:4.3.0", None)).unwrap();
         assert!(change.refused(&Applications::Running(vec![])).is_none());
         let error = change

@@ -1,4 +1,4 @@
-//! What `sparkha status` and `sparkha list` look at.
+//! Reads the cluster state for `sparkha status` and `sparkha list`.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::spec::names::ClusterName;
 use crate::state::overview::{Overview, overview};
 use crate::state::{ClusterState, Facts, cluster_state};
 
-/// One cluster as it is now; the observer keeps its connections for the next look.
+/// The current state of one cluster. The observer keeps its connections for the next call.
 pub async fn status(
     cluster: &Cluster,
     name: &ClusterName,
@@ -28,7 +28,7 @@ pub async fn status(
     Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
 }
 
-/// All clusters of the namespace, or of all namespaces, at a glance: one list of inventories and one of pods, however many there are.
+/// Summaries of all clusters in the namespace or in all namespaces, from one list of inventories and one of pods.
 pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overview>, Error> {
     let (inventories, pods): (Api<ConfigMap>, Api<Pod>) = match all_namespaces {
         true => (Api::all(cluster.client()), Api::all(cluster.client())),
@@ -62,7 +62,7 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
     Ok(overviews)
 }
 
-/// Lists pods and StatefulSets, and asks.
+/// Lists pods and StatefulSets and queries them.
 async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<Cluster>) -> Result<Facts, Error> {
     let selector = cluster_selector(name);
     let (pods, sets) = futures::try_join!(

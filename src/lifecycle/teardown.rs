@@ -1,5 +1,6 @@
-//! `sparkha teardown`: removes what the inventory lists and our labels mark, both of them; workers first, so that masters and
-//! ZooKeeper are left clean; then waits until it is really gone, and says what blocks it if it is not.
+//! `sparkha teardown`: removes objects that the inventory lists and that have the cluster's labels; workers first, so
+//! that masters and ZooKeeper are left clean. Then waits until the objects are gone, and reports what blocks their
+//! removal.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
@@ -27,40 +28,40 @@ use crate::spec::names::ClusterName;
 use crate::spec::words::counted;
 use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 
-/// How teardown goes about it.
+/// Options of teardown.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TeardownOptions {
     pub timeout: Duration,
-    /// Leave volume claims.
+    /// Keep volume claims.
     pub keep_claims: bool,
-    /// What becomes of the znodes in an external ZooKeeper.
+    /// What to do with the znodes in an external ZooKeeper.
     pub znodes: Znodes,
-    /// Delete pods of lost nodes without waiting for these to confirm it.
+    /// Delete pods of lost nodes without confirmation from these nodes.
     pub force: bool,
 }
 
-/// What teardown would remove, to be asked about.
-pub struct Belongings {
+/// The resources that teardown removes after confirmation.
+pub struct KubernetesResources {
     inventory: Inventory,
     object: DynamicObject,
-    /// Volume claims with their data.
+    /// Volume claims with data.
     pub claims: Vec<PersistentVolumeClaim>,
-    /// The znodes in an external ZooKeeper, in words.
+    /// Description of the znodes in an external ZooKeeper.
     pub znodes: Option<String>,
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// How long a node has to be lost while teardown looks. Kubernetes has waited before it says so: 40 s, unless told otherwise.
+/// How long a node must be lost while teardown watches. Kubernetes has waited before it reports that, by default 40 s.
 const LOST_AFTER: Duration = Duration::from_secs(30);
-/// How long pods may take to end before their nodes are looked at.
+/// How long pods may take to terminate before their nodes are checked.
 const GRACE: Duration = Duration::from_secs(15);
-/// How long a pod may take to end where nothing is drained.
+/// Grace period of pods that are not decommissioned.
 pub const UNDRAINED_SECONDS: u32 = 10;
-/// How long the cleaning up of a failed create may take.
+/// Timeout of the cleanup after a failed create.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the cluster has, once nobody else is at work on it; `None` if there is no such cluster.
-pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<Belongings>, Error> {
+/// The cluster's resources, once no other command holds the lock. `None` if there is no such cluster.
+pub async fn owned_resources(cluster: &Cluster, name: &ClusterName) -> Result<Option<KubernetesResources>, Error> {
     let mut found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
     if lock::wait_for_lock(cluster, name, found.as_ref()).await? {
         found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
@@ -71,12 +72,12 @@ pub async fn belongings(cluster: &Cluster, name: &ClusterName) -> Result<Option<
     }
 }
 
-/// What the cluster has by this inventory.
+/// The resources of the cluster with this inventory.
 async fn of_inventory(
     cluster: &Cluster,
     name: &ClusterName,
     object: DynamicObject,
-) -> Result<Option<Belongings>, Error> {
+) -> Result<Option<KubernetesResources>, Error> {
     if !is_ours(object.metadata.labels.as_ref()) {
         return Ok(None);
     }
@@ -86,7 +87,7 @@ async fn of_inventory(
         .into_iter()
         .filter(|claim| inventory.owns_claim(&claim.name_any()))
         .collect();
-    Ok(Some(Belongings {
+    Ok(Some(KubernetesResources {
         znodes: removable(name, cluster.namespace(), &inventory),
         inventory,
         object,
@@ -98,19 +99,19 @@ async fn of_inventory(
 pub async fn teardown(
     cluster: &Cluster,
     name: &ClusterName,
-    belongings: Belongings,
-    options: &Options,
+    owned: KubernetesResources,
+    options: &TeardownOptions,
     progress: &Progress,
 ) -> Result<(), Error> {
     let started = Instant::now();
-    let Belongings {
+    let KubernetesResources {
         inventory,
         object,
         claims,
         ..
-    } = belongings;
+    } = owned;
     let mut unlocked = serde_json::to_value(&object).unwrap_or_default();
-    // Only what we own goes back: the rest is the server's.
+    // Only our own fields are applied again.
     let metadata = &unlocked["metadata"];
     unlocked = serde_json::json!({
         "apiVersion": "v1",
@@ -138,7 +139,7 @@ pub async fn teardown(
     let may_hurry = may(cluster, "", "pods", "delete", None).await?;
     for (component, set) in parts {
         if component == Component::ZooKeeper {
-            // The masters are gone, and with them all that could write there again.
+            // No master runs any more that could write there.
             let platform = &Place::Kubernetes(cluster.clone(), name.clone());
             let remove = || remove_znodes(platform, &inventory, options.znodes, progress);
             lock.guard("remove znodes", remove).await?;
@@ -148,7 +149,7 @@ pub async fn teardown(
                 delete_undrained(cluster, &inventory, &set, name).await?;
             }
             Some(set) => delete(cluster, &inventory, Kind::StatefulSet, &set, name).await?,
-            // They are in no inventory, and go first: then the masters hear of it.
+            // Drivers are in no inventory. They end first, so that the masters can unregister them.
             None => drivers::terminate_all(cluster, name).await?,
         }
         let selector = format!("{},{COMPONENT}={}", cluster_selector(name), component.as_str());
@@ -166,7 +167,8 @@ pub async fn teardown(
     } else if !claims.is_empty() {
         progress.done(&format!("{} volume claims kept", claims.len()));
     }
-    // The inventory goes last, and the lock with it: until then a teardown that was cut off finds all of it, and nobody else begins.
+    // The inventory and with it the lock are removed last: until then an interrupted teardown can continue, and no
+    // other command can begin.
     match remove_if_empty(cluster, name, &inventory).await? {
         Removal::Removed => {
             drop(lock);
@@ -176,7 +178,7 @@ pub async fn teardown(
         Removal::InUse(why) => {
             lock.remove_inventory().await?;
             progress.warn(&format!(
-                "Namespace {} was made by sparkha, but is kept: {why}",
+                "Namespace {} was created by sparkha but is kept: {why}",
                 cluster.namespace()
             ));
         }
@@ -186,8 +188,8 @@ pub async fn teardown(
     Ok(())
 }
 
-/// Cleans up after a first create that failed, unless another command has worked on the cluster since: `id` is its lock's. Its own claims
-/// hold nothing yet; those that were there before are data that somebody kept. False if it left everything as it is.
+/// Cleans up after a failed first create, unless another command has changed the cluster since. `id` is the id of its
+/// lock. New claims hold no data yet; claims that existed before are kept. Returns false if nothing was removed.
 pub async fn undo(
     cluster: &Cluster,
     name: &ClusterName,
@@ -196,7 +198,7 @@ pub async fn undo(
     znodes: Znodes,
     progress: &Progress,
 ) -> Result<bool, Error> {
-    let options = Options {
+    let options = TeardownOptions {
         timeout: UNDO_TIMEOUT,
         keep_claims: false,
         znodes,
@@ -205,12 +207,12 @@ pub async fn undo(
     let Some(object) = lock::undoable(cluster, name, id).await? else {
         return Ok(false);
     };
-    let Some(mut belongings) = of_inventory(cluster, name, object).await? else {
+    let Some(mut owned) = of_inventory(cluster, name, object).await? else {
         return Ok(false);
     };
     let is_new = |claim: &PersistentVolumeClaim| before.iter().all(|old| old.uid() != claim.uid());
-    belongings.claims.retain(is_new);
-    teardown(cluster, name, belongings, &options, progress).await?;
+    owned.claims.retain(is_new);
+    teardown(cluster, name, owned, &options, progress).await?;
     Ok(true)
 }
 
@@ -221,7 +223,7 @@ pub async fn claims(cluster: &Cluster, name: &ClusterName) -> Result<Vec<Persist
         .await?)
 }
 
-/// Deletes an object if the inventory lists it and its labels are ours.
+/// Deletes an object if the inventory lists it and it has the cluster's labels.
 async fn delete(
     cluster: &Cluster,
     inventory: &Inventory,
@@ -236,14 +238,14 @@ async fn delete(
         return Ok(());
     };
     if !is_of_cluster(found.metadata.labels.as_ref(), name.as_str()) {
-        tracing::warn!("{kind} {object} is in the inventory, but no longer bears our labels; it is left alone");
+        tracing::warn!("{kind} {object} is in the inventory but does not have the cluster's labels; it is not deleted");
         return Ok(());
     }
     Ok(cluster.delete(kind, object, found.metadata.uid).await?)
 }
 
-/// Removes the workers without waiting for their executors, as a worker that leaves would: nobody is left to take over what they have. The
-/// pods are deleted by themselves, for a grace period cannot be shortened on every server.
+/// Removes the workers without decommissioning: no worker is left to take over their data. The pods are deleted
+/// directly, because not every server can shorten a grace period.
 async fn delete_undrained(
     cluster: &Cluster,
     inventory: &Inventory,
@@ -265,21 +267,21 @@ async fn delete_undrained(
     Ok(())
 }
 
-/// How far pods have to be for the next step.
+/// The state of pods that the next step requires.
 #[derive(Clone, Copy, PartialEq)]
 enum Until {
-    /// Their containers have ended: nothing of them writes any more.
+    /// Their containers have terminated and no longer write.
     Ended,
     Gone,
 }
 
-/// Waits for the ends of pods.
+/// Waits for pods to terminate.
 struct Ends<'a> {
     cluster: &'a Cluster,
-    options: &'a Options,
+    options: &'a TeardownOptions,
     deadline: Instant,
     nodes: NodeReader,
-    /// Since when nodes were seen to be lost.
+    /// When each node was first observed to be lost.
     lost_since: BTreeMap<String, Instant>,
     progress: &'a Progress,
 }
@@ -314,10 +316,10 @@ impl Ends<'_> {
         .await
     }
 
-    /// The nodes of these pods, if all of them are lost and have been so for [`LOST_AFTER`]. That is counted from when it was first seen:
-    /// clocks are not compared.
+    /// The nodes of these pods, if all are lost and have been for [`LOST_AFTER`], counted from the first observation,
+    /// because clocks are not compared.
     async fn lost(&mut self, pods: &[Pod], begun: Instant) -> Option<Vec<LostNode>> {
-        // One that was not ready before does not look so.
+        // A pod that was not ready before does not appear out of touch.
         if begun.elapsed() < GRACE && !pods.iter().any(is_out_of_touch) {
             return None;
         }
@@ -335,11 +337,11 @@ impl Ends<'_> {
         (for_long && theirs == pods.len()).then_some(lost)
     }
 
-    /// Deletes pods whose nodes cannot confirm it.
+    /// Force-deletes pods whose nodes cannot confirm the deletion.
     async fn forget(&self, pods: &[Pod], lost: &[LostNode]) -> Result<(), Error> {
         for lost in lost {
             self.progress.warn(&format!(
-                "{} of lost node {} deleted by force",
+                "{} of lost node {} force-deleted",
                 lost.pods.join(", "),
                 lost.node
             ));
@@ -349,7 +351,7 @@ impl Ends<'_> {
     }
 }
 
-/// Whether the pod may still do something: it is not marked for deletion, or a container of it runs.
+/// Whether the pod may still run: it is not marked for deletion, or one of its containers runs.
 fn is_running(pod: &Pod) -> bool {
     let containers = pod
         .status

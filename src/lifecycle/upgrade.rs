@@ -1,6 +1,7 @@
-//! `sparkha upgrade`: another version of Spark without losing an application. The inventory says first that one is on its way, so that `sparkha
-//! submit` takes no new jobs; then all that runs is waited for; then create changes the version, stage after stage. What runs is looked at only
-//! after the mark was written, and a submit looks for the mark again once its driver can be seen: so one of both sees the other.
+//! `sparkha upgrade`: changes the Spark version without losing an application. First the upgrade is recorded in the
+//! inventory, so that `sparkha submit` accepts no new jobs. Then it waits until no application runs. Then create
+//! changes the version stage by stage. The upgrade looks for running drivers only after writing the mark, and submit
+//! checks the mark again once its driver is visible: one of them sees the other.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
@@ -13,7 +14,7 @@ use kube::ResourceExt;
 use crate::console::progress::Progress;
 use crate::lifecycle::differences::described;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::wanted_of;
+use crate::lifecycle::local::desired_of;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, lock};
 use crate::model::labels::{Component, cluster_selector};
@@ -29,16 +30,16 @@ use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::state::{Facts, cluster_state};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The name that connect.sh gives to the Connect server's application.
+/// The application name that connect.sh gives to the Connect server.
 const CONNECT: &str = "Spark Connect";
-/// What an interrupted or timed-out upgrade with a successor leaves.
-pub const NEXT_BESIDE: &str = "the same command goes on, and `sparkha upgrade --abort` goes back";
-/// What an interrupted or timed-out upgrade leaves.
-pub const NEXT: &str = "the same command goes on; until then `sparkha submit` takes no jobs for this cluster, unless `sparkha upgrade --abort` ends \
+/// Hint after an interrupted or timed-out upgrade with a successor.
+pub const NEXT_BESIDE: &str = "run the same command to continue, or `sparkha upgrade --abort` to go back";
+/// Hint after an interrupted or timed-out upgrade.
+pub const NEXT: &str = "run the same command to continue; until then `sparkha submit` accepts no jobs for this cluster, unless `sparkha upgrade --abort` aborts \
                         the upgrade";
 
 impl Place {
-    /// Writes whether an upgrade is on its way.
+    /// Records in the inventory that an upgrade is in progress, or that none is.
     pub async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
         match self {
             Place::Kubernetes(cluster, name) => {
@@ -53,14 +54,14 @@ impl Place {
             }
             Place::Local(dir) => {
                 let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
-                let (mut wanted, inventory) = wanted_of(dir)?;
-                wanted.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
-                Ok(dir.write_desired(&wanted)?)
+                let (mut desired, inventory) = desired_of(dir)?;
+                desired.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
+                Ok(dir.write_desired(&desired)?)
             }
         }
     }
 
-    async fn active(&self, inventory: &Inventory) -> Result<Active, Error> {
+    async fn active(&self, inventory: &Inventory) -> Result<ActiveJobs, Error> {
         let (pods, drivers) = match self {
             Place::Kubernetes(cluster, name) => {
                 let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
@@ -76,9 +77,9 @@ impl Place {
             }
         };
         let pods: Vec<Pod> = pods;
-        let said = match self {
-            Place::Kubernetes(cluster, _) => ask(cluster.clone(), &pods).await,
-            Place::Local(_) => ask(Loopback, &pods).await,
+        let reply = match self {
+            Place::Kubernetes(cluster, _) => query_leader(cluster.clone(), &pods).await,
+            Place::Local(_) => query_leader(Loopback, &pods).await,
         };
         let facts = Facts {
             pods,
@@ -87,8 +88,8 @@ impl Place {
         let connect = cluster_state(self.namespace().as_str(), inventory, &facts).connect;
         let connect_ui = connect.and_then(|connect| connect.web_ui);
         let are_masters_up = facts.pods.iter().any(is_running_master);
-        Ok(Active::of(
-            said,
+        Ok(ActiveJobs::of(
+            reply,
             drivers,
             inventory,
             connect_ui.as_deref(),
@@ -97,8 +98,8 @@ impl Place {
     }
 }
 
-async fn ask<R: PodConnector + Clone>(way: R, pods: &[Pod]) -> Option<LeaderReport> {
-    Leader::new(way).query(pods.to_vec()).await
+async fn query_leader<R: PodConnector + Clone>(reach: R, pods: &[Pod]) -> Option<LeaderReport> {
+    Leader::new(reach).query(pods.to_vec()).await
 }
 
 fn is_running_master(pod: &Pod) -> bool {
@@ -106,26 +107,26 @@ fn is_running_master(pod: &Pod) -> bool {
     Component::of(pod.labels()) == Some(Component::Master) && phase == Some("Running")
 }
 
-/// What an upgrade would end.
+/// Applications and drivers that an upgrade would kill.
 #[derive(Debug, Default, PartialEq)]
-struct Active {
+struct ActiveJobs {
     applications: Vec<ApplicationReport>,
-    /// Drivers that sparkha started: their applications come, run, or have just gone.
+    /// Drivers that sparkha started. Their applications are starting, running or have just ended.
     drivers: Vec<String>,
-    /// Masters run, and none leads: nobody knows.
+    /// Masters run but none leads, so the applications are not known.
     unknown: bool,
 }
 
-impl Active {
+impl ActiveJobs {
     fn of(
-        said: Option<LeaderReport>,
+        reply: Option<LeaderReport>,
         drivers: Vec<String>,
         inventory: &Inventory,
         connect_ui: Option<&str>,
         are_masters_up: bool,
     ) -> Self {
-        let unknown = said.is_none() && are_masters_up;
-        let Some(LeaderReport { report, page }) = said else {
+        let unknown = reply.is_none() && are_masters_up;
+        let Some(LeaderReport { report, page }) = reply else {
             return Self {
                 drivers,
                 unknown,
@@ -133,7 +134,8 @@ impl Active {
             };
         };
         let uis: BTreeMap<_, _> = page.driver_uis.into_iter().collect();
-        // The cluster's own Connect server ends with the change and starts again. Its web UI tells it from a job of that name.
+        // The upgrade restarts the cluster's own Connect server. Its web UI distinguishes it from a job with the same
+        // name.
         let is_connect = |app: &ApplicationReport| {
             let ui = uis.get(&app.id).map(|ui| ui.trim_end_matches('/'));
             inventory.cluster.connect && app.name == CONNECT && (ui.is_none() || ui == connect_ui)
@@ -150,10 +152,10 @@ impl Active {
         self.applications.is_empty() && self.drivers.is_empty() && !self.unknown
     }
 
-    /// A line for each application; drivers where there is none.
+    /// One line for each application, or for each driver if there is none.
     fn lines(&self, now_ms: u64) -> Vec<String> {
         if self.unknown {
-            return vec!["no master leads, so what runs is not known".into()];
+            return vec!["no master leads, so the running applications are not known".into()];
         }
         if self.applications.is_empty() {
             return self.drivers.iter().map(|driver| format!("driver {driver}")).collect();
@@ -166,7 +168,7 @@ impl Active {
     }
 }
 
-/// Seconds as people say them: whole minutes from the first on, so that a line is written once a minute.
+/// Seconds for people: in whole minutes, so that a line is written once a minute.
 fn age(seconds: u64) -> String {
     match seconds {
         0..60 => "less than a minute".into(),
@@ -175,7 +177,7 @@ fn age(seconds: u64) -> String {
     }
 }
 
-/// Closes the cluster to new jobs, or sends them to its successor, and waits until nothing runs.
+/// Stops accepting new jobs, or sends them to the successor, and waits until no application runs.
 pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress: &Progress) -> Result<(), Error> {
     let inventory = place.inventory().await?;
     let is_marked = inventory
@@ -190,7 +192,7 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
     }
     progress.done(&match &successor {
         Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
-        None => format!("{what}: `sparkha submit` takes no new jobs until it is done"),
+        None => format!("{what}: `sparkha submit` accepts no new jobs until it is done"),
     });
     poll_until(LOOK_EVERY, timeout, async || {
         let active = place.active(&inventory).await?;
@@ -213,23 +215,23 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
     .await
 }
 
-/// Opens the cluster to new jobs again, as long as nothing was changed.
+/// Accepts new jobs again, if no pod was changed yet.
 pub async fn abort(place: &Place, progress: &Progress) -> Result<(), Error> {
     match place.inventory().await?.cluster.upgrade {
-        None => progress.done("No upgrade is under way"),
+        None => progress.done("No upgrade is in progress"),
         Some(upgrade) if upgrade.phase != UpgradePhase::Changing => {
             place.mark(None).await?;
             progress.done(&format!(
-                "Spark stays {}: `sparkha submit` takes jobs again",
+                "Spark stays {}: `sparkha submit` accepts jobs again",
                 upgrade.from
             ));
         }
         Some(upgrade) => {
             return Err(Error::InUse {
-                message: format!("Spark {} → {} has begun to change pods", upgrade.from, upgrade.to),
+                message: format!("Spark {} → {} has already changed pods", upgrade.from, upgrade.to),
                 help: format!(
-                    "`sparkha upgrade`, with the same arguments, finishes it; nothing is left to lose then, so another upgrade, to Spark {} \
-                     (image {}), changes everything back",
+                    "run `sparkha upgrade` with the same arguments to finish it; no application runs then, so another upgrade, to Spark {} \
+                     (image {}), reverts it",
                     upgrade.from, upgrade.from_image
                 ),
             });
@@ -238,31 +240,32 @@ pub async fn abort(place: &Place, progress: &Progress) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses new jobs while another version of Spark is on its way: they would be lost, or keep the upgrade waiting. One that was on its way when a
-/// successor began to take them is waited for.
+/// Refuses new jobs while an upgrade is in progress: they would be lost or delay it. With a successor, a job that was
+/// already being submitted is waited for.
 pub fn takes_jobs(inventory: &Inventory) -> Result<(), Error> {
     match &inventory.cluster.upgrade {
         None => Ok(()),
         Some(upgrade) if upgrade.successor.is_some() => Ok(()),
         Some(upgrade) => Err(Error::InUse {
             message: format!(
-                "the cluster changes from Spark {} to {} and takes no new jobs until that is done",
+                "the cluster is being upgraded from Spark {} to {} and accepts no new jobs until that is done",
                 upgrade.from, upgrade.to
             ),
-            help: "submit the job again later; `sparkha upgrade --abort` ends the upgrade as long as it only waits"
-                .into(),
+            help: "submit the job again later; `sparkha upgrade --abort` aborts the upgrade while it only waits".into(),
         }),
     }
 }
 
-/// Refuses changes of a cluster that ends when nothing runs on it any more.
+/// Refuses changes of a cluster that is removed after its last job.
 pub fn takes_changes(inventory: Option<&Inventory>) -> Result<(), Error> {
     match inventory.and_then(Inventory::successor) {
         None => Ok(()),
         Some(successor) => Err(Error::InUse {
-            message: format!("new jobs run on its successor {successor}, and this cluster ends after its last job"),
+            message: format!(
+                "new jobs run on its successor {successor}, and this cluster is removed after its last job"
+            ),
             help: format!(
-                "`sparkha create {successor}` changes the successor; `sparkha upgrade --side-by-side` goes on, `sparkha upgrade --abort` goes back"
+                "`sparkha create {successor}` changes the successor; `sparkha upgrade --side-by-side` continues the upgrade, `sparkha upgrade --abort` aborts it"
             ),
         }),
     }
@@ -296,7 +299,7 @@ mod tests {
         }
     }
 
-    fn said(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<LeaderReport> {
+    fn reply(apps: Vec<ApplicationReport>, uis: &[(&str, &str)]) -> Option<LeaderReport> {
         Some(LeaderReport {
             report: MasterReport {
                 status: MasterStatus::Alive,
@@ -313,16 +316,16 @@ mod tests {
     }
 
     #[test]
-    fn the_clusters_own_connect_server_is_no_application_to_wait_for() {
+    fn the_clusters_own_connect_server_does_not_delay_an_upgrade() {
         let (with, without) = (inventory("connect: true\n"), inventory(""));
         let ui = Some("http://spark-1:4040");
         let apps = || vec![app("app-1", "Spark Connect"), app("app-2", "job")];
         let active = |inventory, uis| {
-            let active = Active::of(said(apps(), uis), vec![], inventory, ui, true);
+            let active = ActiveJobs::of(reply(apps(), uis), vec![], inventory, ui, true);
             active.applications.iter().map(|app| app.id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(active(&with, &[("app-1", "http://spark-1:4040")]), ["app-2"]);
-        // A job that calls itself so is one.
+        // A job with that name is a job.
         assert_eq!(active(&with, &[("app-1", "http://spark-9:4040")]), ["app-1", "app-2"]);
         assert_eq!(
             active(&without, &[("app-1", "http://spark-1:4040")]),
@@ -331,28 +334,28 @@ mod tests {
     }
 
     #[test]
-    fn drivers_and_masters_that_cannot_be_asked_count() {
+    fn drivers_and_unreachable_leaders_delay_an_upgrade() {
         let inventory = inventory("");
-        let of = |said, drivers: &[&str], up| {
+        let of = |reply, drivers: &[&str], up| {
             let drivers = drivers.iter().map(|&driver| driver.to_owned()).collect();
-            Active::of(said, drivers, &inventory, None, up)
+            ActiveJobs::of(reply, drivers, &inventory, None, up)
         };
-        assert!(of(said(vec![], &[]), &[], true).are_none());
+        assert!(of(reply(vec![], &[]), &[], true).are_none());
         assert!(of(None, &[], false).are_none());
         assert_eq!(
             of(None, &[], true).lines(0),
-            ["no master leads, so what runs is not known"]
+            ["no master leads, so the running applications are not known"]
         );
         assert_eq!(
-            of(said(vec![], &[]), &["spark-driver-1"], true).lines(0),
+            of(reply(vec![], &[]), &["spark-driver-1"], true).lines(0),
             ["driver spark-driver-1"]
         );
-        let running = of(said(vec![app("app-1", "job")], &[]), &["spark-driver-1"], true);
+        let running = of(reply(vec![app("app-1", "job")], &[]), &["spark-driver-1"], true);
         assert_eq!(running.lines(200_000), ["app-1 job of ann (2 cores) for 2 min"]);
     }
 
     #[test]
-    fn an_upgrade_on_its_way_takes_no_jobs() {
+    fn a_cluster_being_upgraded_accepts_no_jobs() {
         let upgrade = |phase| Upgrade {
             phase,
             ..Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into())

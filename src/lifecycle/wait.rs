@@ -1,5 +1,5 @@
-//! Waiting for the truth: a cluster is in service when its masters, ZooKeepers and workers say so, not when its objects are
-//! applied. What keeps it from coming up is told when it is seen, and ends the waiting when it will not pass by itself.
+//! Waits until a cluster is in service. Masters, ZooKeeper servers and workers report that themselves; applied objects
+//! are not enough. Problems are reported when they appear. A problem that cannot resolve itself ends the wait.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
@@ -23,24 +23,24 @@ use crate::state::readiness::NotReady;
 use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
-/// How much of a crashed container's log is shown.
+/// Lines that are shown of a crashed container's log.
 pub const LOG_LINES: i64 = 12;
 
-/// A cluster that is being looked at while it comes up.
+/// Observes a cluster while it starts.
 pub trait View {
-    /// How often to look.
+    /// Poll interval.
     const EVERY: Duration;
 
     async fn facts(&mut self) -> Result<Facts, Error>;
 
-    /// Warnings about its objects.
+    /// Warning events of its objects.
     fn events(&self) -> Vec<Event>;
 
-    /// The last lines that the container of a pod wrote before it ended.
+    /// The last log lines of the pod's previous container.
     async fn last_words(&self, pod: &Pod) -> String;
 }
 
-/// A view of a cluster on Kubernetes, by watches and connections that stay open.
+/// Observes a cluster on Kubernetes through watches and persistent connections.
 pub struct KubernetesView {
     cluster: Cluster,
     watch: Watch,
@@ -108,11 +108,11 @@ pub async fn until_ready<V: View>(
             return Ok(Break(state));
         }
         before.remember(&facts);
-        let seen = troubles(&facts, &view.events(), &before);
-        for trouble in patience.news(&seen) {
+        let observed = troubles(&facts, &view.events(), &before);
+        for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
-        let mut hopeless = patience.exhausted(&seen);
+        let mut hopeless = patience.exhausted(&observed);
         hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
@@ -127,7 +127,7 @@ pub async fn until_ready<V: View>(
     .await
 }
 
-/// Whether a master ends again and again only because its ZooKeepers have no quorum: it comes back with that.
+/// Whether a master crashes only because ZooKeeper has no quorum. It recovers once there is one.
 fn waits_for_quorum(trouble: &Trouble, state: &ClusterState) -> bool {
     let has_quorum = |missing: &NotReady| match missing {
         NotReady::ZooKeeper { serving, expected } => 2 * serving > *expected,
@@ -160,9 +160,9 @@ fn show(state: &ClusterState, progress: &Progress) {
     );
     let workers = &state.workers;
     progress.part("Workers", &workers.registration());
-    let leaving = leaving(state, workers.expected);
-    if !leaving.is_empty() {
-        progress.part("Removing", &leaving.now());
+    let decommissioning = leaving(state, workers.expected);
+    if !decommissioning.is_empty() {
+        progress.part("Removing", &decommissioning.now());
     }
     if let Some(history) = &state.history {
         progress.part("History", if history.ready { "ready" } else { "not ready" });
@@ -172,32 +172,34 @@ fn show(state: &ClusterState, progress: &Progress) {
     }
 }
 
-/// Since when each trouble has been there.
+/// How long each problem has lasted.
 #[derive(Default)]
 pub struct Patience {
     since: BTreeMap<(TroubleKind, String), Instant>,
-    told: BTreeMap<(TroubleKind, String), String>,
+    reported: BTreeMap<(TroubleKind, String), String>,
 }
 
 impl Patience {
-    /// Troubles that were not told yet, in these words.
-    pub fn news(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
-        seen.iter()
+    /// Problems that were not reported yet.
+    pub fn news(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
+        observed
+            .iter()
             .filter(|trouble| {
                 let key = (trouble.kind, trouble.subject.clone());
-                // The words may differ in a counter; once for each kind and subject is enough.
-                self.told.insert(key, trouble.message.clone()).is_none()
+                // The message may contain a counter, so each kind and subject is reported once.
+                self.reported.insert(key, trouble.message.clone()).is_none()
             })
             .cloned()
             .collect()
     }
 
-    /// Troubles that have lasted too long.
-    pub fn exhausted(&mut self, seen: &[Trouble]) -> Vec<Trouble> {
+    /// Problems that have lasted too long.
+    pub fn exhausted(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
         let now = Instant::now();
         self.since
-            .retain(|(kind, subject), _| seen.iter().any(|t| t.kind == *kind && t.subject == *subject));
-        seen.iter()
+            .retain(|(kind, subject), _| observed.iter().any(|t| t.kind == *kind && t.subject == *subject));
+        observed
+            .iter()
             .filter(|trouble| {
                 let since = self.since.entry((trouble.kind, trouble.subject.clone())).or_insert(now);
                 now.duration_since(*since) >= trouble.kind.patience()
@@ -207,18 +209,18 @@ impl Patience {
     }
 }
 
-/// Troubles with the last words of what crashed.
+/// Problems, with the last log lines of crashed containers.
 pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
         let log = match pod {
             Some(pod) if trouble.kind == TroubleKind::Crash => view.last_words(pod).await,
             _ => String::new(),
         };
-        told.push((trouble, log));
+        reported.push((trouble, log));
     }
-    told
+    reported
 }
 
 #[cfg(test)]
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_master_that_ends_for_lack_of_a_quorum_is_waited_for() {
+    fn waits_for_a_master_that_crashes_without_a_zookeeper_quorum() {
         let mut state = crate::state::tests::state();
         let crash = |subject: &str| Trouble {
             kind: TroubleKind::Crash,

@@ -112,7 +112,7 @@ impl From<&Error> for ExitCode {
             },
             Error::Busy { .. } | Error::InUse { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
-            Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoRoom { .. } => ExitCode::Impossible,
+            Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoCapacity { .. } => ExitCode::Impossible,
             Error::NotInService { .. } | Error::NoResult { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
             Error::Incomplete { .. } => ExitCode::Incomplete,

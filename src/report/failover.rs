@@ -2,9 +2,9 @@
 
 use super::status::{lines, new_table};
 use super::{Format, structured};
-use crate::drill::{Outcome, Target};
+use crate::drill::{DrillResult, DrillTarget};
 
-pub fn outcome(outcome: &Outcome, format: Format) -> String {
+pub fn outcome(outcome: &DrillResult, format: Format) -> String {
     match format {
         Format::Name => format!("{}\n", outcome.leader.as_deref().unwrap_or_default()),
         Format::Table => table(outcome),
@@ -12,15 +12,15 @@ pub fn outcome(outcome: &Outcome, format: Format) -> String {
     }
 }
 
-fn table(outcome: &Outcome) -> String {
+fn table(outcome: &DrillResult) -> String {
     let verdict = if outcome.recovered {
         "recovered"
     } else {
         "NOT RECOVERED"
     };
     let what = match outcome.target {
-        Target::Leader => "the leading master",
-        Target::ZooKeeper => "a ZooKeeper server",
+        DrillTarget::Leader => "the leading master",
+        DrillTarget::ZooKeeper => "a ZooKeeper server",
     };
     let mut text = format!("Drill      {}/{}  {verdict}\n", outcome.namespace, outcome.name);
     for missing in &outcome.missing {
@@ -29,13 +29,13 @@ fn table(outcome: &Outcome) -> String {
     text.push_str(&format!("Taken away {}, {what}\n", outcome.victim));
     let leader = outcome.leader.as_deref().unwrap_or("none");
     text.push_str(&format!("Leader     {leader}, before {}\n", outcome.leader_before));
-    text.push_str(&match &outcome.canary {
+    text.push_str(&match &outcome.probe_job {
         None => "Job        none was run\n\n".to_owned(),
-        Some(song) => format!(
+        Some(result) => format!(
             "Job        {}, {} results, the longest pause between two {:.2} s\n\n",
-            if song.went_on { "went on" } else { "DID NOT GO ON" },
-            song.results,
-            song.longest_pause
+            if result.went_on { "went on" } else { "DID NOT GO ON" },
+            result.results,
+            result.longest_pause
         ),
     });
     let mut table = new_table(&["PHASE", "AFTER"]);
@@ -51,22 +51,22 @@ fn table(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::probe_job::Song;
-    use crate::drill::{Phase, Step};
+    use crate::drill::probe_job::ProbeResult;
+    use crate::drill::{DrillStep, Phase};
 
     #[test]
     fn what_was_not_reached_is_told() {
-        let step = |phase, seconds| Step { phase, seconds };
-        let drill = Outcome {
+        let step = |phase, seconds| DrillStep { phase, seconds };
+        let drill = DrillResult {
             namespace: "data".into(),
             name: "spark".into(),
-            target: Target::Leader,
+            target: DrillTarget::Leader,
             victim: "spark-master-0".into(),
             leader_before: "spark-master-0".into(),
             leader: Some("spark-master-2".into()),
             recovered: false,
             steps: vec![step(Phase::Alive, Some(0.4)), step(Phase::Back, None)],
-            canary: Some(Song {
+            probe_job: Some(ProbeResult {
                 went_on: true,
                 results: 7,
                 longest_pause: 1.5,

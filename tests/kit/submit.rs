@@ -225,7 +225,7 @@ pub fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folde
         .find(|line| line.contains("no executors yet"));
     let told = told.unwrap_or_default();
     assert!(
-        told.contains("each executor asks for 512 MiB") && told.contains("0 of 1 core free"),
+        told.contains("each executor requests 512 MiB") && told.contains("0 of 1 core free"),
         "{told}"
     );
     signal(&third, Signal::TERM);
@@ -246,7 +246,7 @@ pub fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folde
     });
     run(site.command(folder, &["jobs", "--kill", &id]))
         .exits(2)
-        .says("has ended already");
+        .says("has already ended");
     run(site.command(folder, &["jobs", "--kill", "app-none"])).exits(7);
 }
 

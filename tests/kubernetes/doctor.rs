@@ -167,7 +167,7 @@ fn every_trouble_of_a_cluster_is_found() {
     break_everything(&sandbox, &disk, &mut undo);
     let storage = [
         format!(
-            "failed storage: claim everywhere: storage class {disk} (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+            "failed storage: claim everywhere: storage class {disk} (kubernetes.io/gce-pd) provisions disks, and a disk cannot be ReadWriteMany"
         ),
         format!("failed storage: claim nowhere: there is no storage class {namespace}-none"),
     ];
@@ -226,7 +226,7 @@ fn a_disk_cannot_be_shared(sandbox: &Sandbox, undo: &mut Undo) {
     std::fs::write(file.path(), text).unwrap();
     let run = doctor(sandbox, &["-f", file.path().to_str().unwrap()]).exits(8);
     let seen = format!(
-        "failed storage: workers.volumes shared: storage class {disk} (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+        "failed storage: workers.volumes shared: storage class {disk} (kubernetes.io/gce-pd) provisions disks, and a disk cannot be ReadWriteMany"
     );
     let failed: Vec<_> = lines(sandbox, &run.json())
         .into_iter()

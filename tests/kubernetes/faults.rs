@@ -151,7 +151,7 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     let started = Instant::now();
     Run::from(proxy.command(&sandbox, &SMALL).output().unwrap())
         .exits(6)
-        .says("failed to ask for the API server's version: no answer from the API server http://127.0.0.1:")
+        .says("failed to read the version of the API server: no answer from the API server http://127.0.0.1:")
         .says("within 30 s")
         .says("run the same command again");
     assert!(started.elapsed() < Duration::from_secs(45));
@@ -237,7 +237,7 @@ fn what_others_have_named_so_is_left_alone() {
         sandbox
             .run(&SMALL)
             .exits(5)
-            .says(&format!("{kind} {name} is there already, not sparkha's"))
+            .says(&format!("{kind} {name} already exists, not sparkha's"))
             .says("choose another NAME or namespace, or remove it");
         sandbox.run(&["teardown"]).exits(0).says("Nothing to do");
         assert_eq!((contents(&sandbox), version()), before);
@@ -252,7 +252,7 @@ fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
     sandbox
         .run(&SMALL)
         .exits(8)
-        .says("ResourceQuota narrow does not allow it: requests.memory: 3.0 GiB more needed, 2.0 GiB of 2.0 GiB left")
+        .says("ResourceQuota narrow forbids it: requests.memory: 3.0 GiB more needed, 2.0 GiB of 2.0 GiB left")
         .says("lower the cluster's resources, or ask for a larger quota");
     assert_eq!(contents(&sandbox), before);
 
@@ -260,11 +260,11 @@ fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
     sandbox
         .run(&with(&SMALL, &["--skip-preflight"]))
         .exits(8)
-        .says("the cluster does not come up")
+        .says("the cluster failed to start")
         .says("the API server does not admit its pods")
         .says("exceeded quota: narrow")
         .says("raise the quota, lower resources")
-        .says("what it made is removed");
+        .says("so its objects are removed");
     assert!(started.elapsed() < Duration::from_secs(90));
     assert_eq!(contents(&sandbox), before);
 }
@@ -280,8 +280,8 @@ fn a_limit_range_is_told_beforehand() {
     sandbox
         .run(&SMALL)
         .exits(8)
-        .says("LimitRange low does not allow it: spark-worker: limit of memory 2.0 GiB is above 1536Mi")
-        .says("change resources in the cluster file");
+        .says("LimitRange low forbids it: spark-worker: limit of memory 2.0 GiB is above 1536Mi")
+        .says("change the resources in the cluster file");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 }
 
@@ -295,7 +295,7 @@ fn a_claim_that_is_not_there_is_told_beforehand() {
         .run(&with(&SMALL, &["-f", file.path().to_str().unwrap()]))
         .exits(8)
         .says("spark-worker: volume d is a claim nowhere, which does not exist")
-        .says("make the claim first");
+        .says("create the claim first");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 }
 
@@ -305,15 +305,15 @@ fn more_than_the_nodes_have_is_told_beforehand() {
     let run = sandbox
         .run(&with(&SMALL, &["--worker-memory", "500Gi"]))
         .exits(8)
-        .says("the nodes have no room for 1 of 2 pods (spark-worker-0)")
+        .says("the nodes have no capacity for 1 of 2 pods (spark-worker-0)")
         .says("of memory are free on")
-        .says("ask for less (workers, resources.requests), or add nodes");
+        .says("request less (workers, resources.requests), or add nodes");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "masters: {podAntiAffinity: required}\n").unwrap();
     sandbox
         .run(&["create", "-f", file.path().to_str().unwrap()])
         .exits(8)
-        .says("the nodes have no room for 2 of 8 pods (spark-master-1, spark-master-2)")
+        .says("the nodes have no capacity for 2 of 8 pods (spark-master-1, spark-master-2)")
         .says("podAntiAffinity: required");
     let free = run.stderr.split("(spark-worker-0); ").nth(1).unwrap();
     assert!(free.starts_with(|c: char| c.is_ascii_digit()), "no numbers: {free}");
@@ -330,7 +330,7 @@ fn an_image_that_is_not_there_is_told_in_time() {
         .says("spark-master-0: its image cannot be pulled")
         .says("docker.io/apache/spark:nope")
         .says("check image, imagePullPolicy and imagePullSecrets")
-        .says("what it made is removed");
+        .says("so its objects are removed");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 
     sandbox.run(&with(&nope, &["--retain"])).exits(8);
@@ -403,7 +403,7 @@ fn a_refusing_webhook_is_named() {
         .exits(8)
         .says("failed to apply StatefulSet spark-")
         .says(Webhook::NAME)
-        .says("what it made is removed");
+        .says("so its objects are removed");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
     drop(webhook);
 }
@@ -440,7 +440,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
         let run = Run::from(proxy.command(&sandbox, &BARE).output().unwrap())
             .says("failed to apply StatefulSet spark-")
             .says(&format!("the proxy refuses with {status}"))
-            .says("what it made is removed");
+            .says("so its objects are removed");
         match status {
             403 => drop(
                 run.exits(4)
@@ -655,10 +655,10 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
     sandbox
         .run(&BARE)
         .exits(5)
-        .says(&format!("process {}) is at work on this cluster", first.id()))
-        .says("wait until it is done and run this again");
+        .says(&format!("process {}) is changing this cluster", first.id()))
+        .says("wait until it has finished, then run this command again");
     for other in [&["teardown"][..], &["rotate-secret", "--yes"]] {
-        sandbox.run(other).exits(5).says("is at work on this cluster");
+        sandbox.run(other).exits(5).says("is changing this cluster");
     }
     proxy.relent();
     end_of(first).exits(0);
@@ -682,8 +682,8 @@ fn a_create_during_a_teardown_is_told_so() {
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
     create
         .exits(5)
-        .says("is at work on this cluster")
-        .says("wait until it is done and run this again");
+        .says("is changing this cluster")
+        .says("wait until it has finished, then run this command again");
 }
 
 #[test]
@@ -697,9 +697,7 @@ fn creates_that_start_together_never_mix() {
         println!("{codes:?}");
         assert!(codes.contains(&Some(0)), "nobody won: {}", runs[0].stderr);
         for run in runs.into_iter().filter(|run| run.code != Some(0)) {
-            run.exits(5)
-                .says("another sparkha (")
-                .says("is at work on this cluster");
+            run.exits(5).says("another sparkha (").says("is changing this cluster");
         }
         assert_eq!(lock(&sandbox).as_deref(), Some(""));
     };

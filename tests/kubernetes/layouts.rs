@@ -110,7 +110,7 @@ fn an_external_zookeeper_is_used_and_left_clean() {
         .run(&[&arguments[..], &["--skip-preflight"]].concat())
         .exits(5)
         .says(&format!("znode {directory} in ZooKeeper at zk-zookeeper:2181"))
-        .says("belongs to something else, which wrote `theirs`");
+        .says("belongs to an unknown owner that wrote `theirs`");
     assert_eq!(znodes(), theirs);
     assert_eq!(sandbox.contents(), before);
     zookeeper_shell(&sandbox, &format!("delete {directory}"));
@@ -203,7 +203,7 @@ fn claims_are_made_and_removed_only_when_told() {
     sandbox
         .run(&["create", "-f", path, "--timeout", "1s"])
         .exits(6)
-        .says("what it made is removed");
+        .says("so its objects are removed");
     assert_eq!(claims(), "data-spark-master-0 shuffle-spark-worker-0");
 
     // The next cluster of that name takes them again, and may remove them.

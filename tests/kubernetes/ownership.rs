@@ -294,7 +294,7 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
         sandbox
             .run(&["teardown"])
             .exits(0)
-            .says("was made by sparkha, but is kept: ")
+            .says("was created by sparkha but is kept: ")
             .says(why);
         let phase = ["get", "namespace", &sandbox.namespace, "-o", "jsonpath={.status.phase}"];
         assert_eq!(sandbox.kubectl_cluster(&phase), "Active");
@@ -308,10 +308,10 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     sandbox.apply(&widget.to_string());
     // The preferred version cannot be listed, and another one tells.
     kind.breaks(true);
-    is_kept_for("there is still Widget mine");
+    is_kept_for("it still contains Widget mine");
     // None can.
     kind.breaks(false);
-    is_kept_for("what is in it is not known: failed to list widgets of");
+    is_kept_for("failed to list its objects: failed to list widgets of");
     drop(kind);
     // Of a version that is not preferred, where servers are old.
     let versions = sandbox.kubectl(&["api-versions"]);
@@ -326,7 +326,7 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
         "spec": {"schedule": "0 0 1 1 *", "jobTemplate": job},
     });
     sandbox.apply(&nightly.to_string());
-    is_kept_for("there is still CronJob nightly");
+    is_kept_for("it still contains CronJob nightly");
     sandbox.kubectl(&["delete", "cronjob", "nightly"]);
     // Behind many that are Kubernetes' own.
     let tokens = (0..60).map(|number| {
@@ -341,7 +341,7 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     let mine = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}});
     let list = json!({"apiVersion": "v1", "kind": "List", "items": tokens.chain([mine]).collect::<Vec<_>>()});
     sandbox.apply(&list.to_string());
-    is_kept_for("there is still Secret mine");
+    is_kept_for("it still contains Secret mine");
     sandbox.kubectl(&["delete", "secret", "mine"]);
 
     sandbox.run(&SMALL).exits(0);

@@ -56,7 +56,7 @@ fn a_roll_and_another_generation_leave_a_job_alone() {
     sandbox
         .run(&["create", "-f", path, "--image", NEXT, "--yes"])
         .exits(5)
-        .says("would end what runs");
+        .says("would kill the running applications");
     let upgrade = ["upgrade", "--side-by-side", "--image", NEXT];
     sandbox
         .run(&[&upgrade[..], &["--drain-timeout", "1s"]].concat())

@@ -436,7 +436,7 @@ fn it_ends_when_told_and_says_why_it_cannot_begin() {
         .says("--address IP");
     run(&["router", "--no-http", "--dns", "192.0.2.1:5353"])
         .exits(2)
-        .says("none of this machine's addresses");
+        .says("this machine does not have that address");
     run(&["router", "--no-http", "--dns", "localhost"])
         .exits(2)
         .says("write it like");

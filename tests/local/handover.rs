@@ -163,10 +163,10 @@ fn a_leader_that_ends_hands_over_at_once() {
         jobs.as_array().unwrap().iter().any(|job| job["state"] == "RUNNING")
     });
     let mut drill = Drill::start(home.command(&["failover", "--yes", "-o", "json"]));
-    drill.says("no room for the probe job at present: each executor asks for 512 MiB and 1 core");
+    drill.says("no capacity for the probe job at the moment: each executor requests 512 MiB and 1 core");
     drill.says("no executors yet");
     home.run(&["jobs", "--kill", &driver]).exits(0);
-    drill.says("A job runs");
+    drill.says("Probe job running");
     // Connections that Spark closed meanwhile are not taken for a loss.
     let answered = last_answer(&home.address("spark", &third));
     let lost = drill.says("gone after");

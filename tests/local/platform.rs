@@ -46,7 +46,7 @@ fn a_local_cluster_lives_through_what_happens_to_it() {
     let run = home
         .run(&["create", "-o", "json"])
         .exits(0)
-        .says("Not honoured on this machine")
+        .says("Not supported on this machine")
         .says("In service");
     let state = run.json();
     assert_eq!(state["ready"], true);
@@ -349,7 +349,7 @@ fn the_supervisor_may_be_killed(home: &Home) {
     assert!(before.iter().all(|&pid| is_alive(pid)), "the cluster goes on");
     // What ends now is started by the next supervisor, which goes on with the others.
     signal(before[1], "KILL");
-    home.run(&["create"]).exits(0).says("Supervisor started again");
+    home.run(&["create"]).exits(0).says("Supervisor restarted");
     // The worker's JVM outlives its shell for a moment, and is registered so long.
     home.wait_for(READY, "another worker", || {
         let worker = home.process_if_any("spark", pods[1]);
@@ -373,7 +373,7 @@ fn after_a_reboot_create_starts_it_again(home: &Home) {
     home.wait_for(READY, "status to tell", || home.run(&["status"]).code == Some(9));
     home.run(&["create"])
         .exits(0)
-        .says("Supervisor started again")
+        .says("Supervisor restarted")
         .says("In service");
 }
 
@@ -466,7 +466,7 @@ fn an_external_zookeeper_is_used_and_left_clean() {
     // What was there before a create that fails is there after it.
     home.run(&[&late[..], &["--timeout", "1s"]].concat())
         .exits(6)
-        .says("what it made is removed")
+        .says("so its objects are removed")
         .says("znodes below /test/sparkha/default/late kept");
     assert!(znodes(&server, &password).contains(&"/test/sparkha/default/late/leader_election".to_owned()));
     home.run(&late).exits(0);
@@ -729,7 +729,7 @@ fn data_is_kept_and_removed_only_when_told() {
     // A first create that fails cleans up what it made, and that was not the data.
     home.run(&["create", "-f", file.to_str().unwrap(), "--timeout", "0s"])
         .exits(6)
-        .says("what it made is removed");
+        .says("so its objects are removed");
     assert!(home.cluster("spark").join("claims/data-spark-master-0").exists());
     create(&home);
     // Or a master that remembers the former worker calls the new one, which takes itself for registered.

@@ -272,7 +272,7 @@ fn another_spark_waits_for_what_runs() {
     );
     home.run(&["submit", "--", home.folder.path().join("job.py").to_str().unwrap()])
         .exits(5)
-        .says("takes no new jobs");
+        .says("accepts no new jobs");
     home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
     assert_eq!(now(), before);
 
@@ -287,7 +287,7 @@ fn another_spark_waits_for_what_runs() {
     home.wait_for(SOON, "the change", || now().contains("\\\"changing\\\""));
     signal(changing.id() as i32, "KILL");
     changing.wait().unwrap();
-    home.run(&["upgrade", "--abort"]).exits(5).says("has begun");
+    home.run(&["upgrade", "--abort"]).exits(5).says("has already changed");
     ended(run("upgrade", new, &[])).exits(0).says("In service");
     ended(run("upgrade", new, &[])).exits(0).says("Nothing to change");
     for pod in [
@@ -373,7 +373,7 @@ fn two_generations_run_side_by_side() {
     assert!(!home.cluster("spark-2").exists());
     home.run(&["upgrade", "--abort"])
         .exits(0)
-        .says("No upgrade is under way");
+        .says("No upgrade is in progress");
 
     // Cut off, it goes on.
     let mut waiting = home.command(&upgrade);

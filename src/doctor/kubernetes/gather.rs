@@ -75,7 +75,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
     let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
     let (nodes, capacity) = match room {
         Ok((nodes, others)) => {
-            let findings = capacity::without_room(cluster, name, asked, &nodes, others);
+            let findings = capacity::unschedulable_pods(cluster, name, asked, &nodes, others);
             (Ok(nodes), Ok(findings))
         }
         Err(error) => (Err(error.to_string()), Err(error.to_string())),

@@ -130,7 +130,7 @@ mod tests {
             [
                 (
                     Status::Failed,
-                    "claim many: storage class disk (kubernetes.io/gce-pd) makes disks, and a disk cannot be ReadWriteMany"
+                    "claim many: storage class disk (kubernetes.io/gce-pd) provisions disks, and a disk cannot be ReadWriteMany"
                 ),
                 (
                     Status::Failed,

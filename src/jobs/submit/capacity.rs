@@ -1,33 +1,38 @@
-//! Why an application gets no executors, with the numbers; and whether it ever can. Pure.
+//! Explains with numbers why an application gets no executors, and whether it ever can. Pure.
 
-use crate::jobs::submit::job::Asked;
+use crate::jobs::submit::job::ResourceRequest;
 use crate::model::reports::WorkerReport;
 use crate::render::inventory::WorkersSummary;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
-/// What Spark gives an executor when nobody says.
+/// Spark's default memory of an executor.
 const DEFAULT_MEMORY: Memory = Memory::from_mib(1024);
-/// How many workers are listed.
+/// Maximum number of listed workers.
 const LISTED: usize = 5;
 
-/// Whether there is room for an executor.
+/// Whether a worker has capacity for an executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// A worker has it.
+pub enum ExecutorCapacity {
+    /// A worker has capacity.
     Enough,
-    /// No worker has it now.
+    /// No worker has capacity now.
     Later(String),
-    /// No worker of this cluster can ever have it.
+    /// No worker of this cluster can ever have capacity.
     Never(String),
 }
 
-/// Looks for room. The executors' memory may be known only from the application itself; what nobody said must not be held against it.
-pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -> Room {
-    let memory = asked.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
-    let cores = asked.executor_cores.unwrap_or(1);
+/// Checks the workers' capacity. Only the application itself may know its executors' memory, so an unset value never
+/// rules it out.
+pub fn executor_capacity(
+    request: ResourceRequest,
+    workers: &[WorkerReport],
+    expected: &WorkersSummary,
+) -> ExecutorCapacity {
+    let memory = request.executor_memory.unwrap_or(DEFAULT_MEMORY).mib();
+    let cores = request.executor_cores.unwrap_or(1);
     let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
-    let each = format!("each executor asks for {memory} MiB and {}", counted(cores, "core"));
+    let each = format!("each executor requests {memory} MiB and {}", counted(cores, "core"));
     let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
     let mut offers = offers.chain([(expected.memory_mib, expected.cores)]);
     if offers.all(|(offered, offered_cores)| offered < memory || offered_cores < cores) {
@@ -37,7 +42,7 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
             .chain([expected.memory_mib])
             .max();
         let most = alive.iter().map(|worker| worker.cores).chain([expected.cores]).max();
-        return Room::Never(format!(
+        return ExecutorCapacity::Never(format!(
             "{each}, and no worker offers more than {} MiB and {}",
             largest.unwrap_or_default(),
             counted(most.unwrap_or_default(), "core")
@@ -49,15 +54,15 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
             worker.cores.saturating_sub(worker.coresused),
         )
     };
-    let has_room = |worker: &&WorkerReport| {
+    let has_capacity = |worker: &&WorkerReport| {
         let (free_memory, free_cores) = free(worker);
         free_memory >= memory && free_cores >= cores
     };
-    if alive.iter().copied().any(|worker| has_room(&worker)) {
-        return Room::Enough;
+    if alive.iter().copied().any(|worker| has_capacity(&worker)) {
+        return ExecutorCapacity::Enough;
     }
     if alive.is_empty() {
-        return Room::Later(format!("{each}, and no worker is registered"));
+        return ExecutorCapacity::Later(format!("{each}, and no worker is registered"));
     }
     let mut list: Vec<_> = alive
         .iter()
@@ -73,9 +78,9 @@ pub fn room(asked: Asked, workers: &[WorkerReport], expected: &WorkersSummary) -
         })
         .collect();
     if alive.len() > LISTED {
-        list.push(format!("{} more have no room either", alive.len() - LISTED));
+        list.push(format!("{} more have no capacity either", alive.len() - LISTED));
     }
-    Room::Later(format!("{each}; {}", list.join(", ")))
+    ExecutorCapacity::Later(format!("{each}; {}", list.join(", ")))
 }
 
 #[cfg(test)]
@@ -101,53 +106,56 @@ mod tests {
         memory_mib: 1282,
     };
 
-    fn asks(memory: Option<u64>, cores: Option<u32>) -> Asked {
-        Asked {
+    fn asks(memory: Option<u64>, cores: Option<u32>) -> ResourceRequest {
+        ResourceRequest {
             executor_memory: memory.map(Memory::from_mib),
             executor_cores: cores,
         }
     }
 
     #[test]
-    fn a_job_that_waits_is_told_the_numbers() {
+    fn a_waiting_job_gets_the_numbers() {
         let free = worker(0, 0, "ALIVE");
         assert_eq!(
-            room(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
-            Room::Enough
+            executor_capacity(asks(None, None), std::slice::from_ref(&free), &EXPECTED),
+            ExecutorCapacity::Enough
         );
         assert_eq!(
-            room(
+            executor_capacity(
                 asks(None, None),
                 &[worker(600, 1, "ALIVE"), worker(0, 0, "DEAD")],
                 &EXPECTED
             ),
-            Room::Later(
-                "each executor asks for 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
+            ExecutorCapacity::Later(
+                "each executor requests 1024 MiB and 1 core; 10.0.0.5 has 682 of 1282 MiB and 1 of 2 cores free".into()
             )
         );
         assert_eq!(
-            room(asks(None, None), &[], &EXPECTED),
-            Room::Later("each executor asks for 1024 MiB and 1 core, and no worker is registered".into())
+            executor_capacity(asks(None, None), &[], &EXPECTED),
+            ExecutorCapacity::Later("each executor requests 1024 MiB and 1 core, and no worker is registered".into())
         );
     }
 
     #[test]
-    fn what_can_never_fit_is_known() {
+    fn impossible_requests_are_detected() {
         let free = [worker(0, 0, "ALIVE")];
-        let never = "each executor asks for 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
+        let never = "each executor requests 2048 MiB and 1 core, and no worker offers more than 1282 MiB and 2 cores";
         assert_eq!(
-            room(asks(Some(2048), None), &free, &EXPECTED),
-            Room::Never(never.into())
+            executor_capacity(asks(Some(2048), None), &free, &EXPECTED),
+            ExecutorCapacity::Never(never.into())
         );
         assert!(matches!(
-            room(asks(Some(512), Some(3)), &free, &EXPECTED),
-            Room::Never(_)
+            executor_capacity(asks(Some(512), Some(3)), &free, &EXPECTED),
+            ExecutorCapacity::Never(_)
         ));
-        // Larger workers are on their way, or smaller ones about to go.
+        // Larger workers are starting, or smaller ones are about to stop.
         let larger = WorkersSummary {
             memory_mib: 4096,
             ..EXPECTED
         };
-        assert!(matches!(room(asks(Some(2048), None), &free, &larger), Room::Later(_)));
+        assert!(matches!(
+            executor_capacity(asks(Some(2048), None), &free, &larger),
+            ExecutorCapacity::Later(_)
+        ));
     }
 }

@@ -1,4 +1,5 @@
-//! A driver's log, followed to its end. A stream that is lost or dead is resumed where it was, and lines that cannot be read are reported.
+//! Follows a driver's log to its end. Resumes a lost or dead stream where it stopped, and reports lines that cannot be
+//! read.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,12 +22,12 @@ use crate::render::driver::CONTAINER;
 /// How long reading is retried after the driver's end.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The longest silence after which a stream is checked.
+/// The longest silence before a stream is checked.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
-/// An outage shorter than this is not reported.
-const TELL_AFTER: Duration = Duration::from_secs(3);
-/// How long after the driver's end the last of its log may take to appear on a node that can be reached.
+/// Shorter outages are not reported.
+const REPORT_AFTER: Duration = Duration::from_secs(3);
+/// How long after the driver's end the last lines may take to appear on a reachable node.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The driver whose log is followed.
@@ -38,44 +39,44 @@ pub struct Followed<'a, L> {
     pub progress: &'a Progress,
 }
 
-/// Lines of a log that could not be read.
+/// Log lines that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingLines {
     pub lines: Gap,
     pub reason: String,
 }
 
-/// Follows until the driver has ended and everything of its log was read, or what could be. `look` gives the pod as it is now; `keep` is called while
-/// the log of a driver that has ended cannot be read.
+/// Follows the log until the driver has ended and every readable line was read. `current_pod` returns the live pod.
+/// `keep` is called while the log of an ended driver cannot be read.
 pub async fn follow<L: Logs + Clone>(
     followed: &Followed<'_, L>,
     sink: Sink<'_>,
-    look: impl Fn() -> Option<Pod>,
+    current_pod: impl Fn() -> Option<Pod>,
     mut keep: impl AsyncFnMut(),
-) -> Result<Option<Missing>, Error> {
-    let mut log = Log::of(followed, sink);
-    // Since when it fails for the same kind of reason after the driver's end.
+) -> Result<Option<MissingLines>, Error> {
+    let mut log = DriverLog::of(followed, sink);
+    // When reading first failed with the same patience after the driver's end.
     let mut over: Option<(Duration, Instant)> = None;
     loop {
-        let Some(pod) = look() else {
+        let Some(pod) = current_pod() else {
             return Ok(match log.is_whole() {
                 true => log.missing,
-                false => Some(log.missing("its pod has been removed")),
+                false => Some(log.missing("its pod was removed")),
             });
         };
-        let stage = Stage::of(&pod, followed.marks_its_end);
+        let stage = DriverStage::of(&pod, followed.marks_its_end);
         let outcome = log.read(stage).await;
         let (reason, patience) = match outcome {
             _ if log.is_whole() => return Ok(log.missing),
-            Ok(Left::Nothing) => return Ok(log.missing),
-            Ok(Left::More) => (None, END_TIMEOUT),
-            Ok(Left::NoEnd) => (Some("its end is not in the log".to_owned()), END_TIMEOUT),
+            Ok(Unread::Nothing) => return Ok(log.missing),
+            Ok(Unread::More) => (None, END_TIMEOUT),
+            Ok(Unread::EndMissing) => (Some("the log does not contain its end".to_owned()), END_TIMEOUT),
             Err(error @ kubernetes::Error::Forbidden { .. }) => return Err(error.into()),
             Err(error) => (Some(error.to_string()), READ_TIMEOUT),
         };
         if let Some(reason) = reason {
             log.outage.goes_on(followed, &reason);
-            if stage != Stage::Runs {
+            if stage != DriverStage::Runs {
                 keep().await;
                 let since = match over {
                     Some((before, since)) if before == patience => since,
@@ -90,29 +91,29 @@ pub async fn follow<L: Logs + Clone>(
     }
 }
 
-/// How far a driver is.
+/// The stage of a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum DriverStage {
     Runs,
     /// Its pod is being deleted. Its node may be lost.
     Ending,
-    /// Whether the marks of its log's end must be there.
+    /// `marked`: the log must contain the end marks.
     Ended {
         marked: bool,
     },
 }
 
-impl Stage {
+impl DriverStage {
     fn of(pod: &Pod, marks_its_end: bool) -> Self {
         match drivers::ended(pod) {
             // A killed script writes no marks.
-            Some(ended) => Stage::Ended {
+            Some(ended) => DriverStage::Ended {
                 marked: marks_its_end && (ended.exit_code <= 128 || ended.exit_code == i32::from(TERMINATED)),
             },
-            // An old kubelet that evicts a pod says nothing of its container.
-            None if has_failed(pod) => Stage::Ended { marked: false },
-            None if pod.metadata.deletion_timestamp.is_some() => Stage::Ending,
-            None => Stage::Runs,
+            // An old kubelet that evicts a pod reports no container status.
+            None if has_failed(pod) => DriverStage::Ended { marked: false },
+            None if pod.metadata.deletion_timestamp.is_some() => DriverStage::Ending,
+            None => DriverStage::Runs,
         }
     }
 }
@@ -122,27 +123,27 @@ fn has_failed(pod: &Pod) -> bool {
     phase == Some("Failed")
 }
 
-/// What there is to read after a stream's end.
-enum Left {
+/// What remains to be read after a stream's end.
+enum Unread {
     Nothing,
     More,
-    /// Nothing, but the marks of the end are missing.
-    NoEnd,
+    /// Nothing, but the end marks are missing.
+    EndMissing,
 }
 
-/// A driver's log, as far as it was read.
-struct Log<'a, L> {
+/// The part of a driver's log that was read.
+struct DriverLog<'a, L> {
     followed: &'a Followed<'a, L>,
     reader: Reader<L>,
     sink: Sink<'a>,
     has_all_output: bool,
     has_all_errors: bool,
-    /// The first that could not be read.
-    missing: Option<Missing>,
+    /// The first lines that could not be read.
+    missing: Option<MissingLines>,
     outage: Outage,
 }
 
-impl<'a, L: Logs + Clone> Log<'a, L> {
+impl<'a, L: Logs + Clone> DriverLog<'a, L> {
     fn of(followed: &'a Followed<'a, L>, sink: Sink<'a>) -> Self {
         let first = LogParams {
             container: Some(CONTAINER.into()),
@@ -164,11 +165,11 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
         self.has_all_output && self.has_all_errors
     }
 
-    /// Reads on until the stream ends.
-    async fn read(&mut self, stage: Stage) -> Result<Left, kubernetes::Error> {
+    /// Reads until the stream ends.
+    async fn read(&mut self, stage: DriverStage) -> Result<Unread, kubernetes::Error> {
         let marked = match stage {
-            Stage::Ended { marked } => Some(marked),
-            Stage::Runs | Stage::Ending => None,
+            DriverStage::Ended { marked } => Some(marked),
+            DriverStage::Runs | DriverStage::Ending => None,
         };
         self.reader.open(marked.is_none(), false).await?;
         self.outage.ends(self.followed);
@@ -176,26 +177,26 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
             self.pass_on(line);
         }
         let Some(marked) = marked.filter(|_| !self.is_whole()) else {
-            return Ok(Left::More);
+            return Ok(Unread::More);
         };
         let rest = self.reader.rest(false).await?;
         let is_known = rest != Rest::Unknown;
         match rest {
-            Rest::More => return Ok(Left::More),
+            Rest::More => return Ok(Unread::More),
             Rest::Half(line) => self.pass_on(line),
             Rest::Nothing | Rest::Unknown => {}
         }
         Ok(match is_known && !marked {
-            true => Left::Nothing,
-            false => Left::NoEnd,
+            true => Unread::Nothing,
+            false => Unread::EndMissing,
         })
     }
 
     fn pass_on(&mut self, line: NewLine) {
         if let Some(gap) = line.gap {
-            let missing = Missing {
+            let missing = MissingLines {
                 lines: gap,
-                reason: "its node has rotated the log meanwhile".into(),
+                reason: "its node rotated the log".into(),
             };
             self.followed.progress.warn(&missing.to_string());
             self.missing.get_or_insert(missing);
@@ -210,9 +211,9 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
         }
     }
 
-    /// What is missing now that nothing more can be read.
-    fn missing(self, reason: &str) -> Missing {
-        let to_the_end = Missing {
+    /// The missing lines once nothing more can be read.
+    fn missing(self, reason: &str) -> MissingLines {
+        let to_the_end = MissingLines {
             lines: self.reader.gap(),
             reason: reason.to_owned(),
         };
@@ -220,34 +221,34 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
     }
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lines of the job's log are missing {}: {}", self.lines, self.reason)
     }
 }
 
-/// A time in which the log cannot be read.
+/// A period in which the log cannot be read.
 #[derive(Default)]
 struct Outage {
     since: Option<Instant>,
-    was_told: bool,
+    is_reported: bool,
 }
 
 impl Outage {
     fn goes_on<L>(&mut self, followed: &Followed<'_, L>, reason: &str) {
-        tracing::info!("the log of {} cannot be read at present: {reason}", followed.driver);
+        tracing::info!("the log of {} cannot be read at the moment: {reason}", followed.driver);
         let since = *self.since.get_or_insert_with(Instant::now);
-        if !self.was_told && since.elapsed() > TELL_AFTER {
-            self.was_told = true;
+        if !self.is_reported && since.elapsed() > REPORT_AFTER {
+            self.is_reported = true;
             followed.progress.warn(&format!(
-                "the log of {} cannot be read at present: {reason}; trying again",
+                "the log of {} cannot be read at the moment: {reason}; retrying",
                 followed.driver
             ));
         }
     }
 
     fn ends<L>(&mut self, followed: &Followed<'_, L>) {
-        if std::mem::take(self).was_told {
+        if std::mem::take(self).is_reported {
             followed.progress.done("The log can be read again");
         }
     }
@@ -265,23 +266,24 @@ mod tests {
     use super::*;
     use crate::logs::reader::Bytes;
 
-    /// A driver on a node whose way to the API server is cut for a while. Times are milliseconds since the driver's begin.
+    /// A driver on a node that is cut off from the API server for a while. Times are milliseconds since the driver's
+    /// start.
     #[derive(Clone, Debug)]
-    struct Plan {
+    struct Scenario {
         began: Instant,
         lines: Vec<(u64, String)>,
         ends: u64,
         exit_code: i32,
         cut: Range<u64>,
-        /// What becomes of a stream that is cut: it is silent for ever, or ends as if that were all.
+        /// How a cut stream behaves: it stays silent, or ends as if complete.
         hangs: bool,
-        /// What was written before is no longer in the log then.
+        /// When older lines are rotated away.
         rotated: u64,
         removed: u64,
     }
 
-    impl Plan {
-        /// Two lines a second, and the marks of the end.
+    impl Scenario {
+        /// Two lines per second and the end marks.
         fn of(seconds: u64, cut: Range<u64>) -> Self {
             let ends = seconds * 1000;
             let mut lines: Vec<_> = (0..seconds * 2).map(|n| (n * 500, format!("line {n}"))).collect();
@@ -328,12 +330,12 @@ mod tests {
     }
 
     #[derive(Clone)]
-    struct Node(Arc<Plan>);
+    struct FakeNode(Arc<Scenario>);
 
-    impl Logs for Node {
+    impl Logs for FakeNode {
         async fn log(&self, _: &str, params: &LogParams, within: Duration) -> Result<Bytes, kubernetes::Error> {
-            let (plan, opened) = (self.0.clone(), self.0.now());
-            if plan.cut.contains(&opened) {
+            let (scenario, opened) = (self.0.clone(), self.0.now());
+            if scenario.cut.contains(&opened) {
                 tokio::time::sleep(within).await;
                 return Err(kubernetes::Error::TimedOut {
                     action: "read".into(),
@@ -344,26 +346,30 @@ mod tests {
             let since = params
                 .since_time
                 .map_or(i64::MIN, |since| since.as_millisecond() - 1_800_000_000_000);
-            let kept = if opened >= plan.rotated { plan.rotated } else { 0 };
+            let kept = if opened >= scenario.rotated {
+                scenario.rotated
+            } else {
+                0
+            };
             let there = |line: &&(u64, String)| line.0 >= kept && line.0 as i64 >= since;
-            let mut lines: Vec<_> = plan.lines.iter().filter(there).cloned().collect();
+            let mut lines: Vec<_> = scenario.lines.iter().filter(there).cloned().collect();
             if !params.follow {
                 lines.retain(|(at, _)| *at <= opened);
                 let tail = params.tail_lines.map_or(usize::MAX, |lines| lines as usize);
                 lines.drain(..lines.len().saturating_sub(tail));
-                let whole: Vec<u8> = lines.iter().flat_map(Plan::stamped).collect();
+                let whole: Vec<u8> = lines.iter().flat_map(Scenario::stamped).collect();
                 return Ok(Box::new(futures::io::Cursor::new(whole)));
             }
-            lines.push((plan.ends, String::new()));
+            lines.push((scenario.ends, String::new()));
             let coming = stream::iter(lines).then(move |line| {
-                let plan = plan.clone();
+                let scenario = scenario.clone();
                 async move {
-                    tokio::time::sleep_until(plan.began + Duration::from_millis(line.0)).await;
-                    let is_cut = opened < plan.cut.start && plan.cut.start <= line.0;
-                    if is_cut && plan.hangs {
+                    tokio::time::sleep_until(scenario.began + Duration::from_millis(line.0)).await;
+                    let is_cut = opened < scenario.cut.start && scenario.cut.start <= line.0;
+                    if is_cut && scenario.hangs {
                         return std::future::pending().await;
                     }
-                    (!is_cut && !line.1.is_empty()).then(|| Ok::<_, std::io::Error>(Plan::stamped(&line)))
+                    (!is_cut && !line.1.is_empty()).then(|| Ok::<_, std::io::Error>(Scenario::stamped(&line)))
                 }
             });
             let whole = coming
@@ -374,68 +380,71 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Outcome {
-        /// Each with the time when it came.
+    struct Followup {
+        /// Each line with its arrival time.
         lines: Vec<(u64, String)>,
-        missing: Option<Missing>,
+        missing: Option<MissingLines>,
         kept: bool,
         took: u64,
     }
 
-    impl Outcome {
+    impl Followup {
         fn texts(&self) -> Vec<&str> {
             self.lines.iter().map(|(_, text)| text.trim_end()).collect()
         }
     }
 
-    async fn followed(plan: &Plan) -> Outcome {
-        let plan = &Plan {
+    async fn followed(scenario: &Scenario) -> Followup {
+        let scenario = &Scenario {
             began: Instant::now(),
-            ..plan.clone()
+            ..scenario.clone()
         };
         let (lines, mut kept) = (Mutex::new(Vec::new()), false);
         let sink = |_, line: &[u8]| {
             lines
                 .lock()
                 .unwrap()
-                .push((plan.now(), String::from_utf8_lossy(line).into_owned()))
+                .push((scenario.now(), String::from_utf8_lossy(line).into_owned()))
         };
         let followed = Followed {
-            logs: &Node(Arc::new(plan.clone())),
+            logs: &FakeNode(Arc::new(scenario.clone())),
             driver: "d",
             marks_its_end: true,
             progress: &Progress::new(true),
         };
-        let missing = follow(&followed, &sink, || plan.pod(), async || kept = true)
+        let missing = follow(&followed, &sink, || scenario.pod(), async || kept = true)
             .await
             .unwrap();
-        Outcome {
+        Followup {
             missing,
             kept,
-            took: plan.now(),
+            took: scenario.now(),
             lines: lines.into_inner().unwrap(),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_line_comes_once_however_long_the_node_cannot_be_reached() {
+    async fn every_line_arrives_once_regardless_of_the_length_of_an_outage() {
         for seconds in [5, 12, 75, 300] {
             let moments = [
-                ("begin", Plan::of(seconds + 60, 0..seconds)),
-                ("midst", Plan::of(seconds + 60, 10..10 + seconds)),
-                ("end", Plan::of(20, 18..18 + seconds)),
-                ("after the end", Plan::of(20, 20..20 + seconds)),
+                ("begin", Scenario::of(seconds + 60, 0..seconds)),
+                ("midst", Scenario::of(seconds + 60, 10..10 + seconds)),
+                ("end", Scenario::of(20, 18..18 + seconds)),
+                ("after the end", Scenario::of(20, 20..20 + seconds)),
             ];
-            for (moment, plan) in moments {
+            for (moment, scenario) in moments {
                 for hangs in [true, false] {
-                    let plan = Plan { hangs, ..plan.clone() };
-                    let seen = followed(&plan).await;
-                    let which = format!("{seconds} s, {moment}, hangs: {hangs}: {seen:?}");
-                    assert_eq!(seen.texts(), plan.texts(), "{which}");
-                    assert_eq!(seen.missing, None, "{which}");
-                    // What was silent is resumed within 10 s after the way is back.
-                    for ((came, _), (written, _)) in seen.lines.iter().zip(&plan.lines) {
-                        assert!(*came <= written.max(&plan.cut.end) + 10_000, "{which}");
+                    let scenario = Scenario {
+                        hangs,
+                        ..scenario.clone()
+                    };
+                    let followed_log = followed(&scenario).await;
+                    let which = format!("{seconds} s, {moment}, hangs: {hangs}: {followed_log:?}");
+                    assert_eq!(followed_log.texts(), scenario.texts(), "{which}");
+                    assert_eq!(followed_log.missing, None, "{which}");
+                    // A silent stream is resumed within 10 s after the connection is back.
+                    for ((came, _), (written, _)) in followed_log.lines.iter().zip(&scenario.lines) {
+                        assert!(*came <= written.max(&scenario.cut.end) + 10_000, "{which}");
                     }
                 }
             }
@@ -443,57 +452,66 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_log_that_cannot_be_read_for_too_long_is_kept_and_what_is_missing_is_told() {
-        let seen = followed(&Plan::of(20, 18..10_000)).await;
-        let missing = seen.missing.unwrap();
-        assert!(seen.kept && (600_000..660_000).contains(&seen.took), "{}", seen.took);
-        assert_eq!(missing.lines.after_line, seen.lines.len() as u64);
+    async fn an_unreadable_log_is_kept_and_missing_lines_are_reported() {
+        let followed_log = followed(&Scenario::of(20, 18..10_000)).await;
+        let missing = followed_log.missing.unwrap();
+        assert!(
+            followed_log.kept && (600_000..660_000).contains(&followed_log.took),
+            "{}",
+            followed_log.took
+        );
+        assert_eq!(missing.lines.after_line, followed_log.lines.len() as u64);
         assert!(missing.to_string().contains("after line 36 of "), "{missing}");
         assert!(missing.to_string().contains(" to the end: failed to read"), "{missing}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_without_marks_is_believed_of_a_driver_that_was_killed() {
-        let mut plan = Plan::of(20, 18..30);
-        plan.lines.truncate(40);
-        let unmarked = followed(&plan).await;
+    async fn a_killed_driver_needs_no_end_marks() {
+        let mut scenario = Scenario::of(20, 18..30);
+        scenario.lines.truncate(40);
+        let unmarked = followed(&scenario).await;
         assert!(
             unmarked
                 .missing
                 .unwrap()
                 .to_string()
-                .contains("its end is not in the log")
+                .contains("the log does not contain its end")
         );
         assert!(unmarked.kept);
-        plan.exit_code = 137;
-        let killed = followed(&plan).await;
+        scenario.exit_code = 137;
+        let killed = followed(&scenario).await;
         assert_eq!(killed.missing, None);
-        assert_eq!(killed.texts(), plan.texts());
+        assert_eq!(killed.texts(), scenario.texts());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_were_rotated_away_or_went_with_their_pod_are_told() {
-        let plan = Plan {
+    async fn rotated_and_removed_lines_are_reported() {
+        let scenario = Scenario {
             rotated: 25_000,
-            ..Plan::of(60, 10..30)
+            ..Scenario::of(60, 10..30)
         };
-        let seen = followed(&plan).await;
-        let missing = seen.missing.as_ref().unwrap().to_string();
-        let expected =
-            "after line 20 of 2027-01-15T08:00:09.5Z until 2027-01-15T08:00:25Z: its node has rotated the log";
+        let followed_log = followed(&scenario).await;
+        let missing = followed_log.missing.as_ref().unwrap().to_string();
+        let expected = "after line 20 of 2027-01-15T08:00:09.5Z until 2027-01-15T08:00:25Z: its node rotated the log";
         assert!(missing.contains(expected), "{missing}");
-        assert_eq!(seen.lines.len(), 20 + 70);
-        let plan = Plan {
+        assert_eq!(followed_log.lines.len(), 20 + 70);
+        let scenario = Scenario {
             removed: 20_000,
-            ..Plan::of(60, 10..90)
+            ..Scenario::of(60, 10..90)
         };
-        let seen = followed(&plan).await;
-        assert!(!seen.kept && seen.took < 40_000, "{seen:?}");
-        assert!(seen.missing.unwrap().to_string().contains("its pod has been removed"));
+        let followed_log = followed(&scenario).await;
+        assert!(!followed_log.kept && followed_log.took < 40_000, "{followed_log:?}");
+        assert!(
+            followed_log
+                .missing
+                .unwrap()
+                .to_string()
+                .contains("its pod was removed")
+        );
     }
 
     #[test]
-    fn a_driver_that_was_killed_marks_no_end() {
+    fn end_marks_are_expected_unless_the_driver_was_killed() {
         let stage = |metadata: serde_json::Value, state: serde_json::Value, marks_its_end| {
             let pod = serde_json::from_value(json!({
                 "metadata": metadata,
@@ -501,18 +519,18 @@ mod tests {
                     "name": "driver", "ready": false, "restartCount": 0, "image": "i", "imageID": "", "state": state,
                 }]},
             }));
-            Stage::of(&pod.unwrap(), marks_its_end)
+            DriverStage::of(&pod.unwrap(), marks_its_end)
         };
         let ended =
             |code: i32, marks_its_end| stage(json!({}), json!({"terminated": {"exitCode": code}}), marks_its_end);
         for (code, marked) in [(0, true), (7, true), (143, true), (137, false), (139, false)] {
-            assert_eq!(ended(code, true), Stage::Ended { marked }, "{code}");
-            // The script of a cluster that was made before there were marks.
-            assert_eq!(ended(code, false), Stage::Ended { marked: false });
+            assert_eq!(ended(code, true), DriverStage::Ended { marked }, "{code}");
+            // The script of a cluster that was created before there were end marks.
+            assert_eq!(ended(code, false), DriverStage::Ended { marked: false });
         }
         let running = || json!({"running": {}});
-        assert_eq!(stage(json!({}), running(), true), Stage::Runs);
+        assert_eq!(stage(json!({}), running(), true), DriverStage::Runs);
         let deleted = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-        assert_eq!(stage(deleted, running(), true), Stage::Ending);
+        assert_eq!(stage(deleted, running(), true), DriverStage::Ending);
     }
 }

@@ -1,4 +1,4 @@
-//! A driver's pod as the watch sees it: until it has started, where its web UI is, and how it ended.
+//! Observes a driver's pod through the watch: until it has started, its web UI, and its exit code.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::state::Facts;
 use crate::state::trouble::{Before, troubles};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The exit code of a driver that was told to end.
+/// The exit code of a driver that was terminated.
 pub const TERMINATED: u8 = 143;
 
 pub fn masters(watch: &Watch) -> Vec<Pod> {
@@ -46,7 +46,7 @@ pub fn running(pod: &Pod) -> Option<()> {
     state(pod)?.running.as_ref().map(|_| ())
 }
 
-/// With what the address of the driver's web UI begins.
+/// Prefix of the address of the driver's web UI.
 pub fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(format!(
@@ -55,7 +55,7 @@ pub fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String
     ))
 }
 
-/// Waits until the driver's container runs, and says what keeps it from that.
+/// Waits until the driver's container runs, and reports what prevents that.
 pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progress: &Progress) -> Result<Pod, Error> {
     let mut patience = Patience::default();
     poll_until(LOOK_EVERY, timeout, async || {
@@ -72,10 +72,10 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
                     .unwrap_or_default();
                 return Err(Error::Driver {
                     message: format!(
-                        "the driver ended before its files came (exit code {}) {reason}",
+                        "the driver ended before it received its files (exit code {}) {reason}",
                         ended.exit_code
                     ),
-                    help: "`--keep` keeps its pod for a look".into(),
+                    help: "pass --keep to keep its pod for inspection".into(),
                 });
             }
             progress.part("Driver", &starting(pod));
@@ -83,13 +83,13 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
                 pods: vec![pod.clone()],
                 ..Facts::default()
             };
-            let mut seen = troubles(&facts, &watch.events(), &Before::default());
-            seen.retain(|trouble| trouble.subject == driver);
+            let mut observed = troubles(&facts, &watch.events(), &Before::default());
+            observed.retain(|trouble| trouble.subject == driver);
             patience
-                .news(&seen)
+                .news(&observed)
                 .iter()
                 .for_each(|trouble| progress.warn(&trouble.to_string()));
-            let hopeless = patience.exhausted(&seen);
+            let hopeless = patience.exhausted(&observed);
             if !hopeless.is_empty() {
                 return Err(Error::DoesNotStart {
                     troubles: hopeless.into_iter().map(|trouble| (trouble, String::new())).collect(),
@@ -110,19 +110,18 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
 fn starting(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     match node {
-        Some(node) => format!("{} starts on {node}", pod.name_any()),
-        None => format!("{} waits for a node", pod.name_any()),
+        Some(node) => format!("{} is starting on {node}", pod.name_any()),
+        None => format!("{} is waiting for a node", pod.name_any()),
     }
 }
 
-/// The driver's exit code, if Kubernetes tells it in time. What else it knows about the driver's end is told.
+/// The driver's exit code, if Kubernetes reports it in time. Warns about other known causes of its end.
 pub async fn exit_code(watch: &Watch, driver: &str, within: Duration, progress: &Progress) -> Option<u8> {
     let code = poll_until(LOOK_EVERY, within, async || {
         let pod = driver_in(watch, driver);
         if let Some(ended) = pod.as_ref().and_then(drivers::ended) {
             if ended.reason.as_deref() == Some("OOMKilled") {
-                progress
-                    .warn("the driver's memory was not enough: its pod was ended. Give it more with --driver-memory");
+                progress.warn("the driver ran out of memory and was killed; give it more with --driver-memory");
             }
             return Ok(Break(u8::try_from(ended.exit_code).unwrap_or(1)));
         }

@@ -1,4 +1,4 @@
-//! Why a job waits: says with numbers what keeps it from getting executors.
+//! Explains with numbers why a job gets no executors.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::console::progress::Progress;
 use crate::jobs::orphans::{DriverUi, orphans};
-use crate::jobs::submit::capacity::{Room, room};
-use crate::jobs::submit::job::Asked;
+use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
+use crate::jobs::submit::job::ResourceRequest;
 use crate::lifecycle::Error;
 use crate::model::reports::{ApplicationReport, WorkerReport};
 use crate::platform::leader::{Leader, LeaderReport};
@@ -15,31 +15,31 @@ use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
 
-/// How often the leader is asked while the job waits for executors.
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// How long an application may wait for executors before anything is said: starting one takes a moment.
+/// Interval of queries to the leader while the job waits for executors.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How long an application may wait for executors before that is reported: starting one takes a moment.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(3);
 
-/// How often the leader is asked whether it still knows an application that runs.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Interval of checks that the leader still knows a running application.
+const ORPHAN_CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// What is known of a job whose waiting is to be explained.
+/// A waiting job.
 pub struct Explained<'a> {
     pub inventory: &'a Inventory,
-    /// Applications from before.
+    /// Applications that existed before.
     pub known: Vec<String>,
-    /// With what the address of the driver's web UI begins.
+    /// Prefix of the address of the driver's web UI.
     pub ui: Option<String>,
-    /// Where the driver's web UI is asked, for a driver that is looked after to its end.
+    /// The driver's web UI, if the driver is followed to its end.
     pub reach: Option<DriverUi>,
-    pub asked: Asked,
-    /// The job says how many cores it wants.
-    pub says_cores: bool,
+    pub request: ResourceRequest,
+    /// The job sets its number of cores.
+    pub sets_cores: bool,
     pub wait: bool,
 }
 
-/// Says with numbers why the application gets no executors, until it has some; ends only if it can never get any. From then on it says if the leader
-/// no longer knows the application.
+/// Reports with numbers why the application gets no executors, until it has some. Returns only if it can never get any.
+/// Afterwards reports if the leader no longer knows the application.
 pub async fn explain<R: PodConnector + Clone>(
     leader: &mut Leader<R>,
     application: &mut Option<String>,
@@ -48,13 +48,13 @@ pub async fn explain<R: PodConnector + Clone>(
     progress: &Progress,
 ) -> Error {
     let mut waits_since = None;
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
         let report = if application.is_none() {
-            let said = leader.query(masters()).await;
-            *application = said.as_ref().and_then(|said| own(said, &explained));
-            said.map(|said| said.report)
+            let reply = leader.query(masters()).await;
+            *application = reply.as_ref().and_then(|reply| own(reply, &explained));
+            reply.map(|reply| reply.report)
         } else {
             leader.report(masters()).await.map(|(_, report)| report)
         };
@@ -72,31 +72,33 @@ pub async fn explain<R: PodConnector + Clone>(
             return std::future::pending().await;
         }
         progress.part("Job", &format!("{id} waits for executors"));
-        // Only now it is certain what it asks for: its own code has the last word.
-        let asked = Asked {
+        // Only the application itself decides what it requests, so it is known from now on.
+        let request = ResourceRequest {
             executor_memory: Some(Memory::from_mib(app.memory_per_executor)),
-            ..explained.asked
+            ..explained.request
         };
         let since = *waits_since.get_or_insert_with(Instant::now);
-        match room(asked, &report.workers, &explained.inventory.cluster.workers) {
-            Room::Never(message) if !explained.wait => return Error::NoRoom { message },
-            Room::Never(message) | Room::Later(message) if since.elapsed() >= EXPLAIN_AFTER && message != told => {
+        match executor_capacity(request, &report.workers, &explained.inventory.cluster.workers) {
+            ExecutorCapacity::Never(message) if !explained.wait => return Error::NoCapacity { message },
+            ExecutorCapacity::Never(message) | ExecutorCapacity::Later(message)
+                if since.elapsed() >= EXPLAIN_AFTER && message != reported =>
+            {
                 progress.warn(&format!("no executors yet: {message}"));
-                told = message;
+                reported = message;
             }
-            Room::Enough if since.elapsed() >= EXPLAIN_AFTER * 3 && told.is_empty() => {
-                told =
-                    "no executors yet, though there is room: an application whose own code sets spark.cores.max below \
+            ExecutorCapacity::Enough if since.elapsed() >= EXPLAIN_AFTER * 3 && reported.is_empty() => {
+                reported =
+                    "no executors yet although there is capacity: an application whose code sets spark.cores.max below \
                         spark.executor.cores gets none"
                         .into();
-                progress.warn(&told);
+                progress.warn(&reported);
             }
             _ => {}
         }
     }
 }
 
-/// Waits until the driver has an application that the leader does not know, and says so.
+/// Waits until the leader does not know the driver's application, and reports that.
 async fn until_orphaned<R: PodConnector + Clone>(
     leader: &mut Leader<R>,
     masters: impl Fn() -> Vec<Pod>,
@@ -104,7 +106,7 @@ async fn until_orphaned<R: PodConnector + Clone>(
     progress: &Progress,
 ) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(ORPHAN_CHECK_EVERY).await;
         let found = orphans(leader, masters(), vec![reach.clone()]).await;
         if let Some(orphan) = found.first() {
             progress.warn(&orphan.warning());
@@ -113,14 +115,14 @@ async fn until_orphaned<R: PodConnector + Clone>(
     }
 }
 
-/// How much of the cluster the application has, if that is less than all and nobody asked for it.
+/// The application's share of the cluster, if a default limits it.
 fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explained<'_>) -> String {
     let executors = explained.inventory.cluster.executors;
     let default = executors.and_then(|executors| executors.default_cores);
     let alive = workers.iter().filter(|worker| worker.state == "ALIVE");
     let all: u32 = alive.map(|worker| worker.cores).sum();
     match default {
-        Some(default) if !explained.says_cores && default < all => format!(
+        Some(default) if !explained.sets_cores && default < all => format!(
             " on {} of {all} cores, the cluster's default is {default}; --total-executor-cores requests more",
             app.cores
         ),
@@ -128,16 +130,16 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
     }
 }
 
-/// The application of this driver: the one with its web UI, or if it has none, the only new one.
-fn own(said: &LeaderReport, explained: &Explained<'_>) -> Option<String> {
-    let uis = &said.page.driver_uis;
+/// The application of this driver: the one with its web UI, or without a web UI the only new one.
+fn own(reply: &LeaderReport, explained: &Explained<'_>) -> Option<String> {
+    let uis = &reply.page.driver_uis;
     let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
     let by_ui = uis.iter().find(|(_, address)| is_its(address));
     if let Some((id, _)) = by_ui {
         return Some(id.clone());
     }
     let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
-    let apps = said.report.activeapps.iter().map(|app| &app.id);
+    let apps = reply.report.activeapps.iter().map(|app| &app.id);
     let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
     match new[..] {
         [id] => Some(id.clone()),

@@ -1,5 +1,5 @@
-//! What to run: the application, its files and its configuration, in spark-submit's own words. Everything that can be wrong with them is found here,
-//! before anything is made.
+//! The application, its files and its configuration, in the terms of spark-submit. All errors in them are found here,
+//! before anything is created.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ pub const EXECUTOR_CORES: &str = "spark.executor.cores";
 const EXECUTOR_MEMORY: &str = "spark.executor.memory";
 pub const CORES_MAX: &str = "spark.cores.max";
 
-/// An application with all that it needs.
+/// An application with its files and configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
-    /// A `.py` or `.jar` file of this machine, or a URI that Spark fetches by itself.
+    /// A `.py` or `.jar` file on this machine, or a URI that Spark fetches itself.
     pub application: String,
     pub arguments: Vec<String>,
     pub class: Option<String>,
@@ -27,47 +27,47 @@ pub struct Job {
     pub archives: Vec<String>,
     pub packages: Vec<String>,
     pub repositories: Vec<String>,
-    /// Text of a properties file, which `conf` goes over.
+    /// Content of a properties file; `conf` takes precedence.
     pub properties: String,
-    /// `spark.*`, among them what has an option of its own.
+    /// `spark.*` properties, including those with an option of their own.
     pub conf: BTreeMap<String, String>,
 }
 
-/// What an application asks of the cluster, where it was said.
+/// The executor resources that an application sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct ResourceRequest {
     pub executor_memory: Option<Memory>,
     pub executor_cores: Option<u32>,
 }
 
-/// A file of this machine, and what it is called where the driver runs.
+/// A file on this machine and its name at the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalFile {
     pub path: PathBuf,
-    /// Below the folder of what is sent.
+    /// Path below the folder of sent files.
     pub sent_as: String,
 }
 
-/// A job whose files are there.
+/// A job whose files exist.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Checked {
+pub struct CheckedJob {
     pub job: Job,
     pub files: Vec<LocalFile>,
 }
 
 impl Job {
-    /// The name of the application's file, without its folder.
+    /// The name of the application's file without its folder.
     pub fn file_name(&self) -> String {
         let name = self.application.rsplit('/').next();
         name.unwrap_or_default().to_owned()
     }
 
-    /// Whether it is Python, whose workers need memory beside the heap.
+    /// Whether it is a Python application, whose workers need memory beside the heap.
     pub fn is_python(&self) -> bool {
         self.application.ends_with(".py")
     }
 
-    /// The lists of files, with their options; executors get those of one group into one folder.
+    /// The lists of files with their options. Executors get the files of one group in one folder.
     fn lists(&self) -> [(&'static str, &[String]); 4] {
         [
             ("--jars", &self.jars),
@@ -77,8 +77,8 @@ impl Job {
         ]
     }
 
-    /// Looks at all files. Tells everything that is wrong at once.
-    pub fn check(self) -> Result<Checked, Problems> {
+    /// Checks all files. Reports all errors at once.
+    pub fn check(self) -> Result<CheckedJob, Problems> {
         let mut list = Vec::new();
         let mut problem = |flag: &'static str, message: String| list.push(Problem::flag(flag, message));
         if !self.application.ends_with(".jar") && !self.is_python() {
@@ -114,16 +114,17 @@ impl Job {
             .filter_map(|file| local(file))
         {
             if files.iter().all(|file| file.path != path) {
-                // A folder for each: files of one name do not meet.
+                // One folder per file: files with the same name do not clash.
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let sent_as = format!("files/{}/{name}", files.len());
                 files.push(LocalFile { path, sent_as });
             }
         }
-        Ok(Checked { job: self, files })
+        Ok(CheckedJob { job: self, files })
     }
 
-    /// Spark gives executors all files in one folder, and all jars: it fails on two of one name, after minutes maybe.
+    /// Spark puts all files in one folder of the executor, and all jars in another. It fails on two files with the same
+    /// name, possibly after minutes.
     fn clashes(&self) -> Vec<String> {
         let groups: [Vec<&String>; 2] = [
             [&self.application]
@@ -135,12 +136,12 @@ impl Job {
         ];
         let mut clashes = Vec::new();
         for group in groups {
-            let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+            let mut by_name: BTreeMap<String, &str> = BTreeMap::new();
             for file in group {
                 let name = plain(file).rsplit('/').next().unwrap_or_default().to_owned();
-                match seen.insert(name.clone(), plain(file)) {
+                match by_name.insert(name.clone(), plain(file)) {
                     Some(other) if other != plain(file) => clashes.push(format!(
-                        "{other} and {} have one name, and Spark gives executors all of them in one folder: rename one",
+                        "{other} and {} have the same name, and Spark puts both into one folder of the executor: rename one",
                         plain(file)
                     )),
                     _ => {}
@@ -150,24 +151,24 @@ impl Job {
         clashes
     }
 
-    /// The properties of the application, as Java reads them.
+    /// The application's properties in Java's format.
     pub fn conf_text(&self) -> String {
         format!("{}\n{}", self.properties, properties::write(&self.conf))
     }
 
-    /// What it asks for, over what the cluster's own configuration says.
-    pub fn asked(&self, cluster: &str) -> Asked {
+    /// The application's settings, which take precedence over those of the cluster.
+    pub fn resource_request(&self, cluster: &str) -> ResourceRequest {
         let mut conf = properties::parse(cluster);
         conf.extend(properties::parse(&self.properties));
         conf.extend(self.conf.clone());
-        Asked {
+        ResourceRequest {
             executor_memory: conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text)),
             executor_cores: conf.get(EXECUTOR_CORES).and_then(|text| text.trim().parse().ok()),
         }
     }
 
-    /// The cores of each executor, where they must be others than the cluster's configuration has: with more than the job may have altogether
-    /// it would get no executor, and beside larger heaps than usual cores would be left over.
+    /// The cores of each executor, if they must differ from the cluster's configuration: with more cores than the job's
+    /// maximum it would get no executor, and with larger heaps cores would stay unused.
     pub fn fitting_cores(&self, cluster: &str, workers: &WorkersSummary) -> Option<u32> {
         if self.property(EXECUTOR_CORES).is_some() {
             return None;
@@ -187,20 +188,20 @@ impl Job {
         (cores != usual).then_some(cores)
     }
 
-    /// A property, wherever it was said.
+    /// A property, from either source.
     pub fn property(&self, key: &str) -> Option<String> {
-        let said = self.conf.get(key).cloned();
-        said.or_else(|| properties::parse(&self.properties).remove(key))
+        let value = self.conf.get(key).cloned();
+        value.or_else(|| properties::parse(&self.properties).remove(key))
     }
 }
 
-impl Checked {
-    /// spark-submit's arguments; `place` says where a sent file is.
+impl CheckedJob {
+    /// The arguments of spark-submit. `place` returns the path of a sent file.
     pub fn arguments(&self, place: impl Fn(&LocalFile) -> String) -> Vec<String> {
         let placed = |file: &String| -> String {
             let known = local(file).and_then(|path| self.files.iter().find(|known| known.path == path));
             match known {
-                // An archive's name where it is unpacked stays.
+                // The alias under which an archive is unpacked stays.
                 Some(known) => match file.split_once('#') {
                     Some((_, alias)) => format!("{}#{alias}", place(known)),
                     None => place(known),
@@ -232,7 +233,7 @@ impl Checked {
     }
 }
 
-/// The path of a file of this machine; `None` for what Spark fetches by itself.
+/// The path of a file on this machine; `None` for a URI that Spark fetches itself.
 fn local(file: &str) -> Option<PathBuf> {
     let file = plain(file);
     match file.split_once(':') {
@@ -251,7 +252,7 @@ fn is_scheme(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
 }
 
-/// Without the name under which an archive is unpacked.
+/// The path without the alias under which an archive is unpacked.
 fn plain(file: &str) -> &str {
     file.split_once('#').map_or(file, |(file, _)| file)
 }
@@ -261,16 +262,16 @@ fn readable(file: &str) -> Result<(), String> {
     let shown = path.display();
     if path.to_string_lossy().contains([',', '\n']) {
         return Err(format!(
-            "{shown}: a path with a comma or a line break cannot be given to Spark"
+            "{shown}: Spark does not support paths with a comma or a line break"
         ));
     }
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!("{shown} does not exist")),
         Err(error) => Err(format!("{shown} cannot be read: {error}")),
         Ok(found) if found.is_dir() => Err(format!(
-            "{shown} is a folder, and Spark takes files: pack it (`zip -r`) first"
+            "{shown} is a folder, and Spark accepts only files: pack it (`zip -r`) first"
         )),
-        Ok(found) if !found.is_file() => Err(format!("{shown} is no plain file")),
+        Ok(found) if !found.is_file() => Err(format!("{shown} is not a regular file")),
         Ok(_) => match std::fs::File::open(&path) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("{shown} cannot be read: {error}")),
@@ -278,12 +279,12 @@ fn readable(file: &str) -> Result<(), String> {
     }
 }
 
-/// Spark's notation.
+/// Parses memory in Spark's notation.
 pub fn memory(text: &str) -> Option<Memory> {
     Memory::parse_spark(text).ok()
 }
 
-/// Reads a properties file of the user's.
+/// Reads the user's properties file.
 pub fn read_properties(path: &Path) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| Problems {
         file: String::new(),
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_name_keep_apart_and_arguments_name_where_they_are() {
+    fn files_with_the_same_name_get_separate_folders_in_the_arguments() {
         let folder = folder_with(&["app.py", "a/app.py", "b/data.csv", "c.zip"]);
         let job = Job {
             application: at(&folder, "app.py"),
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let folder = folder_with(&["app.py", "a/x.txt", "b/x.txt"]);
         let job = Job {
             application: at(&folder, "nothing.py"),
@@ -358,7 +359,7 @@ mod tests {
             "nothing.py does not exist",
             "a is a folder",
             "none.jar does not exist",
-            "have one name",
+            "have the same name",
             "4 mistakes",
         ] {
             assert!(problems.contains(part), "{part}: {problems}");
@@ -376,24 +377,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_last_is_asked() {
+    fn command_line_settings_take_precedence() {
         let mut job = Job {
             properties: "# mine\nspark.executor.memory 3g\nspark.executor.cores: 2\n".into(),
             ..Job::default()
         };
         let cluster = "spark.executor.memory=512m\n";
-        let of = |memory, cores| Asked {
+        let of = |memory, cores| ResourceRequest {
             executor_memory: Some(Memory::from_mib(memory)),
             executor_cores: cores,
         };
-        assert_eq!(Job::default().asked(cluster), of(512, None));
-        assert_eq!(job.asked(cluster), of(3072, Some(2)));
+        assert_eq!(Job::default().resource_request(cluster), of(512, None));
+        assert_eq!(job.resource_request(cluster), of(3072, Some(2)));
         job.conf.insert("spark.executor.memory".into(), "700".into());
-        assert_eq!(job.asked(cluster), of(700, Some(2)));
+        assert_eq!(job.resource_request(cluster), of(700, Some(2)));
     }
 
     #[test]
-    fn executors_fit_what_the_job_says() {
+    fn executor_cores_fit_the_settings_of_the_job() {
         let cluster = "spark.executor.cores=4\nspark.executor.memory=2798m\n";
         let workers = WorkersSummary {
             count: 2,
@@ -409,10 +410,10 @@ mod tests {
             job.fitting_cores(cluster, &workers)
         };
         assert_eq!(cores(&[]), None);
-        // With four cores each it would get none.
+        // With four cores each the job would get no executor.
         assert_eq!(cores(&[(CORES_MAX, "2")]), Some(2));
         assert_eq!(cores(&[(CORES_MAX, "2"), (EXECUTOR_CORES, "1")]), None);
-        // One such executor takes a worker's memory, so it gets all of its cores.
+        // One such executor uses a worker's whole memory, so it gets all of its cores.
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "4g")]), Some(8));
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "1g")]), None);
         assert_eq!(Job::default().fitting_cores("", &workers), None);

@@ -1,16 +1,17 @@
-//! `sparkha submit --local`: the driver is a process of this machine, at the address that the cluster keeps for drivers. Its files stay where they are.
+//! `sparkha submit --local`: runs the driver as a process on this machine, at the address that the cluster reserves for
+//! drivers. Its files stay where they are.
 
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
-use crate::jobs::submit::capacity::{Room, room};
-use crate::jobs::submit::job::{Asked, LocalFile};
+use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
+use crate::jobs::submit::job::{LocalFile, ResourceRequest};
 use crate::jobs::submit::{
-    Explained, LEADER_TIMEOUT, Outcome, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
+    Explained, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
 };
-use crate::lifecycle::local::{masters_of, wanted_of};
+use crate::lifecycle::local::{desired_of, masters_of};
 use crate::lifecycle::{Error, upgrade};
 use crate::model::hosts::pod_host;
 use crate::model::ports::DRIVER_UI_PORTS;
@@ -22,38 +23,39 @@ use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverOutput, DriverRecord, DriverStart};
 use crate::render::driver::{self, Driver};
 
-/// Runs a job. What it writes goes where sparkha writes.
+/// Runs a job. Its output goes to sparkha's output.
 pub async fn submit(
     dir: &ClusterDir,
     submission: &Submission,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
-) -> Result<Outcome, Error> {
-    let (wanted, inventory) = wanted_of(dir)?;
+) -> Result<JobResult, Error> {
+    let (desired, inventory) = desired_of(dir)?;
     upgrade::takes_jobs(&inventory)?;
-    let conf = wanted
+    let conf = desired
         .config_map(&dir.name.conf())
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     let (pod, defaults) = template(&conf, &inventory)?;
     process::clean(dir)?;
     let submission = &submission.fitted(&defaults, &inventory);
-    let asked = submission.job.job.asked(&defaults);
+    let request = submission.job.job.resource_request(&defaults);
     let mut leader = Leader::new(Loopback);
     let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters_of(dir)?))
         .await
         .ok()
         .flatten();
-    if let Some(said) = &before
-        && asked != Asked::default()
+    if let Some(reply) = &before
+        && request != ResourceRequest::default()
         && !submission.wait
-        && let Room::Never(message) = room(asked, &said.report.workers, &inventory.cluster.workers)
+        && let ExecutorCapacity::Never(message) =
+            executor_capacity(request, &reply.report.workers, &inventory.cluster.workers)
     {
-        return Err(Error::NoRoom { message });
+        return Err(Error::NoCapacity { message });
     }
     let Some(address) = dir.observed()?.driver_address else {
         return Err(Error::Driver {
             message: "the cluster has no address for drivers".into(),
-            help: "its supervisor is gone or just begins: `sparkha create`, with the same arguments, starts it again"
+            help: "its supervisor is not running or is just starting: run `sparkha create` with the same arguments to restart it"
                 .into(),
         });
     };
@@ -61,7 +63,7 @@ pub async fn submit(
     let ui_port = match job.job.property(UI_PORT) {
         Some(port) => port.trim().parse().unwrap_or_default(),
         None => {
-            // Two drivers have one address: their web UIs are told apart by their ports.
+            // Drivers share one address: their web UIs differ by port.
             let port = free_port(dir, address)?;
             job.job.conf.insert(UI_PORT.into(), port.to_string());
             port
@@ -78,7 +80,7 @@ pub async fn submit(
     };
     let start = DriverStart {
         dir,
-        desired: &wanted,
+        desired: &desired,
         pod: driver::pod(pod, &driver),
         address,
         texts: texts(&job, |file: &LocalFile| file.path.display().to_string()),
@@ -91,17 +93,17 @@ pub async fn submit(
         },
     };
     let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
-        message: format!("the driver cannot be started: {reason}"),
-        help: "`sparkha doctor` says what this machine lacks".into(),
+        message: format!("failed to start the driver: {reason}"),
+        help: "`sparkha doctor` shows what this machine lacks".into(),
     })?;
-    // From now on an upgrade waits for this driver, unless it began to look before.
-    if let Err(refused) = upgrade::takes_jobs(&wanted_of(dir)?.1) {
+    // From now on an upgrade waits for this driver, unless it checked before.
+    if let Err(refused) = upgrade::takes_jobs(&desired_of(dir)?.1) {
         process::terminate(&record).await;
         process::remove(dir, &record.name)?;
         return Err(refused);
     }
     if submission.detach {
-        return Ok(Outcome::Detached { driver: driver.name });
+        return Ok(JobResult::Detached { driver: driver.name });
     }
     let mut application = None;
     let explaining = explain(
@@ -112,12 +114,12 @@ pub async fn submit(
             inventory: &inventory,
             known: before
                 .iter()
-                .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                 .collect(),
             ui: driver_ui(dir, &record),
             reach: Some(DriverUi::local(&record.name, address, ui_port)),
-            asked,
-            says_cores: submission.says_cores(),
+            request,
+            sets_cores: submission.sets_cores(),
             wait: submission.wait,
         },
         progress,
@@ -126,16 +128,16 @@ pub async fn submit(
         status = child.wait() => {
             let status = status.map_err(Error::io("wait for the driver's end"))?;
             let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
-            Ok(Outcome::Ended { code: code.unwrap_or(1) })
+            Ok(JobResult::Ended { code: code.unwrap_or(1) })
         }
         hopeless = explaining => Err(hopeless),
-        () = interrupted => Err(Error::Interrupted { next: "the job was ended; submit it again".into() }),
+        () = interrupted => Err(Error::Interrupted { next: "the job was killed; submit it again".into() }),
     };
     progress.clear_parts();
     if outcome.is_err() {
-        progress.step("Ending the driver");
+        progress.step("Stopping the driver");
     }
-    // Also what the application started and left.
+    // Also stops processes that the application left behind.
     process::terminate(&record).await;
     if let (Some(application), true) = (&application, outcome.is_err()) {
         let masters = || masters_of(dir).unwrap_or_default();
@@ -147,7 +149,7 @@ pub async fn submit(
     outcome
 }
 
-/// The first port for drivers' web UIs that no driver has.
+/// The first free port for a driver's web UI.
 fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
     let records = process::records(dir)?;
     let is_given = |port: u16| {
@@ -162,7 +164,7 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
 
 /// The address of a driver's web UI.
 pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
-    let (_, inventory) = wanted_of(dir).ok()?;
+    let (_, inventory) = desired_of(dir).ok()?;
     let host = pod_host(
         dir.observed().ok()?.driver_address?,
         dir.namespace.as_str(),

@@ -1,5 +1,5 @@
-//! `sparkha submit` on Kubernetes: makes a driver's pod, sends it the user's files, follows its output, and removes it again. Whoever is cut off leaves
-//! at most a pod, which ends by itself and which the next submit or teardown removes.
+//! `sparkha submit` on Kubernetes: creates a driver pod, sends it the user's files, follows its output, and removes it.
+//! An interrupted submit leaves at most a pod, which ends by itself and which the next submit or teardown removes.
 
 pub mod capacity;
 mod driver_log;
@@ -14,11 +14,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 
-use self::capacity::{Room, room};
-use self::driver_log::{Followed, Missing, follow};
+use self::capacity::{ExecutorCapacity, executor_capacity};
+use self::driver_log::{Followed, MissingLines, follow};
 use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
 use self::explain::{Explained, explain};
-use self::job::{Asked, Checked};
+use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
@@ -38,26 +38,26 @@ use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
-/// A job, and how to run it.
+/// A job and the options to run it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
-    pub job: Checked,
-    /// Another image than the cluster's.
+    pub job: CheckedJob,
+    /// An image other than the cluster's.
     pub image: Option<String>,
     pub driver_memory: Memory,
     pub driver_cores: u32,
-    /// Leave the driver when it has ended.
+    /// Keep the driver after its end.
     pub keep: bool,
-    /// Leave the driver to itself once it runs.
+    /// Return as soon as the driver runs.
     pub detach: bool,
-    /// Wait for executors though no worker of the cluster can ever run one.
+    /// Wait for executors even if no worker of the cluster can ever run one.
     pub wait: bool,
     /// How long the driver may take to start.
     pub timeout: Duration,
 }
 
 impl Submission {
-    /// The same with executors that fit the cluster and what the job says.
+    /// The submission with executor cores that fit the cluster and the job.
     fn fitted(&self, defaults: &str, inventory: &Inventory) -> Self {
         let mut fitted = self.clone();
         let job = &mut fitted.job.job;
@@ -67,48 +67,48 @@ impl Submission {
         fitted
     }
 
-    /// Whether the job says how many cores it wants.
-    fn says_cores(&self) -> bool {
+    /// Whether the job sets its number of cores.
+    fn sets_cores(&self) -> bool {
         self.job.job.property(job::CORES_MAX).is_some()
     }
 }
 
-/// What became of a job.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum JobResult {
     /// The application's own exit code.
     Ended { code: u8 },
-    /// Its driver's name.
+    /// The driver's name.
     Detached { driver: String },
 }
 
-/// Takes what the application writes, line by line or in whatever pieces.
+/// Receives the application's output, in lines or arbitrary pieces.
 pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
 
-/// Where an application has its web UI.
+/// The property with the port of an application's web UI.
 const UI_PORT: &str = "spark.ui.port";
-/// How long the leader may take to answer at the beginning.
+/// Timeout of the first query to the leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often sending is begun again.
+/// How many times sending is tried.
 const SEND_TRIES: u32 = 3;
-/// How long after the log's end the API server may take to know how the driver ended.
+/// How long after the log's end the API server may take to report the exit code.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same where the log was not read to its end.
+/// The same if the log was not read completely.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the master may take to notice that an application has gone.
+/// How long the master may take to unregister an application.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What of a cluster a driver needs to know.
-struct Target {
+/// The cluster's settings for drivers.
+struct DriverContext {
     inventory: Inventory,
     template: Pod,
     /// The cluster's own `spark-defaults.conf`.
     defaults: String,
-    /// The drivers' script marks the end of their logs.
+    /// The driver script marks the end of the log.
     marks_end: bool,
 }
 
-/// Runs a job. What it writes goes to `sink`; when `interrupted` comes, the job is ended.
+/// Runs a job and sends its output to `sink`. `interrupted` kills the job.
 pub async fn submit(
     cluster: &Cluster,
     name: &ClusterName,
@@ -116,11 +116,11 @@ pub async fn submit(
     sink: Sink<'_>,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
-) -> Result<Outcome, Error> {
-    let target = target(cluster, name).await?;
-    let submission = &submission.fitted(&target.defaults, &target.inventory);
+) -> Result<JobResult, Error> {
+    let context = context(cluster, name).await?;
+    let submission = &submission.fitted(&context.defaults, &context.inventory);
     if let Some(image) = &submission.image {
-        same_version(image, &target.inventory.cluster.image)?;
+        same_version(image, &context.inventory.cluster.image)?;
     }
     drivers::clean(cluster, name).await?;
     let driver = Driver {
@@ -132,31 +132,31 @@ pub async fn submit(
         keep: submission.keep || submission.detach,
         one_log: true,
     };
-    let mut run = Run {
+    let mut run = JobRun {
         cluster,
         name,
         submission,
-        asked: submission.job.job.asked(&target.defaults),
-        inventory: &target.inventory,
+        request: submission.job.job.resource_request(&context.defaults),
+        inventory: &context.inventory,
         driver: &driver.name,
-        marks_end: target.marks_end,
+        marks_end: context.marks_end,
         kept: None,
         watch: Watch::start(cluster, name).await,
         leader: Leader::new(cluster.clone()),
         application: None,
         progress,
     };
-    let pod = driver::pod(target.template, &driver);
+    let pod = driver::pod(context.template, &driver);
     let outcome = tokio::select! {
         outcome = run.all(&pod, sink) => outcome,
         () = interrupted => Err(Error::Interrupted { next: match run.kept {
             Some(_) => format!("the job had ended; {}", run.to_read()),
-            None => "the job was ended; submit it again".into(),
+            None => "the job was killed; submit it again".into(),
         } }),
     };
     let stays = match &outcome {
-        Ok(Outcome::Detached { .. }) => true,
-        Ok(Outcome::Ended { .. }) => submission.keep,
+        Ok(JobResult::Detached { .. }) => true,
+        Ok(JobResult::Ended { .. }) => submission.keep,
         // Its log can still be read there.
         Err(_) => run.kept.is_some(),
     };
@@ -165,15 +165,15 @@ pub async fn submit(
         return outcome;
     }
     if outcome.is_err() {
-        progress.step("Ending the driver");
+        progress.step("Stopping the driver");
     }
     if let Err(error) = run.end(&outcome).await {
-        progress.warn(&format!("the driver {} is left over: {error}", driver.name));
+        progress.warn(&format!("failed to remove the driver {}: {error}", driver.name));
     }
     outcome
 }
 
-async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> {
+async fn context(cluster: &Cluster, name: &ClusterName) -> Result<DriverContext, Error> {
     let conf = name.conf();
     let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
     let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
@@ -183,7 +183,7 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
     let script = conf.data.as_ref().and_then(|data| data.get(driver::SCRIPT));
-    Ok(Target {
+    Ok(DriverContext {
         inventory,
         template,
         defaults,
@@ -191,7 +191,7 @@ async fn target(cluster: &Cluster, name: &ClusterName) -> Result<Target, Error> 
     })
 }
 
-/// The driver's template and the cluster's defaults in its configuration.
+/// The driver's pod template and the cluster's defaults in its configuration.
 fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Error> {
     let part = |key: &str| conf.data.as_ref().and_then(|data| data.get(key)).cloned();
     let template = part(driver::TEMPLATE).and_then(|text| serde_json::from_str(&text).ok());
@@ -200,11 +200,11 @@ fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Er
     if !beyond.is_empty() {
         return Err(Error::Usage {
             message: format!(
-                "ConfigMap {} describes drivers' pods that are not this cluster's: {} is different",
+                "the driver template in ConfigMap {} does not match this cluster: {} differs",
                 inventory.cluster.name.conf(),
                 beyond.join(", ")
             ),
-            help: "find out who changed it, or whether another sparkha made the cluster; `sparkha create` with the same arguments writes it anew".into(),
+            help: "find out who changed it, or whether another sparkha version created the cluster; `sparkha create` with the same arguments rewrites it".into(),
         });
     }
     Ok((template, part("spark-defaults.conf").unwrap_or_default()))
@@ -213,57 +213,58 @@ fn template(conf: &ConfigMap, inventory: &Inventory) -> Result<(Pod, String), Er
 fn outdated(inventory: &Inventory) -> Error {
     Error::Usage {
         message: format!(
-            "the cluster was made by sparkha {}, which did not run jobs yet",
+            "the cluster was created by sparkha {}, which could not run jobs",
             inventory.cluster.sparkha_version
         ),
-        help: "run `sparkha create` with the same arguments again: nothing of it is restarted".into(),
+        help: "run `sparkha create` with the same arguments again: no pod restarts".into(),
     }
 }
 
-/// Executors of another Spark than the driver's never answer as they should; some of it the tags tell.
+/// Executors with another Spark version than the driver's do not work. The image tags may reveal the versions.
 fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
     match (version_in_image(image), version_in_image(clusters)) {
-        (Some(wanted), Some(there)) if wanted != there => Err(Error::Usage {
-            message: format!("the image {image} has Spark {wanted}, and the cluster runs {there} ({clusters})"),
-            help: format!("use an image with Spark {there}, or leave --image out"),
+        (Some(requested), Some(there)) if requested != there => Err(Error::Usage {
+            message: format!("the image {image} has Spark {requested}, but the cluster runs {there} ({clusters})"),
+            help: format!("use an image with Spark {there}, or omit --image"),
         }),
         _ => Ok(()),
     }
 }
 
 /// One run of a job.
-struct Run<'a> {
+struct JobRun<'a> {
     cluster: &'a Cluster,
     name: &'a ClusterName,
     submission: &'a Submission,
     inventory: &'a Inventory,
-    asked: Asked,
-    /// Name of the driver's pod.
+    request: ResourceRequest,
+    /// Name of the driver pod.
     driver: &'a str,
     marks_end: bool,
-    /// Set when its pod is kept because its log could not be read; true if it is annotated, so that no other submit removes it.
+    /// Set if the pod is kept because its log could not be read; true if it is annotated, so that no other submit
+    /// removes it.
     kept: Option<bool>,
     watch: Watch,
     leader: Leader<Cluster>,
-    /// Its ID, once the master knows it.
+    /// The application's ID, once the master knows it.
     application: Option<String>,
     progress: &'a Progress,
 }
 
-impl Run<'_> {
-    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<Outcome, Error> {
-        self.progress.part("Driver", "being made");
+impl JobRun<'_> {
+    async fn all(&mut self, pod: &Pod, sink: Sink<'_>) -> Result<JobResult, Error> {
+        self.progress.part("Driver", "creating");
         let api = self.cluster.api::<Pod>();
         let created = self
             .cluster
             .create(&api, pod, &format!("create Pod {}", self.driver))
             .await;
         match created {
-            // A request whose answer was lost is sent again; the name is nobody else's.
+            // A request whose response was lost is retried. The name is unique.
             Ok(_) | Err(kubernetes::Error::Rejected { code: 409, .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        // From now on an upgrade waits for this driver, unless it began to look before.
+        // From now on an upgrade waits for this driver, unless it checked before.
         upgrade::takes_jobs(&read_inventory(&inventory_object(self.cluster, self.name).await?)?)?;
         let before = self.leader.query(masters(&self.watch));
         let (started, before) = tokio::join!(
@@ -273,13 +274,15 @@ impl Run<'_> {
         let started = started?;
         let before = before.ok().flatten();
         match &before {
-            Some(said) => self.has_room(said)?,
-            None => self.progress.warn("no master leads at present: the job waits for one"),
+            Some(reply) => self.check_capacity(reply)?,
+            None => self
+                .progress
+                .warn("no master leads at the moment: the job waits for one"),
         }
         let python = self.workers_python().await;
         self.send(&started, before.as_ref(), python).await?;
         if self.submission.detach {
-            return Ok(Outcome::Detached {
+            return Ok(JobResult::Detached {
                 driver: self.driver.to_owned(),
             });
         }
@@ -302,7 +305,7 @@ impl Run<'_> {
             if kept.is_none() {
                 let marked = drivers::keep(cluster, driver).await;
                 if let Err(error) = &marked {
-                    progress.warn(&format!("the driver {driver} is not marked to be kept: {error}"));
+                    progress.warn(&format!("failed to mark the driver {driver} to be kept: {error}"));
                 }
                 *kept = Some(marked.is_ok());
             }
@@ -316,7 +319,7 @@ impl Run<'_> {
                 inventory: self.inventory,
                 known: before
                     .iter()
-                    .flat_map(|said| said.report.activeapps.iter().map(|app| app.id.clone()))
+                    .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                     .collect(),
                 ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
                 reach: Some(DriverUi {
@@ -324,8 +327,8 @@ impl Run<'_> {
                     port,
                     pod: started,
                 }),
-                asked: self.asked,
-                says_cores: self.submission.says_cores(),
+                request: self.request,
+                sets_cores: self.submission.sets_cores(),
                 wait: self.submission.wait,
             },
             progress,
@@ -337,24 +340,26 @@ impl Run<'_> {
         let within = if missing.is_none() { END_TIMEOUT } else { LOOK_TIMEOUT };
         let code = exit_code(&self.watch, driver, within, progress).await;
         match (missing, code) {
-            (None, Some(code)) => Ok(Outcome::Ended { code }),
+            (None, Some(code)) => Ok(JobResult::Ended { code }),
             (None, None) => Err(Error::Driver {
-                message: format!("the job has ended, but the node of its driver {driver} does not tell how"),
+                message: format!(
+                    "the job has ended, but the node of its driver {driver} does not report the exit code"
+                ),
                 help: "its output is complete; `kubectl get nodes` shows whether the node is lost".into(),
             }),
             (Some(missing), code) => Err(self.incomplete(&missing, code).await),
         }
     }
 
-    /// Where the driver has its web UI.
+    /// The port of the driver's web UI.
     fn ui_port(&self) -> u16 {
         let port = self.submission.job.job.property(UI_PORT);
         let port = port.and_then(|port| port.trim().parse().ok());
         port.unwrap_or(*DRIVER_UI_PORTS.start())
     }
 
-    /// The error for a log that was not read completely. The pod is kept.
-    async fn incomplete(&mut self, missing: &Missing, code: Option<u8>) -> Error {
+    /// The error for an incomplete log. The pod is kept.
+    async fn incomplete(&mut self, missing: &MissingLines, code: Option<u8>) -> Error {
         let help = match driver_in(&self.watch, self.driver) {
             Some(_) => {
                 if self.kept.is_none() {
@@ -362,13 +367,13 @@ impl Run<'_> {
                 }
                 self.to_read()
             }
-            None => "nothing of its log is left".to_owned(),
+            None => "its log no longer exists".to_owned(),
         };
-        // What became of a pod that was removed is a guess.
+        // The exit code of a removed pod is a guess.
         let code = code.filter(|_| driver_in(&self.watch, self.driver).is_some());
         let ended = code.map_or_else(
-            || "how the job itself ended is not known".to_owned(),
-            |code| format!("the job itself ended with exit code {code}"),
+            || "the exit code of the job is unknown".to_owned(),
+            |code| format!("the job ended with exit code {code}"),
         );
         Error::Incomplete {
             message: format!("{missing}; {ended}"),
@@ -376,7 +381,7 @@ impl Run<'_> {
         }
     }
 
-    /// How to read what is left of the driver, and how to remove it.
+    /// How to read the log of the kept driver, and how to remove it.
     fn to_read(&self) -> String {
         let driver = self.driver;
         let until = match self.kept {
@@ -389,19 +394,19 @@ impl Run<'_> {
         )
     }
 
-    /// Fails at once if what was asked for can never be had.
-    fn has_room(&self, said: &LeaderReport) -> Result<(), Error> {
-        // What nobody said, the application may yet say.
-        if self.asked == Asked::default() || self.submission.wait {
+    /// Fails immediately if no worker can ever run the requested executors.
+    fn check_capacity(&self, reply: &LeaderReport) -> Result<(), Error> {
+        // The application itself may still set what the options do not.
+        if self.request == ResourceRequest::default() || self.submission.wait {
             return Ok(());
         }
-        match room(self.asked, &said.report.workers, &self.inventory.cluster.workers) {
-            Room::Never(message) => Err(Error::NoRoom { message }),
+        match executor_capacity(self.request, &reply.report.workers, &self.inventory.cluster.workers) {
+            ExecutorCapacity::Never(message) => Err(Error::NoCapacity { message }),
             _ => Ok(()),
         }
     }
 
-    /// The workers' Python, if the driver's may be another.
+    /// The Python version of the workers, if the driver's may differ.
     async fn workers_python(&self) -> Option<String> {
         if self.submission.image.is_none() || !self.submission.job.job.is_python() {
             return None;
@@ -412,21 +417,20 @@ impl Run<'_> {
             .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && running(pod).is_some())?;
         let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
         let command = ["python3", "-c", program].map(str::to_owned);
-        let asked = self
+        let ran = self
             .cluster
             .exec(&worker.name_any(), Component::Worker.as_str(), &command, async |_| {
                 Ok(())
             })
             .await;
-        asked
-            .ok()
+        ran.ok()
             .filter(|ended| ended.success)
             .map(|ended| ended.output.trim().to_owned())
     }
 
-    /// Sends everything, and begins again where that is lost.
+    /// Sends the package, and retries if the connection is lost.
     async fn send(&self, pod: &Pod, before: Option<&LeaderReport>, python: Option<String>) -> Result<(), Error> {
-        let place = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
+        let folder = pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|container| {
             let env = container
                 .env
                 .iter()
@@ -434,18 +438,18 @@ impl Run<'_> {
                 .find(|env| env.name == "SPARKHA_DRIVER_DIR");
             env?.value.clone()
         });
-        let place = format!("{}/sent", place.unwrap_or_default());
+        let folder = format!("{}/sent", folder.unwrap_or_default());
         let job = &self.submission.job;
-        let mut texts = texts(job, |file| format!("{place}/{}", file.sent_as));
-        let version = before.and_then(|said| said.page.version.clone());
+        let mut texts = texts(job, |file| format!("{folder}/{}", file.sent_as));
+        let version = before.and_then(|reply| reply.page.version.clone());
         let expected = [("Spark", version), ("Python", python)];
         texts.extend(
             expected
                 .into_iter()
                 .filter_map(|(what, version)| Some((format!("expected-{what}"), version?.into_bytes()))),
         );
-        let package = Package::of(&job.files, texts).map_err(Error::io("read what is to be sent"))?;
-        let length = package.length().map_err(Error::io("pack what is to be sent"))?;
+        let package = Package::of(&job.files, texts).map_err(Error::io("read the files to send"))?;
+        let length = package.length().map_err(Error::io("pack the files to send"))?;
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let mut command: Vec<_> = containers
             .flat_map(|container| container.command.iter().flatten())
@@ -470,8 +474,8 @@ impl Run<'_> {
             let error = match sent {
                 Ok(ended) if ended.success => break,
                 Ok(ended) => Error::Driver {
-                    message: format!("the driver did not take the files: {}", ended.errors),
-                    help: "is its volume full? `--keep` keeps the pod for a look".into(),
+                    message: format!("the driver failed to receive the files: {}", ended.errors),
+                    help: "check whether its volume is full; pass --keep to keep the pod for inspection".into(),
                 },
                 Err(error @ kubernetes::Error::Unreachable { .. }) => error.into(),
                 Err(error) => return Err(error.into()),
@@ -492,13 +496,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Ends the driver, and waits until the master knows.
-    async fn end(&mut self, outcome: &Result<Outcome, Error>) -> Result<(), Error> {
-        let has_ended = matches!(outcome, Ok(Outcome::Ended { .. }));
+    /// Stops the driver, and waits until the master has unregistered its application.
+    async fn end(&mut self, outcome: &Result<JobResult, Error>) -> Result<(), Error> {
+        let has_ended = matches!(outcome, Ok(JobResult::Ended { .. }));
         drivers::terminate(self.cluster, self.driver).await?;
         match self.application.take() {
             _ if has_ended => {}
-            // The master knows sooner than the API server.
+            // The master notices sooner than the API server.
             Some(application) => {
                 let masters = || masters(&self.watch);
                 if !self.leader.until_gone(&application, masters, UNREGISTER_TIMEOUT).await {
@@ -520,9 +524,10 @@ fn sent_text(files: usize, bytes: u64) -> String {
     }
 }
 
-/// What goes beside the files: spark-submit's arguments, each ended by a zero, and the application's configuration.
-fn texts(job: &Checked, place: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
-    let arguments = job.arguments(place).into_iter().fold(Vec::new(), |mut all, argument| {
+/// The texts beside the files: the arguments of spark-submit, each terminated by NUL, and the application's
+/// configuration.
+fn texts(job: &CheckedJob, folder: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
+    let arguments = job.arguments(folder).into_iter().fold(Vec::new(), |mut all, argument| {
         all.extend(argument.into_bytes());
         all.push(0);
         all

@@ -1,5 +1,5 @@
-//! What is sent to a driver: one archive of the user's files, the arguments and the configuration, followed by their checksums. Its length is known before
-//! it is sent, and nothing of it is kept in memory.
+//! The archive that is sent to a driver: the user's files, the arguments and the configuration, followed by their
+//! checksums. Its length is known before it is sent, and it is streamed without being kept in memory.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,50 +13,50 @@ use crate::jobs::submit::job::LocalFile;
 
 const BLOCK: u64 = 512;
 const BUFFER: usize = 64 * 1024;
-/// Last in the archive: `sha256sum --check` reads it.
+/// The last entry of the archive, in the format of `sha256sum --check`.
 const SUMS: &str = "SHA256SUMS";
 
-/// An archive to be sent, as often as it takes.
+/// An archive that can be sent repeatedly.
 pub struct Package {
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
     sums_length: u64,
 }
 
-struct Entry {
+struct ArchiveEntry {
     name: String,
     size: u64,
-    content: Content,
+    content: EntryContent,
 }
 
-enum Content {
+enum EntryContent {
     File(PathBuf),
     Text(Vec<u8>),
 }
 
 impl Package {
-    /// Of files, and of texts with their names.
+    /// Creates an archive of files and named texts.
     pub fn of(files: &[LocalFile], texts: Vec<(String, Vec<u8>)>) -> io::Result<Self> {
         let mut entries = Vec::new();
         for file in files {
             let size = std::fs::metadata(&file.path)
                 .map_err(|error| named(file.path.display(), error))?
                 .len();
-            entries.push(Entry {
+            entries.push(ArchiveEntry {
                 name: file.sent_as.clone(),
                 size,
-                content: Content::File(file.path.clone()),
+                content: EntryContent::File(file.path.clone()),
             });
         }
-        entries.extend(texts.into_iter().map(|(name, text)| Entry {
+        entries.extend(texts.into_iter().map(|(name, text)| ArchiveEntry {
             name,
             size: text.len() as u64,
-            content: Content::Text(text),
+            content: EntryContent::Text(text),
         }));
         let sums_length = entries.iter().map(|entry| 64 + 2 + entry.name.len() as u64 + 1).sum();
         Ok(Self { entries, sums_length })
     }
 
-    /// Bytes of the archive.
+    /// Length of the archive in bytes.
     pub fn length(&self) -> io::Result<u64> {
         let mut length = 2 * BLOCK;
         let sums = (SUMS, self.sums_length);
@@ -71,7 +71,7 @@ impl Package {
         Ok(length)
     }
 
-    /// Writes it; `sent` is told how much there is so far.
+    /// Writes the archive; `sent` receives the number of bytes so far.
     pub async fn send(&self, to: &mut (impl AsyncWrite + Unpin), mut sent: impl FnMut(u64)) -> io::Result<()> {
         let mut sums = String::new();
         let mut so_far = 0;
@@ -79,11 +79,11 @@ impl Package {
             to.write_all(&header(&entry.name, entry.size)?).await?;
             let mut sha = Sha256::new();
             match &entry.content {
-                Content::Text(text) => {
+                EntryContent::Text(text) => {
                     sha.update(text);
                     to.write_all(text).await?;
                 }
-                Content::File(path) => {
+                EntryContent::File(path) => {
                     let file = File::open(path).await.map_err(|error| named(path.display(), error))?;
                     let mut file = file.take(entry.size);
                     let mut buffer = vec![0; BUFFER];
@@ -91,7 +91,7 @@ impl Package {
                     while left > 0 {
                         let length = file.read(&mut buffer).await?;
                         if length == 0 {
-                            let error = io::Error::other("it became shorter while it was being sent");
+                            let error = io::Error::other("it shrank while it was being sent");
                             return Err(named(path.display(), error));
                         }
                         sha.update(&buffer[..length]);
@@ -118,17 +118,17 @@ fn named(path: impl std::fmt::Display, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
-/// The header of a file, with the longer name before it that a long one needs.
+/// The tar header of a file, preceded by a long-name entry if needed.
 fn header(name: &str, size: u64) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
-    // A file may be a program that the application runs.
+    // A file may be a program that the application executes.
     header.set_mode(0o755);
     header.set_size(size);
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_data(&mut header, name, io::empty())?;
     let mut bytes = archive.into_inner()?;
-    // Without the end of the archive, which follows the last entry.
+    // Strips the end of the archive, which follows the last entry.
     bytes.truncate(bytes.len() - 2 * BLOCK as usize);
     Ok(bytes)
 }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn tar_and_sha256sum_understand_it_and_its_length_is_as_told() {
+    async fn tar_and_sha256sum_accept_the_archive_and_its_length_is_correct() {
         let folder = tempfile::tempdir().unwrap();
         let long = format!("files/0/{}.py", "n".repeat(200));
         let path = folder.path().join("big");
@@ -158,9 +158,9 @@ mod tests {
         let texts = vec![("arguments".into(), b"a b\0c\n\0".to_vec()), ("empty".into(), vec![])];
         let package = Package::of(&files, texts).unwrap();
         let mut archive = Vec::new();
-        let mut told = 0;
-        package.send(&mut archive, |sent| told = sent).await.unwrap();
-        assert_eq!(told, 100_001);
+        let mut reported = 0;
+        package.send(&mut archive, |sent| reported = sent).await.unwrap();
+        assert_eq!(reported, 100_001);
         assert_eq!(archive.len() as u64, package.length().unwrap());
 
         let out = folder.path().join("out");
@@ -189,6 +189,6 @@ mod tests {
         let package = Package::of(&files, vec![]).unwrap();
         std::fs::write(&path, "l").unwrap();
         let error = package.send(&mut Vec::new(), |_| ()).await.unwrap_err().to_string();
-        assert!(error.contains("became shorter"), "{error}");
+        assert!(error.contains("shrank while"), "{error}");
     }
 }

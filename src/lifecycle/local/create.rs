@@ -1,4 +1,4 @@
-//! `sparkha create --local`: what is wanted is written to the cluster's folder, and a supervisor is started or told.
+//! `sparkha create --local`: writes the desired resources to the cluster's folder, and starts or notifies a supervisor.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,14 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{Options, Outcome, Running, between, describe, is_worth_cleaning};
+use crate::lifecycle::create::{
+    CreateOptions, CreateResult, RunningApplications, between, describe, is_worth_cleaning,
+};
 use crate::lifecycle::differences::{Applications, Differences, differences};
-use crate::lifecycle::external_zookeeper::{Checked, Znodes};
+use crate::lifecycle::external_zookeeper::{ZnodeCheck, Znodes};
 use crate::lifecycle::local::{LocalView, inventory_of, teardown};
 use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::{Live, Plan, plan};
+use crate::lifecycle::plan::{LiveObjects, Plan, plan};
 use crate::lifecycle::rollout::{Mode, Roller, Stage};
 use crate::lifecycle::spark_change::SparkChange;
 use crate::lifecycle::{Error, external_zookeeper, rollout, secret, upgrade, wait};
@@ -32,33 +34,33 @@ use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 
-/// What create will do. The lock is held from before it was planned.
-pub struct Prepared {
+/// A prepared create. The lock is held from before planning.
+pub struct LocalCreate {
     dir: ClusterDir,
-    /// `None` for a dry run.
+    /// `None` in a dry run.
     _lock: Option<ClusterLock>,
-    wanted: DesiredState,
+    desired: DesiredState,
     inventory: Inventory,
     old: Option<DesiredState>,
-    live: Live,
+    live: LiveObjects,
     plan: Plan,
-    /// Of masters and workers.
+    /// Change of the Spark version of masters and workers.
     pub change: Option<SparkChange>,
-    /// The owner to claim the znodes for.
+    /// The owner id to claim the znodes with.
     claim: Option<String>,
-    /// From the cluster as it is.
+    /// Differences from the live cluster.
     pub differences: Differences,
 }
 
-/// Finds out what has to be done so that the cluster on this machine becomes what `spec` says. Changes nothing.
+/// Plans the changes that turn the cluster on this machine into `spec`. Changes nothing.
 pub async fn prepare(
     dir: &ClusterDir,
     spec: &ClusterSpec,
     spark_home: Option<&PathBuf>,
-    options: &Options,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Prepared, Error> {
-    progress.step("Checking beforehand");
+) -> Result<LocalCreate, Error> {
+    progress.step("Running preflight checks");
     let (_, known) = known(dir)?;
     let (software, znodes) = preflight(spec, dir, known.as_ref(), spark_home, options.skip_preflight, progress).await?;
     let lock = match options.dry_run {
@@ -67,18 +69,18 @@ pub async fn prepare(
     };
     let (old, old_inventory) = self::known(dir)?;
     upgrade::takes_changes(old_inventory.as_ref())?;
-    // Another command may have been faster than this one.
+    // Another command may have changed the cluster first.
     let owner = old_inventory.as_ref().and_then(|old| old.cluster.zookeeper.owner());
     let owner = owner.or_else(|| znodes.as_ref()?.owner.as_deref());
     let claim = owner.filter(|_| znodes.as_ref().is_some_and(|znodes| znodes.reached));
     let claim = claim.map(str::to_owned);
-    let mut wanted = wanted(spec, software, owner);
-    let mut inventory = inventory_of(&wanted, dir)?.ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
+    let mut desired = desired(spec, software, owner);
+    let mut inventory = inventory_of(&desired, dir)?.ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
     if !options.origin.is_current(old_inventory.as_ref()) {
         return Err(Error::has_just_finished());
     }
     let live = old.as_ref().map(|old| live(old, dir)).unwrap_or_default();
-    let mut plan = plan(&wanted.resources, &live, old_inventory.as_ref(), &inventory);
+    let mut plan = plan(&desired.resources, &live, old_inventory.as_ref(), &inventory);
     let mut differences = differences(old_inventory.as_ref(), &inventory, &plan, &live, &options.origin);
     let mut change = None;
     if differences.are_disturbing() {
@@ -86,15 +88,15 @@ pub async fn prepare(
         change = SparkChange::between(&live, &plan.apply);
         options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
     }
-    if change.is_none() && options.running != Running::Drained {
+    if change.is_none() && options.running != RunningApplications::Drained {
         inventory = inventory.keeping_drain_of(old_inventory.as_ref());
         plan.inventory_changes = old_inventory.as_ref() != Some(&inventory);
-        wanted.set_inventory(&dir.name, &inventory);
+        desired.set_inventory(&dir.name, &inventory);
     }
-    Ok(Prepared {
+    Ok(LocalCreate {
         dir: dir.clone(),
         _lock: lock,
-        wanted,
+        desired,
         inventory,
         old,
         live,
@@ -105,18 +107,18 @@ pub async fn prepare(
     })
 }
 
-/// Does what was prepared.
+/// Executes the plan.
 pub async fn create(
     store: &Store,
     spec: &ClusterSpec,
-    prepared: Prepared,
-    options: &Options,
+    prepared: LocalCreate,
+    options: &CreateOptions,
     progress: &Progress,
-) -> Result<Outcome, Error> {
-    let Prepared {
+) -> Result<CreateResult, Error> {
+    let LocalCreate {
         dir,
         _lock,
-        wanted,
+        desired,
         inventory,
         old,
         live,
@@ -126,47 +128,51 @@ pub async fn create(
         ..
     } = prepared;
     if options.dry_run {
-        return Ok(Outcome {
+        return Ok(CreateResult {
             state: None,
             would: describe(&plan, &live),
         });
     }
     let cgroups = cgroup::is_permitted();
-    let said = old.as_ref().map(|old| limits(old, cgroups)).unwrap_or_default();
-    let unheard: Vec<_> = limits(&wanted, cgroups)
+    let known_limits = old.as_ref().map(|old| limits(old, cgroups)).unwrap_or_default();
+    let new_limits: Vec<_> = limits(&desired, cgroups)
         .into_iter()
-        .filter(|line| !said.contains(line))
+        .filter(|line| !known_limits.contains(line))
         .collect();
-    if !unheard.is_empty() {
+    if !new_limits.is_empty() {
         progress.warn(&format!(
-            "Not honoured on this machine: {}; `sparkha doctor` says what happens instead",
-            subjects(&unheard)
+            "Not supported on this machine: {}; `sparkha doctor` explains what happens instead",
+            subjects(&new_limits)
         ));
-        for line in unheard.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
+        for line in new_limits.iter().filter(|line| line.contains(ANOTHER_VERSION)) {
             progress.warn(line);
         }
     }
-    // From a cluster before this one.
+    // Claims of an earlier cluster.
     let has_data = !dir.claims()?.is_empty();
     let first = old.is_none() && dir.observed()?.pods.is_empty();
-    // What was there before is not this create's to remove.
+    // Znodes that existed before are kept.
     let mut undo_znodes = Znodes::Keep;
     let made = async {
-        for secret in wanted.resources.iter().filter(|resource| resource.kind == Kind::Secret) {
+        for secret in desired
+            .resources
+            .iter()
+            .filter(|resource| resource.kind == Kind::Secret)
+        {
             secret::make_local(&dir, secret, live.get(&(Kind::Secret, secret.name.clone())))?;
         }
         let stages = rollout::stages(&plan, &live, change.is_some());
-        let is_ordered = rollout::is_worth_an_order(&stages, &mut LocalView::of(&dir)).await?;
+        let is_ordered = rollout::needs_order(&stages, &mut LocalView::of(&dir)).await?;
         let mut roller = match &old {
             Some(old) if is_ordered => {
                 let between = between(&inventory, inventory_of(old, &dir)?.as_ref(), change.as_ref());
-                Some(LocalRoller::new(&dir, old, &wanted, &between, &stages))
+                Some(LocalRoller::new(&dir, old, &desired, &between, &stages))
             }
             _ => None,
         };
         match &roller {
             Some(roller) => dir.write_desired(&roller.now)?,
-            None if old.as_ref() != Some(&wanted) => dir.write_desired(&wanted)?,
+            None if old.as_ref() != Some(&desired) => dir.write_desired(&desired)?,
             None => {}
         }
         if let Some(owner) = &claim
@@ -174,24 +180,24 @@ pub async fn create(
         {
             undo_znodes = Znodes::Remove;
         }
-        drivers::configure(store, &dir, &wanted)?;
+        drivers::configure(store, &dir, &desired)?;
         if let Some(roller) = &mut roller {
             for stage in &stages {
                 roller.stage(stage, &inventory, options, progress).await?;
             }
-            dir.write_desired(&wanted)?;
+            dir.write_desired(&desired)?;
         }
         let started = supervisor::ensure(&dir).await?;
         if plan.is_empty() {
             progress.done(if started {
-                "Supervisor started again"
+                "Supervisor restarted"
             } else {
                 "Nothing to change"
             });
         } else {
             progress.done(&format!("{} applied", counted(plan.apply.len(), "object")));
             for entry in &plan.prune {
-                progress.done(&format!("{} {} removed: no longer wanted", entry.kind, entry.name));
+                progress.done(&format!("{} {} removed: no longer needed", entry.kind, entry.name));
             }
         }
         if !options.wait {
@@ -207,11 +213,11 @@ pub async fn create(
         waiting.await.map(Some)
     };
     match made.await {
-        Ok(state) => Ok(Outcome { state, would: vec![] }),
+        Ok(state) => Ok(CreateResult { state, would: vec![] }),
         Err(error) if first && !options.retain && is_worth_cleaning(&error) => {
-            progress.warn("This was the first create of this cluster, so what it made is removed (--retain keeps it)");
+            progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
             if let Err(cleaning) = teardown::remove(&dir, has_data, undo_znodes, progress).await {
-                progress.warn(&format!("Cleaning up failed: {cleaning}; run `sparkha teardown`"));
+                progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`"));
             }
             Err(error)
         }
@@ -219,11 +225,11 @@ pub async fn create(
     }
 }
 
-/// Replaces pods by writing what is wanted, stage after stage.
+/// Replaces pods by writing the desired resources stage by stage.
 struct LocalRoller<'a> {
     dir: &'a ClusterDir,
     view: LocalView,
-    /// With the sets of later stages as they were.
+    /// The resources of now: StatefulSets of later stages are unchanged.
     now: DesiredState,
 }
 
@@ -231,11 +237,11 @@ impl<'a> LocalRoller<'a> {
     fn new(
         dir: &'a ClusterDir,
         old: &DesiredState,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         between: &Inventory,
         stages: &[Stage<'_>],
     ) -> Self {
-        let mut now = wanted.clone();
+        let mut now = desired.clone();
         let is_staged = |resource: &Resource| {
             let mut sets = stages.iter().flat_map(|stage| &stage.sets);
             sets.any(|set| (set.kind, &set.name) == (resource.kind, &resource.name))
@@ -252,7 +258,7 @@ impl<'a> LocalRoller<'a> {
         &mut self,
         stage: &Stage<'_>,
         inventory: &Inventory,
-        options: &Options,
+        options: &CreateOptions,
         progress: &Progress,
     ) -> Result<(), Error> {
         let replaced = stage.replaced.as_ref();
@@ -307,15 +313,15 @@ impl Roller for LocalRoller<'_> {
     }
 }
 
-/// What is there, and its inventory.
+/// The existing resources and their inventory.
 fn known(dir: &ClusterDir) -> Result<(Option<DesiredState>, Option<Inventory>), Error> {
     let old = dir.desired()?;
     let inventory = old.as_ref().map(|old| inventory_of(old, dir)).transpose()?.flatten();
     Ok((old, inventory))
 }
 
-/// The resources, each pod with the Spark that it will run, and the inventory with the owner of the znodes.
-fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> DesiredState {
+/// The desired resources, with the Spark installation in each pod and the znodes' owner in the inventory.
+fn desired(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> DesiredState {
     let spec = ClusterSpec {
         spark_version: Some(software.spark_version.clone()),
         ..spec.clone()
@@ -325,7 +331,7 @@ fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Desire
         let inventory = Inventory::of(&spec, others).with_znode_owner(owner.map(str::to_owned));
         first.object["data"] = json!(inventory.data());
     }
-    // No autoscaler here: it stays at the least.
+    // The local platform has no autoscaler: the number stays at the minimum.
     let least = json!(spec.workers.count);
     let spark = software.label();
     for resource in resources
@@ -341,8 +347,8 @@ fn wanted(spec: &ClusterSpec, software: Software, owner: Option<&str>) -> Desire
     DesiredState { software, resources }
 }
 
-/// What is there, as Kubernetes would list it.
-fn live(old: &DesiredState, dir: &ClusterDir) -> Live {
+/// The existing resources as live objects.
+fn live(old: &DesiredState, dir: &ClusterDir) -> LiveObjects {
     let objects = old.resources.iter().filter_map(|resource| {
         let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).ok()?;
         if resource.kind == Kind::Secret {
@@ -353,7 +359,7 @@ fn live(old: &DesiredState, dir: &ClusterDir) -> Live {
     objects.collect()
 }
 
-/// Whether this machine has what the cluster needs. Everything that is missing is told at once.
+/// Checks that this machine can run the cluster. Reports all findings at once.
 async fn preflight(
     spec: &ClusterSpec,
     dir: &ClusterDir,
@@ -361,9 +367,9 @@ async fn preflight(
     spark_home: Option<&PathBuf>,
     skip: bool,
     progress: &Progress,
-) -> Result<(Software, Option<Checked>), Error> {
+) -> Result<(Software, Option<ZnodeCheck>), Error> {
     let found = software::find(spark_home.map(PathBuf::as_path), spec.image.name.version());
-    let mut findings: Vec<_> = has_room(needed(&render(spec)), running(dir)?)
+    let mut findings: Vec<_> = check_memory(requested_memory(&render(spec)), memory_in_use(dir)?)
         .err()
         .into_iter()
         .collect();
@@ -372,7 +378,7 @@ async fn preflight(
     let of_znodes = znodes.iter().flat_map(|znodes| znodes.findings.iter().cloned());
     findings.extend(of_znodes);
     if skip {
-        // What is somebody else's is never taken.
+        // Clashes are never skipped: objects of others are not taken over.
         let is_skipped = |finding: &mut Finding| finding.severity < Severity::Clash;
         let skipped: Vec<_> = findings.extract_if(.., is_skipped).collect();
         skipped.iter().for_each(|finding| progress.warn(&finding.message));
@@ -380,7 +386,7 @@ async fn preflight(
     match found {
         Ok(software) if findings.is_empty() => return Ok((software, znodes)),
         Ok(_) => {}
-        // Nothing runs without it, whoever knows better.
+        // Nothing runs without the software, so this is not skipped.
         Err(lacks) => findings.extend(
             lacks
                 .into_iter()
@@ -398,8 +404,8 @@ fn failure(message: String, help: String) -> Finding {
     }
 }
 
-/// Whether the machine's memory holds all pods. What runs of this cluster already needs none in addition.
-pub fn has_room(all: Memory, running: Memory) -> Result<(), Finding> {
+/// Whether the machine's memory holds all pods. Running pods of this cluster have theirs already.
+pub fn check_memory(all: Memory, running: Memory) -> Result<(), Finding> {
     let Some((total, available)) = machine::memory() else {
         return Ok(());
     };
@@ -414,11 +420,11 @@ pub fn has_room(all: Memory, running: Memory) -> Result<(), Finding> {
             gib(available),
             gib(total)
         ),
-        "lower workers.memory or the number of workers; create's --skip-preflight tries it all the same".into(),
+        "reduce workers.memory or the number of workers, or pass --skip-preflight to create to try anyway".into(),
     ))
 }
 
-/// Ports at which no pod could listen.
+/// Reports ports that are in use on all addresses.
 fn ports(spec: &ClusterSpec) -> Vec<Finding> {
     let sets = render(spec)
         .into_iter()
@@ -431,8 +437,8 @@ fn ports(spec: &ClusterSpec) -> Vec<Finding> {
         .collect()
 }
 
-/// The memory that the cluster's running pods requested: they have it already.
-pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
+/// The memory that the cluster's running pods requested.
+pub fn memory_in_use(dir: &ClusterDir) -> Result<Memory, Error> {
     let records = dir.observed()?.pods.into_iter();
     let alive = records.filter(|record| record.process.as_ref().is_some_and(ProcessId::is_alive));
     let requests = alive.filter_map(|record| {
@@ -443,7 +449,7 @@ pub fn running(dir: &ClusterDir) -> Result<Memory, Error> {
 }
 
 /// The memory that all pods request.
-pub fn needed(resources: &[crate::render::Resource]) -> Memory {
+pub fn requested_memory(resources: &[crate::render::Resource]) -> Memory {
     let sets = resources.iter().filter(|resource| resource.kind == Kind::StatefulSet);
     sets.map(|set| {
         let replicas = set.object["spec"]["replicas"].as_u64().unwrap_or(1);

@@ -1,5 +1,5 @@
-//! Create, scale, teardown, status and list on the local platform. The same resources, inventory, plan, readiness and reports as on
-//! Kubernetes; only where they are kept and who carries them out differs.
+//! Create, scale, teardown, status and list on the local platform. Resources, inventory, plan, readiness and reports
+//! are the same as on Kubernetes; only storage and execution differ.
 
 pub mod create;
 pub mod scale;
@@ -26,7 +26,7 @@ use crate::spec::names::Namespace;
 use crate::state::overview::{Overview, of_state};
 use crate::state::{ClusterState, Facts, cluster_state};
 
-/// A local cluster being looked at.
+/// Observes a local cluster.
 pub struct LocalView {
     dir: ClusterDir,
     observer: Observer<Loopback>,
@@ -40,20 +40,20 @@ impl LocalView {
         }
     }
 
-    /// The cluster as it is now.
+    /// The current state of the cluster.
     pub async fn state(&mut self) -> Result<ClusterState, Error> {
-        let Some((inventory, facts)) = self.look().await? else {
+        let Some((inventory, facts)) = self.observe().await? else {
             return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         };
         Ok(cluster_state(self.dir.namespace.as_str(), &inventory, &facts))
     }
 
-    /// Its inventory and the facts; `None` if there is no such cluster.
-    pub async fn look(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
-        let Some(wanted) = self.dir.desired()? else {
+    /// The inventory and the facts; `None` if there is no such cluster.
+    pub async fn observe(&mut self) -> Result<Option<(Inventory, Facts)>, Error> {
+        let Some(desired) = self.dir.desired()? else {
             return Ok(None);
         };
-        let Some(inventory) = inventory_of(&wanted, &self.dir)? else {
+        let Some(inventory) = inventory_of(&desired, &self.dir)? else {
             return Ok(None);
         };
         let facts = self.facts().await?;
@@ -66,18 +66,18 @@ impl View for LocalView {
 
     async fn facts(&mut self) -> Result<Facts, Error> {
         let unattended = self.dir.supervisor().is_none();
-        let seen = self.dir.observed()?;
-        let mut sets = self.dir.desired()?.map(|wanted| wanted.sets()).unwrap_or_default();
+        let observed = self.dir.observed()?;
+        let mut sets = self.dir.desired()?.map(|desired| desired.sets()).unwrap_or_default();
         for set in &mut sets {
             set.metadata.generation = Some(1);
-            // What the supervisor says of a set is worth something once it knows this very set.
-            let known = seen
+            // The supervisor's status of a set is valid only for the same spec.
+            let known = observed
                 .sets
                 .iter()
-                .find(|seen| seen.name_any() == set.name_any() && seen.spec == set.spec);
-            set.status = known.and_then(|seen| seen.status.clone());
+                .find(|observed| observed.name_any() == set.name_any() && observed.spec == set.spec);
+            set.status = known.and_then(|observed| observed.status.clone());
         }
-        let pods = seen.pods.into_iter().map(as_it_is).collect();
+        let pods = observed.pods.into_iter().map(as_it_is).collect();
         let facts = self.observer.query(pods, sets, PodFilter::Running).await;
         Ok(Facts {
             here: true,
@@ -99,7 +99,7 @@ impl View for LocalView {
         let runs = statuses
             .and_then(|statuses| statuses.first()?.state.as_ref())
             .is_some_and(|state| state.running.is_some());
-        // The log of the run that ended is put aside when the next begins.
+        // The previous log is rotated when the next run begins.
         let log = if runs {
             self.dir.previous_log(&name)
         } else {
@@ -109,7 +109,7 @@ impl View for LocalView {
     }
 }
 
-/// The pod with what became of its process since the supervisor wrote it down.
+/// The pod, corrected if its process has ended since the supervisor recorded it.
 fn as_it_is(record: PodRecord) -> Pod {
     let alive = record.process.is_some_and(|process| process.is_alive());
     let mut pod = record.pod;
@@ -132,31 +132,31 @@ fn as_it_is(record: PodRecord) -> Pod {
     pod
 }
 
-/// What is wanted of a cluster that must be there, and its inventory.
-pub fn wanted_of(dir: &ClusterDir) -> Result<(DesiredState, Inventory), Error> {
-    let wanted = dir.desired()?;
-    let inventory = wanted.as_ref().map(|wanted| inventory_of(wanted, dir)).transpose()?;
-    wanted
+/// The desired resources and the inventory of a cluster. Fails if there is no such cluster.
+pub fn desired_of(dir: &ClusterDir) -> Result<(DesiredState, Inventory), Error> {
+    let desired = dir.desired()?;
+    let inventory = desired.as_ref().map(|desired| inventory_of(desired, dir)).transpose()?;
+    desired
         .zip(inventory.flatten())
         .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))
 }
 
-/// The inventory among the wanted resources.
-pub fn inventory_of(wanted: &DesiredState, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
-    match wanted.config_map(&dir.name.inventory()) {
+/// The inventory among the desired resources.
+pub fn inventory_of(desired: &DesiredState, dir: &ClusterDir) -> Result<Option<Inventory>, Error> {
+    match desired.config_map(&dir.name.inventory()) {
         Some(config_map) => Ok(Some(Inventory::read(&config_map)?)),
         None => Ok(None),
     }
 }
 
-/// The masters' pods as they are.
+/// The pods of the masters.
 pub fn masters_of(dir: &ClusterDir) -> Result<Vec<Pod>, Error> {
     let mut pods: Vec<_> = dir.observed()?.pods.into_iter().map(|record| record.pod).collect();
     pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
     Ok(pods)
 }
 
-/// The pods of this machine, as far as their records tell.
+/// The recorded pods on this machine.
 pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
     Ok(Facts {
         pods: dir.observed()?.pods.into_iter().map(|record| record.pod).collect(),
@@ -165,14 +165,15 @@ pub fn pods_of(dir: &ClusterDir) -> Result<Facts, Error> {
     })
 }
 
-/// What a driver on this machine needs: variables, and a folder for its PATH.
+/// The environment variables of a driver on this machine, and a folder for its PATH.
 pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, PathBuf), Error> {
-    let (wanted, inventory) = wanted_of(dir)?;
-    let mut variables = wanted.software.environment();
+    let (desired, inventory) = desired_of(dir)?;
+    let mut variables = desired.software.environment();
     variables.retain(|(name, _)| name != "PATH" && name != "LANG");
-    // The driver's own address: executors are on this machine too. It is listed, so that its web UI can be routed.
-    let seen = dir.observed()?;
-    let address = seen.driver_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    // The driver's own address, because executors run on this machine, too. It is listed, so that its web UI can be
+    // routed.
+    let observed = dir.observed()?;
+    let address = observed.driver_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let host = pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain);
     variables.extend([
         (
@@ -184,16 +185,16 @@ pub fn driver_environment(dir: &ClusterDir) -> Result<(Vec<(String, String)>, Pa
         ("SPARK_PUBLIC_DNS".into(), host),
         ("SPARK_MASTER_URL".into(), inventory.cluster.master_url),
     ]);
-    Ok((variables, wanted.software.spark_home.join("bin")))
+    Ok((variables, desired.software.spark_home.join("bin")))
 }
 
-/// All clusters of a namespace, or of all, at a glance.
+/// Summaries of all clusters in a namespace or in all.
 pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
     let dirs = store.clusters(namespace)?;
-    let looks = join_all(dirs.iter().map(overview_of)).await;
+    let overviews_or_errors = join_all(dirs.iter().map(overview_of)).await;
     let mut overviews = Vec::new();
-    for (dir, look) in dirs.iter().zip(looks) {
-        match look {
+    for (dir, found) in dirs.iter().zip(overviews_or_errors) {
+        match found {
             Ok(overview) => overviews.extend(overview),
             Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
         }
@@ -201,8 +202,8 @@ pub async fn list(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Ov
     Ok(overviews)
 }
 
-/// `None` if it was torn down meanwhile.
+/// `None` if it was removed meanwhile.
 async fn overview_of(dir: &ClusterDir) -> Result<Option<Overview>, Error> {
-    let look = LocalView::of(dir).look().await?;
-    Ok(look.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
+    let found = LocalView::of(dir).observe().await?;
+    Ok(found.map(|(inventory, facts)| of_state(&cluster_state(dir.namespace.as_str(), &inventory, &facts))))
 }

@@ -1,11 +1,12 @@
-//! `sparkha scale --local`: the number in what is wanted, as on Kubernetes; the supervisor asks those that are too many to go.
+//! `sparkha scale --local`: changes the number of workers in the desired resources. The supervisor decommissions the
+//! surplus workers.
 
 use serde_json::json;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::local::create::{has_room, needed, running};
-use crate::lifecycle::local::{LocalView, wanted_of};
-use crate::lifecycle::scale::{Options, announce, remind};
+use crate::lifecycle::local::create::{check_memory, memory_in_use, requested_memory};
+use crate::lifecycle::local::{LocalView, desired_of};
+use crate::lifecycle::scale::{ScaleOptions, announce, remind};
 use crate::lifecycle::{Error, wait};
 use crate::model::kind::Kind;
 use crate::platform::local::store::{ClusterDir, DesiredState, LockHolder};
@@ -14,22 +15,26 @@ use crate::render::inventory::Inventory;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 
-/// Gives the cluster another number of workers. The state is `None` if it was not waited for.
-pub async fn scale(dir: &ClusterDir, options: &Options, progress: &Progress) -> Result<Option<ClusterState>, Error> {
+/// Scales the workers. The state is `None` if it did not wait.
+pub async fn scale(
+    dir: &ClusterDir,
+    options: &ScaleOptions,
+    progress: &Progress,
+) -> Result<Option<ClusterState>, Error> {
     if !dir.exists() {
         return Err(Error::no_cluster(&dir.name, &dir.namespace));
     }
     let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
-    let (old, inventory) = wanted_of(dir)?;
+    let (old, inventory) = desired_of(dir)?;
     let inventory = inventory.with_workers(options.workers);
     let new = with_workers(&old, dir, &inventory);
     if new == old {
         progress.done(match supervisor::ensure(dir).await? {
-            true => "Supervisor started again",
+            true => "Supervisor restarted",
             false => "Nothing to change",
         });
     } else {
-        has_room(needed(&new.resources), running(dir)?).map_err(|finding| Error::Preflight {
+        check_memory(requested_memory(&new.resources), memory_in_use(dir)?).map_err(|finding| Error::Preflight {
             findings: vec![finding],
         })?;
         announce(&LocalView::of(dir).state().await?, options.workers, progress);

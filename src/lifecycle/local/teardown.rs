@@ -1,4 +1,5 @@
-//! `sparkha teardown --local`: ends the supervisor, then the pods' processes, workers first, and removes the cluster's folder.
+//! `sparkha teardown --local`: stops the supervisor, then the processes of the pods, workers first, and removes the
+//! cluster's folder.
 
 use std::time::Instant;
 
@@ -20,31 +21,31 @@ use crate::platform::local::store::{ClusterDir, ClusterLock, LockHolder, PodReco
 use crate::platform::local::{submitted, supervisor};
 use crate::spec::words::counted;
 
-/// A cluster that nobody else works on.
-pub struct Belongings {
+/// A local cluster whose lock is held.
+pub struct LocalResources {
     dir: ClusterDir,
     _lock: ClusterLock,
-    /// Names of volume claims with data.
+    /// Names of the volume claims that hold data.
     pub claims: Vec<String>,
-    /// The znodes in an external ZooKeeper, in words.
+    /// Description of the znodes in an external ZooKeeper.
     pub znodes: Option<String>,
 }
 
-/// What the cluster has; `None` if there is no such cluster.
-pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
+/// The cluster's resources; `None` if there is no such cluster.
+pub fn owned_resources(dir: &ClusterDir) -> Result<Option<LocalResources>, Error> {
     if !dir.exists() {
         return Ok(None);
     }
     let lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
     if !dir.exists() {
-        // Another teardown was faster; only the lock is left.
+        // Another teardown removed the cluster first; only the lock is left.
         dir.remove(false)?;
         return Ok(None);
     }
-    // Damaged files must not keep anyone from being rid of the cluster.
-    let wanted = dir.desired().ok().flatten();
-    let inventory = wanted.and_then(|wanted| inventory_of(&wanted, dir).ok().flatten());
-    Ok(Some(Belongings {
+    // Damaged files must not prevent a teardown.
+    let desired = dir.desired().ok().flatten();
+    let inventory = desired.and_then(|desired| inventory_of(&desired, dir).ok().flatten());
+    Ok(Some(LocalResources {
         dir: dir.clone(),
         _lock: lock,
         claims: dir.claims()?,
@@ -54,28 +55,28 @@ pub fn belongings(dir: &ClusterDir) -> Result<Option<Belongings>, Error> {
 
 /// Removes the cluster.
 pub async fn teardown(
-    belongings: Belongings,
+    owned: LocalResources,
     keep_claims: bool,
     znodes: Znodes,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let claims = belongings.claims.len();
+    let claims = owned.claims.len();
     if keep_claims && claims > 0 {
         progress.done(&format!("{claims} volume claims kept"));
     }
-    remove(&belongings.dir, keep_claims, znodes, progress).await
+    remove(&owned.dir, keep_claims, znodes, progress).await
 }
 
 /// Removes the cluster of a folder whose lock is held.
 pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progress: &Progress) -> Result<(), Error> {
     let started = Instant::now();
     supervisor::terminate(dir).await;
-    // Damaged files must not keep anyone from being rid of the cluster: what is not recorded is found by its environment.
-    let seen = dir.observed().unwrap_or_else(|error| {
+    // Damaged files must not prevent a teardown: unrecorded processes are found by their environment.
+    let observed = dir.observed().unwrap_or_else(|error| {
         progress.warn(&format!("{error}"));
         Default::default()
     });
-    // While there is a master that they can tell.
+    // Drivers end while a master runs that they can notify.
     let drivers = submitted::records(dir).unwrap_or_default();
     join_all(drivers.iter().map(submitted::terminate)).await;
     for component in [
@@ -86,13 +87,13 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
         Component::ZooKeeper,
     ] {
         if component == Component::ZooKeeper
-            && let Ok(Some(wanted)) = dir.desired()
-            && let Some(inventory) = inventory_of(&wanted, dir)?
+            && let Ok(Some(desired)) = dir.desired()
+            && let Some(inventory) = inventory_of(&desired, dir)?
         {
             remove_znodes(&Place::Local(dir.clone()), &inventory, znodes, progress).await?;
         }
         let of_part = |record: &&PodRecord| Component::of(record.pod.labels()) == Some(component);
-        let records: Vec<_> = seen.pods.iter().filter(of_part).collect();
+        let records: Vec<_> = observed.pods.iter().filter(of_part).collect();
         if !records.is_empty() {
             progress.part(
                 "Teardown",
@@ -114,10 +115,11 @@ pub async fn remove(dir: &ClusterDir, keep_claims: bool, znodes: Znodes, progres
 
 async fn end(record: &PodRecord) {
     let Some(process) = &record.process else { return };
-    // All of the pod's processes, not only the first: where all workers go, executors have nobody to hand over to.
+    // Signals all processes of the pod, not only the first: if all workers stop, executors have no peer to migrate data
+    // to.
     for each in with_env(CONTAINER_ID, &record.container_id) {
         if let Err(error) = each.signal(Signal::TERM) {
-            tracing::warn!("failed to end process {}: {error}", each.pid);
+            tracing::warn!("failed to signal process {}: {error}", each.pid);
         }
     }
     terminate_process(process, grace_of(&record.pod)).await;

@@ -1,5 +1,5 @@
-//! Whether there is room: quotas, limit ranges, the nodes' free capacity, storage classes. What the user may not look at is left
-//! to the API server and the scheduler.
+//! Checks capacity: quotas, limit ranges, free capacity of nodes, storage classes. Objects that the user may not read
+//! are left to the API server and the scheduler.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim, Pod, ResourceQuota};
@@ -16,7 +16,7 @@ use crate::spec::words::counted;
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::state::capacity;
 
-/// Provisioners whose volumes are disks: one node at a time.
+/// Provisioners whose volumes are disks, which one node can mount at a time.
 const DISKS: [&str; 15] = [
     "kubernetes.io/aws-ebs",
     "kubernetes.io/gce-pd",
@@ -35,7 +35,7 @@ const DISKS: [&str; 15] = [
     "driver.longhorn.io.block",
 ];
 
-/// The part of the file with the claim that many pods share.
+/// The section of the cluster file whose claim many pods share.
 const EVENT_LOGS: &str = "history.eventLogs";
 
 pub async fn quota(
@@ -52,7 +52,7 @@ pub async fn quota(
     for (name, has) in capacity::amounts(live_sets) {
         *more.entry(name).or_default() -= has;
     }
-    // Who may not read them learns it from the permissions.
+    // Missing permission to read them is reported by the permissions check.
     let no_ranges = vec![];
     let known_ranges = ranges.as_ref().unwrap_or(&no_ranges);
     let over = quotas.iter().flatten().flat_map(|quota| {
@@ -61,7 +61,7 @@ pub async fn quota(
             .map(|what| {
                 Finding::new(
                     Severity::Failure,
-                    format!("ResourceQuota {} does not allow it: {what}", quota.name_any()),
+                    format!("ResourceQuota {} forbids it: {what}", quota.name_any()),
                     "lower the cluster's resources, or ask for a larger quota",
                 )
             })
@@ -70,8 +70,8 @@ pub async fn quota(
         capacity::out_of_range(range, sets).into_iter().map(|what| {
             Finding::new(
                 Severity::Failure,
-                format!("LimitRange {} does not allow it: {what}", range.name_any()),
-                "change resources in the cluster file",
+                format!("LimitRange {} forbids it: {what}", range.name_any()),
+                "change the resources in the cluster file",
             )
         })
     });
@@ -80,26 +80,26 @@ pub async fn quota(
 
 pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {
     match nodes_and_pods(cluster).await {
-        Ok((nodes, pods)) => without_room(cluster, spec.name.as_str(), sets, &nodes, pods),
+        Ok((nodes, pods)) => unschedulable_pods(cluster, spec.name.as_str(), sets, &nodes, pods),
         Err(_) => {
-            // Most users may not; the scheduler will say.
+            // Most users may not list them; the scheduler decides.
             tracing::info!(
-                "whether the nodes have room was not checked: you may not list nodes and pods of all namespaces"
+                "the capacity of the nodes was not checked: you may not list nodes and pods of all namespaces"
             );
             vec![]
         }
     }
 }
 
-/// All nodes, and the pods of all namespaces.
+/// All nodes and the pods of all namespaces.
 pub async fn nodes_and_pods(cluster: &Cluster) -> Result<(Vec<Node>, Vec<Pod>), kubernetes::Error> {
     let nodes: Api<Node> = Api::all(cluster.client());
     let pods: Api<Pod> = Api::all(cluster.client());
     futures::try_join!(cluster.list_in(&nodes, ""), cluster.list_in(&pods, ""))
 }
 
-/// What of these StatefulSets the nodes cannot hold beside others' pods.
-pub fn without_room(
+/// Reports the pods of these StatefulSets that fit on no node beside the pods of others.
+pub fn unschedulable_pods(
     cluster: &Cluster,
     name: &str,
     sets: &[StatefulSet],
@@ -111,25 +111,25 @@ pub fn without_room(
             && is_of_cluster(pod.metadata.labels.as_ref(), name)
     };
     let others: Vec<_> = pods.into_iter().filter(|pod| !own(pod)).collect();
-    let demands = capacity::pods(sets);
-    let left_over = capacity::without_a_node(&demands, nodes, &others);
-    if left_over.is_empty() {
+    let required = capacity::pods(sets);
+    let unschedulable = capacity::without_a_node(&required, nodes, &others);
+    if unschedulable.is_empty() {
         return vec![];
     }
-    let names: Vec<_> = left_over.iter().map(|demand| demand.name.as_str()).collect();
+    let names: Vec<_> = unschedulable.iter().map(|pod| pod.name.as_str()).collect();
     vec![Finding::new(
         Severity::Failure,
         format!(
-            "the nodes have no room for {} of {} ({}); {} are free on {}",
-            left_over.len(),
-            counted(demands.len(), "pod"),
+            "the nodes have no capacity for {} of {} ({}); {} are free on {}",
+            unschedulable.len(),
+            counted(required.len(), "pod"),
             names.join(", "),
             capacity::free_in_all(nodes, &others),
             counted(nodes.len(), "node")
         ),
-        match left_over.iter().any(|demand| demand.apart.is_some()) {
-            true => "pods of a part with `podAntiAffinity: required` need a node each: add nodes, or use `preferred`",
-            false => "ask for less (workers, resources.requests), or add nodes",
+        match unschedulable.iter().any(|pod| pod.apart.is_some()) {
+            true => "each pod with `podAntiAffinity: required` needs its own node: add nodes, or use `preferred`",
+            false => "request less (workers, resources.requests), or add nodes",
         },
     )]
 }
@@ -153,7 +153,7 @@ pub async fn storage_classes(cluster: &Cluster) -> Result<Vec<StorageClass>, kub
     cluster.list_in(&api, "").await
 }
 
-/// Claims that pods of these StatefulSets share, and cannot.
+/// Checks existing claims that the pods of these StatefulSets share.
 pub async fn shared_claims(cluster: &Cluster, sets: &[StatefulSet], namespace: NamespaceState) -> Vec<Finding> {
     let is_any_shared = sets.iter().any(|set| shared(set).next().is_some());
     if !is_any_shared {
@@ -172,7 +172,7 @@ pub async fn shared_claims(cluster: &Cluster, sets: &[StatefulSet], namespace: N
     }
 }
 
-/// The claims that the pods of a set mount and that are not each pod's own: name of the volume, name of the claim.
+/// The claims that all pods of a set mount: name of the volume, name of the claim.
 fn shared(set: &StatefulSet) -> impl Iterator<Item = (&str, &str)> {
     let pod = set.spec.template.spec.as_ref();
     let volumes = pod.and_then(|pod| pod.volumes.as_ref()).into_iter().flatten();
@@ -182,13 +182,13 @@ fn shared(set: &StatefulSet) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The same, of claims that were listed.
+/// The same check for listed claims.
 pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for set in sets {
         let pods = set.spec.replicas.unwrap_or(1);
         for (volume, name) in shared(set) {
-            // One that another StatefulSet makes comes with the cluster.
+            // A claim of another StatefulSet is created with the cluster.
             let is_made = sets.iter().any(|set| {
                 let templates = set.spec.volume_claim_templates.iter().flatten();
                 templates
@@ -203,7 +203,7 @@ pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Ve
                             "{}: volume {volume} is a claim {name}, which does not exist",
                             set.name_any()
                         ),
-                        "make the claim first, or let sparkha make one with newClaim",
+                        "create the claim first, or use newClaim",
                     ));
                 }
                 continue;
@@ -214,11 +214,11 @@ pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Ve
                 findings.push(Finding::new(
                     Severity::Warning,
                     format!(
-                        "{}: volume {volume} is a claim {name} that one node can mount at a time ({}), and {pods} pods want it",
+                        "{}: volume {volume} is a claim {name} that one node can mount at a time ({}), and {pods} pods mount it",
                         set.name_any(),
                         modes.map(|modes| modes.join(", ")).unwrap_or_default()
                     ),
-                    "use a claim that is ReadWriteMany, newClaim for one of each pod's own, or a nodeSelector that leaves one node",
+                    "use a ReadWriteMany claim, newClaim for one claim per pod, or a nodeSelector that matches one node",
                 ));
             }
         }
@@ -226,16 +226,16 @@ pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Ve
     findings
 }
 
-/// A claim, and what of it matters to storage classes.
+/// A claim with the properties that matter to storage classes.
 pub struct Wish {
-    /// Who asks for it: a part of the file, or a claim that exists.
+    /// The section of the cluster file or the existing claim.
     pub subject: String,
     /// The default class if `None`.
     pub class: Option<String>,
     pub access_modes: Vec<String>,
 }
 
-/// Claims that no storage class will fulfil.
+/// Reports claims that no storage class can provision.
 pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
     let is_default = |class: &&StorageClass| {
         class
@@ -247,11 +247,11 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Wish {
         subject,
-        class: wanted,
+        class: requested,
         access_modes,
     } in claims
     {
-        let class = match wanted {
+        let class = match requested {
             Some(name) => classes.iter().find(|class| class.name_any() == *name),
             None => classes.iter().find(is_default),
         };
@@ -259,7 +259,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
         match class {
             None => findings.push(Finding::new(
                 Severity::Failure,
-                match wanted {
+                match requested {
                     Some(name) => format!("{subject}: there is no storage class {name}"),
                     None => format!("{subject}: there is no default storage class"),
                 },
@@ -276,13 +276,13 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
                 findings.push(Finding::new(
                     Severity::Failure,
                     format!(
-                        "{subject}: storage class {} ({}) makes disks, and a disk cannot be ReadWriteMany",
+                        "{subject}: storage class {} ({}) provisions disks, and a disk cannot be ReadWriteMany",
                         class.name_any(),
                         class.provisioner
                     ),
                     match subject.starts_with(EVENT_LOGS) {
                         true => {
-                            "name a class of a shared file system or an s3a:// URL; where all drivers run on one node, ReadWriteOnce does"
+                            "use a class of a shared file system or an s3a:// URL; if all drivers run on one node, ReadWriteOnce is enough"
                         }
                         false => "use ReadWriteOnce (each pod gets its own claim), or a class of a shared file system",
                     },
@@ -294,7 +294,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
     findings
 }
 
-/// Every new claim of the cluster, with the part of the file that asks for it.
+/// All new claims of the cluster, with their section of the cluster file.
 pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
     let mut claims: Vec<(String, NewClaim)> = Vec::new();
     let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
@@ -349,7 +349,7 @@ mod tests {
     use crate::render::render;
     use crate::spec::resolve::{Source, resolve};
 
-    /// The findings for a cluster file where there is a claim `shared` of this mode.
+    /// The findings for a cluster file, with an existing claim `shared` that has this access mode.
     fn findings(text: &str, mode: &str) -> Vec<String> {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let sets = render(&spec)
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_are_not_there_or_that_pods_cannot_share_are_told() {
+    fn missing_and_unshareable_claims_are_reported() {
         let workers = |count: u32, claim: &str| {
             format!(
                 "workers: {{count: {count}, volumes: [{{name: d, mountPath: /d, persistentVolumeClaim: {{claimName: {claim}}}}}]}}\n"
@@ -373,14 +373,14 @@ mod tests {
         assert_eq!(
             findings(&workers(2, "shared"), "ReadWriteOnce"),
             [
-                "spark-worker: volume d is a claim shared that one node can mount at a time (ReadWriteOnce), and 2 pods want it"
+                "spark-worker: volume d is a claim shared that one node can mount at a time (ReadWriteOnce), and 2 pods mount it"
             ]
         );
         assert_eq!(
             findings(&workers(1, "other"), "ReadWriteMany"),
             ["spark-worker: volume d is a claim other, which does not exist"]
         );
-        // The history server's own, which the Connect server mounts, too.
+        // The history server's own claim, which the Connect server also mounts.
         let own = "connect: true\nworkers: {cores: 2, memory: 4Gi}\nhistory: {eventLogs: {newClaim: {size: 1Gi}}}\n";
         assert_eq!(findings(own, "ReadWriteMany"), [""; 0]);
     }

@@ -1,5 +1,5 @@
-//! What can be known before anything is changed: whether the server answers, serves and allows what will be done, whether there is
-//! room, and whether names are free. Everything found is told at once.
+//! Checks before anything is changed: that the server responds, serves and allows the requests, has capacity, and that
+//! names are free. Reports all findings at once.
 
 pub mod capacity;
 pub mod permissions;
@@ -14,10 +14,10 @@ use kube::api::Api;
 use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::lifecycle::Error;
-use crate::lifecycle::external_zookeeper::{self, Checked};
+use crate::lifecycle::external_zookeeper::{self, ZnodeCheck};
 use crate::lifecycle::inventory::read_inventory;
 use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::Live;
+use crate::lifecycle::plan::LiveObjects;
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster, is_ours};
@@ -29,40 +29,40 @@ use crate::spec::ClusterSpec;
 /// The oldest server that sparkha supports, as (major, minor).
 const OLDEST: (u32, u32) = (1, 20);
 
-/// How things are before create changes anything.
-pub struct Situation {
-    /// What will be applied: only kinds that the server serves.
+/// The live state before create changes anything.
+pub struct Snapshot {
+    /// The resources to apply, only of kinds that the server serves.
     pub resources: Vec<Resource>,
-    pub live: Live,
+    pub live: LiveObjects,
     pub inventory: Option<Inventory>,
     pub namespace: NamespaceState,
-    /// The znodes in an external ZooKeeper, where the cluster uses one.
-    pub znodes: Option<Checked>,
+    /// The znodes in an external ZooKeeper, if the cluster uses one.
+    pub znodes: Option<ZnodeCheck>,
     pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceState {
     Missing,
-    /// Made by sparkha.
+    /// Created by sparkha.
     Ours,
     Others,
 }
 
-impl Situation {
-    /// Whether there is no cluster of this name yet: no inventory, and nothing that one would list.
+impl Snapshot {
+    /// Whether there is no cluster with this name yet: neither an inventory nor objects.
     pub fn is_first(&self) -> bool {
         self.inventory.is_none() && self.live.is_empty()
     }
 
-    /// Whether there is a cluster of this name without its inventory.
+    /// Whether objects of a cluster with this name exist without an inventory.
     pub fn has_lost_inventory(&self) -> bool {
         self.inventory.is_none() && !self.live.is_empty()
     }
 }
 
-/// Looks at everything, as concurrently as it can.
-pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Situation, Error> {
+/// Runs all checks concurrently.
+pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Result<Snapshot, Error> {
     let mut resources = render(spec);
     let (version, absent, namespace) = futures::try_join!(
         version(cluster),
@@ -73,17 +73,17 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     for (kind, help) in absent {
         resources = without(spec, resources, kind);
         let message = format!(
-            "this server does not serve {kind} ({}/v1); the cluster goes without",
+            "this server does not serve {kind} ({}/v1); the cluster is created without it",
             kind.group()
         );
         findings.push(Finding::new(Severity::Warning, message, help));
     }
-    let wanted: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
-    let kinds = kinds(&wanted);
+    let desired: Vec<_> = resources.iter().map(|r| (r.kind, r.name.as_str())).collect();
+    let kinds = kinds(&desired);
     let (mut live, missing_permissions, names) = futures::try_join!(
-        live(cluster, spec, &wanted, namespace),
+        live(cluster, spec, &desired, namespace),
         permissions::missing_permissions(cluster, &resources, namespace),
-        names(cluster, &wanted, namespace),
+        names(cluster, &desired, namespace),
     )?;
     let clashes = clashes(spec, &resources, &live, &names);
     findings.extend(missing_permissions);
@@ -91,17 +91,17 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         Some(object) => Some(read_inventory(object)?),
         None => None,
     };
-    // Kinds of which nothing is wanted any more: what is there of them has to go. If nobody knows which, all are looked at.
+    // Kinds that are no longer desired: their objects must be removed. Without an inventory all kinds are listed.
     let old = inventory.iter().flat_map(|inventory| &inventory.objects);
     let auth = spec.name.auth();
-    let mut given_up: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
+    let mut obsolete: Vec<_> = old.map(|entry| (entry.kind, entry.name.as_str())).collect();
     if inventory.is_none() && !live.is_empty() {
         // Secrets are read by name.
-        given_up.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
+        obsolete.extend(Kind::ALL.map(|kind| (kind, auth.as_str())));
     }
-    given_up.retain(|(kind, _)| !kinds.contains(kind));
-    if !given_up.is_empty() {
-        live.extend(self::live(cluster, spec, &given_up, namespace).await?);
+    obsolete.retain(|(kind, _)| !kinds.contains(kind));
+    if !obsolete.is_empty() {
+        live.extend(self::live(cluster, spec, &obsolete, namespace).await?);
     }
     let sets: Vec<StatefulSet> = typed(
         resources
@@ -115,7 +115,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
         .filter_map(|(_, object)| serde_json::to_value(object).ok())
         .collect();
     let live_sets: Vec<StatefulSet> = typed(live_values.iter());
-    let rooms = async {
+    let capacity = async {
         if skip {
             return vec![];
         }
@@ -129,9 +129,9 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     };
     let place = &Place::Kubernetes(cluster.clone(), spec.name.clone());
     let znodes = external_zookeeper::check(place, spec, inventory.as_ref());
-    let (rooms, znodes): (Vec<_>, _) = futures::join!(rooms, znodes);
+    let (capacity, znodes): (Vec<_>, _) = futures::join!(capacity, znodes);
     let znodes = znodes?;
-    findings.extend(rooms);
+    findings.extend(capacity);
     let (taken, unreachable): (Vec<_>, Vec<_>) = znodes
         .iter()
         .flat_map(|znodes| znodes.findings.iter().cloned())
@@ -142,12 +142,12 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
             finding.severity = Severity::Warning;
         }
     }
-    // Never skipped: what is taken over here would be deleted by teardown.
+    // Never skipped: teardown would delete objects that create took over.
     findings.extend(clashes.into_iter().chain(taken));
     if findings.iter().any(|finding| finding.severity > Severity::Warning) {
         return Err(Error::Preflight { findings });
     }
-    Ok(Situation {
+    Ok(Snapshot {
         resources,
         live,
         inventory,
@@ -157,7 +157,7 @@ pub async fn preflight(cluster: &Cluster, spec: &ClusterSpec, skip: bool) -> Res
     })
 }
 
-/// The resources without a kind; the inventory lists only what is there.
+/// The resources without a kind. The inventory lists only the others.
 fn without(spec: &ClusterSpec, resources: Vec<Resource>, kind: Kind) -> Vec<Resource> {
     let others: Vec<_> = resources
         .into_iter()
@@ -175,11 +175,11 @@ async fn version(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
 pub async fn server_version(cluster: &Cluster) -> Result<Info, kubernetes::Error> {
     let client = cluster.client();
     cluster
-        .call("ask for the API server's version", || client.apiserver_version())
+        .call("read the version of the API server", || client.apiserver_version())
         .await
 }
 
-/// A server that is older than those that sparkha is tested with.
+/// A finding if the server is older than the oldest tested version.
 pub fn too_old(info: &Info) -> Option<Finding> {
     let number = |text: &str| {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -190,38 +190,38 @@ pub fn too_old(info: &Info) -> Option<Finding> {
         Finding::new(
             Severity::Warning,
             format!(
-                "the API server is {}; 1.20 is the oldest that sparkha is tested with",
+                "the API server is {}; sparkha is tested with 1.20 and newer",
                 info.git_version
             ),
-            "upgrade it if something does not work",
+            "upgrade it if you run into problems",
         )
     })
 }
 
-/// An object by its kind and name.
+/// Kind and name of an object.
 type Named<'a> = (Kind, &'a str);
 
 fn kinds(objects: &[Named<'_>]) -> BTreeSet<Kind> {
     objects.iter().map(|&(kind, _)| kind).collect()
 }
 
-/// The kinds that a cluster can do without and has to, with what to say.
+/// Optional kinds that the server does not serve, with a hint.
 async fn absent_kinds(cluster: &Cluster, resources: &[Resource]) -> Result<Vec<(Kind, &'static str)>, Error> {
     let kinds: BTreeSet<_> = resources.iter().map(|resource| resource.kind).collect();
     let optional = kinds.into_iter().filter_map(|kind| Some((kind, kind.absence()?)));
-    let asked = optional.map(|(kind, absence)| async move {
+    let served = optional.map(|(kind, absence)| async move {
         let is_served = serves(cluster, kind).await?;
         Ok::<_, Error>((!is_served).then_some((kind, absence)))
     });
-    let asked = futures::future::try_join_all(asked).await?;
-    Ok(asked.into_iter().flatten().collect())
+    let served = futures::future::try_join_all(served).await?;
+    Ok(served.into_iter().flatten().collect())
 }
 
 async fn serves(cluster: &Cluster, kind: Kind) -> Result<bool, Error> {
     let client = cluster.client();
     let group = format!("{}/v1", kind.group());
     let served = cluster
-        .call(&format!("ask for the kinds of {group}"), || {
+        .call(&format!("list the kinds of {group}"), || {
             client.list_api_group_resources(&group)
         })
         .await;
@@ -241,21 +241,21 @@ pub async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, Error>
     match found {
         Ok(None) => Ok(NamespaceState::Missing),
         Ok(Some(namespace)) if is_ours(namespace.metadata.labels.as_ref()) => Ok(NamespaceState::Ours),
-        // Who may not look at namespaces was given one.
+        // A user who may not read namespaces was given an existing one.
         Ok(Some(_)) | Err(kubernetes::Error::Forbidden { .. }) => Ok(NamespaceState::Others),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What of ours is there already.
+/// The cluster's live objects.
 async fn live(
     cluster: &Cluster,
     spec: &ClusterSpec,
     objects: &[Named<'_>],
     namespace: NamespaceState,
-) -> Result<Live, Error> {
+) -> Result<LiveObjects, Error> {
     if namespace == NamespaceState::Missing {
-        return Ok(Live::new());
+        return Ok(LiveObjects::new());
     }
     let selector = cluster_selector(&spec.name);
     let lists = kinds(objects).into_iter().map(|kind| {
@@ -270,9 +270,9 @@ async fn live(
             };
             match found {
                 Ok(objects) => Ok((kind, objects)),
-                // Told with all other missing permissions.
+                // Reported with all other missing permissions.
                 Err(kubernetes::Error::Forbidden { .. }) => Ok((kind, vec![])),
-                // A kind that is no longer served has no objects.
+                // A kind that is not served has no objects.
                 Err(kubernetes::Error::Rejected { code: 404, .. }) => Ok((kind, vec![])),
                 Err(error) => Err(error),
             }
@@ -289,10 +289,10 @@ async fn live(
         .collect())
 }
 
-/// Secrets are read by name: nobody who runs sparkha needs to see all of a namespace.
+/// Reads Secrets by name, so that users need no permission to list all Secrets of a namespace.
 async fn secrets(cluster: &Cluster, objects: &[Named<'_>]) -> Result<Vec<DynamicObject>, kubernetes::Error> {
-    let wanted = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
-    let found = wanted.map(|(_, name)| cluster.get(Kind::Secret, name));
+    let desired = objects.iter().filter(|(kind, _)| *kind == Kind::Secret);
+    let found = desired.map(|(_, name)| cluster.get(Kind::Secret, name));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
 }
@@ -303,7 +303,7 @@ pub fn typed<'a, T: serde::de::DeserializeOwned>(values: impl Iterator<Item = &'
         .collect()
 }
 
-/// The names that are taken, whoever has them: one list for each kind.
+/// The names that are in use, by any owner: one list per kind.
 async fn names(
     cluster: &Cluster,
     objects: &[Named<'_>],
@@ -325,7 +325,7 @@ async fn names(
                 let found: Vec<ObjectMeta> = found;
                 Ok(found.into_iter().map(|metadata| (kind, metadata)).collect())
             }
-            // Told with all other missing permissions.
+            // Reported with all other missing permissions.
             Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
             Err(error) => Err(error),
         }
@@ -334,9 +334,14 @@ async fn names(
     Ok(lists.into_iter().flatten().collect())
 }
 
-/// Names that something else has already. What bears this cluster's labels is ours, if only since a moment ago: another sparkha
-/// is at work, which the lock will tell.
-fn clashes(spec: &ClusterSpec, resources: &[Resource], live: &Live, names: &[(Kind, ObjectMeta)]) -> Vec<Finding> {
+/// Reports names that other objects already have. An object with this cluster's labels is ours even if it has just
+/// appeared: then another sparkha process is running, and the lock reports it.
+fn clashes(
+    spec: &ClusterSpec,
+    resources: &[Resource],
+    live: &LiveObjects,
+    names: &[(Kind, ObjectMeta)],
+) -> Vec<Finding> {
     resources
         .iter()
         .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())))
@@ -363,7 +368,7 @@ fn clash(resource: &Resource, metadata: &ObjectMeta) -> Finding {
     };
     Finding::new(
         Severity::Clash,
-        format!("{} {} is there already, {owner}", resource.kind, resource.name),
+        format!("{} {} already exists, {owner}", resource.kind, resource.name),
         "choose another NAME or namespace, or remove it",
     )
 }

@@ -1,4 +1,4 @@
-//! Whether the user may do what create, status and teardown will do.
+//! Checks that the user has the permissions for create, status and teardown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,74 +15,81 @@ use crate::platform::kubernetes::{self, Cluster};
 use crate::render::Resource;
 use crate::render::role::{Permission, permissions};
 
-/// As messages list them.
+/// In the order of messages.
 const VERBS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
-/// One question for all rules; what they do not clearly allow is asked one by one, for rules may be incomplete.
+/// Reads all rules with one request. Permissions that they do not clearly grant are checked one by one, because the
+/// rules may be incomplete.
 pub async fn missing_permissions(
     cluster: &Cluster,
-    wanted: &[Resource],
+    resources: &[Resource],
     namespace: NamespaceState,
 ) -> Result<Vec<Finding>, Error> {
-    let mut permissions = permissions(wanted);
+    let mut permissions = permissions(resources);
     if namespace == NamespaceState::Missing {
-        permissions.push(Permission::core("namespaces", &["create"], "make the namespace"));
+        permissions.push(Permission::core("namespaces", &["create"], "create the namespace"));
     }
     let rules = rules(cluster).await?;
-    let asked = permissions
+    let requests = permissions
         .iter()
         .flat_map(each)
-        .filter(|asked| !rules.iter().any(|rule| allows(rule, asked)))
-        .map(|asked| async move {
-            let Permission { group, resource, .. } = asked.permission;
-            let allowed = may(cluster, group, resource, asked.verb, asked.name).await?;
-            Ok::<_, Error>((!allowed).then_some(asked))
+        .filter(|request| !rules.iter().any(|rule| allows(rule, request)))
+        .map(|request| async move {
+            let Permission { group, resource, .. } = request.permission;
+            let allowed = may(cluster, group, resource, request.verb, request.name).await?;
+            Ok::<_, Error>((!allowed).then_some(request))
         });
-    let denied = futures::future::try_join_all(asked).await?;
-    // One line for each resource.
-    let mut by_resource: BTreeMap<&str, Vec<Asked>> = BTreeMap::new();
-    for asked in denied.into_iter().flatten() {
-        by_resource.entry(asked.permission.resource).or_default().push(asked);
+    let denied = futures::future::try_join_all(requests).await?;
+    // One finding per resource.
+    let mut by_resource: BTreeMap<&str, Vec<AccessRequest>> = BTreeMap::new();
+    for request in denied.into_iter().flatten() {
+        by_resource
+            .entry(request.permission.resource)
+            .or_default()
+            .push(request);
     }
     let namespace = cluster.namespace().to_string();
     Ok(by_resource.values().map(|denied| finding(denied, &namespace)).collect())
 }
 
-/// A verb on one object, or on all.
+/// A verb on one object or on all.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct AccessRequest<'a> {
     permission: &'a Permission,
     verb: &'a str,
     name: Option<&'a str>,
 }
 
-/// What a permission consists of.
-fn each(permission: &Permission) -> Vec<Asked<'_>> {
+/// The access requests of a permission.
+fn each(permission: &Permission) -> Vec<AccessRequest<'_>> {
     let names: Vec<_> = match permission.names.as_slice() {
         [] => vec![None],
         names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
     let verbs = permission.verbs.iter();
     verbs
-        .flat_map(|&verb| names.iter().map(move |&name| Asked { permission, verb, name }))
+        .flat_map(|&verb| names.iter().map(move |&name| AccessRequest { permission, verb, name }))
         .collect()
 }
 
-/// What is missing of one resource.
-fn finding(denied: &[Asked<'_>], namespace: &str) -> Finding {
+/// The finding for one resource.
+fn finding(denied: &[AccessRequest<'_>], namespace: &str) -> Finding {
     let Permission { resource, purpose, .. } = denied[0].permission;
     let verbs: BTreeSet<_> = denied
         .iter()
-        .map(|asked| (VERBS.iter().position(|verb| *verb == asked.verb), asked.verb))
+        .map(|request| (VERBS.iter().position(|verb| *verb == request.verb), request.verb))
         .collect();
     let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
-    let names: BTreeSet<_> = denied.iter().filter_map(|asked| asked.name).collect();
-    // Where others of them are allowed it is told which are not.
-    let names = match denied.iter().all(|asked| names.len() < asked.permission.names.len()) {
+    let names: BTreeSet<_> = denied.iter().filter_map(|request| request.name).collect();
+    // Names are listed if only some of them are denied.
+    let names = match denied
+        .iter()
+        .all(|request| names.len() < request.permission.names.len())
+    {
         true => format!(" {}", names.into_iter().collect::<Vec<_>>().join(", ")),
         false => String::new(),
     };
-    let severity = match denied.iter().all(|asked| asked.permission.optional) {
+    let severity = match denied.iter().all(|request| request.permission.optional) {
         true => Severity::Warning,
         false => Severity::NotAllowed,
     };
@@ -92,7 +99,7 @@ fn finding(denied: &[Asked<'_>], namespace: &str) -> Finding {
             "you may not {} {resource}{names} in namespace {namespace}; it is needed to {purpose}",
             verbs.join(", ")
         ),
-        "ask for the Roles that `sparkha render --role` prints",
+        "request the Roles that `sparkha render --role` prints",
     )
 }
 
@@ -106,7 +113,7 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
     };
     let params = PostParams::default();
     let answer = cluster
-        .call("ask what you may do", || api.create(&params, &review))
+        .call("read your permissions", || api.create(&params, &review))
         .await;
     match answer {
         Ok(review) => Ok(review.status.map(|status| status.resource_rules).unwrap_or_default()),
@@ -115,8 +122,7 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
     }
 }
 
-/// Whether the user may do this in the namespace.
-/// With a name: of that object, else of all.
+/// Whether the user may do this in the namespace: to the object with this name, or to all objects.
 pub async fn may(
     cluster: &Cluster,
     group: &str,
@@ -146,24 +152,25 @@ pub async fn may(
     };
     let params = PostParams::default();
     let answer = cluster
-        .call(&format!("ask whether you may {verb} {resource}"), || {
+        .call(&format!("check whether you may {verb} {resource}"), || {
             api.create(&params, &review)
         })
         .await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-fn allows(rule: &ResourceRule, asked: &Asked<'_>) -> bool {
-    let Permission { group, resource, .. } = asked.permission;
-    let has =
-        |list: &Option<Vec<String>>, wanted: &str| list.iter().flatten().any(|item| item == "*" || item == wanted);
+fn allows(rule: &ResourceRule, request: &AccessRequest<'_>) -> bool {
+    let Permission { group, resource, .. } = request.permission;
+    let has = |list: &Option<Vec<String>>, resources: &str| {
+        list.iter().flatten().any(|item| item == "*" || item == resources)
+    };
     let any_of_sub = resource
         .split_once('/')
         .is_some_and(|(_, sub)| rule.resources.iter().flatten().any(|item| *item == format!("*/{sub}")));
     let names = rule.resource_names.as_deref().unwrap_or_default();
-    let of_it = names.is_empty() || asked.name.is_some_and(|name| names.iter().any(|item| item == name));
+    let of_it = names.is_empty() || request.name.is_some_and(|name| names.iter().any(|item| item == name));
     of_it
-        && rule.verbs.iter().any(|item| item == "*" || item == asked.verb)
+        && rule.verbs.iter().any(|item| item == "*" || item == request.verb)
         && has(&rule.api_groups, group)
         && (has(&rule.resources, resource) || any_of_sub)
 }
@@ -175,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_allow_what_roles_say() {
+    fn rules_grant_verbs_on_resources_and_names() {
         let rule = |value| serde_json::from_value::<ResourceRule>(value).unwrap();
         let may = |rule: &ResourceRule, group, resource, verb, name| {
             let permission = Permission {
@@ -183,7 +190,7 @@ mod tests {
                 ..Permission::core(resource, &[], "")
             };
             let permission = &permission;
-            allows(rule, &Asked { permission, verb, name })
+            allows(rule, &AccessRequest { permission, verb, name })
         };
         let all = rule(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         assert!(may(&all, "apps", "statefulsets", "patch", None));
@@ -198,20 +205,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_once_for_each_resource() {
+    fn missing_permissions_are_reported_once_per_resource() {
         let permission = |verbs: &'static [&'static str], names: &[&str]| Permission {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             ..Permission::core("services", verbs, "serve")
         };
         let (named, all) = (permission(&["get", "patch"], &["a", "b"]), permission(&["list"], &[]));
-        let message = |denied: Vec<Asked<'_>>| finding(&denied, "data").message;
+        let message = |denied: Vec<AccessRequest<'_>>| finding(&denied, "data").message;
         assert_eq!(
             message([each(&named), each(&all)].concat()),
             "you may not get, list, patch services in namespace data; it is needed to serve"
         );
         let of_b = each(&named)
             .into_iter()
-            .filter(|asked| asked.name == Some("b"))
+            .filter(|request| request.name == Some("b"))
             .collect();
         assert_eq!(
             message(of_b),

@@ -1,5 +1,5 @@
-//! The router's sockets: plain or TLS, bounded in number and in how long a client may dawdle, and drained when the router ends. Each processor has a
-//! thread that serves connections to their end; what goes wrong in one of them ends that one.
+//! The router's sockets: plain or TLS, limited in number and in how long a client may take, and drained when the router ends. One thread for each
+//! processor serves connections to their end; a panic ends only the connection in which it occurs.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,19 +26,19 @@ use super::pods::{AnyBody, BoxError, Pods};
 use super::proxy::{Connection, Peer, Router};
 use crate::platform::peers;
 
-/// How many connections there may be at a time, and how many of one client.
+/// The most connections at a time, in all and of one client.
 const CONNECTIONS: usize = 4096;
 const OF_ONE_CLIENT: usize = 1024;
-/// Files that are not connections.
+/// Open files that are not connections.
 const OTHER_FILES: u64 = 100;
-/// How long a client may take for the head of a request, the pause before it included.
+/// How long a client may take to send the head of a request, including the pause before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may leave unread what was sent to it.
+/// How long a client may leave sent data unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head of a request.
 const HEAD_LIMIT: usize = 32 * 1024;
-/// How often idle connections to pods are looked through.
+/// How often idle connections to pods are checked.
 const TIDY: Duration = Duration::from_secs(5);
 /// How long open requests may take when the router ends.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -46,23 +46,23 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[cfg(panic = "abort")]
 compile_error!("a panic would end the connections of all clients: do not abort");
 
-/// The sockets, and what to speak at them.
+/// The sockets and their protocol.
 pub struct Front {
     pub listeners: Vec<std::net::TcpListener>,
-    /// The newest certificate; `None` for plain HTTP.
+    /// The current certificate; `None` for plain HTTP.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    /// Only processes of this user and of root are answered.
+    /// Answer only processes of this user and of root.
     pub only_own: bool,
 }
 
-/// What all connections need.
+/// What all connections share.
 struct Shared {
     router: Arc<Router>,
-    /// Told when the router ends.
+    /// Becomes true when the router ends.
     told: watch::Receiver<bool>,
 }
 
-/// A connection that was accepted, and its place among all.
+/// An accepted connection and its slot.
 struct Accepted {
     stream: std::net::TcpStream,
     tls: Option<TlsAcceptor>,
@@ -74,11 +74,11 @@ struct Accepted {
 #[derive(Clone)]
 struct Server {
     accepted: mpsc::UnboundedSender<Accepted>,
-    /// How many connections it has.
+    /// Number of its connections.
     load: Arc<AtomicUsize>,
 }
 
-/// One connection less when it is dropped.
+/// Decrements the number of connections when dropped.
 struct Loaded(Arc<AtomicUsize>);
 
 impl Drop for Loaded {
@@ -87,10 +87,10 @@ impl Drop for Loaded {
     }
 }
 
-/// Serves until `end`, and then as long as open requests need.
+/// Serves until `end`, then until open requests are answered or time out.
 ///
 /// # Errors
-/// If a thread or a socket cannot be had.
+/// If a thread or a socket cannot be created.
 pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = ()>) -> io::Result<()> {
     let (ending, told) = watch::channel(false);
     let shared = Arc::new(Shared { router, told });
@@ -123,7 +123,7 @@ pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = 
     Ok(())
 }
 
-/// How many connections there may be: each takes a file, and a second one to its pod. As many files are asked for as may be had.
+/// The most connections: each takes a file, and a second one to its pod. Raises the limit of open files as far as permitted.
 fn connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -138,8 +138,8 @@ fn connections() -> usize {
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
-/// A thread that serves the connections it is given, until nobody can give it any more. `begin` runs in that thread and returns what serves a
-/// connection. A panic there ends that connection alone.
+/// A thread that serves the connections sent to it until all senders are dropped. `begin` runs in that thread and returns the function that serves a
+/// connection. A panic ends only that connection.
 fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
 where
     S: Fn(Accepted) -> F,
@@ -168,7 +168,7 @@ where
     Ok(server)
 }
 
-/// What is done with the connections of one thread.
+/// Returns the function that serves the connections of one thread.
 fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
     let shared = shared.clone();
     let pods = Pods::new(shared.router.way.clone());
@@ -183,7 +183,7 @@ fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Outp
     move |accepted| Box::pin(connection(accepted, shared.clone(), pods.clone()))
 }
 
-/// Accepts connections and gives each to the thread with the fewest: were they to accept themselves, one would get them all.
+/// Accepts connections and gives each to the thread with the fewest: if the threads accepted themselves, one would get them all.
 async fn accept(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
@@ -196,14 +196,14 @@ async fn accept(
     };
     loop {
         let accepted = listener.accept().await.and_then(|(stream, from)| {
-            // Answers must not wait for the acknowledgement of what was sent before.
+            // A response must not wait until earlier data is acknowledged.
             stream.set_nodelay(true)?;
             let is_own = !only_own || peers::is_own(from, stream.local_addr()?);
             Ok((stream.into_std()?, from, is_own))
         });
         let (stream, from, is_own) = match accepted {
             Ok(accepted) => accepted,
-            // No file descriptors, most likely: others are closed meanwhile.
+            // Most likely no file descriptors are left: other connections close meanwhile.
             Err(error) => {
                 tracing::warn!("failed to accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -211,7 +211,7 @@ async fn accept(
             }
         };
         let Some(place) = places.take(from.ip()) else {
-            tracing::debug!("{from}: too many connections, and none that is idle");
+            tracing::debug!("{from}: too many connections, none of them idle");
             continue;
         };
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
@@ -229,14 +229,14 @@ async fn accept(
                 peer,
                 place,
             };
-            // Threads last as long as the process.
+            // The threads last as long as the process.
             drop(server.accepted.send(accepted));
         }
     }
 }
 
 async fn ending(told: &mut watch::Receiver<bool>) {
-    // Nobody left to tell is an end, too.
+    // A dropped sender also means the end.
     drop(told.wait_for(|ends| *ends).await);
 }
 
@@ -258,13 +258,13 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
         None => talk(TokioIo::new(stream), shared, pods, peer, place).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => talk(TokioIo::new(stream), shared, pods, peer, place).await,
-            Ok(Err(error)) => tracing::debug!("{}: no TLS: {error}", peer.from),
-            Err(_) => tracing::debug!("{}: no TLS in time", peer.from),
+            Ok(Err(error)) => tracing::debug!("{}: the TLS handshake failed: {error}", peer.from),
+            Err(_) => tracing::debug!("{}: the TLS handshake timed out", peer.from),
         },
     }
 }
 
-/// The connection is in use until the last of an answer is on its way.
+/// Keeps the connection in use until the end of the response is sent.
 struct InUse {
     body: AnyBody,
     _busy: Busy,
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_the_end_of_one_connection() {
+    fn a_panic_ends_only_its_connection() {
         let places = Places::new(1, 1);
         let server = server(|| {
             |accepted: Accepted| async move {
@@ -371,13 +371,13 @@ mod tests {
                 secure: false,
                 is_own: true,
             };
-            // There is one place in all, so the connection before must have given it back.
+            // There is one slot in all, so the previous connection must have freed it.
             let deadline = std::time::Instant::now() + Duration::from_secs(10);
             let place = loop {
                 if let Some(place) = places.take(from.ip()) {
                     break place;
                 }
-                assert!(std::time::Instant::now() < deadline, "the place was not given back");
+                assert!(std::time::Instant::now() < deadline, "the slot was not freed");
                 std::thread::yield_now();
             };
             server.load.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What a sparkha that stays tells of itself: Prometheus metrics, and whether it is alive and ready, at an address of its own.
+//! Prometheus metrics, liveness and readiness of a long-running sparkha, at an address of their own.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use hyper::{Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-/// How long to wait after the kernel would not give a connection.
+/// Pause after the kernel failed to return a connection.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// One metric, with a value for each set of labels.
@@ -23,7 +23,7 @@ pub struct Metric {
     /// A counter's name ends in `_total`; everything else is a gauge.
     pub name: &'static str,
     pub help: &'static str,
-    /// The labels as `name="value"`, empty for none.
+    /// The labels as `name="value"`; empty for none.
     pub values: Vec<(String, f64)>,
 }
 
@@ -37,11 +37,11 @@ impl Metric {
     }
 }
 
-/// Who can tell.
+/// A source of metrics and of readiness.
 pub trait Tell: Send + Sync + 'static {
     fn metrics(&self) -> Vec<Metric>;
 
-    /// Whether it does its work; if not, why.
+    /// `Err` with the reason while it does not do its work.
     fn ready(&self) -> Result<(), String>;
 }
 
@@ -62,7 +62,7 @@ fn text(metrics: &[Metric]) -> String {
     text
 }
 
-/// Where it is told.
+/// Where metrics and health are served.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct At {
     /// Serve /metrics, /healthz and /readyz here
@@ -84,10 +84,11 @@ impl At {
         health: None,
     };
 
-    /// Listens there.
+    /// Binds the address.
     ///
     /// # Errors
-    /// With the address.
+    ///
+    /// With the address that cannot be bound.
     pub async fn bind(self) -> Result<Bound, (SocketAddr, std::io::Error)> {
         let listener = match self.metrics.or(self.health) {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| (address, error))?),
@@ -98,13 +99,13 @@ impl At {
     }
 }
 
-/// A socket at which it is told, if it is told anywhere.
+/// The bound socket, if metrics or health are served.
 pub struct Bound {
     listener: Option<TcpListener>,
     metrics: bool,
 }
 
-/// Answers until it is dropped.
+/// Serves until dropped.
 pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
     let Some(listener) = bound.listener else {
         return std::future::pending().await;
@@ -127,7 +128,7 @@ pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // Whoever asks may hang up.
+            // The client may hang up.
             let _ = served.await;
         });
     }
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_format() {
+    fn metrics_have_prometheus_text_format() {
         let by_code = Metric {
             name: "requests_total",
             help: "Requests by their answer.",

@@ -1,5 +1,5 @@
 //! The built-in router: an HTTP proxy that forwards requests for hosts and ports of the route table to pods, a DNS server for the UI domain, and an
-//! endpoint for metrics and health. Requests for other hosts get a page that lists what there is.
+//! endpoint for metrics and health. Requests for other hosts get a page that lists the web UIs.
 
 mod access;
 pub mod authority;

@@ -1,5 +1,5 @@
-//! The places of connections: so many in all, and so many of them for one client. Where none is left, the connection of the client with the most
-//! gives way that has been idle for the longest. So whoever opens thousands has his own closed, and keeps nobody out.
+//! Connection slots, limited in all and for each client. When none is free, the client with the most connections loses the one that has been idle
+//! longest. A client that opens thousands of connections closes its own and keeps nobody out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// In place of a time: a request is being answered.
+/// In place of a time: the connection is in use.
 const BUSY: u64 = u64::MAX;
 
 pub struct Places {
@@ -28,12 +28,12 @@ struct Taken {
 }
 
 struct Seat {
-    /// Milliseconds from the beginning, or BUSY.
+    /// Milliseconds since `began`, or BUSY.
     idle_since: AtomicU64,
     leave: Notify,
 }
 
-/// A connection's place, until this is dropped.
+/// A connection's slot. Freed when dropped.
 pub struct Place {
     places: Arc<Places>,
     client: IpAddr,
@@ -41,7 +41,7 @@ pub struct Place {
     seat: Arc<Seat>,
 }
 
-/// A connection is in use, and keeps its place, until this is dropped.
+/// Marks a connection as in use: it keeps its slot until this is dropped.
 pub struct Busy(Arc<Place>);
 
 impl Places {
@@ -55,7 +55,7 @@ impl Places {
         })
     }
 
-    /// A place for a connection from this address; `None` if nobody can give way.
+    /// A slot for a connection from this address; `None` if all connections that could be closed are in use.
     pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Place>> {
         let client = client(from);
         let seat = Arc::new(Seat {
@@ -82,7 +82,7 @@ impl Places {
         }))
     }
 
-    /// Waits until all places are free.
+    /// Waits until all slots are free.
     pub async fn until_free(&self) {
         loop {
             let changed = self.changed.notified();
@@ -103,7 +103,7 @@ impl Places {
 }
 
 impl Taken {
-    /// Takes the place of a client's connection that has been idle for the longest; `None` if all are in use.
+    /// Evicts the client's connection that has been idle longest; `None` if all are in use.
     fn oust(&mut self, client: IpAddr) -> Option<()> {
         let places = self.of.get(&client)?.iter();
         let idle = places
@@ -135,7 +135,7 @@ impl Place {
         self.seat.idle_since.load(Ordering::Relaxed) == BUSY
     }
 
-    /// Waits until it has to give way.
+    /// Waits until the slot is evicted.
     pub async fn ousted(&self) {
         self.seat.leave.notified().await;
     }
@@ -154,7 +154,7 @@ impl Drop for Busy {
     }
 }
 
-/// Who is behind an address: of IPv6, whoever has one address has 2^64 of them.
+/// The client behind an address. In IPv6 a client is a network, because one host has 2^64 addresses.
 fn client(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(address) => {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_of_the_same_client_gives_way() {
+    fn longest_idle_connection_of_the_same_client_is_evicted() {
         let places = Places::new(100, 3);
         let [a, b, c] = [0, 1, 2].map(|_| places.take(address("10.0.0.1")).unwrap());
         let answering = a.busy();
@@ -200,10 +200,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_has_the_most_gives_way_to_all() {
+    async fn client_with_the_most_connections_is_evicted() {
         let places = Places::new(4, 3);
         let few = places.take(address("10.0.0.1")).unwrap();
-        // One network, as one client.
+        // A network is one client.
         let many = ["fd00::1", "fd00::2", "fd00::3"].map(|from| places.take(address(from)).unwrap());
         let another = places.take(address("10.0.0.2")).unwrap();
         assert!(!is_ousted(&few));

@@ -1,4 +1,4 @@
-//! One request: found in the table, passed to the pod, and the answer passed back.
+//! One request: the router finds its route, forwards it to the pod, and returns the response.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,15 +30,15 @@ use crate::platform::way::Way;
 use crate::router::metrics::{Metric, Tell};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
-/// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
+/// How long a pod may take to begin its response: thread dumps and pages of long applications are slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long either side may pause in the middle of a body.
+/// How long either side may pause within a body.
 const BODY_PAUSE: Duration = Duration::from_secs(60);
-/// The largest body that a client may send: web UIs take forms, nothing else.
+/// The largest request body: web UIs only take forms.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// How long a WebSocket may be silent.
 const WEBSOCKET_IDLE: Duration = Duration::from_secs(300);
-/// Target of the lines that tell of each request.
+/// Target of the access log.
 pub const ACCESS_LOG: &str = "sparkha::access";
 
 /// What all connections share.
@@ -47,22 +47,22 @@ pub struct Router {
     pub way: Way,
     naming: Naming,
     access: RwLock<Arc<Access>>,
-    /// Answers by the first digit of their status.
+    /// Responses by the first digit of their status.
     answers: [AtomicU64; 5],
 }
 
-/// The other end of a request.
+/// The client of a connection.
 #[derive(Clone, Copy)]
 pub struct Peer {
     pub from: SocketAddr,
-    /// The port at which the router was asked.
+    /// The router's port.
     pub port: u16,
     pub secure: bool,
-    /// Whether it may use a router that is for one user.
+    /// Whether it may use a router that serves one user.
     pub is_own: bool,
 }
 
-/// The connection by which a request came.
+/// The connection on which a request arrived.
 #[derive(Clone, Copy)]
 pub struct Connection<'a> {
     pub peer: Peer,
@@ -82,12 +82,12 @@ impl Router {
         }
     }
 
-    /// From now on these may come in.
+    /// Replaces the users and tokens that are admitted.
     pub fn set_access(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers any request.
     pub async fn answer(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
         let began = Instant::now();
         let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
@@ -101,7 +101,7 @@ impl Router {
         {
             answers.fetch_add(1, Ordering::Relaxed);
         }
-        // A router's pages are of this moment.
+        // The router's own pages are current only now.
         if response.extensions().get::<Own>().is_some() {
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -110,7 +110,7 @@ impl Router {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
             let (from, method, path) = (by.peer.from.ip(), method.as_str(), uri.path());
-            // Questions may hold what is nobody else's business, and a line is to be written at once.
+            // Queries may hold secrets, and a line must be written at once.
             tracing::info!(target: ACCESS_LOG, "{from} {method:.20} {host:.300} {path:.1000} {status} {ms} ms");
         }
         response
@@ -123,11 +123,11 @@ impl Router {
             Err(refusal) => return refused(refusal),
         };
         if !by.peer.is_own {
-            return forbidden("these web UIs are another user's: run `sparkha ui` yourself");
+            return forbidden("these web UIs belong to another user: run `sparkha ui` yourself");
         }
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if origin::is_foreign(&parts, host.unwrap_or_default()) {
-            return forbidden("a page of another site asked for this: open the web UI itself and do it there");
+            return forbidden("a page of another site sent this request: open the web UI and do it there");
         }
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
         match access.admits(&parts.headers).await {
@@ -136,7 +136,7 @@ impl Router {
             Admission::Busy => return busy(),
         }
         if !access.is_open() {
-            // It is for the router, and no pod's business.
+            // The credentials are for the router, not for a pod.
             parts.headers.remove(header::AUTHORIZATION);
         }
         let (table, settled) = {
@@ -146,7 +146,7 @@ impl Router {
         let own_page = |why| self.own_page(why, &asked.host, &table, &parts.headers);
         let Some(route) = self.naming.find(&table, &asked.host, by.peer.port) else {
             let known = self.naming.host(&asked.host);
-            // A leader that is there was asked for at another port than its own.
+            // The leader has a route, but at another port.
             let cluster = known
                 .filter(|host| table.find_host(host).is_none())
                 .and_then(|host| table.cluster_at(host));
@@ -180,7 +180,7 @@ impl Router {
         })
     }
 
-    /// Whether the router itself is asked for: by address, or as localhost.
+    /// Whether the request is for the router itself: by address, or as localhost.
     fn is_index(&self, host: &str) -> bool {
         matches!(self.naming, Naming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
     }
@@ -200,16 +200,16 @@ impl Router {
         };
         head::forward(&mut parts.headers, &came);
         if self.naming.rewrites() {
-            // What is compressed cannot be rewritten.
+            // A compressed body cannot be rewritten.
             parts.headers.remove(header::ACCEPT_ENCODING);
         }
         if body.size_hint().lower() > BODY_LIMIT as u64 {
             return Err(Failure::TooLarge);
         }
-        // The path alone: a URL is for proxies.
+        // Only the path: a URL is for proxies.
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        // Each connection has its own.
+        // Each connection has its own version.
         parts.version = Version::HTTP_11;
         let to_websocket = head::is_websocket(&parts.headers);
         let body = if body.is_end_stream() {
@@ -226,7 +226,7 @@ impl Router {
         let mut response = answered.map_err(|_| Failure::TooLong)?.map_err(Failure::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
-                return Err(Failure::Pod("it switched to a protocol that nobody asked for".into()));
+                return Err(Failure::Pod("it switched to a protocol that was not requested".into()));
             };
             tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), place.busy()));
             let (parts, answer) = response.into_parts();
@@ -236,7 +236,7 @@ impl Router {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         if parts.headers.contains_key(header::TRANSFER_ENCODING) {
-            // The chunks count (RFC 9112, section 6.3), and only they are passed on.
+            // The chunks take precedence (RFC 9112, section 6.3), and only they are forwarded.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         head::leave_out_hop_by_hop(&mut parts.headers);
@@ -289,7 +289,7 @@ impl Router {
     }
 }
 
-/// Whether a host is none that an attacker can lead here by his own DNS server: then a page of his could read what is answered.
+/// Whether the host is safe from DNS rebinding, by which a page of an attacker could read the response.
 fn is_trusted(host: &str, table: &Table) -> bool {
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let is_below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
@@ -313,34 +313,26 @@ impl Tell for Router {
         vec![
             Metric {
                 name: "sparkha_router_answers_total",
-                help: "Answers by their status.",
+                help: "Responses by status.",
                 values: answers
                     .map(|(at, count)| (format!("code=\"{}xx\"", at + 1), count.load(Ordering::Relaxed) as f64))
                     .collect(),
             },
-            Metric::new("sparkha_routes", "Web UIs that are routed.", table.routes.len() as f64),
-            Metric::new(
-                "sparkha_clusters",
-                "Clusters that are known.",
-                table.clusters.len() as f64,
-            ),
-            Metric::new(
-                "sparkha_clusters_led",
-                "Clusters one of whose masters leads.",
-                led as f64,
-            ),
+            Metric::new("sparkha_routes", "Web UIs with a route.", table.routes.len() as f64),
+            Metric::new("sparkha_clusters", "Known clusters.", table.clusters.len() as f64),
+            Metric::new("sparkha_clusters_led", "Clusters with a leading master.", led as f64),
         ]
     }
 
     fn ready(&self) -> Result<(), String> {
         match self.routes.borrow().settled {
             true => Ok(()),
-            false => Err("not everything has been seen yet".into()),
+            false => Err("the clusters and their masters are not all known yet".into()),
         }
     }
 }
 
-/// Marks an answer as the router's own.
+/// Marks a response as the router's own.
 #[derive(Clone)]
 struct Own;
 
@@ -353,7 +345,7 @@ fn own(status: StatusCode, text: String) -> Response<AnyBody> {
 
 fn refused(refusal: Refusal) -> Response<AnyBody> {
     let mut response = own(refusal.status(), format!("{}\n", refusal.reason()));
-    // Whoever sent this may see the next request elsewhere than we do.
+    // The sender may find the next request at another position than the router does.
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -367,7 +359,7 @@ fn forbidden(why: &str) -> Response<AnyBody> {
 fn too_large() -> Response<AnyBody> {
     own(
         StatusCode::PAYLOAD_TOO_LARGE,
-        "web UIs take no bodies of this size\n".into(),
+        "the request body is too large for a web UI\n".into(),
     )
 }
 
@@ -385,7 +377,7 @@ fn busy() -> Response<AnyBody> {
 fn unauthorized() -> Response<AnyBody> {
     let mut response = own(
         StatusCode::UNAUTHORIZED,
-        "a name and password, or a token, is needed\n".into(),
+        "a name and password, or a token, is required\n".into(),
     );
     response.headers_mut().insert(
         header::WWW_AUTHENTICATE,
@@ -394,17 +386,17 @@ fn unauthorized() -> Response<AnyBody> {
     response
 }
 
-/// Whether links in a body are for browsers.
+/// Whether a body may have links for browsers.
 fn has_links(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_text = kind.is_some_and(|kind| kind.starts_with("text/html") || kind.starts_with("application/json"));
     is_text && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// Why there is no answer from a pod.
+/// Why a pod has not responded.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("no answer in time")]
+    #[error("timed out waiting for a response")]
     TooLong,
     #[error("the body is too large")]
     TooLarge,
@@ -425,7 +417,7 @@ impl Failure {
     }
 }
 
-/// Passes everything between the two ends of a WebSocket until one of them closes it, or neither says anything.
+/// Copies everything between the two ends of a WebSocket until one of them closes it or both are silent.
 async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade, _busy: Busy) {
     let ends = futures::try_join!(client, pod);
     if let Ok((client, pod)) = ends {

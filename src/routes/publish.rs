@@ -1,5 +1,5 @@
-//! Writing routes to Vulcand, into its etcd or by its API, and nothing but the difference. Whoever loses what was written (an etcd restored
-//! from nothing, a lease that ran out) has it back after the next [`Target::reconcile`].
+//! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
+//! are back after the next [`Target::reconcile`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,37 +12,37 @@ use crate::routing::vulcand::diff::{self, Change, Changes, Found, Plan, Present}
 use crate::routing::vulcand::{Id, Object, Scope, objects};
 use crate::spec::names::OwnerName;
 
-/// How often everything is read anew because somebody else wrote meanwhile.
+/// How often everything is reread because of another writer.
 const TRIES: u32 = 5;
 
-/// Where routes are written, in whose name, and how.
+/// The Vulcand that routes are written to, their owner, and how.
 pub struct Target {
     pub server: Server,
     pub owner: OwnerName,
-    /// Address at which Vulcand listens.
+    /// Address on which Vulcand listens.
     pub listen: IpAddr,
-    /// How long routes outlive the last [`Target::reconcile`] or [`Target::keep_alive`]; for ever if `None`.
+    /// How long routes outlive the last [`Target::reconcile`] or [`Target::keep_alive`]; forever if `None`.
     pub ttl: Option<Duration>,
 }
 
-/// Through what.
+/// Access to Vulcand's objects.
 pub enum Server {
     Etcd {
         etcd: Etcd,
-        /// Root of Vulcand's keys, without a slash at its end.
+        /// Root of Vulcand's keys, without a trailing slash.
         root: String,
-        /// The lease on which our keys are, as far as it is known.
+        /// The lease of our keys, if known.
         lease: Option<i64>,
     },
     Api {
         api: VulcandApi,
-        /// What has to be written again and again with a time to live.
+        /// Objects with a time to live, which must be rewritten to renew it.
         kept: Vec<Object>,
     },
 }
 
 impl Target {
-    /// Makes what is there within the scope be what is in the table. Safe to cut off and to repeat.
+    /// Makes Vulcand match the table within the scope. Safe to interrupt and to repeat.
     pub async fn reconcile(&mut self, routes: &[Route], scope: &Scope) -> Result<Changes, Error> {
         let mut changes = Changes::default();
         for _ in 0..TRIES {
@@ -56,8 +56,8 @@ impl Target {
                     self.refresh(routes, &plan).await?;
                     return Ok(changes);
                 }
-                Ok(false) => tracing::info!("somebody else wrote to etcd; reading everything again"),
-                // It ran out between being found and being used.
+                Ok(false) => tracing::info!("another writer changed etcd; rereading everything"),
+                // It expired between lookup and use.
                 Err(Error::Etcd(error)) if error.is_lease_gone() => self.forget_lease(),
                 Err(error) => return Err(error),
             }
@@ -69,21 +69,21 @@ impl Target {
     pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
         let present = self.present().await?;
         let lease = match (&self.server, self.ttl) {
-            // A lease that would be made anew is like none that is there.
+            // A lease still to be granted differs from every lease in the store.
             (Server::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
             _ => 0,
         };
         self.compare(&present, routes, scope, lease)
     }
 
-    /// What differs from the table, however long it lasts. Writes nothing.
+    /// The differences from the table, leases aside. Writes nothing.
     pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
         let mut present = self.present().await?;
         present.values_mut().for_each(|found| found.lease = 0);
         self.compare(&present, routes, scope, 0)
     }
 
-    /// Makes routes with a time to live last for all of it again. `false` if they have gone already: then [`Target::reconcile`] at once.
+    /// Renews the time to live of the routes. `false` if they have expired: call [`Target::reconcile`] at once.
     pub async fn keep_alive(&mut self) -> Result<bool, Error> {
         let Some(ttl) = self.ttl else { return Ok(true) };
         match &mut self.server {
@@ -119,7 +119,7 @@ impl Target {
                 let entries = etcd.range(&format!("{root}/")).await?;
                 let found = entries.into_iter().filter_map(|entry| {
                     let found = Found {
-                        // Nobody's words but ours are compared with ours.
+                        // Only sparkha's own values are compared.
                         value: serde_json::from_slice(&entry.value).unwrap_or_default(),
                         revision: entry.revision,
                         lease: entry.lease,
@@ -132,7 +132,7 @@ impl Target {
         }
     }
 
-    /// The lease for our keys: the one they have, if it can be prolonged and has the wanted time to live, or else a new one. 0 if none is wanted.
+    /// The lease for our keys: the current one if it can be renewed and has the right time to live, or else a new one. 0 if none is needed.
     async fn lease(&mut self, present: &Present, scope: &Scope, is_needed: bool) -> Result<i64, Error> {
         let known = self.lease_of_ours(present, scope);
         let (Server::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
@@ -149,7 +149,7 @@ impl Target {
         Ok(id)
     }
 
-    /// The lease of our keys within the scope, unless others are on it too: they must not live on because of us.
+    /// The lease of our keys within the scope, unless other keys share it: those must not live on because of us.
     fn lease_of_ours(&self, present: &Present, scope: &Scope) -> Option<i64> {
         let hosts: Vec<_> = diff::own_hosts(present, &self.owner, scope).collect();
         let is_ours = |id: &Id| id.host().is_some_and(|host| hosts.contains(&host));
@@ -168,7 +168,7 @@ impl Target {
         }
     }
 
-    /// Writes piece by piece; `false` if something is no longer as it was when it was read.
+    /// Writes piece by piece; `false` if an object has changed since it was read.
     async fn write(&mut self, plan: &Plan, changes: &mut Changes) -> Result<bool, Error> {
         for piece in plan.transactions(MAX_OPERATIONS) {
             match &mut self.server {
@@ -182,7 +182,7 @@ impl Target {
                     for change in &piece {
                         match &change.value {
                             Some(value) => api.put(&change.id, value, self.ttl).await?,
-                            // A backend takes its servers with it; one by one, what is cut off between would be nobody's.
+                            // Deleting a backend deletes its servers. One by one, an interruption would leave a backend without an owner.
                             None if goes_with_backend(&change.id, &piece) => {}
                             None => api.delete(&change.id).await?,
                         }
@@ -194,7 +194,7 @@ impl Target {
         Ok(true)
     }
 
-    /// By the API, what has a time to live must be written again though it did not change.
+    /// Through the API, objects with a time to live must be rewritten even if they did not change.
     async fn refresh(&mut self, routes: &[Route], plan: &Plan) -> Result<(), Error> {
         let wanted = objects(routes, &self.owner, self.listen);
         let (Server::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {

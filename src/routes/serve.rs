@@ -1,4 +1,4 @@
-//! The built-in router from its options to its end: sockets bound, files read and read again at SIGHUP, drained at SIGTERM.
+//! The built-in router from its options to its end: binds sockets, reads files, rereads them at SIGHUP, and drains at SIGTERM.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -28,11 +28,11 @@ pub struct Options {
     pub tls: Option<Tls>,
     pub users: Option<PathBuf>,
     pub tokens: Option<PathBuf>,
-    /// Where metrics and health are told.
+    /// Where metrics and health are served.
     pub telling: metrics::At,
 }
 
-/// Files of a certificate.
+/// The files of a certificate.
 pub struct Tls {
     pub chain: PathBuf,
     pub key: PathBuf,
@@ -53,7 +53,7 @@ struct Http {
 }
 
 impl Bound {
-    /// Binds the sockets and reads the files, before anything else is begun.
+    /// Binds the sockets and reads the files before anything else starts.
     pub async fn bind(http: Option<Options>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
         let dns = match dns {
             Some((zone, at)) => {
@@ -73,12 +73,12 @@ impl Bound {
         Ok(Self { http, dns })
     }
 
-    /// How the web UIs are called in the browser.
+    /// The web UIs' names in the browser.
     pub fn naming(&self) -> Option<Naming> {
         self.http.as_ref().map(|http| http.options.naming)
     }
 
-    /// Serves until SIGTERM or Ctrl-C. Without routes there is no HTTP.
+    /// Serves until SIGTERM or Ctrl-C. Without routes, it does not serve HTTP.
     pub async fn serve(self, routes: Option<(&Follow, Way)>) -> Result<(), Error> {
         let dns = async {
             match self.dns {
@@ -120,7 +120,7 @@ impl Http {
         for address in places.map(SocketAddr::from) {
             listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
         }
-        // Port 0 was any: from now on it is this one.
+        // Port 0 means any: from now on, use the one that was chosen.
         if let (Naming::Localhost { port }, Some(Ok(address))) =
             (&mut options.naming, listeners.first().map(TcpListener::local_addr))
         {
@@ -143,7 +143,7 @@ impl Http {
         let front = Front {
             listeners: self.listeners,
             tls,
-            // Everybody on this machine can connect.
+            // Every user of this machine can connect.
             only_own: matches!(self.options.naming, Naming::Localhost { .. }),
         };
         let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
@@ -160,7 +160,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Ends at SIGTERM or Ctrl-C, and reads the files again at every SIGHUP.
+/// Completes at SIGTERM or Ctrl-C, and rereads the files at every SIGHUP.
 fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
     let signals = || {
         let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
@@ -173,8 +173,8 @@ fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Outp
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = again.recv() => match reload() {
-                    Ok(()) => tracing::info!("certificate, users and tokens were read again"),
-                    Err(error) => tracing::warn!("{}; all stays as it was", with_sources(&error)),
+                    Ok(()) => tracing::info!("reread certificate, users and tokens"),
+                    Err(error) => tracing::warn!("{}; keeping the previous files", with_sources(&error)),
                 },
             }
         }

@@ -1,5 +1,5 @@
-//! Routes in Vulcand kept current: written whenever the table differs, prolonged while nothing changes, compared now and then with what is really
-//! there, and tried again for as long as it takes.
+//! Keeps routes in Vulcand current: written whenever the table changes, renewed while it does not, compared with Vulcand's actual objects now and
+//! then, and retried without limit.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};
 
-/// How often everything is compared with what is there, though nothing seems to have changed: etcd may have been restored from a copy.
+/// How often everything is compared without a known change: etcd may have been restored from a copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// Waits between tries after a failure.
+/// Pauses between retries after a failure.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(250))
     .with_max_delay(Duration::from_secs(15))
     .with_factor(2.0)
     .without_max_times();
 
-/// What has been done so far.
+/// The counts and state of the watch.
 #[derive(Default)]
 pub struct Tally {
     routes: AtomicU64,
@@ -58,11 +58,7 @@ impl Tell for Tally {
     fn metrics(&self) -> Vec<Metric> {
         let of = |name, help, value: &AtomicU64| Metric::new(name, help, value.load(Ordering::Relaxed) as f64);
         vec![
-            of(
-                "sparkha_routes",
-                "Routes in the table that was written last.",
-                &self.routes,
-            ),
+            of("sparkha_routes", "Routes in the last table written.", &self.routes),
             of(
                 "sparkha_route_writes_total",
                 "Hosts and listeners written.",
@@ -75,12 +71,12 @@ impl Tell for Tally {
             ),
             of(
                 "sparkha_route_failures_total",
-                "Attempts to write that failed.",
+                "Failed attempts to write.",
                 &self.failures,
             ),
             of(
                 "sparkha_routes_last_success_timestamp_seconds",
-                "When everything was last as it should be.",
+                "Time of the last successful comparison or write.",
                 &self.last_success,
             ),
         ]
@@ -89,12 +85,12 @@ impl Tell for Tally {
     fn ready(&self) -> Result<(), String> {
         match self.is_current.load(Ordering::Relaxed) {
             true => Ok(()),
-            false => Err("what Vulcand was told is not known to be current".into()),
+            false => Err("Vulcand's routes may be out of date".into()),
         }
     }
 }
 
-/// Follows until it is dropped. What it wrote stays, for as long as its time to live.
+/// Follows until dropped. Written routes stay for their time to live.
 pub async fn watch_routes(
     mut routes: watch::Receiver<Published>,
     mut target: Target,
@@ -137,7 +133,7 @@ pub async fn watch_routes(
             tokio::select! {
                 changed = routes.changed() => match changed {
                     Ok(()) => break,
-                    // Nobody follows any more.
+                    // The follower has ended.
                     Err(_) => return Ok(()),
                 },
                 () = tokio::time::sleep_until(next) => {}

@@ -1,8 +1,8 @@
-//! Ingress objects. Their backends must be Services, so each route gets a Service without selector and Endpoints with the pod's address.
-//! (Endpoints and not EndpointSlices: every server from 1.20 on serves them in the same version, and mirrors them into slices.)
+//! Ingress objects. Their backends must be Services, so each route gets a Service without a selector, and Endpoints with the pod's address.
+//! (Endpoints, not EndpointSlices: every server since 1.20 serves them in the same version and mirrors them into slices.)
 //!
-//! An Ingress listens on ports 80 and 443 alone: links that carry 8080 or 8081 need one of the other ways. Nor can it tell the ports of one
-//! host apart: a worker's host leads to the worker, not to a driver beside it.
+//! An Ingress only listens on ports 80 and 443: links with 8080 or 8081 need another format. It cannot distinguish the ports of one host either: a
+//! worker's host leads to the worker, not to a driver beside it.
 
 use serde_json::{Value, json};
 

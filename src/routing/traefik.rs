@@ -45,7 +45,7 @@ pub fn keys(routes: &[Route]) -> Vec<Key> {
         .collect()
 }
 
-/// Host names have no underscore, so no two routes share a name.
+/// Host names have no underscore, so every route has its own name.
 fn name(route: &Route) -> String {
     format!("{}_{}", route.host.replace('.', "_"), route.port)
 }
@@ -64,7 +64,7 @@ mod tests {
     use crate::routing::tests::table;
 
     #[test]
-    fn the_same_in_both_ways() {
+    fn the_file_and_the_keys_have_the_same_routes() {
         let routes = &table()[3..];
         assert_eq!(
             file(routes),

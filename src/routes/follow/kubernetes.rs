@@ -1,4 +1,4 @@
-//! Pods and inventories on Kubernetes, listed and watched. Of a pod only its metadata and address are read.
+//! Pods and inventories on Kubernetes, listed and watched. Only the metadata and address of pods are read.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -14,10 +14,10 @@ use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::Inventory;
 use crate::routes::follow::{Change, Event, Key, PodSeen};
 
-/// How many objects come in one answer: a page is what has to fit into memory.
+/// Page size of lists: a page must fit into memory.
 const PAGE: u32 = 100;
 
-/// A pod without all that routes do not need.
+/// A pod without the fields that routes do not need.
 type SlimPod = Object<NotUsed, SlimStatus>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ fn inventory_selector() -> String {
     format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str())
 }
 
-/// Whether both may be listed, and there is somebody to ask.
+/// Checks that both may be listed, and that the API server responds.
 pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error> {
     let one = ListParams::default().limit(1);
     let (pods, inventories) = (pods(cluster, all_namespaces), inventories(cluster, all_namespaces));
@@ -91,7 +91,7 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         let cluster = Inventory::read_among(config_map)?.cluster;
         Some(((config_map.namespace()?, cluster.name.to_string()), cluster.into()))
     };
-    // What is no longer to be routed (a pod being deleted) is as good as gone; an inventory's name says the cluster's.
+    // A pod that is no longer routed (it is being deleted) counts as gone; an inventory's name contains the cluster's.
     let inventory_key = |config_map: &ConfigMap| {
         let (namespace, name) = key(config_map);
         let cluster = config_map.labels().get(INSTANCE).cloned().unwrap_or(name);
@@ -109,7 +109,7 @@ fn key(object: &impl ResourceExt) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Tells what a watch says, as long as somebody listens. Losses heal by themselves.
+/// Forwards the events of a watch until the receiver is dropped. Lost watches are restarted.
 async fn forward<K, T>(
     watch: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
     seen: impl Fn(&K) -> Option<(Key, T)>,
@@ -130,7 +130,7 @@ async fn forward<K, T>(
             },
             Ok(watcher::Event::Delete(object)) => Change::Gone(key(&object)),
             Err(error) => {
-                tracing::info!("a watch was cut off and is taken up again: {error}");
+                tracing::info!("a watch was interrupted and is restarted: {error}");
                 continue;
             }
         };

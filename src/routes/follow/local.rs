@@ -1,4 +1,4 @@
-//! Pods and inventories on this machine: the clusters' folders are read again whenever one of their files changes.
+//! Pods and inventories on this machine: the clusters' folders are reread whenever one of their files changes.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::platform::way::Way;
 use crate::routes::follow::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
 use crate::spec::names::Namespace;
 
-/// How often to look even if no change was noticed: a file system may not tell.
+/// How often to reread without a notification: a file system may send none.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the clusters of a namespace, or of all, on this machine.
@@ -28,12 +28,12 @@ pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
 async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
     let (watcher, mut changes) = folder_watcher(|_| true);
     let mut watcher = watcher
-        .inspect_err(|error| tracing::info!("changes of files are not told: {error}"))
+        .inspect_err(|error| tracing::info!("failed to watch files for changes: {error}"))
         .ok();
     loop {
         if let Some(watcher) = &mut watcher {
             for folder in store.folders(namespace.as_ref()) {
-                // It may be gone again, or not there yet.
+                // It may have been removed, or not exist yet.
                 let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
             }
         }
@@ -45,7 +45,7 @@ async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
             }
             Err(error) => tracing::warn!("{}", with_sources(&error)),
         }
-        // Whether told or not.
+        // Reread with or without a notification.
         let _ = tokio::time::timeout(AT_LEAST_EVERY, changes.recv()).await;
     }
 }
@@ -96,7 +96,7 @@ async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), 
     events.send(Event::Cluster(Change::End)).await
 }
 
-/// What stands for the drivers that run in the user's own shell.
+/// Represents the drivers in the user's own shell.
 fn drivers(namespace: &str, cluster: &str) -> ObjectMeta {
     let labels = [(INSTANCE, cluster), (COMPONENT, Component::Driver.as_str())];
     ObjectMeta {

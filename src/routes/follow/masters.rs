@@ -1,4 +1,4 @@
-//! Asks one master again and again whether it leads, and judges the answers of all.
+//! Queries one master repeatedly for whether it leads, and finds the leader from the reports of all.
 
 use std::time::{Duration, Instant};
 
@@ -10,28 +10,28 @@ use crate::model::reports::MasterStatus;
 use crate::platform::way::Way;
 use crate::routes::follow::Event;
 
-/// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
+/// How often a master is queried. After a failover, the former leader counts as leader no longer than this and one response.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long an answer may take before the master counts as silent.
+/// How long a response may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a leader may be silent before nobody leads: pages had better say so than wait for it.
+/// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);
-/// How long to leave a master alone that could not be reached through the API server.
+/// Pause after a master could not be reached through the API server.
 const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 
-/// What a master's task has to say.
+/// The last report of a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It leads, and shows these drivers' web UIs.
+    /// It leads, and lists these drivers' web UIs.
     Leads(Vec<String>),
-    /// It led when it answered last, not long ago, and says nothing now: a loaded machine, or a leader that hangs.
+    /// It led in its last response, not long ago, and is silent now: a loaded machine, or a leader that hangs.
     LedWhenItAnswered(Vec<String>),
-    /// It does not lead, or nobody is there.
+    /// It does not lead, or does not respond.
     DoesNotLead,
 }
 
-/// The pod that leads, and its drivers' web UIs. Of one that answers and one that is silent, the one that answers; two that both say that they
-/// lead are for a moment possible, and neither is the leader then.
+/// The pod that leads, and its drivers' web UIs. Of a leader that responds and one that is silent, the one that responds. Two responding leaders are
+/// possible for a moment: then neither counts.
 pub fn leader<'a>(answers: &[(&'a str, &'a Answer)]) -> Option<(&'a str, &'a [String])> {
     let only = |led: Vec<(&'a str, &'a [String])>| match led[..] {
         [leader] => Some(leader),
@@ -54,7 +54,7 @@ pub fn leader<'a>(answers: &[(&'a str, &'a Answer)]) -> Option<(&'a str, &'a [St
     only(silent.collect())
 }
 
-/// Asks until it is aborted, and tells what changes.
+/// Queries until aborted, and reports changes.
 pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event>) {
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
@@ -94,7 +94,7 @@ pub async fn ask(way: Way, host: String, uid: String, events: mpsc::Sender<Event
     }
 }
 
-/// The drivers' web UIs, asked for anew only when the applications are others.
+/// The drivers' web UIs, requested again only when the applications change.
 #[derive(Default)]
 struct Drivers {
     applications: Vec<String>,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_leads() {
+    fn the_leader_is_the_only_master_that_leads_or_the_one_that_responds() {
         let leads = Answer::Leads(vec!["http://d:4040".into()]);
         let silent = Answer::LedWhenItAnswered(vec![]);
         let no = Answer::DoesNotLead;

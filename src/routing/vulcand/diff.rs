@@ -1,8 +1,8 @@
-//! What has to be written so that Vulcand knows a table's routes: what is new comes before what is old goes, and nobody else's objects are
-//! touched. Pure; sizes of transactions included.
+//! The changes that make Vulcand match a table's routes. New objects are written before old ones are deleted, and objects of others are never
+//! touched. Pure, including the sizes of transactions.
 //!
-//! Where Vulcand would come to harm, nothing is written: it does not start with two listeners at one address, gives a backend whose ID is
-//! the beginning of another's the other's servers too, and a frontend takes up changed settings only if it is made anew.
+//! Nothing is written that would harm Vulcand: it does not start with two listeners at one address, adds another backend's servers to a backend whose
+//! ID is a prefix of the other's, and applies changed settings of a frontend only if it is recreated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,50 +14,50 @@ use super::{Id, Object, SERVER_PREFIX, Scope, listener_id};
 use crate::model::subset::contains;
 use crate::spec::names::OwnerName;
 
-/// An object that is there.
+/// An object in the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub value: Value,
-    /// Revision of the last write, in etcd; 0 where there are none.
+    /// Revision of its last write in etcd; 0 without etcd.
     pub revision: i64,
-    /// The lease with which it goes, in etcd; 0: none.
+    /// The lease with which it expires in etcd; 0 for none.
     pub lease: i64,
 }
 
-/// All that is there, whoever wrote it.
+/// All objects in the store, of any owner.
 pub type Present = BTreeMap<Id, Found>;
 
-/// One object to be written, or to go.
+/// The write or the deletion of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     pub id: Id,
-    /// `None`: it goes.
+    /// `None` deletes it.
     pub value: Option<Value>,
     /// The lease that it gets.
     pub lease: i64,
-    /// Its revision when it was read; 0 if it was not there.
+    /// Its revision when it was read; 0 if it did not exist.
     pub seen: i64,
 }
 
-/// What to do. Each phase must be over before the next begins: what is new, frontends and listeners that have to go before they come back,
-/// the same coming back, what is old. Changes of one host are together in a group.
+/// The changes. Each phase must finish before the next begins: new objects, frontends and listeners deleted to be recreated, the same recreated, old
+/// objects. The changes of one host form a group.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
     phases: [Vec<Vec<Change>>; 4],
-    /// Hosts that are wanted.
+    /// Number of desired hosts.
     wanted: usize,
 }
 
-/// What was done, or would be. Hosts by their names.
+/// Changes made, or planned. Hosts by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     pub written: BTreeSet<String>,
     pub deleted: BTreeSet<String>,
-    /// Hosts that were as they should be.
+    /// Hosts that needed no change.
     pub unchanged: usize,
 }
 
-/// Something of somebody else's in a host's place.
+/// An object of somebody else that blocks a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub host: String,
@@ -76,7 +76,7 @@ impl Plan {
         self.phases.iter().flatten().flatten()
     }
 
-    /// What Vulcand's API would delete along with what shall go: it deletes by prefix.
+    /// Objects that Vulcand's API would delete too, because it deletes by prefix.
     pub fn swallowed(&self, present: &Present) -> Vec<Conflict> {
         let name = |id: &Id| match id {
             Id::Listener(id) => Some(("listener", id.clone())),
@@ -99,13 +99,15 @@ impl Plan {
                 .find(|(of, other)| of == kind && other != id && other.starts_with(id.as_str()))?;
             Some(Conflict {
                 host: id.clone(),
-                reason: format!("to delete it by Vulcand's API would delete {other} too; --etcd deletes exactly"),
+                reason: format!(
+                    "deleting it through Vulcand's API would delete {other} too; --etcd deletes exact keys"
+                ),
             })
         });
         swallowed.collect()
     }
 
-    /// The changes in pieces of at most so many, in order. No piece has half a group, or things of two phases.
+    /// The changes in order, in pieces of `most` at most. A piece never has half a group, or changes of two phases.
     pub fn transactions(&self, most: usize) -> Vec<Vec<Change>> {
         let mut pieces = Vec::new();
         for phase in &self.phases {
@@ -125,11 +127,11 @@ impl Plan {
 }
 
 impl Changes {
-    /// Takes note of a change that was made.
+    /// Records a change that was made.
     pub fn note(&mut self, change: &Change) {
         let name = change.id.host().map_or_else(|| change.id.to_string(), str::to_owned);
         match change.value {
-            // What had to go before it came back was written, and nothing else.
+            // Of an object that is recreated, only the write counts.
             Some(_) => {
                 self.deleted.remove(&name);
                 self.written.insert(name);
@@ -141,7 +143,7 @@ impl Changes {
         }
     }
 
-    /// Counts what needed no change.
+    /// Counts the hosts that needed no change.
     pub fn finish(&mut self, plan: &Plan) {
         let hosts = self.written.iter().filter(|name| !name.starts_with("listener "));
         self.unchanged = plan.wanted.saturating_sub(hosts.count());
@@ -153,7 +155,7 @@ impl Changes {
 }
 
 impl From<&Plan> for Changes {
-    /// What would be done.
+    /// The planned changes.
     fn from(plan: &Plan) -> Self {
         let mut changes = Self::default();
         plan.changes().for_each(|change| changes.note(change));
@@ -162,8 +164,8 @@ impl From<&Plan> for Changes {
     }
 }
 
-/// Compares what is there with what is wanted. Within the scope, hosts of the owner that are not wanted go. Hosts get the lease (0: none);
-/// listeners never have one, for others may use them too.
+/// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts get the
+/// lease (0: none); listeners never have one, because others may use them too.
 pub fn plan(
     present: &Present,
     wanted: &[Object],
@@ -197,7 +199,7 @@ pub fn plan(
             match found {
                 _ if address_is_taken(present, object) => {}
                 None => new.push(put(0)),
-                Some(found) if must_be_made_anew(object, found) => {
+                Some(found) if must_be_recreated(object, found) => {
                     plan.phases[1].push(vec![gone(&object.id, found)]);
                     plan.phases[2].push(vec![put(0)]);
                 }
@@ -224,7 +226,7 @@ fn gone(id: &Id, found: &Found) -> Change {
     }
 }
 
-/// Hosts with a server of the owner's.
+/// Hosts with a server of the owner.
 pub fn own_hosts<'a>(present: &'a Present, owner: &'a OwnerName, scope: &'a Scope) -> impl Iterator<Item = &'a str> {
     present.keys().filter_map(|id| match id {
         Id::Server { backend, id } if scope.has(id, owner) => Some(backend.as_str()),
@@ -232,7 +234,7 @@ pub fn own_hosts<'a>(present: &'a Present, owner: &'a OwnerName, scope: &'a Scop
     })
 }
 
-/// Servers of a backend, by their IDs.
+/// Servers of a backend, by ID.
 fn servers<'a>(present: &'a Present, backend: &'a str) -> impl Iterator<Item = (&'a Id, &'a str, &'a Found)> {
     let first = Id::Server {
         backend: backend.to_owned(),
@@ -251,8 +253,8 @@ fn frontends(present: &Present) -> impl Iterator<Item = (&str, &Found)> {
     })
 }
 
-/// Settings of a live frontend are not looked at again (PassHostHeader), and a listener does not move.
-fn must_be_made_anew(object: &Object, found: &Found) -> bool {
+/// Vulcand does not reread the settings of a live frontend (PassHostHeader), and a listener does not move.
+fn must_be_recreated(object: &Object, found: &Found) -> bool {
     match object.id {
         Id::Listener(_) => !contains(&found.value, &object.value),
         Id::Frontend(_) => !contains(&found.value["Settings"], &object.value["Settings"]),
@@ -260,7 +262,7 @@ fn must_be_made_anew(object: &Object, found: &Found) -> bool {
     }
 }
 
-/// Whether another listener listens where this one would.
+/// Whether another listener has this one's address.
 fn address_is_taken(present: &Present, object: &Object) -> bool {
     let address = |value: &Value| {
         let (ip, port) = value["Address"]["Address"].as_str()?.rsplit_once(':')?;
@@ -279,7 +281,7 @@ fn address_is_taken(present: &Present, object: &Object) -> bool {
         })
 }
 
-/// What goes of a host: nothing that somebody else added to it, or uses.
+/// The deletions for a host, without objects that others added or use.
 fn without(present: &Present, host: &str, owner: &OwnerName, scope: &Scope) -> Vec<Change> {
     let (own, foreign): (Vec<_>, Vec<_>) = servers(present, host).partition(|(_, id, _)| scope.has(id, owner));
     let mut changes = Vec::new();
@@ -301,8 +303,7 @@ fn without(present: &Present, host: &str, owner: &OwnerName, scope: &Scope) -> V
     changes
 }
 
-/// Listeners of the owner at whose port no host of sparkha's is any more, whoever's it is: where two owners want the same address, only
-/// one of them has a listener.
+/// Listeners of the owner at whose port no host of any owner is left: of two owners that need the same address, only one has a listener.
 fn idle_listeners<'a>(
     present: &'a Present,
     wanted: &[Object],
@@ -352,23 +353,26 @@ fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going
             Id::Listener(_) => {}
             Id::Server { backend, id } => {
                 if let Some((_, theirs, _)) = servers(present, backend).find(|(_, other, _)| other != id) {
-                    conflict(backend, format!("its backend has server {theirs} of somebody else"));
+                    conflict(backend, format!("its backend has server {theirs} of another owner"));
                 }
             }
-            // What was cut off while it was written has no server yet, or the frontend is missing; nobody else writes the same.
+            // A host whose writing was interrupted has no server or no frontend yet; nobody else writes the same objects.
             Id::Backend(host) => {
                 let is_foreign = present
                     .get(&object.id)
                     .is_some_and(|found| !contains(&found.value, &object.value));
                 if is_foreign && servers(present, host).next().is_none() {
-                    conflict(host, "there is a backend of that ID which is not sparkha's".into());
+                    conflict(
+                        host,
+                        "Vulcand already has a backend with this ID that sparkha does not own".into(),
+                    );
                 }
                 let of_prefix =
                     |other: &&&str| **other != host && (other.starts_with(host.as_str()) || host.starts_with(**other));
                 if let Some(other) = staying.iter().find(of_prefix) {
                     conflict(
                         host,
-                        format!("Vulcand would mix it up with {other}, for it reads IDs by their beginnings"),
+                        format!("Vulcand would confuse it with {other}, because it reads IDs by prefix"),
                     );
                 }
             }
@@ -377,13 +381,19 @@ fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going
                     .get(&object.id)
                     .is_some_and(|found| !contains(&found.value, &object.value));
                 if is_foreign && servers(present, host).next().is_none() {
-                    conflict(host, "there is a frontend of that ID which is not sparkha's".into());
+                    conflict(
+                        host,
+                        "Vulcand already has a frontend with this ID that sparkha does not own".into(),
+                    );
                 }
                 let same_route = |(id, found): &(&str, &Found)| {
                     id != host && found.value["Route"] == object.value["Route"] && !going.contains(id)
                 };
                 if let Some((id, _)) = frontends(present).find(same_route) {
-                    conflict(host, format!("frontend {id} of somebody else has the same route"));
+                    conflict(
+                        host,
+                        format!("frontend {id}, which sparkha does not own, has the same route"),
+                    );
                 }
             }
         }
@@ -431,7 +441,7 @@ mod tests {
         objects(&table.routes, &owner(by), LISTEN)
     }
 
-    /// What an empty store has after these were written.
+    /// The store after these objects were written.
     fn written(objects: &[Object]) -> Present {
         let found = |(object, revision): (&Object, i64)| {
             let found = Found {
@@ -460,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn into_an_empty_store_in_vulcands_order_and_then_nothing() {
+    fn an_empty_store_is_filled_once_in_vulcands_order() {
         let objects = wanted(&[route("ns", "spark-10-0-0-1", 8080, 1)], "a");
         let plan = plan(&Present::new(), &objects, &owner("a"), &Scope::All, 0).unwrap();
         assert_eq!(
@@ -485,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_before_the_old_and_nothing_else() {
+    fn new_objects_are_written_before_old_ones_are_deleted() {
         let kept = route("ns", "spark-10-0-0-12", 8080, 12);
         let before = wanted(&[kept.clone(), route("ns", "spark-10-0-0-1", 8081, 1)], "a");
         let after = wanted(&[kept, route("ns", "spark-10-0-0-2", 8080, 2)], "a");
@@ -505,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_elsewhere_is_one_write() {
+    fn a_leader_change_is_one_write() {
         let before = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         let after = wanted(&[route("ns", "spark-master", 8080, 2)], "a");
         assert_eq!(
@@ -534,7 +544,7 @@ mod tests {
                 .map(|line| line.split(" @").next().unwrap().to_owned())
                 .collect()
         };
-        // The listener stays: dev2 is behind it, and so is another owner's host.
+        // The listener stays: dev2 uses it, and so does another owner's host.
         assert_eq!(ids(planned(&present, &[], &in_namespace("dev"))), deletes_of("dev"));
         assert_eq!(
             ids(planned(&present, &[], &Scope::All)),
@@ -548,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_with_other_settings_goes_before_it_comes_back() {
+    fn a_frontend_with_other_settings_is_recreated() {
         let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let frontend = Id::Frontend("spark-master.ns.k8s".into());
@@ -566,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_adds_is_no_difference() {
+    fn fields_added_by_vulcand_are_no_difference() {
         let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         for (id, found) in &mut present {
@@ -634,13 +644,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebody_elses_is_refused() {
+    fn objects_of_others_are_conflicts() {
         let routes = [route("ns", "spark-master", 8080, 1)];
         let host = "spark-master.ns.k8s";
         let mut present = written(&wanted(&routes, "b"));
         assert_eq!(
             conflict(&present, &routes),
-            "spark-master.ns.k8s: its backend has server sparkha.b.ns of somebody else"
+            "spark-master.ns.k8s: its backend has server sparkha.b.ns of another owner"
         );
         present.retain(|id, _| *id == Id::Frontend(host.into()));
         present
@@ -648,7 +658,7 @@ mod tests {
             .for_each(|found| found.value["BackendId"] = json!("shop"));
         assert_eq!(
             conflict(&present, &routes),
-            "spark-master.ns.k8s: there is a frontend of that ID which is not sparkha's"
+            "spark-master.ns.k8s: Vulcand already has a frontend with this ID that sparkha does not own"
         );
         let foreign = |id| Object {
             id,
@@ -656,20 +666,20 @@ mod tests {
         };
         assert_eq!(
             conflict(&written(&[foreign(Id::Backend(host.into()))]), &routes),
-            "spark-master.ns.k8s: there is a backend of that ID which is not sparkha's"
+            "spark-master.ns.k8s: Vulcand already has a backend with this ID that sparkha does not own"
         );
         assert_eq!(
             conflict(&written(&[foreign(Id::Frontend("shop".into()))]), &routes),
-            "spark-master.ns.k8s: frontend shop of somebody else has the same route"
+            "spark-master.ns.k8s: frontend shop, which sparkha does not own, has the same route"
         );
         assert_eq!(
             conflict(&written(&[foreign(Id::Backend(format!("{host}.example")))]), &routes),
-            "spark-master.ns.k8s: Vulcand would mix it up with spark-master.ns.k8s.example, for it reads IDs by their beginnings"
+            "spark-master.ns.k8s: Vulcand would confuse it with spark-master.ns.k8s.example, because it reads IDs by prefix"
         );
     }
 
     #[test]
-    fn what_was_cut_off_is_gone_on_with() {
+    fn an_interrupted_write_is_completed() {
         let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         for there in 0..objects.len() {
             let present = written(&objects[..there]);
@@ -695,7 +705,7 @@ mod tests {
             listeners(&present, &wanted(&routes, "a")),
             ["put listener sparkha-a-8081 @0"]
         );
-        // One's own moves.
+        // The owner's own listener moves.
         present = written(&wanted(&routes[1..], "a"));
         assert_eq!(
             listeners(&present, &objects(&routes[1..], &owner("a"), [192, 0, 2, 9].into())),
@@ -704,7 +714,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_would_delete_along_is_told() {
+    fn objects_that_the_api_would_delete_too_are_conflicts() {
         let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         let plan = |present: &Present| plan(present, &[], &owner("a"), &Scope::All, 0).unwrap();
         let mut present = written(&objects);
@@ -716,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_added_to_a_host_stays() {
+    fn servers_that_others_added_to_a_host_stay() {
         let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let theirs = Id::Server {

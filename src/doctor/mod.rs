@@ -1,5 +1,4 @@
-//! Checks as data: what was looked at, what was seen, and what to do. Facts are gathered once; what they mean is judged by pure
-//! functions, a file for each group.
+//! Checks as data: what was checked, what was observed, and what to do. Facts are gathered once; pure functions judge them, a file for each group.
 
 pub mod kubernetes;
 pub mod local;
@@ -13,9 +12,9 @@ use crate::jobs::orphans::Orphan;
 pub struct Check {
     pub name: &'static str,
     pub status: Status,
-    /// What was seen, or why nothing was looked at.
+    /// What was observed, or why the check was skipped.
     pub seen: String,
-    /// What to do; empty where nothing is to be done.
+    /// What to do; empty if there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hint: String,
 }
@@ -26,9 +25,9 @@ pub enum Status {
     Ok,
     /// Worth knowing.
     Warning,
-    /// In the way of a cluster.
+    /// A cluster cannot work like this.
     Failed,
-    /// It could not be looked at.
+    /// It could not be checked.
     Skipped,
 }
 
@@ -68,11 +67,11 @@ fn orphans(orphans: &[Orphan]) -> Vec<Check> {
     or_ok(
         found.collect(),
         NAME,
-        "the leader knows the application of each that runs",
+        "the leader knows the application of every running driver",
     )
 }
 
-/// What was found, or that all is well if nothing was.
+/// The findings, or a passed check if there are none.
 fn or_ok(found: Vec<Check>, name: &'static str, seen: impl Into<String>) -> Vec<Check> {
     match found.is_empty() {
         true => vec![Check::ok(name, seen)],

@@ -1,5 +1,4 @@
-//! Logs of pods, through the API server. While they are followed, pods that appear and containers that start again are followed too, and a
-//! stream that is lost is taken up where it was.
+//! Logs of pods, through the API server. Following includes pods that appear and containers that restart, and resumes a lost stream where it ended.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -28,11 +27,11 @@ use crate::routing::Member;
 use crate::spec::names::ClusterName;
 use crate::state::Facts;
 
-/// Before a lost stream is asked for again.
+/// Pause before a lost stream is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest silence after which a stream is checked: most of a cluster's logs are silent.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// Lines that wait for a slow reader.
+/// Lines that wait for a slow reader at most.
 const WAITING: usize = 1024;
 
 /// The pods of one cluster, its drivers among them.
@@ -96,7 +95,7 @@ impl Pods {
     }
 
     fn is_of_cluster(&self, pod: &Pod) -> bool {
-        // Any address will do: it may have none yet.
+        // Any address will do: the pod may have none yet.
         let address = Some("0.0.0.0");
         let namespace = self.cluster.namespace().as_str();
         let mut metadata = pod.metadata.clone();
@@ -138,7 +137,7 @@ impl Pods {
         open(&self.cluster, pod, &params).await
     }
 
-    /// What of a log that is there already is wanted.
+    /// What to read of a log at first.
     fn first(&self) -> LogParams {
         LogParams {
             since_seconds: self.options.since.map(|since| since.as_secs().max(1) as i64),
@@ -162,20 +161,20 @@ impl Pods {
         Ok(())
     }
 
-    /// Follows every container of the wanted pods, now and later.
+    /// Follows every container of the selected pods, current and future.
     async fn watch(self, sender: mpsc::Sender<Result<Line, Error>>, workers: watch::Sender<Vec<Pod>>) {
         let config = watcher::Config::default().labels(&self.selector());
         self.cluster.count_request();
         let mut events = pin!(watcher(self.cluster.api::<Pod>(), config).default_backoff());
         let mut known = Known::default();
         let mut begun = HashSet::new();
-        // Of what is there when it begins, only the end may be wanted; of what comes later, everything.
+        // Of existing logs, only the end may be selected; new logs are read whole.
         let mut is_first = true;
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    tracing::info!("the watch of pods was cut off and is taken up again: {error}");
+                    tracing::info!("the watch of pods was interrupted and is restarted: {error}");
                     continue;
                 }
             };
@@ -213,16 +212,16 @@ impl Pods {
     }
 }
 
-/// The pods that the watch has shown, each as it is now, by UID. A pod that a new list lacks was deleted while the watch was down.
+/// The pods that the watch has shown, as they are now, by UID. A pod missing from a new list was deleted while the watch was down.
 #[derive(Default)]
 struct Known {
     pods: HashMap<String, watch::Sender<Option<Pod>>>,
-    /// What is being listed anew.
+    /// UIDs of the current list.
     listed: HashSet<String>,
 }
 
 impl Known {
-    /// The pod that the event shows, and the UIDs of those that are gone.
+    /// The pod that the event shows, and the UIDs of deleted pods.
     fn take(&mut self, event: watcher::Event<Pod>) -> (Option<Pod>, Vec<String>) {
         let uid = |pod: &Pod| pod.uid().unwrap_or_default();
         let (pod, gone) = match event {
@@ -257,19 +256,19 @@ impl Known {
     }
 }
 
-/// A pod of ours has one container.
+/// Pods of sparkha have one container.
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }
 
-/// Where the log of one run of a container is to be had.
+/// Where the log of one run of a container can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// It runs.
+    /// The container runs.
     Running,
-    /// It has ended, and no other has begun.
+    /// It has ended, and has not restarted.
     Ended,
-    /// Another has begun.
+    /// It has restarted.
     Previous,
     Gone,
 }
@@ -332,7 +331,7 @@ async fn follow_container(
     }
 }
 
-/// Where one container's lines go.
+/// Sends the lines of one container.
 struct Sending {
     source: Arc<str>,
     is_driver: bool,
@@ -340,7 +339,7 @@ struct Sending {
 }
 
 impl Sending {
-    /// Whether anybody wants more.
+    /// Whether the receiver wants more.
     async fn send(&self, new: NewLine) -> bool {
         if let Some(gap) = &new.gap {
             tracing::warn!(
@@ -355,7 +354,7 @@ impl Sending {
     }
 }
 
-/// What is to be read after a stream's end.
+/// What to do after a stream's end.
 enum Left {
     Nothing,
     More,
@@ -384,7 +383,7 @@ fn is_driver(pod: &Pod) -> bool {
     Component::of(pod.labels()) == Some(Component::Driver)
 }
 
-/// A line without newline and marks; `None` if it was nothing but a mark.
+/// A line without newline and marks; `None` if it was only a mark.
 fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<Line> {
     let text = match is_driver {
         true => match unmarked(text) {
@@ -400,7 +399,7 @@ fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<L
     })
 }
 
-/// Opens what there is of a log. What cannot be read ends it.
+/// Opens the existing log. A read error ends it.
 async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines, kubernetes::Error> {
     let (name, is_driver) = (pod.name_any(), is_driver(pod));
     let api = cluster.api::<Pod>();
@@ -414,7 +413,7 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
                 let mut bytes = Vec::new();
                 let read = reader.read_until(b'\n', &mut bytes).await;
                 if let Err(error) = &read {
-                    tracing::warn!("{source}: its log breaks off here ({error}); run this again to read all of it");
+                    tracing::warn!("{source}: reading its log failed here ({error}); run this again to read all of it");
                 }
                 if read.is_err() || bytes.is_empty() {
                     return None;
@@ -439,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_new_list_no_longer_has_is_gone() {
+    fn pods_missing_from_a_new_list_are_gone() {
         let pod =
             |uid: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}})).unwrap() };
         let mut known = Known::default();
@@ -453,7 +452,7 @@ mod tests {
             assert_eq!(known.take(event).1, Vec::<String>::new());
         }
         let (a, b) = (known.latest(&pod("a")).unwrap(), known.latest(&pod("b")).unwrap());
-        // The watch was cut off, and meanwhile b and c were deleted.
+        // The watch was interrupted, and meanwhile b and c were deleted.
         known.take(watcher::Event::Init);
         known.take(watcher::Event::InitApply(pod("a")));
         let mut gone = known.take(watcher::Event::InitDone).1;
@@ -465,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_run_moves_when_the_container_starts_again() {
+    fn the_log_of_a_run_moves_when_the_container_restarts() {
         let pod = |id: &str, state: &str, last: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": "p"},

@@ -13,18 +13,18 @@ use crate::platform::kubernetes::{Cluster, Error};
 
 /// After this silence the log's last line is requested. The silence doubles each time that nothing is new.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long the API server may take to begin a response, and to continue one that is not followed. It is short, for the connection to the node may
-/// return just after a request was sent in vain.
+/// How long the API server may take to begin a response, and to continue one that is not followed. It is short, because the connection to the node
+/// may return just after a request was sent in vain.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most pieces of a last line.
 const LAST_PIECES: i64 = 100;
 
-/// Bytes of a log, as they come.
+/// Bytes of a log, as they arrive.
 pub type Bytes = Box<dyn AsyncBufRead + Send + Unpin>;
 
-/// Where logs are read.
+/// A source of logs.
 pub trait Logs {
-    /// Opens a pod's log; one try of bounded length.
+    /// Opens a pod's log; one attempt, limited to `within`.
     fn log(&self, pod: &str, params: &LogParams, within: Duration)
     -> impl Future<Output = Result<Bytes, Error>> + Send;
 }
@@ -39,21 +39,21 @@ impl Logs for Cluster {
 pub struct Reader<L> {
     logs: L,
     pod: String,
-    /// What of the log is wanted to begin with.
+    /// What to read of the log at first.
     first: LogParams,
     longest_silence: Duration,
     position: Position,
     was_opened: bool,
     stream: Option<Stream>,
-    /// The last line, where it has no newline, of a stream that was not followed.
+    /// The last line of a stream that was not followed, if it has no newline.
     half: Vec<u8>,
-    /// The log's last line at the check before.
+    /// The log's last line at the previous check.
     last: Vec<u8>,
 }
 
 struct Stream {
     bytes: Bytes,
-    /// As far as it has come.
+    /// The part received so far.
     line: Vec<u8>,
     follow: bool,
     previous: bool,
@@ -70,11 +70,11 @@ pub struct NewLine {
     pub gap: Option<Gap>,
 }
 
-/// What of a log is left to be read.
+/// What of a log is still unread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rest {
     Nothing,
-    /// A last line without newline: of a container that has ended, it is all.
+    /// A last line without newline; of a container that has ended, it is complete.
     Half(NewLine),
     More,
     /// The log was rotated, and nothing was written since.
@@ -101,7 +101,7 @@ impl<L: Logs> Reader<L> {
         }
     }
 
-    /// What is missing if nothing more can be read.
+    /// The gap if nothing more can be read.
     pub fn gap(&self) -> Gap {
         self.position.gap(None)
     }
@@ -110,7 +110,7 @@ impl<L: Logs> Reader<L> {
     pub async fn open(&mut self, follow: bool, previous: bool) -> Result<(), Error> {
         self.stream = None;
         if self.first.tail_lines == Some(0) && self.position.is_empty() && !self.was_opened {
-            // What comes next is what follows the last line there is.
+            // The next line to read is the one after the current last line.
             if let (Some(last), _) = self.last_lines(previous).await?
                 && let Some(last) = Stamped::parse(&last)
             {
@@ -144,7 +144,7 @@ impl<L: Logs> Reader<L> {
                 });
                 Ok(())
             }
-            // A kubelet responds with the first line, and where nothing was read there may be none yet.
+            // A kubelet responds with the first line, and there may be none yet where nothing was read.
             Err(error @ Error::TimedOut { .. }) if follow && self.position.is_empty() => {
                 match self.rest(previous).await? {
                     Rest::Nothing => Ok(()),
@@ -168,7 +168,7 @@ impl<L: Logs> Reader<L> {
                     stream.silence = (patience * 2).min(self.longest_silence);
                     let previous = stream.previous;
                     match self.rest(previous).await {
-                        Ok(Rest::More) => tracing::info!("the log of {} goes on, but its stream does not", self.pod),
+                        Ok(Rest::More) => tracing::info!("the log of {} continues, but its stream does not", self.pod),
                         Ok(_) => continue,
                         Err(error) => {
                             self.stream = None;
@@ -187,7 +187,7 @@ impl<L: Logs> Reader<L> {
                 return Err(self.unreadable(message));
             }
             if !line.ends_with(b"\n") {
-                // A line that was cut off comes again, whole.
+                // The truncated line is sent again, whole.
                 self.stream = None;
                 if !follow {
                     self.half = line;
@@ -200,7 +200,7 @@ impl<L: Logs> Reader<L> {
         }
     }
 
-    /// What is left, as far as the log's last line tells.
+    /// What is still unread, according to the log's last line.
     pub async fn rest(&mut self, previous: bool) -> Result<Rest, Error> {
         let (last, half) = self.last_lines(previous).await?;
         if !half.is_empty() && half == self.half {
@@ -215,7 +215,7 @@ impl<L: Logs> Reader<L> {
             });
         };
         if self.position.is_empty() {
-            // It may be older than what is wanted.
+            // It may be older than what is to be read.
             let is_known = self.last.is_empty() || self.last == last;
             self.last = last;
             return Ok(if is_known && self.was_opened {
@@ -252,7 +252,7 @@ impl<L: Logs> Reader<L> {
         }))
     }
 
-    /// The last line that is whole, if there is one, and what comes behind it.
+    /// The last whole line, if any, and the incomplete line after it.
     async fn last_lines(&mut self, previous: bool) -> Result<(Option<Vec<u8>>, Vec<u8>), Error> {
         let params = LogParams {
             container: self.first.container.clone(),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wanted_to_begin_with_does_not_limit_what_comes_later() {
+    async fn the_initial_limit_does_not_apply_to_later_lines() {
         for (tail, first) in [(Some(0), &[][..]), (Some(1), &["b\n"]), (None, &["a\n", "b\n"])] {
             let log = Written::default();
             log.line(1, "a\n");
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_of_the_server_is_no_line() {
+    async fn a_message_of_the_server_is_an_error() {
         let log = Written::default();
         log.0
             .lock()

@@ -1,4 +1,4 @@
-//! Which logs are meant, how far one has been read, and in which order lines of several come. Pure.
+//! Which logs are selected, and the times that order the lines of several. Pure.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::model::labels::Component;
 use crate::render::driver;
 
-/// Whose logs.
+/// The source of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All pods of a component.
@@ -18,11 +18,11 @@ pub enum Part {
     Application(String),
 }
 
-/// What was asked for: the cluster if it was named, and the parts.
+/// The selected logs: the cluster if named, and the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     pub cluster: Option<String>,
-    /// All components' if empty.
+    /// All components if empty.
     pub parts: Vec<Part>,
 }
 
@@ -35,11 +35,11 @@ pub struct Line {
     pub text: String,
 }
 
-/// When a line was written, in nanoseconds; of use only beside others of the same kind.
+/// When a line was written, in nanoseconds; comparable only with others of the same kind.
 pub type Time = i128;
 
 impl Wanted {
-    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name says its cluster's.
+    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name contains its cluster's.
     pub fn parse(words: &[String]) -> Self {
         let mut wanted = Self::default();
         for (at, word) in words.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Wanted {
         wanted
     }
 
-    /// Whether a pod's own log is meant.
+    /// Whether a pod's own log is selected.
     pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
         let is_meant = |part: &Part| match part {
             Part::Component(wanted) => component == Some(*wanted),
@@ -91,7 +91,7 @@ fn part(word: &str) -> Option<Part> {
     }))
 }
 
-/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and their like.
+/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and the like.
 fn pod_of_cluster(word: &str) -> Option<&str> {
     if let Some(cluster) = driver::cluster_of(word) {
         return Some(cluster);
@@ -102,7 +102,7 @@ fn pod_of_cluster(word: &str) -> Option<&str> {
     (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history" | "connect")).then_some(cluster)
 }
 
-/// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
+/// The time at the beginning of Spark's lines: `26/11/21 14:20:56`, taken for UTC.
 pub fn sparks_time(line: &str) -> Option<Time> {
     let time = DateTime::strptime("%y/%m/%d %H:%M:%S", line.get(..17)?).ok()?;
     Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond())
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_choose_pods() {
+    fn sources_select_pods() {
         let workers = parse(&["workers", "spark-master-1"]);
         assert!(workers.has(Some(Component::Worker), "spark-worker-0"));
         assert!(workers.has(Some(Component::Master), "spark-master-1"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_time_that_spark_writes() {
+    fn parses_the_time_that_spark_writes() {
         let time = |line| sparks_time(line).unwrap();
         assert_eq!(
             time("26/11/21 14:20:57 INFO x") - time("26/11/21 14:20:56 WARN y"),

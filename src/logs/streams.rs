@@ -1,8 +1,8 @@
-//! A driver's log as Kubernetes gives it: output and errors in one, told apart by marks, and its end marked. Pure.
+//! A driver's log as Kubernetes returns it: output and errors in one stream, with marks that distinguish them and mark their ends. Pure.
 
 use crate::render::driver::{END_OF_ERRORS, END_OF_OUTPUT, ERROR_MARK};
 
-/// Where a line belongs.
+/// The stream of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Output,
@@ -13,13 +13,13 @@ pub enum Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unmarked<'a> {
     pub stream: Stream,
-    /// Empty where there was nothing but a mark.
+    /// Empty if the line was only a mark.
     pub text: &'a [u8],
-    /// Nothing of this stream comes after it.
+    /// It is the last line of its stream.
     pub is_last: bool,
 }
 
-/// Takes the marks from a line, which may have its newline. A job's last line may lack one: then the end's mark stands behind it.
+/// Removes the marks from a line, which may have its newline. A job's last line may lack one: then the end mark follows it.
 pub fn unmarked(line: &[u8]) -> Unmarked<'_> {
     let whole = line.strip_suffix(b"\n").unwrap_or(line);
     let (text, is_last) = match whole.strip_suffix(END_OF_ERRORS).or(whole.strip_suffix(END_OF_OUTPUT)) {

@@ -22,13 +22,13 @@ use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::state::cluster_state;
 
-/// Gathers them. Only an API server that does not answer is an error.
+/// Gathers all facts. Only an API server that does not respond is an error.
 pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kubernetes::Error> {
     let server = server(cluster).await?;
     let namespace = match preflight::namespace_state(cluster).await {
         Ok(state) => state,
         Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
-        // It knows no other.
+        // There are no other errors.
         Err(_) => NamespaceState::Others,
     };
     let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
@@ -49,7 +49,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         .cloned()
         .collect();
     let planned: Vec<StatefulSet> = preflight::typed(wanted.iter().map(|resource| &resource.object).filter(is_set));
-    // A cluster that is there is judged by what it is.
+    // An existing cluster is judged by its live objects.
     let (asked, wishes) = match &inventory {
         Ok(Some(_)) => (&live, vec![]),
         Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
@@ -143,7 +143,7 @@ async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceSt
     }
 }
 
-/// What no storage class will fulfil: what the file asks for, and claims that wait.
+/// Claims that no storage class can provision: those of the file, and those that wait.
 async fn storage(
     cluster: &Cluster,
     mut wishes: Vec<capacity::Wish>,

@@ -1,5 +1,5 @@
 //! Whether pods reach each other, at their own addresses and through Services, and themselves through their own Service (the hairpin, which some
-//! networks do not carry).
+//! networks do not support).
 
 use super::facts::{Observed, PodReport, Reachability, Target, joined};
 use crate::doctor::{Check, or_ok};
@@ -8,7 +8,7 @@ const PODS: &str = "pod network";
 const SERVICES: &str = "Service network";
 const HAIRPIN: &str = "hairpin";
 
-/// One attempt that failed, and by whom.
+/// A failed attempt to connect.
 struct Lost<'a> {
     from: &'a str,
     to: &'a Target,
@@ -19,7 +19,7 @@ pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     let answers = match probes {
         Ok(answers) => answers,
         Err(why) => {
-            let hint = "with `pods/exec` the pods would be asked";
+            let hint = "grant `pods/exec` to check from the pods";
             return [PODS, SERVICES, HAIRPIN]
                 .map(|name| Check::skipped(name, why, hint))
                 .into();
@@ -70,8 +70,8 @@ pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
         &is_hairpin,
         count(&is_hairpin),
         "masters reach themselves through their own Services",
-        "the network does not lead a pod's traffic back to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
-         daemons do not need it, drivers in a master's pod would",
+        "the network does not return a pod's traffic to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
+         daemons do not need it, but drivers in a master's pod do",
     ));
     checks
 }
@@ -85,7 +85,7 @@ fn group(
     hint: &str,
 ) -> Vec<Check> {
     if attempts == 0 {
-        return vec![Check::skipped(name, "no two pods could be asked", "")];
+        return vec![Check::skipped(name, "no two pods could be checked", "")];
     }
     let of_group: Vec<_> = lost
         .iter()
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_hairpin_is_no_lost_network() {
+    fn a_failed_hairpin_does_not_fail_the_pod_network() {
         let master = PodReport {
             pod: "spark-master-0".into(),
             clock: None,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_are_reached_by_no_pod_are_told_apart_from_pods() {
+    fn unreachable_services_are_reported_apart_from_pods() {
         let worker = PodReport {
             pod: "spark-worker-0".into(),
             clock: None,

@@ -1,5 +1,5 @@
-//! What the cluster's own pods see of each other: names, addresses, Services and the time. One `exec` for each pod that is asked, all at
-//! once; whoever may not do that hears so.
+//! What the cluster's own pods can reach: names, addresses, Services and the time. One `exec` for each pod, all concurrent; a missing permission is
+//! reported.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::state::{Facts, is_ready, pods_of};
 
-/// Each pod connects to each: more would take too long, and not tell more.
+/// Each pod connects to each: more pods would take too long, and not show more.
 const PODS_MAX: usize = 12;
-/// For all answers of one pod; each of its questions has 3 s.
+/// Timeout of all answers of one pod; each query has 3 s.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks everything at once. A port is tried by bash itself, for images have neither nc nor curl.
+/// Runs all queries concurrently. bash itself tries a port, because images have neither nc nor curl.
 const SCRIPT: &str = r#"
 reach() {
   timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null
@@ -41,11 +41,11 @@ done
 wait
 "#;
 
-/// Asks the running pods.
+/// Queries the running pods.
 pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Observed<Vec<PodReport>> {
     let pods = asked(facts);
     if pods.is_empty() {
-        return Err("none of its pods is ready to be asked".into());
+        return Err("none of its pods is running".into());
     }
     let targets = targets(&pods, services, facts);
     let names = names(&pods, facts);
@@ -55,7 +55,7 @@ pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Obse
     });
     let answers = join_all(answers).await;
     if let Some(Err(kubernetes::Error::Forbidden { .. })) = answers.iter().find(|answer| answer.is_err()) {
-        return Err("you may not run anything in its pods (create pods/exec)".into());
+        return Err("you may not run commands in its pods (create pods/exec)".into());
     }
     let failed = answers
         .iter()
@@ -68,14 +68,14 @@ pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Obse
     }
 }
 
-/// Masters and ZooKeepers, a worker for each node, and those that no master knows.
+/// Masters and ZooKeeper servers, a worker for each node, and workers that no master knows.
 fn asked(facts: &Facts) -> Vec<&Pod> {
     let daemons = pods_of(facts, Component::Master).chain(pods_of(facts, Component::ZooKeeper));
     let mut pods: Vec<_> = daemons.filter(|pod| is_running(pod)).collect();
     let mut nodes = Vec::new();
     for worker in pods_of(facts, Component::Worker).filter(|pod| is_running(pod)) {
         let node = worker.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        // The first stands for its node; one that nobody knows is asked why.
+        // The first stands for its node; an unregistered one may show why it is not registered.
         if !is_registered(worker, facts) || !nodes.contains(&node) {
             pods.push(worker);
             nodes.push(node);
@@ -85,7 +85,7 @@ fn asked(facts: &Facts) -> Vec<&Pod> {
     pods
 }
 
-/// Whether it is in a master's list, under its address or its name.
+/// Whether a master lists it, under its address or its name.
 fn is_registered(worker: &Pod, facts: &Facts) -> bool {
     let address = worker.status.as_ref().and_then(|status| status.pod_ip.clone());
     let (name, reports) = (worker.name_any(), facts.masters.values().flatten());
@@ -111,14 +111,14 @@ fn port_of(pod: &Pod) -> Option<u16> {
     }
 }
 
-/// A worker takes another port at each start: its ID in the leader's list ends with it.
+/// A worker's port changes with each start: its ID in the leader's list ends with it.
 fn worker_port(address: &str, facts: &Facts) -> Option<u16> {
     let mut workers = facts.masters.values().flatten().flat_map(|report| &report.workers);
     let worker = workers.find(|worker| worker.state == "ALIVE" && worker.host == address)?;
     worker.id.rsplit('-').next()?.parse().ok()
 }
 
-/// Those of the targets to which this pod has to connect.
+/// The targets to which this pod must connect.
 fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
     let from = Component::of(pod.labels());
     let is_needed = |to: Component, target: &Target| {
@@ -129,7 +129,7 @@ fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
     needed.map(|(_, target)| target.clone()).collect()
 }
 
-/// Whether pods of one part connect to pods of another; network policies admit no others.
+/// Whether pods of one component connect to pods of another; network policies admit no others.
 fn connects(from: Component, to: Component) -> bool {
     use Component::{Master, Worker, ZooKeeper};
     matches!(
@@ -172,7 +172,7 @@ fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component
     of_pods.chain(of_services).collect()
 }
 
-/// What these pods must be able to resolve: masters, ZooKeepers, and what workers call themselves.
+/// The names that these pods must resolve: masters, ZooKeeper servers, and workers' own names.
 fn names(pods: &[&Pod], facts: &Facts) -> Vec<String> {
     let of_pods = pods.iter().filter_map(|pod| {
         let cluster = pod.labels().get(INSTANCE)?;
@@ -247,14 +247,14 @@ fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> PodRep
             _ => {}
         }
     }
-    // In the order in which they were asked, whoever answered first.
+    // In the order of the queries, independent of which was answered first.
     let place = |target: &Target| targets.iter().position(|other| other == target);
     answer.ports.sort_by_key(|port| place(&port.target));
     answer.names.sort_by(|a, b| a.name.cmp(&b.name));
     answer
 }
 
-/// Runs a command in a pod's first container; what it wrote in time to its standard output.
+/// Runs a command in a pod's first container. Returns what it wrote to its standard output in time.
 async fn output_of(
     cluster: &Cluster,
     pod: &str,
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_come_back_in_the_order_of_the_questions() {
+    fn results_are_in_the_order_of_the_queries() {
         let target = |name: &str, address: &str| Target {
             name: name.into(),
             is_service: false,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_a_host_is_asked_for() {
+    fn only_host_names_are_queried() {
         assert!(is_host("spark-worker-0"));
         assert!(!is_host("$(reboot)"));
     }

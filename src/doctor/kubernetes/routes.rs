@@ -1,4 +1,4 @@
-//! Whether the web UIs are reached by their names: the routes that the cluster should have, resolved and asked for from here.
+//! Whether the web UIs are reached by their names: the routes of the cluster, resolved and requested from this machine.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::state::Facts;
 
 const NAME: &str = "web UIs";
 
-/// Asks for the leader's and every master's and worker's.
+/// Requests the web UIs of the leader, and of every master and worker.
 pub async fn look(
     cluster: &Cluster,
     inventory: &Inventory,
@@ -81,7 +81,7 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
         found.push(Check::warning(
             NAME,
             seen,
-            "let the domain's names be a router's (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
+            "resolve the domain's names to a router (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
         ));
     }
     if let Some(problem) = with_problem.first().and_then(|route| route.problems.first()) {

@@ -1,4 +1,4 @@
-//! The API server, the namespace, and what may be done there.
+//! The API server, the namespace, and your permissions there.
 
 use super::facts::{Observed, Server};
 use super::from_findings;
@@ -24,8 +24,8 @@ pub fn namespace(state: NamespaceState, namespace: &str) -> Vec<Check> {
     vec![Check::ok(
         "namespace",
         match state {
-            NamespaceState::Missing => format!("{namespace} is not there yet: create makes it"),
-            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} is there"),
+            NamespaceState::Missing => format!("{namespace} does not exist yet: create makes it"),
+            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} exists"),
         },
     )]
 }
@@ -36,7 +36,7 @@ pub fn permissions(missing: &Observed<Vec<Finding>>) -> Vec<Check> {
         Ok(missing) => or_ok(
             from_findings(NAME, missing),
             NAME,
-            "you may do what create, status and teardown do",
+            "you have the permissions for create, status and teardown",
         ),
         Err(why) => vec![Check::skipped(NAME, why, "")],
     }

@@ -1,4 +1,4 @@
-//! Services: each of the cluster's must select its pods, and nobody else's, and lead to those that are ready.
+//! Services: each of the cluster's must select its pods and no others, and lead to those that are ready.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
         return Some(Check::failed(
             NAME,
             seen,
-            "if its pods are there, somebody changed its selector: `sparkha create --force-conflicts` puts it right",
+            "if its pods exist, its selector was changed: run `sparkha create --force-conflicts`",
         ));
     }
     let foreign: Vec<_> = selected
@@ -53,7 +53,7 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
         return Some(Check::failed(
             NAME,
             seen,
-            "those pods bear the cluster's labels, or its selector was changed",
+            "those pods have the cluster's labels, or its selector was changed",
         ));
     }
     let has_address = match endpoints {
@@ -66,7 +66,7 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
                     .any(|subset| subset.addresses.iter().flatten().next().is_some())
             })
         }
-        // Who may not see them sees the pods.
+        // Without permission to read Endpoints, the pods must do.
         Err(_) => selected.iter().any(|pod| is_ready(pod)),
     };
     if !has_address {
@@ -74,12 +74,12 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
         let names: Vec<_> = waiting.map(ResourceExt::name_any).collect();
         let (seen, hint) = match names.is_empty() {
             true => (
-                format!("{name} has no address, though its pods are ready"),
-                "the controller that fills Endpoints does not: look at kube-controller-manager",
+                format!("{name} has no address, although its pods are ready"),
+                "no controller fills its Endpoints: check kube-controller-manager",
             ),
             false => (
                 format!("{name} has no ready address: {} not ready", joined(&names)),
-                "the checks of pods say why",
+                "see the checks of pods",
             ),
         };
         return Some(Check::failed(NAME, seen, hint));
@@ -87,7 +87,7 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
     None
 }
 
-/// An empty selector selects nothing here: nobody fills its Endpoints.
+/// An empty selector selects nothing here: no controller fills its Endpoints.
 fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_its_pods_is_told() {
+    fn a_service_that_selects_no_pods_is_reported() {
         let pods = [pod("a", "spark", true), pod("b", "other", true)];
         let hidden = Err("not allowed".into());
         let part = json!({"part": "master"});
@@ -137,7 +137,7 @@ mod tests {
         );
         assert_eq!(
             seen(&own, &pods, &Ok(vec![])).unwrap(),
-            "s has no address, though its pods are ready"
+            "s has no address, although its pods are ready"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Masters, workers and applications, as the masters themselves tell of them.
+//! Masters, workers and applications, as the masters report them.
 
 use std::net::IpAddr;
 
@@ -31,11 +31,11 @@ fn masters(existing: &Existing) -> Vec<Check> {
         .collect();
     for (pod, report) in &existing.observed.masters {
         let Ok(report) = report else { continue };
-        // Workers and drivers are told its Service's name, and Spark drops what comes under another.
+        // Workers and drivers use its Service's name, and Spark drops messages to another name.
         let wanted = format!("spark://{pod}:{MASTER_PORT}");
         if report.url != wanted {
             let seen = format!(
-                "{pod} calls itself {}, and is called {wanted}: it drops what workers and drivers send",
+                "{pod} calls itself {}, but is addressed as {wanted}: it drops messages of workers and drivers",
                 report.url
             );
             let hint = "SPARK_MASTER_HOST must be the name of the master's own Service: leave it to sparkha, in env and sparkConf alike";
@@ -58,9 +58,9 @@ fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check
                 true => lack.to_string(),
                 false => format!("{lack} ({})", joined(&reasons)),
             };
-            return Some(Check::failed(name, seen, "`sparkha logs masters` shows what they do"));
+            return Some(Check::failed(name, seen, "see `sparkha logs masters`"));
         }
-        NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; look again",
+        NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; check again",
         NotReady::NoLeader { recovering: None } => {
             "an election needs ZooKeeper's quorum: see its check, and `sparkha logs masters`"
         }
@@ -81,7 +81,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
                 "`sparkha logs workers` shows why they do not register: names, networks, another secret"
             }
             NotReady::WorkerSize { .. } => {
-                "somebody set SPARK_WORKER_CORES or SPARK_WORKER_MEMORY, or it has no limits and offers its whole node"
+                "SPARK_WORKER_CORES or SPARK_WORKER_MEMORY is set, or it has no limits and offers its whole node"
             }
             _ => continue,
         };
@@ -96,7 +96,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
     or_ok(
         found,
         NAME,
-        format!("{}, as large as they should be", workers.registration()),
+        format!("{}, with the configured resources", workers.registration()),
     )
 }
 
@@ -105,7 +105,7 @@ fn leader(facts: &Facts) -> Option<&MasterReport> {
     reports.into_iter().find(|report| report.status == MasterStatus::Alive)
 }
 
-/// A worker's executors are reached under the name that it gives: it must mean the same to everybody.
+/// A worker's executors are reached under the worker's own name: it must resolve to the same address everywhere.
 fn advertised(
     name: &'static str,
     worker: &WorkerReport,
@@ -113,14 +113,14 @@ fn advertised(
     probes: &Observed<Vec<PodReport>>,
 ) -> Option<Check> {
     let host = &worker.host;
-    let hint = "SPARK_LOCAL_HOSTNAME must be what everybody can resolve: sparkha sets it to the pod's address";
+    let hint = "SPARK_LOCAL_HOSTNAME must be resolvable in all pods: sparkha sets it to the pod's address";
     let is_of_pod = |address: &str| {
         let has = |pod: &&&Pod| pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) == Some(address);
         pods.iter().any(|pod| has(&pod))
     };
     if host.parse::<IpAddr>().is_ok() {
         return (!is_of_pod(host)).then(|| {
-            let seen = format!("a worker calls itself {host}, which is the address of none of its pods");
+            let seen = format!("a worker calls itself {host}, which is not the address of any worker's pod");
             Check::failed(name, seen, hint)
         });
     }
@@ -128,7 +128,7 @@ fn advertised(
         .iter()
         .flatten()
         .flat_map(|answer| answer.names.iter().map(move |name| (answer.pod.as_str(), name)))
-        // In its own pod /etc/hosts knows it.
+        // Its own pod resolves it by /etc/hosts.
         .filter(|(pod, name)| name.name == *host && pod != host)
         .collect();
     let deaf: Vec<_> = asked
@@ -138,7 +138,7 @@ fn advertised(
     match (asked.is_empty(), deaf.first()) {
         (true, _) => Some(Check::warning(
             name,
-            format!("a worker calls itself {host}; whether others can resolve that was not seen"),
+            format!("a worker calls itself {host}; whether others can resolve it was not checked"),
             hint,
         )),
         (false, None) => None,
@@ -150,7 +150,7 @@ fn advertised(
     }
 }
 
-/// Applications that get nothing: a driver waits for ever at "Initial job has not accepted any resources".
+/// Applications without executors: their driver waits forever at "Initial job has not accepted any resources".
 fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Check> {
     const NAME: &str = "applications";
     let Some(leader) = leader else {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_only_its_pod_knows_is_told() {
+    fn a_worker_name_that_only_its_pod_resolves_is_reported() {
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "w"}, "status": {"podIP": "10.0.0.1"}})).unwrap();
         let pods = [&pod];
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_waits_is_told_what_is_free() {
+    fn a_waiting_application_is_reported_with_the_free_resources() {
         let leader: MasterReport = serde_json::from_value(json!({
             "status": "ALIVE", "url": "",
             "activeapps": [

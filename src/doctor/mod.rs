@@ -13,7 +13,8 @@ pub struct Check {
     pub name: &'static str,
     pub status: Status,
     /// What was observed, or why the check was skipped.
-    pub seen: String,
+    #[serde(rename = "seen")]
+    pub observed: String,
     /// What to do; empty if there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hint: String,
@@ -32,25 +33,25 @@ pub enum Status {
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, seen: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn new(name: &'static str, status: Status, observed: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             name,
             status,
-            seen: seen.into(),
+            observed: observed.into(),
             hint: hint.into(),
         }
     }
 
-    pub fn ok(name: &'static str, seen: impl Into<String>) -> Self {
-        Self::new(name, Status::Ok, seen, "")
+    pub fn ok(name: &'static str, observed: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, observed, "")
     }
 
-    pub fn warning(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(name, Status::Warning, seen, hint)
+    pub fn warning(name: &'static str, observed: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, observed, hint)
     }
 
-    pub fn failed(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(name, Status::Failed, seen, hint)
+    pub fn failed(name: &'static str, observed: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Failed, observed, hint)
     }
 
     pub fn skipped(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -72,9 +73,9 @@ fn orphans(orphans: &[Orphan]) -> Vec<Check> {
 }
 
 /// The findings, or a passed check if there are none.
-fn or_ok(found: Vec<Check>, name: &'static str, seen: impl Into<String>) -> Vec<Check> {
+fn or_ok(found: Vec<Check>, name: &'static str, observed: impl Into<String>) -> Vec<Check> {
     match found.is_empty() {
-        true => vec![Check::ok(name, seen)],
+        true => vec![Check::ok(name, observed)],
         false => found,
     }
 }

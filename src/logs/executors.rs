@@ -12,18 +12,18 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::WorkerUi;
-use crate::logs::selection::{Line, Time, sparks_time};
-use crate::logs::{Error, Lines, Options, trimmed};
+use crate::logs::selection::{LogLine, Time, sparks_time};
+use crate::logs::{Error, Lines, LogOptions, trimmed};
 use crate::model::ports::WORKER_UI_PORT;
 use crate::platform::kubernetes::Cluster;
 
 /// How often a followed log and the list of executors are polled.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 const KINDS: [&str; 2] = ["stdout", "stderr"];
 
 /// One of an executor's two logs.
-struct Log {
+struct ExecutorLog {
     application: String,
     executor: u32,
     kind: &'static str,
@@ -38,7 +38,7 @@ struct Log {
     time: Time,
 }
 
-impl Log {
+impl ExecutorLog {
     fn of(pod: &str, application: &str, executor: u32, kind: &'static str) -> Self {
         Self {
             application: application.to_owned(),
@@ -53,7 +53,7 @@ impl Log {
     }
 
     /// The whole lines written since the last call.
-    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::clients::spark::Error> {
+    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<LogLine>, crate::clients::spark::Error> {
         let mut lines = Vec::new();
         loop {
             let mut part = ui.log(&self.application, self.executor, self.kind, self.end).await?;
@@ -91,9 +91,9 @@ impl Log {
         }
     }
 
-    fn line(&mut self, text: String) -> Line {
+    fn line(&mut self, text: String) -> LogLine {
         self.time = sparks_time(&text).unwrap_or(self.time);
-        Line {
+        LogLine {
             source: self.source.clone(),
             time: self.time,
             text,
@@ -122,7 +122,7 @@ fn after<'a>(tail: &str, text: &'a str) -> Option<&'a str> {
 }
 
 /// The time of the oldest line to show, in nanoseconds since the epoch.
-fn oldest(options: &Options) -> Option<Time> {
+fn oldest(options: &LogOptions) -> Option<Time> {
     let since = Timestamp::now().saturating_sub(options.since?).ok()?;
     Some(since.as_nanosecond())
 }
@@ -136,7 +136,7 @@ pub async fn logs(
     cluster: &Cluster,
     workers: &[Pod],
     application: &str,
-    options: &Options,
+    options: &LogOptions,
 ) -> Result<Vec<Lines>, Error> {
     let mut found: Vec<Lines> = Vec::new();
     for worker in workers {
@@ -150,7 +150,7 @@ pub async fn logs(
         };
         for executor in ui.executors(application).await? {
             for kind in KINDS {
-                let mut log = Log::of(&name, application, executor, kind);
+                let mut log = ExecutorLog::of(&name, application, executor, kind);
                 let mut lines = log.more(&mut ui).await?;
                 if !log.rest.is_empty() {
                     let rest = std::mem::take(&mut log.rest);
@@ -174,8 +174,8 @@ pub async fn follow(
     cluster: Cluster,
     workers: watch::Receiver<Vec<Pod>>,
     application: String,
-    options: Options,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    options: LogOptions,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 ) {
     let mut begun = HashSet::new();
     while !sender.is_closed() {
@@ -195,7 +195,7 @@ pub async fn follow(
                 follow_worker(&cluster, &worker.name_any(), is_there, &application, &options, &sender).await;
             });
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -204,10 +204,10 @@ async fn follow_worker(
     worker: &str,
     is_there: impl Fn() -> bool,
     application: &str,
-    options: &Options,
-    sender: &mpsc::Sender<Result<Line, Error>>,
+    options: &LogOptions,
+    sender: &mpsc::Sender<Result<LogLine, Error>>,
 ) {
-    let mut logs: Vec<Log> = Vec::new();
+    let mut logs: Vec<ExecutorLog> = Vec::new();
     let mut connection = None;
     while is_there() && !sender.is_closed() {
         let taken = match connection.take() {
@@ -215,7 +215,7 @@ async fn follow_worker(
             None => ui(cluster, worker).await,
         };
         let outcome = match taken {
-            Ok(ui) => look(ui, worker, application, options, &mut logs, sender).await,
+            Ok(ui) => poll(ui, worker, application, options, &mut logs, sender).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -223,22 +223,22 @@ async fn follow_worker(
             // The position is kept, so nothing is read twice.
             Err(error) => tracing::info!("{worker}: {error}; trying again"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Sends new lines; returns the connection for the next poll.
-async fn look(
+async fn poll(
     mut ui: WorkerUi,
     worker: &str,
     application: &str,
-    options: &Options,
-    logs: &mut Vec<Log>,
-    sender: &mpsc::Sender<Result<Line, Error>>,
+    options: &LogOptions,
+    logs: &mut Vec<ExecutorLog>,
+    sender: &mpsc::Sender<Result<LogLine, Error>>,
 ) -> Result<WorkerUi, Error> {
     for executor in ui.executors(application).await? {
         if !logs.iter().any(|log| log.executor == executor) {
-            logs.extend(KINDS.map(|kind| Log::of(worker, application, executor, kind)));
+            logs.extend(KINDS.map(|kind| ExecutorLog::of(worker, application, executor, kind)));
         }
     }
     for log in logs {

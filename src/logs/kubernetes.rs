@@ -14,16 +14,16 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::inventory::inventory_object;
-use crate::logs::position::Stamped;
-use crate::logs::reader::{NewLine, Reader, Rest};
-use crate::logs::selection::{Line, Time, Wanted};
+use crate::logs::position::TimestampedLine;
+use crate::logs::reader::{LogReader, NewLine, Unread};
+use crate::logs::selection::{LogLine, LogSelection, Time};
 use crate::logs::streams::unmarked;
-use crate::logs::{Error, Lines, Options, Write, executors, in_order};
+use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Ask, Observer};
-use crate::routing::Member;
+use crate::routing::RoutedPod;
 use crate::spec::names::ClusterName;
 use crate::state::Facts;
 
@@ -35,16 +35,16 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 const WAITING: usize = 1024;
 
 /// The pods of one cluster, its drivers among them.
-pub struct Pods {
+pub struct PodLogs {
     pub cluster: Cluster,
     pub name: ClusterName,
-    pub wanted: Wanted,
-    pub options: Options,
+    pub selection: LogSelection,
+    pub options: LogOptions,
 }
 
-impl Pods {
+impl PodLogs {
     /// Writes the lines. Following never ends by itself.
-    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
         let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
         let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
         if pods.is_empty() {
@@ -58,8 +58,8 @@ impl Pods {
             .filter(|pod| Component::of(pod.labels()) == Some(Component::Worker))
             .cloned()
             .collect();
-        pods.retain(|pod| self.is_wanted(pod));
-        let applications: Vec<_> = self.wanted.applications().map(str::to_owned).collect();
+        pods.retain(|pod| self.is_selected(pod));
+        let applications: Vec<_> = self.selection.applications().map(str::to_owned).collect();
         if pods.is_empty() && applications.is_empty() && !self.options.follow {
             return Err(Error::Usage {
                 message: format!("{} has no such pod now", self.name),
@@ -100,11 +100,11 @@ impl Pods {
         let namespace = self.cluster.namespace().as_str();
         let mut metadata = pod.metadata.clone();
         metadata.deletion_timestamp = None;
-        Member::of(&metadata, address, namespace, self.name.as_str()).is_some()
+        RoutedPod::of(&metadata, address, namespace, self.name.as_str()).is_some()
     }
 
-    fn is_wanted(&self, pod: &Pod) -> bool {
-        self.wanted.has(Component::of(pod.labels()), &pod.name_any())
+    fn is_selected(&self, pod: &Pod) -> bool {
+        self.selection.has(Component::of(pod.labels()), &pod.name_any())
     }
 
     async fn only_the_leader(&mut self, pods: &[Pod]) -> Result<(), Error> {
@@ -119,7 +119,7 @@ impl Pods {
             .find(|(_, report)| report.as_ref().is_ok_and(|report| report.status == MasterStatus::Alive));
         match alive {
             Some((leader, _)) => {
-                self.wanted.parts = vec![crate::logs::selection::Part::Pod(leader.clone())];
+                self.selection.sources = vec![crate::logs::selection::LogSource::Pod(leader.clone())];
                 Ok(())
             }
             None => Err(Error::Usage {
@@ -147,7 +147,7 @@ impl Pods {
         }
     }
 
-    async fn follow(self, applications: Vec<String>, write: Write<'_>) -> Result<(), Error> {
+    async fn follow(self, applications: Vec<String>, write: LineWriter<'_>) -> Result<(), Error> {
         let (sender, mut lines) = mpsc::channel(WAITING);
         let (workers, worker_pods) = watch::channel(Vec::new());
         for application in applications {
@@ -162,11 +162,11 @@ impl Pods {
     }
 
     /// Follows every container of the selected pods, current and future.
-    async fn watch(self, sender: mpsc::Sender<Result<Line, Error>>, workers: watch::Sender<Vec<Pod>>) {
+    async fn watch(self, sender: mpsc::Sender<Result<LogLine, Error>>, workers: watch::Sender<Vec<Pod>>) {
         let config = watcher::Config::default().labels(&self.selector());
         self.cluster.count_request();
         let mut events = pin!(watcher(self.cluster.api::<Pod>(), config).default_backoff());
-        let mut known = Known::default();
+        let mut known = KnownPods::default();
         let mut begun = HashSet::new();
         // Of existing logs, only the end may be selected; new logs are read whole.
         let mut is_first = true;
@@ -194,7 +194,7 @@ impl Pods {
                     workers.push(pod.clone());
                 });
             }
-            if !self.is_wanted(&pod) {
+            if !self.is_selected(&pod) {
                 continue;
             }
             if let Some(id) = container(&pod).and_then(|container| container.container_id.clone())
@@ -214,13 +214,13 @@ impl Pods {
 
 /// The pods that the watch has shown, as they are now, by UID. A pod missing from a new list was deleted while the watch was down.
 #[derive(Default)]
-struct Known {
+struct KnownPods {
     pods: HashMap<String, watch::Sender<Option<Pod>>>,
     /// UIDs of the current list.
     listed: HashSet<String>,
 }
 
-impl Known {
+impl KnownPods {
     /// The pod that the event shows, and the UIDs of deleted pods.
     fn take(&mut self, event: watcher::Event<Pod>) -> (Option<Pod>, Vec<String>) {
         let uid = |pod: &Pod| pod.uid().unwrap_or_default();
@@ -263,7 +263,7 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
 
 /// Where the log of one run of a container can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LogLocation {
     /// The container runs.
     Running,
     /// It has ended, and has not restarted.
@@ -273,9 +273,9 @@ enum Place {
     Gone,
 }
 
-fn place(pod: Option<&Pod>, id: &str) -> Place {
+fn log_location(pod: Option<&Pod>, id: &str) -> LogLocation {
     let Some(container) = pod.and_then(container) else {
-        return Place::Gone;
+        return LogLocation::Gone;
     };
     let last = container
         .last_state
@@ -283,13 +283,13 @@ fn place(pod: Option<&Pod>, id: &str) -> Place {
         .and_then(|state| state.terminated.as_ref());
     if container.container_id.as_deref() == Some(id) {
         match container.state.as_ref().is_some_and(|state| state.running.is_some()) {
-            true => Place::Running,
-            false => Place::Ended,
+            true => LogLocation::Running,
+            false => LogLocation::Ended,
         }
     } else if last.and_then(|last| last.container_id.as_deref()) == Some(id) {
-        Place::Previous
+        LogLocation::Previous
     } else {
-        Place::Gone
+        LogLocation::Gone
     }
 }
 
@@ -299,32 +299,32 @@ async fn follow_container(
     latest: watch::Receiver<Option<Pod>>,
     id: String,
     first: LogParams,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 ) {
     let Some((name, is_driver)) = latest.borrow().as_ref().map(|pod| (pod.name_any(), is_driver(pod))) else {
         return;
     };
-    let sending = Sending {
+    let log_sender = LogSender {
         source: name.as_str().into(),
         is_driver,
         sender,
     };
-    let mut reader = Reader::new(cluster, name, first, LONGEST_SILENCE);
+    let mut reader = LogReader::new(cluster, name, first, LONGEST_SILENCE);
     loop {
-        let place = place(latest.borrow().as_ref(), &id);
-        if place == Place::Gone {
+        let log_location = log_location(latest.borrow().as_ref(), &id);
+        if log_location == LogLocation::Gone {
             return;
         }
-        match read(&mut reader, place, &sending).await {
-            Ok(Left::Nothing) => return,
-            Ok(Left::More) => {}
+        match read(&mut reader, log_location, &log_sender).await {
+            Ok(Remaining::Nothing) => return,
+            Ok(Remaining::More) => {}
             Err(error @ kubernetes::Error::Forbidden { .. }) => {
-                let _ = sending.sender.send(Err(error.into())).await;
+                let _ = log_sender.sender.send(Err(error.into())).await;
                 return;
             }
             Err(error) => tracing::info!("{error}; trying again"),
         }
-        if sending.sender.is_closed() {
+        if log_sender.sender.is_closed() {
             return;
         }
         tokio::time::sleep(PAUSE).await;
@@ -332,13 +332,13 @@ async fn follow_container(
 }
 
 /// Sends the lines of one container.
-struct Sending {
+struct LogSender {
     source: Arc<str>,
     is_driver: bool,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 }
 
-impl Sending {
+impl LogSender {
     /// Whether the receiver wants more.
     async fn send(&self, new: NewLine) -> bool {
         if let Some(gap) = &new.gap {
@@ -355,28 +355,32 @@ impl Sending {
 }
 
 /// What to do after a stream's end.
-enum Left {
+enum Remaining {
     Nothing,
     More,
 }
 
-async fn read(reader: &mut Reader<Cluster>, place: Place, sending: &Sending) -> Result<Left, kubernetes::Error> {
-    let previous = place == Place::Previous;
-    reader.open(place == Place::Running, previous).await?;
+async fn read(
+    reader: &mut LogReader<Cluster>,
+    log_location: LogLocation,
+    log_sender: &LogSender,
+) -> Result<Remaining, kubernetes::Error> {
+    let previous = log_location == LogLocation::Previous;
+    reader.open(log_location == LogLocation::Running, previous).await?;
     while let Some(new) = reader.next().await? {
-        if !sending.send(new).await {
-            return Ok(Left::Nothing);
+        if !log_sender.send(new).await {
+            return Ok(Remaining::Nothing);
         }
     }
-    if place == Place::Running {
-        return Ok(Left::More);
+    if log_location == LogLocation::Running {
+        return Ok(Remaining::More);
     }
-    match reader.rest(previous).await? {
-        Rest::More => return Ok(Left::More),
-        Rest::Half(new) => drop(sending.send(new).await),
-        Rest::Nothing | Rest::Unknown => {}
+    match reader.unread(previous).await? {
+        Unread::More => return Ok(Remaining::More),
+        Unread::Half(new) => drop(log_sender.send(new).await),
+        Unread::Nothing | Unread::Unknown => {}
     }
-    Ok(Left::Nothing)
+    Ok(Remaining::Nothing)
 }
 
 fn is_driver(pod: &Pod) -> bool {
@@ -384,7 +388,7 @@ fn is_driver(pod: &Pod) -> bool {
 }
 
 /// A line without newline and marks; `None` if it was only a mark.
-fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<Line> {
+fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<LogLine> {
     let text = match is_driver {
         true => match unmarked(text) {
             line if line.is_last && line.text.is_empty() => return None,
@@ -392,7 +396,7 @@ fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<L
         },
         false => text,
     };
-    Some(Line {
+    Some(LogLine {
         source: source.clone(),
         time,
         text: String::from_utf8_lossy(text).trim_end_matches(['\n', '\r']).to_owned(),
@@ -418,7 +422,7 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
                 if read.is_err() || bytes.is_empty() {
                     return None;
                 }
-                let (time, text) = match Stamped::parse(&bytes) {
+                let (time, text) = match TimestampedLine::parse(&bytes) {
                     Some(stamped) => (stamped.time, stamped.text),
                     None => (before, bytes.as_slice().into()),
                 };
@@ -441,7 +445,7 @@ mod tests {
     fn pods_missing_from_a_new_list_are_gone() {
         let pod =
             |uid: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}})).unwrap() };
-        let mut known = Known::default();
+        let mut known = KnownPods::default();
         for event in [
             watcher::Event::Init,
             watcher::Event::InitApply(pod("a")),
@@ -475,10 +479,16 @@ mod tests {
             }))
             .unwrap()
         };
-        assert_eq!(place(Some(&pod("b", "running", "a")), "b"), Place::Running);
-        assert_eq!(place(Some(&pod("b", "terminated", "a")), "b"), Place::Ended);
-        assert_eq!(place(Some(&pod("b", "running", "a")), "a"), Place::Previous);
-        assert_eq!(place(Some(&pod("c", "running", "b")), "a"), Place::Gone);
-        assert_eq!(place(None, "a"), Place::Gone);
+        assert_eq!(log_location(Some(&pod("b", "running", "a")), "b"), LogLocation::Running);
+        assert_eq!(
+            log_location(Some(&pod("b", "terminated", "a")), "b"),
+            LogLocation::Ended
+        );
+        assert_eq!(
+            log_location(Some(&pod("b", "running", "a")), "a"),
+            LogLocation::Previous
+        );
+        assert_eq!(log_location(Some(&pod("c", "running", "b")), "a"), LogLocation::Gone);
+        assert_eq!(log_location(None, "a"), LogLocation::Gone);
     }
 }

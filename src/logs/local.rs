@@ -15,25 +15,25 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt;
 
 use crate::lifecycle::local::LocalView;
-use crate::logs::selection::{Line, Part, Time, Wanted, sparks_time};
-use crate::logs::{Error, Options, Write, in_order, trimmed};
+use crate::logs::selection::{LogLine, LogSelection, LogSource, Time, sparks_time};
+use crate::logs::{Error, LineWriter, LogOptions, in_order, trimmed};
 use crate::model::labels::Component;
 use crate::model::reports::MasterStatus;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
 
 /// How often files are polled.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The log files of one cluster.
-pub struct Files {
+pub struct LocalLogs {
     pub dir: ClusterDir,
-    pub wanted: Wanted,
-    pub options: Options,
+    pub selection: LogSelection,
+    pub options: LogOptions,
 }
 
 /// A file that is being read.
-struct Log {
+struct LogFile {
     source: Arc<str>,
     reader: BufReader<File>,
     inode: u64,
@@ -42,7 +42,7 @@ struct Log {
     rest: Vec<u8>,
 }
 
-impl Log {
+impl LogFile {
     fn open(source: &str, path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         Ok(Self {
@@ -55,7 +55,7 @@ impl Log {
     }
 
     /// The next whole line, if there is one. After a log was truncated because it had become too long, it is the first line.
-    fn next(&mut self) -> Option<Line> {
+    fn next(&mut self) -> Option<LogLine> {
         self.reader.read_until(b'\n', &mut self.rest).ok()?;
         if self.rest.ends_with(b"\n") {
             return Some(self.take());
@@ -70,16 +70,16 @@ impl Log {
     }
 
     /// The incomplete last line, if any.
-    fn last(&mut self) -> Option<Line> {
+    fn last(&mut self) -> Option<LogLine> {
         (!self.rest.is_empty()).then(|| self.take())
     }
 
-    fn take(&mut self) -> Line {
+    fn take(&mut self) -> LogLine {
         let bytes = std::mem::take(&mut self.rest);
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
         self.time = sparks_time(&text).unwrap_or(self.time);
-        Line {
+        LogLine {
             source: self.source.clone(),
             time: self.time,
             text,
@@ -87,9 +87,9 @@ impl Log {
     }
 }
 
-impl Files {
+impl LocalLogs {
     /// Writes the lines. Following ends when the cluster is gone.
-    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
         if !self.dir.exists() {
             return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         }
@@ -102,7 +102,7 @@ impl Files {
         }
         let mut logs = Vec::new();
         for (source, path) in self.files()? {
-            let Ok(mut log) = Log::open(&source, &path) else {
+            let Ok(mut log) = LogFile::open(&source, &path) else {
                 continue;
             };
             let mut lines: Vec<_> = std::iter::from_fn(|| log.next()).collect();
@@ -139,7 +139,7 @@ impl Files {
             .find(|master| master.status == Some(MasterStatus::Alive));
         match leader {
             Some(master) => {
-                self.wanted.parts = vec![Part::Pod(master.pod.name)];
+                self.selection.sources = vec![LogSource::Pod(master.pod.name)];
                 Ok(())
             }
             None => Err(Error::Usage {
@@ -159,11 +159,11 @@ impl Files {
         files.extend(drivers.map(|(path, name)| (name, path)));
         for PodRecord { pod, .. } in self.dir.seen()?.pods {
             let name = pod.name_any();
-            if self.wanted.has(Component::of(pod.labels()), &name) {
+            if self.selection.has(Component::of(pod.labels()), &name) {
                 files.extend(self.log(&name).map(|path| (name.clone(), path)));
             }
             if Component::of(pod.labels()) == Some(Component::Worker) {
-                for application in self.wanted.applications() {
+                for application in self.selection.applications() {
                     let folder = self.dir.pod(&name).join("work").join(application);
                     // A file that is followed is still read to its end after it is renamed.
                     files.extend(executors(&folder, &name, !self.options.follow));
@@ -186,12 +186,12 @@ impl Files {
     fn drivers(&self) -> Result<Vec<String>, Error> {
         let drivers = submitted::records(&self.dir)?.into_iter().map(|record| record.name);
         Ok(drivers
-            .filter(|name| self.wanted.has(Some(Component::Driver), name))
+            .filter(|name| self.selection.has(Some(Component::Driver), name))
             .collect())
     }
 
-    async fn follow(self, since: Option<Time>, write: Write<'_>) -> Result<(), Error> {
-        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
+    async fn follow(self, since: Option<Time>, write: LineWriter<'_>) -> Result<(), Error> {
+        let mut logs: BTreeMap<String, LogFile> = BTreeMap::new();
         let mut is_first = true;
         while self.dir.exists() {
             for (source, path) in self.files()? {
@@ -209,7 +209,7 @@ impl Files {
                     }
                 }
                 if !logs.contains_key(&source)
-                    && let Ok(mut log) = Log::open(&source, &path)
+                    && let Ok(mut log) = LogFile::open(&source, &path)
                 {
                     if is_first {
                         let lines = std::iter::from_fn(|| log.next());
@@ -226,7 +226,7 @@ impl Files {
                     write(&line)?;
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut writer = File::options().create(true).append(true).open(&path).unwrap();
-        let mut log = Log::open("pod", &path).unwrap();
+        let mut log = LogFile::open("pod", &path).unwrap();
         let mut read = || {
             std::iter::from_fn(|| log.next())
                 .map(|line| line.text)

@@ -21,13 +21,13 @@ const SECOND: Time = 1_000_000_000;
 
 /// A line as the API server sends it with `timestamps=true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamped<'a> {
+pub struct TimestampedLine<'a> {
     pub time: Time,
     /// With its newline, if it has one.
     pub text: Cow<'a, [u8]>,
 }
 
-impl<'a> Stamped<'a> {
+impl<'a> TimestampedLine<'a> {
     /// `None` if the line is not the container's, but the server's own message.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let end = line.iter().take(40).position(|&byte| byte == b' ')?;
@@ -66,7 +66,7 @@ pub struct Gap {
 
 /// Whether a line of a stream is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum LineStatus {
     /// It was read before.
     Repeated,
     New,
@@ -95,26 +95,26 @@ impl Position {
     }
 
     /// Takes the next line of the stream.
-    pub fn take(&mut self, line: &Stamped<'_>) -> Read {
+    pub fn take(&mut self, line: &TimestampedLine<'_>) -> LineStatus {
         let key = key(line);
         if let Some(from) = self.repeated {
             if let Some(at) = self.window.iter().skip(from).position(|known| *known == key) {
                 (self.repeated, self.is_joined) = (Some(from + at + 1), true);
-                return Read::Repeated;
+                return LineStatus::Repeated;
             }
             if !self.is_joined && self.precedes(line.time) {
-                return Read::Repeated;
+                return LineStatus::Repeated;
             }
             self.repeated = None;
         }
         let gap = (!self.is_joined).then(|| self.gap(Some(line.time)));
         self.is_joined = true;
         self.add(key);
-        gap.map_or(Read::New, Read::NewAfter)
+        gap.map_or(LineStatus::New, LineStatus::NewAfter)
     }
 
     /// Whether this is one of the last lines read.
-    pub fn has(&self, line: &Stamped<'_>) -> bool {
+    pub fn has(&self, line: &TimestampedLine<'_>) -> bool {
         self.window.contains(&key(line))
     }
 
@@ -172,7 +172,7 @@ impl fmt::Display for Gap {
     }
 }
 
-fn key(line: &Stamped<'_>) -> (Time, u64) {
+fn key(line: &TimestampedLine<'_>) -> (Time, u64) {
     let mut hasher = DefaultHasher::new();
     // A line that is cut off at its newline is the same line.
     line.text.strip_suffix(b"\n").unwrap_or(&line.text).hash(&mut hasher);
@@ -230,10 +230,10 @@ mod tests {
         }
 
         /// What a request returns, filtered as a kubelet does.
-        fn since(&self, since: Option<Timestamp>) -> Vec<Stamped<'_>> {
+        fn since(&self, since: Option<Timestamp>) -> Vec<TimestampedLine<'_>> {
             let since = since.map_or(Time::MIN, |since| since.as_nanosecond());
             let lines = self.0.iter().filter(|(time, _)| *time >= since);
-            let line = |(time, text): &(Time, String)| Stamped {
+            let line = |(time, text): &(Time, String)| TimestampedLine {
                 time: *time,
                 text: text.clone().into_bytes().into(),
             };
@@ -251,9 +251,9 @@ mod tests {
                 break;
             }
             match position.take(&line) {
-                Read::Repeated => continue,
-                Read::New => {}
-                Read::NewAfter(gap) => gaps.push(gap),
+                LineStatus::Repeated => continue,
+                LineStatus::New => {}
+                LineStatus::NewAfter(gap) => gaps.push(gap),
             }
             texts.push(String::from_utf8_lossy(&line.text).into_owned());
         }
@@ -352,7 +352,7 @@ mod tests {
         let mut position = Position::within();
         position.resume();
         for line in &log.since(None)[2..4] {
-            assert_eq!(position.take(line), Read::New);
+            assert_eq!(position.take(line), LineStatus::New);
         }
         let mut texts = Vec::new();
         assert_eq!(read(&mut position, &log, 9, &mut texts), []);
@@ -366,7 +366,7 @@ mod tests {
         read(&mut position, &log, 1, &mut Vec::new());
         let lines = log.since(None);
         assert!(position.has(&lines[0]) && !position.has(&lines[1]));
-        let whole = Stamped::parse(b"1970-01-01T00:00:01Z a").unwrap();
+        let whole = TimestampedLine::parse(b"1970-01-01T00:00:01Z a").unwrap();
         assert!(position.has(&whole), "a log may end without a newline");
     }
 
@@ -375,20 +375,20 @@ mod tests {
         let (a, b, c) = ("a".repeat(PIECE), "b".repeat(PIECE), "c".repeat(9));
         let time = "2026-11-21T10:00:00.123456789Z";
         let line = format!("{time} {a}{time} {b}{time} {c}");
-        assert!(Stamped::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
+        assert!(TimestampedLine::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
         let plain = format!("{time} {a}{b}{c}");
-        assert!(Stamped::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
+        assert!(TimestampedLine::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
     }
 
     #[test]
     fn timestamps_of_any_precision_and_zone_are_in_order() {
-        let time = |line: &str| Stamped::parse(line.as_bytes()).unwrap().time;
+        let time = |line: &str| TimestampedLine::parse(line.as_bytes()).unwrap().time;
         let (a, b) = (
             "2026-11-21T14:20:56.12Z one two",
             "2026-11-21T15:20:56.123000001+01:00 x",
         );
         assert_eq!(time(b) - time(a), 3_000_001);
-        assert_eq!(&*Stamped::parse(a.as_bytes()).unwrap().text, b"one two");
+        assert_eq!(&*TimestampedLine::parse(a.as_bytes()).unwrap().text, b"one two");
     }
 
     #[test]
@@ -398,7 +398,7 @@ mod tests {
             b"",
             b"2026-11-21 x",
         ] {
-            assert_eq!(Stamped::parse(line), None);
+            assert_eq!(TimestampedLine::parse(line), None);
         }
     }
 }

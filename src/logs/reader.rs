@@ -7,7 +7,7 @@ use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use kube::api::LogParams;
 use tokio::time::timeout;
 
-use crate::logs::position::{Gap, Position, Read, Stamped};
+use crate::logs::position::{Gap, LineStatus, Position, TimestampedLine};
 use crate::logs::selection::Time;
 use crate::platform::kubernetes::{Cluster, Error};
 
@@ -36,7 +36,7 @@ impl Logs for Cluster {
 }
 
 /// A log that is being read.
-pub struct Reader<L> {
+pub struct LogReader<L> {
     logs: L,
     pod: String,
     /// What to read of the log at first.
@@ -44,14 +44,14 @@ pub struct Reader<L> {
     longest_silence: Duration,
     position: Position,
     was_opened: bool,
-    stream: Option<Stream>,
+    stream: Option<OpenStream>,
     /// The last line of a stream that was not followed, if it has no newline.
     half: Vec<u8>,
     /// The log's last line at the previous check.
     last: Vec<u8>,
 }
 
-struct Stream {
+struct OpenStream {
     bytes: Bytes,
     /// The part received so far.
     line: Vec<u8>,
@@ -72,7 +72,7 @@ pub struct NewLine {
 
 /// What of a log is still unread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Unread {
     Nothing,
     /// A last line without newline; of a container that has ended, it is complete.
     Half(NewLine),
@@ -81,7 +81,7 @@ pub enum Rest {
     Unknown,
 }
 
-impl<L: Logs> Reader<L> {
+impl<L: Logs> LogReader<L> {
     pub fn new(logs: L, pod: String, first: LogParams, longest_silence: Duration) -> Self {
         let is_whole = first.tail_lines.is_none() && first.since_seconds.is_none();
         Self {
@@ -112,7 +112,7 @@ impl<L: Logs> Reader<L> {
         if self.first.tail_lines == Some(0) && self.position.is_empty() && !self.was_opened {
             // The next line to read is the one after the current last line.
             if let (Some(last), _) = self.last_lines(previous).await?
-                && let Some(last) = Stamped::parse(&last)
+                && let Some(last) = TimestampedLine::parse(&last)
             {
                 self.position.take(&last);
             }
@@ -135,7 +135,7 @@ impl<L: Logs> Reader<L> {
             Ok(bytes) => {
                 self.was_opened = true;
                 self.half.clear();
-                self.stream = Some(Stream {
+                self.stream = Some(OpenStream {
                     bytes,
                     line: Vec::new(),
                     follow,
@@ -146,8 +146,8 @@ impl<L: Logs> Reader<L> {
             }
             // A kubelet responds with the first line, and there may be none yet where nothing was read.
             Err(error @ Error::TimedOut { .. }) if follow && self.position.is_empty() => {
-                match self.rest(previous).await? {
-                    Rest::Nothing => Ok(()),
+                match self.unread(previous).await? {
+                    Unread::Nothing => Ok(()),
                     _ => Err(error),
                 }
             }
@@ -161,14 +161,16 @@ impl<L: Logs> Reader<L> {
             let Some(stream) = &mut self.stream else {
                 return Ok(None);
             };
-            let patience = if stream.follow { stream.silence } else { ANSWER_TIMEOUT };
-            let read = match timeout(patience, stream.bytes.read_until(b'\n', &mut stream.line)).await {
+            let silence_limit = if stream.follow { stream.silence } else { ANSWER_TIMEOUT };
+            let read = match timeout(silence_limit, stream.bytes.read_until(b'\n', &mut stream.line)).await {
                 Ok(read) => read.map_err(|error| error.to_string()),
                 Err(_) if stream.follow => {
-                    stream.silence = (patience * 2).min(self.longest_silence);
+                    stream.silence = (silence_limit * 2).min(self.longest_silence);
                     let previous = stream.previous;
-                    match self.rest(previous).await {
-                        Ok(Rest::More) => tracing::info!("the log of {} continues, but its stream does not", self.pod),
+                    match self.unread(previous).await {
+                        Ok(Unread::More) => {
+                            tracing::info!("the log of {} continues, but its stream does not", self.pod)
+                        }
                         Ok(_) => continue,
                         Err(error) => {
                             self.stream = None;
@@ -178,7 +180,7 @@ impl<L: Logs> Reader<L> {
                     self.stream = None;
                     return Ok(None);
                 }
-                Err(_) => Err(format!("nothing more came within {} s", patience.as_secs())),
+                Err(_) => Err(format!("nothing more came within {} s", silence_limit.as_secs())),
             };
             stream.silence = SILENCE;
             let (line, follow) = (std::mem::take(&mut stream.line), stream.follow);
@@ -201,17 +203,17 @@ impl<L: Logs> Reader<L> {
     }
 
     /// What is still unread, according to the log's last line.
-    pub async fn rest(&mut self, previous: bool) -> Result<Rest, Error> {
+    pub async fn unread(&mut self, previous: bool) -> Result<Unread, Error> {
         let (last, half) = self.last_lines(previous).await?;
         if !half.is_empty() && half == self.half {
             self.half.clear();
-            return Ok(self.take(&half)?.map_or(Rest::Nothing, Rest::Half));
+            return Ok(self.take(&half)?.map_or(Unread::Nothing, Unread::Half));
         }
         let Some(last) = last else {
             return Ok(if self.position.is_empty() {
-                Rest::Nothing
+                Unread::Nothing
             } else {
-                Rest::Unknown
+                Unread::Unknown
             });
         };
         if self.position.is_empty() {
@@ -219,21 +221,21 @@ impl<L: Logs> Reader<L> {
             let is_known = self.last.is_empty() || self.last == last;
             self.last = last;
             return Ok(if is_known && self.was_opened {
-                Rest::Nothing
+                Unread::Nothing
             } else {
-                Rest::More
+                Unread::More
             });
         }
-        let line = Stamped::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
+        let line = TimestampedLine::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
         Ok(if self.position.has(&line) {
-            Rest::Nothing
+            Unread::Nothing
         } else {
-            Rest::More
+            Unread::More
         })
     }
 
     fn take(&mut self, line: &[u8]) -> Result<Option<NewLine>, Error> {
-        let stamped = match Stamped::parse(line) {
+        let stamped = match TimestampedLine::parse(line) {
             Some(stamped) => stamped,
             None => {
                 self.stream = None;
@@ -241,9 +243,9 @@ impl<L: Logs> Reader<L> {
             }
         };
         let gap = match self.position.take(&stamped) {
-            Read::Repeated => return Ok(None),
-            Read::New => None,
-            Read::NewAfter(gap) => Some(gap),
+            LineStatus::Repeated => return Ok(None),
+            LineStatus::New => None,
+            LineStatus::NewAfter(gap) => Some(gap),
         };
         Ok(Some(NewLine {
             time: stamped.time,
@@ -313,7 +315,7 @@ mod tests {
         }
     }
 
-    async fn read(reader: &mut Reader<Written>, follow: bool) -> Result<Vec<String>, Error> {
+    async fn read(reader: &mut LogReader<Written>, follow: bool) -> Result<Vec<String>, Error> {
         reader.open(follow, false).await?;
         let mut texts = Vec::new();
         while let Some(line) = reader.next().await? {
@@ -322,12 +324,12 @@ mod tests {
         Ok(texts)
     }
 
-    fn reader(log: &Written, tail: Option<i64>) -> Reader<Written> {
+    fn reader(log: &Written, tail: Option<i64>) -> LogReader<Written> {
         let first = LogParams {
             tail_lines: tail,
             ..LogParams::default()
         };
-        Reader::new(log.clone(), "pod".into(), first, SILENCE)
+        LogReader::new(log.clone(), "pod".into(), first, SILENCE)
     }
 
     #[tokio::test]
@@ -358,11 +360,11 @@ mod tests {
         let mut reader = reader(&log, None);
         assert_eq!(read(&mut reader, true).await.unwrap(), ["a\n"]);
         assert_eq!(read(&mut reader, false).await.unwrap(), [""; 0]);
-        let Rest::Half(half) = reader.rest(false).await.unwrap() else {
+        let Unread::Half(half) = reader.unread(false).await.unwrap() else {
             panic!("nothing is left");
         };
         assert_eq!(half.text, b"half");
-        assert_eq!(reader.rest(false).await.unwrap(), Rest::Nothing);
+        assert_eq!(reader.unread(false).await.unwrap(), Unread::Nothing);
     }
 
     #[tokio::test]

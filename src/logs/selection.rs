@@ -10,7 +10,7 @@ use crate::render::driver;
 
 /// The source of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum LogSource {
     /// All pods of a component.
     Component(Component),
     Pod(String),
@@ -20,15 +20,15 @@ pub enum Part {
 
 /// The selected logs: the cluster if named, and the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct LogSelection {
     pub cluster: Option<String>,
     /// All components if empty.
-    pub parts: Vec<Part>,
+    pub sources: Vec<LogSource>,
 }
 
 /// One line of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct LogLine {
     /// The pod, or an executor and one of its two logs.
     pub source: Arc<str>,
     pub time: Time,
@@ -38,46 +38,46 @@ pub struct Line {
 /// When a line was written, in nanoseconds; comparable only with others of the same kind.
 pub type Time = i128;
 
-impl Wanted {
+impl LogSelection {
     /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name contains its cluster's.
     pub fn parse(words: &[String]) -> Self {
-        let mut wanted = Self::default();
+        let mut selection = Self::default();
         for (at, word) in words.iter().enumerate() {
-            match part(word) {
-                Some(part) => wanted.parts.push(part),
+            match source(word) {
+                Some(source) => selection.sources.push(source),
                 None => match pod_of_cluster(word) {
                     Some(cluster) if at == 0 => {
-                        wanted.cluster = Some(cluster.to_owned());
-                        wanted.parts.push(Part::Pod(word.clone()));
+                        selection.cluster = Some(cluster.to_owned());
+                        selection.sources.push(LogSource::Pod(word.clone()));
                     }
-                    None if at == 0 => wanted.cluster = Some(word.clone()),
-                    _ => wanted.parts.push(Part::Pod(word.clone())),
+                    None if at == 0 => selection.cluster = Some(word.clone()),
+                    _ => selection.sources.push(LogSource::Pod(word.clone())),
                 },
             }
         }
-        wanted
+        selection
     }
 
     /// Whether a pod's own log is selected.
     pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
-        let is_meant = |part: &Part| match part {
-            Part::Component(wanted) => component == Some(*wanted),
-            Part::Pod(name) => name == pod,
-            Part::Application(_) => false,
+        let is_selected = |source: &LogSource| match source {
+            LogSource::Component(selected) => component == Some(*selected),
+            LogSource::Pod(name) => name == pod,
+            LogSource::Application(_) => false,
         };
-        self.parts.is_empty() || self.parts.iter().any(is_meant)
+        self.sources.is_empty() || self.sources.iter().any(is_selected)
     }
 
     pub fn applications(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Application(id) => Some(id.as_str()),
+        self.sources.iter().filter_map(|source| match source {
+            LogSource::Application(id) => Some(id.as_str()),
             _ => None,
         })
     }
 }
 
-fn part(word: &str) -> Option<Part> {
-    Some(Part::Component(match word {
+fn source(word: &str) -> Option<LogSource> {
+    Some(LogSource::Component(match word {
         "masters" => Component::Master,
         "workers" => Component::Worker,
         "zookeeper" => Component::ZooKeeper,
@@ -85,7 +85,7 @@ fn part(word: &str) -> Option<Part> {
         "history" => Component::History,
         "connect" => Component::Connect,
         _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
-            return Some(Part::Application(word.to_owned()));
+            return Some(LogSource::Application(word.to_owned()));
         }
         _ => return None,
     }))
@@ -112,29 +112,29 @@ pub fn sparks_time(line: &str) -> Option<Time> {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Wanted {
-        Wanted::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    fn parse(words: &[&str]) -> LogSelection {
+        LogSelection::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_first_word_is_the_cluster_unless_it_is_a_part() {
-        assert_eq!(parse(&[]), Wanted::default());
-        let masters = Part::Component(Component::Master);
-        assert_eq!(parse(&["masters"]).parts, std::slice::from_ref(&masters));
+        assert_eq!(parse(&[]), LogSelection::default());
+        let masters = LogSource::Component(Component::Master);
+        assert_eq!(parse(&["masters"]).sources, std::slice::from_ref(&masters));
         assert_eq!(parse(&["masters"]).cluster, None);
         let etl = parse(&["etl", "masters", "my-driver", "app-20261121144500-0001"]);
         assert_eq!(etl.cluster.as_deref(), Some("etl"));
-        let driver = Part::Pod("my-driver".into());
-        let application = Part::Application("app-20261121144500-0001".into());
-        assert_eq!(etl.parts, [masters, driver, application]);
+        let driver = LogSource::Pod("my-driver".into());
+        let application = LogSource::Application("app-20261121144500-0001".into());
+        assert_eq!(etl.sources, [masters, driver, application]);
         assert_eq!(etl.applications().collect::<Vec<_>>(), ["app-20261121144500-0001"]);
         let pod = parse(&["etl-a-worker-12"]);
         assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
+        assert_eq!(pod.sources, [LogSource::Pod("etl-a-worker-12".into())]);
         assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
         let driver = parse(&["etl-a-driver-0a1b2c3d"]);
         assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
+        assert_eq!(driver.sources, [LogSource::Pod("etl-a-driver-0a1b2c3d".into())]);
         assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
         for part in ["history", "connect"] {
             assert_eq!(parse(&[part]).cluster, None);

@@ -68,7 +68,7 @@ impl Refusal {
 }
 
 /// The host and port of a request.
-pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
+pub fn authority(head: &Parts) -> Result<Authority, Refusal> {
     if [Method::CONNECT, Method::TRACE].contains(&head.method) {
         return Err(Refusal::Method);
     }
@@ -106,14 +106,14 @@ pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
 }
 
 /// How the request arrived.
-pub struct Came {
+pub struct ClientAddress {
     pub from: IpAddr,
     pub port: u16,
     pub secure: bool,
 }
 
 /// Rewrites the headers for the request to the pod. An upgrade to WebSocket is requested anew; no other is supported.
-pub fn forward(headers: &mut HeaderMap, came: &Came) {
+pub fn forward(headers: &mut HeaderMap, came: &ClientAddress) {
     let to_websocket = is_websocket(headers);
     leave_out_hop_by_hop(headers);
     for name in ONLY_ROUTERS_SAY {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn of(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<String, Refusal> {
-        asked(&parts(method, target, headers)).map(|authority| authority.host)
+        authority(&parts(method, target, headers)).map(|authority| authority.host)
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             ],
         )
         .headers;
-        let came = Came {
+        let came = ClientAddress {
             from: [10, 0, 0, 1].into(),
             port: 8080,
             secure: false,
@@ -260,7 +260,7 @@ mod tests {
             ("Upgrade", "WebSocket"),
         ];
         let mut headers = parts("GET", "/", &headers).headers;
-        let came = Came {
+        let came = ClientAddress {
             from: [10, 0, 0, 1].into(),
             port: 80,
             secure: true,

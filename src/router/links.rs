@@ -14,7 +14,7 @@ const LONGEST: usize = 320;
 
 /// The names under which browsers reach the web UIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
+pub enum UiNaming {
     /// Exactly as in Spark's links: `http://spark-10-1-2-3.ns.k8s:8081`.
     AsLinked,
     /// The same hosts and ports over HTTPS.
@@ -26,10 +26,10 @@ pub enum Naming {
 
 const LOCALHOST: &str = ".localhost";
 
-impl Naming {
+impl UiNaming {
     /// The route for a browser's host at one of the router's ports.
     pub fn find<'a>(self, table: &'a Table, host: &str, port: u16) -> Option<&'a Route> {
-        let Naming::Localhost { .. } = self else {
+        let UiNaming::Localhost { .. } = self else {
             return table.find(host, port).or_else(|| {
                 // At ports 80 and 443, the host alone decides. At a Spark port, only a UI with that very port is meant.
                 let is_spark_s = crate::model::ports::UI_PORTS.contains(&port)
@@ -47,8 +47,8 @@ impl Naming {
     /// The table's host for a browser's host, with or without a route.
     pub fn host(self, host: &str) -> Option<&str> {
         match self {
-            Naming::Localhost { .. } => host.strip_suffix(LOCALHOST),
-            Naming::AsLinked | Naming::Secure => Some(host),
+            UiNaming::Localhost { .. } => host.strip_suffix(LOCALHOST),
+            UiNaming::AsLinked | UiNaming::Secure => Some(host),
         }
     }
 
@@ -56,9 +56,9 @@ impl Naming {
     pub fn url(self, table: &Table, route: &Route) -> String {
         let Route { host, port, .. } = route;
         match self {
-            Naming::AsLinked => format!("http://{host}:{port}"),
-            Naming::Secure => format!("https://{host}:{port}"),
-            Naming::Localhost { port: ours } => match table.find_host(host) {
+            UiNaming::AsLinked => format!("http://{host}:{port}"),
+            UiNaming::Secure => format!("https://{host}:{port}"),
+            UiNaming::Localhost { port: ours } => match table.find_host(host) {
                 Some(main) if main.port != *port => format!("http://{port}.{host}{LOCALHOST}:{ours}"),
                 _ => format!("http://{host}{LOCALHOST}:{ours}"),
             },
@@ -67,7 +67,7 @@ impl Naming {
 
     /// Whether Spark's links must be rewritten.
     pub fn rewrites(self) -> bool {
-        self != Naming::AsLinked
+        self != UiNaming::AsLinked
     }
 
     /// The replacement of a link's `http://host:port`; `None` leaves it unchanged.
@@ -89,14 +89,14 @@ impl Naming {
 
 /// Rewrites the links of a page while it streams.
 pub struct Rewriter {
-    naming: Naming,
+    naming: UiNaming,
     table: std::sync::Arc<Table>,
     /// A possible beginning of a link.
     held: Vec<u8>,
 }
 
 impl Rewriter {
-    pub fn new(naming: Naming, table: std::sync::Arc<Table>) -> Self {
+    pub fn new(naming: UiNaming, table: std::sync::Arc<Table>) -> Self {
         Self {
             naming,
             table,
@@ -174,11 +174,11 @@ mod tests {
         Arc::new(Table::from_routes(table()))
     }
 
-    const LOCAL: Naming = Naming::Localhost { port: 4400 };
+    const LOCAL: UiNaming = UiNaming::Localhost { port: 4400 };
     const PAGE: &str = "<a href=\"http://spark-10-1-2-4.ns.k8s:8080\">m</a> http://spark-fd00--5.ns.k8s:8081/logPage/?a=b \
                         http://10.1.2.3:8080/ http://elsewhere:8080 http://spark-10-1-2-4.ns.k8s:22 http:/ http";
 
-    fn rewritten(naming: Naming, parts: impl Iterator<Item = Vec<u8>>) -> String {
+    fn rewritten(naming: UiNaming, parts: impl Iterator<Item = Vec<u8>>) -> String {
         let mut rewriter = Rewriter::new(naming, whole());
         let mut done: Vec<u8> = parts.flat_map(|part| rewriter.next(&part)).collect();
         done.extend(rewriter.end());
@@ -194,7 +194,7 @@ mod tests {
             let parts = PAGE.as_bytes().chunks(size).map(<[u8]>::to_vec);
             assert_eq!(rewritten(LOCAL, parts), expected, "{size}");
         }
-        let secure = rewritten(Naming::Secure, [PAGE.as_bytes().to_vec()].into_iter());
+        let secure = rewritten(UiNaming::Secure, [PAGE.as_bytes().to_vec()].into_iter());
         assert!(secure.starts_with("<a href=\"https://spark-10-1-2-4.ns.k8s:8080\">"));
         assert_eq!(
             rewritten(LOCAL, [b"http://spark-10-1-2-4.ns.k8s:8080".to_vec()].into_iter()),
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn browser_hosts_map_to_routes_and_back() {
         let table = with_driver_beside_worker();
-        for naming in [Naming::AsLinked, Naming::Secure, LOCAL] {
+        for naming in [UiNaming::AsLinked, UiNaming::Secure, LOCAL] {
             for route in &table.routes {
                 let url = naming.url(&table, route);
                 let authority = Authority::parse(url.split_once("://").unwrap().1).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_spark_port_leads_only_to_routes_with_that_port() {
         let table = with_driver_beside_worker();
-        let find = |host, port| Naming::AsLinked.find(&table, host, port).map(|route| route.port);
+        let find = |host, port| UiNaming::AsLinked.find(&table, host, port).map(|route| route.port);
         assert_eq!(find("spark-fd00--5.ns.k8s", 80), Some(8081));
         assert_eq!(find("spark-fd00--5.ns.k8s", 443), Some(8081));
         assert_eq!(find("spark-fd00--5.ns.k8s", 8080), None);

@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::places::{Busy, Place, Places};
-use super::pods::{AnyBody, BoxError, Pods};
-use super::proxy::{Connection, Peer, Router};
+use super::pods::{AnyBody, BoxError, ConnectionPool};
+use super::proxy::{ClientConnection, Peer, Router};
+use super::slots::{Busy, Slot, Slots};
 use crate::platform::peers;
 
 /// The most connections at a time, in all and of one client.
@@ -47,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 compile_error!("a panic would end the connections of all clients: do not abort");
 
 /// The sockets and their protocol.
-pub struct Front {
+pub struct HttpListeners {
     pub listeners: Vec<std::net::TcpListener>,
     /// The current certificate; `None` for plain HTTP.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
@@ -59,7 +59,7 @@ pub struct Front {
 struct Shared {
     router: Arc<Router>,
     /// Becomes true when the router ends.
-    told: watch::Receiver<bool>,
+    is_ending: watch::Receiver<bool>,
 }
 
 /// An accepted connection and its slot.
@@ -67,21 +67,21 @@ struct Accepted {
     stream: std::net::TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 /// One of the threads that serve connections.
 #[derive(Clone)]
-struct Server {
+struct ServingThread {
     accepted: mpsc::UnboundedSender<Accepted>,
     /// Number of its connections.
     load: Arc<AtomicUsize>,
 }
 
 /// Decrements the number of connections when dropped.
-struct Loaded(Arc<AtomicUsize>);
+struct LoadGuard(Arc<AtomicUsize>);
 
-impl Drop for Loaded {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -91,11 +91,11 @@ impl Drop for Loaded {
 ///
 /// # Errors
 /// If a thread or a socket cannot be created.
-pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = ()>) -> io::Result<()> {
-    let (ending, told) = watch::channel(false);
-    let shared = Arc::new(Shared { router, told });
+pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Output = ()>) -> io::Result<()> {
+    let (end_sender, is_ending) = watch::channel(false);
+    let shared = Arc::new(Shared { router, is_ending });
     let most = connections();
-    let places = Places::new(most, most.min(OF_ONE_CLIENT));
+    let slots = Slots::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let servers: Vec<_> = (0..processors)
         .map(|_| {
@@ -104,20 +104,20 @@ pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = 
         })
         .collect::<io::Result<_>>()?;
     let mut accepting = JoinSet::new();
-    for listener in front.listeners {
+    for listener in http.listeners {
         let listener = TcpListener::from_std(listener)?;
         accepting.spawn(accept(
             listener,
-            front.tls.clone(),
-            front.only_own,
+            http.tls.clone(),
+            http.only_own,
             servers.clone(),
-            places.clone(),
+            slots.clone(),
         ));
     }
     end.await;
     accepting.shutdown().await;
-    ending.send_replace(true);
-    if tokio::time::timeout(DRAIN, places.until_free()).await.is_err() {
+    end_sender.send_replace(true);
+    if tokio::time::timeout(DRAIN, slots.until_free()).await.is_err() {
         tracing::info!("some connections were still in use");
     }
     Ok(())
@@ -140,7 +140,7 @@ fn connections() -> usize {
 
 /// A thread that serves the connections sent to it until all senders are dropped. `begin` runs in that thread and returns the function that serves a
 /// connection. A panic ends only that connection.
-fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
+fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<ServingThread>
 where
     S: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -148,7 +148,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
-    let server = Server {
+    let server = ServingThread {
         accepted: sender,
         load: load.clone(),
     };
@@ -156,7 +156,7 @@ where
         runtime.block_on(async move {
             let serve = begin();
             while let Some(accepted) = accepted.recv().await {
-                let (served, loaded) = (serve(accepted), Loaded(load.clone()));
+                let (served, loaded) = (serve(accepted), LoadGuard(load.clone()));
                 tokio::spawn(async move {
                     served.await;
                     drop(loaded);
@@ -171,7 +171,7 @@ where
 /// Returns the function that serves the connections of one thread.
 fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
     let shared = shared.clone();
-    let pods = Pods::new(shared.router.way.clone());
+    let pods = ConnectionPool::new(shared.router.way.clone());
     let tidied = pods.clone();
     tokio::spawn(async move {
         let mut tidy = tokio::time::interval(TIDY);
@@ -188,8 +188,8 @@ async fn accept(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     only_own: bool,
-    servers: Vec<Server>,
-    places: Arc<Places>,
+    servers: Vec<ServingThread>,
+    slots: Arc<Slots>,
 ) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else {
         return;
@@ -210,7 +210,7 @@ async fn accept(
                 continue;
             }
         };
-        let Some(place) = places.take(from.ip()) else {
+        let Some(slot) = slots.take(from.ip()) else {
             tracing::debug!("{from}: too many connections, none of them idle");
             continue;
         };
@@ -227,7 +227,7 @@ async fn accept(
                 stream,
                 tls,
                 peer,
-                place,
+                slot,
             };
             // The threads last as long as the process.
             drop(server.accepted.send(accepted));
@@ -235,17 +235,17 @@ async fn accept(
     }
 }
 
-async fn ending(told: &mut watch::Receiver<bool>) {
+async fn until_ending(is_ending: &mut watch::Receiver<bool>) {
     // A dropped sender also means the end.
-    drop(told.wait_for(|ends| *ends).await);
+    drop(is_ending.wait_for(|ends| *ends).await);
 }
 
-async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
+async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<ConnectionPool>) {
     let Accepted {
         stream,
         tls,
         peer,
-        place,
+        slot,
     } = accepted;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -255,9 +255,9 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let stream = Box::pin(stream);
     match tls {
-        None => talk(TokioIo::new(stream), shared, pods, peer, place).await,
+        None => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => talk(TokioIo::new(stream), shared, pods, peer, place).await,
+            Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
             Ok(Err(error)) => tracing::debug!("{}: the TLS handshake failed: {error}", peer.from),
             Err(_) => tracing::debug!("{}: the TLS handshake timed out", peer.from),
         },
@@ -287,23 +287,23 @@ impl Body for InUse {
     }
 }
 
-async fn talk<I>(stream: I, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer, place: Arc<Place>)
+async fn serve_stream<I>(stream: I, shared: Arc<Shared>, pods: Arc<ConnectionPool>, peer: Peer, slot: Arc<Slot>)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let mut told = shared.told.clone();
-    let of_requests = place.clone();
+    let mut is_ending = shared.is_ending.clone();
+    let of_requests = slot.clone();
     let service = service_fn(move |request| {
-        let (shared, pods, place) = (shared.clone(), pods.clone(), of_requests.clone());
+        let (shared, pods, slot) = (shared.clone(), pods.clone(), of_requests.clone());
         async move {
-            let busy = place.busy();
+            let busy = slot.busy();
             let response = shared
                 .router
                 .answer(
                     request,
-                    Connection {
+                    ClientConnection {
                         peer,
-                        place: &place,
+                        slot: &slot,
                         pods: &pods,
                     },
                 )
@@ -320,14 +320,14 @@ where
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,
-        () = place.ousted() => {
-            if !place.is_busy() {
+        () = slot.evicted() => {
+            if !slot.is_busy() {
                 return;
             }
             served.as_mut().graceful_shutdown();
             served.await
         }
-        () = ending(&mut told) => {
+        () = until_ending(&mut is_ending) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_only_its_connection() {
-        let places = Places::new(1, 1);
+        let slots = Slots::new(1, 1);
         let server = server(|| {
             |accepted: Accepted| async move {
                 let mut stream = TcpStream::from_std(accepted.stream).unwrap();
@@ -355,7 +355,7 @@ mod tests {
                     .unwrap();
                 assert_eq!(&word, b"w", "this one panics");
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"well").await.unwrap();
-                drop(accepted.place);
+                drop(accepted.slot);
             }
         })
         .unwrap();
@@ -373,9 +373,9 @@ mod tests {
             };
             // There is one slot in all, so the previous connection must have freed it.
             let deadline = std::time::Instant::now() + Duration::from_secs(10);
-            let place = loop {
-                if let Some(place) = places.take(from.ip()) {
-                    break place;
+            let slot = loop {
+                if let Some(slot) = slots.take(from.ip()) {
+                    break slot;
                 }
                 assert!(std::time::Instant::now() < deadline, "the slot was not freed");
                 std::thread::yield_now();
@@ -385,7 +385,7 @@ mod tests {
                 stream,
                 tls: None,
                 peer,
-                place,
+                slot,
             };
             assert!(server.accepted.send(accepted).is_ok(), "the thread has ended");
             client.write_all(word).unwrap();

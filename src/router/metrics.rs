@@ -38,7 +38,7 @@ impl Metric {
 }
 
 /// A source of metrics and of readiness.
-pub trait Tell: Send + Sync + 'static {
+pub trait MetricsSource: Send + Sync + 'static {
     fn metrics(&self) -> Vec<Metric>;
 
     /// `Err` with the reason while it does not do its work.
@@ -64,7 +64,7 @@ fn text(metrics: &[Metric]) -> String {
 
 /// Where metrics and health are served.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct At {
+pub struct MonitoringAddress {
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "IP:PORT", help_heading = "Monitoring")]
     metrics: Option<SocketAddr>,
@@ -78,8 +78,8 @@ pub struct At {
     health: Option<SocketAddr>,
 }
 
-impl At {
-    pub const NOWHERE: At = At {
+impl MonitoringAddress {
+    pub const NONE: MonitoringAddress = MonitoringAddress {
         metrics: None,
         health: None,
     };
@@ -89,24 +89,24 @@ impl At {
     /// # Errors
     ///
     /// With the address that cannot be bound.
-    pub async fn bind(self) -> Result<Bound, (SocketAddr, std::io::Error)> {
+    pub async fn bind(self) -> Result<MetricsListener, (SocketAddr, std::io::Error)> {
         let listener = match self.metrics.or(self.health) {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| (address, error))?),
             None => None,
         };
         let metrics = self.metrics.is_some();
-        Ok(Bound { listener, metrics })
+        Ok(MetricsListener { listener, metrics })
     }
 }
 
 /// The bound socket, if metrics or health are served.
-pub struct Bound {
+pub struct MetricsListener {
     listener: Option<TcpListener>,
     metrics: bool,
 }
 
 /// Serves until dropped.
-pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
+pub async fn serve(bound: MetricsListener, source: Arc<impl MetricsSource>) {
     let Some(listener) = bound.listener else {
         return std::future::pending().await;
     };
@@ -119,9 +119,9 @@ pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
                 continue;
             }
         };
-        let teller = teller.clone();
+        let source = source.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let response = answer(request.uri().path(), teller.as_ref(), bound.metrics);
+            let response = answer(request.uri().path(), source.as_ref(), bound.metrics);
             async move { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
@@ -134,11 +134,11 @@ pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
     }
 }
 
-fn answer(path: &str, teller: &impl Tell, metrics: bool) -> Response<Full<Bytes>> {
+fn answer(path: &str, source: &impl MetricsSource, metrics: bool) -> Response<Full<Bytes>> {
     let (status, kind, body) = match path {
-        "/metrics" if metrics => (StatusCode::OK, "text/plain; version=0.0.4", text(&teller.metrics())),
+        "/metrics" if metrics => (StatusCode::OK, "text/plain; version=0.0.4", text(&source.metrics())),
         "/healthz" => (StatusCode::OK, "text/plain", "ok\n".into()),
-        "/readyz" => match teller.ready() {
+        "/readyz" => match source.ready() {
             Ok(()) => (StatusCode::OK, "text/plain", "ok\n".into()),
             Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{reason}\n")),
         },

@@ -10,11 +10,11 @@ mod listen;
 pub mod metrics;
 mod origin;
 mod pages;
-mod places;
 mod pods;
 mod proxy;
+mod slots;
 
 pub use access::{Access, AccessError};
-pub use links::Naming;
-pub use listen::{Front, serve};
+pub use links::UiNaming;
+pub use listen::{HttpListeners, serve};
 pub use proxy::{ACCESS_LOG, Router};

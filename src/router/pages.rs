@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hyper::StatusCode;
 use maud::{DOCTYPE, PreEscaped, html};
 
-use super::links::Naming;
+use super::links::UiNaming;
 use crate::routing::{ClusterEntry, Role, Route, Table};
 
 /// The most web UIs that an error page lists, shared by the clusters. Measured: a list of 10,000 takes 20 ms, which a client that requests unknown
@@ -17,7 +17,7 @@ const NO_CLUSTER: &str = "There is no Spark cluster here.";
 
 /// Why the router shows a page of its own.
 #[derive(Clone, Copy, Debug)]
-pub enum Why<'a> {
+pub enum PageReason<'a> {
     /// The list was requested.
     Index,
     /// The host is unknown.
@@ -33,7 +33,7 @@ pub enum Why<'a> {
 }
 
 /// A page in HTML and in plain text.
-pub struct Page {
+pub struct RouterPage {
     pub status: StatusCode,
     pub html: String,
     pub text: String,
@@ -50,11 +50,11 @@ struct Section<'a> {
 }
 
 /// `lists` is whether the page also lists the web UIs.
-pub fn page(why: Why<'_>, lists: bool, table: &Table, naming: Naming) -> Page {
+pub fn page(why: PageReason<'_>, lists: bool, table: &Table, naming: UiNaming) -> RouterPage {
     let (status, title, sentence) = words(why);
     // An empty list is no secret.
     let sections = (lists || table.clusters.is_empty()).then(|| sections(why, table, naming));
-    Page {
+    RouterPage {
         status,
         html: html(title, &sentence, sections.as_deref()),
         text: text(title, &sentence, sections.as_deref()),
@@ -62,7 +62,7 @@ pub fn page(why: Why<'_>, lists: bool, table: &Table, naming: Naming) -> Page {
 }
 
 /// The clusters and their web UIs.
-fn sections<'a>(why: Why<'_>, table: &'a Table, naming: Naming) -> Vec<Section<'a>> {
+fn sections<'a>(why: PageReason<'_>, table: &'a Table, naming: UiNaming) -> Vec<Section<'a>> {
     let mut of_clusters: HashMap<_, Vec<&Route>> = HashMap::new();
     for route in &table.routes {
         let owner = &route.owner;
@@ -72,7 +72,7 @@ fn sections<'a>(why: Why<'_>, table: &'a Table, naming: Naming) -> Vec<Section<'
             .push(route);
     }
     let most = match why {
-        Why::Index => usize::MAX,
+        PageReason::Index => usize::MAX,
         _ => (LISTED / table.clusters.len().max(1)).max(1),
     };
     let section = |cluster: &'a ClusterEntry| {
@@ -80,7 +80,9 @@ fn sections<'a>(why: Why<'_>, table: &'a Table, naming: Naming) -> Vec<Section<'
             .remove(&(&cluster.namespace, &cluster.name))
             .unwrap_or_default();
         // The former leader does not respond.
-        routes.retain(|route| route.owner.role != Role::Leader || !matches!(why, Why::NoLeader(led) if led == cluster));
+        routes.retain(|route| {
+            route.owner.role != Role::Leader || !matches!(why, PageReason::NoLeader(led) if led == cluster)
+        });
         routes.sort_by_key(|route| (route.owner.role, &route.owner.pod, route.port));
         let more = routes.len().saturating_sub(most);
         routes.truncate(most);
@@ -157,19 +159,19 @@ fn text(title: &str, sentence: &str, sections: Option<&[Section<'_>]>) -> String
     text
 }
 
-fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
+fn words(why: PageReason<'_>) -> (StatusCode, &'static str, String) {
     match why {
-        Why::Index => (
+        PageReason::Index => (
             StatusCode::OK,
             "Spark's web UIs",
             "These are the clusters with routes here.".into(),
         ),
-        Why::UnknownHost { host, port } => (
+        PageReason::UnknownHost { host, port } => (
             StatusCode::NOT_FOUND,
             "No such web UI",
             format!("Nothing is known of {host} at port {port}. A pod's address changes when it restarts."),
         ),
-        Why::NoLeader(cluster) => (
+        PageReason::NoLeader(cluster) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "No master leads",
             format!(
@@ -177,7 +179,7 @@ fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
                 cluster.namespace, cluster.name
             ),
         ),
-        Why::Unreachable(route) => (
+        PageReason::Unreachable(route) => (
             StatusCode::BAD_GATEWAY,
             "The web UI does not answer",
             format!(
@@ -187,7 +189,7 @@ fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
                 route.owner.namespace
             ),
         ),
-        Why::Slow(route) => (
+        PageReason::Slow(route) => (
             StatusCode::GATEWAY_TIMEOUT,
             "The web UI takes too long",
             format!(
@@ -195,7 +197,7 @@ fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
                 route.owner.pod, route.owner.namespace
             ),
         ),
-        Why::Starting => (
+        PageReason::Starting => (
             StatusCode::SERVICE_UNAVAILABLE,
             "The router is starting",
             "It does not know all clusters yet.".into(),
@@ -221,11 +223,11 @@ mod tests {
     #[test]
     fn an_unknown_host_gets_the_list_of_web_uis() {
         let table = Table::from_routes(table());
-        let why = Why::UnknownHost {
+        let why = PageReason::UnknownHost {
             host: "<script>",
             port: 8080,
         };
-        let page = page(why, true, &table, Naming::AsLinked);
+        let page = page(why, true, &table, UiNaming::AsLinked);
         assert_eq!(page.status, 404);
         let row = |role, pod, url| {
             format!("<tr><th>{role}</th><td>{pod}</td><td><a href=\"http://{url}/\">http://{url}</a></td></tr>")
@@ -260,11 +262,11 @@ mod tests {
     #[test]
     fn an_untrusted_host_gets_no_list() {
         let table = Table::from_routes(table());
-        let why = Why::UnknownHost {
+        let why = PageReason::UnknownHost {
             host: "evil.example",
             port: 4400,
         };
-        let page = page(why, false, &table, Naming::AsLinked);
+        let page = page(why, false, &table, UiNaming::AsLinked);
         let sentence = "Nothing is known of evil.example at port 4400. A pod's address changes when it restarts.";
         assert_eq!(page.text, format!("No such web UI\n{sentence}\n"));
         assert!(
@@ -282,11 +284,11 @@ mod tests {
             ..worker.clone().unwrap()
         }));
         let table = Table::from_routes(routes);
-        let why = Why::UnknownHost { host: "h", port: 80 };
-        let lines = |why| page(why, true, &table, Naming::AsLinked).text.lines().count();
+        let why = PageReason::UnknownHost { host: "h", port: 80 };
+        let lines = |why| page(why, true, &table, UiNaming::AsLinked).text.lines().count();
         assert_eq!(lines(why), 4 + LISTED + 1);
-        assert_eq!(lines(Why::Index), 4 + 10_000);
-        let page = page(why, true, &table, Naming::AsLinked);
+        assert_eq!(lines(PageReason::Index), 4 + 10_000);
+        let page = page(why, true, &table, UiNaming::AsLinked);
         assert!(page.text.ends_with("\n  and 9800 more\n"), "{}", page.text);
         assert!(page.text.contains("  leader   spark-master-1 "));
         assert!(page.html.contains(">and 9800 more<"));
@@ -297,7 +299,12 @@ mod tests {
         let mut table = Table::from_routes(table());
         // One whose leader does not respond, and one without a leader.
         for leaders in [1, 0] {
-            let page = page(Why::NoLeader(&table.clusters[0]), true, &table, Naming::AsLinked);
+            let page = page(
+                PageReason::NoLeader(&table.clusters[0]),
+                true,
+                &table,
+                UiNaming::AsLinked,
+            );
             assert_eq!(page.status, 503);
             assert!(
                 page.text.contains("ns/spark\n  leader   none at present\n"),

@@ -34,25 +34,25 @@ pub enum Error {
 }
 
 /// The connections of one thread.
-pub struct Pods {
+pub struct ConnectionPool {
     way: Way,
     /// By host and port; the longest unused first.
     idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
 }
 
 struct Idle {
-    connection: Connection,
+    connection: PodConnection,
     since: Instant,
 }
 
-struct Connection {
+struct PodConnection {
     sender: SendRequest<AnyBody>,
     /// Reads and writes when polled.
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     closed: bool,
 }
 
-impl Connection {
+impl PodConnection {
     /// Lets the connection read and write.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
@@ -74,7 +74,7 @@ impl Connection {
     }
 }
 
-impl Pods {
+impl ConnectionPool {
     pub fn new(way: Way) -> Arc<Self> {
         Arc::new(Self {
             way,
@@ -91,7 +91,7 @@ impl Pods {
         host: &str,
         port: u16,
         mut request: Request<AnyBody>,
-    ) -> Result<Response<Answer>, Error> {
+    ) -> Result<Response<ResponseBody>, Error> {
         let mut again = again(&request);
         let mut anew = false;
         loop {
@@ -119,7 +119,7 @@ impl Pods {
             match outcome {
                 Ok(response) => {
                     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let mut response = response.map(|body| Answer {
+                    let mut response = response.map(|body| ResponseBody {
                         body,
                         connection: Some(connection),
                         place: Some((self.clone(), host.to_owned(), port)),
@@ -154,10 +154,10 @@ impl Pods {
         }
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<Connection, Error> {
+    async fn connect(&self, host: &str, port: u16) -> Result<PodConnection, Error> {
         let stream = self.way.connect(host, port).await.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Connection {
+        Ok(PodConnection {
             sender,
             driver: Box::pin(driver.with_upgrades()),
             closed: false,
@@ -165,7 +165,7 @@ impl Pods {
     }
 
     /// A kept connection that, as far as is known, is still open.
-    fn take(&self, host: &str, port: u16) -> Option<Connection> {
+    fn take(&self, host: &str, port: u16) -> Option<PodConnection> {
         loop {
             let idle = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,7 +177,7 @@ impl Pods {
         }
     }
 
-    fn keep(&self, host: String, port: u16, connection: Connection) {
+    fn keep(&self, host: String, port: u16, connection: PodConnection) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = idle.entry((host, port)).or_default();
@@ -209,13 +209,13 @@ fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
 }
 
 /// The body of a pod's response. Its connection is kept once the body has been read to the end.
-pub struct Answer {
+pub struct ResponseBody {
     body: Incoming,
-    connection: Option<Connection>,
-    place: Option<(Arc<Pods>, String, u16)>,
+    connection: Option<PodConnection>,
+    place: Option<(Arc<ConnectionPool>, String, u16)>,
 }
 
-impl Answer {
+impl ResponseBody {
     /// Hands the connection over to the protocol that the pod has switched to.
     pub fn upgrade(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -236,7 +236,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -289,7 +289,9 @@ mod tests {
         });
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = Request::builder().method(method).uri("/").body(body).unwrap();
-        let answered = Pods::new(Way::Direct).request("127.0.0.1", port, request).await;
+        let answered = ConnectionPool::new(Way::Direct)
+            .request("127.0.0.1", port, request)
+            .await;
         pod.abort();
         answered.ok().map(|answer| answer.status().as_u16())
     }

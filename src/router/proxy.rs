@@ -20,14 +20,14 @@ use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
 use super::access::{Access, Admission};
-use super::head::{self, Came, Refusal};
-use super::links::{Naming, Rewriter};
+use super::head::{self, ClientAddress, Refusal};
+use super::links::{Rewriter, UiNaming};
 use super::origin;
-use super::pages::{Why, page};
-use super::places::{Busy, Place};
-use super::pods::{self, AnyBody, BoxError, Pods};
+use super::pages::{PageReason, page};
+use super::pods::{self, AnyBody, BoxError, ConnectionPool};
+use super::slots::{Busy, Slot};
 use crate::platform::way::Way;
-use crate::router::metrics::{Metric, Tell};
+use crate::router::metrics::{Metric, MetricsSource};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
 /// How long a pod may take to begin its response: thread dumps and pages of long applications are slow.
@@ -45,7 +45,7 @@ pub const ACCESS_LOG: &str = "sparkha::access";
 pub struct Router {
     routes: watch::Receiver<Published>,
     pub way: Way,
-    naming: Naming,
+    naming: UiNaming,
     access: RwLock<Arc<Access>>,
     /// Responses by the first digit of their status.
     answers: [AtomicU64; 5],
@@ -64,15 +64,15 @@ pub struct Peer {
 
 /// The connection on which a request arrived.
 #[derive(Clone, Copy)]
-pub struct Connection<'a> {
+pub struct ClientConnection<'a> {
     pub peer: Peer,
-    pub place: &'a Arc<Place>,
+    pub slot: &'a Arc<Slot>,
     /// Of the thread that serves it.
-    pub pods: &'a Arc<Pods>,
+    pub pods: &'a Arc<ConnectionPool>,
 }
 
 impl Router {
-    pub fn new(routes: watch::Receiver<Published>, way: Way, naming: Naming, access: Access) -> Self {
+    pub fn new(routes: watch::Receiver<Published>, way: Way, naming: UiNaming, access: Access) -> Self {
         Self {
             routes,
             way,
@@ -88,9 +88,9 @@ impl Router {
     }
 
     /// Answers any request.
-    pub async fn answer(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
+    pub async fn answer(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
         let began = Instant::now();
-        let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
+        let logged = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
@@ -102,11 +102,11 @@ impl Router {
             answers.fetch_add(1, Ordering::Relaxed);
         }
         // The router's own pages are current only now.
-        if response.extensions().get::<Own>().is_some() {
+        if response.extensions().get::<OwnResponse>().is_some() {
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        if let Some((method, host, uri)) = said {
+        if let Some((method, host, uri)) = logged {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
             let (from, method, path) = (by.peer.from.ip(), method.as_str(), uri.path());
@@ -116,10 +116,10 @@ impl Router {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
-        let asked = match head::asked(&parts) {
-            Ok(asked) => asked,
+        let requested = match head::authority(&parts) {
+            Ok(requested) => requested,
             Err(refusal) => return refused(refusal),
         };
         if !by.peer.is_own {
@@ -143,19 +143,19 @@ impl Router {
             let published = self.routes.borrow();
             (published.table.clone(), published.settled)
         };
-        let own_page = |why| self.own_page(why, &asked.host, &table, &parts.headers);
-        let Some(route) = self.naming.find(&table, &asked.host, by.peer.port) else {
-            let known = self.naming.host(&asked.host);
+        let own_page = |why| self.own_page(why, &requested.host, &table, &parts.headers);
+        let Some(route) = self.naming.find(&table, &requested.host, by.peer.port) else {
+            let known = self.naming.host(&requested.host);
             // The leader has a route, but at another port.
             let cluster = known
                 .filter(|host| table.find_host(host).is_none())
                 .and_then(|host| table.cluster_at(host));
             return match cluster {
-                _ if !settled => own_page(Why::Starting),
-                Some(cluster) => own_page(Why::NoLeader(cluster)),
-                None if self.is_index(&asked.host) => own_page(Why::Index),
-                None => own_page(Why::UnknownHost {
-                    host: &asked.host,
+                _ if !settled => own_page(PageReason::Starting),
+                Some(cluster) => own_page(PageReason::NoLeader(cluster)),
+                None if self.is_index(&requested.host) => own_page(PageReason::Index),
+                None => own_page(PageReason::UnknownHost {
+                    host: &requested.host,
                     port: by.peer.port,
                 }),
             };
@@ -165,24 +165,24 @@ impl Router {
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
-                Failure::TooLong => Why::Slow(route),
-                Failure::TooLarge => return too_large(),
-                Failure::Pod(_) if route.owner.role == Role::Leader => {
+                ForwardError::TooLong => PageReason::Slow(route),
+                ForwardError::TooLarge => return too_large(),
+                ForwardError::Pod(_) if route.owner.role == Role::Leader => {
                     match table.clusters.iter().find(|cluster| cluster.host == route.host) {
-                        Some(cluster) => Why::NoLeader(cluster),
-                        None => Why::Unreachable(route),
+                        Some(cluster) => PageReason::NoLeader(cluster),
+                        None => PageReason::Unreachable(route),
                     }
                 }
-                Failure::Pod(_) => Why::Unreachable(route),
+                ForwardError::Pod(_) => PageReason::Unreachable(route),
             };
             let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
-            self.own_page(why, &asked.host, &table, &headers)
+            self.own_page(why, &requested.host, &table, &headers)
         })
     }
 
     /// Whether the request is for the router itself: by address, or as localhost.
     fn is_index(&self, host: &str) -> bool {
-        matches!(self.naming, Naming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
+        matches!(self.naming, UiNaming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
     }
 
     async fn send(
@@ -191,9 +191,9 @@ impl Router {
         mut parts: hyper::http::request::Parts,
         body: Incoming,
         table: &Arc<Table>,
-        Connection { peer, place, pods }: Connection<'_>,
-    ) -> Result<Response<AnyBody>, Failure> {
-        let came = Came {
+        ClientConnection { peer, slot, pods }: ClientConnection<'_>,
+    ) -> Result<Response<AnyBody>, ForwardError> {
+        let came = ClientAddress {
             from: peer.from.ip().to_canonical(),
             port: peer.port,
             secure: peer.secure,
@@ -204,7 +204,7 @@ impl Router {
             parts.headers.remove(header::ACCEPT_ENCODING);
         }
         if body.size_hint().lower() > BODY_LIMIT as u64 {
-            return Err(Failure::TooLarge);
+            return Err(ForwardError::TooLarge);
         }
         // Only the path: a URL is for proxies.
         let path = parts.uri.path_and_query().cloned();
@@ -223,12 +223,14 @@ impl Router {
         let request = Request::from_parts(parts, body);
         let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request(&host, route.port, request)).await;
-        let mut response = answered.map_err(|_| Failure::TooLong)?.map_err(Failure::of)?;
+        let mut response = answered.map_err(|_| ForwardError::TooLong)?.map_err(ForwardError::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
-                return Err(Failure::Pod("it switched to a protocol that was not requested".into()));
+                return Err(ForwardError::Pod(
+                    "it switched to a protocol that was not requested".into(),
+                ));
             };
-            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), place.busy()));
+            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), slot.busy()));
             let (parts, answer) = response.into_parts();
             answer.upgrade();
             return Ok(Response::from_parts(parts, empty()));
@@ -268,7 +270,7 @@ impl Router {
         }
     }
 
-    fn own_page(&self, why: Why<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+    fn own_page(&self, why: PageReason<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
         let page = page(why, is_trusted(host, table), table, self.naming);
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
@@ -301,7 +303,7 @@ fn empty() -> AnyBody {
     Full::default().map_err(|never| match never {}).boxed_unsync()
 }
 
-impl Tell for Router {
+impl MetricsSource for Router {
     fn metrics(&self) -> Vec<Metric> {
         let table = self.routes.borrow().table.clone();
         let led = table
@@ -334,12 +336,12 @@ impl Tell for Router {
 
 /// Marks a response as the router's own.
 #[derive(Clone)]
-struct Own;
+struct OwnResponse;
 
 fn own(status: StatusCode, text: String) -> Response<AnyBody> {
     let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
-    response.extensions_mut().insert(Own);
+    response.extensions_mut().insert(OwnResponse);
     response
 }
 
@@ -395,7 +397,7 @@ fn has_links(headers: &HeaderMap) -> bool {
 
 /// Why a pod has not responded.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum ForwardError {
     #[error("timed out waiting for a response")]
     TooLong,
     #[error("the body is too large")]
@@ -404,16 +406,16 @@ enum Failure {
     Pod(BoxError),
 }
 
-impl Failure {
+impl ForwardError {
     fn of(error: pods::Error) -> Self {
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             if cause.is::<http_body_util::LengthLimitError>() {
-                return Failure::TooLarge;
+                return ForwardError::TooLarge;
             }
             source = cause.source();
         }
-        Failure::Pod(crate::model::error_chain::with_sources(&error).into())
+        ForwardError::Pod(crate::model::error_chain::with_sources(&error).into())
     }
 }
 

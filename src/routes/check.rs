@@ -15,7 +15,7 @@ use crate::clients::http;
 use crate::lifecycle::Error;
 use crate::model::error_chain::root_cause;
 use crate::model::reports::{MasterReport, MasterStatus};
-use crate::routes::publish::Target;
+use crate::routes::publish::RoutePublisher;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
@@ -35,7 +35,7 @@ const PAGE_MAX: usize = 1 << 20;
 pub struct RouteReport {
     pub routes: Vec<RouteState>,
     /// Problems that concern no single route.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<RouteProblem>,
 }
 
 /// The results of one route.
@@ -48,13 +48,13 @@ pub struct RouteState {
     pub target: IpAddr,
     /// The name server's answer.
     pub addresses: BTreeSet<IpAddr>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<RouteProblem>,
 }
 
 /// A problem, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    pub check: Check,
+pub struct RouteProblem {
+    pub check: RouteCheck,
     pub message: String,
     pub hint: String,
 }
@@ -62,7 +62,7 @@ pub struct Problem {
 /// The check that found a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Check {
+pub enum RouteCheck {
     /// Vulcand's objects.
     Vulcand,
     /// The name server's answer.
@@ -77,8 +77,8 @@ impl RouteReport {
     }
 }
 
-impl Problem {
-    fn new(check: Check, message: impl Into<String>, hint: impl Into<String>) -> Self {
+impl RouteProblem {
+    fn new(check: RouteCheck, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             check,
             message: message.into(),
@@ -88,7 +88,7 @@ impl Problem {
 }
 
 /// The servers that the checks query.
-pub struct Asked {
+pub struct CheckedServers {
     /// The name server; those of this machine's configuration if `None`.
     pub dns: Option<SocketAddr>,
     /// The router's name or address. All names must resolve to it.
@@ -99,19 +99,19 @@ pub struct Asked {
 pub async fn check(
     routes: &[Route],
     scope: &Scope,
-    target: Option<&mut Target>,
-    asked: &Asked,
+    target: Option<&mut RoutePublisher>,
+    servers: &CheckedServers,
 ) -> Result<RouteReport, Error> {
     // Report an unreachable Vulcand before waiting for anything.
-    let told = match target {
+    let differences = match target {
         Some(target) => match target.differences(routes, scope).await {
             Err(error) if !matches!(error, Error::RouteConflict(_)) => return Err(error),
-            told => Some(told),
+            differences => Some(differences),
         },
         None => None,
     };
-    let resolver = resolver(asked.dns)?;
-    let router = match &asked.router {
+    let resolver = resolver(servers.dns)?;
+    let router = match &servers.router {
         Some(router) => Some(addresses(&resolver, router).await.map_err(|reason| Error::Usage {
             message: format!("the router `{router}` has no address: {reason}"),
             help: "pass an address, or a name that can be resolved, to --router".into(),
@@ -119,23 +119,26 @@ pub async fn check(
         None => None,
     };
     let client = client()?;
-    let looks = routes
+    let checks = routes
         .iter()
-        .map(|route| look(route, &resolver, router.as_ref(), &client));
+        .map(|route| check_route(route, &resolver, router.as_ref(), &client));
     let mut report = RouteReport {
-        routes: futures::stream::iter(looks).buffered(CONCURRENT).collect().await,
+        routes: futures::stream::iter(checks).buffered(CONCURRENT).collect().await,
         problems: Vec::new(),
     };
     if router.is_none() {
         same_address(&mut report.routes);
     }
-    match told {
+    match differences {
         None => {}
         Some(Ok(plan)) => compare(&mut report, &Changes::from(&plan)),
         Some(Err(Error::RouteConflict(conflicts))) => {
             for conflict in conflicts {
                 let hint = "delete it, or give the clusters another UI domain";
-                report.add(&conflict.host, Problem::new(Check::Vulcand, conflict.reason, hint));
+                report.add(
+                    &conflict.host,
+                    RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint),
+                );
             }
         }
         Some(Err(error)) => return Err(error),
@@ -145,11 +148,11 @@ pub async fn check(
 
 impl RouteReport {
     /// Adds the problem to the routes of the host, or to the report if there are none.
-    fn add(&mut self, host: &str, problem: Problem) {
+    fn add(&mut self, host: &str, problem: RouteProblem) {
         let mut found = self.routes.iter_mut().filter(|route| route.host == host).peekable();
         match found.peek() {
             Some(_) => found.for_each(|route| route.problems.insert(0, problem.clone())),
-            None => self.problems.push(Problem {
+            None => self.problems.push(RouteProblem {
                 message: format!("{host}: {}", problem.message),
                 ..problem
             }),
@@ -161,13 +164,21 @@ impl RouteReport {
 fn compare(report: &mut RouteReport, changes: &Changes) {
     let hint = "run `sparkha route apply` with the same arguments";
     for host in &changes.written {
-        let problem = Problem::new(Check::Vulcand, "Vulcand has no such route, or a different one", hint);
+        let problem = RouteProblem::new(
+            RouteCheck::Vulcand,
+            "Vulcand has no such route, or a different one",
+            hint,
+        );
         report.add(host, problem);
     }
     for host in &changes.deleted {
         report.add(
             host,
-            Problem::new(Check::Vulcand, "Vulcand has this route, but it leads nowhere", hint),
+            RouteProblem::new(
+                RouteCheck::Vulcand,
+                "Vulcand has this route, but it leads nowhere",
+                hint,
+            ),
         );
     }
 }
@@ -189,12 +200,14 @@ fn same_address(routes: &mut [RouteState]) {
                 list(&most)
             );
             let hint = "all names of the UI domain must resolve to the router; pass its address with --router";
-            route.problems.insert(0, Problem::new(Check::Name, message, hint));
+            route
+                .problems
+                .insert(0, RouteProblem::new(RouteCheck::Name, message, hint));
         }
     }
 }
 
-async fn look(
+async fn check_route(
     route: &Route,
     resolver: &TokioResolver,
     router: Option<&BTreeSet<IpAddr>>,
@@ -215,13 +228,17 @@ async fn look(
                 && !found.is_subset(router)
             {
                 let message = format!("it resolves to {}, but the router is at {}", list(&found), list(router));
-                state.problems.push(Problem::new(Check::Name, message, names_hint));
+                state
+                    .problems
+                    .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
             }
             state.addresses = found;
         }
         Err(reason) => {
             let message = format!("it does not resolve: {reason}");
-            state.problems.push(Problem::new(Check::Name, message, names_hint));
+            state
+                .problems
+                .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
         }
     }
     // As a browser does, or would do if names were right.
@@ -234,8 +251,8 @@ async fn look(
 }
 
 /// Requests the UI from the router as a browser would.
-async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), Problem> {
-    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), RouteProblem> {
+    let wrong = |message: String, hint: &str| RouteProblem::new(RouteCheck::Page, message, hint);
     let (status, text) = get(route, router, "/", client).await?;
     let is_redirect = status.is_redirection();
     // Pages of all Spark servers have its logo.
@@ -259,8 +276,13 @@ async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), 
     Ok(())
 }
 
-async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> Result<(StatusCode, String), Problem> {
-    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+async fn get(
+    route: &Route,
+    router: SocketAddr,
+    path: &str,
+    client: &Client,
+) -> Result<(StatusCode, String), RouteProblem> {
+    let wrong = |message: String, hint: &str| RouteProblem::new(RouteCheck::Page, message, hint);
     let failed = |error: reqwest::Error| {
         let reason = root_cause(&error.without_url());
         wrong(

@@ -1,5 +1,5 @@
 //! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
-//! are back after the next [`Target::reconcile`].
+//! are back after the next [`RoutePublisher::reconcile`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use crate::clients::etcd::{Etcd, MAX_OPERATIONS, Write};
 use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
-use crate::routing::vulcand::diff::{self, Change, Changes, Found, Plan, Present};
-use crate::routing::vulcand::{Id, Object, Scope, objects};
+use crate::routing::vulcand::diff::{self, Changes, ObjectChange, RoutePlan, StoredObject, StoredObjects};
+use crate::routing::vulcand::{Id, Scope, VulcandObject, objects};
 use crate::spec::names::OwnerName;
 
 /// How often everything is reread because of another writer.
 const TRIES: u32 = 5;
 
 /// The Vulcand that routes are written to, their owner, and how.
-pub struct Target {
-    pub server: Server,
+pub struct RoutePublisher {
+    pub server: VulcandStore,
     pub owner: OwnerName,
     /// Address on which Vulcand listens.
     pub listen: IpAddr,
-    /// How long routes outlive the last [`Target::reconcile`] or [`Target::keep_alive`]; forever if `None`.
+    /// How long routes outlive the last [`RoutePublisher::reconcile`] or [`RoutePublisher::keep_alive`]; forever if `None`.
     pub ttl: Option<Duration>,
 }
 
 /// Access to Vulcand's objects.
-pub enum Server {
+pub enum VulcandStore {
     Etcd {
         etcd: Etcd,
         /// Root of Vulcand's keys, without a trailing slash.
@@ -37,11 +37,11 @@ pub enum Server {
     Api {
         api: VulcandApi,
         /// Objects with a time to live, which must be rewritten to renew it.
-        kept: Vec<Object>,
+        kept: Vec<VulcandObject>,
     },
 }
 
-impl Target {
+impl RoutePublisher {
     /// Makes Vulcand match the table within the scope. Safe to interrupt and to repeat.
     pub async fn reconcile(&mut self, routes: &[Route], scope: &Scope) -> Result<Changes, Error> {
         let mut changes = Changes::default();
@@ -65,29 +65,29 @@ impl Target {
         Err(Error::RoutesContended { tries: TRIES })
     }
 
-    /// What [`Target::reconcile`] would do. Writes nothing.
-    pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
+    /// What [`RoutePublisher::reconcile`] would do. Writes nothing.
+    pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let present = self.present().await?;
         let lease = match (&self.server, self.ttl) {
             // A lease still to be granted differs from every lease in the store.
-            (Server::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
+            (VulcandStore::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
             _ => 0,
         };
         self.compare(&present, routes, scope, lease)
     }
 
     /// The differences from the table, leases aside. Writes nothing.
-    pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
+    pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let mut present = self.present().await?;
         present.values_mut().for_each(|found| found.lease = 0);
         self.compare(&present, routes, scope, 0)
     }
 
-    /// Renews the time to live of the routes. `false` if they have expired: call [`Target::reconcile`] at once.
+    /// Renews the time to live of the routes. `false` if they have expired: call [`RoutePublisher::reconcile`] at once.
     pub async fn keep_alive(&mut self) -> Result<bool, Error> {
         let Some(ttl) = self.ttl else { return Ok(true) };
         match &mut self.server {
-            Server::Etcd { etcd, lease, .. } => {
+            VulcandStore::Etcd { etcd, lease, .. } => {
                 if let Some(id) = *lease
                     && etcd.keep_alive(id).await?.is_none()
                 {
@@ -95,17 +95,23 @@ impl Target {
                     return Ok(false);
                 }
             }
-            Server::Api { api, kept } => write_again(api, kept, ttl).await?,
+            VulcandStore::Api { api, kept } => write_again(api, kept, ttl).await?,
         }
         Ok(true)
     }
 
-    fn compare(&self, present: &Present, routes: &[Route], scope: &Scope, lease: i64) -> Result<Plan, Error> {
-        let wanted = objects(routes, &self.owner, self.listen);
-        let plan = diff::plan(present, &wanted, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
+    fn compare(
+        &self,
+        present: &StoredObjects,
+        routes: &[Route],
+        scope: &Scope,
+        lease: i64,
+    ) -> Result<RoutePlan, Error> {
+        let desired = objects(routes, &self.owner, self.listen);
+        let plan = diff::plan(present, &desired, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
         let swallowed = match self.server {
-            Server::Etcd { .. } => Vec::new(),
-            Server::Api { .. } => plan.swallowed(present),
+            VulcandStore::Etcd { .. } => Vec::new(),
+            VulcandStore::Api { .. } => plan.swallowed(present),
         };
         match swallowed.is_empty() {
             true => Ok(plan),
@@ -113,12 +119,12 @@ impl Target {
         }
     }
 
-    async fn present(&mut self) -> Result<Present, Error> {
+    async fn present(&mut self) -> Result<StoredObjects, Error> {
         match &mut self.server {
-            Server::Etcd { etcd, root, .. } => {
+            VulcandStore::Etcd { etcd, root, .. } => {
                 let entries = etcd.range(&format!("{root}/")).await?;
                 let found = entries.into_iter().filter_map(|entry| {
-                    let found = Found {
+                    let found = StoredObject {
                         // Only sparkha's own values are compared.
                         value: serde_json::from_slice(&entry.value).unwrap_or_default(),
                         revision: entry.revision,
@@ -128,14 +134,14 @@ impl Target {
                 });
                 Ok(found.collect())
             }
-            Server::Api { api, .. } => Ok(api.list().await?),
+            VulcandStore::Api { api, .. } => Ok(api.list().await?),
         }
     }
 
     /// The lease for our keys: the current one if it can be renewed and has the right time to live, or else a new one. 0 if none is needed.
-    async fn lease(&mut self, present: &Present, scope: &Scope, is_needed: bool) -> Result<i64, Error> {
+    async fn lease(&mut self, present: &StoredObjects, scope: &Scope, is_needed: bool) -> Result<i64, Error> {
         let known = self.lease_of_ours(present, scope);
-        let (Server::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
+        let (VulcandStore::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
             return Ok(0);
         };
         if let Some(id) = lease.or(known)
@@ -150,7 +156,7 @@ impl Target {
     }
 
     /// The lease of our keys within the scope, unless other keys share it: those must not live on because of us.
-    fn lease_of_ours(&self, present: &Present, scope: &Scope) -> Option<i64> {
+    fn lease_of_ours(&self, present: &StoredObjects, scope: &Scope) -> Option<i64> {
         let hosts: Vec<_> = diff::own_hosts(present, &self.owner, scope).collect();
         let is_ours = |id: &Id| id.host().is_some_and(|host| hosts.contains(&host));
         let lease = present
@@ -163,22 +169,22 @@ impl Target {
     }
 
     fn forget_lease(&mut self) {
-        if let Server::Etcd { lease, .. } = &mut self.server {
+        if let VulcandStore::Etcd { lease, .. } = &mut self.server {
             *lease = None;
         }
     }
 
     /// Writes piece by piece; `false` if an object has changed since it was read.
-    async fn write(&mut self, plan: &Plan, changes: &mut Changes) -> Result<bool, Error> {
+    async fn write(&mut self, plan: &RoutePlan, changes: &mut Changes) -> Result<bool, Error> {
         for piece in plan.transactions(MAX_OPERATIONS) {
             match &mut self.server {
-                Server::Etcd { etcd, root, .. } => {
+                VulcandStore::Etcd { etcd, root, .. } => {
                     let writes: Vec<_> = piece.iter().map(|change| as_write(change, root)).collect();
                     if !etcd.write(&writes).await? {
                         return Ok(false);
                     }
                 }
-                Server::Api { api, .. } => {
+                VulcandStore::Api { api, .. } => {
                     for change in &piece {
                         match &change.value {
                             Some(value) => api.put(&change.id, value, self.ttl).await?,
@@ -195,20 +201,20 @@ impl Target {
     }
 
     /// Through the API, objects with a time to live must be rewritten even if they did not change.
-    async fn refresh(&mut self, routes: &[Route], plan: &Plan) -> Result<(), Error> {
-        let wanted = objects(routes, &self.owner, self.listen);
-        let (Server::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
+    async fn refresh(&mut self, routes: &[Route], plan: &RoutePlan) -> Result<(), Error> {
+        let desired = objects(routes, &self.owner, self.listen);
+        let (VulcandStore::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
             return Ok(());
         };
         let is_new = |id: &Id| plan.changes().any(|change| change.id == *id);
-        let unchanged: Vec<_> = wanted.iter().filter(|object| !is_new(&object.id)).cloned().collect();
-        *kept = wanted;
+        let unchanged: Vec<_> = desired.iter().filter(|object| !is_new(&object.id)).cloned().collect();
+        *kept = desired;
         write_again(api, &unchanged, ttl).await
     }
 }
 
 /// Servers before the frontends that lead to them.
-async fn write_again(api: &VulcandApi, objects: &[Object], ttl: Duration) -> Result<(), Error> {
+async fn write_again(api: &VulcandApi, objects: &[VulcandObject], ttl: Duration) -> Result<(), Error> {
     for object in objects {
         if matches!(object.id, Id::Server { .. } | Id::Frontend(_)) {
             api.put(&object.id, &object.value, Some(ttl)).await?;
@@ -217,16 +223,16 @@ async fn write_again(api: &VulcandApi, objects: &[Object], ttl: Duration) -> Res
     Ok(())
 }
 
-fn as_write(change: &Change, root: &str) -> Write {
+fn as_write(change: &ObjectChange, root: &str) -> Write {
     Write {
         key: change.id.key(root),
         value: change.value.as_ref().map(ToString::to_string),
         lease: change.lease,
-        seen: change.seen,
+        seen: change.observed,
     }
 }
 
-fn goes_with_backend(id: &Id, piece: &[Change]) -> bool {
+fn goes_with_backend(id: &Id, piece: &[ObjectChange]) -> bool {
     match id {
         Id::Server { backend, .. } => piece
             .iter()

@@ -16,20 +16,20 @@ use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::platform::way::Way;
 use crate::router::dns::zone::Zone;
 use crate::router::dns::{self, Sockets};
-use crate::router::{Access, Front, Naming, Router, metrics, serve};
+use crate::router::{Access, HttpListeners, Router, UiNaming, metrics, serve};
 use crate::routes::follow::Follow;
 
 /// Where and how to serve.
-pub struct Options {
+pub struct ServeOptions {
     pub listen: Vec<IpAddr>,
     /// Ports at which the host alone decides.
     pub ports: Vec<u16>,
-    pub naming: Naming,
+    pub naming: UiNaming,
     pub tls: Option<Tls>,
     pub users: Option<PathBuf>,
     pub tokens: Option<PathBuf>,
     /// Where metrics and health are served.
-    pub telling: metrics::At,
+    pub monitoring: metrics::MonitoringAddress,
 }
 
 /// The files of a certificate.
@@ -39,22 +39,22 @@ pub struct Tls {
 }
 
 /// A router whose sockets are bound.
-pub struct Bound {
+pub struct BoundRouter {
     http: Option<Http>,
     dns: Option<(Arc<Zone>, Vec<Sockets>)>,
 }
 
 struct Http {
     listeners: Vec<TcpListener>,
-    options: Options,
+    options: ServeOptions,
     access: Access,
     certificate: Option<Arc<ServerConfig>>,
-    telling: metrics::Bound,
+    monitoring: metrics::MetricsListener,
 }
 
-impl Bound {
+impl BoundRouter {
     /// Binds the sockets and reads the files before anything else starts.
-    pub async fn bind(http: Option<Options>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
+    pub async fn bind(http: Option<ServeOptions>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
         let dns = match dns {
             Some((zone, at)) => {
                 let mut sockets = Vec::new();
@@ -74,7 +74,7 @@ impl Bound {
     }
 
     /// The web UIs' names in the browser.
-    pub fn naming(&self) -> Option<Naming> {
+    pub fn naming(&self) -> Option<UiNaming> {
         self.http.as_ref().map(|http| http.options.naming)
     }
 
@@ -90,7 +90,7 @@ impl Bound {
             match (self.http, routes) {
                 (Some(http), Some((follow, way))) => http.serve(follow, way).await,
                 _ => {
-                    until_told(|| Ok(()))?.await;
+                    until_terminated(|| Ok(()))?.await;
                     Ok(())
                 }
             }
@@ -103,11 +103,11 @@ impl Bound {
 }
 
 impl Http {
-    async fn bind(mut options: Options) -> Result<Self, Error> {
+    async fn bind(mut options: ServeOptions) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
         let mut ports = options.ports.clone();
-        if !matches!(options.naming, Naming::Localhost { .. }) {
+        if !matches!(options.naming, UiNaming::Localhost { .. }) {
             ports.extend(UI_PORTS.into_iter().chain(DRIVER_UI_PORTS));
         }
         ports.sort_unstable();
@@ -121,35 +121,35 @@ impl Http {
             listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
         }
         // Port 0 means any: from now on, use the one that was chosen.
-        if let (Naming::Localhost { port }, Some(Ok(address))) =
+        if let (UiNaming::Localhost { port }, Some(Ok(address))) =
             (&mut options.naming, listeners.first().map(TcpListener::local_addr))
         {
             *port = address.port();
         }
-        let telling = options.telling.bind().await;
-        let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
+        let monitoring = options.monitoring.bind().await;
+        let monitoring = monitoring.map_err(|(address, source)| Error::Listen { address, source })?;
         Ok(Self {
             listeners,
             options,
             access,
             certificate,
-            telling,
+            monitoring,
         })
     }
 
     async fn serve(self, follow: &Follow, way: Way) -> Result<(), Error> {
         let (certificates, tls) = self.certificate.map(watch::channel).unzip();
         let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
-        let front = Front {
+        let listeners = HttpListeners {
             listeners: self.listeners,
             tls,
             // Every user of this machine can connect.
-            only_own: matches!(self.options.naming, Naming::Localhost { .. }),
+            only_own: matches!(self.options.naming, UiNaming::Localhost { .. }),
         };
-        let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
+        let end = until_terminated(|| reload(&router, &self.options, certificates.as_ref()))?;
         tokio::select! {
-            served = serve(router.clone(), front, end) => served.map_err(Error::io("serve the router")),
-            () = metrics::serve(self.telling, router.clone()) => Ok(()),
+            served = serve(router.clone(), listeners, end) => served.map_err(Error::io("serve the router")),
+            () = metrics::serve(self.monitoring, router.clone()) => Ok(()),
         }
     }
 }
@@ -161,7 +161,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Completes at SIGTERM or Ctrl-C, and rereads the files at every SIGHUP.
-fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
+fn until_terminated(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
     let signals = || {
         let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
         Ok((again, terminate, signal(SignalKind::interrupt())?))
@@ -183,7 +183,7 @@ fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Outp
 
 fn reload(
     router: &Router,
-    options: &Options,
+    options: &ServeOptions,
     certificates: Option<&watch::Sender<Arc<ServerConfig>>>,
 ) -> Result<(), Error> {
     let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
-use crate::router::metrics::{Metric, Tell};
-use crate::routes::publish::Target;
+use crate::router::metrics::{Metric, MetricsSource};
+use crate::routes::publish::RoutePublisher;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};
@@ -28,7 +28,7 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
 
 /// The counts and state of the watch.
 #[derive(Default)]
-pub struct Tally {
+pub struct WatchStatistics {
     routes: AtomicU64,
     written: AtomicU64,
     deleted: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Tally {
     is_current: AtomicBool,
 }
 
-impl Tally {
+impl WatchStatistics {
     fn done(&self, table: &Table, changes: &Changes) {
         self.routes.store(table.routes.len() as u64, Ordering::Relaxed);
         self.written.fetch_add(changes.written.len() as u64, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Tally {
     }
 }
 
-impl Tell for Tally {
+impl MetricsSource for WatchStatistics {
     fn metrics(&self) -> Vec<Metric> {
         let of = |name, help, value: &AtomicU64| Metric::new(name, help, value.load(Ordering::Relaxed) as f64);
         vec![
@@ -93,9 +93,9 @@ impl Tell for Tally {
 /// Follows until dropped. Written routes stay for their time to live.
 pub async fn watch_routes(
     mut routes: watch::Receiver<Published>,
-    mut target: Target,
+    mut target: RoutePublisher,
     scope: &Scope,
-    tally: &Tally,
+    statistics: &WatchStatistics,
     progress: &Progress,
 ) -> Result<(), Error> {
     // Half a table would delete routes that are needed.
@@ -108,19 +108,19 @@ pub async fn watch_routes(
         let table = routes.borrow_and_update().table.clone();
         let pause = match target.reconcile(&table.routes, scope).await {
             Ok(changes) => {
-                tally.done(&table, &changes);
+                statistics.done(&table, &changes);
                 if !changes.is_empty() {
                     let names = |verb, names: &std::collections::BTreeSet<String>| {
                         names.iter().map(|name| format!("{verb} {name}")).collect::<Vec<_>>()
                     };
-                    let told = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
-                    told.iter().for_each(|line| progress.done(line));
+                    let changed_names = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
+                    changed_names.iter().for_each(|line| progress.done(line));
                 }
                 retries = RETRIES.build();
                 COMPARE_EVERY
             }
             Err(error) => {
-                tally.failed();
+                statistics.failed();
                 let pause = retries.next().unwrap_or(COMPARE_EVERY);
                 let (why, ms) = (with_sources(&error), pause.as_millis());
                 progress.warn(&format!("{why}; trying again in {ms} ms"));
@@ -145,7 +145,7 @@ pub async fn watch_routes(
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tally.failed();
+                    statistics.failed();
                     progress.warn(&with_sources(&error));
                     break;
                 }

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Owner, Role, Route, by_host};
+use super::{Role, Route, UiOwner, by_host};
 use crate::model::labels::{INSTANCE, MANAGED_BY, SPARKHA};
 
 /// Services and Endpoints first, then an Ingress for each cluster.
@@ -56,10 +56,11 @@ pub fn backends(routes: &[Route]) -> Vec<Value> {
 }
 
 /// Each cluster's routes, one for each host.
-fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
-    let mut clusters: Vec<(&Owner, Vec<&Route>)> = Vec::new();
+fn by_cluster(routes: &[Route]) -> Vec<(&UiOwner, Vec<&Route>)> {
+    let mut clusters: Vec<(&UiOwner, Vec<&Route>)> = Vec::new();
     for route in by_host(routes) {
-        let same = |owner: &Owner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
+        let same =
+            |owner: &UiOwner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
         match clusters.iter_mut().find(|(owner, _)| same(owner)) {
             Some((_, routes)) => routes.push(route),
             None => clusters.push((&route.owner, vec![route])),
@@ -69,14 +70,14 @@ fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
 }
 
 /// Name of the Service behind a route.
-pub fn service_name(owner: &Owner) -> String {
+pub fn service_name(owner: &UiOwner) -> String {
     match owner.role {
         Role::Leader => format!("{}-leader-ui", owner.cluster),
         Role::Master | Role::Worker | Role::Driver | Role::History => format!("{}-ui", owner.pod),
     }
 }
 
-pub fn metadata(name: String, owner: &Owner) -> Value {
+pub fn metadata(name: String, owner: &UiOwner) -> Value {
     json!({
         "name": name, "namespace": owner.namespace,
         "labels": {MANAGED_BY: SPARKHA, INSTANCE: owner.cluster, crate::model::labels::COMPONENT: "route"},

@@ -33,13 +33,13 @@ pub struct Route {
     /// The port in Spark's own links; the target has the same.
     pub port: u16,
     pub target: IpAddr,
-    pub owner: Owner,
+    pub owner: UiOwner,
 }
 
 /// The pod whose UI it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owner {
+pub struct UiOwner {
     pub namespace: String,
     pub cluster: String,
     pub pod: String,
@@ -60,7 +60,7 @@ pub enum Role {
 
 /// A listed pod of a cluster: only such a pod can be the target of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct RoutedPod {
     pub pod: String,
     pub component: Component,
     pub address: IpAddr,
@@ -68,13 +68,13 @@ pub struct Member {
 
 /// The part of a managed cluster that determines its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
+pub struct RoutedCluster {
     pub namespace: String,
     pub name: ClusterName,
     /// Its other name, see [`crate::spec::names::Alias`].
     pub alias: Option<ClusterName>,
     pub ui_domain: UiDomain,
-    pub members: Vec<Member>,
+    pub members: Vec<RoutedPod>,
     /// Name of the pod whose master leads.
     pub leader: Option<String>,
     /// Addresses of the running drivers' web UIs, as the leader lists them.
@@ -109,7 +109,7 @@ pub struct ClusterEntry {
     pub host: String,
 }
 
-impl Member {
+impl RoutedPod {
     /// The pod, if it belongs to this cluster and is not being deleted. Drivers are the users' own pods: they name the cluster, but sparkha need not
     /// have made them.
     pub fn of(pod: &ObjectMeta, pod_ip: Option<&str>, namespace: &str, cluster: &str) -> Option<Self> {
@@ -128,7 +128,7 @@ impl Member {
     }
 }
 
-impl Cluster {
+impl RoutedCluster {
     /// Host of the web UI of the master that leads.
     pub fn host(&self) -> String {
         let name = self.alias.as_ref().unwrap_or(&self.name);
@@ -142,18 +142,18 @@ impl Cluster {
 
     /// Its routes. Without a leader, the cluster's own name has none.
     fn routes(&self) -> Vec<Route> {
-        let route = |member: &Member, host: String, port, role| Route {
+        let route = |member: &RoutedPod, host: String, port, role| Route {
             host,
             port,
             target: member.address,
-            owner: Owner {
+            owner: UiOwner {
                 namespace: self.namespace.clone(),
                 cluster: self.name.to_string(),
                 pod: member.pod.clone(),
                 role,
             },
         };
-        let own_host = |member: &Member| pod_host(member.address, &self.namespace, &self.ui_domain);
+        let own_host = |member: &RoutedPod| pod_host(member.address, &self.namespace, &self.ui_domain);
         let mut routes = Vec::new();
         for member in &self.members {
             match member.component {
@@ -195,7 +195,7 @@ impl Cluster {
 }
 
 impl Table {
-    pub fn of<'a>(clusters: impl IntoIterator<Item = &'a Cluster>) -> Self {
+    pub fn of<'a>(clusters: impl IntoIterator<Item = &'a RoutedCluster>) -> Self {
         let mut table = Self::default();
         for cluster in clusters {
             table.routes.extend(cluster.routes());
@@ -308,11 +308,11 @@ pub mod tests {
         serde_json::from_value(json!({"name": name, "namespace": namespace, "labels": labels})).unwrap()
     }
 
-    fn member(pod: &ObjectMeta, ip: &str) -> Option<Member> {
-        Member::of(pod, Some(ip), "ns", "spark")
+    fn member(pod: &ObjectMeta, ip: &str) -> Option<RoutedPod> {
+        RoutedPod::of(pod, Some(ip), "ns", "spark")
     }
 
-    fn cluster() -> Cluster {
+    fn cluster() -> RoutedCluster {
         let pods = [
             ("spark-master-0", "master", "10.1.2.3", "ns", "spark"),
             ("spark-master-1", "master", "10.1.2.4", "ns", "spark"),
@@ -326,7 +326,7 @@ pub mod tests {
         let members = pods.iter().filter_map(|(name, component, ip, namespace, instance)| {
             member(&pod(name, component, namespace, instance), ip)
         });
-        Cluster {
+        RoutedCluster {
             namespace: "ns".into(),
             name: ClusterName::parse("spark").unwrap(),
             alias: None,
@@ -337,7 +337,7 @@ pub mod tests {
         }
     }
 
-    fn lines(cluster: &Cluster) -> Vec<String> {
+    fn lines(cluster: &RoutedCluster) -> Vec<String> {
         let line = |route: &Route| {
             let Route { host, port, owner, .. } = route;
             format!("{host}:{port} {} {:?} {}", authority(route), owner.role, owner.pod)
@@ -352,7 +352,7 @@ pub mod tests {
 
     /// A table with a host that has two UIs.
     pub fn with_driver_beside_worker() -> Table {
-        Table::of([&Cluster {
+        Table::of([&RoutedCluster {
             driver_uis: vec!["http://spark-fd00--5.ns.k8s:4040".into()],
             ..cluster()
         }])
@@ -375,7 +375,7 @@ pub mod tests {
 
     #[test]
     fn without_a_leader_the_cluster_name_has_no_route() {
-        let cluster = Cluster {
+        let cluster = RoutedCluster {
             leader: None,
             ..cluster()
         };
@@ -387,7 +387,7 @@ pub mod tests {
 
     #[test]
     fn an_alias_leads_to_the_leader() {
-        let cluster = Cluster {
+        let cluster = RoutedCluster {
             alias: Some(ClusterName::parse("etl").unwrap()),
             ..cluster()
         };

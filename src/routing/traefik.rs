@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::vulcand::Key;
+use super::vulcand::KeyValue;
 use super::{Route, authority};
 
 /// For the file provider.
@@ -23,8 +23,8 @@ pub fn file(routes: &[Route]) -> Value {
 }
 
 /// For a key-value store, services before the routers that name them.
-pub fn keys(routes: &[Route]) -> Vec<Key> {
-    let key = |path: String, value: String| Key {
+pub fn keys(routes: &[Route]) -> Vec<KeyValue> {
+    let key = |path: String, value: String| KeyValue {
         key: format!("traefik/http/{path}"),
         value,
     };
@@ -77,7 +77,7 @@ mod tests {
         );
         let keys: Vec<_> = keys(routes)
             .into_iter()
-            .map(|Key { key, value }| format!("{key}={value}"))
+            .map(|KeyValue { key, value }| format!("{key}={value}"))
             .collect();
         assert_eq!(
             keys,

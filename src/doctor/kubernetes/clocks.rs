@@ -3,7 +3,7 @@
 
 use jiff::fmt::rfc2822;
 
-use super::facts::{Observed, PodReport, Server, joined, now};
+use super::facts::{ApiServer, Observed, PodReport, joined, now};
 use crate::doctor::Check;
 use crate::doctor::kubernetes::facts::ClockReading;
 use crate::platform::kubernetes::Cluster;
@@ -33,7 +33,7 @@ fn seconds(date: &str) -> Option<f64> {
     Some(date.timestamp().as_second() as f64)
 }
 
-pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
+pub fn judge(server: &ApiServer, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
     let pods = probes.into_iter().flatten().flatten();
     let readings: Vec<_> = server
         .clock
@@ -46,8 +46,8 @@ pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<
     let certain = |reading: &&&ClockReading| reading.offset().abs() > TOLERABLE;
     let wrong: Vec<_> = readings.iter().filter(certain).collect();
     if wrong.is_empty() {
-        let seen = format!("{} agree with this machine's", readings.len());
-        return vec![Check::ok(NAME, seen)];
+        let observed = format!("{} agree with this machine's", readings.len());
+        return vec![Check::ok(NAME, observed)];
     }
     let list: Vec<_> = wrong
         .iter()
@@ -57,7 +57,7 @@ pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<
             format!("{} is {:.0} s {side}", reading.who, offset.abs())
         })
         .collect();
-    let seen = format!("against this machine's clock, {}", joined(&list));
+    let observed = format!("against this machine's clock, {}", joined(&list));
     // If all others agree, this machine's clock is wrong, and jobs are not affected.
     let offsets: Vec<_> = readings.iter().map(|reading| reading.offset()).collect();
     let spread = offsets.iter().copied().fold(f64::MIN, f64::max) - offsets.iter().copied().fold(f64::MAX, f64::min);
@@ -67,8 +67,8 @@ pub fn judge(server: &Server, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<
         "synchronize the nodes' clocks (chrony, systemd-timesyncd): S3 and Kerberos refuse clocks that are minutes apart"
     };
     vec![match spread > HARMFUL {
-        true => Check::failed(NAME, seen, hint),
-        false => Check::warning(NAME, seen, hint),
+        true => Check::failed(NAME, observed, hint),
+        false => Check::warning(NAME, observed, hint),
     }]
 }
 
@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
-    fn server(offset: f64) -> Server {
-        Server {
+    fn server(offset: f64) -> ApiServer {
+        ApiServer {
             address: String::new(),
             version: Default::default(),
             clock: Some(ClockReading::within(
@@ -109,7 +109,7 @@ mod tests {
     fn the_time_of_a_response_is_not_skew() {
         assert_eq!(judge(&server(0.9), Some(&answers(&[0.0, 1.0])))[0].status, Status::Ok);
         let skewed = judge(&server(0.0), Some(&answers(&[0.0, -31.0])));
-        assert_eq!(skewed[0].seen, "against this machine's clock, p is 31 s behind");
+        assert_eq!(skewed[0].observed, "against this machine's clock, p is 31 s behind");
         assert_eq!(skewed[0].status, Status::Warning);
         assert_eq!(judge(&server(0.0), Some(&answers(&[400.0])))[0].status, Status::Failed);
     }

@@ -30,7 +30,7 @@ const DOMAIN: &str = "cluster.local";
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Queries a pod of the cluster's DNS for the API server, which every cluster has, and for this cluster's Services.
-pub async fn ask_cluster(
+pub async fn query_cluster_dns(
     cluster: &Cluster,
     spec: &ClusterSpec,
     services: &Observed<Vec<Service>>,
@@ -61,12 +61,12 @@ pub async fn ask_cluster(
     Ok(NameServerReport {
         server: pod.name_any(),
         names: names.len(),
-        wrong: ask(forwarded.address, &names).await?,
+        wrong: query(forwarded.address, &names).await?,
     })
 }
 
 /// The names that do not resolve, each with the reason. A forwarded port carries TCP.
-async fn ask(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
+async fn query(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
     let mut connection = ConnectionConfig::tcp();
     connection.port = server.port();
     let servers = vec![NameServerConfig::new(server.ip(), true, vec![connection])];
@@ -90,11 +90,11 @@ async fn ask(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
 pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
     let server_hint = "check the name server's log: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
     let mut checks = Vec::new();
-    let mut seen = Vec::new();
+    let mut observed = Vec::new();
     let mut why = Vec::new();
     match server {
         Ok(asked) if asked.wrong.is_empty() => {
-            seen.push(format!("{} resolves {}", asked.server, counted(asked.names, "name")))
+            observed.push(format!("{} resolves {}", asked.server, counted(asked.names, "name")))
         }
         Ok(asked) => checks.push(Check::failed(
             NAME,
@@ -111,11 +111,11 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
                 wrong
                     .iter()
                     .cloned()
-                    .map(|(seen, hint)| Check::failed(NAME, seen, hint)),
+                    .map(|(observed, hint)| Check::failed(NAME, observed, hint)),
             );
             match asked {
                 0 => why.push("its pods have no `getent` to resolve with".into()),
-                _ if wrong.is_empty() => seen.push(format!(
+                _ if wrong.is_empty() => observed.push(format!(
                     "masters and ZooKeeper servers resolve in {}",
                     counted(asked, "pod")
                 )),
@@ -128,8 +128,8 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
     if !checks.is_empty() {
         return checks;
     }
-    vec![match seen.is_empty() {
-        false => Check::ok(NAME, seen.join(", ")),
+    vec![match observed.is_empty() {
+        false => Check::ok(NAME, observed.join(", ")),
         true => Check::skipped(
             NAME,
             why.join("; "),
@@ -150,9 +150,9 @@ fn unresolved(answer: &PodReport) -> Option<(String, &'static str)> {
     };
     let (silent, unknown) = (with(Resolution::Unanswered), with(Resolution::Unknown));
     if !silent.is_empty() {
-        let seen = format!("{} gets no answer for {}", answer.pod, joined(&silent));
+        let observed = format!("{} gets no answer for {}", answer.pod, joined(&silent));
         return Some((
-            seen,
+            observed,
             "the pod does not reach its name server: check dnsPolicy, NetworkPolicies (port 53) and the node",
         ));
     }
@@ -194,9 +194,12 @@ mod tests {
             answer("spark-worker-1", &[("spark-master-0", Resolution::Unknown)]),
         ]);
         let checks = judge(&Err("not seen".into()), Some(&probes));
-        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        let observed: Vec<_> = checks
+            .iter()
+            .map(|check| (check.status, check.observed.as_str()))
+            .collect();
         assert_eq!(
-            seen,
+            observed,
             [
                 (Status::Failed, "spark-worker-0 gets no answer for spark-master-0"),
                 (Status::Failed, "spark-worker-1 cannot resolve spark-master-0"),
@@ -208,7 +211,7 @@ mod tests {
     fn a_check_without_data_is_skipped_with_the_reason() {
         let checks = judge(&Err("you may not see kube-system".into()), None);
         assert_eq!(checks[0].status, Status::Skipped);
-        assert_eq!(checks[0].seen, "you may not see kube-system");
+        assert_eq!(checks[0].observed, "you may not see kube-system");
         let known = judge(
             &Ok(NameServerReport {
                 server: "coredns-1".into(),
@@ -256,6 +259,6 @@ mod tests {
             }
         });
         let names = ["known.svc.".to_owned(), "lost.svc.".to_owned()];
-        assert_eq!(ask(address, &names).await.unwrap(), ["lost.svc. is unknown"]);
+        assert_eq!(query(address, &names).await.unwrap(), ["lost.svc. is unknown"]);
     }
 }

@@ -18,8 +18,8 @@ use crate::state::{self, ClusterState};
 pub type Observed<T> = Result<T, String>;
 
 /// All facts, at one moment.
-pub struct Facts {
-    pub server: Server,
+pub struct DiagnosticFacts {
+    pub server: ApiServer,
     pub namespace: NamespaceState,
     /// Missing permissions.
     pub permissions: Observed<Vec<Finding>>,
@@ -40,13 +40,13 @@ pub struct Facts {
     pub events: Vec<Event>,
     pub sets: Vec<StatefulSet>,
     /// The objects of which the cluster would consist.
-    pub wanted: Vec<crate::render::Resource>,
+    pub desired: Vec<crate::render::Resource>,
     /// `None` if there is no such cluster; an error if that could not be read.
     pub cluster: Observed<Option<Existing>>,
 }
 
 /// The API server.
-pub struct Server {
+pub struct ApiServer {
     pub address: String,
     pub version: Info,
     /// Its clock, compared with this machine's.
@@ -65,7 +65,7 @@ pub struct Existing {
     pub orphans: Vec<Orphan>,
 }
 
-impl Facts {
+impl DiagnosticFacts {
     pub fn existing(&self) -> Option<&Existing> {
         self.cluster.as_ref().ok()?.as_ref()
     }
@@ -93,12 +93,12 @@ pub struct PodReport {
 /// An attempt to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    pub target: Target,
+    pub target: ConnectTarget,
     pub outcome: Reachability,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ConnectTarget {
     /// The pod or Service.
     pub name: String,
     pub is_service: bool,
@@ -146,11 +146,11 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    pub fn within(who: &str, time: f64, (asked, answered): (f64, f64)) -> Self {
+    pub fn within(who: &str, time: f64, (queried, responded): (f64, f64)) -> Self {
         Self {
             who: who.to_owned(),
-            least: time - answered,
-            most: time - asked,
+            least: time - responded,
+            most: time - queried,
         }
     }
 

@@ -53,9 +53,9 @@ fn different<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Check> {
     several
         .map(|(image, ids)| {
             let parties: Vec<_> = ids.values().map(|pods| pods.iter().cloned().collect::<Vec<_>>().join(" and ")).collect();
-            let seen = format!("{image} is not the same image in {}", parties.join(" as in "));
+            let observed = format!("{image} is not the same image in {}", parties.join(" as in "));
             let hint = "nodes have their own builds under one name, or the tag was moved: push it to a registry, and use its digest";
-            Check::warning(NAME, seen, hint)
+            Check::warning(NAME, observed, hint)
         })
         .collect()
 }
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(different(same.iter()), []);
         let other = [pod("a", "sha256:1"), pod("b", "sha256:2")];
         assert_eq!(
-            different(other.iter())[0].seen,
+            different(other.iter())[0].observed,
             "spark:4 is not the same image in a as in b"
         );
     }

@@ -33,13 +33,13 @@ pub fn judge(pods: &[Pod], services: &Observed<Vec<Service>>) -> Vec<Check> {
             .cloned()
             .collect();
         (!has.is_empty()).then(|| {
-            let seen = format!(
+            let observed = format!(
                 "{} is given {}=tcp://… for a Service of that name",
                 pod.name_any(),
                 joined(&has)
             );
             let hint = "set enableServiceLinks: false in its pod, or Spark reads the variable as its own setting";
-            Check::failed(NAME, seen, hint)
+            Check::failed(NAME, observed, hint)
         })
     });
     or_ok(
@@ -86,7 +86,7 @@ mod tests {
         let check = &judge(&open, &services)[0];
         assert_eq!(check.status, Status::Failed);
         assert_eq!(
-            check.seen,
+            check.observed,
             "driver is given SPARK_MASTER_PORT=tcp://… for a Service of that name"
         );
         let closed = pod(&json!({"enableServiceLinks": false, "containers": [{"name": "c"}]}));

@@ -49,7 +49,7 @@ pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
     }
 }
 
-fn judge(facts: &facts::Facts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
+fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
     let existing = facts.existing();
     let probes = existing.map(|existing| &existing.probes);
     let mut checks = vec![server::judge(&facts.server)];

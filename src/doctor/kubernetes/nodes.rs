@@ -20,12 +20,12 @@ pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
         |node: &&Node| conditions(node).any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let ready = nodes.iter().filter(is_ready).count();
     if ready == 0 {
-        let seen = format!(
+        let observed = format!(
             "none of {} is ready: {}",
             counted(nodes.len(), "node"),
             joined(&troubles(nodes))
         );
-        return vec![Check::failed(NAME, seen, HINT)];
+        return vec![Check::failed(NAME, observed, HINT)];
     }
     let troubles = troubles(nodes);
     let found = match troubles.is_empty() {
@@ -133,7 +133,7 @@ mod tests {
         let check = &judge(&Ok(vec![good, unplugged.clone(), full]))[0];
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
-            check.seen,
+            check.observed,
             "b has NetworkUnavailable, b is not ready: cni plugin not initialized, c has DiskPressure"
         );
         assert_eq!(judge(&Ok(vec![unplugged]))[0].status, Status::Failed);

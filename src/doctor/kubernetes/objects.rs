@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::core::ObjectMeta;
 
-use super::facts::{Facts, joined};
+use super::facts::{DiagnosticFacts, joined};
 use crate::doctor::{Check, or_ok};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, is_of_cluster};
@@ -12,7 +12,7 @@ use crate::spec::ClusterSpec;
 
 const NAME: &str = "objects";
 
-pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
+pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
     let name = spec.name.as_str();
     let services = facts
         .services
@@ -43,10 +43,10 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
                 .map(|entry| format!("{} {}", entry.kind, entry.name))
                 .collect();
             if !gone.is_empty() {
-                let seen = format!("objects of the inventory are missing: {}", joined(&gone));
+                let observed = format!("objects of the inventory are missing: {}", joined(&gone));
                 found.push(Check::failed(
                     NAME,
-                    seen,
+                    observed,
                     "`sparkha create` with the same arguments recreates it",
                 ));
             }
@@ -66,10 +66,10 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
         .filter(|claim| !owns(claim))
         .collect();
     if !forgotten.is_empty() {
-        let seen = format!("claims of a former cluster are left: {}", joined(&forgotten));
+        let observed = format!("claims of a former cluster are left: {}", joined(&forgotten));
         found.push(Check::warning(
             NAME,
-            seen,
+            observed,
             "the next cluster of this name reuses them; `kubectl delete pvc` removes them with their data",
         ));
     }
@@ -99,32 +99,32 @@ fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, 
     if names.is_empty() {
         return vec![];
     }
-    let seen = format!(
+    let observed = format!(
         "not in the cluster's inventory, but labelled as its own: {}",
         joined(&names)
     );
     vec![Check::warning(
         NAME,
-        seen,
+        observed,
         "left over, or labelled by hand: `kubectl delete` what you do not need",
     )]
 }
 
 /// Names that a new cluster would need.
-fn taken(facts: &Facts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
+fn taken(facts: &DiagnosticFacts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
     let owners: BTreeMap<_, _> = live
         .iter()
         .filter(|(_, metadata)| !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str()))
         .filter_map(|(kind, metadata)| Some(((*kind, metadata.name.as_deref()?), *metadata)))
         .collect();
-    let clashes = facts.wanted.iter().filter_map(|resource| {
+    let clashes = facts.desired.iter().filter_map(|resource| {
         let metadata = owners.get(&(resource.kind, resource.name.as_str()))?;
         let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
         let owner = instance.map_or("not sparkha's".to_owned(), |instance| format!("of {instance}"));
-        let seen = format!("{} {} exists already, {owner}", resource.kind, resource.name);
+        let observed = format!("{} {} exists already, {owner}", resource.kind, resource.name);
         Some(Check::failed(
             NAME,
-            seen,
+            observed,
             "choose another NAME or namespace, or remove it",
         ))
     });

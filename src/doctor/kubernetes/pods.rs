@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Event, Pod};
 use kube::ResourceExt;
 
-use super::facts::{Existing, Facts};
+use super::facts::{DiagnosticFacts, Existing};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
@@ -17,7 +17,7 @@ const NAME: &str = "pods";
 const RECENT: f64 = 3600.0;
 
 /// The users' pods that use Spark: labelled as drivers, or with a master's URL.
-pub fn users(facts: &Facts, spec: &ClusterSpec) -> Vec<Pod> {
+pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
     let master = format!("spark://{}-master-", spec.name);
     let names_a_master = |container: &Container| {
         let words = container.command.iter().chain(&container.args).flatten();
@@ -60,7 +60,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     for pod in existing.observed.pods.iter().chain(users) {
         let told = found
             .iter()
-            .any(|check| check.seen.starts_with(&format!("{}:", pod.name_any())));
+            .any(|check| check.observed.starts_with(&format!("{}:", pod.name_any())));
         if !told {
             found.extend(ended(pod, now));
         }
@@ -79,10 +79,10 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     );
     let missing = missing(&existing.state);
     if !missing.is_empty() {
-        let seen = format!("{} missing", missing.join(", "));
+        let observed = format!("{} missing", missing.join(", "));
         found.push(Check::failed(
             NAME,
-            seen,
+            observed,
             "their StatefulSet's events show why: `kubectl describe statefulset`",
         ));
     }
@@ -121,7 +121,7 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
         return None;
     }
     let reason = last.reason.as_deref().unwrap_or("Error");
-    let seen = format!(
+    let observed = format!(
         "{name} restarted {:.0} min ago: exit code {} ({reason}), {}",
         age / 60.0,
         last.exit_code,
@@ -134,7 +134,7 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
         }
         _ => format!("`sparkha logs {name} --previous` shows its last log lines"),
     };
-    Some(Check::warning(NAME, seen, hint))
+    Some(Check::warning(NAME, observed, hint))
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
         let end = 1_767_225_600.0;
         let check = ended(&pod, end + 120.0).unwrap();
         assert_eq!(
-            check.seen,
+            check.observed,
             "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restart"
         );
         assert!(check.hint.contains("raise workers.memory"));
@@ -172,7 +172,7 @@ mod tests {
         .unwrap();
         let check = ended(&pod, 0.0).unwrap();
         assert_eq!(
-            check.seen,
+            check.observed,
             "p was evicted: The node was low on resource: ephemeral-storage."
         );
     }

@@ -1,6 +1,6 @@
 //! The API server, the namespace, and your permissions there.
 
-use super::facts::{Observed, Server};
+use super::facts::{ApiServer, Observed};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::{NamespaceState, too_old};
@@ -13,7 +13,7 @@ pub fn unreachable(error: &Error) -> Check {
     Check::failed(NAME, error.to_string(), error.help().unwrap_or_default())
 }
 
-pub fn judge(server: &Server) -> Check {
+pub fn judge(server: &ApiServer) -> Check {
     match too_old(&server.version) {
         Some(finding) => Check::warning(NAME, finding.message, finding.help),
         None => Check::ok(NAME, format!("{} at {}", server.version.git_version, server.address)),
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn an_old_server_is_a_warning() {
-        let server = |minor: &str| Server {
+        let server = |minor: &str| ApiServer {
             address: "https://x".into(),
             version: k8s_openapi::apimachinery::pkg::version::Info {
                 major: "1".into(),

@@ -32,14 +32,14 @@ fn masters(existing: &Existing) -> Vec<Check> {
     for (pod, report) in &existing.observed.masters {
         let Ok(report) = report else { continue };
         // Workers and drivers use its Service's name, and Spark drops messages to another name.
-        let wanted = format!("spark://{pod}:{MASTER_PORT}");
-        if report.url != wanted {
-            let seen = format!(
-                "{pod} calls itself {}, but is addressed as {wanted}: it drops messages of workers and drivers",
+        let expected = format!("spark://{pod}:{MASTER_PORT}");
+        if report.url != expected {
+            let observed = format!(
+                "{pod} calls itself {}, but is addressed as {expected}: it drops messages of workers and drivers",
                 report.url
             );
             let hint = "SPARK_MASTER_HOST must be the name of the master's own Service: leave it to sparkha, in env and sparkConf alike";
-            found.push(Check::failed(NAME, seen, hint));
+            found.push(Check::failed(NAME, observed, hint));
         }
     }
     let standby = existing.state.masters.len().saturating_sub(1);
@@ -54,11 +54,11 @@ fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check
                 .iter()
                 .filter_map(|(pod, report)| Some((pod, report.as_ref().err()?)));
             let reasons: Vec<_> = reasons.map(|(pod, reason)| format!("{pod}: {reason}")).collect();
-            let seen = match reasons.is_empty() {
+            let observed = match reasons.is_empty() {
                 true => lack.to_string(),
                 false => format!("{lack} ({})", joined(&reasons)),
             };
-            return Some(Check::failed(name, seen, "see `sparkha logs masters`"));
+            return Some(Check::failed(name, observed, "see `sparkha logs masters`"));
         }
         NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; check again",
         NotReady::NoLeader { recovering: None } => {
@@ -120,8 +120,8 @@ fn advertised(
     };
     if host.parse::<IpAddr>().is_ok() {
         return (!is_of_pod(host)).then(|| {
-            let seen = format!("a worker calls itself {host}, which is not the address of any worker's pod");
-            Check::failed(name, seen, hint)
+            let observed = format!("a worker calls itself {host}, which is not the address of any worker's pod");
+            Check::failed(name, observed, hint)
         });
     }
     let asked: Vec<_> = probes
@@ -143,9 +143,9 @@ fn advertised(
         )),
         (false, None) => None,
         (false, Some((pod, _))) => {
-            let seen =
+            let observed =
                 format!("a worker calls itself {host}, which {pod} cannot resolve: jobs do not reach its executors");
-            Some(Check::failed(name, seen, hint))
+            Some(Check::failed(name, observed, hint))
         }
     }
 }
@@ -158,7 +158,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
     };
     let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
     let found = waiting.map(|app| {
-        let seen = format!(
+        let observed = format!(
             "{} ({}) waits for executors; {} and {} MiB are free on {}",
             app.id,
             app.name,
@@ -168,7 +168,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
         );
         let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
                     reach the driver: spark.driver.host must be an address of its pod";
-        Check::warning(NAME, seen, hint)
+        Check::warning(NAME, observed, hint)
     });
     let run = format!(
         "{}, none of them waiting",
@@ -244,10 +244,10 @@ mod tests {
             pods: vec![],
         };
         let checks = applications(Some(&leader), &workers);
-        let seen = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
+        let observed = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
         assert_eq!(
-            checks.iter().map(|check| check.seen.as_str()).collect::<Vec<_>>(),
-            [seen]
+            checks.iter().map(|check| check.observed.as_str()).collect::<Vec<_>>(),
+            [observed]
         );
         assert_eq!(applications(None, &workers)[0].status, Status::Skipped);
     }

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::facts::Observed;
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
-use crate::lifecycle::preflight::capacity::Wish;
+use crate::lifecycle::preflight::capacity::ClaimRequest;
 use crate::model::finding::Finding;
 use crate::spec::words::counted;
 
@@ -17,10 +17,10 @@ fn is_bound(claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// The request of a waiting claim to its storage class. The empty class stands for volumes made by hand.
-pub fn wish(claim: &PersistentVolumeClaim) -> Option<Wish> {
+pub fn claim_request(claim: &PersistentVolumeClaim) -> Option<ClaimRequest> {
     let spec = claim.spec.as_ref()?;
     let class = spec.storage_class_name.clone();
-    (!is_bound(claim) && class.as_deref() != Some("")).then(|| Wish {
+    (!is_bound(claim) && class.as_deref() != Some("")).then(|| ClaimRequest {
         subject: format!("claim {}", claim.name_any()),
         class,
         access_modes: spec.access_modes.clone().unwrap_or_default(),
@@ -42,7 +42,7 @@ pub fn judge(
         let name = claim.name_any();
         // It has been reported, and more clearly.
         let subject = format!("claim {name}:");
-        if found.iter().any(|check| check.seen.starts_with(&subject)) {
+        if found.iter().any(|check| check.observed.starts_with(&subject)) {
             continue;
         }
         let phase = claim
@@ -58,20 +58,20 @@ pub fn judge(
             // It is provisioned when a pod uses it.
             continue;
         }
-        let seen = format!(
+        let observed = format!(
             "claim {name} is {phase}: {}",
             reason.as_deref().unwrap_or("no event says why")
         );
         let hint = "check storageClassName, accessMode and size; without a provisioner, create the volume yourself";
-        found.push(Check::failed(NAME, seen, hint));
+        found.push(Check::failed(NAME, observed, hint));
     }
     match findings {
         Err(why) if found.is_empty() => {
-            let seen = format!(
+            let observed = format!(
                 "{} bound; storage classes could not be read: {why}",
                 counted(claims.len(), "claim")
             );
-            vec![Check::ok(NAME, seen)]
+            vec![Check::ok(NAME, observed)]
         }
         _ => or_ok(
             found,
@@ -115,18 +115,21 @@ mod tests {
     fn a_shared_disk_and_a_waiting_claim_are_reported_once_each() {
         let disk = serde_json::from_value(json!({"metadata": {"name": "disk"}, "provisioner": "kubernetes.io/gce-pd"}));
         let many = claim("many", "disk", "ReadWriteMany", "Pending");
-        let findings = wrong_claims(&[wish(&many).unwrap()], &[disk.unwrap()]);
+        let findings = wrong_claims(&[claim_request(&many).unwrap()], &[disk.unwrap()]);
         let by_hand = claim("by-hand", "", "ReadWriteOnce", "Pending");
-        assert!(wish(&by_hand).is_none());
+        assert!(claim_request(&by_hand).is_none());
         let event = serde_json::from_value(json!({
             "metadata": {}, "message": "no persistent volumes available for this claim and no storage class is set",
             "involvedObject": {"kind": "PersistentVolumeClaim", "name": "by-hand"},
         }));
         let claims = Ok(vec![many, by_hand, claim("good", "x", "ReadWriteOnce", "Bound")]);
         let checks = judge(&Ok(findings), &claims, &[event.unwrap()]);
-        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        let observed: Vec<_> = checks
+            .iter()
+            .map(|check| (check.status, check.observed.as_str()))
+            .collect();
         assert_eq!(
-            seen,
+            observed,
             [
                 (
                     Status::Failed,

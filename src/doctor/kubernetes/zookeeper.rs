@@ -67,7 +67,7 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
                 Some(Ok(_)) => None,
             })
             .collect();
-        let seen = format!(
+        let observed = format!(
             "{} of {} {} in the quorum ({})",
             serving.len(),
             counted(names.len(), "server"),
@@ -78,21 +78,21 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
         found.push(match serving.len() * 2 > names.len() {
             true => Check::warning(
                 NAME,
-                seen,
+                observed,
                 "if one more is lost, no master leads: `sparkha logs zookeeper`",
             ),
             false => Check::failed(
                 NAME,
-                seen,
+                observed,
                 "without a majority no master leads: `sparkha logs zookeeper`",
             ),
         });
     }
     if led != 1 && !serving.is_empty() {
-        let seen = format!("{} leading instead of one", counted(led, "server"));
+        let observed = format!("{} leading instead of one", counted(led, "server"));
         found.push(Check::failed(
             NAME,
-            seen,
+            observed,
             "they do not reach each other: check their names and port 2888",
         ));
     }
@@ -102,10 +102,10 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
             let epochs = (leader.zxid >> 32, server.zxid >> 32);
             let behind = leader.zxid.saturating_sub(server.zxid);
             if epochs.0 != epochs.1 && behind > 0 || behind > LAG {
-                let seen = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
+                let observed = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
                 found.push(Check::warning(
                     NAME,
-                    seen,
+                    observed,
                     "it does not keep up: check its disk, its processor and its network",
                 ));
             }
@@ -113,10 +113,10 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
     }
     for (name, server) in &serving {
         if server.outstanding > QUEUE {
-            let seen = format!("{} waiting in {name}", counted(server.outstanding, "request"));
+            let observed = format!("{} waiting in {name}", counted(server.outstanding, "request"));
             found.push(Check::warning(
                 NAME,
-                seen,
+                observed,
                 "it is overloaded, or its disk is slow: give it its own disk and processor",
             ));
         }
@@ -152,7 +152,7 @@ mod tests {
     fn statuses(servers: &[(Option<ZooKeeperMode>, u64, u64)]) -> Vec<(Status, String)> {
         let names = ["z0", "z1", "z2"];
         let checks = managed(&names[..servers.len()], &answers(servers));
-        checks.into_iter().map(|check| (check.status, check.seen)).collect()
+        checks.into_iter().map(|check| (check.status, check.observed)).collect()
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::jobs::submit::Sink;
 use crate::jobs::submit::driver_pod::TERMINATED;
 use crate::lifecycle::Error;
 use crate::logs::position::Gap;
-use crate::logs::reader::{Logs, NewLine, Reader, Rest};
-use crate::logs::streams::{Stream, unmarked};
+use crate::logs::reader::{LogReader, Logs, NewLine, Unread};
+use crate::logs::streams::{OutputStream, unmarked};
 use crate::platform::kubernetes;
 use crate::platform::kubernetes::drivers;
 use crate::render::driver::CONTAINER;
@@ -133,7 +133,7 @@ enum Left {
 /// A driver's log, as far as it was read.
 struct Log<'a, L> {
     followed: &'a Followed<'a, L>,
-    reader: Reader<L>,
+    reader: LogReader<L>,
     sink: Sink<'a>,
     has_all_output: bool,
     has_all_errors: bool,
@@ -151,7 +151,7 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
         let (logs, driver) = (followed.logs.clone(), followed.driver.to_owned());
         Self {
             followed,
-            reader: Reader::new(logs, driver, first, LONGEST_SILENCE),
+            reader: LogReader::new(logs, driver, first, LONGEST_SILENCE),
             sink,
             has_all_output: false,
             has_all_errors: false,
@@ -178,12 +178,12 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
         let Some(marked) = marked.filter(|_| !self.is_whole()) else {
             return Ok(Left::More);
         };
-        let rest = self.reader.rest(false).await?;
-        let is_known = rest != Rest::Unknown;
+        let rest = self.reader.unread(false).await?;
+        let is_known = rest != Unread::Unknown;
         match rest {
-            Rest::More => return Ok(Left::More),
-            Rest::Half(line) => self.pass_on(line),
-            Rest::Nothing | Rest::Unknown => {}
+            Unread::More => return Ok(Left::More),
+            Unread::Half(line) => self.pass_on(line),
+            Unread::Nothing | Unread::Unknown => {}
         }
         Ok(match is_known && !marked {
             true => Left::Nothing,
@@ -202,8 +202,8 @@ impl<'a, L: Logs + Clone> Log<'a, L> {
         }
         let line = unmarked(&line.text);
         match line.stream {
-            Stream::Output => self.has_all_output |= line.is_last,
-            Stream::Errors => self.has_all_errors |= line.is_last,
+            OutputStream::Output => self.has_all_output |= line.is_last,
+            OutputStream::Errors => self.has_all_errors |= line.is_last,
         }
         if !line.text.is_empty() {
             (self.sink)(line.stream, line.text);

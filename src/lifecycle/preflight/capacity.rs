@@ -227,7 +227,7 @@ pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Ve
 }
 
 /// A claim, and what of it matters to storage classes.
-pub struct Wish {
+pub struct ClaimRequest {
     /// Who asks for it: a part of the file, or a claim that exists.
     pub subject: String,
     /// The default class if `None`.
@@ -236,7 +236,7 @@ pub struct Wish {
 }
 
 /// Claims that no storage class will fulfil.
-pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
+pub fn wrong_claims(claims: &[ClaimRequest], classes: &[StorageClass]) -> Vec<Finding> {
     let is_default = |class: &&StorageClass| {
         class
             .annotations()
@@ -245,7 +245,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
             == Some("true")
     };
     let mut findings = Vec::new();
-    for Wish {
+    for ClaimRequest {
         subject,
         class: wanted,
         access_modes,
@@ -295,7 +295,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
 }
 
 /// Every new claim of the cluster, with the part of the file that asks for it.
-pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
+pub fn new_claims(spec: &ClusterSpec) -> Vec<ClaimRequest> {
     let mut claims: Vec<(String, NewClaim)> = Vec::new();
     let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
     match &spec.recovery {
@@ -332,12 +332,12 @@ pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
             }
         }
     }
-    let wish = |(subject, claim): (String, NewClaim)| Wish {
+    let claim_request = |(subject, claim): (String, NewClaim)| ClaimRequest {
         subject,
         class: claim.storage_class,
         access_modes: vec![claim.access_mode],
     };
-    claims.into_iter().map(wish).collect()
+    claims.into_iter().map(claim_request).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::AFTER_ERROR;
-use super::zone::{Transport, Zone};
+use super::zone::{DnsTransport, Zone};
 
 /// The most connections at a time; one more ends the oldest, so idle ones keep nobody out.
 const CONNECTIONS_MAX: usize = 256;
@@ -69,7 +69,7 @@ async fn exchange(zone: &Zone, stream: &mut BufReader<TcpStream>) -> io::Result<
     }
     let mut query = vec![0; length.into()];
     stream.read_exact(&mut query).await?;
-    let Some(answer) = zone.answer(&query, Transport::Tcp) else {
+    let Some(answer) = zone.answer(&query, DnsTransport::Tcp) else {
         return Ok(false);
     };
     let Ok(length) = u16::try_from(answer.len()) else {

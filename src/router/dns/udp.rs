@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::AFTER_ERROR;
-use super::zone::{Transport, Zone};
+use super::zone::{DnsTransport, Zone};
 
 /// Buffer size for a packet, in bytes. Queries have a few hundred at most; a longer packet is truncated and so malformed.
 const PACKET_MAX: usize = 4096;
@@ -52,7 +52,7 @@ impl Udp {
 
     async fn answer(&self, zone: &Zone, packet: &[u8], from: &RecvMeta) {
         // Nobody can receive at port 0: such a packet only makes the server send.
-        let answer = (from.addr.port() != 0).then(|| zone.answer(packet, Transport::Udp));
+        let answer = (from.addr.port() != 0).then(|| zone.answer(packet, DnsTransport::Udp));
         let Some(answer) = answer.flatten() else { return };
         let transmit = Transmit {
             destination: from.addr,

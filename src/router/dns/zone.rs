@@ -26,7 +26,7 @@ const REFRESH_RETRY_EXPIRE: (i32, i32, i32) = (3600, 600, 86400);
 
 /// How a query arrived; it limits the length of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub enum DnsTransport {
     Udp,
     Tcp,
 }
@@ -76,7 +76,7 @@ impl Zone {
     }
 
     /// The answer to a packet. `None` if it must not be answered: it is too short for a header, or is itself an answer.
-    pub fn answer(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub fn answer(&self, packet: &[u8], transport: DnsTransport) -> Option<Vec<u8>> {
         let mut decoder = BinDecoder::new(packet);
         let header = Header::read(&mut decoder).ok()?;
         if header.message_type == MessageType::Response {
@@ -108,7 +108,7 @@ impl Zone {
             _ => ResponseCode::NotImp,
         };
         let bytes = answer.to_vec().ok()?;
-        if transport == Transport::Tcp || bytes.len() <= limit.into() {
+        if transport == DnsTransport::Tcp || bytes.len() <= limit.into() {
             return Some(bytes);
         }
         // Some of the addresses would look like all of them: the client must retry over TCP.
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn answer(query: &Message) -> Message {
-        let bytes = zone().answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = zone().answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         Message::from_vec(&bytes).unwrap()
     }
 
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn names_match_in_any_case_and_keep_their_spelling() {
         let query = query("sPaRk-MaSTer.nS.K8s.", RecordType::A);
-        let bytes = zone().answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = zone().answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         // The question is repeated byte for byte, and each answer points at it.
         assert_eq!(bytes[12..], [&query.to_vec().unwrap()[12..], &bytes[37..]].concat());
         assert_eq!(bytes[37..39], [0xc0, 12]);
@@ -284,7 +284,7 @@ mod tests {
         }
         let v4_only = Zone::new(&[name("k8s")], &[[192, 0, 2, 7].into()], SERIAL).unwrap();
         let query = query("a.k8s.", RecordType::AAAA);
-        let bytes = v4_only.answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = v4_only.answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         assert_eq!(
             Message::from_vec(&bytes).unwrap(),
             authoritative(&query, &[], &[soa("k8s.")])
@@ -377,7 +377,7 @@ mod tests {
             &[0x80, 0],
         ] {
             let packet = [&header, name, &[0, 1, 0, 1]].concat();
-            let answer = zone().answer(&packet, Transport::Udp).unwrap();
+            let answer = zone().answer(&packet, DnsTransport::Udp).unwrap();
             assert_eq!(answer, [0, 7, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         }
     }
@@ -385,10 +385,10 @@ mod tests {
     #[test]
     fn answers_and_incomplete_headers_are_not_answered() {
         let query = query("a.k8s.", RecordType::A).to_vec().unwrap();
-        let answer = zone().answer(&query, Transport::Udp).unwrap();
-        assert_eq!(zone().answer(&answer, Transport::Udp), None);
+        let answer = zone().answer(&query, DnsTransport::Udp).unwrap();
+        assert_eq!(zone().answer(&answer, DnsTransport::Udp), None);
         for length in 0..12 {
-            assert_eq!(zone().answer(&query[..length], Transport::Udp), None);
+            assert_eq!(zone().answer(&query[..length], DnsTransport::Udp), None);
         }
     }
 
@@ -418,9 +418,9 @@ mod tests {
         let zone = Zone::new(&[name("k8s")], &addresses, SERIAL).unwrap();
         let plain = query("a.k8s.", RecordType::A);
         for (query, transport, limit) in [
-            (plain.clone(), Transport::Udp, 512),
-            (with_edns(plain.clone(), 0), Transport::Udp, 512),
-            (with_edns(plain.clone(), 65535), Transport::Udp, 1232),
+            (plain.clone(), DnsTransport::Udp, 512),
+            (with_edns(plain.clone(), 0), DnsTransport::Udp, 512),
+            (with_edns(plain.clone(), 65535), DnsTransport::Udp, 1232),
         ] {
             let bytes = zone.answer(&query.to_vec().unwrap(), transport).unwrap();
             assert!(bytes.len() <= limit, "{}", bytes.len());
@@ -428,14 +428,14 @@ mod tests {
             assert!(answer.truncation && answer.authoritative && answer.answers.is_empty());
             assert_eq!((answer.queries.len(), answer.edns.is_some()), (1, query.edns.is_some()));
         }
-        let bytes = zone.answer(&plain.to_vec().unwrap(), Transport::Tcp).unwrap();
+        let bytes = zone.answer(&plain.to_vec().unwrap(), DnsTransport::Tcp).unwrap();
         let answer = Message::from_vec(&bytes).unwrap();
         assert_eq!((answer.truncation, answer.answers.len()), (false, 100));
         // Header and question have 23 bytes, each address has 16, EDNS 11: 994 in all.
         let zone = Zone::new(&[name("k8s")], &addresses[..60], SERIAL).unwrap();
         for (payload, is_truncated) in [(993, true), (994, false)] {
             let query = with_edns(plain.clone(), payload).to_vec().unwrap();
-            let answer = zone.answer(&query, Transport::Udp).unwrap();
+            let answer = zone.answer(&query, DnsTransport::Udp).unwrap();
             assert_eq!(Message::from_vec(&answer).unwrap().truncation, is_truncated);
         }
     }
@@ -472,7 +472,7 @@ mod tests {
 
         #[test]
         fn any_packet_gets_a_short_answer_or_none(packet in packets()) {
-            if let Some(bytes) = zone().answer(&packet, Transport::Udp) {
+            if let Some(bytes) = zone().answer(&packet, DnsTransport::Udp) {
                 let answer = Message::from_vec(&bytes).unwrap();
                 prop_assert_eq!(answer.message_type, MessageType::Response);
                 prop_assert_eq!(&bytes[..2], &packet[..2]);

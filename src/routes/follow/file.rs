@@ -17,7 +17,7 @@ pub fn follow(path: &Path) -> Result<Follow, Error> {
         settled: true,
     };
     let (sender, published) = watch::channel(first);
-    let task = tokio::spawn(look(path.to_owned(), sender)).abort_handle();
+    let task = tokio::spawn(poll(path.to_owned(), sender)).abort_handle();
     Ok(Follow {
         published,
         tasks: vec![task],
@@ -34,7 +34,7 @@ fn read(path: &Path) -> Result<Table, Error> {
     Ok(Table::from_routes(routes))
 }
 
-async fn look(path: PathBuf, sender: watch::Sender<Published>) {
+async fn poll(path: PathBuf, sender: watch::Sender<Published>) {
     let name = path.file_name().map(ToOwned::to_owned);
     // In a mounted ConfigMap the file is a link into a folder, and `..data`, the link to that folder, is replaced.
     let concerns = move |path: &Path| path.file_name() == name.as_deref() || path.ends_with("..data");

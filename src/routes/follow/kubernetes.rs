@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::Inventory;
-use crate::routes::follow::{Change, Event, Key, PodSeen};
+use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
 
 /// Page size of lists: a page must fit into memory.
 const PAGE: u32 = 100;
@@ -83,9 +83,9 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
     let pods = watcher(pods(cluster, all_namespaces), config(&pod_selector()));
     let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
-    let seen = |pod: &SlimPod| {
+    let convert = |pod: &SlimPod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        Some((key(pod), PodSeen::of(&pod.metadata, address)?))
+        Some((key(pod), ObservedPod::of(&pod.metadata, address)?))
     };
     let addresses = |config_map: &ConfigMap| {
         let cluster = Inventory::read_among(config_map)?.cluster;
@@ -100,21 +100,21 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     cluster.count_request();
     cluster.count_request();
     vec![
-        tokio::spawn(forward(pods, seen, key, Event::Pod, events.clone())).abort_handle(),
+        tokio::spawn(forward(pods, convert, key, Event::Pod, events.clone())).abort_handle(),
         tokio::spawn(forward(inventories, addresses, inventory_key, Event::Cluster, events)).abort_handle(),
     ]
 }
 
-fn key(object: &impl ResourceExt) -> Key {
+fn key(object: &impl ResourceExt) -> ObjectKey {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// Forwards the events of a watch until the receiver is dropped. Lost watches are restarted.
 async fn forward<K, T>(
     watch: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
-    seen: impl Fn(&K) -> Option<(Key, T)>,
-    key: impl Fn(&K) -> Key,
-    event: impl Fn(Change<T>) -> Event,
+    convert: impl Fn(&K) -> Option<(ObjectKey, T)>,
+    key: impl Fn(&K) -> ObjectKey,
+    event: impl Fn(ListChange<T>) -> Event,
     events: mpsc::Sender<Event>,
 ) where
     K: Clone,
@@ -122,13 +122,13 @@ async fn forward<K, T>(
     let mut watch = std::pin::pin!(watch.default_backoff());
     while let Some(next) = watch.next().await {
         let change = match next {
-            Ok(watcher::Event::Init) => Change::Begin,
-            Ok(watcher::Event::InitDone) => Change::End,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match seen(&object) {
-                Some((key, object)) => Change::Is(key, object),
-                None => Change::Gone(key(&object)),
+            Ok(watcher::Event::Init) => ListChange::Begin,
+            Ok(watcher::Event::InitDone) => ListChange::End,
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match convert(&object) {
+                Some((key, object)) => ListChange::Is(key, object),
+                None => ListChange::Gone(key(&object)),
             },
-            Ok(watcher::Event::Delete(object)) => Change::Gone(key(&object)),
+            Ok(watcher::Event::Delete(object)) => ListChange::Gone(key(&object)),
             Err(error) => {
                 tracing::info!("a watch was interrupted and is restarted: {error}");
                 continue;

@@ -12,7 +12,7 @@ use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, INSTANCE};
 use crate::platform::local::store::{ClusterDir, Seen, Store};
 use crate::platform::way::Way;
-use crate::routes::follow::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
+use crate::routes::follow::{Addresses, Event, Follow, ListChange, ObjectKey, ObservedPod, folder_watcher};
 use crate::spec::names::Namespace;
 
 /// How often to reread without a notification: a file system may send none.
@@ -21,11 +21,11 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 /// Follows the clusters of a namespace, or of all, on this machine.
 pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
     let (events, source) = mpsc::channel(1024);
-    let task = tokio::spawn(look(store, namespace, events.clone())).abort_handle();
+    let task = tokio::spawn(poll(store, namespace, events.clone())).abort_handle();
     Follow::start(Way::Direct, events, source, vec![task])
 }
 
-async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
+async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
     let (watcher, mut changes) = folder_watcher(|_| true);
     let mut watcher = watcher
         .inspect_err(|error| tracing::info!("failed to watch files for changes: {error}"))
@@ -39,7 +39,7 @@ async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
         }
         match clusters(&store, namespace.as_ref()) {
             Ok(clusters) => {
-                if tell(clusters, &events).await.is_err() {
+                if report(clusters, &events).await.is_err() {
                     return;
                 }
             }
@@ -51,9 +51,9 @@ async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
 }
 
 /// The addresses and pods of a cluster.
-type Found = (Key, Addresses, Seen);
+type LocalCluster = (ObjectKey, Addresses, Seen);
 
-fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, Error> {
+fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<LocalCluster>, Error> {
     let mut found = Vec::new();
     for dir in store.clusters(namespace)? {
         match cluster(&dir) {
@@ -64,7 +64,7 @@ fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, 
     Ok(found)
 }
 
-fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
+fn cluster(dir: &ClusterDir) -> Result<Option<LocalCluster>, Error> {
     let Some(wanted) = dir.wanted()? else { return Ok(None) };
     let Some(inventory) = inventory_of(&wanted, dir)? else {
         return Ok(None);
@@ -73,9 +73,12 @@ fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
     Ok(Some((key, inventory.cluster.into(), dir.seen()?)))
 }
 
-async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), mpsc::error::SendError<Event>> {
-    events.send(Event::Cluster(Change::Begin)).await?;
-    events.send(Event::Pod(Change::Begin)).await?;
+async fn report(
+    clusters: Vec<LocalCluster>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), mpsc::error::SendError<Event>> {
+    events.send(Event::Cluster(ListChange::Begin)).await?;
+    events.send(Event::Pod(ListChange::Begin)).await?;
     for ((namespace, name), addresses, seen) in clusters {
         let drivers = drivers(&namespace, &name);
         let drivers_address = seen.drivers.map(|address| address.to_string());
@@ -85,15 +88,15 @@ async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), 
         });
         for (metadata, address) in pods.chain([(drivers, drivers_address)]) {
             let key = (namespace.clone(), metadata.name.clone().unwrap_or_default());
-            if let Some(pod) = PodSeen::of(&metadata, address.as_deref()) {
-                events.send(Event::Pod(Change::Is(key, pod))).await?;
+            if let Some(pod) = ObservedPod::of(&metadata, address.as_deref()) {
+                events.send(Event::Pod(ListChange::Is(key, pod))).await?;
             }
         }
-        let cluster = Change::Is((namespace, name), addresses);
+        let cluster = ListChange::Is((namespace, name), addresses);
         events.send(Event::Cluster(cluster)).await?;
     }
-    events.send(Event::Pod(Change::End)).await?;
-    events.send(Event::Cluster(Change::End)).await
+    events.send(Event::Pod(ListChange::End)).await?;
+    events.send(Event::Cluster(ListChange::End)).await
 }
 
 /// Represents the drivers in the user's own shell.

@@ -20,14 +20,14 @@ use tokio::sync::{mpsc, watch};
 
 pub use file::follow as follow_file;
 pub use local::follow as follow_local;
-use masters::Answer;
+use masters::Leadership;
 
 use crate::lifecycle::Error;
 use crate::model::labels::{Component, INSTANCE};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::way::Way;
 use crate::render::inventory::Summary;
-use crate::routing::{self, Member, Published, Table};
+use crate::routing::{self, Published, RoutedPod, Table};
 use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long the first listing may take: a command that needs the routes only once waits no longer.
@@ -41,30 +41,30 @@ pub struct Follow {
 
 /// A report of a source or of a master's task.
 enum Event {
-    Cluster(Change<Addresses>),
-    Pod(Change<PodSeen>),
-    Master { uid: String, answer: Answer },
+    Cluster(ListChange<Addresses>),
+    Pod(ListChange<ObservedPod>),
+    Master { uid: String, leadership: Leadership },
 }
 
 /// A change of one kind of object, from a list or a watch.
-enum Change<T> {
+enum ListChange<T> {
     /// A full list begins.
     Begin,
-    Is(Key, T),
-    Gone(Key),
+    Is(ObjectKey, T),
+    Gone(ObjectKey),
     /// Objects that were not named since `Begin` are gone.
     End,
 }
 
 /// Namespace and name.
-type Key = (String, String);
+type ObjectKey = (String, String);
 
 /// The fields of a pod that routes need: there may be thousands of pods.
 #[derive(PartialEq)]
-struct PodSeen {
+struct ObservedPod {
     uid: String,
     cluster: String,
-    member: Member,
+    member: RoutedPod,
 }
 
 /// The web UIs' addresses, as an inventory states them.
@@ -85,12 +85,12 @@ impl From<Summary> for Addresses {
     }
 }
 
-impl PodSeen {
+impl ObservedPod {
     /// The pod, if it can be the target of a route.
     fn of(metadata: &ObjectMeta, pod_ip: Option<&str>) -> Option<Self> {
         let namespace = metadata.namespace.clone()?;
         let cluster = metadata.labels.as_ref()?.get(INSTANCE)?.clone();
-        let member = Member::of(metadata, pod_ip, &namespace, &cluster)?;
+        let member = RoutedPod::of(metadata, pod_ip, &namespace, &cluster)?;
         Some(Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             cluster,
@@ -174,7 +174,7 @@ impl Drop for Follow {
 
 /// Objects of one kind.
 struct Listed<T> {
-    objects: HashMap<Key, (T, u64)>,
+    objects: HashMap<ObjectKey, (T, u64)>,
     /// Number of the current list.
     round: u64,
     /// Everything has been listed once. Half a list would remove routes of objects that still exist.
@@ -193,26 +193,26 @@ impl<T> Default for Listed<T> {
 
 impl<T: PartialEq> Listed<T> {
     /// Whether the change makes a difference.
-    fn take(&mut self, change: Change<T>) -> bool {
+    fn take(&mut self, change: ListChange<T>) -> bool {
         match change {
-            Change::Begin => {
+            ListChange::Begin => {
                 self.round += 1;
                 false
             }
-            Change::Is(key, object) => {
+            ListChange::Is(key, object) => {
                 let round = self.round;
                 match self.objects.get_mut(&key) {
-                    Some((known, seen)) => {
-                        *seen = round;
+                    Some((known, last_round)) => {
+                        *last_round = round;
                         std::mem::replace(known, object) != *known
                     }
                     None => self.objects.insert(key, (object, round)).is_none(),
                 }
             }
-            Change::Gone(key) => self.objects.remove(&key).is_some(),
-            Change::End => {
+            ListChange::Gone(key) => self.objects.remove(&key).is_some(),
+            ListChange::End => {
                 let (round, before) = (self.round, self.objects.len());
-                self.objects.retain(|_, (_, seen)| *seen == round);
+                self.objects.retain(|_, (_, last_round)| *last_round == round);
                 let first = !std::mem::replace(&mut self.complete, true);
                 first || self.objects.len() != before
             }
@@ -226,18 +226,18 @@ struct State {
     events: mpsc::Sender<Event>,
     /// Clusters' UI domains.
     clusters: Listed<Addresses>,
-    pods: Listed<PodSeen>,
+    pods: Listed<ObservedPod>,
     /// By pod UID, so that a pod's successor is not taken for it.
-    masters: HashMap<String, Master>,
+    masters: HashMap<String, MasterTask>,
 }
 
 /// A master that is queried.
-struct Master {
+struct MasterTask {
     task: tokio::task::AbortHandle,
-    last: Option<Answer>,
+    last: Option<Leadership>,
 }
 
-impl Drop for Master {
+impl Drop for MasterTask {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -254,7 +254,7 @@ impl State {
             if !changed || !self.clusters.complete || !self.pods.complete {
                 continue;
             }
-            self.ask_masters();
+            self.query_masters();
             let settled = self.masters.values().all(|master| master.last.is_some());
             let table = Table::of(&self.clusters());
             sender.send_if_modified(|published| {
@@ -274,36 +274,36 @@ impl State {
         match event {
             Event::Cluster(change) => self.clusters.take(change),
             Event::Pod(change) => self.pods.take(change),
-            Event::Master { uid, answer } => match self.masters.get_mut(&uid) {
-                Some(master) => master.last.replace(answer.clone()) != Some(answer),
+            Event::Master { uid, leadership } => match self.masters.get_mut(&uid) {
+                Some(master) => master.last.replace(leadership.clone()) != Some(leadership),
                 None => false,
             },
         }
     }
 
     /// Starts a task for each new master, and ends those of masters that are gone.
-    fn ask_masters(&mut self) {
+    fn query_masters(&mut self) {
         let pods = &self.pods.objects;
-        let wanted: HashMap<_, _> = pods
+        let desired: HashMap<_, _> = pods
             .iter()
             .filter(|(_, (pod, _))| pod.member.component == Component::Master)
             .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod.member.address)))
             .collect();
-        self.masters.retain(|uid, _| wanted.contains_key(uid));
-        for (uid, (namespace, name, address)) in wanted {
+        self.masters.retain(|uid, _| desired.contains_key(uid));
+        for (uid, (namespace, name, address)) in desired {
             self.masters.entry(uid.clone()).or_insert_with(|| {
                 let host = self.way.host(namespace, name, address);
-                let asking = masters::ask(self.way.clone(), host, uid.clone(), self.events.clone());
-                Master {
-                    task: tokio::spawn(asking).abort_handle(),
+                let querying = masters::query(self.way.clone(), host, uid.clone(), self.events.clone());
+                MasterTask {
+                    task: tokio::spawn(querying).abort_handle(),
                     last: None,
                 }
             });
         }
     }
 
-    fn clusters(&self) -> Vec<routing::Cluster> {
-        let mut members: HashMap<(&str, &str), Vec<&PodSeen>> = HashMap::new();
+    fn clusters(&self) -> Vec<routing::RoutedCluster> {
+        let mut members: HashMap<(&str, &str), Vec<&ObservedPod>> = HashMap::new();
         for ((namespace, _), (pod, _)) in &self.pods.objects {
             members.entry((namespace, &pod.cluster)).or_default().push(pod);
         }
@@ -320,9 +320,9 @@ impl State {
                         .filter(|pod| pod.member.component == Component::Driver),
                 );
             }
-            let answers: Vec<_> = pods.iter().filter_map(|pod| self.answer(pod)).collect();
+            let answers: Vec<_> = pods.iter().filter_map(|pod| self.leadership(pod)).collect();
             let leader = masters::leader(&answers);
-            routing::Cluster {
+            routing::RoutedCluster {
                 namespace: namespace.clone(),
                 name: addresses.name.clone(),
                 alias: addresses.alias.clone(),
@@ -335,7 +335,7 @@ impl State {
         clusters.collect()
     }
 
-    fn answer<'a>(&'a self, pod: &'a PodSeen) -> Option<(&'a str, &'a Answer)> {
+    fn leadership<'a>(&'a self, pod: &'a ObservedPod) -> Option<(&'a str, &'a Leadership)> {
         let master = self.masters.get(&pod.uid)?;
         Some((&pod.member.pod, master.last.as_ref()?))
     }
@@ -345,28 +345,28 @@ impl State {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Key {
+    fn key(name: &str) -> ObjectKey {
         ("ns".into(), name.into())
     }
 
     #[test]
     fn objects_missing_from_a_new_list_are_gone() {
         let mut listed = Listed::default();
-        listed.take(Change::Begin);
-        assert!(listed.take(Change::Is(key("a"), 1)));
+        listed.take(ListChange::Begin);
+        assert!(listed.take(ListChange::Is(key("a"), 1)));
         assert!(!listed.complete);
-        assert!(listed.take(Change::End));
+        assert!(listed.take(ListChange::End));
         assert!(listed.complete);
-        assert!(listed.take(Change::Is(key("b"), 2)));
-        assert!(!listed.take(Change::Is(key("b"), 2)));
-        assert!(listed.take(Change::Is(key("b"), 3)));
+        assert!(listed.take(ListChange::Is(key("b"), 2)));
+        assert!(!listed.take(ListChange::Is(key("b"), 2)));
+        assert!(listed.take(ListChange::Is(key("b"), 3)));
         // The connection was lost, and everything is listed again: nothing is missing meanwhile.
-        assert!(!listed.take(Change::Begin));
-        assert!(!listed.take(Change::Is(key("b"), 3)));
+        assert!(!listed.take(ListChange::Begin));
+        assert!(!listed.take(ListChange::Is(key("b"), 3)));
         assert_eq!(listed.objects.len(), 2);
-        assert!(listed.take(Change::End));
+        assert!(listed.take(ListChange::End));
         assert_eq!(listed.objects.len(), 1);
-        assert!(listed.take(Change::Gone(key("b"))));
-        assert!(!listed.take(Change::Gone(key("b"))));
+        assert!(listed.take(ListChange::Gone(key("b"))));
+        assert!(!listed.take(ListChange::Gone(key("b"))));
     }
 }

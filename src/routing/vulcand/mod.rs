@@ -18,7 +18,7 @@ const SERVER_PREFIX: &str = "sparkha.";
 
 /// One key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyValue {
     pub key: String,
     pub value: String,
 }
@@ -81,7 +81,7 @@ impl fmt::Display for Id {
 
 /// A desired object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Object {
+pub struct VulcandObject {
     pub id: Id,
     pub value: Value,
 }
@@ -115,11 +115,11 @@ fn listener_id(owner: &OwnerName, port: u16) -> String {
 /// All objects of a table's routes, in the order in which they must be written.
 ///
 /// `Host()` has no port: of several UIs at one host, only its pod's own is routed.
-pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Object> {
+pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<VulcandObject> {
     let hosts: Vec<_> = by_host(routes).cloned().collect();
     let listeners = ports(&hosts).into_iter().map(|port| {
         let address = json!({"Network": "tcp", "Address": SocketAddr::new(listen, port).to_string()});
-        Object {
+        VulcandObject {
             id: Id::Listener(listener_id(owner, port)),
             value: json!({"Protocol": "http", "Address": address}),
         }
@@ -129,7 +129,7 @@ pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Objec
         .collect()
 }
 
-fn host(route: &Route, owner: &OwnerName) -> [Object; 3] {
+fn host(route: &Route, owner: &OwnerName) -> [VulcandObject; 3] {
     let id = &route.host;
     // With the defaults, a pod that is gone would cost a browser 55 s.
     let settings = json!({
@@ -137,18 +137,18 @@ fn host(route: &Route, owner: &OwnerName) -> [Object; 3] {
         "KeepAlive": {"Period": "30s", "MaxIdleConnsPerHost": 64},
     });
     [
-        Object {
+        VulcandObject {
             id: Id::Backend(id.clone()),
             value: json!({"Type": "http", "Settings": settings}),
         },
-        Object {
+        VulcandObject {
             id: Id::Server {
                 backend: id.clone(),
                 id: server_id(owner, &route.owner.namespace),
             },
             value: json!({"URL": format!("http://{}", authority(route))}),
         },
-        Object {
+        VulcandObject {
             id: Id::Frontend(id.clone()),
             value: json!({
                 "Type": "http", "BackendId": id, "Route": format!("Host(`{id}`)"),
@@ -163,7 +163,7 @@ pub fn commands(routes: &[Route], root: &str, owner: &OwnerName, listen: IpAddr)
     let root = root.trim_end_matches('/');
     let keys: Vec<_> = objects(routes, owner, listen)
         .into_iter()
-        .map(|object| Key {
+        .map(|object| KeyValue {
             key: object.id.key(root),
             value: object.value.to_string(),
         })
@@ -175,11 +175,11 @@ pub fn commands(routes: &[Route], root: &str, owner: &OwnerName, listen: IpAddr)
 }
 
 /// Keys as `etcdctl` commands; `etcdctl` reads the server's address from its environment.
-pub fn etcdctl(keys: &[Key]) -> String {
+pub fn etcdctl(keys: &[KeyValue]) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let lines = keys
         .iter()
-        .map(|Key { key, value }| format!("etcdctl put {} {}\n", quoted(key), quoted(value)));
+        .map(|KeyValue { key, value }| format!("etcdctl put {} {}\n", quoted(key), quoted(value)));
     format!("export ETCDCTL_API=3\n{}", lines.collect::<String>())
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let owner = OwnerName::parse("kubernetes").unwrap();
         let keys: Vec<_> = objects(&table()[3..], &owner, [0, 0, 0, 0].into())
             .into_iter()
-            .map(|Object { id, value }| format!("{} {value}", id.key("/vulcand")))
+            .map(|VulcandObject { id, value }| format!("{} {value}", id.key("/vulcand")))
             .collect();
         assert_eq!(
             keys,
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn keys_are_parsed_back_to_ids() {
         let owner = OwnerName::parse("kubernetes").unwrap();
-        for Object { id, .. } in objects(&table(), &owner, [0, 0, 0, 0].into()) {
+        for VulcandObject { id, .. } in objects(&table(), &owner, [0, 0, 0, 0].into()) {
             assert_eq!(Id::of_key("vulcand", &id.key("vulcand")), Some(id));
         }
         for other in [

@@ -12,39 +12,39 @@ use tokio::sync::Notify;
 /// In place of a time: the connection is in use.
 const BUSY: u64 = u64::MAX;
 
-pub struct Places {
+pub struct Slots {
     most: usize,
     most_of_one: usize,
     began: Instant,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenSlots>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Taken {
+struct TakenSlots {
     last: u64,
     all: usize,
-    of: HashMap<IpAddr, HashMap<u64, Arc<Seat>>>,
+    of: HashMap<IpAddr, HashMap<u64, Arc<SlotState>>>,
 }
 
-struct Seat {
+struct SlotState {
     /// Milliseconds since `began`, or BUSY.
     idle_since: AtomicU64,
-    leave: Notify,
+    eviction: Notify,
 }
 
 /// A connection's slot. Freed when dropped.
-pub struct Place {
-    places: Arc<Places>,
+pub struct Slot {
+    slots: Arc<Slots>,
     client: IpAddr,
     number: u64,
-    seat: Arc<Seat>,
+    state: Arc<SlotState>,
 }
 
 /// Marks a connection as in use: it keeps its slot until this is dropped.
-pub struct Busy(Arc<Place>);
+pub struct Busy(Arc<Slot>);
 
-impl Places {
+impl Slots {
     pub fn new(most: usize, most_of_one: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
@@ -56,29 +56,29 @@ impl Places {
     }
 
     /// A slot for a connection from this address; `None` if all connections that could be closed are in use.
-    pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Place>> {
+    pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Slot>> {
         let client = client(from);
-        let seat = Arc::new(Seat {
+        let state = Arc::new(SlotState {
             idle_since: AtomicU64::new(self.now()),
-            leave: Notify::new(),
+            eviction: Notify::new(),
         });
         let mut taken = self.taken();
         if taken.of.get(&client).map_or(0, HashMap::len) >= self.most_of_one {
-            taken.oust(client)?;
+            taken.evict(client)?;
         } else if taken.all >= self.most {
-            let most = taken.of.iter().max_by_key(|(_, places)| places.len());
+            let most = taken.of.iter().max_by_key(|(_, slots)| slots.len());
             let most = most.map(|(client, _)| *client)?;
-            taken.oust(most)?;
+            taken.evict(most)?;
         }
         taken.last += 1;
         taken.all += 1;
         let number = taken.last;
-        taken.of.entry(client).or_default().insert(number, seat.clone());
-        Some(Arc::new(Place {
-            places: self.clone(),
+        taken.of.entry(client).or_default().insert(number, state.clone());
+        Some(Arc::new(Slot {
+            slots: self.clone(),
             client,
             number,
-            seat,
+            state,
         }))
     }
 
@@ -97,60 +97,60 @@ impl Places {
         self.began.elapsed().as_millis() as u64
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, TakenSlots> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl TakenSlots {
     /// Evicts the client's connection that has been idle longest; `None` if all are in use.
-    fn oust(&mut self, client: IpAddr) -> Option<()> {
-        let places = self.of.get(&client)?.iter();
-        let idle = places
-            .map(|(number, seat)| (seat.idle_since.load(Ordering::Relaxed), *number))
+    fn evict(&mut self, client: IpAddr) -> Option<()> {
+        let slots = self.of.get(&client)?.iter();
+        let idle = slots
+            .map(|(number, state)| (state.idle_since.load(Ordering::Relaxed), *number))
             .filter(|(since, _)| *since != BUSY);
         let (_, number) = idle.min()?;
-        self.free(client, number)?.leave.notify_one();
+        self.free(client, number)?.eviction.notify_one();
         Some(())
     }
 
-    fn free(&mut self, client: IpAddr, number: u64) -> Option<Arc<Seat>> {
-        let places = self.of.get_mut(&client)?;
-        let seat = places.remove(&number)?;
+    fn free(&mut self, client: IpAddr, number: u64) -> Option<Arc<SlotState>> {
+        let slots = self.of.get_mut(&client)?;
+        let state = slots.remove(&number)?;
         self.all -= 1;
-        if places.is_empty() {
+        if slots.is_empty() {
             self.of.remove(&client);
         }
-        Some(seat)
+        Some(state)
     }
 }
 
-impl Place {
+impl Slot {
     pub fn busy(self: &Arc<Self>) -> Busy {
-        self.seat.idle_since.store(BUSY, Ordering::Relaxed);
+        self.state.idle_since.store(BUSY, Ordering::Relaxed);
         Busy(self.clone())
     }
 
     pub fn is_busy(&self) -> bool {
-        self.seat.idle_since.load(Ordering::Relaxed) == BUSY
+        self.state.idle_since.load(Ordering::Relaxed) == BUSY
     }
 
     /// Waits until the slot is evicted.
-    pub async fn ousted(&self) {
-        self.seat.leave.notified().await;
+    pub async fn evicted(&self) {
+        self.state.eviction.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.places.taken().free(self.client, self.number);
-        self.places.changed.notify_waiters();
+        self.slots.taken().free(self.client, self.number);
+        self.slots.changed.notify_waiters();
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.seat.idle_since.store(self.0.places.now(), Ordering::Relaxed);
+        self.0.state.idle_since.store(self.0.slots.now(), Ordering::Relaxed);
     }
 }
 
@@ -175,41 +175,41 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_ousted(place: &Place) -> bool {
-        place.ousted().now_or_never().is_some()
+    fn is_evicted(slot: &Slot) -> bool {
+        slot.evicted().now_or_never().is_some()
     }
 
     #[test]
     fn longest_idle_connection_of_the_same_client_is_evicted() {
-        let places = Places::new(100, 3);
-        let [a, b, c] = [0, 1, 2].map(|_| places.take(address("10.0.0.1")).unwrap());
+        let slots = Slots::new(100, 3);
+        let [a, b, c] = [0, 1, 2].map(|_| slots.take(address("10.0.0.1")).unwrap());
         let answering = a.busy();
-        let d = places.take(address("10.0.0.1")).unwrap();
+        let d = slots.take(address("10.0.0.1")).unwrap();
         assert_eq!(
-            [&a, &b, &c, &d].map(|place| is_ousted(place)),
+            [&a, &b, &c, &d].map(|slot| is_evicted(slot)),
             [false, true, false, false]
         );
         // All are in use.
         let _others = [c.busy(), d.busy()];
-        assert!(places.take(address("10.0.0.1")).is_none());
-        assert!(places.take(address("10.0.0.2")).is_some());
+        assert!(slots.take(address("10.0.0.1")).is_none());
+        assert!(slots.take(address("10.0.0.2")).is_some());
         drop(answering);
         assert!(!a.is_busy());
-        assert!(places.take(address("::ffff:10.0.0.1")).is_some());
-        assert!(is_ousted(&a));
+        assert!(slots.take(address("::ffff:10.0.0.1")).is_some());
+        assert!(is_evicted(&a));
     }
 
     #[tokio::test]
     async fn client_with_the_most_connections_is_evicted() {
-        let places = Places::new(4, 3);
-        let few = places.take(address("10.0.0.1")).unwrap();
+        let slots = Slots::new(4, 3);
+        let few = slots.take(address("10.0.0.1")).unwrap();
         // A network is one client.
-        let many = ["fd00::1", "fd00::2", "fd00::3"].map(|from| places.take(address(from)).unwrap());
-        let another = places.take(address("10.0.0.2")).unwrap();
-        assert!(!is_ousted(&few));
-        assert_eq!(many.iter().filter(|place| is_ousted(place)).count(), 1);
-        assert_eq!(places.until_free().now_or_never(), None);
+        let many = ["fd00::1", "fd00::2", "fd00::3"].map(|from| slots.take(address(from)).unwrap());
+        let another = slots.take(address("10.0.0.2")).unwrap();
+        assert!(!is_evicted(&few));
+        assert_eq!(many.iter().filter(|slot| is_evicted(slot)).count(), 1);
+        assert_eq!(slots.until_free().now_or_never(), None);
         drop((few, many, another));
-        places.until_free().await;
+        slots.until_free().await;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use hickory_proto::op::Message;
 use hickory_proto::rr::Name;
 use libfuzzer_sys::fuzz_target;
-use zone::{Transport, Zone};
+use zone::{DnsTransport, Zone};
 
 /// One whose answers are too long for UDP without EDNS.
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
@@ -19,14 +19,14 @@ static ZONE: LazyLock<Zone> = LazyLock::new(|| {
 });
 
 fuzz_target!(|packet: &[u8]| {
-    for transport in [Transport::Udp, Transport::Tcp] {
+    for transport in [DnsTransport::Udp, DnsTransport::Tcp] {
         let Some(bytes) = ZONE.answer(packet, transport) else {
             continue;
         };
         let answer = Message::from_vec(&bytes).unwrap();
         assert_eq!(bytes[..2], packet[..2]);
         assert!(bytes[2] & 0x80 != 0);
-        if transport == Transport::Udp {
+        if transport == DnsTransport::Udp {
             assert!(bytes.len() <= if answer.edns.is_some() { 1232 } else { 512 });
         }
     }

@@ -11,7 +11,7 @@ mod head;
 use std::convert::Infallible;
 
 use authority::Authority;
-use head::{Came, asked, forward, is_websocket};
+use head::{ClientAddress, authority, forward, is_websocket};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -40,9 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
     let (mut parts, _) = request.into_parts();
-    if let Ok(host) = asked(&parts) {
+    if let Ok(host) = authority(&parts) {
         check_accepted(&parts, &host);
-        let came = Came {
+        let came = ClientAddress {
             from: [192, 0, 2, 1].into(),
             port: 8080,
             secure: false,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::clients::http;
 use crate::model::error_chain::root_cause;
 use crate::routing::vulcand::Id;
-use crate::routing::vulcand::diff::{Found, Present};
+use crate::routing::vulcand::diff::{StoredObject, StoredObjects};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl VulcandApi {
     }
 
     /// All listeners, backends, servers and frontends.
-    pub async fn list(&self) -> Result<Present, Error> {
+    pub async fn list(&self) -> Result<StoredObjects, Error> {
         let (listeners, backends, frontends) = futures::try_join!(
             self.list_of(&["listeners"], "Listeners"),
             self.list_of(&["backends"], "Backends"),
@@ -86,9 +86,9 @@ impl VulcandApi {
             .chain(named(Id::Backend, backends))
             .chain(servers.concat())
             .chain(named(Id::Frontend, frontends));
-        let found = |value| Found {
+        let found = |value| StoredObject {
             value,
-            ..Found::default()
+            ..StoredObject::default()
         };
         Ok(all.map(|(id, value)| (id, found(value))).collect())
     }

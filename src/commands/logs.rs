@@ -9,8 +9,8 @@ use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::place::Place;
-use crate::logs::selection::{Line, Wanted};
-use crate::logs::{Files, Options, Pods};
+use crate::logs::selection::{LogLine, LogSelection};
+use crate::logs::{LocalLogs, LogOptions, PodLogs};
 use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
 
@@ -49,9 +49,9 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    let wanted = Wanted::parse(&arguments.words);
-    let place = named_cluster(global, wanted.cluster.as_deref()).await?;
-    let options = Options {
+    let selection = LogSelection::parse(&arguments.words);
+    let place = named_cluster(global, selection.cluster.as_deref()).await?;
+    let options = LogOptions {
         follow: arguments.follow,
         since: arguments.since,
         tail: arguments.tail,
@@ -59,17 +59,21 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         leader: arguments.leader,
     };
     let mut printer = Printer::new(!arguments.no_prefix);
-    let mut write = |line: &Line| printer.print(line);
+    let mut write = |line: &LogLine| printer.print(line);
     let outcome = match place {
         Place::Local(dir) => {
-            let files = Files { dir, wanted, options };
+            let files = LocalLogs {
+                dir,
+                selection,
+                options,
+            };
             files.write(&mut write).await
         }
         Place::Kubernetes(cluster, name) => {
-            let pods = Pods {
+            let pods = PodLogs {
                 cluster,
                 name,
-                wanted,
+                selection,
                 options,
             };
             pods.write(&mut write).await

@@ -17,9 +17,9 @@ use crate::platform::local::store::Store;
 use crate::platform::transport::Transport;
 use crate::report::exit_code::ExitCode;
 use crate::router::dns::zone::Zone;
-use crate::router::{Naming, metrics};
+use crate::router::{UiNaming, metrics};
 use crate::routes::follow::{Follow, follow_file, follow_local};
-use crate::routes::serve::{Bound, Options, Tls};
+use crate::routes::serve::{BoundRouter, ServeOptions, Tls};
 use crate::spec::names::is_dns_subdomain;
 
 /// Where DNS servers listen.
@@ -78,7 +78,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["users", "tokens"], help_heading = heading::ACCESS)]
     open: bool,
     #[command(flatten)]
-    telling: metrics::At,
+    monitoring: metrics::MonitoringAddress,
     /// Log no requests
     #[arg(long, help_heading = heading::MONITORING)]
     pub no_access_log: bool,
@@ -135,13 +135,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         None => "Routing; Ctrl-C ends it".into(),
     };
     if arguments.no_http {
-        let bound = Bound::bind(None, dns).await?;
+        let bound = BoundRouter::bind(None, dns).await?;
         progress.done(&serving);
         bound.serve(None).await?;
         return Ok(ExitCode::Success);
     }
     let (all_namespaces, reach, routes) = (arguments.all_namespaces, arguments.reach, arguments.routes.clone());
-    let bound = Bound::bind(Some(options(arguments)?), dns).await?;
+    let bound = BoundRouter::bind(Some(options(arguments)?), dns).await?;
     let (follow, way) = match &routes {
         Some(file) => (follow_file(file)?, Transport::Direct),
         None => follow(global, &Clusters::connect(global).await?, all_namespaces, reach).await?,
@@ -174,12 +174,12 @@ impl Access {
     }
 }
 
-fn options(arguments: Arguments) -> Result<Options, Error> {
+fn options(arguments: Arguments) -> Result<ServeOptions, Error> {
     let access = arguments.access();
     let tls = arguments.tls_cert.zip(arguments.tls_key);
     let (naming, port) = match &tls {
-        Some(_) => (Naming::Secure, 443),
-        None => (Naming::AsLinked, 80),
+        Some(_) => (UiNaming::Secure, 443),
+        None => (UiNaming::AsLinked, 80),
     };
     let default_listen = match access {
         Access::Known | Access::Open => Ipv4Addr::UNSPECIFIED,
@@ -192,14 +192,14 @@ fn options(arguments: Arguments) -> Result<Options, Error> {
             tracing::warn!("without --tls-cert and --tls-key passwords and tokens come over the network as they are");
         }
     }
-    Ok(Options {
+    Ok(ServeOptions {
         listen,
         ports: or_default(arguments.ports, port),
         naming,
         tls: tls.map(|(chain, key)| Tls { chain, key }),
         users: arguments.users,
         tokens: arguments.tokens,
-        telling: arguments.telling,
+        monitoring: arguments.monitoring,
     })
 }
 

@@ -14,8 +14,8 @@ use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::router::{Naming, metrics};
-use crate::routes::serve::{Bound, Options};
+use crate::router::{UiNaming, metrics};
+use crate::routes::serve::{BoundRouter, ServeOptions};
 use crate::routing::{Role, Table};
 
 /// View the web UIs in a browser on this machine, without a router or DNS
@@ -44,23 +44,23 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    let options = Options {
+    let options = ServeOptions {
         listen: vec![Ipv4Addr::LOCALHOST.into()],
         ports: vec![arguments.port],
-        naming: Naming::Localhost { port: arguments.port },
+        naming: UiNaming::Localhost { port: arguments.port },
         tls: None,
         users: None,
         tokens: None,
-        telling: metrics::At::NOWHERE,
+        monitoring: metrics::MonitoringAddress::NONE,
     };
-    let bound = Bound::bind(Some(options), None).await?;
+    let bound = BoundRouter::bind(Some(options), None).await?;
     let clusters = Clusters::connect(global).await?;
     let (follow, way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     let table = follow.first().await?;
-    let naming = bound.naming().unwrap_or(Naming::AsLinked);
+    let naming = bound.naming().unwrap_or(UiNaming::AsLinked);
     report::print(&addresses(&table, naming))?;
     let serving = bound.serve(Some((&follow, way)));
-    if let (true, Naming::Localhost { port }) = (arguments.open, naming) {
+    if let (true, UiNaming::Localhost { port }) = (arguments.open, naming) {
         let opening = open(format!("http://localhost:{port}/"), global.quiet);
         let (served, ()) = tokio::join!(serving, opening);
         served?;
@@ -88,8 +88,8 @@ async fn open(url: String, quiet: bool) {
 }
 
 /// The address of everything, and of each cluster.
-fn addresses(table: &Table, naming: Naming) -> String {
-    let Naming::Localhost { port } = naming else {
+fn addresses(table: &Table, naming: UiNaming) -> String {
+    let UiNaming::Localhost { port } = naming else {
         return String::new();
     };
     let mut text = format!("All web UIs: http://localhost:{port}/\n");

@@ -13,13 +13,13 @@ use crate::spec::ClusterSpec;
 use crate::state::ClusterState;
 use crate::state::readiness::NotReady;
 
-/// Whether a cluster that is there is in service.
+/// Whether an existing cluster is in service.
 pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
     const NAME: &str = "cluster";
     let lacks = state.not_ready.iter().map(|lack| {
         let hint = match lack {
             NotReady::Unattended => "",
-            _ => "`sparkha status` shows its parts, `sparkha logs` what they say",
+            _ => "`sparkha status` shows its parts, `sparkha logs` their logs",
         };
         Check::failed(NAME, lack.to_string(), hint)
     });
@@ -28,7 +28,7 @@ pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
     checks
 }
 
-/// All checks of what this cluster needs.
+/// All checks of what a cluster on this machine needs.
 pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -> Vec<Check> {
     let mut checks = Vec::new();
     let software = match software::find(spark_home, spec.image.name.version()) {
@@ -70,7 +70,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
         false => Check::warning(
             "control groups",
             "pods' memory and processors cannot be limited",
-            "run as root, or go without",
+            "run as root to limit them",
         ),
     });
     let cannot = limits::limits(&wanted, cgroups)
@@ -85,21 +85,17 @@ fn python(software: Option<&Software>) -> Check {
     let has_pyspark = software.is_none_or(|software| software.python_path().is_some());
     match version {
         Ok(output) if has_pyspark => Check::ok("Python", String::from_utf8_lossy(&output.stdout).trim()),
-        Ok(_) => Check::warning(
-            "Python",
-            "this Spark brings no PySpark",
-            "name another with --spark-home",
-        ),
+        Ok(_) => Check::warning("Python", "this Spark has no PySpark", "pass another with --spark-home"),
         Err(_) => Check::warning(
             "Python",
-            "there is no python3: PySpark jobs cannot run",
+            "python3 was not found: PySpark jobs cannot run",
             "install python3",
         ),
     }
 }
 
 fn folder(dir: &ClusterDir) -> Check {
-    // The folder above all clusters: a check leaves no cluster's folder behind.
+    // The folder above all clusters: a check must not create a cluster's folder.
     let folder = dir.path().ancestors().nth(3).unwrap_or(dir.path());
     let file = folder.join(".doctor");
     let written = make_folder(folder).and_then(|()| write_file(&file, b"x"));
@@ -113,11 +109,7 @@ fn folder(dir: &ClusterDir) -> Check {
 fn memory(wanted: &DesiredState, dir: &ClusterDir) -> Option<Check> {
     let needed = requested_memory(&wanted.resources).saturating_sub(memory_in_use(dir).unwrap_or_default());
     let (_, available) = machine::memory()?;
-    let message = format!(
-        "{} MiB needed beside what runs, {} MiB available",
-        needed.mib(),
-        available.mib()
-    );
+    let message = format!("{} MiB more needed, {} MiB available", needed.mib(), available.mib());
     Some(match needed <= available {
         true => Check::ok("memory", message),
         false => Check::failed("memory", message, "lower workers.memory or the number of workers"),

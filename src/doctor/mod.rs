@@ -1,5 +1,4 @@
-//! Checks as data: what was looked at, what was seen, and what to do. Facts are gathered once; what they mean is judged by pure
-//! functions, a file for each group.
+//! Checks as data: what was checked, what was observed, and what to do. Facts are gathered once; pure functions judge them, a file for each group.
 
 pub mod kubernetes;
 pub mod local;
@@ -13,9 +12,10 @@ use crate::jobs::orphans::Orphan;
 pub struct Check {
     pub name: &'static str,
     pub status: Status,
-    /// What was seen, or why nothing was looked at.
-    pub seen: String,
-    /// What to do; empty where nothing is to be done.
+    /// What was observed, or why the check was skipped.
+    #[serde(rename = "seen")]
+    pub observed: String,
+    /// What to do; empty if there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hint: String,
 }
@@ -26,32 +26,32 @@ pub enum Status {
     Ok,
     /// Worth knowing.
     Warning,
-    /// In the way of a cluster.
+    /// A cluster cannot work like this.
     Failed,
-    /// It could not be looked at.
+    /// It could not be checked.
     Skipped,
 }
 
 impl Check {
-    fn new(name: &'static str, status: Status, seen: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn new(name: &'static str, status: Status, observed: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             name,
             status,
-            seen: seen.into(),
+            observed: observed.into(),
             hint: hint.into(),
         }
     }
 
-    pub fn ok(name: &'static str, seen: impl Into<String>) -> Self {
-        Self::new(name, Status::Ok, seen, "")
+    pub fn ok(name: &'static str, observed: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, observed, "")
     }
 
-    pub fn warning(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(name, Status::Warning, seen, hint)
+    pub fn warning(name: &'static str, observed: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, observed, hint)
     }
 
-    pub fn failed(name: &'static str, seen: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(name, Status::Failed, seen, hint)
+    pub fn failed(name: &'static str, observed: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(name, Status::Failed, observed, hint)
     }
 
     pub fn skipped(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Self {
@@ -68,14 +68,14 @@ fn orphans(orphans: &[Orphan]) -> Vec<Check> {
     or_ok(
         found.collect(),
         NAME,
-        "the leader knows the application of each that runs",
+        "the leader knows the application of every running driver",
     )
 }
 
-/// What was found, or that all is well if nothing was.
-fn or_ok(found: Vec<Check>, name: &'static str, seen: impl Into<String>) -> Vec<Check> {
+/// The findings, or a passed check if there are none.
+fn or_ok(found: Vec<Check>, name: &'static str, observed: impl Into<String>) -> Vec<Check> {
     match found.is_empty() {
-        true => vec![Check::ok(name, seen)],
+        true => vec![Check::ok(name, observed)],
         false => found,
     }
 }

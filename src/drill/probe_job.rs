@@ -20,7 +20,7 @@ use crate::jobs::submit::explain::{Explained, explain};
 use crate::jobs::submit::job::{Job, ResourceRequest};
 use crate::lifecycle::Error;
 use crate::lifecycle::local::{driver_environment, masters_of};
-use crate::logs::streams::Stream;
+use crate::logs::streams::OutputStream;
 use crate::model::reports::WorkerReport;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::leader::Leader;
@@ -324,13 +324,13 @@ async fn in_a_pod(
         wait: false,
         timeout: at_most,
     };
-    let sink = |stream: Stream, line: &[u8]| {
+    let sink = |stream: OutputStream, line: &[u8]| {
         let line = String::from_utf8_lossy(line).trim_end().to_owned();
         match stream {
-            Stream::Output => {
+            OutputStream::Output => {
                 let _ = lines.send((Instant::now(), line));
             }
-            Stream::Errors => last_error.is(&line),
+            OutputStream::Errors => last_error.is(&line),
         }
     };
     let interrupted = async {

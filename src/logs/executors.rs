@@ -1,5 +1,5 @@
-//! Logs of an application's executors. They lie in the workers' folders, and the workers' web UIs show them: no right to run anything in a pod
-//! is needed.
+//! Logs of an application's executors. They are in the workers' folders, and the workers' web UIs serve them: reading them needs no permission to run
+//! commands in pods.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::WorkerUi;
-use crate::logs::selection::{Line, Time, sparks_time};
-use crate::logs::{Error, Lines, Options, trimmed};
+use crate::logs::selection::{LogLine, Time, sparks_time};
+use crate::logs::{Error, Lines, LogOptions, trimmed};
 use crate::model::ports::WORKER_UI_PORT;
 use crate::platform::kubernetes::Cluster;
 
-/// How often a followed log is looked at, and how often for new executors.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a followed log and the list of executors are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 const KINDS: [&str; 2] = ["stdout", "stderr"];
 
 /// One of an executor's two logs.
-struct Log {
+struct ExecutorLog {
     application: String,
     executor: u32,
     kind: &'static str,
     source: Arc<str>,
-    /// What was read.
+    /// The position up to which it was read.
     end: u64,
-    /// Its last bytes: a log that has rolled on is shorter, and nothing says by how much.
+    /// The last bytes read: a rotated log is shorter, and nothing says by how much.
     tail: String,
-    /// The beginning of a line that is not yet written to its end.
+    /// The beginning of a line whose end is not written yet.
     rest: String,
-    /// Of the line before: most lines of a stack trace have none.
+    /// Of the previous line: most lines of a stack trace have none.
     time: Time,
 }
 
-impl Log {
+impl ExecutorLog {
     fn of(pod: &str, application: &str, executor: u32, kind: &'static str) -> Self {
         Self {
             application: application.to_owned(),
@@ -52,8 +52,8 @@ impl Log {
         }
     }
 
-    /// What has been written since the last call: whole lines.
-    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<Line>, crate::clients::spark::Error> {
+    /// The whole lines written since the last call.
+    async fn more(&mut self, ui: &mut WorkerUi) -> Result<Vec<LogLine>, crate::clients::spark::Error> {
         let mut lines = Vec::new();
         loop {
             let mut part = ui.log(&self.application, self.executor, self.kind, self.end).await?;
@@ -69,7 +69,7 @@ impl Log {
                     None => {
                         self.rest.clear();
                         lines.push(self.line(
-                            "sparkha: this log has rolled on faster than it was read; lines are missing here".into(),
+                            "sparkha: this log was rotated faster than it was read; lines are missing here".into(),
                         ));
                         &last.text
                     }
@@ -91,9 +91,9 @@ impl Log {
         }
     }
 
-    fn line(&mut self, text: String) -> Line {
+    fn line(&mut self, text: String) -> LogLine {
         self.time = sparks_time(&text).unwrap_or(self.time);
-        Line {
+        LogLine {
             source: self.source.clone(),
             time: self.time,
             text,
@@ -101,9 +101,9 @@ impl Log {
     }
 }
 
-/// How much of a log that has rolled on is looked through for what was read last.
+/// How much of a rotated log is searched for the last bytes read.
 const LAST: u64 = 1024 * 1024;
-/// How many bytes are remembered of it.
+/// How many of these bytes are kept.
 const TAIL: usize = 512;
 
 /// The last bytes of a text.
@@ -115,14 +115,14 @@ fn tail(text: &str) -> &str {
     &text[from..]
 }
 
-/// What stands behind the bytes that were read last, if they are there.
+/// The text after the last bytes read, if it has them.
 fn after<'a>(tail: &str, text: &'a str) -> Option<&'a str> {
     let at = text.rfind(tail).filter(|_| !tail.is_empty())?;
     Some(&text[at + tail.len()..])
 }
 
-/// Nanoseconds since the epoch of what is just old enough.
-fn oldest(options: &Options) -> Option<Time> {
+/// The time of the oldest line to show, in nanoseconds since the epoch.
+fn oldest(options: &LogOptions) -> Option<Time> {
     let since = Timestamp::now().saturating_sub(options.since?).ok()?;
     Some(since.as_nanosecond())
 }
@@ -131,12 +131,12 @@ async fn ui(cluster: &Cluster, worker: &str) -> Result<WorkerUi, Error> {
     Ok(WorkerUi::over(cluster.forward(worker, WORKER_UI_PORT).await?).await?)
 }
 
-/// Both logs of all of the application's executors, as they are now.
+/// Both logs of all of the application's executors, up to now.
 pub async fn logs(
     cluster: &Cluster,
     workers: &[Pod],
     application: &str,
-    options: &Options,
+    options: &LogOptions,
 ) -> Result<Vec<Lines>, Error> {
     let mut found: Vec<Lines> = Vec::new();
     for worker in workers {
@@ -150,7 +150,7 @@ pub async fn logs(
         };
         for executor in ui.executors(application).await? {
             for kind in KINDS {
-                let mut log = Log::of(&name, application, executor, kind);
+                let mut log = ExecutorLog::of(&name, application, executor, kind);
                 let mut lines = log.more(&mut ui).await?;
                 if !log.rest.is_empty() {
                     let rest = std::mem::take(&mut log.rest);
@@ -163,19 +163,19 @@ pub async fn logs(
     match found.is_empty() {
         false => Ok(found),
         true => Err(Error::Usage {
-            message: format!("no worker that runs now has executors of {application}"),
-            help: "`sparkha status` lists applications; what an executor wrote is gone with its worker's pod".into(),
+            message: format!("no running worker has executors of {application}"),
+            help: "`sparkha status` lists applications; an executor's logs are deleted with its worker's pod".into(),
         }),
     }
 }
 
-/// Sends what the application's executors write, on all workers that there are and will be.
+/// Sends what the application's executors write, on all current and future workers.
 pub async fn follow(
     cluster: Cluster,
     workers: watch::Receiver<Vec<Pod>>,
     application: String,
-    options: Options,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    options: LogOptions,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 ) {
     let mut begun = HashSet::new();
     while !sender.is_closed() {
@@ -195,7 +195,7 @@ pub async fn follow(
                 follow_worker(&cluster, &worker.name_any(), is_there, &application, &options, &sender).await;
             });
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -204,10 +204,10 @@ async fn follow_worker(
     worker: &str,
     is_there: impl Fn() -> bool,
     application: &str,
-    options: &Options,
-    sender: &mpsc::Sender<Result<Line, Error>>,
+    options: &LogOptions,
+    sender: &mpsc::Sender<Result<LogLine, Error>>,
 ) {
-    let mut logs: Vec<Log> = Vec::new();
+    let mut logs: Vec<ExecutorLog> = Vec::new();
     let mut connection = None;
     while is_there() && !sender.is_closed() {
         let taken = match connection.take() {
@@ -215,30 +215,30 @@ async fn follow_worker(
             None => ui(cluster, worker).await,
         };
         let outcome = match taken {
-            Ok(ui) => look(ui, worker, application, options, &mut logs, sender).await,
+            Ok(ui) => poll(ui, worker, application, options, &mut logs, sender).await,
             Err(error) => Err(error),
         };
         match outcome {
             Ok(ui) => connection = Some(ui),
-            // What was read is known, and is not read again.
+            // The position is kept, so nothing is read twice.
             Err(error) => tracing::info!("{worker}: {error}; trying again"),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Sends what is new; the connection comes back for the next look.
-async fn look(
+/// Sends new lines; returns the connection for the next poll.
+async fn poll(
     mut ui: WorkerUi,
     worker: &str,
     application: &str,
-    options: &Options,
-    logs: &mut Vec<Log>,
-    sender: &mpsc::Sender<Result<Line, Error>>,
+    options: &LogOptions,
+    logs: &mut Vec<ExecutorLog>,
+    sender: &mpsc::Sender<Result<LogLine, Error>>,
 ) -> Result<WorkerUi, Error> {
     for executor in ui.executors(application).await? {
         if !logs.iter().any(|log| log.executor == executor) {
-            logs.extend(KINDS.map(|kind| Log::of(worker, application, executor, kind)));
+            logs.extend(KINDS.map(|kind| ExecutorLog::of(worker, application, executor, kind)));
         }
     }
     for log in logs {
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_has_rolled_on_is_read_from_where_it_was_left() {
+    fn a_rotated_log_is_resumed_where_reading_stopped() {
         let read: String = (0..200).map(|n| format!("line {n} ä\n")).collect();
         let left = format!("{}line 200\nline 201\n", &read[read.len() / 2..]);
         assert_eq!(after(tail(&read), &left), Some("line 200\nline 201\n"));

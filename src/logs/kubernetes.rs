@@ -1,5 +1,4 @@
-//! Logs of pods, through the API server. While they are followed, pods that appear and containers that start again are followed too, and a
-//! stream that is lost is taken up where it was.
+//! Logs of pods, through the API server. Following includes pods that appear and containers that restart, and resumes a lost stream where it ended.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -15,37 +14,37 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::inventory::inventory_object;
-use crate::logs::position::Stamped;
-use crate::logs::reader::{NewLine, Reader, Rest};
-use crate::logs::selection::{Line, Time, Wanted};
+use crate::logs::position::TimestampedLine;
+use crate::logs::reader::{LogReader, NewLine, Unread};
+use crate::logs::selection::{LogLine, LogSelection, Time};
 use crate::logs::streams::unmarked;
-use crate::logs::{Error, Lines, Options, Write, executors, in_order};
+use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::observer::{Observer, PodFilter};
-use crate::routing::Member;
+use crate::routing::RoutedPod;
 use crate::spec::names::ClusterName;
 use crate::state::Facts;
 
-/// Before a lost stream is asked for again.
+/// Pause before a lost stream is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest silence after which a stream is checked: most of a cluster's logs are silent.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// Lines that wait for a slow reader.
+/// Lines that wait for a slow reader at most.
 const WAITING: usize = 1024;
 
 /// The pods of one cluster, its drivers among them.
-pub struct Pods {
+pub struct PodLogs {
     pub cluster: Cluster,
     pub name: ClusterName,
-    pub wanted: Wanted,
-    pub options: Options,
+    pub selection: LogSelection,
+    pub options: LogOptions,
 }
 
-impl Pods {
+impl PodLogs {
     /// Writes the lines. Following never ends by itself.
-    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
         let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
         let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
         if pods.is_empty() {
@@ -59,8 +58,8 @@ impl Pods {
             .filter(|pod| Component::of(pod.labels()) == Some(Component::Worker))
             .cloned()
             .collect();
-        pods.retain(|pod| self.is_wanted(pod));
-        let applications: Vec<_> = self.wanted.applications().map(str::to_owned).collect();
+        pods.retain(|pod| self.is_selected(pod));
+        let applications: Vec<_> = self.selection.applications().map(str::to_owned).collect();
         if pods.is_empty() && applications.is_empty() && !self.options.follow {
             return Err(Error::Usage {
                 message: format!("{} has no such pod now", self.name),
@@ -96,16 +95,16 @@ impl Pods {
     }
 
     fn is_of_cluster(&self, pod: &Pod) -> bool {
-        // Any address will do: it may have none yet.
+        // Any address will do: the pod may have none yet.
         let address = Some("0.0.0.0");
         let namespace = self.cluster.namespace().as_str();
         let mut metadata = pod.metadata.clone();
         metadata.deletion_timestamp = None;
-        Member::of(&metadata, address, namespace, self.name.as_str()).is_some()
+        RoutedPod::of(&metadata, address, namespace, self.name.as_str()).is_some()
     }
 
-    fn is_wanted(&self, pod: &Pod) -> bool {
-        self.wanted.has(Component::of(pod.labels()), &pod.name_any())
+    fn is_selected(&self, pod: &Pod) -> bool {
+        self.selection.has(Component::of(pod.labels()), &pod.name_any())
     }
 
     async fn only_the_leader(&mut self, pods: &[Pod]) -> Result<(), Error> {
@@ -122,7 +121,7 @@ impl Pods {
             .find(|(_, report)| report.as_ref().is_ok_and(|report| report.status == MasterStatus::Alive));
         match alive {
             Some((leader, _)) => {
-                self.wanted.parts = vec![crate::logs::selection::Part::Pod(leader.clone())];
+                self.selection.sources = vec![crate::logs::selection::LogSource::Pod(leader.clone())];
                 Ok(())
             }
             None => Err(Error::Usage {
@@ -140,7 +139,7 @@ impl Pods {
         open(&self.cluster, pod, &params).await
     }
 
-    /// What of a log that is there already is wanted.
+    /// What to read of a log at first.
     fn first(&self) -> LogParams {
         LogParams {
             since_seconds: self.options.since.map(|since| since.as_secs().max(1) as i64),
@@ -150,7 +149,7 @@ impl Pods {
         }
     }
 
-    async fn follow(self, applications: Vec<String>, write: Write<'_>) -> Result<(), Error> {
+    async fn follow(self, applications: Vec<String>, write: LineWriter<'_>) -> Result<(), Error> {
         let (sender, mut lines) = mpsc::channel(WAITING);
         let (workers, worker_pods) = watch::channel(Vec::new());
         for application in applications {
@@ -164,20 +163,20 @@ impl Pods {
         Ok(())
     }
 
-    /// Follows every container of the wanted pods, now and later.
-    async fn watch(self, sender: mpsc::Sender<Result<Line, Error>>, workers: watch::Sender<Vec<Pod>>) {
+    /// Follows every container of the selected pods, current and future.
+    async fn watch(self, sender: mpsc::Sender<Result<LogLine, Error>>, workers: watch::Sender<Vec<Pod>>) {
         let config = watcher::Config::default().labels(&self.selector());
         self.cluster.count_request();
         let mut events = pin!(watcher(self.cluster.api::<Pod>(), config).default_backoff());
-        let mut known = Known::default();
+        let mut known = KnownPods::default();
         let mut begun = HashSet::new();
-        // Of what is there when it begins, only the end may be wanted; of what comes later, everything.
+        // Of existing logs, only the end may be selected; new logs are read whole.
         let mut is_first = true;
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    tracing::info!("the watch of pods was cut off and is taken up again: {error}");
+                    tracing::info!("the watch of pods was interrupted and is restarted: {error}");
                     continue;
                 }
             };
@@ -197,7 +196,7 @@ impl Pods {
                     workers.push(pod.clone());
                 });
             }
-            if !self.is_wanted(&pod) {
+            if !self.is_selected(&pod) {
                 continue;
             }
             if let Some(id) = container(&pod).and_then(|container| container.container_id.clone())
@@ -215,16 +214,16 @@ impl Pods {
     }
 }
 
-/// The pods that the watch has shown, each as it is now, by UID. A pod that a new list lacks was deleted while the watch was down.
+/// The pods that the watch has shown, as they are now, by UID. A pod missing from a new list was deleted while the watch was down.
 #[derive(Default)]
-struct Known {
+struct KnownPods {
     pods: HashMap<String, watch::Sender<Option<Pod>>>,
-    /// What is being listed anew.
+    /// UIDs of the current list.
     listed: HashSet<String>,
 }
 
-impl Known {
-    /// The pod that the event shows, and the UIDs of those that are gone.
+impl KnownPods {
+    /// The pod that the event shows, and the UIDs of deleted pods.
     fn take(&mut self, event: watcher::Event<Pod>) -> (Option<Pod>, Vec<String>) {
         let uid = |pod: &Pod| pod.uid().unwrap_or_default();
         let (pod, gone) = match event {
@@ -259,26 +258,26 @@ impl Known {
     }
 }
 
-/// A pod of ours has one container.
+/// Pods of sparkha have one container.
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }
 
-/// Where the log of one run of a container is to be had.
+/// Where the log of one run of a container can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// It runs.
+enum LogLocation {
+    /// The container runs.
     Running,
-    /// It has ended, and no other has begun.
+    /// It has ended, and has not restarted.
     Ended,
-    /// Another has begun.
+    /// It has restarted.
     Previous,
     Gone,
 }
 
-fn place(pod: Option<&Pod>, id: &str) -> Place {
+fn log_location(pod: Option<&Pod>, id: &str) -> LogLocation {
     let Some(container) = pod.and_then(container) else {
-        return Place::Gone;
+        return LogLocation::Gone;
     };
     let last = container
         .last_state
@@ -286,13 +285,13 @@ fn place(pod: Option<&Pod>, id: &str) -> Place {
         .and_then(|state| state.terminated.as_ref());
     if container.container_id.as_deref() == Some(id) {
         match container.state.as_ref().is_some_and(|state| state.running.is_some()) {
-            true => Place::Running,
-            false => Place::Ended,
+            true => LogLocation::Running,
+            false => LogLocation::Ended,
         }
     } else if last.and_then(|last| last.container_id.as_deref()) == Some(id) {
-        Place::Previous
+        LogLocation::Previous
     } else {
-        Place::Gone
+        LogLocation::Gone
     }
 }
 
@@ -302,47 +301,47 @@ async fn follow_container(
     latest: watch::Receiver<Option<Pod>>,
     id: String,
     first: LogParams,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 ) {
     let Some((name, is_driver)) = latest.borrow().as_ref().map(|pod| (pod.name_any(), is_driver(pod))) else {
         return;
     };
-    let sending = Sending {
+    let log_sender = LogSender {
         source: name.as_str().into(),
         is_driver,
         sender,
     };
-    let mut reader = Reader::new(cluster, name, first, LONGEST_SILENCE);
+    let mut reader = LogReader::new(cluster, name, first, LONGEST_SILENCE);
     loop {
-        let place = place(latest.borrow().as_ref(), &id);
-        if place == Place::Gone {
+        let log_location = log_location(latest.borrow().as_ref(), &id);
+        if log_location == LogLocation::Gone {
             return;
         }
-        match read(&mut reader, place, &sending).await {
-            Ok(Left::Nothing) => return,
-            Ok(Left::More) => {}
+        match read(&mut reader, log_location, &log_sender).await {
+            Ok(Remaining::Nothing) => return,
+            Ok(Remaining::More) => {}
             Err(error @ kubernetes::Error::Forbidden { .. }) => {
-                let _ = sending.sender.send(Err(error.into())).await;
+                let _ = log_sender.sender.send(Err(error.into())).await;
                 return;
             }
             Err(error) => tracing::info!("{error}; trying again"),
         }
-        if sending.sender.is_closed() {
+        if log_sender.sender.is_closed() {
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Where one container's lines go.
-struct Sending {
+/// Sends the lines of one container.
+struct LogSender {
     source: Arc<str>,
     is_driver: bool,
-    sender: mpsc::Sender<Result<Line, Error>>,
+    sender: mpsc::Sender<Result<LogLine, Error>>,
 }
 
-impl Sending {
-    /// Whether anybody wants more.
+impl LogSender {
+    /// Whether the receiver wants more.
     async fn send(&self, new: NewLine) -> bool {
         if let Some(gap) = &new.gap {
             tracing::warn!(
@@ -357,37 +356,41 @@ impl Sending {
     }
 }
 
-/// What is to be read after a stream's end.
-enum Left {
+/// What to do after a stream's end.
+enum Remaining {
     Nothing,
     More,
 }
 
-async fn read(reader: &mut Reader<Cluster>, place: Place, sending: &Sending) -> Result<Left, kubernetes::Error> {
-    let previous = place == Place::Previous;
-    reader.open(place == Place::Running, previous).await?;
+async fn read(
+    reader: &mut LogReader<Cluster>,
+    log_location: LogLocation,
+    log_sender: &LogSender,
+) -> Result<Remaining, kubernetes::Error> {
+    let previous = log_location == LogLocation::Previous;
+    reader.open(log_location == LogLocation::Running, previous).await?;
     while let Some(new) = reader.next().await? {
-        if !sending.send(new).await {
-            return Ok(Left::Nothing);
+        if !log_sender.send(new).await {
+            return Ok(Remaining::Nothing);
         }
     }
-    if place == Place::Running {
-        return Ok(Left::More);
+    if log_location == LogLocation::Running {
+        return Ok(Remaining::More);
     }
-    match reader.rest(previous).await? {
-        Rest::More => return Ok(Left::More),
-        Rest::Half(new) => drop(sending.send(new).await),
-        Rest::Nothing | Rest::Unknown => {}
+    match reader.unread(previous).await? {
+        Unread::More => return Ok(Remaining::More),
+        Unread::Half(new) => drop(log_sender.send(new).await),
+        Unread::Nothing | Unread::Unknown => {}
     }
-    Ok(Left::Nothing)
+    Ok(Remaining::Nothing)
 }
 
 fn is_driver(pod: &Pod) -> bool {
     Component::of(pod.labels()) == Some(Component::Driver)
 }
 
-/// A line without newline and marks; `None` if it was nothing but a mark.
-fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<Line> {
+/// A line without newline and marks; `None` if it was only a mark.
+fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<LogLine> {
     let text = match is_driver {
         true => match unmarked(text) {
             line if line.is_last && line.text.is_empty() => return None,
@@ -395,14 +398,14 @@ fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<L
         },
         false => text,
     };
-    Some(Line {
+    Some(LogLine {
         source: source.clone(),
         time,
         text: String::from_utf8_lossy(text).trim_end_matches(['\n', '\r']).to_owned(),
     })
 }
 
-/// Opens what there is of a log. What cannot be read ends it.
+/// Opens the existing log. A read error ends it.
 async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines, kubernetes::Error> {
     let (name, is_driver) = (pod.name_any(), is_driver(pod));
     let api = cluster.api::<Pod>();
@@ -416,12 +419,12 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
                 let mut bytes = Vec::new();
                 let read = reader.read_until(b'\n', &mut bytes).await;
                 if let Err(error) = &read {
-                    tracing::warn!("{source}: its log breaks off here ({error}); run this again to read all of it");
+                    tracing::warn!("{source}: reading its log failed here ({error}); run this again to read all of it");
                 }
                 if read.is_err() || bytes.is_empty() {
                     return None;
                 }
-                let (time, text) = match Stamped::parse(&bytes) {
+                let (time, text) = match TimestampedLine::parse(&bytes) {
                     Some(stamped) => (stamped.time, stamped.text),
                     None => (before, bytes.as_slice().into()),
                 };
@@ -441,10 +444,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_new_list_no_longer_has_is_gone() {
+    fn pods_missing_from_a_new_list_are_gone() {
         let pod =
             |uid: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}})).unwrap() };
-        let mut known = Known::default();
+        let mut known = KnownPods::default();
         for event in [
             watcher::Event::Init,
             watcher::Event::InitApply(pod("a")),
@@ -455,7 +458,7 @@ mod tests {
             assert_eq!(known.take(event).1, Vec::<String>::new());
         }
         let (a, b) = (known.latest(&pod("a")).unwrap(), known.latest(&pod("b")).unwrap());
-        // The watch was cut off, and meanwhile b and c were deleted.
+        // The watch was interrupted, and meanwhile b and c were deleted.
         known.take(watcher::Event::Init);
         known.take(watcher::Event::InitApply(pod("a")));
         let mut gone = known.take(watcher::Event::InitDone).1;
@@ -467,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_run_moves_when_the_container_starts_again() {
+    fn the_log_of_a_run_moves_when_the_container_restarts() {
         let pod = |id: &str, state: &str, last: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": "p"},
@@ -478,10 +481,16 @@ mod tests {
             }))
             .unwrap()
         };
-        assert_eq!(place(Some(&pod("b", "running", "a")), "b"), Place::Running);
-        assert_eq!(place(Some(&pod("b", "terminated", "a")), "b"), Place::Ended);
-        assert_eq!(place(Some(&pod("b", "running", "a")), "a"), Place::Previous);
-        assert_eq!(place(Some(&pod("c", "running", "b")), "a"), Place::Gone);
-        assert_eq!(place(None, "a"), Place::Gone);
+        assert_eq!(log_location(Some(&pod("b", "running", "a")), "b"), LogLocation::Running);
+        assert_eq!(
+            log_location(Some(&pod("b", "terminated", "a")), "b"),
+            LogLocation::Ended
+        );
+        assert_eq!(
+            log_location(Some(&pod("b", "running", "a")), "a"),
+            LogLocation::Previous
+        );
+        assert_eq!(log_location(Some(&pod("c", "running", "b")), "a"), LogLocation::Gone);
+        assert_eq!(log_location(None, "a"), LogLocation::Gone);
     }
 }

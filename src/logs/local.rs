@@ -1,5 +1,5 @@
-//! Logs of a cluster on this machine: the containers' log files, and the executors' in the workers' folders. Followed by looking whether they have
-//! grown, or are other files than before.
+//! Logs of a cluster on this machine: the containers' log files, and the executors' in the workers' folders. Following polls whether files have grown
+//! or been replaced.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,34 +15,34 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt;
 
 use crate::lifecycle::local::LocalView;
-use crate::logs::selection::{Line, Part, Time, Wanted, sparks_time};
-use crate::logs::{Error, Options, Write, in_order, trimmed};
+use crate::logs::selection::{LogLine, LogSelection, LogSource, Time, sparks_time};
+use crate::logs::{Error, LineWriter, LogOptions, in_order, trimmed};
 use crate::model::labels::Component;
 use crate::model::reports::MasterStatus;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
 
-/// How often files are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often files are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The log files of one cluster.
-pub struct Files {
+pub struct LocalLogs {
     pub dir: ClusterDir,
-    pub wanted: Wanted,
-    pub options: Options,
+    pub selection: LogSelection,
+    pub options: LogOptions,
 }
 
 /// A file that is being read.
-struct Log {
+struct LogFile {
     source: Arc<str>,
     reader: BufReader<File>,
     inode: u64,
     time: Time,
-    /// The beginning of a line that is not yet written to its end.
+    /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
 }
 
-impl Log {
+impl LogFile {
     fn open(source: &str, path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         Ok(Self {
@@ -54,8 +54,8 @@ impl Log {
         })
     }
 
-    /// The next whole line, if there is one. Of a log that was cut, since it had become too long, it is the first.
-    fn next(&mut self) -> Option<Line> {
+    /// The next whole line, if there is one. After a log was truncated because it had become too long, it is the first line.
+    fn next(&mut self) -> Option<LogLine> {
         self.reader.read_until(b'\n', &mut self.rest).ok()?;
         if self.rest.ends_with(b"\n") {
             return Some(self.take());
@@ -65,21 +65,21 @@ impl Log {
             return None;
         }
         self.reader.rewind().ok()?;
-        // The line that was begun has no end any more.
+        // The end of the incomplete line is lost.
         self.last().or_else(|| self.next())
     }
 
-    /// What is left when nobody writes any more.
-    fn last(&mut self) -> Option<Line> {
+    /// The incomplete last line, if any.
+    fn last(&mut self) -> Option<LogLine> {
         (!self.rest.is_empty()).then(|| self.take())
     }
 
-    fn take(&mut self) -> Line {
+    fn take(&mut self) -> LogLine {
         let bytes = std::mem::take(&mut self.rest);
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
         self.time = sparks_time(&text).unwrap_or(self.time);
-        Line {
+        LogLine {
             source: self.source.clone(),
             time: self.time,
             text,
@@ -87,9 +87,9 @@ impl Log {
     }
 }
 
-impl Files {
+impl LocalLogs {
     /// Writes the lines. Following ends when the cluster is gone.
-    pub async fn write(mut self, write: Write<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
         if !self.dir.exists() {
             return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
         }
@@ -102,7 +102,7 @@ impl Files {
         }
         let mut logs = Vec::new();
         for (source, path) in self.files()? {
-            let Ok(mut log) = Log::open(&source, &path) else {
+            let Ok(mut log) = LogFile::open(&source, &path) else {
                 continue;
             };
             let mut lines: Vec<_> = std::iter::from_fn(|| log.next()).collect();
@@ -119,7 +119,7 @@ impl Files {
         let name = &self.dir.name;
         Ok(match self.drivers()?.first() {
             Some(driver) if !self.options.previous => Error::Usage {
-                message: format!("the driver {driver} has no log: it writes where its `sparkha submit` does"),
+                message: format!("driver {driver} has no log: it writes to the output of its `sparkha submit`"),
                 help: "`sparkha submit --local --detach` gives a driver a log".into(),
             },
             _ => Error::Usage {
@@ -139,7 +139,7 @@ impl Files {
             .find(|master| master.status == Some(MasterStatus::Alive));
         match leader {
             Some(master) => {
-                self.wanted.parts = vec![Part::Pod(master.pod.name)];
+                self.selection.sources = vec![LogSource::Pod(master.pod.name)];
                 Ok(())
             }
             None => Err(Error::Usage {
@@ -149,7 +149,7 @@ impl Files {
         }
     }
 
-    /// The files that are meant, by what their lines are called.
+    /// The selected files, by the source of their lines.
     fn files(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
         let mut files = BTreeMap::new();
         let drivers = self
@@ -159,13 +159,13 @@ impl Files {
         files.extend(drivers.map(|(path, name)| (name, path)));
         for PodRecord { pod, .. } in self.dir.observed()?.pods {
             let name = pod.name_any();
-            if self.wanted.has(Component::of(pod.labels()), &name) {
+            if self.selection.has(Component::of(pod.labels()), &name) {
                 files.extend(self.log(&name).map(|path| (name.clone(), path)));
             }
             if Component::of(pod.labels()) == Some(Component::Worker) {
-                for application in self.wanted.applications() {
+                for application in self.selection.applications() {
                     let folder = self.dir.pod(&name).join("work").join(application);
-                    // A file that is followed is read to its end after it was renamed.
+                    // A file that is followed is still read to its end after it is renamed.
                     files.extend(executors(&folder, &name, !self.options.follow));
                 }
             }
@@ -173,7 +173,7 @@ impl Files {
         Ok(files)
     }
 
-    /// The wanted run's log of a pod, if there is one.
+    /// The selected run's log of a pod, if there is one.
     fn log(&self, pod: &str) -> Option<PathBuf> {
         let path = match self.options.previous {
             true => self.dir.previous_log(pod),
@@ -182,21 +182,21 @@ impl Files {
         path.exists().then_some(path)
     }
 
-    /// The wanted drivers, whether they have logs or not.
+    /// The selected drivers, with or without logs.
     fn drivers(&self) -> Result<Vec<String>, Error> {
         let drivers = submitted::records(&self.dir)?.into_iter().map(|record| record.name);
         Ok(drivers
-            .filter(|name| self.wanted.has(Some(Component::Driver), name))
+            .filter(|name| self.selection.has(Some(Component::Driver), name))
             .collect())
     }
 
-    async fn follow(self, since: Option<Time>, write: Write<'_>) -> Result<(), Error> {
-        let mut logs: BTreeMap<String, Log> = BTreeMap::new();
+    async fn follow(self, since: Option<Time>, write: LineWriter<'_>) -> Result<(), Error> {
+        let mut logs: BTreeMap<String, LogFile> = BTreeMap::new();
         let mut is_first = true;
         while self.dir.exists() {
             for (source, path) in self.files()? {
                 let inode = fs::metadata(&path).map(|metadata| metadata.ino()).ok();
-                // The run before has ended: what it still wrote is in the file that was renamed.
+                // The run before has ended: the rest of its log is in the renamed file.
                 let ended = logs
                     .get(&source)
                     .is_some_and(|log| inode.is_some_and(|inode| inode != log.inode));
@@ -209,7 +209,7 @@ impl Files {
                     }
                 }
                 if !logs.contains_key(&source)
-                    && let Ok(mut log) = Log::open(&source, &path)
+                    && let Ok(mut log) = LogFile::open(&source, &path)
                 {
                     if is_first {
                         let lines = std::iter::from_fn(|| log.next());
@@ -226,13 +226,13 @@ impl Files {
                     write(&line)?;
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 }
 
-/// Both logs of each executor in the folder of an application; and what they were before, named `stderr--` and the time.
+/// Both logs of each executor in an application's folder; if `rolled`, also the former ones, named `stderr--` and the time.
 fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, PathBuf> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let is_log = |name: &str| {
@@ -253,7 +253,7 @@ fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, Path
         .collect()
 }
 
-/// What is just old enough, as Spark's lines have it: this machine's own time, taken for UTC.
+/// The oldest time to show, in the form of Spark's lines: this machine's own time, taken for UTC.
 fn oldest(since: Duration) -> Option<Time> {
     let then = Timestamp::now().saturating_sub(since).ok()?;
     // Spark's lines have whole seconds.
@@ -269,17 +269,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_line_may_be_of_any_age() {
+    fn since_may_be_any_duration() {
         let ages = [0, 1, 100, u32::MAX].map(|years| oldest(365 * 24 * Duration::from_secs(3600) * years));
         assert!(ages.is_sorted_by(|younger, older| younger > older), "{ages:?}");
     }
 
     #[test]
-    fn a_log_that_was_cut_is_read_from_its_beginning() {
+    fn a_truncated_log_is_read_from_its_beginning() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut writer = File::options().create(true).append(true).open(&path).unwrap();
-        let mut log = Log::open("pod", &path).unwrap();
+        let mut log = LogFile::open("pod", &path).unwrap();
         let mut read = || {
             std::iter::from_fn(|| log.next())
                 .map(|line| line.text)

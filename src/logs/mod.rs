@@ -1,4 +1,4 @@
-//! Logs of all parts of a cluster as one stream of lines: by time if what is there is shown, as they arrive if they are followed.
+//! Logs of all parts of a cluster as one stream of lines: by time, or as they arrive if they are followed.
 
 mod executors;
 mod kubernetes;
@@ -15,39 +15,39 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-pub use kubernetes::Pods;
-pub use local::Files;
+pub use kubernetes::PodLogs;
+pub use local::LocalLogs;
 
 use crate::lifecycle::Error;
-use crate::logs::selection::{Line, Time};
+use crate::logs::selection::{LogLine, Time};
 
-/// What of the logs is wanted.
+/// Which part of the logs to show.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct LogOptions {
     pub follow: bool,
-    /// Only what is not older.
+    /// Only lines that are not older.
     pub since: Option<Duration>,
-    /// Of each log the last lines only.
+    /// Only the last lines of each log.
     pub tail: Option<usize>,
-    /// Of the container's run before the present one.
+    /// The container's previous run.
     pub previous: bool,
-    /// Of masters only the one that leads.
+    /// Of the masters, only the leader.
     pub leader: bool,
 }
 
 /// Lines of one log, in their order.
-type Lines = BoxStream<'static, Line>;
+type Lines = BoxStream<'static, LogLine>;
 
-/// Where lines go; an error ends everything.
-pub type Write<'a> = &'a mut dyn FnMut(&Line) -> Result<(), Error>;
+/// Receives the lines; an error ends everything.
+pub type LineWriter<'a> = &'a mut dyn FnMut(&LogLine) -> Result<(), Error>;
 
-/// Writes the lines of all logs, the oldest first. Nothing is held but the next line of each.
-async fn in_order(mut logs: Vec<Lines>, write: Write<'_>) -> Result<(), Error> {
+/// Writes the lines of all logs, the oldest first. Holds only the next line of each log.
+async fn in_order(mut logs: Vec<Lines>, write: LineWriter<'_>) -> Result<(), Error> {
     let mut heads = Vec::new();
     for log in &mut logs {
         heads.push(log.next().await);
     }
-    let next = |heads: &[Option<Line>], at: usize| heads[at].as_ref().map(|line| Reverse((line.time, at)));
+    let next = |heads: &[Option<LogLine>], at: usize| heads[at].as_ref().map(|line| Reverse((line.time, at)));
     let mut queue: BinaryHeap<Reverse<(Time, usize)>> = (0..heads.len()).filter_map(|at| next(&heads, at)).collect();
     while let Some(Reverse((_, at))) = queue.pop() {
         if let Some(line) = heads[at].take() {
@@ -59,15 +59,15 @@ async fn in_order(mut logs: Vec<Lines>, write: Write<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The last lines of those that are new enough. Lines without a time have that of the line before, those at the beginning that of the
-/// first that has one; where none has one, all are new enough.
-fn trimmed(lines: impl Iterator<Item = Line>, since: Option<Time>, tail: Option<usize>) -> VecDeque<Line> {
+/// The last lines of those that are new enough. A line without a time has that of the line before; lines at the beginning have that of the first line
+/// with a time. If no line has a time, all are new enough.
+fn trimmed(lines: impl Iterator<Item = LogLine>, since: Option<Time>, tail: Option<usize>) -> VecDeque<LogLine> {
     let mut lines: Vec<_> = lines.collect();
     if let Some(first) = lines.iter().map(|line| line.time).find(|&time| time != 0) {
         let untimed = lines.iter_mut().take_while(|line| line.time == 0);
         untimed.for_each(|line| line.time = first);
     }
-    let is_new = |line: &Line| since.is_none_or(|since| line.time == 0 || line.time >= since);
+    let is_new = |line: &LogLine| since.is_none_or(|since| line.time == 0 || line.time >= since);
     let mut kept = VecDeque::new();
     for line in lines.into_iter().filter(is_new) {
         if tail == Some(kept.len()) {
@@ -84,8 +84,8 @@ fn trimmed(lines: impl Iterator<Item = Line>, since: Option<Time>, tail: Option<
 mod tests {
     use super::*;
 
-    fn log(source: &str, times: &[Time]) -> Vec<Line> {
-        let line = |&time: &Time| Line {
+    fn log(source: &str, times: &[Time]) -> Vec<LogLine> {
+        let line = |&time: &Time| LogLine {
             source: source.into(),
             time,
             text: format!("{source}{time}"),
@@ -94,11 +94,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_of_several_logs_come_by_their_time() {
+    async fn lines_of_several_logs_are_ordered_by_time() {
         let logs = [log("a", &[1, 4, 4]), log("b", &[2, 3, 5]), log("c", &[])];
         let logs = logs.map(|log| futures::stream::iter(log).boxed()).into();
         let mut written = Vec::new();
-        let mut write = |line: &Line| {
+        let mut write = |line: &LogLine| {
             written.push(line.text.clone());
             Ok(())
         };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_kept() {
+    fn since_and_tail_limit_the_lines() {
         let times = |since, tail| {
             let kept = trimmed(log("a", &[1, 2, 3, 4]).into_iter(), since, tail);
             kept.iter().map(|line| line.time).collect::<Vec<_>>()

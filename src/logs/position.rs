@@ -1,7 +1,7 @@
 //! How far a container's log has been read, so that a lost stream is resumed without losing or repeating a line. Pure.
 //!
-//! An API server returns a log from a whole second on, and the lines of a container's two streams are up to two seconds out of order. So the
-//! lines of the last seconds are remembered: what a resumed stream repeats of them is in the same order, and all that follows is new.
+//! An API server returns a log from a whole second on, and the lines of a container's two streams are up to two seconds out of order. So the lines of
+//! the last seconds are remembered: a resumed stream repeats them in the same order, and all that follows is new.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,20 +15,20 @@ use crate::logs::selection::Time;
 /// Container runtimes write longer lines in pieces; old kubelets put a time before each.
 const PIECE: usize = 16 * 1024;
 
-/// How much older a line may be than one before it: output and errors are written by two threads.
+/// How much older a line may be than one before it: two threads write output and errors.
 const LATE_SECONDS: i64 = 2;
 const SECOND: Time = 1_000_000_000;
 
 /// A line as the API server sends it with `timestamps=true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamped<'a> {
+pub struct TimestampedLine<'a> {
     pub time: Time,
     /// With its newline, if it has one.
     pub text: Cow<'a, [u8]>,
 }
 
-impl<'a> Stamped<'a> {
-    /// `None`: the line is not the container's, but the server's own message.
+impl<'a> TimestampedLine<'a> {
+    /// `None` if the line is not the container's, but the server's own message.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let end = line.iter().take(40).position(|&byte| byte == b' ')?;
         let time = time(&line[..end])?;
@@ -42,40 +42,40 @@ impl<'a> Stamped<'a> {
 pub struct Position {
     /// Lines of the last seconds, in the log's order.
     window: VecDeque<(Time, u64)>,
-    /// Of all lines read.
+    /// Latest time of all lines read.
     latest: Option<Time>,
     read: u64,
-    /// Time of the first line read, where the log was not read from its beginning.
+    /// Time of the first line read, if the log was not read from its beginning.
     begun: Option<Time>,
     within: bool,
-    /// How much of the window the resumed stream has repeated; `None`: everything now is new.
+    /// How much of the window the resumed stream has repeated; `None` once everything is new.
     repeated: Option<usize>,
     /// Whether the resumed stream has shown any line yet.
     is_joined: bool,
 }
 
-/// Lines that can no longer be read: the node has rotated the log meanwhile.
+/// Lines that can no longer be read, because the node has rotated the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The number of lines read before.
     pub after_line: u64,
     pub after: Option<Time>,
-    /// When the next line was written that could be read; `None`: there is none.
+    /// When the next readable line was written; `None` if there is none.
     pub until: Option<Time>,
 }
 
-/// What a line of a stream is.
+/// Whether a line of a stream is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum LineStatus {
     /// It was read before.
     Repeated,
     New,
-    /// The same, but lines before it may be missing.
+    /// New, but lines before it may be missing.
     NewAfter(Gap),
 }
 
 impl Position {
-    /// Of a log that is not read from its beginning: only its last lines, or what is not older.
+    /// For a log that is not read from its beginning: only its last lines, or recent ones.
     pub fn within() -> Self {
         Self {
             within: true,
@@ -83,38 +83,38 @@ impl Position {
         }
     }
 
-    /// From when to ask for lines; `None`: nothing was read yet.
+    /// The time from which to request lines; `None` if nothing was read yet.
     pub fn since(&self) -> Option<Timestamp> {
         Timestamp::from_second(seconds(self.latest?) - LATE_SECONDS).ok()
     }
 
-    /// The stream is read anew, from [`Position::since`] on.
+    /// Starts a new stream, from [`Position::since`] on.
     pub fn resume(&mut self) {
         self.repeated = (!self.window.is_empty()).then_some(0);
         self.is_joined = self.window.is_empty();
     }
 
     /// Takes the next line of the stream.
-    pub fn take(&mut self, line: &Stamped<'_>) -> Read {
+    pub fn take(&mut self, line: &TimestampedLine<'_>) -> LineStatus {
         let key = key(line);
         if let Some(from) = self.repeated {
             if let Some(at) = self.window.iter().skip(from).position(|known| *known == key) {
                 (self.repeated, self.is_joined) = (Some(from + at + 1), true);
-                return Read::Repeated;
+                return LineStatus::Repeated;
             }
             if !self.is_joined && self.precedes(line.time) {
-                return Read::Repeated;
+                return LineStatus::Repeated;
             }
             self.repeated = None;
         }
         let gap = (!self.is_joined).then(|| self.gap(Some(line.time)));
         self.is_joined = true;
         self.add(key);
-        gap.map_or(Read::New, Read::NewAfter)
+        gap.map_or(LineStatus::New, LineStatus::NewAfter)
     }
 
-    /// Whether this line is one of those read last.
-    pub fn has(&self, line: &Stamped<'_>) -> bool {
+    /// Whether this is one of the last lines read.
+    pub fn has(&self, line: &TimestampedLine<'_>) -> bool {
         self.window.contains(&key(line))
     }
 
@@ -123,7 +123,7 @@ impl Position {
         self.window.is_empty()
     }
 
-    /// What is missing if nothing more can be read.
+    /// The gap if nothing more can be read.
     pub fn gap(&self, until: Option<Time>) -> Gap {
         Gap {
             after_line: self.read,
@@ -132,7 +132,7 @@ impl Position {
         }
     }
 
-    /// Whether a line may stand before those that were wanted at first, and so was never read.
+    /// Whether a line may precede the lines requested at first, and so was never read.
     fn precedes(&self, time: Time) -> bool {
         let late = Time::from(LATE_SECONDS) * SECOND;
         let (Some(begun), Some(latest)) = (self.begun, self.latest) else {
@@ -172,9 +172,9 @@ impl fmt::Display for Gap {
     }
 }
 
-fn key(line: &Stamped<'_>) -> (Time, u64) {
+fn key(line: &TimestampedLine<'_>) -> (Time, u64) {
     let mut hasher = DefaultHasher::new();
-    // A line that is cut off at its newline is the same.
+    // A line that is cut off at its newline is the same line.
     line.text.strip_suffix(b"\n").unwrap_or(&line.text).hash(&mut hasher);
     (line.time, hasher.finish())
 }
@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    /// A log file on a node, of which rotation may drop the beginning.
+    /// A log file on a node; rotation may drop its beginning.
     #[derive(Clone, Debug)]
     struct Log(Vec<(Time, String)>);
 
@@ -229,11 +229,11 @@ mod tests {
             Self(lines.iter().map(line).collect())
         }
 
-        /// What a request returns, as a kubelet filters it.
-        fn since(&self, since: Option<Timestamp>) -> Vec<Stamped<'_>> {
+        /// What a request returns, filtered as a kubelet does.
+        fn since(&self, since: Option<Timestamp>) -> Vec<TimestampedLine<'_>> {
             let since = since.map_or(Time::MIN, |since| since.as_nanosecond());
             let lines = self.0.iter().filter(|(time, _)| *time >= since);
-            let line = |(time, text): &(Time, String)| Stamped {
+            let line = |(time, text): &(Time, String)| TimestampedLine {
                 time: *time,
                 text: text.clone().into_bytes().into(),
             };
@@ -251,9 +251,9 @@ mod tests {
                 break;
             }
             match position.take(&line) {
-                Read::Repeated => continue,
-                Read::New => {}
-                Read::NewAfter(gap) => gaps.push(gap),
+                LineStatus::Repeated => continue,
+                LineStatus::New => {}
+                LineStatus::NewAfter(gap) => gaps.push(gap),
             }
             texts.push(String::from_utf8_lossy(&line.text).into_owned());
         }
@@ -275,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stream_that_is_lost_anywhere_neither_loses_nor_repeats_a_line(
+        fn resuming_anywhere_neither_loses_nor_repeats_a_line(
             lines in logs(), cuts in prop::collection::vec(0..6usize, 60),
         ) {
             let log = Log::of(&lines);
@@ -288,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn what_rotation_drops_is_told(
+        fn lines_dropped_by_rotation_are_reported(
             lines in logs(), cuts in prop::collection::vec((0..6usize, 0..9usize), 30),
         ) {
             let mut log = Log::of(&lines);
@@ -299,7 +299,7 @@ mod tests {
             for (cut, dropped) in cuts {
                 let before = texts.len();
                 let gaps = read(&mut position, &log, cut, &mut texts);
-                // Of what came now, everything from its first line on.
+                // All lines of this response, from its first on.
                 let new: Vec<usize> = texts[before..].iter().map(|text| text.parse().unwrap()).collect();
                 prop_assert!(new.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", new);
                 if let Some(first) = new.first() {
@@ -307,7 +307,7 @@ mod tests {
                     prop_assert!(*first == unread || gaps.len() == 1, "{unread} to {first} are missing: {gaps:?}");
                     unread = new.last().unwrap() + 1;
                 }
-                // Of a log that was rotated before its first line was read nobody knows.
+                // The rotation of a log before its first line was read cannot be noticed.
                 if !texts.is_empty() {
                     log.0.drain(..dropped.min(log.0.len()));
                 }
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_log_that_is_rotated_after_all_was_read_nothing_is_missing() {
+    fn rotation_after_everything_was_read_leaves_no_gap() {
         let mut log = Log::of(&[(1000, "a"), (1500, "b"), (1900, "c")]);
         let (mut position, mut texts) = (Position::default(), Vec::new());
         read(&mut position, &log, 2, &mut texts);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_before_the_wanted_ones_do_not_come_with_a_resumed_stream() {
+    fn a_resumed_stream_omits_lines_before_the_requested_ones() {
         let log = Log::of(&[
             (1000, "old"),
             (1800, "older thread"),
@@ -352,7 +352,7 @@ mod tests {
         let mut position = Position::within();
         position.resume();
         for line in &log.since(None)[2..4] {
-            assert_eq!(position.take(line), Read::New);
+            assert_eq!(position.take(line), LineStatus::New);
         }
         let mut texts = Vec::new();
         assert_eq!(read(&mut position, &log, 9, &mut texts), []);
@@ -360,13 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_known_once_it_was_read() {
+    fn the_last_line_read_is_recognised() {
         let log = Log::of(&[(1000, "a\n"), (1000, "b\n")]);
         let mut position = Position::default();
         read(&mut position, &log, 1, &mut Vec::new());
         let lines = log.since(None);
         assert!(position.has(&lines[0]) && !position.has(&lines[1]));
-        let whole = Stamped::parse(b"1970-01-01T00:00:01Z a").unwrap();
+        let whole = TimestampedLine::parse(b"1970-01-01T00:00:01Z a").unwrap();
         assert!(position.has(&whole), "a log may end without a newline");
     }
 
@@ -375,30 +375,30 @@ mod tests {
         let (a, b, c) = ("a".repeat(PIECE), "b".repeat(PIECE), "c".repeat(9));
         let time = "2026-11-21T10:00:00.123456789Z";
         let line = format!("{time} {a}{time} {b}{time} {c}");
-        assert!(Stamped::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
+        assert!(TimestampedLine::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
         let plain = format!("{time} {a}{b}{c}");
-        assert!(Stamped::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
+        assert!(TimestampedLine::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
     }
 
     #[test]
-    fn stamps_of_any_precision_and_zone_are_in_order() {
-        let time = |line: &str| Stamped::parse(line.as_bytes()).unwrap().time;
+    fn timestamps_of_any_precision_and_zone_are_in_order() {
+        let time = |line: &str| TimestampedLine::parse(line.as_bytes()).unwrap().time;
         let (a, b) = (
             "2026-11-21T14:20:56.12Z one two",
             "2026-11-21T15:20:56.123000001+01:00 x",
         );
         assert_eq!(time(b) - time(a), 3_000_001);
-        assert_eq!(&*Stamped::parse(a.as_bytes()).unwrap().text, b"one two");
+        assert_eq!(&*TimestampedLine::parse(a.as_bytes()).unwrap().text, b"one two");
     }
 
     #[test]
-    fn what_has_no_time_is_not_the_containers() {
+    fn a_line_without_a_timestamp_is_not_the_containers() {
         for line in [
             &b"unable to retrieve container logs for containerd://1"[..],
             b"",
             b"2026-11-21 x",
         ] {
-            assert_eq!(Stamped::parse(line), None);
+            assert_eq!(TimestampedLine::parse(line), None);
         }
     }
 }

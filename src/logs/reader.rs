@@ -7,24 +7,24 @@ use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use kube::api::LogParams;
 use tokio::time::timeout;
 
-use crate::logs::position::{Gap, Position, Read, Stamped};
+use crate::logs::position::{Gap, LineStatus, Position, TimestampedLine};
 use crate::logs::selection::Time;
 use crate::platform::kubernetes::{Cluster, Error};
 
 /// After this silence the log's last line is requested. The silence doubles each time that nothing is new.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long the API server may take to begin a response, and to continue one that is not followed. It is short, for the connection to the node may
-/// return just after a request was sent in vain.
+/// How long the API server may take to begin a response, and to continue one that is not followed. It is short, because the connection to the node
+/// may return just after a request was sent in vain.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most pieces of a last line.
 const LAST_PIECES: i64 = 100;
 
-/// Bytes of a log, as they come.
+/// Bytes of a log, as they arrive.
 pub type Bytes = Box<dyn AsyncBufRead + Send + Unpin>;
 
-/// Where logs are read.
+/// A source of logs.
 pub trait Logs {
-    /// Opens a pod's log; one try of bounded length.
+    /// Opens a pod's log; one attempt, limited to `within`.
     fn log(&self, pod: &str, params: &LogParams, within: Duration)
     -> impl Future<Output = Result<Bytes, Error>> + Send;
 }
@@ -36,24 +36,24 @@ impl Logs for Cluster {
 }
 
 /// A log that is being read.
-pub struct Reader<L> {
+pub struct LogReader<L> {
     logs: L,
     pod: String,
-    /// What of the log is wanted to begin with.
+    /// What to read of the log at first.
     first: LogParams,
     longest_silence: Duration,
     position: Position,
     was_opened: bool,
-    stream: Option<Stream>,
-    /// The last line, where it has no newline, of a stream that was not followed.
+    stream: Option<OpenStream>,
+    /// The last line of a stream that was not followed, if it has no newline.
     half: Vec<u8>,
-    /// The log's last line at the check before.
+    /// The log's last line at the previous check.
     last: Vec<u8>,
 }
 
-struct Stream {
+struct OpenStream {
     bytes: Bytes,
-    /// As far as it has come.
+    /// The part received so far.
     line: Vec<u8>,
     follow: bool,
     previous: bool,
@@ -70,18 +70,18 @@ pub struct NewLine {
     pub gap: Option<Gap>,
 }
 
-/// What of a log is left to be read.
+/// What of a log is still unread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rest {
+pub enum Unread {
     Nothing,
-    /// A last line without newline: of a container that has ended, it is all.
+    /// A last line without newline; of a container that has ended, it is complete.
     Half(NewLine),
     More,
     /// The log was rotated, and nothing was written since.
     Unknown,
 }
 
-impl<L: Logs> Reader<L> {
+impl<L: Logs> LogReader<L> {
     pub fn new(logs: L, pod: String, first: LogParams, longest_silence: Duration) -> Self {
         let is_whole = first.tail_lines.is_none() && first.since_seconds.is_none();
         Self {
@@ -101,7 +101,7 @@ impl<L: Logs> Reader<L> {
         }
     }
 
-    /// What is missing if nothing more can be read.
+    /// The gap if nothing more can be read.
     pub fn gap(&self) -> Gap {
         self.position.gap(None)
     }
@@ -110,9 +110,9 @@ impl<L: Logs> Reader<L> {
     pub async fn open(&mut self, follow: bool, previous: bool) -> Result<(), Error> {
         self.stream = None;
         if self.first.tail_lines == Some(0) && self.position.is_empty() && !self.was_opened {
-            // What comes next is what follows the last line there is.
+            // The next line to read is the one after the current last line.
             if let (Some(last), _) = self.last_lines(previous).await?
-                && let Some(last) = Stamped::parse(&last)
+                && let Some(last) = TimestampedLine::parse(&last)
             {
                 self.position.take(&last);
             }
@@ -135,7 +135,7 @@ impl<L: Logs> Reader<L> {
             Ok(bytes) => {
                 self.was_opened = true;
                 self.half.clear();
-                self.stream = Some(Stream {
+                self.stream = Some(OpenStream {
                     bytes,
                     line: Vec::new(),
                     follow,
@@ -144,10 +144,10 @@ impl<L: Logs> Reader<L> {
                 });
                 Ok(())
             }
-            // A kubelet responds with the first line, and where nothing was read there may be none yet.
+            // A kubelet responds with the first line, and there may be none yet where nothing was read.
             Err(error @ Error::TimedOut { .. }) if follow && self.position.is_empty() => {
-                match self.rest(previous).await? {
-                    Rest::Nothing => Ok(()),
+                match self.unread(previous).await? {
+                    Unread::Nothing => Ok(()),
                     _ => Err(error),
                 }
             }
@@ -161,14 +161,16 @@ impl<L: Logs> Reader<L> {
             let Some(stream) = &mut self.stream else {
                 return Ok(None);
             };
-            let patience = if stream.follow { stream.silence } else { ANSWER_TIMEOUT };
-            let read = match timeout(patience, stream.bytes.read_until(b'\n', &mut stream.line)).await {
+            let silence_limit = if stream.follow { stream.silence } else { ANSWER_TIMEOUT };
+            let read = match timeout(silence_limit, stream.bytes.read_until(b'\n', &mut stream.line)).await {
                 Ok(read) => read.map_err(|error| error.to_string()),
                 Err(_) if stream.follow => {
-                    stream.silence = (patience * 2).min(self.longest_silence);
+                    stream.silence = (silence_limit * 2).min(self.longest_silence);
                     let previous = stream.previous;
-                    match self.rest(previous).await {
-                        Ok(Rest::More) => tracing::info!("the log of {} goes on, but its stream does not", self.pod),
+                    match self.unread(previous).await {
+                        Ok(Unread::More) => {
+                            tracing::info!("the log of {} continues, but its stream does not", self.pod)
+                        }
                         Ok(_) => continue,
                         Err(error) => {
                             self.stream = None;
@@ -178,7 +180,7 @@ impl<L: Logs> Reader<L> {
                     self.stream = None;
                     return Ok(None);
                 }
-                Err(_) => Err(format!("nothing more came within {} s", patience.as_secs())),
+                Err(_) => Err(format!("nothing more came within {} s", silence_limit.as_secs())),
             };
             stream.silence = SILENCE;
             let (line, follow) = (std::mem::take(&mut stream.line), stream.follow);
@@ -187,7 +189,7 @@ impl<L: Logs> Reader<L> {
                 return Err(self.unreadable(message));
             }
             if !line.ends_with(b"\n") {
-                // A line that was cut off comes again, whole.
+                // The truncated line is sent again, whole.
                 self.stream = None;
                 if !follow {
                     self.half = line;
@@ -200,40 +202,40 @@ impl<L: Logs> Reader<L> {
         }
     }
 
-    /// What is left, as far as the log's last line tells.
-    pub async fn rest(&mut self, previous: bool) -> Result<Rest, Error> {
+    /// What is still unread, according to the log's last line.
+    pub async fn unread(&mut self, previous: bool) -> Result<Unread, Error> {
         let (last, half) = self.last_lines(previous).await?;
         if !half.is_empty() && half == self.half {
             self.half.clear();
-            return Ok(self.take(&half)?.map_or(Rest::Nothing, Rest::Half));
+            return Ok(self.take(&half)?.map_or(Unread::Nothing, Unread::Half));
         }
         let Some(last) = last else {
             return Ok(if self.position.is_empty() {
-                Rest::Nothing
+                Unread::Nothing
             } else {
-                Rest::Unknown
+                Unread::Unknown
             });
         };
         if self.position.is_empty() {
-            // It may be older than what is wanted.
+            // It may be older than what is to be read.
             let is_known = self.last.is_empty() || self.last == last;
             self.last = last;
             return Ok(if is_known && self.was_opened {
-                Rest::Nothing
+                Unread::Nothing
             } else {
-                Rest::More
+                Unread::More
             });
         }
-        let line = Stamped::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
+        let line = TimestampedLine::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
         Ok(if self.position.has(&line) {
-            Rest::Nothing
+            Unread::Nothing
         } else {
-            Rest::More
+            Unread::More
         })
     }
 
     fn take(&mut self, line: &[u8]) -> Result<Option<NewLine>, Error> {
-        let stamped = match Stamped::parse(line) {
+        let stamped = match TimestampedLine::parse(line) {
             Some(stamped) => stamped,
             None => {
                 self.stream = None;
@@ -241,9 +243,9 @@ impl<L: Logs> Reader<L> {
             }
         };
         let gap = match self.position.take(&stamped) {
-            Read::Repeated => return Ok(None),
-            Read::New => None,
-            Read::NewAfter(gap) => Some(gap),
+            LineStatus::Repeated => return Ok(None),
+            LineStatus::New => None,
+            LineStatus::NewAfter(gap) => Some(gap),
         };
         Ok(Some(NewLine {
             time: stamped.time,
@@ -252,7 +254,7 @@ impl<L: Logs> Reader<L> {
         }))
     }
 
-    /// The last line that is whole, if there is one, and what comes behind it.
+    /// The last whole line, if any, and the incomplete line after it.
     async fn last_lines(&mut self, previous: bool) -> Result<(Option<Vec<u8>>, Vec<u8>), Error> {
         let params = LogParams {
             container: self.first.container.clone(),
@@ -313,7 +315,7 @@ mod tests {
         }
     }
 
-    async fn read(reader: &mut Reader<Written>, follow: bool) -> Result<Vec<String>, Error> {
+    async fn read(reader: &mut LogReader<Written>, follow: bool) -> Result<Vec<String>, Error> {
         reader.open(follow, false).await?;
         let mut texts = Vec::new();
         while let Some(line) = reader.next().await? {
@@ -322,16 +324,16 @@ mod tests {
         Ok(texts)
     }
 
-    fn reader(log: &Written, tail: Option<i64>) -> Reader<Written> {
+    fn reader(log: &Written, tail: Option<i64>) -> LogReader<Written> {
         let first = LogParams {
             tail_lines: tail,
             ..LogParams::default()
         };
-        Reader::new(log.clone(), "pod".into(), first, SILENCE)
+        LogReader::new(log.clone(), "pod".into(), first, SILENCE)
     }
 
     #[tokio::test]
-    async fn what_is_wanted_to_begin_with_does_not_limit_what_comes_later() {
+    async fn the_initial_limit_does_not_apply_to_later_lines() {
         for (tail, first) in [(Some(0), &[][..]), (Some(1), &["b\n"]), (None, &["a\n", "b\n"])] {
             let log = Written::default();
             log.line(1, "a\n");
@@ -358,15 +360,15 @@ mod tests {
         let mut reader = reader(&log, None);
         assert_eq!(read(&mut reader, true).await.unwrap(), ["a\n"]);
         assert_eq!(read(&mut reader, false).await.unwrap(), [""; 0]);
-        let Rest::Half(half) = reader.rest(false).await.unwrap() else {
+        let Unread::Half(half) = reader.unread(false).await.unwrap() else {
             panic!("nothing is left");
         };
         assert_eq!(half.text, b"half");
-        assert_eq!(reader.rest(false).await.unwrap(), Rest::Nothing);
+        assert_eq!(reader.unread(false).await.unwrap(), Unread::Nothing);
     }
 
     #[tokio::test]
-    async fn a_message_of_the_server_is_no_line() {
+    async fn a_message_of_the_server_is_an_error() {
         let log = Written::default();
         log.0
             .lock()

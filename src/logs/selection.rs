@@ -1,4 +1,4 @@
-//! Which logs are meant, how far one has been read, and in which order lines of several come. Pure.
+//! Which logs are selected, and the times that order the lines of several. Pure.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use crate::model::labels::Component;
 use crate::render::driver;
 
-/// Whose logs.
+/// The source of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum LogSource {
     /// All pods of a component.
     Component(Component),
     Pod(String),
@@ -18,66 +18,66 @@ pub enum Part {
     Application(String),
 }
 
-/// What was asked for: the cluster if it was named, and the parts.
+/// The selected logs: the cluster if named, and the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct LogSelection {
     pub cluster: Option<String>,
-    /// All components' if empty.
-    pub parts: Vec<Part>,
+    /// All components if empty.
+    pub sources: Vec<LogSource>,
 }
 
 /// One line of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct LogLine {
     /// The pod, or an executor and one of its two logs.
     pub source: Arc<str>,
     pub time: Time,
     pub text: String,
 }
 
-/// When a line was written, in nanoseconds; of use only beside others of the same kind.
+/// When a line was written, in nanoseconds; comparable only with others of the same kind.
 pub type Time = i128;
 
-impl Wanted {
-    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name says its cluster's.
+impl LogSelection {
+    /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name contains its cluster's.
     pub fn parse(words: &[String]) -> Self {
-        let mut wanted = Self::default();
+        let mut selection = Self::default();
         for (at, word) in words.iter().enumerate() {
-            match part(word) {
-                Some(part) => wanted.parts.push(part),
+            match source(word) {
+                Some(source) => selection.sources.push(source),
                 None => match pod_of_cluster(word) {
                     Some(cluster) if at == 0 => {
-                        wanted.cluster = Some(cluster.to_owned());
-                        wanted.parts.push(Part::Pod(word.clone()));
+                        selection.cluster = Some(cluster.to_owned());
+                        selection.sources.push(LogSource::Pod(word.clone()));
                     }
-                    None if at == 0 => wanted.cluster = Some(word.clone()),
-                    _ => wanted.parts.push(Part::Pod(word.clone())),
+                    None if at == 0 => selection.cluster = Some(word.clone()),
+                    _ => selection.sources.push(LogSource::Pod(word.clone())),
                 },
             }
         }
-        wanted
+        selection
     }
 
-    /// Whether a pod's own log is meant.
+    /// Whether a pod's own log is selected.
     pub fn has(&self, component: Option<Component>, pod: &str) -> bool {
-        let is_meant = |part: &Part| match part {
-            Part::Component(wanted) => component == Some(*wanted),
-            Part::Pod(name) => name == pod,
-            Part::Application(_) => false,
+        let is_selected = |source: &LogSource| match source {
+            LogSource::Component(selected) => component == Some(*selected),
+            LogSource::Pod(name) => name == pod,
+            LogSource::Application(_) => false,
         };
-        self.parts.is_empty() || self.parts.iter().any(is_meant)
+        self.sources.is_empty() || self.sources.iter().any(is_selected)
     }
 
     pub fn applications(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Application(id) => Some(id.as_str()),
+        self.sources.iter().filter_map(|source| match source {
+            LogSource::Application(id) => Some(id.as_str()),
             _ => None,
         })
     }
 }
 
-fn part(word: &str) -> Option<Part> {
-    Some(Part::Component(match word {
+fn source(word: &str) -> Option<LogSource> {
+    Some(LogSource::Component(match word {
         "masters" => Component::Master,
         "workers" => Component::Worker,
         "zookeeper" => Component::ZooKeeper,
@@ -85,13 +85,13 @@ fn part(word: &str) -> Option<Part> {
         "history" => Component::History,
         "connect" => Component::Connect,
         _ if word.starts_with("app-") && word[4..].starts_with(|c: char| c.is_ascii_digit()) => {
-            return Some(Part::Application(word.to_owned()));
+            return Some(LogSource::Application(word.to_owned()));
         }
         _ => return None,
     }))
 }
 
-/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and their like.
+/// The cluster of `NAME-master-0`, of `NAME-driver-0a1b2c3d` and the like.
 fn pod_of_cluster(word: &str) -> Option<&str> {
     if let Some(cluster) = driver::cluster_of(word) {
         return Some(cluster);
@@ -102,7 +102,7 @@ fn pod_of_cluster(word: &str) -> Option<&str> {
     (is_number && matches!(component, "master" | "worker" | "zookeeper" | "history" | "connect")).then_some(cluster)
 }
 
-/// The time with which Spark begins its lines: `26/11/21 14:20:56`, as if it were UTC.
+/// The time at the beginning of Spark's lines: `26/11/21 14:20:56`, taken for UTC.
 pub fn sparks_time(line: &str) -> Option<Time> {
     let time = DateTime::strptime("%y/%m/%d %H:%M:%S", line.get(..17)?).ok()?;
     Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond())
@@ -112,29 +112,29 @@ pub fn sparks_time(line: &str) -> Option<Time> {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Wanted {
-        Wanted::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    fn parse(words: &[&str]) -> LogSelection {
+        LogSelection::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_first_word_is_the_cluster_unless_it_is_a_part() {
-        assert_eq!(parse(&[]), Wanted::default());
-        let masters = Part::Component(Component::Master);
-        assert_eq!(parse(&["masters"]).parts, std::slice::from_ref(&masters));
+        assert_eq!(parse(&[]), LogSelection::default());
+        let masters = LogSource::Component(Component::Master);
+        assert_eq!(parse(&["masters"]).sources, std::slice::from_ref(&masters));
         assert_eq!(parse(&["masters"]).cluster, None);
         let etl = parse(&["etl", "masters", "my-driver", "app-20261121144500-0001"]);
         assert_eq!(etl.cluster.as_deref(), Some("etl"));
-        let driver = Part::Pod("my-driver".into());
-        let application = Part::Application("app-20261121144500-0001".into());
-        assert_eq!(etl.parts, [masters, driver, application]);
+        let driver = LogSource::Pod("my-driver".into());
+        let application = LogSource::Application("app-20261121144500-0001".into());
+        assert_eq!(etl.sources, [masters, driver, application]);
         assert_eq!(etl.applications().collect::<Vec<_>>(), ["app-20261121144500-0001"]);
         let pod = parse(&["etl-a-worker-12"]);
         assert_eq!(pod.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(pod.parts, [Part::Pod("etl-a-worker-12".into())]);
+        assert_eq!(pod.sources, [LogSource::Pod("etl-a-worker-12".into())]);
         assert_eq!(parse(&["app-store"]).cluster.as_deref(), Some("app-store"));
         let driver = parse(&["etl-a-driver-0a1b2c3d"]);
         assert_eq!(driver.cluster.as_deref(), Some("etl-a"));
-        assert_eq!(driver.parts, [Part::Pod("etl-a-driver-0a1b2c3d".into())]);
+        assert_eq!(driver.sources, [LogSource::Pod("etl-a-driver-0a1b2c3d".into())]);
         assert_eq!(parse(&["etl-driver-mine"]).cluster.as_deref(), Some("etl-driver-mine"));
         for part in ["history", "connect"] {
             assert_eq!(parse(&[part]).cluster, None);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_choose_pods() {
+    fn sources_select_pods() {
         let workers = parse(&["workers", "spark-master-1"]);
         assert!(workers.has(Some(Component::Worker), "spark-worker-0"));
         assert!(workers.has(Some(Component::Master), "spark-master-1"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_time_that_spark_writes() {
+    fn parses_the_time_that_spark_writes() {
         let time = |line| sparks_time(line).unwrap();
         assert_eq!(
             time("26/11/21 14:20:57 INFO x") - time("26/11/21 14:20:56 WARN y"),

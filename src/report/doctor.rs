@@ -32,7 +32,7 @@ fn line(check: &Check) -> String {
     } else {
         mark.to_owned()
     };
-    let mut line = format!("{mark} {:<15} {}\n", check.name, check.seen);
+    let mut line = format!("{mark} {:<15} {}\n", check.name, check.observed);
     if !check.hint.is_empty() {
         line.push_str(&format!("  {:<15} help: {}\n", "", check.hint));
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::console::colours;
 use crate::lifecycle::Error;
-use crate::logs::selection::Line;
+use crate::logs::selection::LogLine;
 
 /// Colours of names, in turn.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
@@ -27,14 +27,14 @@ impl Printer {
     }
 
     /// Writes a line at once: whoever follows waits for it. A reader that has gone away is an error, and ends the work.
-    pub fn print(&mut self, line: &Line) -> Result<(), Error> {
+    pub fn print(&mut self, line: &LogLine) -> Result<(), Error> {
         let text = self.text(line);
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         written.map_err(Error::Output)
     }
 
-    fn text(&mut self, Line { source, text, .. }: &Line) -> String {
+    fn text(&mut self, LogLine { source, text, .. }: &LogLine) -> String {
         if !self.prefix {
             return format!("{text}\n");
         }
@@ -67,7 +67,7 @@ mod tests {
             sources: Vec::new(),
         };
         let mut text = |source: &str| {
-            printer.text(&Line {
+            printer.text(&LogLine {
                 source: source.into(),
                 time: 0,
                 text: "x".into(),

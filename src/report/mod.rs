@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::lifecycle::Error;
-use crate::logs::streams::Stream;
+use crate::logs::streams::OutputStream;
 use crate::spec::file;
 
 /// How results are written.
@@ -41,13 +41,13 @@ pub fn print(text: &str) -> Result<(), Error> {
 }
 
 /// Passes on what a job writes. A reader that has gone away does not end the job.
-pub fn pass_on(stream: Stream, bytes: &[u8]) {
+pub fn pass_on(stream: OutputStream, bytes: &[u8]) {
     let _ = match stream {
-        Stream::Output => {
+        OutputStream::Output => {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         }
-        Stream::Errors => io::stderr().lock().write_all(bytes),
+        OutputStream::Errors => io::stderr().lock().write_all(bytes),
     };
 }
 

@@ -3,7 +3,7 @@
 use super::status::{lines, new_table};
 use crate::console::hint;
 use crate::report::{Format, structured};
-use crate::routes::check::{Check, Problem, RouteReport, RouteState};
+use crate::routes::check::{RouteCheck, RouteProblem, RouteReport, RouteState};
 use crate::routing::vulcand::diff::Changes;
 
 /// What was written and deleted, or would be.
@@ -90,16 +90,16 @@ fn table(routes: &[RouteState]) -> String {
     lines(&table)
 }
 
-fn word(check: Check) -> &'static str {
+fn word(check: RouteCheck) -> &'static str {
     match check {
-        Check::Vulcand => "in Vulcand",
-        Check::Name => "name",
-        Check::Page => "page",
+        RouteCheck::Vulcand => "in Vulcand",
+        RouteCheck::Name => "name",
+        RouteCheck::Page => "page",
     }
 }
 
 /// What is to be done once for all to which it applies.
-fn told(problems: Vec<(String, &Problem)>) -> String {
+fn told(problems: Vec<(String, &RouteProblem)>) -> String {
     let mut hints: Vec<&str> = Vec::new();
     for (_, problem) in &problems {
         if !hints.contains(&problem.hint.as_str()) {
@@ -130,8 +130,8 @@ mod tests {
             addresses: [[192, 0, 2, 7].into()].into(),
             problems,
         };
-        let problem = Problem {
-            check: Check::Page,
+        let problem = RouteProblem {
+            check: RouteCheck::Page,
             message: "192.0.2.7:8081 answers 404 Not Found".into(),
             hint: "`sparkha route apply`".into(),
         };

@@ -1,6 +1,6 @@
-//! Who may use the router: anybody, or those with a password or a token. Passwords are bcrypt hashes as `htpasswd -B` writes them; a password that was
-//! right once is remembered by its digest, for checking a hash takes a tenth of a second. Passwords that wait to be checked are few and wait a few
-//! seconds only: who guesses keeps new people out meanwhile, and takes neither memory nor processors from those who are in.
+//! Access to the router: open, or by password or token. Passwords are bcrypt hashes as `htpasswd -B` writes them. A correct password is remembered by
+//! its digest, because checking a hash takes a tenth of a second. Few passwords wait to be checked, and only for a few seconds: somebody who guesses
+//! passwords delays new logins, but takes neither memory nor processors from users who are logged in.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-/// How many hashes are checked at a time: guessing must not take the whole machine.
+/// Hashes checked at a time: guessing must not take the whole machine.
 const CHECKS: usize = 1;
-/// How many passwords wait to be checked, and for how long.
+/// Passwords that wait to be checked, and for how long.
 const WAITING: usize = 32;
 const WAIT: Duration = Duration::from_secs(5);
-/// How many right passwords are remembered.
+/// Correct passwords that are remembered.
 const REMEMBERED: usize = 1000;
 
 /// A file of passwords or tokens that cannot be used.
@@ -38,7 +38,7 @@ pub enum AccessError {
     },
 }
 
-/// What is said to a request.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Granted,
@@ -57,9 +57,9 @@ impl From<bool> for Admission {
     }
 }
 
-/// Who may come in.
+/// The users and tokens that are admitted.
 pub struct Access {
-    /// No file was named: everybody may come in. Files that name nobody let nobody in.
+    /// No file was given: everybody is admitted. An empty file admits nobody.
     open: bool,
     /// bcrypt hashes by user.
     users: HashMap<String, String>,
@@ -70,7 +70,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads users (`name:hash`) and tokens, a line each; empty lines and lines that begin with `#` say nothing.
+    /// Reads users (`name:hash`) and tokens, one a line. Empty lines and lines that begin with `#` are ignored.
     pub fn read(users: Option<&Path>, tokens: Option<&Path>) -> Result<Self, AccessError> {
         let mut access = Self {
             open: users.is_none() && tokens.is_none(),
@@ -88,18 +88,18 @@ impl Access {
             };
             let (name, hash) = text
                 .split_once(':')
-                .ok_or_else(|| wrong("it has no colon between name and hash"))?;
+                .ok_or_else(|| wrong("a colon between name and hash is missing"))?;
             let known = ["$2a$", "$2b$", "$2x$", "$2y$"]
                 .iter()
                 .any(|kind| hash.starts_with(kind));
             if !known {
-                return Err(wrong("the hash is no bcrypt hash; `htpasswd -B` makes one"));
+                return Err(wrong("the hash is not a bcrypt hash; create one with `htpasswd -B`"));
             }
             access.users.insert(name.to_owned(), hash.to_owned());
         }
         for (path, line, text) in lines(tokens)? {
             if text.len() < 16 {
-                let problem = "a token has at least 16 characters";
+                let problem = "a token needs at least 16 characters";
                 return Err(AccessError::Line { path, line, problem });
             }
             access.tokens.insert(digest(&text));
@@ -107,12 +107,12 @@ impl Access {
         Ok(access)
     }
 
-    /// Whether everybody may.
+    /// Whether everybody is admitted.
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Whether a request may come in.
+    /// Whether a request is admitted.
     pub async fn admits(&self, headers: &HeaderMap) -> Admission {
         if self.is_open() {
             return Admission::Granted;
@@ -125,7 +125,7 @@ impl Access {
             return Admission::Refused;
         };
         if scheme.eq_ignore_ascii_case("bearer") {
-            // Digests are compared: their time tells nothing of the token.
+            // The time to compare digests reveals nothing about the token.
             return self.tokens.contains(&digest(secret.trim())).into();
         }
         match scheme.eq_ignore_ascii_case("basic") {
@@ -149,7 +149,7 @@ impl Access {
         let Some((name, password)) = credentials.split_once(':') else {
             return Admission::Refused;
         };
-        // Names that are not known take as long as those that are.
+        // An unknown name takes as long as a known one.
         let known = self.users.get(name);
         let Some(hash) = known.or_else(|| self.users.values().next()).cloned() else {
             return Admission::Refused;
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn passwords_and_tokens() {
+    async fn only_correct_passwords_and_tokens_are_admitted() {
         let folder = tempfile::tempdir().unwrap();
         let (users, tokens) = (folder.path().join("users"), folder.path().join("tokens"));
         let hash = bcrypt::hash("secret:with colon", 4).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guesses_wait_for_each_other_but_not_for_long() {
+    async fn password_checks_wait_in_a_short_queue() {
         let folder = tempfile::tempdir().unwrap();
         let users = folder.path().join("users");
         std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
@@ -250,7 +250,7 @@ mod tests {
         };
         assert_eq!(asks("ann:secret").await, Admission::Granted);
 
-        // While one password is checked, others wait, for known and unknown names alike. One that was right before does not.
+        // While one password is checked, others wait, for known and unknown names alike. A remembered one does not.
         let busy = access.checks.acquire().await.unwrap();
         let (mut known, mut unknown) = (Box::pin(asks("ann:wrong")), Box::pin(asks("bob:wrong")));
         assert!(futures::poll!(&mut known).is_pending());
@@ -270,12 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_wrong_are_told_with_their_line() {
+    fn malformed_files_are_reported_with_their_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f");
         std::fs::write(&file, "\nann:{SHA}abc\n").unwrap();
         let error = Access::read(Some(&file), None).err().unwrap().to_string();
-        assert!(error.contains("line 2: the hash is no bcrypt hash"), "{error}");
+        assert!(error.contains("line 2: the hash is not a bcrypt hash"), "{error}");
         std::fs::write(&file, "short\n").unwrap();
         assert!(Access::read(None, Some(&file)).is_err());
         assert!(Access::read(None, Some(&folder.path().join("none"))).is_err());

@@ -1,7 +1,7 @@
-//! Host and port, as a `Host` header or a URL has them. Self-contained and strict: what is not plainly a host name or an address is refused,
-//! for a router and the server behind it must never read it differently.
+//! Host and port, as in a `Host` header or a URL. Self-contained and strict: anything that is not plainly a host name or an address is refused,
+//! because a router and the server behind it must never read it differently.
 
-/// A host in lower case, and the port if one was given.
+/// A host in lower case, and the port if given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     pub host: String,
@@ -9,9 +9,9 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// `None` for what is no `host` or `host:port`: empty labels, user names, escapes, spaces, ports that are no numbers.
+    /// `None` if the text is not `host` or `host:port`: empty labels, user names, escapes, spaces, ports that are not numbers.
     ///
-    /// A dot at the end, with which a name is fully qualified, is left out.
+    /// Removes the dot at the end of a fully qualified name.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -48,7 +48,7 @@ fn is_label(label: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// A port in its only spelling.
+/// A port in its canonical spelling.
 fn number(port: &str) -> Option<u16> {
     let is_plain = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
     port.parse().ok().filter(|_| is_plain)
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_ports() {
+    fn parses_hosts_and_ports() {
         assert_eq!(
             parsed("Spark-Master.NS.k8s:8080"),
             Some(("spark-master.ns.k8s".into(), Some(8080)))
@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_is_canonical(text in ".{0,80}") {
+        fn accepted_authorities_are_canonical(text in ".{0,80}") {
             if let Some(authority) = Authority::parse(&text) {
                 prop_assert!(authority.host.bytes().all(|b| !b.is_ascii_uppercase() && b.is_ascii_graphic()));
                 let written = match authority.port {

@@ -1,4 +1,4 @@
-//! The head of a request: what it asks for, or why it is refused, and what of it goes on to the pod. Self-contained and pure.
+//! The head of a request: its host, or why it is refused, and the headers that are forwarded to the pod. Self-contained and pure.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 
 use super::authority::Authority;
 
-/// Headers that speak of one connection, not of the request (RFC 9110, section 7.6.1).
+/// Headers of one connection, not of the request (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,8 +19,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// Headers by which a client could make Spark believe what only a router may say. Spark puts `X-Forwarded-Context` before every link and script
-/// of its pages.
+/// Headers by which a client could make Spark believe what only a router may say. Spark puts `X-Forwarded-Context` before every link and script of
+/// its pages.
 const ONLY_ROUTERS_SAY: [HeaderName; 7] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-forwarded-context"),
@@ -33,18 +33,18 @@ const ONLY_ROUTERS_SAY: [HeaderName; 7] = [
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There must be exactly one, and it must be a host.
+    /// There must be exactly one, with a valid host.
     Host,
-    /// The target is a URL, and names another host than `Host` does.
+    /// The target is a URL with another host than `Host`.
     OtherHost,
     /// The target is neither a path nor a URL.
     Target,
-    /// `CONNECT` and `TRACE` are for proxies of another kind.
+    /// `CONNECT` and `TRACE` are for other kinds of proxies.
     Method,
-    /// Another transfer encoding than chunks, or chunks named twice: two servers could see two different ends.
+    /// A transfer encoding other than chunked, or chunked twice: two servers could find two different ends.
     Encoding,
 }
 
@@ -60,19 +60,19 @@ impl Refusal {
         match self {
             Refusal::Host => "a request must have exactly one Host header, with a host name",
             Refusal::OtherHost => "the request's target and its Host header name different hosts",
-            Refusal::Target => "the request's target is no path",
-            Refusal::Method => "this method is not for web UIs",
-            Refusal::Encoding => "the only Transfer-Encoding of a request is chunked",
+            Refusal::Target => "the request's target is not a path",
+            Refusal::Method => "web UIs do not support this method",
+            Refusal::Encoding => "the only supported Transfer-Encoding is chunked",
         }
     }
 }
 
-/// Whom a request asks for.
-pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
+/// The host and port of a request.
+pub fn authority(head: &Parts) -> Result<Authority, Refusal> {
     if [Method::CONNECT, Method::TRACE].contains(&head.method) {
         return Err(Refusal::Method);
     }
-    // A length beside it was already left out; hyper ends the connection after such a request.
+    // A length beside it was already removed; hyper ends the connection after such a request.
     let mut encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = encodings
         .next()
@@ -105,15 +105,15 @@ pub fn asked(head: &Parts) -> Result<Authority, Refusal> {
     is_path.then_some(host).ok_or(Refusal::Target)
 }
 
-/// How the request came in.
-pub struct Came {
+/// How the request arrived.
+pub struct ClientAddress {
     pub from: IpAddr,
     pub port: u16,
     pub secure: bool,
 }
 
-/// Makes the headers those of the request to the pod. A switch to WebSocket is asked for again; no other is known.
-pub fn forward(headers: &mut HeaderMap, came: &Came) {
+/// Rewrites the headers for the request to the pod. An upgrade to WebSocket is requested anew; no other is supported.
+pub fn forward(headers: &mut HeaderMap, came: &ClientAddress) {
     let to_websocket = is_websocket(headers);
     leave_out_hop_by_hop(headers);
     for name in ONLY_ROUTERS_SAY {
@@ -141,18 +141,18 @@ pub fn forward(headers: &mut HeaderMap, came: &Came) {
     }
 }
 
-/// Whether a request or an answer switches to WebSocket.
+/// Whether a request or a response upgrades to WebSocket.
 pub fn is_websocket(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
         && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
-/// Takes out what is for this connection alone.
+/// Removes the headers of this connection.
 pub fn leave_out_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<_> = connection_options(headers)
         .filter_map(|option| option.parse::<HeaderName>().ok())
-        // Framing and addressing are never options.
+        // Framing and addressing are never connection options.
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -183,11 +183,11 @@ mod tests {
     }
 
     fn of(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<String, Refusal> {
-        asked(&parts(method, target, headers)).map(|authority| authority.host)
+        authority(&parts(method, target, headers)).map(|authority| authority.host)
     }
 
     #[test]
-    fn who_is_asked_for() {
+    fn a_request_has_one_valid_host_or_is_refused() {
         let host = ("Host", "a.k8s:8080");
         assert_eq!(of("GET", "/x", &[host]), Ok("a.k8s".into()));
         assert_eq!(of("GET", "http://A.k8s:8080/x", &[host]), Ok("a.k8s".into()));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on() {
+    fn forwarded_requests_have_the_routers_headers() {
         let mut headers = parts(
             "GET",
             "/",
@@ -228,7 +228,7 @@ mod tests {
             ],
         )
         .headers;
-        let came = Came {
+        let came = ClientAddress {
             from: [10, 0, 0, 1].into(),
             port: 8080,
             secure: false,
@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn websocket_is_asked_for_again() {
+    fn a_websocket_upgrade_is_requested_anew() {
         let headers = [
             ("Host", "a"),
             ("Connection", "keep-alive, Upgrade"),
             ("Upgrade", "WebSocket"),
         ];
         let mut headers = parts("GET", "/", &headers).headers;
-        let came = Came {
+        let came = ClientAddress {
             from: [10, 0, 0, 1].into(),
             port: 80,
             secure: true,

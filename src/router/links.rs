@@ -1,4 +1,4 @@
-//! How hosts of the table are called in the browser, and the rewriting of Spark's own links where they are called otherwise than Spark says.
+//! Names of the table's hosts in the browser, and the rewriting of Spark's own links where the names differ.
 
 use std::borrow::Cow;
 
@@ -7,31 +7,31 @@ use memchr::memmem;
 use super::authority::Authority;
 use crate::routing::{Route, Table};
 
-/// What all of Spark's links to other web UIs begin with.
+/// The start of all of Spark's links to other web UIs.
 const START: &[u8] = b"http://";
-/// No host and port is longer.
+/// The longest host and port.
 const LONGEST: usize = 320;
 
-/// The names under which browsers know the web UIs.
+/// The names under which browsers reach the web UIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
+pub enum UiNaming {
     /// Exactly as in Spark's links: `http://spark-10-1-2-3.ns.k8s:8081`.
     AsLinked,
-    /// The same hosts and ports by HTTPS.
+    /// The same hosts and ports over HTTPS.
     Secure,
     /// All at one port of this machine: `http://spark-10-1-2-3.ns.k8s.localhost:PORT`, and `http://4040.spark-….localhost:PORT` for a driver that
-    /// has its host in common with a worker. Browsers take `*.localhost` for this machine without asking a DNS server.
+    /// shares its host with a worker. Browsers resolve `*.localhost` to this machine without a DNS server.
     Localhost { port: u16 },
 }
 
 const LOCALHOST: &str = ".localhost";
 
-impl Naming {
-    /// The route that a browser means with a host at one of the router's ports.
+impl UiNaming {
+    /// The route for a browser's host at one of the router's ports.
     pub fn find<'a>(self, table: &'a Table, host: &str, port: u16) -> Option<&'a Route> {
-        let Naming::Localhost { .. } = self else {
+        let UiNaming::Localhost { .. } = self else {
             return table.find(host, port).or_else(|| {
-                // At ports 80 and 443, the host alone decides. At a port of Spark's it must be that very port's UI.
+                // At ports 80 and 443, the host alone decides. At a Spark port, only a UI with that very port is meant.
                 let is_spark_s = crate::model::ports::UI_PORTS.contains(&port)
                     || crate::model::ports::DRIVER_UI_PORTS.contains(&port);
                 (!is_spark_s).then(|| table.find_host(host)).flatten()
@@ -44,21 +44,21 @@ impl Naming {
         }
     }
 
-    /// The host of the table that a browser means, whether there is a route or not.
+    /// The table's host for a browser's host, with or without a route.
     pub fn host(self, host: &str) -> Option<&str> {
         match self {
-            Naming::Localhost { .. } => host.strip_suffix(LOCALHOST),
-            Naming::AsLinked | Naming::Secure => Some(host),
+            UiNaming::Localhost { .. } => host.strip_suffix(LOCALHOST),
+            UiNaming::AsLinked | UiNaming::Secure => Some(host),
         }
     }
 
-    /// The address of a route in the browser.
+    /// The URL of a route in the browser.
     pub fn url(self, table: &Table, route: &Route) -> String {
         let Route { host, port, .. } = route;
         match self {
-            Naming::AsLinked => format!("http://{host}:{port}"),
-            Naming::Secure => format!("https://{host}:{port}"),
-            Naming::Localhost { port: ours } => match table.find_host(host) {
+            UiNaming::AsLinked => format!("http://{host}:{port}"),
+            UiNaming::Secure => format!("https://{host}:{port}"),
+            UiNaming::Localhost { port: ours } => match table.find_host(host) {
                 Some(main) if main.port != *port => format!("http://{port}.{host}{LOCALHOST}:{ours}"),
                 _ => format!("http://{host}{LOCALHOST}:{ours}"),
             },
@@ -67,16 +67,16 @@ impl Naming {
 
     /// Whether Spark's links must be rewritten.
     pub fn rewrites(self) -> bool {
-        self != Naming::AsLinked
+        self != UiNaming::AsLinked
     }
 
-    /// What a link's `http://host:port` becomes; `None` leaves it as it is.
+    /// The replacement of a link's `http://host:port`; `None` leaves it unchanged.
     fn link(self, table: &Table, authority: &str) -> Option<String> {
         let authority = Authority::parse(authority)?;
         let port = authority.port.unwrap_or(80);
         let host = authority.host.as_str();
         let route = table.find(host, port).or_else(|| {
-            // A driver that was not told a public name links to its address.
+            // A driver without a public name links to its address.
             let address = host.trim_matches(['[', ']']).parse().ok()?;
             table
                 .routes
@@ -87,16 +87,16 @@ impl Naming {
     }
 }
 
-/// Rewrites the links of a page as it comes.
+/// Rewrites the links of a page while it streams.
 pub struct Rewriter {
-    naming: Naming,
+    naming: UiNaming,
     table: std::sync::Arc<Table>,
-    /// What may be the beginning of a link.
+    /// A possible beginning of a link.
     held: Vec<u8>,
 }
 
 impl Rewriter {
-    pub fn new(naming: Naming, table: std::sync::Arc<Table>) -> Self {
+    pub fn new(naming: UiNaming, table: std::sync::Arc<Table>) -> Self {
         Self {
             naming,
             table,
@@ -118,7 +118,7 @@ impl Rewriter {
         done
     }
 
-    /// What was held back.
+    /// The text that was held back.
     pub fn end(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.rewrite(&held, true).0
@@ -145,7 +145,7 @@ impl Rewriter {
             }
             rest = &after[length..];
         }
-        // The beginning of a link may be cut in two.
+        // The beginning of a link may be split between two parts.
         let held = match is_end {
             true => 0,
             false => (1..START.len())
@@ -174,11 +174,11 @@ mod tests {
         Arc::new(Table::from_routes(table()))
     }
 
-    const LOCAL: Naming = Naming::Localhost { port: 4400 };
+    const LOCAL: UiNaming = UiNaming::Localhost { port: 4400 };
     const PAGE: &str = "<a href=\"http://spark-10-1-2-4.ns.k8s:8080\">m</a> http://spark-fd00--5.ns.k8s:8081/logPage/?a=b \
                         http://10.1.2.3:8080/ http://elsewhere:8080 http://spark-10-1-2-4.ns.k8s:22 http:/ http";
 
-    fn rewritten(naming: Naming, parts: impl Iterator<Item = Vec<u8>>) -> String {
+    fn rewritten(naming: UiNaming, parts: impl Iterator<Item = Vec<u8>>) -> String {
         let mut rewriter = Rewriter::new(naming, whole());
         let mut done: Vec<u8> = parts.flat_map(|part| rewriter.next(&part)).collect();
         done.extend(rewriter.end());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn links_wherever_the_page_is_cut() {
+    fn links_are_rewritten_wherever_the_page_is_split() {
         let expected = "<a href=\"http://spark-10-1-2-4.ns.k8s.localhost:4400\">m</a> \
                         http://spark-fd00--5.ns.k8s.localhost:4400/logPage/?a=b http://spark-10-1-2-3.ns.k8s.localhost:4400/ \
                         http://elsewhere:8080 http://spark-10-1-2-4.ns.k8s:22 http:/ http";
@@ -194,7 +194,7 @@ mod tests {
             let parts = PAGE.as_bytes().chunks(size).map(<[u8]>::to_vec);
             assert_eq!(rewritten(LOCAL, parts), expected, "{size}");
         }
-        let secure = rewritten(Naming::Secure, [PAGE.as_bytes().to_vec()].into_iter());
+        let secure = rewritten(UiNaming::Secure, [PAGE.as_bytes().to_vec()].into_iter());
         assert!(secure.starts_with("<a href=\"https://spark-10-1-2-4.ns.k8s:8080\">"));
         assert_eq!(
             rewritten(LOCAL, [b"http://spark-10-1-2-4.ns.k8s:8080".to_vec()].into_iter()),
@@ -203,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn hosts_in_the_browser_and_back() {
+    fn browser_hosts_map_to_routes_and_back() {
         let table = with_driver_beside_worker();
-        for naming in [Naming::AsLinked, Naming::Secure, LOCAL] {
+        for naming in [UiNaming::AsLinked, UiNaming::Secure, LOCAL] {
             for route in &table.routes {
                 let url = naming.url(&table, route);
                 let authority = Authority::parse(url.split_once("://").unwrap().1).unwrap();
@@ -221,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn a_port_of_spark_s_leads_to_that_port_only() {
+    fn a_spark_port_leads_only_to_routes_with_that_port() {
         let table = with_driver_beside_worker();
-        let find = |host, port| Naming::AsLinked.find(&table, host, port).map(|route| route.port);
+        let find = |host, port| UiNaming::AsLinked.find(&table, host, port).map(|route| route.port);
         assert_eq!(find("spark-fd00--5.ns.k8s", 80), Some(8081));
         assert_eq!(find("spark-fd00--5.ns.k8s", 443), Some(8081));
         assert_eq!(find("spark-fd00--5.ns.k8s", 8080), None);

@@ -1,5 +1,5 @@
-//! The router's sockets: plain or TLS, bounded in number and in how long a client may dawdle, and drained when the router ends. Each processor has a
-//! thread that serves connections to their end; what goes wrong in one of them ends that one.
+//! The router's sockets: plain or TLS, limited in number and in how long a client may take, and drained when the router ends. One thread for each
+//! processor serves connections to their end; a panic ends only the connection in which it occurs.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,24 +21,24 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::places::{Busy, Place, Places};
-use super::pods::{AnyBody, BoxError, Pods};
-use super::proxy::{Connection, Peer, Router};
+use super::pods::{AnyBody, BoxError, ConnectionPool};
+use super::proxy::{ClientConnection, Peer, Router};
+use super::slots::{Busy, Slot, Slots};
 use crate::platform::peers;
 
-/// How many connections there may be at a time, and how many of one client.
+/// The most connections at a time, in all and of one client.
 const CONNECTIONS: usize = 4096;
 const OF_ONE_CLIENT: usize = 1024;
-/// Files that are not connections.
+/// Open files that are not connections.
 const OTHER_FILES: u64 = 100;
-/// How long a client may take for the head of a request, the pause before it included.
+/// How long a client may take to send the head of a request, including the pause before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may leave unread what was sent to it.
+/// How long a client may leave sent data unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head of a request.
 const HEAD_LIMIT: usize = 32 * 1024;
-/// How often idle connections to pods are looked through.
+/// How often idle connections to pods are checked.
 const TIDY: Duration = Duration::from_secs(5);
 /// How long open requests may take when the router ends.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -46,56 +46,56 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[cfg(panic = "abort")]
 compile_error!("a panic would end the connections of all clients: do not abort");
 
-/// The sockets, and what to speak at them.
-pub struct Front {
+/// The sockets and their protocol.
+pub struct HttpListeners {
     pub listeners: Vec<std::net::TcpListener>,
-    /// The newest certificate; `None` for plain HTTP.
+    /// The current certificate; `None` for plain HTTP.
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    /// Only processes of this user and of root are answered.
+    /// Answer only processes of this user and of root.
     pub only_own: bool,
 }
 
-/// What all connections need.
+/// What all connections share.
 struct Shared {
     router: Arc<Router>,
-    /// Told when the router ends.
-    told: watch::Receiver<bool>,
+    /// Becomes true when the router ends.
+    is_ending: watch::Receiver<bool>,
 }
 
-/// A connection that was accepted, and its place among all.
+/// An accepted connection and its slot.
 struct Accepted {
     stream: std::net::TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 /// One of the threads that serve connections.
 #[derive(Clone)]
-struct Server {
+struct ServingThread {
     accepted: mpsc::UnboundedSender<Accepted>,
-    /// How many connections it has.
+    /// Number of its connections.
     load: Arc<AtomicUsize>,
 }
 
-/// One connection less when it is dropped.
-struct Loaded(Arc<AtomicUsize>);
+/// Decrements the number of connections when dropped.
+struct LoadGuard(Arc<AtomicUsize>);
 
-impl Drop for Loaded {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Serves until `end`, and then as long as open requests need.
+/// Serves until `end`, then until open requests are answered or time out.
 ///
 /// # Errors
-/// If a thread or a socket cannot be had.
-pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = ()>) -> io::Result<()> {
-    let (ending, told) = watch::channel(false);
-    let shared = Arc::new(Shared { router, told });
+/// If a thread or a socket cannot be created.
+pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Output = ()>) -> io::Result<()> {
+    let (end_sender, is_ending) = watch::channel(false);
+    let shared = Arc::new(Shared { router, is_ending });
     let most = connections();
-    let places = Places::new(most, most.min(OF_ONE_CLIENT));
+    let slots = Slots::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let servers: Vec<_> = (0..processors)
         .map(|_| {
@@ -104,26 +104,26 @@ pub async fn serve(router: Arc<Router>, front: Front, end: impl Future<Output = 
         })
         .collect::<io::Result<_>>()?;
     let mut accepting = JoinSet::new();
-    for listener in front.listeners {
+    for listener in http.listeners {
         let listener = TcpListener::from_std(listener)?;
         accepting.spawn(accept(
             listener,
-            front.tls.clone(),
-            front.only_own,
+            http.tls.clone(),
+            http.only_own,
             servers.clone(),
-            places.clone(),
+            slots.clone(),
         ));
     }
     end.await;
     accepting.shutdown().await;
-    ending.send_replace(true);
-    if tokio::time::timeout(DRAIN, places.until_free()).await.is_err() {
+    end_sender.send_replace(true);
+    if tokio::time::timeout(DRAIN, slots.until_free()).await.is_err() {
         tracing::info!("some connections were still in use");
     }
     Ok(())
 }
 
-/// How many connections there may be: each takes a file, and a second one to its pod. As many files are asked for as may be had.
+/// The most connections: each takes a file, and a second one to its pod. Raises the limit of open files as far as permitted.
 fn connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -138,9 +138,9 @@ fn connections() -> usize {
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
-/// A thread that serves the connections it is given, until nobody can give it any more. `begin` runs in that thread and returns what serves a
-/// connection. A panic there ends that connection alone.
-fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<Server>
+/// A thread that serves the connections sent to it until all senders are dropped. `begin` runs in that thread and returns the function that serves a
+/// connection. A panic ends only that connection.
+fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<ServingThread>
 where
     S: Fn(Accepted) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -148,7 +148,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
-    let server = Server {
+    let server = ServingThread {
         accepted: sender,
         load: load.clone(),
     };
@@ -156,7 +156,7 @@ where
         runtime.block_on(async move {
             let serve = begin();
             while let Some(accepted) = accepted.recv().await {
-                let (served, loaded) = (serve(accepted), Loaded(load.clone()));
+                let (served, loaded) = (serve(accepted), LoadGuard(load.clone()));
                 tokio::spawn(async move {
                     served.await;
                     drop(loaded);
@@ -168,10 +168,10 @@ where
     Ok(server)
 }
 
-/// What is done with the connections of one thread.
+/// Returns the function that serves the connections of one thread.
 fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
     let shared = shared.clone();
-    let pods = Pods::new(shared.router.way.clone());
+    let pods = ConnectionPool::new(shared.router.way.clone());
     let tidied = pods.clone();
     tokio::spawn(async move {
         let mut tidy = tokio::time::interval(TIDY);
@@ -183,35 +183,35 @@ fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Outp
     move |accepted| Box::pin(connection(accepted, shared.clone(), pods.clone()))
 }
 
-/// Accepts connections and gives each to the thread with the fewest: were they to accept themselves, one would get them all.
+/// Accepts connections and gives each to the thread with the fewest: if the threads accepted themselves, one would get them all.
 async fn accept(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     only_own: bool,
-    servers: Vec<Server>,
-    places: Arc<Places>,
+    servers: Vec<ServingThread>,
+    slots: Arc<Slots>,
 ) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else {
         return;
     };
     loop {
         let accepted = listener.accept().await.and_then(|(stream, from)| {
-            // Answers must not wait for the acknowledgement of what was sent before.
+            // A response must not wait until earlier data is acknowledged.
             stream.set_nodelay(true)?;
             let is_own = !only_own || peers::is_own(from, stream.local_addr()?);
             Ok((stream.into_std()?, from, is_own))
         });
         let (stream, from, is_own) = match accepted {
             Ok(accepted) => accepted,
-            // No file descriptors, most likely: others are closed meanwhile.
+            // Most likely no file descriptors are left: other connections close meanwhile.
             Err(error) => {
                 tracing::warn!("failed to accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Some(place) = places.take(from.ip()) else {
-            tracing::debug!("{from}: too many connections, and none that is idle");
+        let Some(slot) = slots.take(from.ip()) else {
+            tracing::debug!("{from}: too many connections, none of them idle");
             continue;
         };
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
@@ -227,25 +227,25 @@ async fn accept(
                 stream,
                 tls,
                 peer,
-                place,
+                slot,
             };
-            // Threads last as long as the process.
+            // The threads last as long as the process.
             drop(server.accepted.send(accepted));
         }
     }
 }
 
-async fn ending(told: &mut watch::Receiver<bool>) {
-    // Nobody left to tell is an end, too.
-    drop(told.wait_for(|ends| *ends).await);
+async fn until_ending(is_ending: &mut watch::Receiver<bool>) {
+    // A dropped sender also means the end.
+    drop(is_ending.wait_for(|ends| *ends).await);
 }
 
-async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
+async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<ConnectionPool>) {
     let Accepted {
         stream,
         tls,
         peer,
-        place,
+        slot,
     } = accepted;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -255,16 +255,16 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Pods>) {
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let stream = Box::pin(stream);
     match tls {
-        None => talk(TokioIo::new(stream), shared, pods, peer, place).await,
+        None => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => talk(TokioIo::new(stream), shared, pods, peer, place).await,
-            Ok(Err(error)) => tracing::debug!("{}: no TLS: {error}", peer.from),
-            Err(_) => tracing::debug!("{}: no TLS in time", peer.from),
+            Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
+            Ok(Err(error)) => tracing::debug!("{}: the TLS handshake failed: {error}", peer.from),
+            Err(_) => tracing::debug!("{}: the TLS handshake timed out", peer.from),
         },
     }
 }
 
-/// The connection is in use until the last of an answer is on its way.
+/// Keeps the connection in use until the end of the response is sent.
 struct InUse {
     body: AnyBody,
     _busy: Busy,
@@ -287,23 +287,23 @@ impl Body for InUse {
     }
 }
 
-async fn talk<I>(stream: I, shared: Arc<Shared>, pods: Arc<Pods>, peer: Peer, place: Arc<Place>)
+async fn serve_stream<I>(stream: I, shared: Arc<Shared>, pods: Arc<ConnectionPool>, peer: Peer, slot: Arc<Slot>)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let mut told = shared.told.clone();
-    let of_requests = place.clone();
+    let mut is_ending = shared.is_ending.clone();
+    let of_requests = slot.clone();
     let service = service_fn(move |request| {
-        let (shared, pods, place) = (shared.clone(), pods.clone(), of_requests.clone());
+        let (shared, pods, slot) = (shared.clone(), pods.clone(), of_requests.clone());
         async move {
-            let busy = place.busy();
+            let busy = slot.busy();
             let response = shared
                 .router
                 .answer(
                     request,
-                    Connection {
+                    ClientConnection {
                         peer,
-                        place: &place,
+                        slot: &slot,
                         pods: &pods,
                     },
                 )
@@ -320,14 +320,14 @@ where
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,
-        () = place.ousted() => {
-            if !place.is_busy() {
+        () = slot.evicted() => {
+            if !slot.is_busy() {
                 return;
             }
             served.as_mut().graceful_shutdown();
             served.await
         }
-        () = ending(&mut told) => {
+        () = until_ending(&mut is_ending) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -344,8 +344,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_the_end_of_one_connection() {
-        let places = Places::new(1, 1);
+    fn a_panic_ends_only_its_connection() {
+        let slots = Slots::new(1, 1);
         let server = server(|| {
             |accepted: Accepted| async move {
                 let mut stream = TcpStream::from_std(accepted.stream).unwrap();
@@ -355,7 +355,7 @@ mod tests {
                     .unwrap();
                 assert_eq!(&word, b"w", "this one panics");
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"well").await.unwrap();
-                drop(accepted.place);
+                drop(accepted.slot);
             }
         })
         .unwrap();
@@ -371,13 +371,13 @@ mod tests {
                 secure: false,
                 is_own: true,
             };
-            // There is one place in all, so the connection before must have given it back.
+            // There is one slot in all, so the previous connection must have freed it.
             let deadline = std::time::Instant::now() + Duration::from_secs(10);
-            let place = loop {
-                if let Some(place) = places.take(from.ip()) {
-                    break place;
+            let slot = loop {
+                if let Some(slot) = slots.take(from.ip()) {
+                    break slot;
                 }
-                assert!(std::time::Instant::now() < deadline, "the place was not given back");
+                assert!(std::time::Instant::now() < deadline, "the slot was not freed");
                 std::thread::yield_now();
             };
             server.load.fetch_add(1, Ordering::Relaxed);
@@ -385,7 +385,7 @@ mod tests {
                 stream,
                 tls: None,
                 peer,
-                place,
+                slot,
             };
             assert!(server.accepted.send(accepted).is_ok(), "the thread has ended");
             client.write_all(word).unwrap();

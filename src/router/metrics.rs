@@ -1,4 +1,4 @@
-//! What a sparkha that stays tells of itself: Prometheus metrics, and whether it is alive and ready, at an address of its own.
+//! Prometheus metrics, liveness and readiness of a long-running sparkha, at an address of their own.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use hyper::{Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-/// How long to wait after the kernel would not give a connection.
+/// Pause after the kernel failed to return a connection.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// One metric, with a value for each set of labels.
@@ -23,7 +23,7 @@ pub struct Metric {
     /// A counter's name ends in `_total`; everything else is a gauge.
     pub name: &'static str,
     pub help: &'static str,
-    /// The labels as `name="value"`, empty for none.
+    /// The labels as `name="value"`; empty for none.
     pub values: Vec<(String, f64)>,
 }
 
@@ -37,11 +37,11 @@ impl Metric {
     }
 }
 
-/// Who can tell.
-pub trait Tell: Send + Sync + 'static {
+/// A source of metrics and of readiness.
+pub trait MetricsSource: Send + Sync + 'static {
     fn metrics(&self) -> Vec<Metric>;
 
-    /// Whether it does its work; if not, why.
+    /// `Err` with the reason while it does not do its work.
     fn ready(&self) -> Result<(), String>;
 }
 
@@ -62,9 +62,9 @@ fn text(metrics: &[Metric]) -> String {
     text
 }
 
-/// Where it is told.
+/// Where metrics and health are served.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct At {
+pub struct MonitoringAddress {
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "IP:PORT", help_heading = "Monitoring")]
     metrics: Option<SocketAddr>,
@@ -78,34 +78,35 @@ pub struct At {
     health: Option<SocketAddr>,
 }
 
-impl At {
-    pub const NOWHERE: At = At {
+impl MonitoringAddress {
+    pub const NONE: MonitoringAddress = MonitoringAddress {
         metrics: None,
         health: None,
     };
 
-    /// Listens there.
+    /// Binds the address.
     ///
     /// # Errors
-    /// With the address.
-    pub async fn bind(self) -> Result<Bound, (SocketAddr, std::io::Error)> {
+    ///
+    /// With the address that cannot be bound.
+    pub async fn bind(self) -> Result<MetricsListener, (SocketAddr, std::io::Error)> {
         let listener = match self.metrics.or(self.health) {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| (address, error))?),
             None => None,
         };
         let metrics = self.metrics.is_some();
-        Ok(Bound { listener, metrics })
+        Ok(MetricsListener { listener, metrics })
     }
 }
 
-/// A socket at which it is told, if it is told anywhere.
-pub struct Bound {
+/// The bound socket, if metrics or health are served.
+pub struct MetricsListener {
     listener: Option<TcpListener>,
     metrics: bool,
 }
 
-/// Answers until it is dropped.
-pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
+/// Serves until dropped.
+pub async fn serve(bound: MetricsListener, source: Arc<impl MetricsSource>) {
     let Some(listener) = bound.listener else {
         return std::future::pending().await;
     };
@@ -118,26 +119,26 @@ pub async fn serve(bound: Bound, teller: Arc<impl Tell>) {
                 continue;
             }
         };
-        let teller = teller.clone();
+        let source = source.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let response = answer(request.uri().path(), teller.as_ref(), bound.metrics);
+            let response = answer(request.uri().path(), source.as_ref(), bound.metrics);
             async move { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // Whoever asks may hang up.
+            // The client may hang up.
             let _ = served.await;
         });
     }
 }
 
-fn answer(path: &str, teller: &impl Tell, metrics: bool) -> Response<Full<Bytes>> {
+fn answer(path: &str, source: &impl MetricsSource, metrics: bool) -> Response<Full<Bytes>> {
     let (status, kind, body) = match path {
-        "/metrics" if metrics => (StatusCode::OK, "text/plain; version=0.0.4", text(&teller.metrics())),
+        "/metrics" if metrics => (StatusCode::OK, "text/plain; version=0.0.4", text(&source.metrics())),
         "/healthz" => (StatusCode::OK, "text/plain", "ok\n".into()),
-        "/readyz" => match teller.ready() {
+        "/readyz" => match source.ready() {
             Ok(()) => (StatusCode::OK, "text/plain", "ok\n".into()),
             Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{reason}\n")),
         },
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_format() {
+    fn metrics_have_prometheus_text_format() {
         let by_code = Metric {
             name: "requests_total",
             help: "Requests by their answer.",

@@ -1,5 +1,5 @@
 //! The built-in router: an HTTP proxy that forwards requests for hosts and ports of the route table to pods, a DNS server for the UI domain, and an
-//! endpoint for metrics and health. Requests for other hosts get a page that lists what there is.
+//! endpoint for metrics and health. Requests for other hosts get a page that lists the web UIs.
 
 mod access;
 pub mod authority;
@@ -10,11 +10,11 @@ mod listen;
 pub mod metrics;
 mod origin;
 mod pages;
-mod places;
 mod pods;
 mod proxy;
+mod slots;
 
 pub use access::{Access, AccessError};
-pub use links::Naming;
-pub use listen::{Front, serve};
+pub use links::UiNaming;
+pub use listen::{HttpListeners, serve};
 pub use proxy::{ACCESS_LOG, Router};

@@ -1,8 +1,7 @@
-//! Whether a page of another site caused a request, as browsers say themselves. Self-contained and pure.
+//! Whether a page of another site caused a request, according to the browser. Self-contained and pure.
 //!
-//! A web page that somebody has open can send requests to whatever his browser reaches, with his passwords, and cannot read the answers. So what
-//! changes something must come from the web UI's own pages, from an address that was typed, or from a program. Links that people follow
-//! are for everybody.
+//! A web page can send requests to everything its reader's browser reaches, with the reader's passwords, but cannot read the responses. So a request
+//! that changes something must come from the web UI's own pages, from a typed address, or from a program. Links from anywhere are followed.
 
 use hyper::Method;
 use hyper::header::{HeaderName, ORIGIN, REFERER};
@@ -12,7 +11,7 @@ use percent_encoding::percent_decode_str;
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether this is another site's doing, and not a link that leads here. `host` is the `Host` header.
+/// Whether another site caused the request, other than by a link. `host` is the `Host` header.
 pub fn is_foreign(head: &Parts, host: &str) -> bool {
     let value = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     let reads = [Method::GET, Method::HEAD].contains(&head.method);
@@ -20,24 +19,24 @@ pub fn is_foreign(head: &Parts, host: &str) -> bool {
     match value(SITE) {
         Some("same-origin" | "none") => false,
         Some(_) => acts() || value(MODE) != Some("navigate"),
-        // Browsers say it only to hosts that they trust: by HTTPS, or on this machine.
+        // Browsers send it only to hosts that they trust: over HTTPS, or on this machine.
         None => match (value(ORIGIN), value(REFERER)) {
             (Some(origin), _) => !is_of(origin, host),
-            // Without an origin nothing but links and pictures comes from a page, and programs ask by POST.
+            // Without an origin, a page can only send links and pictures, and programs use POST.
             (None, Some(page)) => acts() && !is_of(page, host),
             (None, None) => reads && acts(),
         },
     }
 }
 
-/// Spark's pages end jobs and stages by GET, too. Jetty decodes a path and leaves parameters out.
+/// Spark's pages end jobs and stages by GET, too. Jetty decodes a path and drops its parameters.
 fn ends_something(path: &str) -> bool {
     let path = percent_decode_str(path).decode_utf8_lossy();
     path.split('/')
         .any(|part| part.split(';').next().is_some_and(|name| name.trim() == "kill"))
 }
 
-/// Whether a page's address is at this host and port.
+/// Whether a page's address has this host and port.
 fn is_of(page: &str, host: &str) -> bool {
     let rest = page.split_once("://").map(|(_, rest)| rest);
     let authority = rest.and_then(|rest| rest.split('/').next());
@@ -61,7 +60,7 @@ mod tests {
     const KILL: &str = "/jobs/job/kill/?id=0";
 
     #[test]
-    fn browsers_that_say_where_a_request_comes_from() {
+    fn requests_with_fetch_metadata_are_judged_by_it() {
         for site in ["same-origin", "none"] {
             assert!(!foreign("GET", KILL, &[("sec-fetch-site", site)]), "{site}");
             assert!(!foreign("POST", "/app/kill/", &[("sec-fetch-site", site)]), "{site}");
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_that_do_not_and_programs() {
+    fn requests_without_fetch_metadata_are_judged_by_origin_and_referer() {
         for (name, value) in [
             ("origin", "http://H.k8s:8080"),
             ("referer", "http://h.k8s:8080/jobs/?x=http://evil"),
@@ -105,7 +104,7 @@ mod tests {
         // curl.
         assert!(!foreign("GET", "/json/", &[]));
         assert!(!foreign("POST", "/app/kill/", &[]));
-        // Pictures of pages that hide where they are.
+        // Pictures on pages that hide their address.
         assert!(foreign("GET", KILL, &[]));
     }
 }

@@ -1,39 +1,39 @@
-//! The pages that the router itself shows: what there is, and why something is not there. Pure.
+//! The router's own pages: the list of web UIs, and why a web UI is not available. Pure.
 
 use std::collections::HashMap;
 
 use hyper::StatusCode;
 use maud::{DOCTYPE, PreEscaped, html};
 
-use super::links::Naming;
+use super::links::UiNaming;
 use crate::routing::{ClusterEntry, Role, Route, Table};
 
-/// How many web UIs a page lists that nobody asked for, shared by the clusters. Measured: a list of 10,000 takes 20 ms, which whoever asks for
-/// unknown hosts would take from everybody else.
+/// The most web UIs that an error page lists, shared by the clusters. Measured: a list of 10,000 takes 20 ms, which a client that requests unknown
+/// hosts would take from everybody else.
 const LISTED: usize = 200;
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
     table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1.5rem .2rem 0}h2{margin-bottom:.2rem}";
 const NO_CLUSTER: &str = "There is no Spark cluster here.";
 
-/// Why somebody sees a page of the router's own.
+/// Why the router shows a page of its own.
 #[derive(Clone, Copy, Debug)]
-pub enum Why<'a> {
-    /// The list of everything was asked for.
+pub enum PageReason<'a> {
+    /// The list was requested.
     Index,
-    /// Nothing is known of this host.
+    /// The host is unknown.
     UnknownHost { host: &'a str, port: u16 },
-    /// The cluster is known, and none of its masters leads.
+    /// The cluster is known, but none of its masters leads.
     NoLeader(&'a ClusterEntry),
-    /// The pod does not answer.
+    /// The pod does not respond.
     Unreachable(&'a Route),
     /// The pod took too long.
     Slow(&'a Route),
-    /// The router has not seen everything yet.
+    /// The router does not know all clusters yet.
     Starting,
 }
 
-/// A page for people, and for programs.
-pub struct Page {
+/// A page in HTML and in plain text.
+pub struct RouterPage {
     pub status: StatusCode,
     pub html: String,
     pub text: String,
@@ -45,16 +45,16 @@ struct Section<'a> {
     has_leader: bool,
     /// Role, pod and URL.
     web_uis: Vec<(&'static str, &'a str, String)>,
-    /// How many web UIs are left out.
+    /// Number of web UIs left out.
     more: usize,
 }
 
-/// `lists` is whether it also says what there is.
-pub fn page(why: Why<'_>, lists: bool, table: &Table, naming: Naming) -> Page {
+/// `lists` is whether the page also lists the web UIs.
+pub fn page(why: PageReason<'_>, lists: bool, table: &Table, naming: UiNaming) -> RouterPage {
     let (status, title, sentence) = words(why);
-    // That there is none is no secret.
+    // An empty list is no secret.
     let sections = (lists || table.clusters.is_empty()).then(|| sections(why, table, naming));
-    Page {
+    RouterPage {
         status,
         html: html(title, &sentence, sections.as_deref()),
         text: text(title, &sentence, sections.as_deref()),
@@ -62,7 +62,7 @@ pub fn page(why: Why<'_>, lists: bool, table: &Table, naming: Naming) -> Page {
 }
 
 /// The clusters and their web UIs.
-fn sections<'a>(why: Why<'_>, table: &'a Table, naming: Naming) -> Vec<Section<'a>> {
+fn sections<'a>(why: PageReason<'_>, table: &'a Table, naming: UiNaming) -> Vec<Section<'a>> {
     let mut of_clusters: HashMap<_, Vec<&Route>> = HashMap::new();
     for route in &table.routes {
         let owner = &route.owner;
@@ -72,15 +72,17 @@ fn sections<'a>(why: Why<'_>, table: &'a Table, naming: Naming) -> Vec<Section<'
             .push(route);
     }
     let most = match why {
-        Why::Index => usize::MAX,
+        PageReason::Index => usize::MAX,
         _ => (LISTED / table.clusters.len().max(1)).max(1),
     };
     let section = |cluster: &'a ClusterEntry| {
         let mut routes = of_clusters
             .remove(&(&cluster.namespace, &cluster.name))
             .unwrap_or_default();
-        // The one that led a moment ago does not answer.
-        routes.retain(|route| route.owner.role != Role::Leader || !matches!(why, Why::NoLeader(led) if led == cluster));
+        // The former leader does not respond.
+        routes.retain(|route| {
+            route.owner.role != Role::Leader || !matches!(why, PageReason::NoLeader(led) if led == cluster)
+        });
         routes.sort_by_key(|route| (route.owner.role, &route.owner.pod, route.port));
         let more = routes.len().saturating_sub(most);
         routes.truncate(most);
@@ -157,19 +159,19 @@ fn text(title: &str, sentence: &str, sections: Option<&[Section<'_>]>) -> String
     text
 }
 
-fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
+fn words(why: PageReason<'_>) -> (StatusCode, &'static str, String) {
     match why {
-        Why::Index => (
+        PageReason::Index => (
             StatusCode::OK,
             "Spark's web UIs",
-            "These are the clusters that are routed here.".into(),
+            "These are the clusters with routes here.".into(),
         ),
-        Why::UnknownHost { host, port } => (
+        PageReason::UnknownHost { host, port } => (
             StatusCode::NOT_FOUND,
             "No such web UI",
-            format!("Nothing is known of {host} at port {port}. A pod's address changes when it starts anew."),
+            format!("Nothing is known of {host} at port {port}. A pod's address changes when it restarts."),
         ),
-        Why::NoLeader(cluster) => (
+        PageReason::NoLeader(cluster) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "No master leads",
             format!(
@@ -177,28 +179,28 @@ fn words(why: Why<'_>) -> (StatusCode, &'static str, String) {
                 cluster.namespace, cluster.name
             ),
         ),
-        Why::Unreachable(route) => (
+        PageReason::Unreachable(route) => (
             StatusCode::BAD_GATEWAY,
             "The web UI does not answer",
             format!(
-                "The {} {} in namespace {} cannot be reached; it may be ending or starting.",
+                "The {} {} in namespace {} cannot be reached; it may be starting or stopping.",
                 role(route.owner.role),
                 route.owner.pod,
                 route.owner.namespace
             ),
         ),
-        Why::Slow(route) => (
+        PageReason::Slow(route) => (
             StatusCode::GATEWAY_TIMEOUT,
             "The web UI takes too long",
             format!(
-                "{} in namespace {} has not answered in time.",
+                "{} in namespace {} has not responded in time.",
                 route.owner.pod, route.owner.namespace
             ),
         ),
-        Why::Starting => (
+        PageReason::Starting => (
             StatusCode::SERVICE_UNAVAILABLE,
             "The router is starting",
-            "It has not seen all clusters yet.".into(),
+            "It does not know all clusters yet.".into(),
         ),
     }
 }
@@ -219,13 +221,13 @@ mod tests {
     use crate::routing::tests::table;
 
     #[test]
-    fn an_unknown_host_is_told_what_there_is() {
+    fn an_unknown_host_gets_the_list_of_web_uis() {
         let table = Table::from_routes(table());
-        let why = Why::UnknownHost {
+        let why = PageReason::UnknownHost {
             host: "<script>",
             port: 8080,
         };
-        let page = page(why, true, &table, Naming::AsLinked);
+        let page = page(why, true, &table, UiNaming::AsLinked);
         assert_eq!(page.status, 404);
         let row = |role, pod, url| {
             format!("<tr><th>{role}</th><td>{pod}</td><td><a href=\"http://{url}/\">http://{url}</a></td></tr>")
@@ -242,14 +244,14 @@ mod tests {
                 "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>No such web UI</title>\
                  <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
                  <body><h1>No such web UI</h1>\
-                 <p>Nothing is known of &lt;script&gt; at port 8080. A pod's address changes when it starts anew.</p>\
+                 <p>Nothing is known of &lt;script&gt; at port 8080. A pod's address changes when it restarts.</p>\
                  <h2>ns/spark</h2><table>{}</table></body></html>\n",
                 rows.concat()
             )
         );
         assert_eq!(
             page.text,
-            "No such web UI\nNothing is known of <script> at port 8080. A pod's address changes when it starts anew.\n\n\
+            "No such web UI\nNothing is known of <script> at port 8080. A pod's address changes when it restarts.\n\n\
              ns/spark\n  leader   spark-master-1           http://spark-master.ns.k8s:8080/\n  \
              master   spark-master-0           http://spark-10-1-2-3.ns.k8s:8080/\n  \
              master   spark-master-1           http://spark-10-1-2-4.ns.k8s:8080/\n  \
@@ -258,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_told_nothing() {
+    fn an_untrusted_host_gets_no_list() {
         let table = Table::from_routes(table());
-        let why = Why::UnknownHost {
+        let why = PageReason::UnknownHost {
             host: "evil.example",
             port: 4400,
         };
-        let page = page(why, false, &table, Naming::AsLinked);
-        let sentence = "Nothing is known of evil.example at port 4400. A pod's address changes when it starts anew.";
+        let page = page(why, false, &table, UiNaming::AsLinked);
+        let sentence = "Nothing is known of evil.example at port 4400. A pod's address changes when it restarts.";
         assert_eq!(page.text, format!("No such web UI\n{sentence}\n"));
         assert!(
             page.html
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn of_thousands_an_error_lists_the_first_and_the_index_all() {
+    fn an_error_page_lists_the_first_web_uis_and_the_index_all() {
         let mut routes = table();
         let worker = routes.iter().find(|route| route.owner.role == Role::Worker).cloned();
         routes.extend((0..9_996).map(|n| Route {
@@ -282,11 +284,11 @@ mod tests {
             ..worker.clone().unwrap()
         }));
         let table = Table::from_routes(routes);
-        let why = Why::UnknownHost { host: "h", port: 80 };
-        let lines = |why| page(why, true, &table, Naming::AsLinked).text.lines().count();
+        let why = PageReason::UnknownHost { host: "h", port: 80 };
+        let lines = |why| page(why, true, &table, UiNaming::AsLinked).text.lines().count();
         assert_eq!(lines(why), 4 + LISTED + 1);
-        assert_eq!(lines(Why::Index), 4 + 10_000);
-        let page = page(why, true, &table, Naming::AsLinked);
+        assert_eq!(lines(PageReason::Index), 4 + 10_000);
+        let page = page(why, true, &table, UiNaming::AsLinked);
         assert!(page.text.ends_with("\n  and 9800 more\n"), "{}", page.text);
         assert!(page.text.contains("  leader   spark-master-1 "));
         assert!(page.html.contains(">and 9800 more<"));
@@ -295,9 +297,14 @@ mod tests {
     #[test]
     fn a_cluster_without_a_leader_is_listed_too() {
         let mut table = Table::from_routes(table());
-        // One that does not answer, and none at all.
+        // One whose leader does not respond, and one without a leader.
         for leaders in [1, 0] {
-            let page = page(Why::NoLeader(&table.clusters[0]), true, &table, Naming::AsLinked);
+            let page = page(
+                PageReason::NoLeader(&table.clusters[0]),
+                true,
+                &table,
+                UiNaming::AsLinked,
+            );
             assert_eq!(page.status, 503);
             assert!(
                 page.text.contains("ns/spark\n  leader   none at present\n"),

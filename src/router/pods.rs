@@ -1,5 +1,5 @@
-//! Kept connections to pods. A connection is driven by whoever reads from it, in the same task: nothing is handed from one to another, which is
-//! what makes the router as fast as it is. Each of the router's threads has its own.
+//! Kept connections to pods. The task that reads from a connection also drives it: no task hands work to another, which is what makes the router
+//! fast. Each of the router's threads has its own connections.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,43 +24,43 @@ const IDLE_PER_POD: usize = 64;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// A pod could not be asked, or broke off.
+/// A pod could not be reached, or the connection broke.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("failed to connect")]
     Connect(#[source] io::Error),
-    #[error("failed to speak HTTP with it")]
+    #[error("the HTTP exchange failed")]
     Http(#[from] hyper::Error),
 }
 
 /// The connections of one thread.
-pub struct Pods {
+pub struct ConnectionPool {
     way: Transport,
     /// By host and port; the longest unused first.
     idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
 }
 
 struct Idle {
-    connection: Connection,
+    connection: PodConnection,
     since: Instant,
 }
 
-struct Connection {
+struct PodConnection {
     sender: SendRequest<AnyBody>,
-    /// Reads and writes when it is polled.
+    /// Reads and writes when polled.
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     closed: bool,
 }
 
-impl Connection {
-    /// Lets the connection read and write what it can.
+impl PodConnection {
+    /// Lets the connection read and write.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
             self.closed = true;
         }
     }
 
-    /// Waits until a request can be sent; false if the pod has closed the connection.
+    /// Waits until the connection can take a request; false if the pod has closed it.
     async fn is_ready(&mut self) -> bool {
         std::future::poll_fn(|cx| {
             self.drive(cx);
@@ -74,7 +74,7 @@ impl Connection {
     }
 }
 
-impl Pods {
+impl ConnectionPool {
     pub fn new(way: Transport) -> Arc<Self> {
         Arc::new(Self {
             way,
@@ -82,15 +82,16 @@ impl Pods {
         })
     }
 
-    /// Sends a request to a pod. Its body must not be polled before the answer's.
+    /// Sends a request to a pod. Its body must not be polled before the response's.
     ///
-    /// What only reads is sent once more, by a new connection, if the first ends before there is an answer: port-forwards break off now and then.
+    /// Requests that only read are sent once more, over a new connection, if the first ends before there is a response: port-forwards break off now
+    /// and then.
     pub async fn request(
         self: &Arc<Self>,
         host: &str,
         port: u16,
         mut request: Request<AnyBody>,
-    ) -> Result<Response<Answer>, Error> {
+    ) -> Result<Response<ResponseBody>, Error> {
         let mut again = again(&request);
         let mut anew = false;
         loop {
@@ -102,7 +103,7 @@ impl Pods {
             if !connection.is_ready().await {
                 match is_kept {
                     true => continue,
-                    // A pod that hangs up is not tried again and again.
+                    // Do not retry a pod that hangs up again and again.
                     false => return Err(Error::Connect(io::ErrorKind::ConnectionReset.into())),
                 }
             }
@@ -118,14 +119,14 @@ impl Pods {
             match outcome {
                 Ok(response) => {
                     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let mut response = response.map(|body| Answer {
+                    let mut response = response.map(|body| ResponseBody {
                         body,
                         connection: Some(connection),
                         place: Some((self.clone(), host.to_owned(), port)),
                     });
                     let answer = response.body_mut();
                     if answer.body.is_end_stream() && !switches {
-                        // Nobody will poll what is empty.
+                        // An empty body is never polled.
                         std::future::poll_fn(|cx| {
                             answer.is_over(cx);
                             Poll::Ready(())
@@ -135,13 +136,13 @@ impl Pods {
                     return Ok(response);
                 }
                 Err(mut failed) => match failed.take_message() {
-                    // Closed before anything was sent: another connection can have it.
+                    // It closed before anything was sent: another connection can take the request.
                     Some(unsent) if is_kept => request = unsent,
                     _ => {
                         let error = failed.into_error();
                         match again.take().filter(|_| error.is_incomplete_message()) {
                             Some(same) => {
-                                tracing::info!("{host}: {error}; it is asked again");
+                                tracing::info!("{host}: {error}; sending the request again");
                                 request = same;
                                 anew = true;
                             }
@@ -153,18 +154,18 @@ impl Pods {
         }
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<Connection, Error> {
+    async fn connect(&self, host: &str, port: u16) -> Result<PodConnection, Error> {
         let stream = self.way.connect(host, port).await.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Connection {
+        Ok(PodConnection {
             sender,
             driver: Box::pin(driver.with_upgrades()),
             closed: false,
         })
     }
 
-    /// A kept connection, as far as is known still open.
-    fn take(&self, host: &str, port: u16) -> Option<Connection> {
+    /// A kept connection that, as far as is known, is still open.
+    fn take(&self, host: &str, port: u16) -> Option<PodConnection> {
         loop {
             let idle = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +177,7 @@ impl Pods {
         }
     }
 
-    fn keep(&self, host: String, port: u16, connection: Connection) {
+    fn keep(&self, host: String, port: u16, connection: PodConnection) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = idle.entry((host, port)).or_default();
@@ -185,7 +186,7 @@ impl Pods {
         }
     }
 
-    /// Closes what has not been used for a while.
+    /// Closes connections that have not been used for a while.
     pub fn tidy(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, of_pod| {
@@ -195,7 +196,7 @@ impl Pods {
     }
 }
 
-/// The same request, if it may be sent twice: it changes nothing, and has no body that would be gone.
+/// A copy of the request, if it can be sent twice: it changes nothing and has no body.
 fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) || !request.body().is_end_stream() {
         return None;
@@ -207,27 +208,27 @@ fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
     Some(same)
 }
 
-/// The body of a pod's answer. Its connection is kept once it has been read to the end.
-pub struct Answer {
+/// The body of a pod's response. Its connection is kept once the body has been read to the end.
+pub struct ResponseBody {
     body: Incoming,
-    connection: Option<Connection>,
-    place: Option<(Arc<Pods>, String, u16)>,
+    connection: Option<PodConnection>,
+    place: Option<(Arc<ConnectionPool>, String, u16)>,
 }
 
-impl Answer {
-    /// Lets the connection become that of another protocol, to which the pod has switched.
+impl ResponseBody {
+    /// Hands the connection over to the protocol that the pod has switched to.
     pub fn upgrade(mut self) {
         if let Some(connection) = self.connection.take() {
-            // Whoever waits for the upgrade learns of a failure.
+            // The task that waits for the upgrade reports a failure.
             tokio::spawn(connection.driver);
         }
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) {
         if let (Some(mut connection), Some((pods, host, port))) = (self.connection.take(), self.place.take()) {
-            // What the pod says last, that it will close the connection, may still be to be read.
+            // The pod's notice that it will close the connection may still be unread.
             connection.drive(cx);
-            // A pod may answer before it has the whole request: the rest must not hold up the next one.
+            // A pod may respond before it has the whole request: the rest must not delay the next request.
             if !connection.closed && connection.sender.is_ready() {
                 pods.keep(host, port, connection);
             }
@@ -235,7 +236,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -273,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// The status with which a pod answers that breaks off its first connections.
+    /// The status of a request to a pod that breaks off its first connections.
     async fn status(method: Method, body: &'static str, broken: usize) -> Option<u16> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -288,13 +289,15 @@ mod tests {
         });
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = Request::builder().method(method).uri("/").body(body).unwrap();
-        let answered = Pods::new(Transport::Direct).request("127.0.0.1", port, request).await;
+        let answered = ConnectionPool::new(Transport::Direct)
+            .request("127.0.0.1", port, request)
+            .await;
         pod.abort();
         answered.ok().map(|answer| answer.status().as_u16())
     }
 
     #[tokio::test]
-    async fn what_only_reads_is_asked_once_more() {
+    async fn read_only_requests_are_retried_once() {
         assert_eq!(status(Method::GET, "", 0).await, Some(204));
         assert_eq!(status(Method::GET, "", 1).await, Some(204));
         assert_eq!(status(Method::GET, "", 2).await, None);

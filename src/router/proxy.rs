@@ -1,4 +1,4 @@
-//! One request: found in the table, passed to the pod, and the answer passed back.
+//! One request: the router finds its route, forwards it to the pod, and returns the response.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,59 +20,59 @@ use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
 use super::access::{Access, Admission};
-use super::head::{self, Came, Refusal};
-use super::links::{Naming, Rewriter};
+use super::head::{self, ClientAddress, Refusal};
+use super::links::{Rewriter, UiNaming};
 use super::origin;
-use super::pages::{Why, page};
-use super::places::{Busy, Place};
-use super::pods::{self, AnyBody, BoxError, Pods};
+use super::pages::{PageReason, page};
+use super::pods::{self, AnyBody, BoxError, ConnectionPool};
+use super::slots::{Busy, Slot};
 use crate::platform::transport::Transport;
-use crate::router::metrics::{Metric, Tell};
+use crate::router::metrics::{Metric, MetricsSource};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
-/// How long a pod may take to begin its answer: thread dumps and pages of long applications take a while.
+/// How long a pod may take to begin its response: thread dumps and pages of long applications are slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long either side may pause in the middle of a body.
+/// How long either side may pause within a body.
 const BODY_PAUSE: Duration = Duration::from_secs(60);
-/// The largest body that a client may send: web UIs take forms, nothing else.
+/// The largest request body: web UIs only take forms.
 const BODY_LIMIT: usize = 1024 * 1024;
 /// How long a WebSocket may be silent.
 const WEBSOCKET_IDLE: Duration = Duration::from_secs(300);
-/// Target of the lines that tell of each request.
+/// Target of the access log.
 pub const ACCESS_LOG: &str = "sparkha::access";
 
 /// What all connections share.
 pub struct Router {
     routes: watch::Receiver<Published>,
     pub way: Transport,
-    naming: Naming,
+    naming: UiNaming,
     access: RwLock<Arc<Access>>,
-    /// Answers by the first digit of their status.
+    /// Responses by the first digit of their status.
     answers: [AtomicU64; 5],
 }
 
-/// The other end of a request.
+/// The client of a connection.
 #[derive(Clone, Copy)]
 pub struct Peer {
     pub from: SocketAddr,
-    /// The port at which the router was asked.
+    /// The router's port.
     pub port: u16,
     pub secure: bool,
-    /// Whether it may use a router that is for one user.
+    /// Whether it may use a router that serves one user.
     pub is_own: bool,
 }
 
-/// The connection by which a request came.
+/// The connection on which a request arrived.
 #[derive(Clone, Copy)]
-pub struct Connection<'a> {
+pub struct ClientConnection<'a> {
     pub peer: Peer,
-    pub place: &'a Arc<Place>,
+    pub slot: &'a Arc<Slot>,
     /// Of the thread that serves it.
-    pub pods: &'a Arc<Pods>,
+    pub pods: &'a Arc<ConnectionPool>,
 }
 
 impl Router {
-    pub fn new(routes: watch::Receiver<Published>, way: Transport, naming: Naming, access: Access) -> Self {
+    pub fn new(routes: watch::Receiver<Published>, way: Transport, naming: UiNaming, access: Access) -> Self {
         Self {
             routes,
             way,
@@ -82,15 +82,15 @@ impl Router {
         }
     }
 
-    /// From now on these may come in.
+    /// Replaces the users and tokens that are admitted.
     pub fn set_access(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
-    /// Answers a request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
+    /// Answers any request.
+    pub async fn answer(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
         let began = Instant::now();
-        let said = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
+        let logged = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
@@ -101,33 +101,33 @@ impl Router {
         {
             answers.fetch_add(1, Ordering::Relaxed);
         }
-        // A router's pages are of this moment.
-        if response.extensions().get::<Own>().is_some() {
+        // The router's own pages are current only now.
+        if response.extensions().get::<OwnResponse>().is_some() {
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        if let Some((method, host, uri)) = said {
+        if let Some((method, host, uri)) = logged {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
             let (from, method, path) = (by.peer.from.ip(), method.as_str(), uri.path());
-            // Questions may hold what is nobody else's business, and a line is to be written at once.
+            // Queries may hold secrets, and a line must be written at once.
             tracing::info!(target: ACCESS_LOG, "{from} {method:.20} {host:.300} {path:.1000} {status} {ms} ms");
         }
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, by: Connection<'_>) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
-        let asked = match head::asked(&parts) {
-            Ok(asked) => asked,
+        let requested = match head::authority(&parts) {
+            Ok(requested) => requested,
             Err(refusal) => return refused(refusal),
         };
         if !by.peer.is_own {
-            return forbidden("these web UIs are another user's: run `sparkha ui` yourself");
+            return forbidden("these web UIs belong to another user: run `sparkha ui` yourself");
         }
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if origin::is_foreign(&parts, host.unwrap_or_default()) {
-            return forbidden("a page of another site asked for this: open the web UI itself and do it there");
+            return forbidden("a page of another site sent this request: open the web UI and do it there");
         }
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
         match access.admits(&parts.headers).await {
@@ -136,26 +136,26 @@ impl Router {
             Admission::Busy => return busy(),
         }
         if !access.is_open() {
-            // It is for the router, and no pod's business.
+            // The credentials are for the router, not for a pod.
             parts.headers.remove(header::AUTHORIZATION);
         }
         let (table, settled) = {
             let published = self.routes.borrow();
             (published.table.clone(), published.settled)
         };
-        let own_page = |why| self.own_page(why, &asked.host, &table, &parts.headers);
-        let Some(route) = self.naming.find(&table, &asked.host, by.peer.port) else {
-            let known = self.naming.host(&asked.host);
-            // A leader that is there was asked for at another port than its own.
+        let own_page = |why| self.own_page(why, &requested.host, &table, &parts.headers);
+        let Some(route) = self.naming.find(&table, &requested.host, by.peer.port) else {
+            let known = self.naming.host(&requested.host);
+            // The leader has a route, but at another port.
             let cluster = known
                 .filter(|host| table.find_host(host).is_none())
                 .and_then(|host| table.cluster_at(host));
             return match cluster {
-                _ if !settled => own_page(Why::Starting),
-                Some(cluster) => own_page(Why::NoLeader(cluster)),
-                None if self.is_index(&asked.host) => own_page(Why::Index),
-                None => own_page(Why::UnknownHost {
-                    host: &asked.host,
+                _ if !settled => own_page(PageReason::Starting),
+                Some(cluster) => own_page(PageReason::NoLeader(cluster)),
+                None if self.is_index(&requested.host) => own_page(PageReason::Index),
+                None => own_page(PageReason::UnknownHost {
+                    host: &requested.host,
                     port: by.peer.port,
                 }),
             };
@@ -165,24 +165,24 @@ impl Router {
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
-                Failure::TooLong => Why::Slow(route),
-                Failure::TooLarge => return too_large(),
-                Failure::Pod(_) if route.owner.role == Role::Leader => {
+                ForwardError::TooLong => PageReason::Slow(route),
+                ForwardError::TooLarge => return too_large(),
+                ForwardError::Pod(_) if route.owner.role == Role::Leader => {
                     match table.clusters.iter().find(|cluster| cluster.host == route.host) {
-                        Some(cluster) => Why::NoLeader(cluster),
-                        None => Why::Unreachable(route),
+                        Some(cluster) => PageReason::NoLeader(cluster),
+                        None => PageReason::Unreachable(route),
                     }
                 }
-                Failure::Pod(_) => Why::Unreachable(route),
+                ForwardError::Pod(_) => PageReason::Unreachable(route),
             };
             let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
-            self.own_page(why, &asked.host, &table, &headers)
+            self.own_page(why, &requested.host, &table, &headers)
         })
     }
 
-    /// Whether the router itself is asked for: by address, or as localhost.
+    /// Whether the request is for the router itself: by address, or as localhost.
     fn is_index(&self, host: &str) -> bool {
-        matches!(self.naming, Naming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
+        matches!(self.naming, UiNaming::Localhost { .. }) && ["localhost", "127.0.0.1", "[::1]"].contains(&host)
     }
 
     async fn send(
@@ -191,25 +191,25 @@ impl Router {
         mut parts: hyper::http::request::Parts,
         body: Incoming,
         table: &Arc<Table>,
-        Connection { peer, place, pods }: Connection<'_>,
-    ) -> Result<Response<AnyBody>, Failure> {
-        let came = Came {
+        ClientConnection { peer, slot, pods }: ClientConnection<'_>,
+    ) -> Result<Response<AnyBody>, ForwardError> {
+        let came = ClientAddress {
             from: peer.from.ip().to_canonical(),
             port: peer.port,
             secure: peer.secure,
         };
         head::forward(&mut parts.headers, &came);
         if self.naming.rewrites() {
-            // What is compressed cannot be rewritten.
+            // A compressed body cannot be rewritten.
             parts.headers.remove(header::ACCEPT_ENCODING);
         }
         if body.size_hint().lower() > BODY_LIMIT as u64 {
-            return Err(Failure::TooLarge);
+            return Err(ForwardError::TooLarge);
         }
-        // The path alone: a URL is for proxies.
+        // Only the path: a URL is for proxies.
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        // Each connection has its own.
+        // Each connection has its own version.
         parts.version = Version::HTTP_11;
         let to_websocket = head::is_websocket(&parts.headers);
         let body = if body.is_end_stream() {
@@ -223,12 +223,14 @@ impl Router {
         let request = Request::from_parts(parts, body);
         let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request(&host, route.port, request)).await;
-        let mut response = answered.map_err(|_| Failure::TooLong)?.map_err(Failure::of)?;
+        let mut response = answered.map_err(|_| ForwardError::TooLong)?.map_err(ForwardError::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
-                return Err(Failure::Pod("it switched to a protocol that nobody asked for".into()));
+                return Err(ForwardError::Pod(
+                    "it switched to a protocol that was not requested".into(),
+                ));
             };
-            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), place.busy()));
+            tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), slot.busy()));
             let (parts, answer) = response.into_parts();
             answer.upgrade();
             return Ok(Response::from_parts(parts, empty()));
@@ -236,7 +238,7 @@ impl Router {
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
         if parts.headers.contains_key(header::TRANSFER_ENCODING) {
-            // The chunks count (RFC 9112, section 6.3), and only they are passed on.
+            // The chunks take precedence (RFC 9112, section 6.3), and only they are forwarded.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         head::leave_out_hop_by_hop(&mut parts.headers);
@@ -268,7 +270,7 @@ impl Router {
         }
     }
 
-    fn own_page(&self, why: Why<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+    fn own_page(&self, why: PageReason<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
         let page = page(why, is_trusted(host, table), table, self.naming);
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
@@ -289,7 +291,7 @@ impl Router {
     }
 }
 
-/// Whether a host is none that an attacker can lead here by his own DNS server: then a page of his could read what is answered.
+/// Whether the host is safe from DNS rebinding, by which a page of an attacker could read the response.
 fn is_trusted(host: &str, table: &Table) -> bool {
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let is_below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
@@ -301,7 +303,7 @@ fn empty() -> AnyBody {
     Full::default().map_err(|never| match never {}).boxed_unsync()
 }
 
-impl Tell for Router {
+impl MetricsSource for Router {
     fn metrics(&self) -> Vec<Metric> {
         let table = self.routes.borrow().table.clone();
         let led = table
@@ -313,47 +315,39 @@ impl Tell for Router {
         vec![
             Metric {
                 name: "sparkha_router_answers_total",
-                help: "Answers by their status.",
+                help: "Responses by status.",
                 values: answers
                     .map(|(at, count)| (format!("code=\"{}xx\"", at + 1), count.load(Ordering::Relaxed) as f64))
                     .collect(),
             },
-            Metric::new("sparkha_routes", "Web UIs that are routed.", table.routes.len() as f64),
-            Metric::new(
-                "sparkha_clusters",
-                "Clusters that are known.",
-                table.clusters.len() as f64,
-            ),
-            Metric::new(
-                "sparkha_clusters_led",
-                "Clusters one of whose masters leads.",
-                led as f64,
-            ),
+            Metric::new("sparkha_routes", "Web UIs with a route.", table.routes.len() as f64),
+            Metric::new("sparkha_clusters", "Known clusters.", table.clusters.len() as f64),
+            Metric::new("sparkha_clusters_led", "Clusters with a leading master.", led as f64),
         ]
     }
 
     fn ready(&self) -> Result<(), String> {
         match self.routes.borrow().settled {
             true => Ok(()),
-            false => Err("not everything has been seen yet".into()),
+            false => Err("the clusters and their masters are not all known yet".into()),
         }
     }
 }
 
-/// Marks an answer as the router's own.
+/// Marks a response as the router's own.
 #[derive(Clone)]
-struct Own;
+struct OwnResponse;
 
 fn own(status: StatusCode, text: String) -> Response<AnyBody> {
     let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
-    response.extensions_mut().insert(Own);
+    response.extensions_mut().insert(OwnResponse);
     response
 }
 
 fn refused(refusal: Refusal) -> Response<AnyBody> {
     let mut response = own(refusal.status(), format!("{}\n", refusal.reason()));
-    // Whoever sent this may see the next request elsewhere than we do.
+    // The sender may find the next request at another position than the router does.
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -367,7 +361,7 @@ fn forbidden(why: &str) -> Response<AnyBody> {
 fn too_large() -> Response<AnyBody> {
     own(
         StatusCode::PAYLOAD_TOO_LARGE,
-        "web UIs take no bodies of this size\n".into(),
+        "the request body is too large for a web UI\n".into(),
     )
 }
 
@@ -385,7 +379,7 @@ fn busy() -> Response<AnyBody> {
 fn unauthorized() -> Response<AnyBody> {
     let mut response = own(
         StatusCode::UNAUTHORIZED,
-        "a name and password, or a token, is needed\n".into(),
+        "a name and password, or a token, is required\n".into(),
     );
     response.headers_mut().insert(
         header::WWW_AUTHENTICATE,
@@ -394,17 +388,17 @@ fn unauthorized() -> Response<AnyBody> {
     response
 }
 
-/// Whether links in a body are for browsers.
+/// Whether a body may have links for browsers.
 fn has_links(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_text = kind.is_some_and(|kind| kind.starts_with("text/html") || kind.starts_with("application/json"));
     is_text && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// Why there is no answer from a pod.
+/// Why a pod has not responded.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("no answer in time")]
+enum ForwardError {
+    #[error("timed out waiting for a response")]
     TooLong,
     #[error("the body is too large")]
     TooLarge,
@@ -412,20 +406,20 @@ enum Failure {
     Pod(BoxError),
 }
 
-impl Failure {
+impl ForwardError {
     fn of(error: pods::Error) -> Self {
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             if cause.is::<http_body_util::LengthLimitError>() {
-                return Failure::TooLarge;
+                return ForwardError::TooLarge;
             }
             source = cause.source();
         }
-        Failure::Pod(crate::model::error_chain::with_sources(&error).into())
+        ForwardError::Pod(crate::model::error_chain::with_sources(&error).into())
     }
 }
 
-/// Passes everything between the two ends of a WebSocket until one of them closes it, or neither says anything.
+/// Copies everything between the two ends of a WebSocket until one of them closes it or both are silent.
 async fn join(client: hyper::upgrade::OnUpgrade, pod: hyper::upgrade::OnUpgrade, _busy: Busy) {
     let ends = futures::try_join!(client, pod);
     if let Ok((client, pod)) = ends {

@@ -1,4 +1,4 @@
-//! Whether every web UI is reached by its name: what Vulcand was told, what the name server answers, and what comes back over the router.
+//! Whether every web UI is reached by its name: Vulcand's objects, the name server's answers, and the responses through the router.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,30 +15,30 @@ use crate::clients::http;
 use crate::lifecycle::Error;
 use crate::model::error_chain::root_cause;
 use crate::model::reports::{MasterReport, MasterStatus};
-use crate::routes::publish::Target;
+use crate::routes::publish::RoutePublisher;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Role, Route};
 
-/// Hosts that are looked at at a time.
+/// Hosts checked at a time.
 const CONCURRENT: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// For one page, and for one name with all tries.
+/// Timeout of one page, and of one name with all retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// For one question to one name server, which is asked a second time.
+/// Timeout of one query to one name server; a query is sent twice at most.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a page is read.
 const PAGE_MAX: usize = 1 << 20;
 
-/// What was found.
+/// The results of all checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RouteReport {
     pub routes: Vec<RouteState>,
-    /// What concerns no single route.
-    pub problems: Vec<Problem>,
+    /// Problems that concern no single route.
+    pub problems: Vec<RouteProblem>,
 }
 
-/// One route.
+/// The results of one route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteState {
@@ -46,28 +46,28 @@ pub struct RouteState {
     pub port: u16,
     pub pod: String,
     pub target: IpAddr,
-    /// What the name server answers.
+    /// The name server's answer.
     pub addresses: BTreeSet<IpAddr>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<RouteProblem>,
 }
 
-/// What is wrong, and what to do.
+/// A problem, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    pub check: Check,
+pub struct RouteProblem {
+    pub check: RouteCheck,
     pub message: String,
     pub hint: String,
 }
 
-/// What was looked at.
+/// The check that found a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Check {
-    /// What Vulcand was told.
+pub enum RouteCheck {
+    /// Vulcand's objects.
     Vulcand,
-    /// What the name server answers.
+    /// The name server's answer.
     Name,
-    /// What comes back over the router.
+    /// The response through the router.
     Page,
 }
 
@@ -77,8 +77,8 @@ impl RouteReport {
     }
 }
 
-impl Problem {
-    fn new(check: Check, message: impl Into<String>, hint: impl Into<String>) -> Self {
+impl RouteProblem {
+    fn new(check: RouteCheck, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             check,
             message: message.into(),
@@ -87,31 +87,31 @@ impl Problem {
     }
 }
 
-/// Where the checks ask.
-pub struct Asked {
-    /// The name server; that of this machine's configuration if `None`.
+/// The servers that the checks query.
+pub struct CheckedServers {
+    /// The name server; those of this machine's configuration if `None`.
     pub dns: Option<SocketAddr>,
-    /// The router's name or address. All names must lead to it.
+    /// The router's name or address. All names must resolve to it.
     pub router: Option<String>,
 }
 
-/// Looks at every route of a table, at several at a time.
+/// Checks every route of a table, several at a time.
 pub async fn check(
     routes: &[Route],
     scope: &Scope,
-    target: Option<&mut Target>,
-    asked: &Asked,
+    target: Option<&mut RoutePublisher>,
+    servers: &CheckedServers,
 ) -> Result<RouteReport, Error> {
-    // What cannot be reached at all is told before anything is waited for.
-    let told = match target {
+    // Report an unreachable Vulcand before waiting for anything.
+    let differences = match target {
         Some(target) => match target.differences(routes, scope).await {
             Err(error) if !matches!(error, Error::RouteConflict(_)) => return Err(error),
-            told => Some(told),
+            differences => Some(differences),
         },
         None => None,
     };
-    let resolver = resolver(asked.dns)?;
-    let router = match &asked.router {
+    let resolver = resolver(servers.dns)?;
+    let router = match &servers.router {
         Some(router) => Some(addresses(&resolver, router).await.map_err(|reason| Error::Usage {
             message: format!("the router `{router}` has no address: {reason}"),
             help: "pass an address, or a name that can be resolved, to --router".into(),
@@ -119,23 +119,26 @@ pub async fn check(
         None => None,
     };
     let client = client()?;
-    let looks = routes
+    let checks = routes
         .iter()
-        .map(|route| look(route, &resolver, router.as_ref(), &client));
+        .map(|route| check_route(route, &resolver, router.as_ref(), &client));
     let mut report = RouteReport {
-        routes: futures::stream::iter(looks).buffered(CONCURRENT).collect().await,
+        routes: futures::stream::iter(checks).buffered(CONCURRENT).collect().await,
         problems: Vec::new(),
     };
     if router.is_none() {
         same_address(&mut report.routes);
     }
-    match told {
+    match differences {
         None => {}
         Some(Ok(plan)) => compare(&mut report, &Changes::from(&plan)),
         Some(Err(Error::RouteConflict(conflicts))) => {
             for conflict in conflicts {
                 let hint = "delete it, or give the clusters another UI domain";
-                report.add(&conflict.host, Problem::new(Check::Vulcand, conflict.reason, hint));
+                report.add(
+                    &conflict.host,
+                    RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint),
+                );
             }
         }
         Some(Err(error)) => return Err(error),
@@ -144,12 +147,12 @@ pub async fn check(
 }
 
 impl RouteReport {
-    /// To the routes of the host, or to none in particular.
-    fn add(&mut self, host: &str, problem: Problem) {
+    /// Adds the problem to the routes of the host, or to the report if there are none.
+    fn add(&mut self, host: &str, problem: RouteProblem) {
         let mut found = self.routes.iter_mut().filter(|route| route.host == host).peekable();
         match found.peek() {
             Some(_) => found.for_each(|route| route.problems.insert(0, problem.clone())),
-            None => self.problems.push(Problem {
+            None => self.problems.push(RouteProblem {
                 message: format!("{host}: {}", problem.message),
                 ..problem
             }),
@@ -157,22 +160,30 @@ impl RouteReport {
     }
 }
 
-/// What apply would write is missing or wrong.
+/// Every change that apply would make is a problem.
 fn compare(report: &mut RouteReport, changes: &Changes) {
-    let hint = "`sparkha route apply`, with the same arguments, puts it right";
+    let hint = "run `sparkha route apply` with the same arguments";
     for host in &changes.written {
-        let problem = Problem::new(Check::Vulcand, "Vulcand was not told, or told otherwise", hint);
+        let problem = RouteProblem::new(
+            RouteCheck::Vulcand,
+            "Vulcand has no such route, or a different one",
+            hint,
+        );
         report.add(host, problem);
     }
     for host in &changes.deleted {
         report.add(
             host,
-            Problem::new(Check::Vulcand, "Vulcand was told, and it leads nowhere", hint),
+            RouteProblem::new(
+                RouteCheck::Vulcand,
+                "Vulcand has this route, but it leads nowhere",
+                hint,
+            ),
         );
     }
 }
 
-/// Where no router is named, at least all names should have the same addresses: those that most of them have.
+/// Without a known router, all names should at least have the same addresses: those that most of them have.
 fn same_address(routes: &mut [RouteState]) {
     let mut counts: BTreeMap<BTreeSet<IpAddr>, usize> = BTreeMap::new();
     for route in routes.iter().filter(|route| !route.addresses.is_empty()) {
@@ -183,14 +194,20 @@ fn same_address(routes: &mut [RouteState]) {
     };
     for route in routes.iter_mut() {
         if !route.addresses.is_empty() && route.addresses != most {
-            let message = format!("it has {}, and most have {}", list(&route.addresses), list(&most));
-            let hint = "all names of the UI domain should be the router's; --router says which address is right";
-            route.problems.insert(0, Problem::new(Check::Name, message, hint));
+            let message = format!(
+                "it resolves to {}, but most names to {}",
+                list(&route.addresses),
+                list(&most)
+            );
+            let hint = "all names of the UI domain must resolve to the router; pass its address with --router";
+            route
+                .problems
+                .insert(0, RouteProblem::new(RouteCheck::Name, message, hint));
         }
     }
 }
 
-async fn look(
+async fn check_route(
     route: &Route,
     resolver: &TokioResolver,
     router: Option<&BTreeSet<IpAddr>>,
@@ -204,23 +221,27 @@ async fn look(
         addresses: BTreeSet::new(),
         problems: Vec::new(),
     };
-    let names_hint = "let the UI domain be the router's: `sparkha route render --format dnsmasq` (or coredns)";
+    let names_hint = "resolve the UI domain to the router: `sparkha route render --format dnsmasq` (or coredns)";
     match addresses(resolver, &route.host).await {
         Ok(found) => {
             if let Some(router) = router
                 && !found.is_subset(router)
             {
-                let message = format!("it has {}, and the router {}", list(&found), list(router));
-                state.problems.push(Problem::new(Check::Name, message, names_hint));
+                let message = format!("it resolves to {}, but the router is at {}", list(&found), list(router));
+                state
+                    .problems
+                    .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
             }
             state.addresses = found;
         }
         Err(reason) => {
-            let message = format!("it has no address: {reason}");
-            state.problems.push(Problem::new(Check::Name, message, names_hint));
+            let message = format!("it does not resolve: {reason}");
+            state
+                .problems
+                .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
         }
     }
-    // As a browser does, or as it would do if names were right.
+    // As a browser does, or would do if names were right.
     if let Some(address) = router.unwrap_or(&state.addresses).first()
         && let Err(problem) = page(route, SocketAddr::new(*address, route.port), client).await
     {
@@ -229,39 +250,44 @@ async fn look(
     state
 }
 
-/// Asks the router for the UI as a browser would.
-async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), Problem> {
-    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+/// Requests the UI from the router as a browser would.
+async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), RouteProblem> {
+    let wrong = |message: String, hint: &str| RouteProblem::new(RouteCheck::Page, message, hint);
     let (status, text) = get(route, router, "/", client).await?;
     let is_redirect = status.is_redirection();
-    // Pages of all of Spark's servers have its logo.
+    // Pages of all Spark servers have its logo.
     if !is_redirect && !text.contains("spark-logo") {
         return Err(wrong(
-            format!("what {router} answers is no page of Spark's"),
-            "something else listens there: look at its other listeners, and at --listen",
+            format!("{router} does not serve a page of Spark"),
+            "something else listens there: check its other listeners, and --listen",
         ));
     }
     if route.owner.role == Role::Leader {
         let (_, json) = get(route, router, "/json/", client).await?;
         let status = serde_json::from_str::<MasterReport>(&json).map(|report| report.status);
         if !matches!(status, Ok(MasterStatus::Alive)) {
-            let says = status.map_or_else(|_| "something else".to_owned(), |status| status.to_string());
+            let status = status.map_or_else(|_| "something else".to_owned(), |status| status.to_string());
             return Err(wrong(
-                format!("the master that it leads to says {says}, not ALIVE"),
-                "the leader has changed: `sparkha route apply`",
+                format!("the master behind it reports {status}, not ALIVE"),
+                "the leader has changed: run `sparkha route apply`",
             ));
         }
     }
     Ok(())
 }
 
-async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> Result<(StatusCode, String), Problem> {
-    let wrong = |message: String, hint: &str| Problem::new(Check::Page, message, hint);
+async fn get(
+    route: &Route,
+    router: SocketAddr,
+    path: &str,
+    client: &Client,
+) -> Result<(StatusCode, String), RouteProblem> {
+    let wrong = |message: String, hint: &str| RouteProblem::new(RouteCheck::Page, message, hint);
     let failed = |error: reqwest::Error| {
         let reason = root_cause(&error.without_url());
         wrong(
             format!("{router} does not answer: {reason}"),
-            "check that the router runs and listens at this port, and that no firewall is between",
+            "check that the router runs and listens at this port, and that no firewall blocks it",
         )
     };
     let request = client
@@ -280,11 +306,13 @@ async fn get(route: &Route, router: SocketAddr, path: &str, client: &Client) -> 
         _ if status == StatusCode::OK || status.is_redirection() => {
             return Ok((status, String::from_utf8_lossy(&body).into_owned()));
         }
-        StatusCode::NOT_FOUND => "the router does not know the name: `sparkha route apply`, or render its file again",
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            "the router does not reach the pod: it must be able to connect to pods' own addresses"
+        StatusCode::NOT_FOUND => {
+            "the router does not know the name: run `sparkha route apply`, or render its file again"
         }
-        _ => "look into the router's log",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            "the router cannot reach the pod: it must be able to connect to pod addresses"
+        }
+        _ => "check the router's log",
     };
     Err(wrong(format!("{router} answers {status}"), hint))
 }
@@ -294,7 +322,7 @@ fn client() -> Result<Client, Error> {
     client.map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))
 }
 
-/// Asks one name server, or those of this machine's configuration.
+/// Queries one name server, or those of this machine's configuration.
 fn resolver(dns: Option<SocketAddr>) -> Result<TokioResolver, Error> {
     let provider = TokioRuntimeProvider::default();
     let builder = match dns {
@@ -316,12 +344,12 @@ fn resolver(dns: Option<SocketAddr>) -> Result<TokioResolver, Error> {
             builder.build()
         })
         .map_err(|error| Error::Usage {
-            message: format!("there is no name server to ask: {}", root_cause(&error)),
+            message: format!("no name server to query: {}", root_cause(&error)),
             help: "pass --dns SERVER".into(),
         })
 }
 
-/// The addresses of a name, which is never completed with a search domain.
+/// The addresses of a name. It is never completed with a search domain.
 async fn addresses(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<IpAddr>, String> {
     if let Ok(address) = name.parse() {
         return Ok([address].into());
@@ -330,7 +358,7 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<IpAd
     match tokio::time::timeout(TIMEOUT, lookup).await {
         Ok(Ok(found)) => Ok(found.iter().collect()),
         Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
-            Err("the name server knows of none".into())
+            Err("the name server has no address for it".into())
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
@@ -357,19 +385,19 @@ mod tests {
     }
 
     #[test]
-    fn the_name_that_leads_elsewhere_is_told() {
+    fn a_name_with_other_addresses_than_most_is_a_problem() {
         let mut routes = [state("a", &[1]), state("b", &[2]), state("c", &[1]), state("d", &[])];
         same_address(&mut routes);
         let problems = routes.iter().flat_map(|route| &route.problems).collect::<Vec<_>>();
         assert_eq!(problems.len(), 1);
         assert_eq!(
             routes[1].problems[0].message,
-            "it has 192.0.2.2, and most have 192.0.2.1"
+            "it resolves to 192.0.2.2, but most names to 192.0.2.1"
         );
     }
 
     #[test]
-    fn problems_go_to_their_host_or_to_none() {
+    fn problems_are_added_to_their_route_or_to_the_report() {
         let mut report = RouteReport {
             routes: vec![state("a", &[1]), state("b", &[1])],
             problems: Vec::new(),
@@ -385,7 +413,7 @@ mod tests {
         assert_eq!(report.routes[1].problems.len(), 1);
         assert_eq!(
             report.problems[0].message,
-            "old: Vulcand was told, and it leads nowhere"
+            "old: Vulcand has this route, but it leads nowhere"
         );
         assert!(!report.is_right());
     }

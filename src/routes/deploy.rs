@@ -1,4 +1,4 @@
-//! sparkha into a cluster, and out of it again: the objects of [`deployed`](crate::render::deployed), applied in order and waited for.
+//! Deploys sparkha into a cluster and removes it: the objects of [`deployed`](crate::render::deployed), applied in order and awaited.
 
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::model::labels::is_ours;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::poll::poll_until;
 
-/// How long its pods may take.
+/// How long its pods may take to become available.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -59,7 +59,7 @@ async fn wait_until_available(
         Ok(Continue(Error::NotInTime {
             seconds: TIMEOUT.as_secs(),
             missing: vec![format!(
-                "Deployment {name}; `kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` says why",
+                "Deployment {name}; `kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` shows why",
                 cluster.namespace()
             )],
         }))
@@ -67,7 +67,7 @@ async fn wait_until_available(
     .await
 }
 
-/// Removes those of the objects that sparkha made, last first.
+/// Removes those of the objects that sparkha made, in reverse order.
 pub async fn remove(cluster: &Cluster, objects: &[Value], progress: &Progress) -> Result<(), Error> {
     for object in objects.iter().rev() {
         let (api, kind, name) = addressed(cluster, object);

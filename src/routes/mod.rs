@@ -1,4 +1,4 @@
-//! The routes of clusters as they are now.
+//! The current routes of clusters.
 
 pub mod check;
 pub mod deploy;
@@ -23,7 +23,7 @@ pub async fn routes(cluster: &Cluster, all_namespaces: bool) -> Result<Arc<Table
     Follow::kubernetes(cluster, all_namespaces, way).await?.first().await
 }
 
-/// Routes to the clusters of this machine.
+/// Routes to the clusters on this machine.
 pub async fn local_routes(store: Store, namespace: Option<Namespace>) -> Result<Arc<Table>, Error> {
     follow_local(store, namespace).first().await
 }

@@ -1,5 +1,5 @@
-//! Writing routes to Vulcand, into its etcd or by its API, and nothing but the difference. Whoever loses what was written (an etcd restored
-//! from nothing, a lease that ran out) has it back after the next [`Target::reconcile`].
+//! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
+//! are back after the next [`RoutePublisher::reconcile`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,41 +8,41 @@ use crate::clients::etcd::{Etcd, KeyWrite, MAX_OPERATIONS};
 use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
-use crate::routing::vulcand::diff::{self, Change, Changes, Found, Plan, Present};
-use crate::routing::vulcand::{Id, Object, Scope, objects};
+use crate::routing::vulcand::diff::{self, Changes, ObjectChange, RoutePlan, StoredObject, StoredObjects};
+use crate::routing::vulcand::{Id, Scope, VulcandObject, objects};
 use crate::spec::names::OwnerName;
 
-/// How often everything is read anew because somebody else wrote meanwhile.
+/// How often everything is reread because of another writer.
 const TRIES: u32 = 5;
 
-/// Where routes are written, in whose name, and how.
-pub struct Target {
-    pub server: Server,
+/// The Vulcand that routes are written to, their owner, and how.
+pub struct RoutePublisher {
+    pub server: VulcandStore,
     pub owner: OwnerName,
-    /// Address at which Vulcand listens.
+    /// Address on which Vulcand listens.
     pub listen: IpAddr,
-    /// How long routes outlive the last [`Target::reconcile`] or [`Target::keep_alive`]; for ever if `None`.
+    /// How long routes outlive the last [`RoutePublisher::reconcile`] or [`RoutePublisher::keep_alive`]; forever if `None`.
     pub ttl: Option<Duration>,
 }
 
-/// Through what.
-pub enum Server {
+/// Access to Vulcand's objects.
+pub enum VulcandStore {
     Etcd {
         etcd: Etcd,
-        /// Root of Vulcand's keys, without a slash at its end.
+        /// Root of Vulcand's keys, without a trailing slash.
         root: String,
-        /// The lease on which our keys are, as far as it is known.
+        /// The lease of our keys, if known.
         lease: Option<i64>,
     },
     Api {
         api: VulcandApi,
-        /// What has to be written again and again with a time to live.
-        kept: Vec<Object>,
+        /// Objects with a time to live, which must be rewritten to renew it.
+        kept: Vec<VulcandObject>,
     },
 }
 
-impl Target {
-    /// Makes what is there within the scope be what is in the table. Safe to cut off and to repeat.
+impl RoutePublisher {
+    /// Makes Vulcand match the table within the scope. Safe to interrupt and to repeat.
     pub async fn reconcile(&mut self, routes: &[Route], scope: &Scope) -> Result<Changes, Error> {
         let mut changes = Changes::default();
         for _ in 0..TRIES {
@@ -56,8 +56,8 @@ impl Target {
                     self.refresh(routes, &plan).await?;
                     return Ok(changes);
                 }
-                Ok(false) => tracing::info!("somebody else wrote to etcd; reading everything again"),
-                // It ran out between being found and being used.
+                Ok(false) => tracing::info!("another writer changed etcd; rereading everything"),
+                // It expired between lookup and use.
                 Err(Error::Etcd(error)) if error.is_lease_gone() => self.forget_lease(),
                 Err(error) => return Err(error),
             }
@@ -65,29 +65,29 @@ impl Target {
         Err(Error::RoutesContended { tries: TRIES })
     }
 
-    /// What [`Target::reconcile`] would do. Writes nothing.
-    pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
+    /// What [`RoutePublisher::reconcile`] would do. Writes nothing.
+    pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let present = self.present().await?;
         let lease = match (&self.server, self.ttl) {
-            // A lease that would be made anew is like none that is there.
-            (Server::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
+            // A lease still to be granted differs from every lease in the store.
+            (VulcandStore::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
             _ => 0,
         };
         self.compare(&present, routes, scope, lease)
     }
 
-    /// What differs from the table, however long it lasts. Writes nothing.
-    pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<Plan, Error> {
+    /// The differences from the table, leases aside. Writes nothing.
+    pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let mut present = self.present().await?;
         present.values_mut().for_each(|found| found.lease = 0);
         self.compare(&present, routes, scope, 0)
     }
 
-    /// Makes routes with a time to live last for all of it again. `false` if they have gone already: then [`Target::reconcile`] at once.
+    /// Renews the time to live of the routes. `false` if they have expired: call [`RoutePublisher::reconcile`] at once.
     pub async fn keep_alive(&mut self) -> Result<bool, Error> {
         let Some(ttl) = self.ttl else { return Ok(true) };
         match &mut self.server {
-            Server::Etcd { etcd, lease, .. } => {
+            VulcandStore::Etcd { etcd, lease, .. } => {
                 if let Some(id) = *lease
                     && etcd.keep_alive(id).await?.is_none()
                 {
@@ -95,17 +95,23 @@ impl Target {
                     return Ok(false);
                 }
             }
-            Server::Api { api, kept } => write_again(api, kept, ttl).await?,
+            VulcandStore::Api { api, kept } => write_again(api, kept, ttl).await?,
         }
         Ok(true)
     }
 
-    fn compare(&self, present: &Present, routes: &[Route], scope: &Scope, lease: i64) -> Result<Plan, Error> {
-        let wanted = objects(routes, &self.owner, self.listen);
-        let plan = diff::plan(present, &wanted, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
+    fn compare(
+        &self,
+        present: &StoredObjects,
+        routes: &[Route],
+        scope: &Scope,
+        lease: i64,
+    ) -> Result<RoutePlan, Error> {
+        let desired = objects(routes, &self.owner, self.listen);
+        let plan = diff::plan(present, &desired, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
         let swallowed = match self.server {
-            Server::Etcd { .. } => Vec::new(),
-            Server::Api { .. } => plan.swallowed(present),
+            VulcandStore::Etcd { .. } => Vec::new(),
+            VulcandStore::Api { .. } => plan.swallowed(present),
         };
         match swallowed.is_empty() {
             true => Ok(plan),
@@ -113,13 +119,13 @@ impl Target {
         }
     }
 
-    async fn present(&mut self) -> Result<Present, Error> {
+    async fn present(&mut self) -> Result<StoredObjects, Error> {
         match &mut self.server {
-            Server::Etcd { etcd, root, .. } => {
+            VulcandStore::Etcd { etcd, root, .. } => {
                 let entries = etcd.range(&format!("{root}/")).await?;
                 let found = entries.into_iter().filter_map(|entry| {
-                    let found = Found {
-                        // Nobody's words but ours are compared with ours.
+                    let found = StoredObject {
+                        // Only sparkha's own values are compared.
                         value: serde_json::from_slice(&entry.value).unwrap_or_default(),
                         revision: entry.revision,
                         lease: entry.lease,
@@ -128,14 +134,14 @@ impl Target {
                 });
                 Ok(found.collect())
             }
-            Server::Api { api, .. } => Ok(api.list().await?),
+            VulcandStore::Api { api, .. } => Ok(api.list().await?),
         }
     }
 
-    /// The lease for our keys: the one they have, if it can be prolonged and has the wanted time to live, or else a new one. 0 if none is wanted.
-    async fn lease(&mut self, present: &Present, scope: &Scope, is_needed: bool) -> Result<i64, Error> {
+    /// The lease for our keys: the current one if it can be renewed and has the right time to live, or else a new one. 0 if none is needed.
+    async fn lease(&mut self, present: &StoredObjects, scope: &Scope, is_needed: bool) -> Result<i64, Error> {
         let known = self.lease_of_ours(present, scope);
-        let (Server::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
+        let (VulcandStore::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
             return Ok(0);
         };
         if let Some(id) = lease.or(known)
@@ -149,8 +155,8 @@ impl Target {
         Ok(id)
     }
 
-    /// The lease of our keys within the scope, unless others are on it too: they must not live on because of us.
-    fn lease_of_ours(&self, present: &Present, scope: &Scope) -> Option<i64> {
+    /// The lease of our keys within the scope, unless other keys share it: those must not live on because of us.
+    fn lease_of_ours(&self, present: &StoredObjects, scope: &Scope) -> Option<i64> {
         let hosts: Vec<_> = diff::own_hosts(present, &self.owner, scope).collect();
         let is_ours = |id: &Id| id.host().is_some_and(|host| hosts.contains(&host));
         let lease = present
@@ -163,26 +169,26 @@ impl Target {
     }
 
     fn forget_lease(&mut self) {
-        if let Server::Etcd { lease, .. } = &mut self.server {
+        if let VulcandStore::Etcd { lease, .. } = &mut self.server {
             *lease = None;
         }
     }
 
-    /// Writes piece by piece; `false` if something is no longer as it was when it was read.
-    async fn write(&mut self, plan: &Plan, changes: &mut Changes) -> Result<bool, Error> {
+    /// Writes piece by piece; `false` if an object has changed since it was read.
+    async fn write(&mut self, plan: &RoutePlan, changes: &mut Changes) -> Result<bool, Error> {
         for piece in plan.transactions(MAX_OPERATIONS) {
             match &mut self.server {
-                Server::Etcd { etcd, root, .. } => {
+                VulcandStore::Etcd { etcd, root, .. } => {
                     let writes: Vec<_> = piece.iter().map(|change| as_write(change, root)).collect();
                     if !etcd.write(&writes).await? {
                         return Ok(false);
                     }
                 }
-                Server::Api { api, .. } => {
+                VulcandStore::Api { api, .. } => {
                     for change in &piece {
                         match &change.value {
                             Some(value) => api.put(&change.id, value, self.ttl).await?,
-                            // A backend takes its servers with it; one by one, what is cut off between would be nobody's.
+                            // Deleting a backend deletes its servers. One by one, an interruption would leave a backend without an owner.
                             None if goes_with_backend(&change.id, &piece) => {}
                             None => api.delete(&change.id).await?,
                         }
@@ -194,21 +200,21 @@ impl Target {
         Ok(true)
     }
 
-    /// By the API, what has a time to live must be written again though it did not change.
-    async fn refresh(&mut self, routes: &[Route], plan: &Plan) -> Result<(), Error> {
-        let wanted = objects(routes, &self.owner, self.listen);
-        let (Server::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
+    /// Through the API, objects with a time to live must be rewritten even if they did not change.
+    async fn refresh(&mut self, routes: &[Route], plan: &RoutePlan) -> Result<(), Error> {
+        let desired = objects(routes, &self.owner, self.listen);
+        let (VulcandStore::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
             return Ok(());
         };
         let is_new = |id: &Id| plan.changes().any(|change| change.id == *id);
-        let unchanged: Vec<_> = wanted.iter().filter(|object| !is_new(&object.id)).cloned().collect();
-        *kept = wanted;
+        let unchanged: Vec<_> = desired.iter().filter(|object| !is_new(&object.id)).cloned().collect();
+        *kept = desired;
         write_again(api, &unchanged, ttl).await
     }
 }
 
 /// Servers before the frontends that lead to them.
-async fn write_again(api: &VulcandApi, objects: &[Object], ttl: Duration) -> Result<(), Error> {
+async fn write_again(api: &VulcandApi, objects: &[VulcandObject], ttl: Duration) -> Result<(), Error> {
     for object in objects {
         if matches!(object.id, Id::Server { .. } | Id::Frontend(_)) {
             api.put(&object.id, &object.value, Some(ttl)).await?;
@@ -217,16 +223,16 @@ async fn write_again(api: &VulcandApi, objects: &[Object], ttl: Duration) -> Res
     Ok(())
 }
 
-fn as_write(change: &Change, root: &str) -> KeyWrite {
+fn as_write(change: &ObjectChange, root: &str) -> KeyWrite {
     KeyWrite {
         key: change.id.key(root),
         value: change.value.as_ref().map(ToString::to_string),
         lease: change.lease,
-        expected_revision: change.seen,
+        expected_revision: change.observed,
     }
 }
 
-fn goes_with_backend(id: &Id, piece: &[Change]) -> bool {
+fn goes_with_backend(id: &Id, piece: &[ObjectChange]) -> bool {
     match id {
         Id::Server { backend, .. } => piece
             .iter()

@@ -1,4 +1,4 @@
-//! The built-in router from its options to its end: sockets bound, files read and read again at SIGHUP, drained at SIGTERM.
+//! The built-in router from its options to its end: binds sockets, reads files, rereads them at SIGHUP, and drains at SIGTERM.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -16,45 +16,45 @@ use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
 use crate::platform::transport::Transport;
 use crate::router::dns::zone::Zone;
 use crate::router::dns::{self, Sockets};
-use crate::router::{Access, Front, Naming, Router, metrics, serve};
+use crate::router::{Access, HttpListeners, Router, UiNaming, metrics, serve};
 use crate::routes::follow::Follow;
 
 /// Where and how to serve.
-pub struct Options {
+pub struct ServeOptions {
     pub listen: Vec<IpAddr>,
     /// Ports at which the host alone decides.
     pub ports: Vec<u16>,
-    pub naming: Naming,
+    pub naming: UiNaming,
     pub tls: Option<Tls>,
     pub users: Option<PathBuf>,
     pub tokens: Option<PathBuf>,
-    /// Where metrics and health are told.
-    pub telling: metrics::At,
+    /// Where metrics and health are served.
+    pub monitoring: metrics::MonitoringAddress,
 }
 
-/// Files of a certificate.
+/// The files of a certificate.
 pub struct Tls {
     pub chain: PathBuf,
     pub key: PathBuf,
 }
 
 /// A router whose sockets are bound.
-pub struct Bound {
+pub struct BoundRouter {
     http: Option<Http>,
     dns: Option<(Arc<Zone>, Vec<Sockets>)>,
 }
 
 struct Http {
     listeners: Vec<TcpListener>,
-    options: Options,
+    options: ServeOptions,
     access: Access,
     certificate: Option<Arc<ServerConfig>>,
-    telling: metrics::Bound,
+    monitoring: metrics::MetricsListener,
 }
 
-impl Bound {
-    /// Binds the sockets and reads the files, before anything else is begun.
-    pub async fn bind(http: Option<Options>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
+impl BoundRouter {
+    /// Binds the sockets and reads the files before anything else starts.
+    pub async fn bind(http: Option<ServeOptions>, dns: Option<(Zone, Vec<SocketAddr>)>) -> Result<Self, Error> {
         let dns = match dns {
             Some((zone, at)) => {
                 let mut sockets = Vec::new();
@@ -73,12 +73,12 @@ impl Bound {
         Ok(Self { http, dns })
     }
 
-    /// How the web UIs are called in the browser.
-    pub fn naming(&self) -> Option<Naming> {
+    /// The web UIs' names in the browser.
+    pub fn naming(&self) -> Option<UiNaming> {
         self.http.as_ref().map(|http| http.options.naming)
     }
 
-    /// Serves until SIGTERM or Ctrl-C. Without routes there is no HTTP.
+    /// Serves until SIGTERM or Ctrl-C. Without routes, it does not serve HTTP.
     pub async fn serve(self, routes: Option<(&Follow, Transport)>) -> Result<(), Error> {
         let dns = async {
             match self.dns {
@@ -90,7 +90,7 @@ impl Bound {
             match (self.http, routes) {
                 (Some(http), Some((follow, way))) => http.serve(follow, way).await,
                 _ => {
-                    until_told(|| Ok(()))?.await;
+                    until_terminated(|| Ok(()))?.await;
                     Ok(())
                 }
             }
@@ -103,11 +103,11 @@ impl Bound {
 }
 
 impl Http {
-    async fn bind(mut options: Options) -> Result<Self, Error> {
+    async fn bind(mut options: ServeOptions) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
         let mut ports = options.ports.clone();
-        if !matches!(options.naming, Naming::Localhost { .. }) {
+        if !matches!(options.naming, UiNaming::Localhost { .. }) {
             ports.extend(UI_PORTS.into_iter().chain(DRIVER_UI_PORTS));
         }
         ports.sort_unstable();
@@ -120,36 +120,36 @@ impl Http {
         for address in places.map(SocketAddr::from) {
             listeners.push(listen(address).map_err(|source| Error::Listen { address, source })?);
         }
-        // Port 0 was any: from now on it is this one.
-        if let (Naming::Localhost { port }, Some(Ok(address))) =
+        // Port 0 means any: from now on, use the one that was chosen.
+        if let (UiNaming::Localhost { port }, Some(Ok(address))) =
             (&mut options.naming, listeners.first().map(TcpListener::local_addr))
         {
             *port = address.port();
         }
-        let telling = options.telling.bind().await;
-        let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
+        let monitoring = options.monitoring.bind().await;
+        let monitoring = monitoring.map_err(|(address, source)| Error::Listen { address, source })?;
         Ok(Self {
             listeners,
             options,
             access,
             certificate,
-            telling,
+            monitoring,
         })
     }
 
     async fn serve(self, follow: &Follow, way: Transport) -> Result<(), Error> {
         let (certificates, tls) = self.certificate.map(watch::channel).unzip();
         let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
-        let front = Front {
+        let listeners = HttpListeners {
             listeners: self.listeners,
             tls,
-            // Everybody on this machine can connect.
-            only_own: matches!(self.options.naming, Naming::Localhost { .. }),
+            // Every user of this machine can connect.
+            only_own: matches!(self.options.naming, UiNaming::Localhost { .. }),
         };
-        let end = until_told(|| reload(&router, &self.options, certificates.as_ref()))?;
+        let end = until_terminated(|| reload(&router, &self.options, certificates.as_ref()))?;
         tokio::select! {
-            served = serve(router.clone(), front, end) => served.map_err(Error::io("serve the router")),
-            () = metrics::serve(self.telling, router.clone()) => Ok(()),
+            served = serve(router.clone(), listeners, end) => served.map_err(Error::io("serve the router")),
+            () = metrics::serve(self.monitoring, router.clone()) => Ok(()),
         }
     }
 }
@@ -160,8 +160,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Ends at SIGTERM or Ctrl-C, and reads the files again at every SIGHUP.
-fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
+/// Completes at SIGTERM or Ctrl-C, and rereads the files at every SIGHUP.
+fn until_terminated(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
     let signals = || {
         let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
         Ok((again, terminate, signal(SignalKind::interrupt())?))
@@ -173,8 +173,8 @@ fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Outp
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = again.recv() => match reload() {
-                    Ok(()) => tracing::info!("certificate, users and tokens were read again"),
-                    Err(error) => tracing::warn!("{}; all stays as it was", with_sources(&error)),
+                    Ok(()) => tracing::info!("reread certificate, users and tokens"),
+                    Err(error) => tracing::warn!("{}; keeping the previous files", with_sources(&error)),
                 },
             }
         }
@@ -183,7 +183,7 @@ fn until_told(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Outp
 
 fn reload(
     router: &Router,
-    options: &Options,
+    options: &ServeOptions,
     certificates: Option<&watch::Sender<Arc<ServerConfig>>>,
 ) -> Result<(), Error> {
     let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;

@@ -1,5 +1,5 @@
-//! Routes in Vulcand kept current: written whenever the table differs, prolonged while nothing changes, compared now and then with what is really
-//! there, and tried again for as long as it takes.
+//! Keeps routes in Vulcand current: written whenever the table changes, renewed while it does not, compared with Vulcand's actual objects now and
+//! then, and retried without limit.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use tokio::sync::watch;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
-use crate::router::metrics::{Metric, Tell};
-use crate::routes::publish::Target;
+use crate::router::metrics::{Metric, MetricsSource};
+use crate::routes::publish::RoutePublisher;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};
 
-/// How often everything is compared with what is there, though nothing seems to have changed: etcd may have been restored from a copy.
+/// How often everything is compared without a known change: etcd may have been restored from a copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// Waits between tries after a failure.
+/// Pauses between retries after a failure.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(250))
     .with_max_delay(Duration::from_secs(15))
     .with_factor(2.0)
     .without_max_times();
 
-/// What has been done so far.
+/// The counts and state of the watch.
 #[derive(Default)]
-pub struct Tally {
+pub struct WatchStatistics {
     routes: AtomicU64,
     written: AtomicU64,
     deleted: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Tally {
     is_current: AtomicBool,
 }
 
-impl Tally {
+impl WatchStatistics {
     fn done(&self, table: &Table, changes: &Changes) {
         self.routes.store(table.routes.len() as u64, Ordering::Relaxed);
         self.written.fetch_add(changes.written.len() as u64, Ordering::Relaxed);
@@ -54,15 +54,11 @@ impl Tally {
     }
 }
 
-impl Tell for Tally {
+impl MetricsSource for WatchStatistics {
     fn metrics(&self) -> Vec<Metric> {
         let of = |name, help, value: &AtomicU64| Metric::new(name, help, value.load(Ordering::Relaxed) as f64);
         vec![
-            of(
-                "sparkha_routes",
-                "Routes in the table that was written last.",
-                &self.routes,
-            ),
+            of("sparkha_routes", "Routes in the last table written.", &self.routes),
             of(
                 "sparkha_route_writes_total",
                 "Hosts and listeners written.",
@@ -75,12 +71,12 @@ impl Tell for Tally {
             ),
             of(
                 "sparkha_route_failures_total",
-                "Attempts to write that failed.",
+                "Failed attempts to write.",
                 &self.failures,
             ),
             of(
                 "sparkha_routes_last_success_timestamp_seconds",
-                "When everything was last as it should be.",
+                "Time of the last successful comparison or write.",
                 &self.last_success,
             ),
         ]
@@ -89,17 +85,17 @@ impl Tell for Tally {
     fn ready(&self) -> Result<(), String> {
         match self.is_current.load(Ordering::Relaxed) {
             true => Ok(()),
-            false => Err("what Vulcand was told is not known to be current".into()),
+            false => Err("Vulcand's routes may be out of date".into()),
         }
     }
 }
 
-/// Follows until it is dropped. What it wrote stays, for as long as its time to live.
+/// Follows until dropped. Written routes stay for their time to live.
 pub async fn watch_routes(
     mut routes: watch::Receiver<Published>,
-    mut target: Target,
+    mut target: RoutePublisher,
     scope: &Scope,
-    tally: &Tally,
+    statistics: &WatchStatistics,
     progress: &Progress,
 ) -> Result<(), Error> {
     // Half a table would delete routes that are needed.
@@ -112,19 +108,19 @@ pub async fn watch_routes(
         let table = routes.borrow_and_update().table.clone();
         let pause = match target.reconcile(&table.routes, scope).await {
             Ok(changes) => {
-                tally.done(&table, &changes);
+                statistics.done(&table, &changes);
                 if !changes.is_empty() {
                     let names = |verb, names: &std::collections::BTreeSet<String>| {
                         names.iter().map(|name| format!("{verb} {name}")).collect::<Vec<_>>()
                     };
-                    let told = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
-                    told.iter().for_each(|line| progress.done(line));
+                    let changed_names = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
+                    changed_names.iter().for_each(|line| progress.done(line));
                 }
                 retries = RETRIES.build();
                 COMPARE_EVERY
             }
             Err(error) => {
-                tally.failed();
+                statistics.failed();
                 let pause = retries.next().unwrap_or(COMPARE_EVERY);
                 let (why, ms) = (with_sources(&error), pause.as_millis());
                 progress.warn(&format!("{why}; trying again in {ms} ms"));
@@ -137,7 +133,7 @@ pub async fn watch_routes(
             tokio::select! {
                 changed = routes.changed() => match changed {
                     Ok(()) => break,
-                    // Nobody follows any more.
+                    // The follower has ended.
                     Err(_) => return Ok(()),
                 },
                 () = tokio::time::sleep_until(next) => {}
@@ -149,7 +145,7 @@ pub async fn watch_routes(
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tally.failed();
+                    statistics.failed();
                     progress.warn(&with_sources(&error));
                     break;
                 }

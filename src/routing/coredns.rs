@@ -1,8 +1,8 @@
-//! CoreDNS: every name of the UI domain is the router, by the `template` plugin. To be imported into the Corefile.
+//! CoreDNS: every name of the UI domain resolves to the router, by the `template` plugin. Import it into the Corefile.
 
 use std::net::IpAddr;
 
-/// A server block for each domain; the other address family is answered as empty, so that nobody asks upstream.
+/// A server block for each domain. The other address family gets an empty answer, so that queries never go upstream.
 pub fn config(domains: &[String], router: IpAddr) -> String {
     let (ours, other) = if router.is_ipv4() { ("A", "AAAA") } else { ("AAAA", "A") };
     let blocks = domains.iter().map(|domain| {

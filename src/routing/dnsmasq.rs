@@ -1,8 +1,8 @@
-//! dnsmasq: every name of the UI domain is the router.
+//! dnsmasq: every name of the UI domain resolves to the router.
 
 use std::net::IpAddr;
 
-/// Lines for dnsmasq's configuration. A domain that is only ours never goes upstream.
+/// Lines for dnsmasq's configuration. Queries for the UI domains never go upstream.
 pub fn config(domains: &[String], router: IpAddr) -> String {
     let lines = domains
         .iter()

@@ -1,5 +1,5 @@
-//! Gateway API: an HTTPRoute for each host, with the same Services and Endpoints as for an Ingress behind it. One route for all
-//! hosts is impossible: a HTTPRoute has 16 of them at most, and a wildcard stands for a whole first label only.
+//! Gateway API: an HTTPRoute for each host, with the same Services and Endpoints behind it as an Ingress. One route for all hosts is impossible: an
+//! HTTPRoute has 16 at most, and a wildcard only matches a whole first label.
 
 use serde_json::{Value, json};
 

@@ -1,12 +1,12 @@
-//! Ingress objects. Their backends must be Services, so each route gets a Service without selector and Endpoints with the pod's address.
-//! (Endpoints and not EndpointSlices: every server from 1.20 on serves them in the same version, and mirrors them into slices.)
+//! Ingress objects. Their backends must be Services, so each route gets a Service without a selector, and Endpoints with the pod's address.
+//! (Endpoints, not EndpointSlices: every server since 1.20 serves them in the same version and mirrors them into slices.)
 //!
-//! An Ingress listens on ports 80 and 443 alone: links that carry 8080 or 8081 need one of the other ways. Nor can it tell the ports of one
-//! host apart: a worker's host leads to the worker, not to a driver beside it.
+//! An Ingress only listens on ports 80 and 443: links with 8080 or 8081 need another format. It cannot distinguish the ports of one host either: a
+//! worker's host leads to the worker, not to a driver beside it.
 
 use serde_json::{Value, json};
 
-use super::{Owner, Role, Route, by_host};
+use super::{Role, Route, UiOwner, by_host};
 use crate::model::labels::{INSTANCE, MANAGED_BY, SPARKHA};
 
 /// Services and Endpoints first, then an Ingress for each cluster.
@@ -56,10 +56,11 @@ pub fn backends(routes: &[Route]) -> Vec<Value> {
 }
 
 /// Each cluster's routes, one for each host.
-fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
-    let mut clusters: Vec<(&Owner, Vec<&Route>)> = Vec::new();
+fn by_cluster(routes: &[Route]) -> Vec<(&UiOwner, Vec<&Route>)> {
+    let mut clusters: Vec<(&UiOwner, Vec<&Route>)> = Vec::new();
     for route in by_host(routes) {
-        let same = |owner: &Owner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
+        let same =
+            |owner: &UiOwner| (&owner.namespace, &owner.cluster) == (&route.owner.namespace, &route.owner.cluster);
         match clusters.iter_mut().find(|(owner, _)| same(owner)) {
             Some((_, routes)) => routes.push(route),
             None => clusters.push((&route.owner, vec![route])),
@@ -69,14 +70,14 @@ fn by_cluster(routes: &[Route]) -> Vec<(&Owner, Vec<&Route>)> {
 }
 
 /// Name of the Service behind a route.
-pub fn service_name(owner: &Owner) -> String {
+pub fn service_name(owner: &UiOwner) -> String {
     match owner.role {
         Role::Leader => format!("{}-leader-ui", owner.cluster),
         Role::Master | Role::Worker | Role::Driver | Role::History => format!("{}-ui", owner.pod),
     }
 }
 
-pub fn metadata(name: String, owner: &Owner) -> Value {
+pub fn metadata(name: String, owner: &UiOwner) -> Value {
     json!({
         "name": name, "namespace": owner.namespace,
         "labels": {MANAGED_BY: SPARKHA, INSTANCE: owner.cluster, crate::model::labels::COMPONENT: "route"},

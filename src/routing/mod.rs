@@ -1,8 +1,8 @@
-//! The route table: which host name and port of the UI domain leads to which pod's web UI. Pure; every format and the order to apply
-//! them follows from it.
+//! The route table: which host name and port of the UI domain leads to which pod's web UI. Pure; every format and its order of application follow
+//! from it.
 //!
-//! Only addresses of pods that were listed, with the labels of a managed cluster, ever get into it, and only on that pod's own UI ports: a
-//! rule for "any address in a host name" would be an open proxy.
+//! Routes only lead to listed pods with the labels of a managed cluster, and only to the pod's own UI ports: a rule for "any address in a host name"
+//! would be an open proxy.
 
 pub mod coredns;
 pub mod dnsmasq;
@@ -24,22 +24,22 @@ use crate::model::labels::{Component, INSTANCE, is_ours};
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::names::{ClusterName, UiDomain};
 
-/// One host name and port, and where it leads.
+/// A host name and port, and the target of its requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// As browsers send it, in lower case and without a port.
     pub host: String,
-    /// The port that Spark's own links carry; the same at the target.
+    /// The port in Spark's own links; the target has the same.
     pub port: u16,
     pub target: IpAddr,
-    pub owner: Owner,
+    pub owner: UiOwner,
 }
 
-/// Whose UI it is.
+/// The pod whose UI it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Owner {
+pub struct UiOwner {
     pub namespace: String,
     pub cluster: String,
     pub pod: String,
@@ -49,7 +49,7 @@ pub struct Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
-    /// Whichever master leads now: the cluster's web UI.
+    /// The cluster's web UI: that of the master that leads.
     Leader,
     Master,
     Worker,
@@ -58,60 +58,60 @@ pub enum Role {
     History,
 }
 
-/// A pod that was listed as a cluster's own: the only thing to which a route can lead.
+/// A listed pod of a cluster: only such a pod can be the target of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct RoutedPod {
     pub pod: String,
     pub component: Component,
     pub address: IpAddr,
 }
 
-/// A managed cluster, as far as its routes follow from it.
+/// The part of a managed cluster that determines its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
+pub struct RoutedCluster {
     pub namespace: String,
     pub name: ClusterName,
-    /// The other name that it is known by, see [`crate::spec::names::Alias`].
+    /// Its other name, see [`crate::spec::names::Alias`].
     pub alias: Option<ClusterName>,
     pub ui_domain: UiDomain,
-    pub members: Vec<Member>,
+    pub members: Vec<RoutedPod>,
     /// Name of the pod whose master leads.
     pub leader: Option<String>,
-    /// Addresses of the running drivers' web UIs, as the leader shows them.
+    /// Addresses of the running drivers' web UIs, as the leader lists them.
     pub driver_uis: Vec<String>,
 }
 
-/// All that is routed at one moment.
+/// All routes at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
-    /// Also those of which nothing is routed now.
+    /// Includes clusters without routes.
     pub clusters: Vec<ClusterEntry>,
     /// In order of host and port, each pair once.
     pub routes: Vec<Route>,
 }
 
-/// The table as whoever keeps it current publishes it.
+/// The table, as published while it is kept current.
 #[derive(Clone, Default)]
 pub struct Published {
     pub table: Arc<Table>,
-    /// Everything has been listed, and every master asked, at least once.
+    /// Everything has been listed, and every master queried, at least once.
     pub settled: bool,
 }
 
-/// A cluster that has routes, or should have.
+/// A cluster, with or without routes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterEntry {
     pub namespace: String,
     pub name: String,
-    /// Host of the leader's web UI, whichever master that is.
+    /// Host of the web UI of the master that leads.
     pub host: String,
 }
 
-impl Member {
-    /// The pod, if it is this very cluster's and there to be asked. Drivers are the users' own pods: they name the cluster, and need
-    /// not be made by sparkha.
+impl RoutedPod {
+    /// The pod, if it belongs to this cluster and is not being deleted. Drivers are the users' own pods: they name the cluster, but sparkha need not
+    /// have made them.
     pub fn of(pod: &ObjectMeta, pod_ip: Option<&str>, namespace: &str, cluster: &str) -> Option<Self> {
         let labels = pod.labels.as_ref()?;
         let component = Component::of(labels)?;
@@ -128,32 +128,32 @@ impl Member {
     }
 }
 
-impl Cluster {
-    /// Host of the leader's web UI, whichever master that is.
+impl RoutedCluster {
+    /// Host of the web UI of the master that leads.
     pub fn host(&self) -> String {
         let name = self.alias.as_ref().unwrap_or(&self.name);
         leader_host(name, &self.namespace, &self.ui_domain)
     }
 
-    /// The names by which it is known.
+    /// The names under which it is known.
     fn names(&self) -> impl Iterator<Item = &ClusterName> {
         std::iter::once(&self.name).chain(&self.alias)
     }
 
-    /// Its routes. Without a leader, the cluster's own name leads nowhere.
+    /// Its routes. Without a leader, the cluster's own name has none.
     fn routes(&self) -> Vec<Route> {
-        let route = |member: &Member, host: String, port, role| Route {
+        let route = |member: &RoutedPod, host: String, port, role| Route {
             host,
             port,
             target: member.address,
-            owner: Owner {
+            owner: UiOwner {
                 namespace: self.namespace.clone(),
                 cluster: self.name.to_string(),
                 pod: member.pod.clone(),
                 role,
             },
         };
-        let own_host = |member: &Member| pod_host(member.address, &self.namespace, &self.ui_domain);
+        let own_host = |member: &RoutedPod| pod_host(member.address, &self.namespace, &self.ui_domain);
         let mut routes = Vec::new();
         for member in &self.members {
             match member.component {
@@ -173,7 +173,7 @@ impl Cluster {
                         .map(|name| history_host(name, &self.namespace, &self.ui_domain));
                     routes.extend(hosts.map(|host| route(member, host, HISTORY_UI_PORT, Role::History)));
                 }
-                // A driver's is wherever its application says.
+                // A driver's UI is where its application says.
                 Component::Driver | Component::Connect | Component::ZooKeeper | Component::Cluster => {}
             }
         }
@@ -195,7 +195,7 @@ impl Cluster {
 }
 
 impl Table {
-    pub fn of<'a>(clusters: impl IntoIterator<Item = &'a Cluster>) -> Self {
+    pub fn of<'a>(clusters: impl IntoIterator<Item = &'a RoutedCluster>) -> Self {
         let mut table = Self::default();
         for cluster in clusters {
             table.routes.extend(cluster.routes());
@@ -211,7 +211,7 @@ impl Table {
         table
     }
 
-    /// A table that was printed before; its clusters are those whose leader was known.
+    /// A table from printed routes; its clusters are those with a leader.
     pub fn from_routes(mut routes: Vec<Route>) -> Self {
         routes.sort();
         routes.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
@@ -227,7 +227,7 @@ impl Table {
         Self { clusters, routes }
     }
 
-    /// Where a host and port lead.
+    /// The route of a host and port.
     pub fn find(&self, host: &str, port: u16) -> Option<&Route> {
         let at = self
             .routes
@@ -235,7 +235,7 @@ impl Table {
         self.routes.get(at.ok()?)
     }
 
-    /// Where a host leads when it is asked for without Spark's own port: its own UI, or else its first driver's.
+    /// The route of a host requested without Spark's own port: its own UI, or else its first driver's.
     pub fn find_host(&self, host: &str) -> Option<&Route> {
         let first = self.routes.partition_point(|route| route.host.as_str() < host);
         let mut of_hosts = self.routes[first..].chunk_by(|a, b| a.host == b.host);
@@ -248,7 +248,7 @@ impl Table {
     }
 }
 
-/// A route for each host, for routers that cannot tell ports apart.
+/// One route for each host, for routers that cannot distinguish ports.
 pub fn by_host(routes: &[Route]) -> impl Iterator<Item = &Route> {
     routes.chunk_by(|a, b| a.host == b.host).filter_map(main_route)
 }
@@ -260,19 +260,19 @@ fn main_route(of_host: &[Route]) -> Option<&Route> {
         .min_by_key(|route| (route.owner.role == Role::Driver, route.port))
 }
 
-/// Host and port of a driver's web UI, if it is where drivers have theirs: an application must not lead to another port of its pod.
+/// Host and port of a driver's web UI, if the port is one that drivers use: an application must not lead to another port of its pod.
 fn driver_ui(url: &str) -> Option<(String, u16)> {
     let url = Url::parse(url).ok().filter(|url| url.scheme() == "http")?;
     let port = url.port().filter(|port| DRIVER_UI_PORTS.contains(port))?;
     Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), port))
 }
 
-/// The domain in which a host of this namespace is.
+/// The domain of a host of this namespace.
 pub fn domain<'a>(host: &'a str, namespace: &str) -> Option<&'a str> {
     host.split_once(&format!(".{namespace}.")).map(|(_, domain)| domain)
 }
 
-/// The domains in which a table's hosts are.
+/// The domains of a table's hosts.
 pub fn domains(routes: &[Route]) -> Vec<String> {
     let mut domains: Vec<_> = routes
         .iter()
@@ -283,7 +283,7 @@ pub fn domains(routes: &[Route]) -> Vec<String> {
     domains
 }
 
-/// The ports on which a router has to listen.
+/// The ports on which a router must listen.
 pub fn ports(routes: &[Route]) -> Vec<u16> {
     let mut ports: Vec<_> = routes.iter().map(|route| route.port).collect();
     ports.sort_unstable();
@@ -291,7 +291,7 @@ pub fn ports(routes: &[Route]) -> Vec<u16> {
     ports
 }
 
-/// `address:port`, as URLs have it.
+/// `address:port`, as in URLs.
 pub fn authority(route: &Route) -> String {
     SocketAddr::new(route.target, route.port).to_string()
 }
@@ -308,17 +308,17 @@ pub mod tests {
         serde_json::from_value(json!({"name": name, "namespace": namespace, "labels": labels})).unwrap()
     }
 
-    fn member(pod: &ObjectMeta, ip: &str) -> Option<Member> {
-        Member::of(pod, Some(ip), "ns", "spark")
+    fn member(pod: &ObjectMeta, ip: &str) -> Option<RoutedPod> {
+        RoutedPod::of(pod, Some(ip), "ns", "spark")
     }
 
-    fn cluster() -> Cluster {
+    fn cluster() -> RoutedCluster {
         let pods = [
             ("spark-master-0", "master", "10.1.2.3", "ns", "spark"),
             ("spark-master-1", "master", "10.1.2.4", "ns", "spark"),
             ("spark-worker-0", "worker", "fd00::5", "ns", "spark"),
             ("spark-zookeeper-0", "zookeeper", "10.1.2.6", "ns", "spark"),
-            // None of ours.
+            // Not one of sparkha's.
             ("spark-worker-1", "worker", "10.1.2.7", "other", "spark"),
             ("etl-worker-0", "worker", "10.1.2.8", "ns", "etl"),
             ("spark-worker-2", "worker", "not an address", "ns", "spark"),
@@ -326,7 +326,7 @@ pub mod tests {
         let members = pods.iter().filter_map(|(name, component, ip, namespace, instance)| {
             member(&pod(name, component, namespace, instance), ip)
         });
-        Cluster {
+        RoutedCluster {
             namespace: "ns".into(),
             name: ClusterName::parse("spark").unwrap(),
             alias: None,
@@ -337,7 +337,7 @@ pub mod tests {
         }
     }
 
-    fn lines(cluster: &Cluster) -> Vec<String> {
+    fn lines(cluster: &RoutedCluster) -> Vec<String> {
         let line = |route: &Route| {
             let Route { host, port, owner, .. } = route;
             format!("{host}:{port} {} {:?} {}", authority(route), owner.role, owner.pod)
@@ -352,14 +352,14 @@ pub mod tests {
 
     /// A table with a host that has two UIs.
     pub fn with_driver_beside_worker() -> Table {
-        Table::of([&Cluster {
+        Table::of([&RoutedCluster {
             driver_uis: vec!["http://spark-fd00--5.ns.k8s:4040".into()],
             ..cluster()
         }])
     }
 
     #[test]
-    fn listed_pods_on_their_own_ports_and_nothing_else() {
+    fn routes_lead_only_to_listed_pods_on_their_own_ports() {
         assert_eq!(
             lines(&cluster()),
             [
@@ -374,8 +374,8 @@ pub mod tests {
     }
 
     #[test]
-    fn without_a_leader_its_name_leads_nowhere() {
-        let cluster = Cluster {
+    fn without_a_leader_the_cluster_name_has_no_route() {
+        let cluster = RoutedCluster {
             leader: None,
             ..cluster()
         };
@@ -386,8 +386,8 @@ pub mod tests {
     }
 
     #[test]
-    fn the_name_that_a_later_generation_is_known_by_leads_to_its_leader() {
-        let cluster = Cluster {
+    fn an_alias_leads_to_the_leader() {
+        let cluster = RoutedCluster {
             alias: Some(ClusterName::parse("etl").unwrap()),
             ..cluster()
         };
@@ -409,9 +409,9 @@ pub mod tests {
     }
 
     #[test]
-    fn running_drivers_of_listed_pods_on_drivers_ports() {
+    fn driver_uis_need_a_listed_pod_and_a_driver_port() {
         let mut cluster = cluster();
-        // A user's own pod: it names its cluster, and nobody says that sparkha made it.
+        // A user's own pod: it names its cluster, and lacks sparkha's label.
         let mut driver = pod("job", "driver", "ns", "spark");
         driver.labels.as_mut().unwrap().remove(MANAGED_BY);
         cluster.members.extend(member(&driver, "10.1.2.9"));
@@ -419,9 +419,9 @@ pub mod tests {
             "http://spark-10-1-2-9.ns.k8s:4040",
             "http://10.1.2.9:4041",
             "http://job:4042",
-            // In cluster mode a worker's pod has it.
+            // In cluster mode it runs in a worker's pod.
             "http://spark-fd00--5.ns.k8s:4040",
-            // Not where drivers have their web UIs, not listed, of another kind, of another namespace.
+            // Not a driver's UI port, not listed, of another component, of another namespace.
             "http://spark-10-1-2-9.ns.k8s:7078",
             "http://169.254.169.254:4040",
             "http://10.1.2.6:4040",
@@ -455,7 +455,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_history_server_has_a_name_of_its_own() {
+    fn a_history_server_has_its_own_host() {
         let mut cluster = cluster();
         let history = pod("spark-history-0", "history-server", "ns", "spark");
         cluster.members = member(&history, "10.1.2.10").into_iter().collect();
@@ -466,7 +466,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_being_deleted_is_no_target() {
+    fn a_pod_that_is_being_deleted_has_no_route() {
         let mut pod = pod("spark-master-0", "master", "ns", "spark");
         assert!(member(&pod, "10.1.2.3").is_some());
         pod.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());

@@ -1,4 +1,4 @@
-//! A configuration for nginx: exact hosts only, whatever else is asked for is 404. To be included in its `http` block.
+//! A configuration for nginx: exact hosts only, all other requests get 404. Include it in the `http` block.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ pub fn config(routes: &[Route], listen: IpAddr) -> String {
         let _ = text.write_fmt(content);
     };
     if !routes.is_empty() {
-        // The first 64 bytes of a name are all that the default knows.
+        // The default only fits names of 64 bytes.
         line(format_args!(
             "map_hash_bucket_size 256;\nserver_names_hash_bucket_size 256;\n"
         ));

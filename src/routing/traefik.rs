@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::vulcand::Key;
+use super::vulcand::KeyValue;
 use super::{Route, authority};
 
 /// For the file provider.
@@ -23,8 +23,8 @@ pub fn file(routes: &[Route]) -> Value {
 }
 
 /// For a key-value store, services before the routers that name them.
-pub fn keys(routes: &[Route]) -> Vec<Key> {
-    let key = |path: String, value: String| Key {
+pub fn keys(routes: &[Route]) -> Vec<KeyValue> {
+    let key = |path: String, value: String| KeyValue {
         key: format!("traefik/http/{path}"),
         value,
     };
@@ -45,7 +45,7 @@ pub fn keys(routes: &[Route]) -> Vec<Key> {
         .collect()
 }
 
-/// Host names have no underscore, so no two routes share a name.
+/// Host names have no underscore, so every route has its own name.
 fn name(route: &Route) -> String {
     format!("{}_{}", route.host.replace('.', "_"), route.port)
 }
@@ -64,7 +64,7 @@ mod tests {
     use crate::routing::tests::table;
 
     #[test]
-    fn the_same_in_both_ways() {
+    fn the_file_and_the_keys_have_the_same_routes() {
         let routes = &table()[3..];
         assert_eq!(
             file(routes),
@@ -77,7 +77,7 @@ mod tests {
         );
         let keys: Vec<_> = keys(routes)
             .into_iter()
-            .map(|Key { key, value }| format!("{key}={value}"))
+            .map(|KeyValue { key, value }| format!("{key}={value}"))
             .collect();
         assert_eq!(
             keys,

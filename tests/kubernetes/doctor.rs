@@ -173,8 +173,8 @@ fn every_trouble_of_a_cluster_is_found() {
     ];
     let mut expected: Vec<&str> = storage.iter().map(String::as_str).collect();
     expected.extend([
-        "failed DNS: spark-worker-1 does not know spark-master-0, spark-master-1, spark-zookeeper-0.spark-zookeeper",
-        "warning objects: not of the cluster's inventory, but labelled as its own: Service spark-old",
+        "failed DNS: spark-worker-1 cannot resolve spark-master-0, spark-master-1, spark-zookeeper-0.spark-zookeeper",
+        "warning objects: not in the cluster's inventory, but labelled as its own: Service spark-old",
         "failed service links: driver is given SPARK_MASTER_PORT=tcp://… for a Service of that name",
         "warning versions: the cluster was made by sparkha 99.0.0, this is 0.1.0",
         "warning versions: old-driver has docker.io/apache/spark:3.0.0, and the cluster docker.io/apache/spark:4.3.0",
@@ -185,8 +185,8 @@ fn every_trouble_of_a_cluster_is_found() {
          app.kubernetes.io/managed-by=sparkha,app.kubernetes.io/name=spark)",
         "failed pod network: spark-master-0 does not reach spark-worker-0 at <spark-worker-0>:7078 (no answer)",
         "failed hairpin: spark-master-0 does not reach Service spark-master-0 at <spark-master-0's>:7077 (no answer)",
-        "failed masters: spark-master-1 calls itself spark://<spark-master-1>:7077, and is called spark://spark-master-1:7077: \
-         it drops what workers and drivers send",
+        "failed masters: spark-master-1 calls itself spark://<spark-master-1>:7077, but is addressed as spark://spark-master-1:7077: \
+         it drops messages of workers and drivers",
         "failed workers: 1 of 2 workers are registered",
         "failed workers: a worker calls itself spark-worker-0, which spark-master-0 cannot resolve: \
          jobs do not reach its executors",
@@ -195,7 +195,7 @@ fn every_trouble_of_a_cluster_is_found() {
 
     // Without ZooKeeper.
     sandbox.kubectl(&["scale", "statefulset", "spark-zookeeper", "--replicas=0"]);
-    let lost = "failed ZooKeeper: 0 of 1 server is in the quorum (spark-zookeeper-0: it does not run)";
+    let lost = "failed ZooKeeper: 0 of 1 server is in the quorum (spark-zookeeper-0: not running)";
     sandbox.wait_for(Duration::from_secs(180), lost, || {
         let run = doctor(&sandbox, &[]).exits(9);
         lines(&sandbox, &run.json()).iter().any(|line| line == lost)
@@ -256,11 +256,11 @@ fn what_may_not_be_looked_at_is_skipped(sandbox: &Sandbox) {
         ),
         "skipped nodes: you may not list nodes",
         "skipped capacity: you may not list nodes and the pods of all namespaces",
-        "skipped DNS: you may not see the pods of kube-system; you may not run anything in its pods (create pods/exec)",
+        "skipped DNS: you may not list the pods of kube-system; you may not run commands in its pods (create pods/exec)",
         "skipped placement: you may not list nodes",
-        "skipped pod network: you may not run anything in its pods (create pods/exec)",
-        "skipped Service network: you may not run anything in its pods (create pods/exec)",
-        "skipped hairpin: you may not run anything in its pods (create pods/exec)",
+        "skipped pod network: you may not run commands in its pods (create pods/exec)",
+        "skipped Service network: you may not run commands in its pods (create pods/exec)",
+        "skipped hairpin: you may not run commands in its pods (create pods/exec)",
     ];
     assert_eq!(unwell(lines(sandbox, &run.json())), expected);
 }

@@ -62,7 +62,7 @@ fn drivers_have_logs(home: &Home) {
     attached.until(Duration::from_secs(60), 1, &["line 1"]);
     home.run(&["logs", "drivers"])
         .exits(2)
-        .says("it writes where its `sparkha submit --local` does");
+        .says("it writes to the output of its `sparkha submit --local`");
     assert_eq!(attached.ended(Duration::from_secs(60)), Some(7));
 
     let mut follow = Following::start(command(&["logs", "drivers", "-f"]));

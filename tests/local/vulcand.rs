@@ -217,7 +217,7 @@ fn etcd_gets_the_difference_and_loses_what_is_ours() {
     let revision = etcd.revision();
     apply(&["--owner", "west"])
         .exits(5)
-        .says("sparkha.local.default of somebody else")
+        .says("sparkha.local.default of another owner")
         .says("--owner");
     assert_eq!(etcd.revision(), revision);
 
@@ -429,7 +429,7 @@ fn what_others_write_meanwhile_is_noticed_and_what_passes_is_tried_again() {
         ask(&behind.plain, "POST", &request.path, "", &request.body).unwrap()
     });
     let apply = || home.run(&["route", "apply", "--etcd", "127.0.7.15:4001"]);
-    apply().exits(5).says("server canary of somebody else");
+    apply().exits(5).says("server canary of another owner");
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     assert_eq!(etcd.keys().len(), 2, "nothing of ours: {:?}", etcd.keys());
     // What was read anew is gone on with.
@@ -611,7 +611,7 @@ fn vulcands_api_gets_the_same() {
     // Another owner's hosts are not taken.
     apply(&["--owner", "west"])
         .exits(5)
-        .says("sparkha.local.default of somebody else");
+        .says("sparkha.local.default of another owner");
     home.run(&["create", "--masters", "1", "--workers", "0"]).exits(0);
     assert_eq!(apply(&[]).exits(0).stdout, "0 written, 2 deleted, 2 unchanged\n");
     home.run(&["teardown"]).exits(0);
@@ -683,10 +683,10 @@ fn check_says_what_is_wrong() {
     // Vulcand has not been told.
     let told = check(&in_etcd).exits(9).stdout;
     assert!(
-        told.contains("spark-master.default.k8s:8080: Vulcand was not told"),
+        told.contains("spark-master.default.k8s:8080: Vulcand has no such route"),
         "{told}"
     );
-    assert!(told.contains("help: `sparkha route apply --local`"), "{told}");
+    assert!(told.contains("help: run `sparkha route apply --local`"), "{told}");
     home.run(&[&["route", "apply", "--ttl", "1h"][..], &in_etcd].concat())
         .exits(0);
     check(&in_etcd).exits(0);
@@ -708,7 +708,10 @@ fn check_says_what_is_wrong() {
     drop(dnsmasq);
     let _dnsmasq = dns("wrong.conf", "127.0.7.18");
     let told = check(&["--router", ROUTER]).exits(9).stdout;
-    assert!(told.contains("it has 127.0.7.18, and the router 127.0.7.17"), "{told}");
+    assert!(
+        told.contains("it resolves to 127.0.7.18, but the router is at 127.0.7.17"),
+        "{told}"
+    );
     assert_eq!(told.matches("wrong name, page").count(), 1, "{told}");
     drop(nginx);
     let told = check(&["--router", ROUTER]).exits(9).stdout;

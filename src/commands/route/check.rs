@@ -10,7 +10,7 @@ use crate::commands::{Clusters, heading, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
-use crate::routes::check::{Asked, check};
+use crate::routes::check::{CheckedServers, check};
 
 /// Check that every web UI can be reached by its name
 ///
@@ -41,7 +41,7 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut target = arguments.target.target_if_any(global, None)?;
-    let asked = Asked {
+    let servers = CheckedServers {
         dns: arguments.dns,
         router: arguments.router.clone(),
     };
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         let clusters = Clusters::connect(global).await?;
         let scope = scope(clusters.namespace(), arguments.all_namespaces);
         let table = super::table(&clusters, arguments.all_namespaces).await?;
-        check(&table.routes, &scope, target.as_mut(), &asked).await
+        check(&table.routes, &scope, target.as_mut(), &servers).await
     };
     let report = unless_interrupted(work, "nothing was changed".into()).await?;
     report::print(&report::routes::check(&report, arguments.output.output))?;

@@ -11,7 +11,7 @@ use crate::clients::vulcand::VulcandApi;
 use crate::commands::arguments::Global;
 use crate::commands::{bad_flag, heading};
 use crate::lifecycle::Error;
-use crate::routes::publish::{Server, Target};
+use crate::routes::publish::{RoutePublisher, VulcandStore};
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};
 
@@ -72,7 +72,7 @@ pub struct TargetArguments {
 
 impl TargetArguments {
     /// Where to write.
-    pub fn target(&self, global: &Global, ttl: Option<Duration>) -> Result<Target, Error> {
+    pub fn target(&self, global: &Global, ttl: Option<Duration>) -> Result<RoutePublisher, Error> {
         self.target_if_any(global, ttl)?.ok_or_else(|| Error::Usage {
             message: "there is no Vulcand to write to".into(),
             help: "pass --etcd HOST:2379, or --vulcand-api http://HOST:8182".into(),
@@ -80,16 +80,16 @@ impl TargetArguments {
     }
 
     /// The same, if one is named.
-    pub fn target_if_any(&self, global: &Global, ttl: Option<Duration>) -> Result<Option<Target>, Error> {
+    pub fn target_if_any(&self, global: &Global, ttl: Option<Duration>) -> Result<Option<RoutePublisher>, Error> {
         let server = if let Some(address) = &self.vulcand_api {
-            Server::Api {
+            VulcandStore::Api {
                 api: VulcandApi::new(address)?,
                 kept: Vec::new(),
             }
         } else if self.etcd.is_empty() {
             return Ok(None);
         } else {
-            Server::Etcd {
+            VulcandStore::Etcd {
                 etcd: Etcd::new(etcd::EtcdOptions {
                     endpoints: self.etcd.clone(),
                     ca: self.etcd_ca.clone(),
@@ -101,7 +101,7 @@ impl TargetArguments {
                 lease: None,
             }
         };
-        Ok(Some(Target {
+        Ok(Some(RoutePublisher {
             server,
             owner: self.naming.owner(global)?,
             listen: self.naming.listen,

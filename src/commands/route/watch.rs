@@ -14,7 +14,7 @@ use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::report::exit_code::ExitCode;
 use crate::router::metrics;
-use crate::routes::watch::{Tally, watch_routes};
+use crate::routes::watch::{WatchStatistics, watch_routes};
 
 /// Keep the routes in Vulcand up to date
 ///
@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = ttl, default_value = "60s", help_heading = heading::CHANGES)]
     ttl: Duration,
     #[command(flatten)]
-    telling: metrics::At,
+    monitoring: metrics::MonitoringAddress,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
 }
@@ -59,14 +59,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let clusters = Clusters::connect(global).await?;
     let scope = scope(clusters.namespace(), arguments.all_namespaces);
     let progress = Progress::new(global.quiet);
-    let tally = Arc::new(Tally::default());
-    let telling = arguments.telling.bind().await;
-    let telling = telling.map_err(|(address, source)| Error::Listen { address, source })?;
+    let statistics = Arc::new(WatchStatistics::default());
+    let monitoring = arguments.monitoring.bind().await;
+    let monitoring = monitoring.map_err(|(address, source)| Error::Listen { address, source })?;
     let (follow, _way) = follow(global, &clusters, arguments.all_namespaces, arguments.reach).await?;
     progress.done("Watching; Ctrl-C ends it");
     tokio::select! {
-        outcome = watch_routes(follow.published(), target, &scope, &tally, &progress) => outcome?,
-        () = metrics::serve(telling, tally.clone()) => {}
+        outcome = watch_routes(follow.published(), target, &scope, &statistics, &progress) => outcome?,
+        () = metrics::serve(monitoring, statistics.clone()) => {}
         () = interrupted => {}
     }
     Ok(ExitCode::Success)

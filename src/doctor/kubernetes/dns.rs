@@ -1,5 +1,5 @@
-//! Whether the cluster's names have addresses: asked of the cluster's name server over a forwarded port, and by the cluster's own pods, whose
-//! word counts more.
+//! Whether the cluster's names resolve: queried from the cluster's name server over a forwarded port, and by the cluster's own pods, whose result
+//! counts more.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::spec::names::Namespace;
 use crate::spec::words::counted;
 
 const NAME: &str = "DNS";
-/// Where cluster DNS runs, and how its pods are labelled, whether they are CoreDNS or kube-dns.
+/// Namespace and label of the pods of cluster DNS, for CoreDNS and kube-dns alike.
 const SYSTEM: &str = "kube-system";
 const SELECTOR: &str = "k8s-app=kube-dns";
-/// The cluster's domain, unless somebody changed it.
+/// The default domain of a cluster.
 const DOMAIN: &str = "cluster.local";
-/// For one question.
+/// Timeout of one query.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks a pod of the cluster's DNS for the API server, which every cluster has, and for this cluster's Services.
-pub async fn ask_cluster(
+/// Queries a pod of the cluster's DNS for the API server, which every cluster has, and for this cluster's Services.
+pub async fn query_cluster_dns(
     cluster: &Cluster,
     spec: &ClusterSpec,
     services: &Observed<Vec<Service>>,
@@ -40,7 +40,7 @@ pub async fn ask_cluster(
     let pods: Vec<Pod> = system
         .list_of(SELECTOR)
         .await
-        .map_err(|_| format!("you may not see the pods of {SYSTEM}"))?;
+        .map_err(|_| format!("you may not list the pods of {SYSTEM}"))?;
     let Some(pod) = pods.iter().find(|pod| crate::state::is_ready(pod)) else {
         return Err(match pods.is_empty() {
             true => format!("{SYSTEM} has no pod with the label {SELECTOR}"),
@@ -61,12 +61,12 @@ pub async fn ask_cluster(
     Ok(NameServerReport {
         server: pod.name_any(),
         names: names.len(),
-        wrong: ask(forwarded.address, &names).await?,
+        wrong: query(forwarded.address, &names).await?,
     })
 }
 
-/// The names that have no address, each with the reason. A forwarded port speaks TCP.
-async fn ask(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
+/// The names that do not resolve, each with the reason. A forwarded port carries TCP.
+async fn query(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
     let mut connection = ConnectionConfig::tcp();
     connection.port = server.port();
     let servers = vec![NameServerConfig::new(server.ip(), true, vec![connection])];
@@ -86,15 +86,15 @@ async fn ask(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
     Ok(join_all(lookups).await.into_iter().flatten().collect())
 }
 
-/// `probes` is `None` where there is no cluster whose pods could be asked.
+/// `probes` is `None` without a cluster whose pods could be queried.
 pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
-    let server_hint = "look at the name server: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
+    let server_hint = "check the name server's log: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
     let mut checks = Vec::new();
-    let mut seen = Vec::new();
+    let mut observed = Vec::new();
     let mut why = Vec::new();
     match server {
         Ok(asked) if asked.wrong.is_empty() => {
-            seen.push(format!("{} knows {}", asked.server, counted(asked.names, "name")))
+            observed.push(format!("{} resolves {}", asked.server, counted(asked.names, "name")))
         }
         Ok(asked) => checks.push(Check::failed(
             NAME,
@@ -111,11 +111,11 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
                 wrong
                     .iter()
                     .cloned()
-                    .map(|(seen, hint)| Check::failed(NAME, seen, hint)),
+                    .map(|(observed, hint)| Check::failed(NAME, observed, hint)),
             );
             match asked {
-                0 => why.push("its pods have no `getent` to ask with".into()),
-                _ if wrong.is_empty() => seen.push(format!(
+                0 => why.push("its pods have no `getent` to resolve with".into()),
+                _ if wrong.is_empty() => observed.push(format!(
                     "masters and ZooKeeper servers resolve in {}",
                     counted(asked, "pod")
                 )),
@@ -128,17 +128,17 @@ pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<P
     if !checks.is_empty() {
         return checks;
     }
-    vec![match seen.is_empty() {
-        false => Check::ok(NAME, seen.join(", ")),
+    vec![match observed.is_empty() {
+        false => Check::ok(NAME, observed.join(", ")),
         true => Check::skipped(
             NAME,
             why.join("; "),
-            "with `pods/exec`, or a look at kube-system, more can be said",
+            "grant `pods/exec`, or access to the pods of kube-system",
         ),
     }]
 }
 
-/// What a pod cannot resolve. A worker's own name is judged with the workers.
+/// The names that a pod cannot resolve. A worker's own name is judged with the workers.
 fn unresolved(answer: &PodReport) -> Option<(String, &'static str)> {
     let own = |name: &str| name.contains("-master-") || name.contains("-zookeeper");
     let with = |outcome| {
@@ -150,16 +150,16 @@ fn unresolved(answer: &PodReport) -> Option<(String, &'static str)> {
     };
     let (silent, unknown) = (with(Resolution::Unanswered), with(Resolution::Unknown));
     if !silent.is_empty() {
-        let seen = format!("{} gets no answer about {}", answer.pod, joined(&silent));
+        let observed = format!("{} gets no answer for {}", answer.pod, joined(&silent));
         return Some((
-            seen,
+            observed,
             "the pod does not reach its name server: check dnsPolicy, NetworkPolicies (port 53) and the node",
         ));
     }
     (!unknown.is_empty()).then(|| {
         (
-            format!("{} does not know {}", answer.pod, joined(&unknown)),
-            "the name server knows other names, or fewer: check the pod's dnsPolicy and /etc/resolv.conf, and the cluster's DNS",
+            format!("{} cannot resolve {}", answer.pod, joined(&unknown)),
+            "the name server does not have these names: check the pod's dnsPolicy and /etc/resolv.conf, and the cluster's DNS",
         )
     })
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pod_that_resolves_nothing_is_told() {
+    fn each_pod_that_resolves_nothing_is_reported() {
         let probes = Ok(vec![
             answer(
                 "spark-master-0",
@@ -194,21 +194,24 @@ mod tests {
             answer("spark-worker-1", &[("spark-master-0", Resolution::Unknown)]),
         ]);
         let checks = judge(&Err("not seen".into()), Some(&probes));
-        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        let observed: Vec<_> = checks
+            .iter()
+            .map(|check| (check.status, check.observed.as_str()))
+            .collect();
         assert_eq!(
-            seen,
+            observed,
             [
-                (Status::Failed, "spark-worker-0 gets no answer about spark-master-0"),
-                (Status::Failed, "spark-worker-1 does not know spark-master-0"),
+                (Status::Failed, "spark-worker-0 gets no answer for spark-master-0"),
+                (Status::Failed, "spark-worker-1 cannot resolve spark-master-0"),
             ]
         );
     }
 
     #[test]
-    fn what_could_not_be_asked_is_skipped_with_its_reason() {
+    fn a_check_without_data_is_skipped_with_the_reason() {
         let checks = judge(&Err("you may not see kube-system".into()), None);
         assert_eq!(checks[0].status, Status::Skipped);
-        assert_eq!(checks[0].seen, "you may not see kube-system");
+        assert_eq!(checks[0].observed, "you may not see kube-system");
         let known = judge(
             &Ok(NameServerReport {
                 server: "coredns-1".into(),
@@ -217,12 +220,12 @@ mod tests {
             }),
             None,
         );
-        assert_eq!(known[0], Check::ok(NAME, "coredns-1 knows 1 name"));
+        assert_eq!(known[0], Check::ok(NAME, "coredns-1 resolves 1 name"));
     }
 
-    /// A name server over TCP that knows one name.
+    /// A name server over TCP with one name.
     #[tokio::test]
-    async fn a_forwarded_name_server_is_asked_over_tcp() {
+    async fn a_forwarded_name_server_is_queried_over_tcp() {
         use hickory_proto::op::{Message, ResponseCode};
         use hickory_proto::rr::{RData, Record};
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -256,6 +259,6 @@ mod tests {
             }
         });
         let names = ["known.svc.".to_owned(), "lost.svc.".to_owned()];
-        assert_eq!(ask(address, &names).await.unwrap(), ["lost.svc. is unknown"]);
+        assert_eq!(query(address, &names).await.unwrap(), ["lost.svc. is unknown"]);
     }
 }

@@ -1,5 +1,5 @@
-//! What the checks look at, gathered once and as concurrently as it can be. What may not be seen says so in its place, and
-//! costs only the checks that need it.
+//! The facts that the checks judge, gathered once and as concurrently as possible. A fact that may not be read holds the reason, and affects only the
+//! checks that need it.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -14,74 +14,74 @@ use crate::render::inventory::Inventory;
 use crate::routes::check::RouteReport;
 use crate::state::{self, ClusterState};
 
-/// What was seen, or why it could not be.
+/// What was observed, or why it could not be.
 pub type Observed<T> = Result<T, String>;
 
-/// Everything, at one moment.
-pub struct Facts {
-    pub server: Server,
+/// All facts, at one moment.
+pub struct DiagnosticFacts {
+    pub server: ApiServer,
     pub namespace: NamespaceState,
-    /// Permissions that are missing.
+    /// Missing permissions.
     pub permissions: Observed<Vec<Finding>>,
     pub nodes: Observed<Vec<Node>>,
     pub capacity: Observed<Vec<Finding>>,
-    /// What quotas and limit ranges forbid.
+    /// Violations of quotas and limit ranges.
     pub quota: Vec<Finding>,
     pub storage: Observed<Vec<Finding>>,
     /// Whether an external ZooKeeper answers.
     pub external_zookeeper: Vec<Finding>,
-    /// What the cluster's name server says, asked from here.
+    /// The answers of the cluster's name server to this machine.
     pub name_server: Observed<NameServerReport>,
-    /// Of the whole namespace, whoever made them.
+    /// Of the whole namespace, of any owner.
     pub pods: Observed<Vec<Pod>>,
     pub services: Observed<Vec<Service>>,
     pub endpoints: Observed<Vec<Endpoints>>,
     pub claims: Observed<Vec<PersistentVolumeClaim>>,
     pub events: Vec<Event>,
     pub sets: Vec<StatefulSet>,
-    /// What the cluster would consist of, were it created.
-    pub wanted: Vec<crate::render::Resource>,
-    /// `None` where there is no such cluster; an error where that is not to be known.
+    /// The objects of which the cluster would consist.
+    pub desired: Vec<crate::render::Resource>,
+    /// `None` if there is no such cluster; an error if that could not be read.
     pub cluster: Observed<Option<Existing>>,
 }
 
 /// The API server.
-pub struct Server {
+pub struct ApiServer {
     pub address: String,
     pub version: Info,
-    /// How far its clock is from this machine's.
+    /// Its clock, compared with this machine's.
     pub clock: Option<ClockReading>,
 }
 
-/// A cluster that is there.
+/// An existing cluster.
 pub struct Existing {
     pub inventory: Inventory,
     pub observed: state::Facts,
     pub state: ClusterState,
-    /// What its own pods see of each other.
+    /// What its own pods can resolve and reach.
     pub probes: Observed<Vec<PodReport>>,
     pub routes: Observed<RouteReport>,
     /// Drivers whose applications the leader does not know.
     pub orphans: Vec<Orphan>,
 }
 
-impl Facts {
+impl DiagnosticFacts {
     pub fn existing(&self) -> Option<&Existing> {
         self.cluster.as_ref().ok()?.as_ref()
     }
 }
 
-/// What the name server was asked.
+/// The answers of the name server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NameServerReport {
-    /// The pod that answered.
+    /// The pod that was queried.
     pub server: String,
     pub names: usize,
-    /// Names without an address, and why.
+    /// Names that do not resolve, and why.
     pub wrong: Vec<String>,
 }
 
-/// What one pod said.
+/// The report of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodReport {
     pub pod: String,
@@ -93,12 +93,12 @@ pub struct PodReport {
 /// An attempt to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    pub target: Target,
+    pub target: ConnectTarget,
     pub outcome: Reachability,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ConnectTarget {
     /// The pod or Service.
     pub name: String,
     pub is_service: bool,
@@ -137,7 +137,7 @@ pub enum Resolution {
     Unanswered,
 }
 
-/// What a clock showed, less what this machine's did when it was asked and when the answer had come.
+/// A clock's time minus this machine's, in seconds: at the query, and at the response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClockReading {
     pub who: String,
@@ -146,15 +146,15 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
-    pub fn within(who: &str, time: f64, (asked, answered): (f64, f64)) -> Self {
+    pub fn within(who: &str, time: f64, (queried, responded): (f64, f64)) -> Self {
         Self {
             who: who.to_owned(),
-            least: time - answered,
-            most: time - asked,
+            least: time - responded,
+            most: time - queried,
         }
     }
 
-    /// Seconds that it certainly is ahead of this machine; negative if behind.
+    /// Seconds by which it certainly is ahead of this machine; negative if behind.
     pub fn offset(&self) -> f64 {
         match (self.least, self.most) {
             (least, _) if least > 0.0 => least,
@@ -164,17 +164,17 @@ impl ClockReading {
     }
 }
 
-/// Seconds since the epoch, as this machine counts them.
+/// Seconds since the epoch, by this machine's clock.
 pub fn now() -> f64 {
     Timestamp::now().as_duration().as_secs_f64()
 }
 
-/// The names of these pods, for messages: all of a few, the first of many.
+/// The names of these pods, for messages: the first three, if there are more.
 pub fn named<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> String {
     joined(&pods.into_iter().map(ResourceExt::name_any).collect::<Vec<_>>())
 }
 
-/// All of a few, the first of many.
+/// All names, or the first three and the number of the others.
 pub fn joined(names: &[String]) -> String {
     match names {
         [a, b, c, _, more @ ..] => format!("{a}, {b}, {c} and {} more", more.len() + 1),

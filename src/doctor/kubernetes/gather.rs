@@ -8,7 +8,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
-use crate::doctor::kubernetes::facts::{Existing, Facts, Observed, Server};
+use crate::doctor::kubernetes::facts::{ApiServer, DiagnosticFacts, Existing, Observed};
 use crate::jobs::orphans_of;
 use crate::lifecycle::place::Place;
 use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
@@ -22,13 +22,13 @@ use crate::render::render;
 use crate::spec::ClusterSpec;
 use crate::state::cluster_state;
 
-/// Gathers them. Only an API server that does not answer is an error.
-pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kubernetes::Error> {
+/// Gathers all facts. Only an API server that does not respond is an error.
+pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticFacts, kubernetes::Error> {
     let server = server(cluster).await?;
     let namespace = match preflight::namespace_state(cluster).await {
         Ok(state) => state,
         Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
-        // It knows no other.
+        // There are no other errors.
         Err(_) => NamespaceState::Others,
     };
     let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
@@ -41,16 +41,16 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         inventory(cluster, spec, namespace),
     );
     let name = spec.name.as_str();
-    let wanted = render(spec);
+    let desired = render(spec);
     let sets: Vec<_> = sets.unwrap_or_default();
     let live: Vec<StatefulSet> = sets
         .iter()
         .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
         .cloned()
         .collect();
-    let planned: Vec<StatefulSet> = preflight::typed(wanted.iter().map(|resource| &resource.object).filter(is_set));
-    // A cluster that is there is judged by what it is.
-    let (asked, wishes) = match &inventory {
+    let planned: Vec<StatefulSet> = preflight::typed(desired.iter().map(|resource| &resource.object).filter(is_set));
+    // An existing cluster is judged by its live objects.
+    let (sets_to_place, claim_requests) = match &inventory {
         Ok(Some(_)) => (&live, vec![]),
         Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
     };
@@ -61,26 +61,28 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
             None => None,
         })
     };
-    let place = &Place::Kubernetes(cluster.clone(), spec.name.clone());
+    let location = &Place::Kubernetes(cluster.clone(), spec.name.clone());
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
-        permissions::missing_permissions(cluster, &wanted, namespace),
+        permissions::missing_permissions(cluster, &desired, namespace),
         capacity::nodes_and_pods(cluster),
-        capacity::quota(cluster, asked, &live, namespace),
-        storage(cluster, wishes, &claims),
-        external_zookeeper::check(place, spec, old.as_ref()),
-        dns::ask_cluster(cluster, spec, &services),
+        capacity::quota(cluster, sets_to_place, &live, namespace),
+        storage(cluster, claim_requests, &claims),
+        external_zookeeper::check(location, spec, old.as_ref()),
+        dns::query_cluster_dns(cluster, spec, &services),
         existing,
     );
-    let shared = claims.iter().flat_map(|claims| capacity::unshareable(asked, claims));
+    let shared = claims
+        .iter()
+        .flat_map(|claims| capacity::unshareable(sets_to_place, claims));
     let storage = storage.map(|findings| findings.into_iter().chain(shared).collect());
     let (nodes, capacity) = match room {
         Ok((nodes, others)) => {
-            let findings = capacity::unschedulable_pods(cluster, name, asked, &nodes, others);
+            let findings = capacity::unschedulable_pods(cluster, name, sets_to_place, &nodes, others);
             (Ok(nodes), Ok(findings))
         }
         Err(error) => (Err(error.to_string()), Err(error.to_string())),
     };
-    Ok(Facts {
+    Ok(DiagnosticFacts {
         server,
         namespace,
         permissions: permissions.map_err(|error| error.to_string()),
@@ -100,7 +102,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<Facts, kube
         claims,
         events: events.unwrap_or_default(),
         sets,
-        wanted,
+        desired,
         cluster: cluster_seen,
     })
 }
@@ -109,9 +111,9 @@ fn is_set(object: &&serde_json::Value) -> bool {
     object["kind"] == "StatefulSet"
 }
 
-async fn server(cluster: &Cluster) -> Result<Server, kubernetes::Error> {
+async fn server(cluster: &Cluster) -> Result<ApiServer, kubernetes::Error> {
     let version = preflight::server_version(cluster).await?;
-    Ok(Server {
+    Ok(ApiServer {
         address: cluster.server().to_owned(),
         version,
         clock: clocks::of_server(cluster).await,
@@ -143,20 +145,20 @@ async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceSt
     }
 }
 
-/// What no storage class will fulfil: what the file asks for, and claims that wait.
+/// Claims that no storage class can provision: those of the file, and those that wait.
 async fn storage(
     cluster: &Cluster,
-    mut wishes: Vec<capacity::Wish>,
+    mut claim_requests: Vec<capacity::ClaimRequest>,
     claims: &Observed<Vec<PersistentVolumeClaim>>,
 ) -> Observed<Vec<Finding>> {
-    wishes.extend(claims.iter().flatten().filter_map(super::storage::wish));
-    if wishes.is_empty() {
+    claim_requests.extend(claims.iter().flatten().filter_map(super::storage::claim_request));
+    if claim_requests.is_empty() {
         return Ok(vec![]);
     }
     let classes: Vec<StorageClass> = capacity::storage_classes(cluster)
         .await
         .map_err(|error| error.to_string())?;
-    Ok(capacity::wrong_claims(&wishes, &classes))
+    Ok(capacity::wrong_claims(&claim_requests, &classes))
 }
 
 async fn existing(
@@ -180,8 +182,8 @@ async fn existing(
     let services: Vec<_> = services.iter().flatten().cloned().collect();
     let domain = &inventory.cluster.ui_domain;
     let (probes, routes, orphans) = futures::join!(
-        probe::ask(cluster, &observed, &services),
-        routes::look(cluster, &inventory, &observed, pods),
+        probe::query_pods(cluster, &observed, &services),
+        routes::check_routes(cluster, &inventory, &observed, pods),
         orphans_of(cluster, &spec.name, &observed.pods, domain),
     );
     Existing {

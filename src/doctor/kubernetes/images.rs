@@ -1,4 +1,4 @@
-//! Images: those that nodes cannot pull, and those that are called the same and are not, as happens where each node has built its own.
+//! Images: those that nodes cannot pull, and different images of the same name, as when each node has its own build.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,14 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Check>
         .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
         .collect();
     found.extend(different(existing.observed.pods.iter().chain(users)));
-    or_ok(found, NAME, format!("{} is there", existing.inventory.cluster.image))
+    or_ok(
+        found,
+        NAME,
+        format!("{} is available", existing.inventory.cluster.image),
+    )
 }
 
-/// One name, several images.
+/// Different images of the same name.
 fn different<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Check> {
     let mut ids: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
     for pod in pods {
@@ -49,9 +53,9 @@ fn different<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Check> {
     several
         .map(|(image, ids)| {
             let parties: Vec<_> = ids.values().map(|pods| pods.iter().cloned().collect::<Vec<_>>().join(" and ")).collect();
-            let seen = format!("{image} is not the same image in {}", parties.join(" as in "));
-            let hint = "nodes have their own builds under one name, or the tag was moved: push it to a registry, and name it by its digest";
-            Check::warning(NAME, seen, hint)
+            let observed = format!("{image} is not the same image in {}", parties.join(" as in "));
+            let hint = "nodes have their own builds under one name, or the tag was moved: push it to a registry, and use its digest";
+            Check::warning(NAME, observed, hint)
         })
         .collect()
 }
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_built_on_each_node_is_told() {
+    fn an_image_built_on_each_node_is_reported() {
         let pod = |name: &str, id: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": name},
@@ -78,7 +82,7 @@ mod tests {
         assert_eq!(different(same.iter()), []);
         let other = [pod("a", "sha256:1"), pod("b", "sha256:2")];
         assert_eq!(
-            different(other.iter())[0].seen,
+            different(other.iter())[0].observed,
             "spark:4 is not the same image in a as in b"
         );
     }

@@ -1,5 +1,5 @@
-//! Service links: Kubernetes gives every pod variables about the Services of its namespace, unless it says `enableServiceLinks: false`. A
-//! Service named spark-master gives `SPARK_MASTER_PORT=tcp://…`, and Spark takes that for its own.
+//! Service links: Kubernetes gives every pod variables about the Services of its namespace, unless it sets `enableServiceLinks: false`. A Service
+//! named spark-master gives `SPARK_MASTER_PORT=tcp://…`, which Spark reads as its own setting.
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
@@ -8,16 +8,16 @@ use super::facts::{Observed, joined};
 use crate::doctor::{Check, or_ok};
 
 const NAME: &str = "service links";
-/// What Spark's scripts and daemons read.
+/// The variables that Spark's scripts and daemons read.
 const READ: [&str; 3] = ["SPARK_MASTER_PORT", "SPARK_WORKER_PORT", "SPARK_HISTORY_PORT"];
 
-/// `pods` are the users' own: sparkha's have no links.
+/// `pods` are the users' own: sparkha's have no service links.
 pub fn judge(pods: &[Pod], services: &Observed<Vec<Service>>) -> Vec<Check> {
     let services = match services {
         Ok(services) => services,
         Err(why) => return vec![Check::skipped(NAME, why, "")],
     };
-    // Headless ones give none.
+    // Headless Services give none.
     let with_address = services.iter().filter(|service| {
         let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
         !matches!(address, None | Some("" | "None"))
@@ -33,26 +33,26 @@ pub fn judge(pods: &[Pod], services: &Observed<Vec<Service>>) -> Vec<Check> {
             .cloned()
             .collect();
         (!has.is_empty()).then(|| {
-            let seen = format!(
+            let observed = format!(
                 "{} is given {}=tcp://… for a Service of that name",
                 pod.name_any(),
                 joined(&has)
             );
-            let hint = "set enableServiceLinks: false in its pod, or Spark takes the variable for its own setting";
-            Check::failed(NAME, seen, hint)
+            let hint = "set enableServiceLinks: false in its pod, or Spark reads the variable as its own setting";
+            Check::failed(NAME, observed, hint)
         })
     });
     or_ok(
         found.collect(),
         NAME,
         match pods.len() {
-            0 => "there is no driver pod that could have them".into(),
-            count => format!("{count} driver pods go without"),
+            0 => "there are no driver pods".into(),
+            count => format!("{count} driver pods have none"),
         },
     )
 }
 
-/// Whether the pod is given the variable: its own word would win.
+/// Whether the pod gets the variable: its own definition would take precedence.
 fn gets(pod: &Pod, variable: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let without = |container: &k8s_openapi::api::core::v1::Container| {
@@ -86,7 +86,7 @@ mod tests {
         let check = &judge(&open, &services)[0];
         assert_eq!(check.status, Status::Failed);
         assert_eq!(
-            check.seen,
+            check.observed,
             "driver is given SPARK_MASTER_PORT=tcp://… for a Service of that name"
         );
         let closed = pod(&json!({"enableServiceLinks": false, "containers": [{"name": "c"}]}));

@@ -1,4 +1,4 @@
-//! What a cluster on Kubernetes needs, and what is wrong with one that is there. [`gather`] asks, everything else judges.
+//! What a cluster on Kubernetes needs, and what is wrong with an existing one. [`gather`] queries, all other modules judge.
 
 mod clocks;
 mod dns;
@@ -24,16 +24,16 @@ use crate::model::finding::{Finding, Severity};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::spec::ClusterSpec;
 
-/// All checks, and what they were about.
+/// All checks of a cluster.
 pub struct Diagnosis {
     pub checks: Vec<Check>,
-    /// Whether the cluster is there: if not, what its creation needs was checked.
+    /// Whether the cluster exists. If not, the checks are of what its creation needs.
     pub exists: bool,
-    /// Why the API server was not to be asked.
+    /// Why the API server could not be queried.
     pub unreachable: Option<Error>,
 }
 
-/// Checks a cluster, or what it would need.
+/// Checks an existing cluster, or what a new one would need.
 pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
     match gather::gather(cluster, spec).await {
         Ok(facts) => Diagnosis {
@@ -49,7 +49,7 @@ pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
     }
 }
 
-fn judge(facts: &facts::Facts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
+fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
     let existing = facts.existing();
     let probes = existing.map(|existing| &existing.probes);
     let mut checks = vec![server::judge(&facts.server)];
@@ -77,7 +77,7 @@ fn judge(facts: &facts::Facts, spec: &ClusterSpec, namespace: &str) -> Vec<Check
     checks
 }
 
-/// What preflight finds, as checks.
+/// Converts preflight's findings to checks.
 fn from_findings(name: &'static str, findings: &[Finding]) -> Vec<Check> {
     let check = |finding: &Finding| match finding.severity {
         Severity::Warning => Check::warning(name, &finding.message, &finding.help),

@@ -1,56 +1,56 @@
 //! Whether pods reach each other, at their own addresses and through Services, and themselves through their own Service (the hairpin, which some
-//! networks do not carry).
+//! networks do not support).
 
-use super::facts::{Observed, PodReport, Reachability, Target, joined};
+use super::facts::{ConnectTarget, Observed, PodReport, Reachability, joined};
 use crate::doctor::{Check, or_ok};
 
 const PODS: &str = "pod network";
 const SERVICES: &str = "Service network";
 const HAIRPIN: &str = "hairpin";
 
-/// One attempt that failed, and by whom.
-struct Lost<'a> {
+/// A failed attempt to connect.
+struct FailedConnection<'a> {
     from: &'a str,
-    to: &'a Target,
+    to: &'a ConnectTarget,
     outcome: Reachability,
 }
 
 pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
-    let answers = match probes {
-        Ok(answers) => answers,
+    let reports = match probes {
+        Ok(reports) => reports,
         Err(why) => {
-            let hint = "with `pods/exec` the pods would be asked";
+            let hint = "grant `pods/exec` to check from the pods";
             return [PODS, SERVICES, HAIRPIN]
                 .map(|name| Check::skipped(name, why, hint))
                 .into();
         }
     };
-    let attempts: Vec<_> = answers
+    let attempts: Vec<_> = reports
         .iter()
-        .flat_map(|answer| answer.ports.iter().map(move |port| (answer.pod.as_str(), port)))
+        .flat_map(|report| report.ports.iter().map(move |port| (report.pod.as_str(), port)))
         .collect();
-    let lost: Vec<_> = attempts
+    let failed: Vec<_> = attempts
         .iter()
         .filter(|(_, port)| port.outcome != Reachability::Open)
-        .map(|(from, port)| Lost {
+        .map(|(from, port)| FailedConnection {
             from,
             to: &port.target,
             outcome: port.outcome,
         })
         .collect();
     // A master's Service has its pod's name.
-    let is_hairpin = |from: &str, to: &Target| to.is_service && from == to.name;
-    let count = |wanted: &dyn Fn(&str, &Target) -> bool| {
+    let is_hairpin = |from: &str, to: &ConnectTarget| to.is_service && from == to.name;
+    let count = |selects: &dyn Fn(&str, &ConnectTarget) -> bool| {
         attempts
             .iter()
-            .filter(|(from, port)| wanted(from, &port.target))
+            .filter(|(from, port)| selects(from, &port.target))
             .count()
     };
-    let pods = &|_: &str, to: &Target| !to.is_service;
-    let services = &|from: &str, to: &Target| to.is_service && !is_hairpin(from, to);
+    let pods = &|_: &str, to: &ConnectTarget| !to.is_service;
+    let services = &|from: &str, to: &ConnectTarget| to.is_service && !is_hairpin(from, to);
     let mut checks = group(
         PODS,
-        &lost,
+        &failed,
         pods,
         count(pods),
         "pods reach each other",
@@ -58,7 +58,7 @@ pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     );
     checks.extend(group(
         SERVICES,
-        &lost,
+        &failed,
         services,
         count(services),
         "pods reach masters through their Services",
@@ -66,38 +66,38 @@ pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     ));
     checks.extend(group(
         HAIRPIN,
-        &lost,
+        &failed,
         &is_hairpin,
         count(&is_hairpin),
         "masters reach themselves through their own Services",
-        "the network does not lead a pod's traffic back to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
-         daemons do not need it, drivers in a master's pod would",
+        "the network does not return a pod's traffic to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
+         daemons do not need it, but drivers in a master's pod do",
     ));
     checks
 }
 
 fn group(
     name: &'static str,
-    lost: &[Lost<'_>],
-    wanted: &dyn Fn(&str, &Target) -> bool,
+    failed: &[FailedConnection<'_>],
+    selects: &dyn Fn(&str, &ConnectTarget) -> bool,
     attempts: usize,
     all_well: &str,
     hint: &str,
 ) -> Vec<Check> {
     if attempts == 0 {
-        return vec![Check::skipped(name, "no two pods could be asked", "")];
+        return vec![Check::skipped(name, "no two pods could be checked", "")];
     }
-    let of_group: Vec<_> = lost
+    let of_group: Vec<_> = failed
         .iter()
-        .filter(|lost| wanted(lost.from, lost.to))
-        .map(|lost| {
-            let what = if lost.to.is_service { "Service " } else { "" };
-            let Target {
+        .filter(|failed| selects(failed.from, failed.to))
+        .map(|failed| {
+            let what = if failed.to.is_service { "Service " } else { "" };
+            let ConnectTarget {
                 name, address, port, ..
-            } = lost.to;
+            } = failed.to;
             format!(
                 "{} does not reach {what}{name} at {address}:{port} ({})",
-                lost.from, lost.outcome
+                failed.from, failed.outcome
             )
         })
         .collect();
@@ -116,7 +116,7 @@ mod tests {
 
     fn port(name: &str, is_service: bool, outcome: Reachability) -> Port {
         Port {
-            target: Target {
+            target: ConnectTarget {
                 name: name.into(),
                 is_service,
                 address: "10.0.0.1".into(),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_hairpin_is_no_lost_network() {
+    fn a_failed_hairpin_does_not_fail_the_pod_network() {
         let master = PodReport {
             pod: "spark-master-0".into(),
             clock: None,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_are_reached_by_no_pod_are_told_apart_from_pods() {
+    fn unreachable_services_are_reported_apart_from_pods() {
         let worker = PodReport {
             pod: "spark-worker-0".into(),
             clock: None,
@@ -166,7 +166,7 @@ mod tests {
         let checks = judge(&Ok(vec![worker]));
         assert_eq!(checks[0].status, Status::Ok);
         assert_eq!(
-            checks[1].seen,
+            checks[1].observed,
             "spark-worker-0 does not reach Service spark-master-0 at 10.0.0.1:7077 (refused)"
         );
         assert_eq!(checks[2].status, Status::Skipped);

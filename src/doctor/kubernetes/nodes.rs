@@ -1,4 +1,4 @@
-//! Nodes: whether they work, and whether they have room.
+//! Nodes: whether they are ready, and whether they have capacity.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::ResourceExt;
@@ -20,12 +20,12 @@ pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
         |node: &&Node| conditions(node).any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let ready = nodes.iter().filter(is_ready).count();
     if ready == 0 {
-        let seen = format!(
+        let observed = format!(
             "none of {} is ready: {}",
             counted(nodes.len(), "node"),
             joined(&troubles(nodes))
         );
-        return vec![Check::failed(NAME, seen, HINT)];
+        return vec![Check::failed(NAME, observed, HINT)];
     }
     let troubles = troubles(nodes);
     let found = match troubles.is_empty() {
@@ -47,9 +47,9 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
     let of_node = |node: &Node| {
         let name = node.name_any();
         let wrong = |condition: &NodeCondition| {
-            // `Ready` should be true, everything else is a trouble that a node has.
+            // `Ready` should be true; every other condition is a trouble of the node.
             let should_be = if condition.type_ == "Ready" { "True" } else { "False" };
-            // Of a silent node everything is unknown; once is enough.
+            // All conditions of a silent node are unknown; one is enough.
             condition.status != should_be && (condition.type_ == "Ready" || condition.status != "Unknown")
         };
         let list = conditions(node).filter(|condition| wrong(condition)).map(|condition| {
@@ -65,7 +65,7 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
     nodes.iter().flat_map(of_node).collect()
 }
 
-/// Where the cluster's pods are: on nodes that answer, and members of one kind apart.
+/// Where the cluster's pods are: on nodes that respond, and members of one kind apart.
 pub fn placement(existing: &Existing) -> Vec<Check> {
     const NAME: &str = "placement";
     let found = existing.state.warnings.iter().map(|warning| match warning {
@@ -90,7 +90,7 @@ pub fn capacity(room: &Observed<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> 
     match room {
         Ok(findings) => {
             found.extend(from_findings(NAME, findings));
-            or_ok(found, NAME, "the nodes and the quota have room for all pods")
+            or_ok(found, NAME, "the nodes and the quota have capacity for all pods")
         }
         Err(_) if found.is_empty() => vec![Check::skipped(
             NAME,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_never_joined_its_network_is_named() {
+    fn a_node_without_a_network_is_reported() {
         let good = node(
             "a",
             &json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}]),
@@ -133,7 +133,7 @@ mod tests {
         let check = &judge(&Ok(vec![good, unplugged.clone(), full]))[0];
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
-            check.seen,
+            check.observed,
             "b has NetworkUnavailable, b is not ready: cni plugin not initialized, c has DiskPressure"
         );
         assert_eq!(judge(&Ok(vec![unplugged]))[0].status, Status::Failed);

@@ -1,10 +1,10 @@
-//! The cluster's objects: all there, none left over, and no name taken by somebody else.
+//! The cluster's objects: all present, none left over, and no name taken by somebody else.
 
 use std::collections::BTreeMap;
 
 use kube::core::ObjectMeta;
 
-use super::facts::{Facts, joined};
+use super::facts::{DiagnosticFacts, joined};
 use crate::doctor::{Check, or_ok};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, is_of_cluster};
@@ -12,7 +12,7 @@ use crate::spec::ClusterSpec;
 
 const NAME: &str = "objects";
 
-pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
+pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
     let name = spec.name.as_str();
     let services = facts
         .services
@@ -24,7 +24,7 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
     let existing = match &facts.cluster {
         Ok(existing) => existing.as_ref(),
         Err(why) => {
-            let hint = "without its inventory the cluster cannot be judged: it needs `get configmaps`, and the sparkha that made it or a newer one";
+            let hint = "the checks need the cluster's inventory: grant `get configmaps`, and use the sparkha that made it or a newer one";
             return vec![Check::failed(NAME, why, hint)];
         }
     };
@@ -43,11 +43,11 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
                 .map(|entry| format!("{} {}", entry.kind, entry.name))
                 .collect();
             if !gone.is_empty() {
-                let seen = format!("somebody removed {}", joined(&gone));
+                let observed = format!("objects of the inventory are missing: {}", joined(&gone));
                 found.push(Check::failed(
                     NAME,
-                    seen,
-                    "`sparkha create`, with the same arguments, makes it again",
+                    observed,
+                    "`sparkha create` with the same arguments recreates it",
                 ));
             }
             found
@@ -66,11 +66,11 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
         .filter(|claim| !owns(claim))
         .collect();
     if !forgotten.is_empty() {
-        let seen = format!("claims of a former cluster are left: {}", joined(&forgotten));
+        let observed = format!("claims of a former cluster are left: {}", joined(&forgotten));
         found.push(Check::warning(
             NAME,
-            seen,
-            "the next cluster of this name takes them up; `kubectl delete pvc` removes them with their data",
+            observed,
+            "the next cluster of this name reuses them; `kubectl delete pvc` removes them with their data",
         ));
     }
     or_ok(
@@ -78,7 +78,7 @@ pub fn judge(facts: &Facts, spec: &ClusterSpec) -> Vec<Check> {
         NAME,
         match existing {
             Some(existing) => format!("all {} of the inventory", existing.inventory.objects.len()),
-            None => format!("nothing stands in the way of a cluster {name}"),
+            None => format!("no object conflicts with a cluster {name}"),
         },
     )
 }
@@ -87,7 +87,7 @@ fn is(metadata: &ObjectMeta, name: &str) -> bool {
     metadata.name.as_deref() == Some(name)
 }
 
-/// What bears the cluster's labels, and belongs to none.
+/// Objects with the cluster's labels that are not in its inventory.
 fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, &str) -> bool) -> Vec<Check> {
     let names: Vec<_> = live
         .iter()
@@ -99,32 +99,32 @@ fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, 
     if names.is_empty() {
         return vec![];
     }
-    let seen = format!(
-        "not of the cluster's inventory, but labelled as its own: {}",
+    let observed = format!(
+        "not in the cluster's inventory, but labelled as its own: {}",
         joined(&names)
     );
     vec![Check::warning(
         NAME,
-        seen,
-        "left over, or labelled by hand: `kubectl delete` what nobody needs",
+        observed,
+        "left over, or labelled by hand: `kubectl delete` what you do not need",
     )]
 }
 
-/// Names that a cluster to be made would need.
-fn taken(facts: &Facts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
+/// Names that a new cluster would need.
+fn taken(facts: &DiagnosticFacts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
     let owners: BTreeMap<_, _> = live
         .iter()
         .filter(|(_, metadata)| !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str()))
         .filter_map(|(kind, metadata)| Some(((*kind, metadata.name.as_deref()?), *metadata)))
         .collect();
-    let clashes = facts.wanted.iter().filter_map(|resource| {
+    let clashes = facts.desired.iter().filter_map(|resource| {
         let metadata = owners.get(&(resource.kind, resource.name.as_str()))?;
         let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
         let owner = instance.map_or("not sparkha's".to_owned(), |instance| format!("of {instance}"));
-        let seen = format!("{} {} is there already, {owner}", resource.kind, resource.name);
+        let observed = format!("{} {} exists already, {owner}", resource.kind, resource.name);
         Some(Check::failed(
             NAME,
-            seen,
+            observed,
             "choose another NAME or namespace, or remove it",
         ))
     });

@@ -1,9 +1,9 @@
-//! Pods: why they do not come up, and what ended them not long ago. Users' driver pods are looked at too.
+//! Pods: why they do not start, and what ended them recently. Users' driver pods are checked too.
 
 use k8s_openapi::api::core::v1::{Container, Event, Pod};
 use kube::ResourceExt;
 
-use super::facts::{Existing, Facts};
+use super::facts::{DiagnosticFacts, Existing};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
@@ -13,11 +13,11 @@ use crate::state::readiness::NotReady;
 use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
 
 const NAME: &str = "pods";
-/// An end that is longer ago is history.
+/// An older termination is ignored.
 const RECENT: f64 = 3600.0;
 
-/// The users' pods that have to do with Spark: labelled as drivers, or naming a master.
-pub fn users(facts: &Facts, spec: &ClusterSpec) -> Vec<Pod> {
+/// The users' pods that use Spark: labelled as drivers, or with a master's URL.
+pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
     let master = format!("spark://{}-master-", spec.name);
     let names_a_master = |container: &Container| {
         let words = container.command.iter().chain(&container.args).flatten();
@@ -38,7 +38,7 @@ pub fn users(facts: &Facts, spec: &ClusterSpec) -> Vec<Pod> {
     facts.pods.iter().flatten().filter(is_driver).cloned().collect()
 }
 
-/// Why pods of the cluster and of its users do not come up.
+/// Why pods of the cluster and of its users do not start.
 pub fn all_troubles(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Trouble> {
     let mut facts = existing.observed.clone();
     facts.pods.extend_from_slice(users);
@@ -60,7 +60,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     for pod in existing.observed.pods.iter().chain(users) {
         let told = found
             .iter()
-            .any(|check| check.seen.starts_with(&format!("{}:", pod.name_any())));
+            .any(|check| check.observed.starts_with(&format!("{}:", pod.name_any())));
         if !told {
             found.extend(ended(pod, now));
         }
@@ -73,17 +73,17 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
                 Check::warning(
                     NAME,
                     lack.to_string(),
-                    "a change is under way; if it stays so, a pod does not become ready",
+                    "a change is in progress; if this persists, a pod does not become ready",
                 )
             }),
     );
     let missing = missing(&existing.state);
     if !missing.is_empty() {
-        let seen = format!("{} not there", missing.join(", "));
+        let observed = format!("{} missing", missing.join(", "));
         found.push(Check::failed(
             NAME,
-            seen,
-            "their StatefulSet's events say why: `kubectl describe statefulset`",
+            observed,
+            "their StatefulSet's events show why: `kubectl describe statefulset`",
         ));
     }
     or_ok(found, NAME, format!("{} run", existing.observed.pods.len()))
@@ -107,7 +107,7 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
     let status = pod.status.as_ref()?;
     if status.reason.as_deref() == Some("Evicted") {
         let message = status.message.clone().unwrap_or_default();
-        let hint = "its node ran short: bound what it writes (workers.shuffle with a sizeLimit, spark.worker.cleanup), or raise requests";
+        let hint = "its node ran out of resources: limit what it writes (workers.shuffle with a sizeLimit, spark.worker.cleanup), or raise requests";
         return Some(Check::warning(NAME, format!("{name} was evicted: {message}"), hint));
     }
     let container = status
@@ -121,7 +121,7 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
         return None;
     }
     let reason = last.reason.as_deref().unwrap_or("Error");
-    let seen = format!(
+    let observed = format!(
         "{name} restarted {:.0} min ago: exit code {} ({reason}), {}",
         age / 60.0,
         last.exit_code,
@@ -132,9 +132,9 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
             "it used more memory than its limit: raise workers.memory, or sparkConf spark.executor.memoryOverheadFactor (masters: daemonMemory)"
                 .to_owned()
         }
-        _ => format!("`sparkha logs {name} --previous` shows its last words"),
+        _ => format!("`sparkha logs {name} --previous` shows its last log lines"),
     };
-    Some(Check::warning(NAME, seen, hint))
+    Some(Check::warning(NAME, observed, hint))
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_of_this_hour_is_told_and_an_older_one_is_not() {
+    fn only_terminations_of_the_last_hour_are_reported() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "spark-worker-0"},
             "status": {"containerStatuses": [{
@@ -156,7 +156,7 @@ mod tests {
         let end = 1_767_225_600.0;
         let check = ended(&pod, end + 120.0).unwrap();
         assert_eq!(
-            check.seen,
+            check.observed,
             "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restart"
         );
         assert!(check.hint.contains("raise workers.memory"));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_node_that_evicts_is_told() {
+    fn an_evicted_pod_is_reported() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p"},
             "status": {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."},
@@ -172,7 +172,7 @@ mod tests {
         .unwrap();
         let check = ended(&pod, 0.0).unwrap();
         assert_eq!(
-            check.seen,
+            check.observed,
             "p was evicted: The node was low on resource: ephemeral-storage."
         );
     }

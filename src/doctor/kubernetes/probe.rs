@@ -1,5 +1,5 @@
-//! What the cluster's own pods see of each other: names, addresses, Services and the time. One `exec` for each pod that is asked, all at
-//! once; whoever may not do that hears so.
+//! What the cluster's own pods can reach: names, addresses, Services and the time. One `exec` for each pod, all concurrent; a missing permission is
+//! reported.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
 use super::facts::{ClockReading, Observed, now};
-use crate::doctor::kubernetes::facts::{Lookup, PodReport, Port, Reachability, Resolution, Target};
+use crate::doctor::kubernetes::facts::{ConnectTarget, Lookup, PodReport, Port, Reachability, Resolution};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::state::{Facts, is_ready, pods_of};
 
-/// Each pod connects to each: more would take too long, and not tell more.
+/// Each pod connects to each: more pods would take too long, and not show more.
 const PODS_MAX: usize = 12;
-/// For all answers of one pod; each of its questions has 3 s.
+/// Timeout of all answers of one pod; each query has 3 s.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks everything at once. A port is tried by bash itself, for images have neither nc nor curl.
+/// Runs all queries concurrently. bash itself tries a port, because images have neither nc nor curl.
 const SCRIPT: &str = r#"
 reach() {
   timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null
@@ -41,41 +41,41 @@ done
 wait
 "#;
 
-/// Asks the running pods.
-pub async fn ask(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Observed<Vec<PodReport>> {
-    let pods = asked(facts);
+/// Queries the running pods.
+pub async fn query_pods(cluster: &Cluster, facts: &Facts, services: &[Service]) -> Observed<Vec<PodReport>> {
+    let pods = queried_pods(facts);
     if pods.is_empty() {
-        return Err("none of its pods is ready to be asked".into());
+        return Err("none of its pods is running".into());
     }
     let targets = targets(&pods, services, facts);
     let names = names(&pods, facts);
-    let answers = pods.iter().map(|pod| {
+    let reports = pods.iter().map(|pod| {
         let (targets, names) = (of_pod(pod, &targets), &names);
-        async move { ask_pod(cluster, pod, &targets, names).await }
+        async move { query_pod(cluster, pod, &targets, names).await }
     });
-    let answers = join_all(answers).await;
-    if let Some(Err(kubernetes::Error::Forbidden { .. })) = answers.iter().find(|answer| answer.is_err()) {
-        return Err("you may not run anything in its pods (create pods/exec)".into());
+    let reports = join_all(reports).await;
+    if let Some(Err(kubernetes::Error::Forbidden { .. })) = reports.iter().find(|report| report.is_err()) {
+        return Err("you may not run commands in its pods (create pods/exec)".into());
     }
-    let failed = answers
+    let failed = reports
         .iter()
-        .find_map(|answer| answer.as_ref().err())
+        .find_map(|report| report.as_ref().err())
         .map(ToString::to_string);
-    let answers: Vec<_> = answers.into_iter().flatten().collect();
+    let reports: Vec<_> = reports.into_iter().flatten().collect();
     match failed {
-        Some(reason) if answers.is_empty() => Err(reason),
-        _ => Ok(answers),
+        Some(reason) if reports.is_empty() => Err(reason),
+        _ => Ok(reports),
     }
 }
 
-/// Masters and ZooKeepers, a worker for each node, and those that no master knows.
-fn asked(facts: &Facts) -> Vec<&Pod> {
+/// Masters and ZooKeeper servers, a worker for each node, and workers that no master knows.
+fn queried_pods(facts: &Facts) -> Vec<&Pod> {
     let daemons = pods_of(facts, Component::Master).chain(pods_of(facts, Component::ZooKeeper));
     let mut pods: Vec<_> = daemons.filter(|pod| is_running(pod)).collect();
     let mut nodes = Vec::new();
     for worker in pods_of(facts, Component::Worker).filter(|pod| is_running(pod)) {
         let node = worker.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        // The first stands for its node; one that nobody knows is asked why.
+        // The first stands for its node; an unregistered one may show why it is not registered.
         if !is_registered(worker, facts) || !nodes.contains(&node) {
             pods.push(worker);
             nodes.push(node);
@@ -85,7 +85,7 @@ fn asked(facts: &Facts) -> Vec<&Pod> {
     pods
 }
 
-/// Whether it is in a master's list, under its address or its name.
+/// Whether a master lists it, under its address or its name.
 fn is_registered(worker: &Pod, facts: &Facts) -> bool {
     let address = worker.status.as_ref().and_then(|status| status.pod_ip.clone());
     let (name, reports) = (worker.name_any(), facts.masters.values().flatten());
@@ -111,17 +111,17 @@ fn port_of(pod: &Pod) -> Option<u16> {
     }
 }
 
-/// A worker takes another port at each start: its ID in the leader's list ends with it.
+/// A worker's port changes with each start: its ID in the leader's list ends with it.
 fn worker_port(address: &str, facts: &Facts) -> Option<u16> {
     let mut workers = facts.masters.values().flatten().flat_map(|report| &report.workers);
     let worker = workers.find(|worker| worker.state == "ALIVE" && worker.host == address)?;
     worker.id.rsplit('-').next()?.parse().ok()
 }
 
-/// Those of the targets to which this pod has to connect.
-fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
+/// The targets to which this pod must connect.
+fn of_pod(pod: &Pod, targets: &[(Component, ConnectTarget)]) -> Vec<ConnectTarget> {
     let from = Component::of(pod.labels());
-    let is_needed = |to: Component, target: &Target| {
+    let is_needed = |to: Component, target: &ConnectTarget| {
         let is_itself = target.name == pod.name_any();
         is_itself || from.is_some_and(|from| connects(from, to))
     };
@@ -129,7 +129,7 @@ fn of_pod(pod: &Pod, targets: &[(Component, Target)]) -> Vec<Target> {
     needed.map(|(_, target)| target.clone()).collect()
 }
 
-/// Whether pods of one part connect to pods of another; network policies admit no others.
+/// Whether pods of one component connect to pods of another; network policies admit no others.
 fn connects(from: Component, to: Component) -> bool {
     use Component::{Master, Worker, ZooKeeper};
     matches!(
@@ -139,7 +139,7 @@ fn connects(from: Component, to: Component) -> bool {
 }
 
 /// Every pod at its own address, and every master's Service.
-fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component, Target)> {
+fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component, ConnectTarget)> {
     let ready = pods.iter().filter(|pod| is_ready(pod));
     let of_pods = ready.filter_map(|pod| {
         let address = pod.status.as_ref()?.pod_ip.clone()?;
@@ -148,7 +148,7 @@ fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component
             Component::Worker => worker_port(&address, facts),
             _ => None,
         };
-        let target = Target {
+        let target = ConnectTarget {
             name: pod.name_any(),
             is_service: false,
             port: port.or(port_of(pod))?,
@@ -161,7 +161,7 @@ fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component
         // A master's Service has its pod's name.
         pods.iter().find(|pod| pod.name_any() == name && is_ready(pod))?;
         let address = service.spec.as_ref()?.cluster_ip.clone()?;
-        let target = Target {
+        let target = ConnectTarget {
             name,
             is_service: true,
             address,
@@ -172,7 +172,7 @@ fn targets(pods: &[&Pod], services: &[Service], facts: &Facts) -> Vec<(Component
     of_pods.chain(of_services).collect()
 }
 
-/// What these pods must be able to resolve: masters, ZooKeepers, and what workers call themselves.
+/// The names that these pods must resolve: masters, ZooKeeper servers, and workers' own names.
 fn names(pods: &[&Pod], facts: &Facts) -> Vec<String> {
     let of_pods = pods.iter().filter_map(|pod| {
         let cluster = pod.labels().get(INSTANCE)?;
@@ -198,10 +198,10 @@ fn is_host(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }
 
-async fn ask_pod(
+async fn query_pod(
     cluster: &Cluster,
     pod: &Pod,
-    targets: &[Target],
+    targets: &[ConnectTarget],
     names: &[String],
 ) -> Result<PodReport, kubernetes::Error> {
     let mut command: Vec<String> = ["bash", "-c", SCRIPT, "bash"].map(str::to_owned).into();
@@ -216,15 +216,15 @@ async fn ask_pod(
     Ok(parse(&pod.name_any(), &text, targets, (started, now())))
 }
 
-fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> PodReport {
-    let mut answer = PodReport {
+fn parse(pod: &str, text: &str, targets: &[ConnectTarget], during: (f64, f64)) -> PodReport {
+    let mut report = PodReport {
         pod: pod.to_owned(),
         clock: None,
         ports: Vec::new(),
         names: Vec::new(),
     };
     let at = |address: &str, port: &str| {
-        let is_it = |target: &&Target| target.address == address && target.port.to_string() == port;
+        let is_it = |target: &&ConnectTarget| target.address == address && target.port.to_string() == port;
         targets.iter().find(is_it).cloned()
     };
     for line in text.lines() {
@@ -236,25 +236,25 @@ fn parse(pod: &str, text: &str, targets: &[Target], asked: (f64, f64)) -> PodRep
         };
         match words[..] {
             ["time", time] => {
-                answer.clock = time.parse().ok().map(|time| ClockReading::within(pod, time, asked));
+                report.clock = time.parse().ok().map(|time| ClockReading::within(pod, time, during));
             }
-            ["open", address, number] => answer.ports.extend(port(Reachability::Open, address, number)),
-            ["refused", address, number] => answer.ports.extend(port(Reachability::Refused, address, number)),
-            ["silent", address, number] => answer.ports.extend(port(Reachability::Silent, address, number)),
-            ["known", text] => answer.names.push(name(Resolution::Known, text)),
-            ["unknown", text] => answer.names.push(name(Resolution::Unknown, text)),
-            ["unanswered", text] => answer.names.push(name(Resolution::Unanswered, text)),
+            ["open", address, number] => report.ports.extend(port(Reachability::Open, address, number)),
+            ["refused", address, number] => report.ports.extend(port(Reachability::Refused, address, number)),
+            ["silent", address, number] => report.ports.extend(port(Reachability::Silent, address, number)),
+            ["known", text] => report.names.push(name(Resolution::Known, text)),
+            ["unknown", text] => report.names.push(name(Resolution::Unknown, text)),
+            ["unanswered", text] => report.names.push(name(Resolution::Unanswered, text)),
             _ => {}
         }
     }
-    // In the order in which they were asked, whoever answered first.
-    let place = |target: &Target| targets.iter().position(|other| other == target);
-    answer.ports.sort_by_key(|port| place(&port.target));
-    answer.names.sort_by(|a, b| a.name.cmp(&b.name));
-    answer
+    // In the order of the queries, independent of which was answered first.
+    let place = |target: &ConnectTarget| targets.iter().position(|other| other == target);
+    report.ports.sort_by_key(|port| place(&port.target));
+    report.names.sort_by(|a, b| a.name.cmp(&b.name));
+    report
 }
 
-/// Runs a command in a pod's first container; what it wrote in time to its standard output.
+/// Runs a command in a pod's first container. Returns what it wrote to its standard output in time.
 async fn output_of(
     cluster: &Cluster,
     pod: &str,
@@ -278,8 +278,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_come_back_in_the_order_of_the_questions() {
-        let target = |name: &str, address: &str| Target {
+    fn results_are_in_the_order_of_the_queries() {
+        let target = |name: &str, address: &str| ConnectTarget {
             name: name.into(),
             is_service: false,
             address: address.into(),
@@ -288,24 +288,24 @@ mod tests {
         let targets = [target("a", "10.0.0.1"), target("b", "10.0.0.2")];
         let text =
             "time 100.5\nsilent 10.0.0.2 7077\nunknown x\nopen 10.0.0.1 7077\nknown b\nopen 10.0.0.9 7077\nnoise\n";
-        let answer = parse("p", text, &targets, (100.0, 101.0));
-        let outcomes: Vec<_> = answer
+        let report = parse("p", text, &targets, (100.0, 101.0));
+        let outcomes: Vec<_> = report
             .ports
             .iter()
             .map(|port| (port.target.name.as_str(), port.outcome))
             .collect();
         assert_eq!(outcomes, [("a", Reachability::Open), ("b", Reachability::Silent)]);
-        let names: Vec<_> = answer
+        let names: Vec<_> = report
             .names
             .iter()
             .map(|name| (name.name.as_str(), name.outcome))
             .collect();
         assert_eq!(names, [("b", Resolution::Known), ("x", Resolution::Unknown)]);
-        assert_eq!(answer.clock.unwrap().offset(), 0.0);
+        assert_eq!(report.clock.unwrap().offset(), 0.0);
     }
 
     #[test]
-    fn only_what_is_a_host_is_asked_for() {
+    fn only_host_names_are_queried() {
         assert!(is_host("spark-worker-0"));
         assert!(!is_host("$(reboot)"));
     }

@@ -1,4 +1,4 @@
-//! Whether the web UIs are reached by their names: the routes that the cluster should have, resolved and asked for from here.
+//! Whether the web UIs are reached by their names: the routes of the cluster, resolved and requested from this machine.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use crate::doctor::{Check, or_ok};
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
-use crate::routes::check::{Asked, RouteReport, check};
+use crate::routes::check::{CheckedServers, RouteReport, check};
 use crate::routing::vulcand::Scope;
-use crate::routing::{self, Member, Table};
+use crate::routing::{self, RoutedPod, Table};
 use crate::spec::names::UiDomain;
 use crate::spec::words::counted;
 use crate::state::Facts;
 
 const NAME: &str = "web UIs";
 
-/// Asks for the leader's and every master's and worker's.
-pub async fn look(
+/// Requests the web UIs of the leader, and of every master and worker.
+pub async fn check_routes(
     cluster: &Cluster,
     inventory: &Inventory,
     facts: &Facts,
@@ -30,13 +30,13 @@ pub async fn look(
     let name = &inventory.cluster.name;
     let member = |pod: &Pod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        Member::of(&pod.metadata, address, namespace, name.as_str())
+        RoutedPod::of(&pod.metadata, address, namespace, name.as_str())
     };
     let leads = |pod: &String| {
         let report = facts.masters.get(pod).and_then(|report| report.as_ref().ok());
         report.is_some_and(|report| report.status == MasterStatus::Alive)
     };
-    let routed = routing::Cluster {
+    let routed = routing::RoutedCluster {
         namespace: namespace.to_owned(),
         name: name.clone(),
         alias: inventory.cluster.active_alias().cloned(),
@@ -46,7 +46,7 @@ pub async fn look(
         driver_uis: vec![],
     };
     let table = Table::of([&routed]);
-    let asked = Asked {
+    let asked = CheckedServers {
         dns: None,
         router: None,
     };
@@ -72,7 +72,7 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
         .collect();
     let mut found = Vec::new();
     if !without_name.is_empty() {
-        let seen = format!(
+        let observed = format!(
             "{} of {} of the UI domain {domain} not resolved here ({})",
             without_name.len(),
             counted(routes.len(), "name"),
@@ -80,19 +80,19 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
         );
         found.push(Check::warning(
             NAME,
-            seen,
-            "let the domain's names be a router's (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
+            observed,
+            "resolve the domain's names to a router (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
         ));
     }
     if let Some(problem) = with_problem.first().and_then(|route| route.problems.first()) {
-        let seen = format!(
+        let observed = format!(
             "{} of {} are not reached by their names; {}: {}",
             with_problem.len(),
             routes.len(),
             with_problem[0].host,
             problem.message
         );
-        found.push(Check::warning(NAME, seen, problem.hint.clone()));
+        found.push(Check::warning(NAME, observed, problem.hint.clone()));
     }
     let addresses: std::collections::BTreeSet<&IpAddr> = routes.iter().flat_map(|route| &route.addresses).collect();
     let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();

@@ -1,6 +1,6 @@
-//! The API server, the namespace, and what may be done there.
+//! The API server, the namespace, and your permissions there.
 
-use super::facts::{Observed, Server};
+use super::facts::{ApiServer, Observed};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
 use crate::lifecycle::preflight::{NamespaceState, too_old};
@@ -13,7 +13,7 @@ pub fn unreachable(error: &Error) -> Check {
     Check::failed(NAME, error.to_string(), error.help().unwrap_or_default())
 }
 
-pub fn judge(server: &Server) -> Check {
+pub fn judge(server: &ApiServer) -> Check {
     match too_old(&server.version) {
         Some(finding) => Check::warning(NAME, finding.message, finding.help),
         None => Check::ok(NAME, format!("{} at {}", server.version.git_version, server.address)),
@@ -24,8 +24,8 @@ pub fn namespace(state: NamespaceState, namespace: &str) -> Vec<Check> {
     vec![Check::ok(
         "namespace",
         match state {
-            NamespaceState::Missing => format!("{namespace} is not there yet: create makes it"),
-            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} is there"),
+            NamespaceState::Missing => format!("{namespace} does not exist yet: create makes it"),
+            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} exists"),
         },
     )]
 }
@@ -36,7 +36,7 @@ pub fn permissions(missing: &Observed<Vec<Finding>>) -> Vec<Check> {
         Ok(missing) => or_ok(
             from_findings(NAME, missing),
             NAME,
-            "you may do what create, status and teardown do",
+            "you have the permissions for create, status and teardown",
         ),
         Err(why) => vec![Check::skipped(NAME, why, "")],
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn an_old_server_is_a_warning() {
-        let server = |minor: &str| Server {
+        let server = |minor: &str| ApiServer {
             address: "https://x".into(),
             version: k8s_openapi::apimachinery::pkg::version::Info {
                 major: "1".into(),

@@ -1,18 +1,18 @@
-//! Services: each of the cluster's must select its pods, and nobody else's, and lead to those that are ready.
+//! Services: each of the cluster's must select its pods and no others, and lead to those that are ready.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{Existing, Facts, Observed, joined, named};
+use super::facts::{DiagnosticFacts, Existing, Observed, joined, named};
 use crate::doctor::{Check, or_ok};
 use crate::model::labels::is_of_cluster;
 use crate::state::is_ready;
 
 const NAME: &str = "Services";
 
-pub fn judge(existing: &Existing, facts: &Facts) -> Vec<Check> {
+pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
     let cluster = existing.inventory.cluster.name.as_str();
     let (services, pods) = match (&facts.services, &facts.pods) {
         (Ok(services), Ok(pods)) => (services, pods),
@@ -36,11 +36,11 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
     let selected: Vec<_> = pods.iter().filter(|pod| selects(&selector, pod)).collect();
     if selected.is_empty() {
         let list: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let seen = format!("{name} selects no pod ({})", list.join(","));
+        let observed = format!("{name} selects no pod ({})", list.join(","));
         return Some(Check::failed(
             NAME,
-            seen,
-            "if its pods are there, somebody changed its selector: `sparkha create --force-conflicts` puts it right",
+            observed,
+            "if its pods exist, its selector was changed: run `sparkha create --force-conflicts`",
         ));
     }
     let foreign: Vec<_> = selected
@@ -49,11 +49,11 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
         .filter(|pod| !is_of_cluster(pod.metadata.labels.as_ref(), cluster))
         .collect();
     if !foreign.is_empty() {
-        let seen = format!("{name} leads to pods that are not the cluster's: {}", named(foreign));
+        let observed = format!("{name} leads to pods that are not the cluster's: {}", named(foreign));
         return Some(Check::failed(
             NAME,
-            seen,
-            "those pods bear the cluster's labels, or its selector was changed",
+            observed,
+            "those pods have the cluster's labels, or its selector was changed",
         ));
     }
     let has_address = match endpoints {
@@ -66,28 +66,28 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
                     .any(|subset| subset.addresses.iter().flatten().next().is_some())
             })
         }
-        // Who may not see them sees the pods.
+        // Without permission to read Endpoints, the pods must do.
         Err(_) => selected.iter().any(|pod| is_ready(pod)),
     };
     if !has_address {
         let waiting = selected.iter().copied().filter(|pod| !is_ready(pod));
         let names: Vec<_> = waiting.map(ResourceExt::name_any).collect();
-        let (seen, hint) = match names.is_empty() {
+        let (observed, hint) = match names.is_empty() {
             true => (
-                format!("{name} has no address, though its pods are ready"),
-                "the controller that fills Endpoints does not: look at kube-controller-manager",
+                format!("{name} has no address, although its pods are ready"),
+                "no controller fills its Endpoints: check kube-controller-manager",
             ),
             false => (
                 format!("{name} has no ready address: {} not ready", joined(&names)),
-                "the checks of pods say why",
+                "see the checks of pods",
             ),
         };
-        return Some(Check::failed(NAME, seen, hint));
+        return Some(Check::failed(NAME, observed, hint));
     }
     None
 }
 
-/// An empty selector selects nothing here: nobody fills its Endpoints.
+/// An empty selector selects nothing here: no controller fills its Endpoints.
 fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
@@ -110,34 +110,34 @@ mod tests {
         .unwrap()
     }
 
-    fn seen(selector: &serde_json::Value, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>) -> Option<String> {
+    fn observed(selector: &serde_json::Value, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>) -> Option<String> {
         let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
-        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|check| check.seen)
+        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|check| check.observed)
     }
 
     #[test]
-    fn a_service_without_its_pods_is_told() {
+    fn a_service_that_selects_no_pods_is_reported() {
         let pods = [pod("a", "spark", true), pod("b", "other", true)];
         let hidden = Err("not allowed".into());
         let part = json!({"part": "master"});
         let own = json!({"part": "master", "app.kubernetes.io/instance": "spark"});
         assert_eq!(
-            seen(&json!({"part": "x"}), &pods, &hidden).unwrap(),
+            observed(&json!({"part": "x"}), &pods, &hidden).unwrap(),
             "s selects no pod (part=x)"
         );
         assert_eq!(
-            seen(&part, &pods, &hidden).unwrap(),
+            observed(&part, &pods, &hidden).unwrap(),
             "s leads to pods that are not the cluster's: b"
         );
-        assert_eq!(seen(&own, &pods, &hidden), None);
+        assert_eq!(observed(&own, &pods, &hidden), None);
         let asleep = [pod("a", "spark", false)];
         assert_eq!(
-            seen(&own, &asleep, &hidden).unwrap(),
+            observed(&own, &asleep, &hidden).unwrap(),
             "s has no ready address: a not ready"
         );
         assert_eq!(
-            seen(&own, &pods, &Ok(vec![])).unwrap(),
-            "s has no address, though its pods are ready"
+            observed(&own, &pods, &Ok(vec![])).unwrap(),
+            "s has no address, although its pods are ready"
         );
     }
 }

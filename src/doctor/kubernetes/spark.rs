@@ -1,4 +1,4 @@
-//! Masters, workers and applications, as the masters themselves tell of them.
+//! Masters, workers and applications, as the masters report them.
 
 use std::net::IpAddr;
 
@@ -31,15 +31,15 @@ fn masters(existing: &Existing) -> Vec<Check> {
         .collect();
     for (pod, report) in &existing.observed.masters {
         let Ok(report) = report else { continue };
-        // Workers and drivers are told its Service's name, and Spark drops what comes under another.
-        let wanted = format!("spark://{pod}:{MASTER_PORT}");
-        if report.url != wanted {
-            let seen = format!(
-                "{pod} calls itself {}, and is called {wanted}: it drops what workers and drivers send",
+        // Workers and drivers use its Service's name, and Spark drops messages to another name.
+        let expected = format!("spark://{pod}:{MASTER_PORT}");
+        if report.url != expected {
+            let observed = format!(
+                "{pod} calls itself {}, but is addressed as {expected}: it drops messages of workers and drivers",
                 report.url
             );
             let hint = "SPARK_MASTER_HOST must be the name of the master's own Service: leave it to sparkha, in env and sparkConf alike";
-            found.push(Check::failed(NAME, seen, hint));
+            found.push(Check::failed(NAME, observed, hint));
         }
     }
     let standby = existing.state.masters.len().saturating_sub(1);
@@ -54,13 +54,13 @@ fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check
                 .iter()
                 .filter_map(|(pod, report)| Some((pod, report.as_ref().err()?)));
             let reasons: Vec<_> = reasons.map(|(pod, reason)| format!("{pod}: {reason}")).collect();
-            let seen = match reasons.is_empty() {
+            let observed = match reasons.is_empty() {
                 true => lack.to_string(),
                 false => format!("{lack} ({})", joined(&reasons)),
             };
-            return Some(Check::failed(name, seen, "`sparkha logs masters` shows what they do"));
+            return Some(Check::failed(name, observed, "see `sparkha logs masters`"));
         }
-        NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; look again",
+        NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; check again",
         NotReady::NoLeader { recovering: None } => {
             "an election needs ZooKeeper's quorum: see its check, and `sparkha logs masters`"
         }
@@ -81,7 +81,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
                 "`sparkha logs workers` shows why they do not register: names, networks, another secret"
             }
             NotReady::WorkerSize { .. } => {
-                "somebody set SPARK_WORKER_CORES or SPARK_WORKER_MEMORY, or it has no limits and offers its whole node"
+                "SPARK_WORKER_CORES or SPARK_WORKER_MEMORY is set, or it has no limits and offers its whole node"
             }
             _ => continue,
         };
@@ -96,7 +96,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
     or_ok(
         found,
         NAME,
-        format!("{}, as large as they should be", workers.registration()),
+        format!("{}, with the configured resources", workers.registration()),
     )
 }
 
@@ -105,7 +105,7 @@ fn leader(facts: &Facts) -> Option<&MasterReport> {
     reports.into_iter().find(|report| report.status == MasterStatus::Alive)
 }
 
-/// A worker's executors are reached under the name that it gives: it must mean the same to everybody.
+/// A worker's executors are reached under the worker's own name: it must resolve to the same address everywhere.
 fn advertised(
     name: &'static str,
     worker: &WorkerReport,
@@ -113,22 +113,22 @@ fn advertised(
     probes: &Observed<Vec<PodReport>>,
 ) -> Option<Check> {
     let host = &worker.host;
-    let hint = "SPARK_LOCAL_HOSTNAME must be what everybody can resolve: sparkha sets it to the pod's address";
+    let hint = "SPARK_LOCAL_HOSTNAME must be resolvable in all pods: sparkha sets it to the pod's address";
     let is_of_pod = |address: &str| {
         let has = |pod: &&&Pod| pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) == Some(address);
         pods.iter().any(|pod| has(&pod))
     };
     if host.parse::<IpAddr>().is_ok() {
         return (!is_of_pod(host)).then(|| {
-            let seen = format!("a worker calls itself {host}, which is the address of none of its pods");
-            Check::failed(name, seen, hint)
+            let observed = format!("a worker calls itself {host}, which is not the address of any worker's pod");
+            Check::failed(name, observed, hint)
         });
     }
     let asked: Vec<_> = probes
         .iter()
         .flatten()
         .flat_map(|answer| answer.names.iter().map(move |name| (answer.pod.as_str(), name)))
-        // In its own pod /etc/hosts knows it.
+        // Its own pod resolves it by /etc/hosts.
         .filter(|(pod, name)| name.name == *host && pod != host)
         .collect();
     let deaf: Vec<_> = asked
@@ -138,19 +138,19 @@ fn advertised(
     match (asked.is_empty(), deaf.first()) {
         (true, _) => Some(Check::warning(
             name,
-            format!("a worker calls itself {host}; whether others can resolve that was not seen"),
+            format!("a worker calls itself {host}; whether others can resolve it was not checked"),
             hint,
         )),
         (false, None) => None,
         (false, Some((pod, _))) => {
-            let seen =
+            let observed =
                 format!("a worker calls itself {host}, which {pod} cannot resolve: jobs do not reach its executors");
-            Some(Check::failed(name, seen, hint))
+            Some(Check::failed(name, observed, hint))
         }
     }
 }
 
-/// Applications that get nothing: a driver waits for ever at "Initial job has not accepted any resources".
+/// Applications without executors: their driver waits forever at "Initial job has not accepted any resources".
 fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Check> {
     const NAME: &str = "applications";
     let Some(leader) = leader else {
@@ -158,7 +158,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
     };
     let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
     let found = waiting.map(|app| {
-        let seen = format!(
+        let observed = format!(
             "{} ({}) waits for executors; {} and {} MiB are free on {}",
             app.id,
             app.name,
@@ -168,7 +168,7 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
         );
         let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
                     reach the driver: spark.driver.host must be an address of its pod";
-        Check::warning(NAME, seen, hint)
+        Check::warning(NAME, observed, hint)
     });
     let run = format!(
         "{}, none of them waiting",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_only_its_pod_knows_is_told() {
+    fn a_worker_name_that_only_its_pod_resolves_is_reported() {
         let pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": "w"}, "status": {"podIP": "10.0.0.1"}})).unwrap();
         let pods = [&pod];
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_waits_is_told_what_is_free() {
+    fn a_waiting_application_is_reported_with_the_free_resources() {
         let leader: MasterReport = serde_json::from_value(json!({
             "status": "ALIVE", "url": "",
             "activeapps": [
@@ -244,10 +244,10 @@ mod tests {
             pods: vec![],
         };
         let checks = applications(Some(&leader), &workers);
-        let seen = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
+        let observed = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
         assert_eq!(
-            checks.iter().map(|check| check.seen.as_str()).collect::<Vec<_>>(),
-            [seen]
+            checks.iter().map(|check| check.observed.as_str()).collect::<Vec<_>>(),
+            [observed]
         );
         assert_eq!(applications(None, &workers)[0].status, Status::Skipped);
     }

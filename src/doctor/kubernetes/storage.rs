@@ -1,4 +1,4 @@
-//! Volumes: access modes that a disk cannot have, and claims that wait for one.
+//! Volumes: access modes that a disk does not support, and claims that wait for a volume.
 
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use kube::ResourceExt;
@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::facts::Observed;
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
-use crate::lifecycle::preflight::capacity::Wish;
+use crate::lifecycle::preflight::capacity::ClaimRequest;
 use crate::model::finding::Finding;
 use crate::spec::words::counted;
 
@@ -16,11 +16,11 @@ fn is_bound(claim: &PersistentVolumeClaim) -> bool {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
 }
 
-/// What a claim that still waits asks of its storage class. The empty class stands for volumes that somebody makes by hand.
-pub fn wish(claim: &PersistentVolumeClaim) -> Option<Wish> {
+/// The request of a waiting claim to its storage class. The empty class stands for volumes made by hand.
+pub fn claim_request(claim: &PersistentVolumeClaim) -> Option<ClaimRequest> {
     let spec = claim.spec.as_ref()?;
     let class = spec.storage_class_name.clone();
-    (!is_bound(claim) && class.as_deref() != Some("")).then(|| Wish {
+    (!is_bound(claim) && class.as_deref() != Some("")).then(|| ClaimRequest {
         subject: format!("claim {}", claim.name_any()),
         class,
         access_modes: spec.access_modes.clone().unwrap_or_default(),
@@ -40,9 +40,9 @@ pub fn judge(
     let waiting: Vec<_> = claims.iter().filter(|claim| !is_bound(claim)).collect();
     for claim in &waiting {
         let name = claim.name_any();
-        // Said already, and more clearly.
+        // It has been reported, and more clearly.
         let subject = format!("claim {name}:");
-        if found.iter().any(|check| check.seen.starts_with(&subject)) {
+        if found.iter().any(|check| check.observed.starts_with(&subject)) {
             continue;
         }
         let phase = claim
@@ -50,28 +50,28 @@ pub fn judge(
             .as_ref()
             .and_then(|status| status.phase.clone())
             .unwrap_or_default();
-        let reason = last_word(&name, events);
+        let reason = newest_message(&name, events);
         if reason
             .as_deref()
             .is_some_and(|reason| reason.contains("waiting for first consumer"))
         {
-            // It gets its volume when a pod wants it.
+            // It is provisioned when a pod uses it.
             continue;
         }
-        let seen = format!(
+        let observed = format!(
             "claim {name} is {phase}: {}",
-            reason.as_deref().unwrap_or("nobody says why")
+            reason.as_deref().unwrap_or("no event says why")
         );
-        let hint = "check storageClassName, accessMode and size; with no provisioner somebody has to make the volume";
-        found.push(Check::failed(NAME, seen, hint));
+        let hint = "check storageClassName, accessMode and size; without a provisioner, create the volume yourself";
+        found.push(Check::failed(NAME, observed, hint));
     }
     match findings {
         Err(why) if found.is_empty() => {
-            let seen = format!(
-                "{} bound; storage classes were not seen: {why}",
+            let observed = format!(
+                "{} bound; storage classes could not be read: {why}",
                 counted(claims.len(), "claim")
             );
-            vec![Check::ok(NAME, seen)]
+            vec![Check::ok(NAME, observed)]
         }
         _ => or_ok(
             found,
@@ -85,7 +85,7 @@ pub fn judge(
 }
 
 /// The newest event about a claim.
-fn last_word(claim: &str, events: &[Event]) -> Option<String> {
+fn newest_message(claim: &str, events: &[Event]) -> Option<String> {
     let about = events.iter().filter(|event| {
         event.involved_object.kind.as_deref() == Some("PersistentVolumeClaim")
             && event.involved_object.name.as_deref() == Some(claim)
@@ -112,21 +112,24 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_for_many_and_a_claim_that_waits_are_told_once_each() {
+    fn a_shared_disk_and_a_waiting_claim_are_reported_once_each() {
         let disk = serde_json::from_value(json!({"metadata": {"name": "disk"}, "provisioner": "kubernetes.io/gce-pd"}));
         let many = claim("many", "disk", "ReadWriteMany", "Pending");
-        let findings = wrong_claims(&[wish(&many).unwrap()], &[disk.unwrap()]);
+        let findings = wrong_claims(&[claim_request(&many).unwrap()], &[disk.unwrap()]);
         let by_hand = claim("by-hand", "", "ReadWriteOnce", "Pending");
-        assert!(wish(&by_hand).is_none());
+        assert!(claim_request(&by_hand).is_none());
         let event = serde_json::from_value(json!({
             "metadata": {}, "message": "no persistent volumes available for this claim and no storage class is set",
             "involvedObject": {"kind": "PersistentVolumeClaim", "name": "by-hand"},
         }));
         let claims = Ok(vec![many, by_hand, claim("good", "x", "ReadWriteOnce", "Bound")]);
         let checks = judge(&Ok(findings), &claims, &[event.unwrap()]);
-        let seen: Vec<_> = checks.iter().map(|check| (check.status, check.seen.as_str())).collect();
+        let observed: Vec<_> = checks
+            .iter()
+            .map(|check| (check.status, check.observed.as_str()))
+            .collect();
         assert_eq!(
-            seen,
+            observed,
             [
                 (
                     Status::Failed,

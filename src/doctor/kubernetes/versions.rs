@@ -1,4 +1,4 @@
-//! Whether everything is of one version: this sparkha and the one that made the cluster, the Spark of its pods and of its drivers.
+//! Whether all versions match: this sparkha and the one that made the cluster, and the Spark of its pods and of its drivers.
 
 use std::collections::BTreeSet;
 
@@ -26,13 +26,13 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
         .collect();
     if !others.is_empty() {
         let list: Vec<_> = others.into_iter().map(str::to_owned).collect();
-        let seen = format!(
+        let observed = format!(
             "the cluster's image is {}, and some of its pods have {}",
             cluster.image,
             joined(&list)
         );
-        let hint = "a change is still under way, or somebody changed a StatefulSet: `sparkha create --dry-run` shows what differs";
-        found.push(Check::warning(NAME, seen, hint));
+        let hint = "a change is still in progress, or a StatefulSet was changed: `sparkha create --dry-run` shows what differs";
+        found.push(Check::warning(NAME, observed, hint));
     }
     found.extend(users.iter().filter_map(|pod| of_driver(pod, &cluster.image)));
     or_ok(found, NAME, format!("sparkha {OWN} and one image, {}", cluster.image))
@@ -49,31 +49,31 @@ fn of_sparkha(made_by: &str) -> Vec<Check> {
             .map_while(|part| part.parse().ok())
             .collect()
     };
-    let seen = format!("the cluster was made by sparkha {made_by}, this is {OWN}");
+    let observed = format!("the cluster was made by sparkha {made_by}, this is {OWN}");
     match number(made_by).cmp(&number(OWN)) {
         std::cmp::Ordering::Equal => vec![],
-        std::cmp::Ordering::Greater => vec![Check::warning(NAME, seen, "use that version, or a newer one")],
+        std::cmp::Ordering::Greater => vec![Check::warning(NAME, observed, "use that version, or a newer one")],
         std::cmp::Ordering::Less => {
-            let hint = "`sparkha create`, with the cluster's own file, brings it up to this version; --dry-run shows what would change";
-            vec![Check::warning(NAME, seen, hint)]
+            let hint = "`sparkha create` with the cluster's own file upgrades it to this version; --dry-run shows what would change";
+            vec![Check::warning(NAME, observed, hint)]
         }
     }
 }
 
-/// A driver of another Spark cannot talk to this one's masters and executors.
+/// A driver of another Spark version cannot talk to this cluster's masters and executors.
 fn of_driver(pod: &Pod, cluster: &str) -> Option<Check> {
     let reference = |image: &str| image.parse::<ImageReference>().ok();
     let clusters = reference(cluster)?;
     let version = clusters.version()?;
-    // Only an image of the same repository tells Spark's version by its tag.
+    // Only a tag of the same repository is Spark's version.
     let is_other = |image: ImageReference| {
         let others = image.version();
         image.is_same_repository(&clusters) && others.is_some_and(|others| !is_same_feature_release(others, version))
     };
     let other = images(pod).find(|image| reference(image).is_some_and(is_other))?;
-    let seen = format!("{} has {other}, and the cluster {cluster}", pod.name_any());
-    let hint = "drivers need the cluster's own version of Spark: others end with InvalidClassException or are refused";
-    Some(Check::warning(NAME, seen, hint))
+    let observed = format!("{} has {other}, and the cluster {cluster}", pod.name_any());
+    let hint = "drivers need the cluster's own version of Spark: others fail with InvalidClassException or are refused";
+    Some(Check::warning(NAME, observed, hint))
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driver_of_another_spark_is_told() {
+    fn a_driver_of_another_spark_is_reported() {
         let pod = |image: &str| -> Pod {
             let spec = json!({"containers": [{"name": "c", "image": image}]});
             serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).unwrap()

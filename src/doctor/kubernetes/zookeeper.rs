@@ -13,9 +13,9 @@ use crate::spec::{ClusterSpec, Recovery};
 use crate::state::ZooKeeperState;
 
 const NAME: &str = "ZooKeeper";
-/// A follower that lags by so many transactions does not follow: a cluster of Spark writes some for each worker and application.
+/// A follower that lags by more transactions does not keep up: a Spark cluster writes a few for each worker and application.
 const LAG: u64 = 100;
-/// So many requests wait only where a server is overloaded, or its disk slow.
+/// More requests only wait where a server is overloaded, or its disk slow.
 const QUEUE: u64 = 10;
 
 pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Finding]) -> Vec<Check> {
@@ -37,10 +37,14 @@ pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Findin
         },
     };
     match existing.map(|existing| &existing.inventory.cluster.zookeeper) {
-        // Asked by the arguments that describe the cluster only.
+        // Only the arguments that describe the cluster make sparkha query it.
         Some(ZooKeeperSummary::External { .. }) if !matches!(spec.recovery, Recovery::ExternalZooKeeper(_)) => {
-            let hint = "pass --zookeeper or the cluster's file, and it is asked";
-            vec![Check::skipped(NAME, format!("{servers} is not sparkha's"), hint)]
+            let hint = "pass --zookeeper or the cluster's file to check it";
+            vec![Check::skipped(
+                NAME,
+                format!("{servers} is not managed by sparkha"),
+                hint,
+            )]
         }
         _ => or_ok(from_findings(NAME, external), NAME, format!("{servers} answers")),
     }
@@ -58,50 +62,50 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
         let why: Vec<_> = names
             .iter()
             .filter_map(|name| match answers.get(*name) {
-                None => Some(format!("{name}: it does not run")),
+                None => Some(format!("{name}: not running")),
                 Some(Err(reason)) => Some(format!("{name}: {reason}")),
                 Some(Ok(_)) => None,
             })
             .collect();
-        let seen = format!(
+        let observed = format!(
             "{} of {} {} in the quorum ({})",
             serving.len(),
             counted(names.len(), "server"),
             are(names.len()),
             joined(&why)
         );
-        // With a majority the cluster goes on.
+        // With a majority, the cluster works.
         found.push(match serving.len() * 2 > names.len() {
             true => Check::warning(
                 NAME,
-                seen,
-                "one more that is lost, and no master leads: `sparkha logs zookeeper`",
+                observed,
+                "if one more is lost, no master leads: `sparkha logs zookeeper`",
             ),
             false => Check::failed(
                 NAME,
-                seen,
+                observed,
                 "without a majority no master leads: `sparkha logs zookeeper`",
             ),
         });
     }
     if led != 1 && !serving.is_empty() {
-        let seen = format!("{} in the lead, and there should be one", counted(led, "server"));
+        let observed = format!("{} leading instead of one", counted(led, "server"));
         found.push(Check::failed(
             NAME,
-            seen,
-            "they do not know of each other: check their names and port 2888",
+            observed,
+            "they do not reach each other: check their names and port 2888",
         ));
     }
     if let Some((_, leader)) = with(ZooKeeperMode::Leader).next() {
         for (name, server) in with(ZooKeeperMode::Follower) {
-            // Of another election: it follows somebody else.
+            // Its epoch is of another election: it follows another leader.
             let epochs = (leader.zxid >> 32, server.zxid >> 32);
             let behind = leader.zxid.saturating_sub(server.zxid);
             if epochs.0 != epochs.1 && behind > 0 || behind > LAG {
-                let seen = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
+                let observed = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
                 found.push(Check::warning(
                     NAME,
-                    seen,
+                    observed,
                     "it does not keep up: check its disk, its processor and its network",
                 ));
             }
@@ -109,10 +113,10 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
     }
     for (name, server) in &serving {
         if server.outstanding > QUEUE {
-            let seen = format!("{} waiting in {name}", counted(server.outstanding, "request"));
+            let observed = format!("{} waiting in {name}", counted(server.outstanding, "request"));
             found.push(Check::warning(
                 NAME,
-                seen,
+                observed,
                 "it is overloaded, or its disk is slow: give it its own disk and processor",
             ));
         }
@@ -148,7 +152,7 @@ mod tests {
     fn statuses(servers: &[(Option<ZooKeeperMode>, u64, u64)]) -> Vec<(Status, String)> {
         let names = ["z0", "z1", "z2"];
         let checks = managed(&names[..servers.len()], &answers(servers));
-        checks.into_iter().map(|check| (check.status, check.seen)).collect()
+        checks.into_iter().map(|check| (check.status, check.observed)).collect()
     }
 
     #[test]
@@ -175,10 +179,7 @@ mod tests {
             Status::Failed
         );
         let apart = statuses(&[leader, leader, follower]);
-        assert_eq!(
-            apart,
-            [(Status::Failed, "2 servers in the lead, and there should be one".into())]
-        );
+        assert_eq!(apart, [(Status::Failed, "2 servers leading instead of one".into())]);
         let behind = statuses(&[leader, follower, (Some(Follower), 0x1_0000_0400, 0)]);
         assert_eq!(
             behind,

@@ -13,8 +13,8 @@ use crate::jobs::submit::Sink;
 use crate::jobs::submit::driver_pod::TERMINATED;
 use crate::lifecycle::Error;
 use crate::logs::position::Gap;
-use crate::logs::reader::{Logs, NewLine, Reader, Rest};
-use crate::logs::streams::{Stream, unmarked};
+use crate::logs::reader::{LogReader, Logs, NewLine, Unread};
+use crate::logs::streams::{OutputStream, unmarked};
 use crate::platform::kubernetes;
 use crate::platform::kubernetes::drivers;
 use crate::render::driver::CONTAINER;
@@ -68,9 +68,9 @@ pub async fn follow<L: Logs + Clone>(
         let outcome = log.read(stage).await;
         let (reason, patience) = match outcome {
             _ if log.is_whole() => return Ok(log.missing),
-            Ok(Unread::Nothing) => return Ok(log.missing),
-            Ok(Unread::More) => (None, END_TIMEOUT),
-            Ok(Unread::EndMissing) => (Some("the log does not contain its end".to_owned()), END_TIMEOUT),
+            Ok(UnreadLines::Nothing) => return Ok(log.missing),
+            Ok(UnreadLines::More) => (None, END_TIMEOUT),
+            Ok(UnreadLines::EndMissing) => (Some("the log does not contain its end".to_owned()), END_TIMEOUT),
             Err(error @ kubernetes::Error::Forbidden { .. }) => return Err(error.into()),
             Err(error) => (Some(error.to_string()), READ_TIMEOUT),
         };
@@ -124,7 +124,7 @@ fn has_failed(pod: &Pod) -> bool {
 }
 
 /// What remains to be read after a stream's end.
-enum Unread {
+enum UnreadLines {
     Nothing,
     More,
     /// Nothing, but the end marks are missing.
@@ -134,7 +134,7 @@ enum Unread {
 /// The part of a driver's log that was read.
 struct DriverLog<'a, L> {
     followed: &'a Followed<'a, L>,
-    reader: Reader<L>,
+    reader: LogReader<L>,
     sink: Sink<'a>,
     has_all_output: bool,
     has_all_errors: bool,
@@ -152,7 +152,7 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
         let (logs, driver) = (followed.logs.clone(), followed.driver.to_owned());
         Self {
             followed,
-            reader: Reader::new(logs, driver, first, LONGEST_SILENCE),
+            reader: LogReader::new(logs, driver, first, LONGEST_SILENCE),
             sink,
             has_all_output: false,
             has_all_errors: false,
@@ -166,7 +166,7 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
     }
 
     /// Reads until the stream ends.
-    async fn read(&mut self, stage: DriverStage) -> Result<Unread, kubernetes::Error> {
+    async fn read(&mut self, stage: DriverStage) -> Result<UnreadLines, kubernetes::Error> {
         let marked = match stage {
             DriverStage::Ended { marked } => Some(marked),
             DriverStage::Runs | DriverStage::Ending => None,
@@ -177,18 +177,18 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
             self.pass_on(line);
         }
         let Some(marked) = marked.filter(|_| !self.is_whole()) else {
-            return Ok(Unread::More);
+            return Ok(UnreadLines::More);
         };
-        let rest = self.reader.rest(false).await?;
-        let is_known = rest != Rest::Unknown;
+        let rest = self.reader.unread(false).await?;
+        let is_known = rest != Unread::Unknown;
         match rest {
-            Rest::More => return Ok(Unread::More),
-            Rest::Half(line) => self.pass_on(line),
-            Rest::Nothing | Rest::Unknown => {}
+            Unread::More => return Ok(UnreadLines::More),
+            Unread::Half(line) => self.pass_on(line),
+            Unread::Nothing | Unread::Unknown => {}
         }
         Ok(match is_known && !marked {
-            true => Unread::Nothing,
-            false => Unread::EndMissing,
+            true => UnreadLines::Nothing,
+            false => UnreadLines::EndMissing,
         })
     }
 
@@ -203,8 +203,8 @@ impl<'a, L: Logs + Clone> DriverLog<'a, L> {
         }
         let line = unmarked(&line.text);
         match line.stream {
-            Stream::Output => self.has_all_output |= line.is_last,
-            Stream::Errors => self.has_all_errors |= line.is_last,
+            OutputStream::Output => self.has_all_output |= line.is_last,
+            OutputStream::Errors => self.has_all_errors |= line.is_last,
         }
         if !line.text.is_empty() {
             (self.sink)(line.stream, line.text);

@@ -24,7 +24,7 @@ use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
 use crate::lifecycle::inventory::{inventory_object, read_inventory};
 use crate::lifecycle::{Error, upgrade};
-use crate::logs::streams::Stream;
+use crate::logs::streams::OutputStream;
 use crate::model::kind::Kind;
 use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
@@ -83,7 +83,7 @@ pub enum JobResult {
 }
 
 /// Receives the application's output, in lines or arbitrary pieces.
-pub type Sink<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+pub type Sink<'a> = &'a (dyn Fn(OutputStream, &[u8]) + Sync);
 
 /// The property with the port of an application's web UI.
 const UI_PORT: &str = "spark.ui.port";
@@ -289,7 +289,7 @@ impl JobRun<'_> {
         self.progress.part("Driver", "runs");
         let (cluster, driver, progress) = (self.cluster, self.driver, self.progress);
         let first = std::sync::Once::new();
-        let sink = |stream: Stream, line: &[u8]| {
+        let sink = |stream: OutputStream, line: &[u8]| {
             first.call_once(|| progress.clear_parts());
             sink(stream, line);
         };

@@ -227,7 +227,7 @@ pub fn unshareable(sets: &[StatefulSet], claims: &[PersistentVolumeClaim]) -> Ve
 }
 
 /// A claim with the properties that matter to storage classes.
-pub struct Wish {
+pub struct ClaimRequest {
     /// The section of the cluster file or the existing claim.
     pub subject: String,
     /// The default class if `None`.
@@ -236,7 +236,7 @@ pub struct Wish {
 }
 
 /// Reports claims that no storage class can provision.
-pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
+pub fn wrong_claims(claims: &[ClaimRequest], classes: &[StorageClass]) -> Vec<Finding> {
     let is_default = |class: &&StorageClass| {
         class
             .annotations()
@@ -245,7 +245,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
             == Some("true")
     };
     let mut findings = Vec::new();
-    for Wish {
+    for ClaimRequest {
         subject,
         class: requested,
         access_modes,
@@ -295,7 +295,7 @@ pub fn wrong_claims(claims: &[Wish], classes: &[StorageClass]) -> Vec<Finding> {
 }
 
 /// All new claims of the cluster, with their section of the cluster file.
-pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
+pub fn new_claims(spec: &ClusterSpec) -> Vec<ClaimRequest> {
     let mut claims: Vec<(String, NewClaim)> = Vec::new();
     let mut settings = vec![("masters", &spec.masters.pod), ("workers", &spec.workers.pod)];
     match &spec.recovery {
@@ -332,12 +332,12 @@ pub fn new_claims(spec: &ClusterSpec) -> Vec<Wish> {
             }
         }
     }
-    let wish = |(subject, claim): (String, NewClaim)| Wish {
+    let claim_request = |(subject, claim): (String, NewClaim)| ClaimRequest {
         subject,
         class: claim.storage_class,
         access_modes: vec![claim.access_mode],
     };
-    claims.into_iter().map(wish).collect()
+    claims.into_iter().map(claim_request).collect()
 }
 
 #[cfg(test)]

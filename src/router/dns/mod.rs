@@ -1,7 +1,6 @@
-//! The router's DNS server: names of the UI domains lead to the router. [`zone`] knows what to answer; here are the sockets.
+//! The router's DNS server: names of the UI domains resolve to the router. [`zone`] builds the answers; this module has the sockets.
 //!
-//! An answer needs no waiting, so it is given where the packet was received: one loop for each UDP socket, one task for each
-//! TCP connection.
+//! An answer needs no waiting, so the receiving loop sends it: one loop for each UDP socket, one task for each TCP connection.
 
 mod tcp;
 mod udp;
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use udp::Udp;
 use zone::Zone;
 
-/// How long to wait after the kernel would not give a packet or connection: it may be short of memory or files.
+/// Pause after the kernel failed to return a packet or connection: it may be short of memory or files.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// One address at which DNS is served.
@@ -27,17 +26,17 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Listens at both the UDP and the TCP port.
+    /// Binds both the UDP and the TCP port.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let udp = UdpSocket::bind(address).await?;
-        // The same one, if the kernel was to choose.
+        // The same port, if the kernel chose it.
         let tcp = TcpListener::bind(udp.local_addr()?).await?;
         let udp = Udp::new(udp)?;
         Ok(Self { udp, tcp })
     }
 }
 
-/// Answers until it is dropped.
+/// Answers queries until dropped.
 pub async fn serve(zone: Arc<Zone>, sockets: Vec<Sockets>) {
     let mut tasks = JoinSet::new();
     for Sockets { udp, tcp } in sockets {

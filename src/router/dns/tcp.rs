@@ -11,19 +11,19 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::AFTER_ERROR;
-use super::zone::{Transport, Zone};
+use super::zone::{DnsTransport, Zone};
 
-/// Connections at the same time; one more ends the oldest. So idle ones keep nobody out.
+/// The most connections at a time; one more ends the oldest, so idle ones keep nobody out.
 const CONNECTIONS_MAX: usize = 256;
-/// How long a client may take for a query and for taking the answer, and how long a connection may be idle.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to send a query and read its answer, and how long a connection may be idle.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest query, in bytes.
 const QUERY_MAX: u16 = 4096;
 
-/// Answers until it is dropped.
+/// Answers queries until dropped.
 pub async fn serve(zone: Arc<Zone>, listener: TcpListener) {
     let mut connections = JoinSet::new();
-    // In the order in which they came.
+    // In order of arrival.
     let mut handles = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
@@ -45,23 +45,23 @@ pub async fn serve(zone: Arc<Zone>, listener: TcpListener) {
         }
         let zone = zone.clone();
         handles.push_back(connections.spawn(async move {
-            if let Err(error) = converse(&zone, stream).await {
+            if let Err(error) = serve_connection(&zone, stream).await {
                 tracing::debug!("a DNS connection ended: {error}");
             }
         }));
     }
 }
 
-/// Answers the queries of a connection, one after the other, until it ends.
-async fn converse(zone: &Zone, stream: TcpStream) -> io::Result<()> {
+/// Answers the queries of a connection one after the other, until it ends.
+async fn serve_connection(zone: &Zone, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
-    // One time limit for all of it: a byte now and then does not keep a connection.
-    while timeout(PATIENCE, exchange(zone, &mut stream)).await?? {}
+    // One timeout for the whole exchange: a byte now and then does not keep a connection open.
+    while timeout(EXCHANGE_TIMEOUT, exchange(zone, &mut stream)).await?? {}
     Ok(())
 }
 
-/// A query and its answer. False if that was the last one.
+/// Reads a query and answers it. False if it was the last one.
 async fn exchange(zone: &Zone, stream: &mut BufReader<TcpStream>) -> io::Result<bool> {
     let length = stream.read_u16().await?;
     if length > QUERY_MAX {
@@ -69,7 +69,7 @@ async fn exchange(zone: &Zone, stream: &mut BufReader<TcpStream>) -> io::Result<
     }
     let mut query = vec![0; length.into()];
     stream.read_exact(&mut query).await?;
-    let Some(answer) = zone.answer(&query, Transport::Tcp) else {
+    let Some(answer) = zone.answer(&query, DnsTransport::Tcp) else {
         return Ok(false);
     };
     let Ok(length) = u16::try_from(answer.len()) else {

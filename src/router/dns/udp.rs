@@ -1,5 +1,5 @@
-//! DNS over UDP. Packets are received in batches, and each is answered from the address to which it was sent: where a socket listens at all
-//! addresses, the kernel would choose another, and the client would not take the answer.
+//! DNS over UDP. Packets are received in batches. Each is answered from the address to which it was sent: on a socket that listens at all addresses,
+//! the kernel would choose another, and the client would reject the answer.
 
 use std::io::{self, IoSliceMut};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::AFTER_ERROR;
-use super::zone::{Transport, Zone};
+use super::zone::{DnsTransport, Zone};
 
-/// Room for a packet, in bytes. Queries have a few hundred at most; of a longer packet the rest is lost, which makes it malformed.
+/// Buffer size for a packet, in bytes. Queries have a few hundred at most; a longer packet is truncated and so malformed.
 const PACKET_MAX: usize = 4096;
 
-/// A socket, and what is known of what the kernel can do with it.
+/// A socket, and what the kernel can do with it.
 pub struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
@@ -26,7 +26,7 @@ impl Udp {
         Ok(Self { socket, state })
     }
 
-    /// Answers until it is dropped.
+    /// Answers queries until dropped.
     pub async fn serve(self, zone: Arc<Zone>) {
         let mut memory = vec![0; BATCH_SIZE * PACKET_MAX];
         let mut received = [RecvMeta::default(); BATCH_SIZE];
@@ -51,8 +51,8 @@ impl Udp {
     }
 
     async fn answer(&self, zone: &Zone, packet: &[u8], from: &RecvMeta) {
-        // Nobody can receive at port 0: such a packet is only meant to make us send.
-        let answer = (from.addr.port() != 0).then(|| zone.answer(packet, Transport::Udp));
+        // Nobody can receive at port 0: such a packet only makes the server send.
+        let answer = (from.addr.port() != 0).then(|| zone.answer(packet, DnsTransport::Udp));
         let Some(answer) = answer.flatten() else { return };
         let transmit = Transmit {
             destination: from.addr,

@@ -1,8 +1,8 @@
-//! What the router's DNS server answers, from a packet's bytes to the answer's: an authority for the UI domains, where every name has
-//! the same addresses, and for nothing else. Pure, and free of the rest of the program, so that it can be fuzzed by itself.
+//! The answers of the router's DNS server, from a packet's bytes to the answer's. It is authoritative for the UI domains, where every name has the
+//! same addresses, and for nothing else. Pure and independent of the rest of the program, so that it can be fuzzed alone.
 //!
-//! Nothing here makes a small question a large answer for somebody whose address was forged: ANY gets one record (RFC 8482), there are no zone
-//! transfers, and what is refused or not understood gets no more than it sent.
+//! No small query gets a large answer that could be sent to a forged address: ANY gets one record (RFC 8482), zone transfers are refused, and a
+//! refused or malformed query gets no more than it sent.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -13,20 +13,20 @@ use hickory_proto::rr::rdata::{HINFO, NS, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-/// How long an answer may be kept, in seconds: after so long a router that moved is found again.
+/// TTL of answers, in seconds: after this time, clients find a router that moved.
 const TTL: u32 = 5;
-/// How long the answer to ANY may be kept, in seconds: long enough that nobody asks it again and again (RFC 8482, 4.2).
+/// TTL of the answer to ANY, in seconds: long, so that nobody repeats the query (RFC 8482, 4.2).
 const TTL_OF_ANY: u32 = 3600;
-/// The longest answer over UDP, in bytes, whatever the client allows: what passes every network unfragmented (DNS flag day 2020).
+/// The longest answer over UDP, in bytes, even if the client allows more: it passes every network unfragmented (DNS flag day 2020).
 const UDP_MAX: u16 = 1232;
-/// The longest answer over UDP to a client that says nothing, in bytes (RFC 1035).
+/// The longest answer over UDP to a client without EDNS, in bytes (RFC 1035).
 const UDP_MAX_WITHOUT_EDNS: u16 = 512;
-/// SOA: how often secondaries look, try again, and when they give up, in seconds. There are none: zone transfers are refused.
+/// SOA: refresh, retry and expiry of secondaries, in seconds. There are none: zone transfers are refused.
 const REFRESH_RETRY_EXPIRE: (i32, i32, i32) = (3600, 600, 86400);
 
-/// How a query came; the answer has its limits.
+/// How a query arrived; it limits the length of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub enum DnsTransport {
     Udp,
     Tcp,
 }
@@ -34,12 +34,12 @@ pub enum Transport {
 /// The UI domains, and the router's own addresses.
 #[derive(Debug)]
 pub struct Zone {
-    /// Longest first: the first that a name is in is the nearest.
+    /// Longest first: the first match is the closest domain.
     apexes: Vec<Apex>,
     addresses: Vec<RData>,
 }
 
-/// A domain itself.
+/// The records of a domain itself.
 #[derive(Debug)]
 struct Apex {
     name: Name,
@@ -48,10 +48,10 @@ struct Apex {
 }
 
 impl Apex {
-    /// Fails if the domain is so long that a name below it is none.
+    /// Fails if the domain is too long for a name below it.
     fn new(mut name: Name, serial: u32) -> Result<Self, ProtoError> {
         name.set_fqdn(true);
-        // Like every name of the domain it is the router.
+        // Like every name of the domain, it resolves to the router.
         let server = Name::from_ascii("ns")?.append_domain(&name)?;
         let mailbox = Name::from_ascii("hostmaster")?.append_domain(&name)?;
         let (refresh, retry, expire) = REFRESH_RETRY_EXPIRE;
@@ -64,7 +64,7 @@ impl Apex {
 }
 
 impl Zone {
-    /// `serial` is the SOA's; it should grow from start to start. Fails if a domain is so long that a name below it is none.
+    /// `serial` is the SOA's; it should grow with every start. Fails if a domain is too long for a name below it.
     pub fn new(domains: &[Name], addresses: &[IpAddr], serial: u32) -> Result<Self, ProtoError> {
         let apexes = domains.iter().map(|domain| Apex::new(domain.clone(), serial));
         let mut apexes = apexes.collect::<Result<Vec<_>, _>>()?;
@@ -76,7 +76,7 @@ impl Zone {
     }
 
     /// The answer to a packet. `None` if it must not be answered: it is too short for a header, or is itself an answer.
-    pub fn answer(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub fn answer(&self, packet: &[u8], transport: DnsTransport) -> Option<Vec<u8>> {
         let mut decoder = BinDecoder::new(packet);
         let header = Header::read(&mut decoder).ok()?;
         if header.message_type == MessageType::Response {
@@ -108,10 +108,10 @@ impl Zone {
             _ => ResponseCode::NotImp,
         };
         let bytes = answer.to_vec().ok()?;
-        if transport == Transport::Tcp || bytes.len() <= limit.into() {
+        if transport == DnsTransport::Tcp || bytes.len() <= limit.into() {
             return Some(bytes);
         }
-        // A part of the addresses would look like all of them: the client is to ask over TCP.
+        // Some of the addresses would look like all of them: the client must retry over TCP.
         answer.truncate().to_vec().ok()
     }
 
@@ -125,7 +125,7 @@ impl Zone {
         };
         answer.metadata.authoritative = true;
         let is_apex = query.name == apex.name;
-        // The owner is written as it was asked for: a client may compare it letter by letter.
+        // The owner repeats the spelling of the question: a client may compare it letter by letter.
         let owned = |ttl, data| Record::from_rdata(query.name.clone(), ttl, data);
         match kind {
             RecordType::A | RecordType::AAAA => {
@@ -141,7 +141,7 @@ impl Zone {
             _ => {}
         }
         if answer.answers.is_empty() {
-            // Without the SOA nobody may keep the answer "no such records" (RFC 2308).
+            // Without the SOA, nobody may cache the answer "no such records" (RFC 2308).
             let authority = Record::from_rdata(apex.name.clone(), TTL, apex.authority.clone());
             answer.authorities.push(authority);
         }
@@ -149,10 +149,10 @@ impl Zone {
     }
 }
 
-/// The one question of a query, and its EDNS; `None` if it is malformed. Counts are looked at before anything is made room for.
+/// The one question of a query, and its EDNS; `None` if malformed. Counts are checked before memory is allocated.
 fn question(header: Header, decoder: &mut BinDecoder<'_>) -> Option<(Query, Option<Edns>)> {
     let counts = header.counts;
-    // More than one question has no meaning (RFC 9619), and nobody asks with an answer. IXFR alone has an authority.
+    // More than one question has no meaning (RFC 9619), and a query has no answers. Only IXFR has an authority record.
     if (counts.queries, counts.answers) != (1, 0) {
         return None;
     }
@@ -201,11 +201,11 @@ mod tests {
     }
 
     fn answer(query: &Message) -> Message {
-        let bytes = zone().answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = zone().answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         Message::from_vec(&bytes).unwrap()
     }
 
-    /// What is expected whole: the question again, and these records.
+    /// A whole authoritative answer: the question again, and these records.
     fn authoritative(query: &Message, answers: &[Record], authorities: &[Record]) -> Message {
         let mut expected = refused(query, ResponseCode::NoError);
         expected.metadata.authoritative = true;
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_without_case_and_answered_with_theirs() {
+    fn names_match_in_any_case_and_keep_their_spelling() {
         let query = query("sPaRk-MaSTer.nS.K8s.", RecordType::A);
-        let bytes = zone().answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = zone().answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         // The question is repeated byte for byte, and each answer points at it.
         assert_eq!(bytes[12..], [&query.to_vec().unwrap()[12..], &bytes[37..]].concat());
         assert_eq!(bytes[37..39], [0xc0, 12]);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_with_the_soa_of_the_nearest_domain() {
+    fn negative_answers_have_the_soa_of_the_closest_domain() {
         for (host, kind, domain) in [
             ("a.ns.k8s.", RecordType::TXT, "k8s."),
             ("a.ns.k8s.", RecordType::SOA, "k8s."),
@@ -284,7 +284,7 @@ mod tests {
         }
         let v4_only = Zone::new(&[name("k8s")], &[[192, 0, 2, 7].into()], SERIAL).unwrap();
         let query = query("a.k8s.", RecordType::AAAA);
-        let bytes = v4_only.answer(&query.to_vec().unwrap(), Transport::Udp).unwrap();
+        let bytes = v4_only.answer(&query.to_vec().unwrap(), DnsTransport::Udp).unwrap();
         assert_eq!(
             Message::from_vec(&bytes).unwrap(),
             authoritative(&query, &[], &[soa("k8s.")])
@@ -320,14 +320,14 @@ mod tests {
         ] {
             assert_eq!(answer(&query), refused(&query, ResponseCode::Refused));
         }
-        // An IXFR as it is really sent, with the SOA that the client has.
+        // An IXFR query as clients send it, with their SOA.
         let mut ixfr = query("k8s.", RecordType::IXFR);
         ixfr.add_authority(soa("k8s."));
         assert_eq!(answer(&ixfr), refused(&ixfr, ResponseCode::Refused));
     }
 
     #[test]
-    fn only_queries_are_known() {
+    fn other_opcodes_are_not_implemented() {
         for code in [OpCode::Status, OpCode::Notify, OpCode::Update, OpCode::Unknown(15)] {
             let mut query = query("k8s.", RecordType::SOA);
             query.metadata.op_code = code;
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_queries_get_a_header() {
+    fn malformed_queries_get_only_a_header() {
         let twice = {
             let mut query = query("a.k8s.", RecordType::A);
             query.add_query(Query::query(name("b.k8s."), RecordType::A));
@@ -377,23 +377,23 @@ mod tests {
             &[0x80, 0],
         ] {
             let packet = [&header, name, &[0, 1, 0, 1]].concat();
-            let answer = zone().answer(&packet, Transport::Udp).unwrap();
+            let answer = zone().answer(&packet, DnsTransport::Udp).unwrap();
             assert_eq!(answer, [0, 7, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         }
     }
 
     #[test]
-    fn answers_and_scraps_are_not_answered() {
+    fn answers_and_incomplete_headers_are_not_answered() {
         let query = query("a.k8s.", RecordType::A).to_vec().unwrap();
-        let answer = zone().answer(&query, Transport::Udp).unwrap();
-        assert_eq!(zone().answer(&answer, Transport::Udp), None);
+        let answer = zone().answer(&query, DnsTransport::Udp).unwrap();
+        assert_eq!(zone().answer(&answer, DnsTransport::Udp), None);
         for length in 0..12 {
-            assert_eq!(zone().answer(&query[..length], Transport::Udp), None);
+            assert_eq!(zone().answer(&query[..length], DnsTransport::Udp), None);
         }
     }
 
     #[test]
-    fn edns_is_answered_with_ours() {
+    fn edns_queries_get_an_edns_answer() {
         let mut query = with_edns(query("a.k8s.", RecordType::AAAA), 4096);
         let edns = query.edns.as_mut().unwrap();
         edns.set_dnssec_ok(true);
@@ -413,14 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_udp_is_to_be_asked_over_tcp() {
+    fn answers_too_long_for_udp_are_truncated() {
         let addresses: Vec<_> = (0..100).map(|last| [192, 0, 2, last].into()).collect();
         let zone = Zone::new(&[name("k8s")], &addresses, SERIAL).unwrap();
         let plain = query("a.k8s.", RecordType::A);
         for (query, transport, limit) in [
-            (plain.clone(), Transport::Udp, 512),
-            (with_edns(plain.clone(), 0), Transport::Udp, 512),
-            (with_edns(plain.clone(), 65535), Transport::Udp, 1232),
+            (plain.clone(), DnsTransport::Udp, 512),
+            (with_edns(plain.clone(), 0), DnsTransport::Udp, 512),
+            (with_edns(plain.clone(), 65535), DnsTransport::Udp, 1232),
         ] {
             let bytes = zone.answer(&query.to_vec().unwrap(), transport).unwrap();
             assert!(bytes.len() <= limit, "{}", bytes.len());
@@ -428,25 +428,25 @@ mod tests {
             assert!(answer.truncation && answer.authoritative && answer.answers.is_empty());
             assert_eq!((answer.queries.len(), answer.edns.is_some()), (1, query.edns.is_some()));
         }
-        let bytes = zone.answer(&plain.to_vec().unwrap(), Transport::Tcp).unwrap();
+        let bytes = zone.answer(&plain.to_vec().unwrap(), DnsTransport::Tcp).unwrap();
         let answer = Message::from_vec(&bytes).unwrap();
         assert_eq!((answer.truncation, answer.answers.len()), (false, 100));
         // Header and question have 23 bytes, each address has 16, EDNS 11: 994 in all.
         let zone = Zone::new(&[name("k8s")], &addresses[..60], SERIAL).unwrap();
         for (payload, is_truncated) in [(993, true), (994, false)] {
             let query = with_edns(plain.clone(), payload).to_vec().unwrap();
-            let answer = zone.answer(&query, Transport::Udp).unwrap();
+            let answer = zone.answer(&query, DnsTransport::Udp).unwrap();
             assert_eq!(Message::from_vec(&answer).unwrap().truncation, is_truncated);
         }
     }
 
     #[test]
-    fn a_domain_without_room_for_names_is_none() {
+    fn a_domain_too_long_for_names_below_it_is_an_error() {
         let long = [&*"a".repeat(63), &"b".repeat(63), &"c".repeat(63), &"d".repeat(59)].join(".");
         assert!(Zone::new(&[name(&long)], &[], SERIAL).is_err());
     }
 
-    /// Of any bytes, and of a query with some of them changed, cut off or added.
+    /// Any bytes, and queries with some bytes changed, cut off or added.
     fn packets() -> impl Strategy<Value = Vec<u8>> {
         let queries = [
             query("spark-10-1-2-3.ns.k8s.", RecordType::A),
@@ -471,8 +471,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn whatever_comes_is_answered_shortly_or_not_at_all(packet in packets()) {
-            if let Some(bytes) = zone().answer(&packet, Transport::Udp) {
+        fn any_packet_gets_a_short_answer_or_none(packet in packets()) {
+            if let Some(bytes) = zone().answer(&packet, DnsTransport::Udp) {
                 let answer = Message::from_vec(&bytes).unwrap();
                 prop_assert_eq!(answer.message_type, MessageType::Response);
                 prop_assert_eq!(&bytes[..2], &packet[..2]);

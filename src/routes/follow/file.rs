@@ -1,4 +1,4 @@
-//! Routes from a file, for a router that may not ask an API server: what `sparkha route render --format json` printed.
+//! Routes from a file, for a router without access to an API server: the output of `sparkha route render --format json`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::lifecycle::Error;
 use crate::routes::follow::{Follow, Published, folder_watcher};
 use crate::routing::{Route, Table};
 
-/// Reads the routes, and reads them again whenever the file changes. One that cannot be read leaves the routes as they are.
+/// Reads the routes, and rereads them whenever the file changes. If it cannot be read, the routes stay unchanged.
 pub fn follow(path: &Path) -> Result<Follow, Error> {
     let first = Published {
         table: Arc::new(read(path)?),
         settled: true,
     };
     let (sender, published) = watch::channel(first);
-    let task = tokio::spawn(look(path.to_owned(), sender)).abort_handle();
+    let task = tokio::spawn(poll(path.to_owned(), sender)).abort_handle();
     Ok(Follow {
         published,
         tasks: vec![task],
@@ -27,26 +27,26 @@ pub fn follow(path: &Path) -> Result<Follow, Error> {
 fn read(path: &Path) -> Result<Table, Error> {
     let wrong = |reason: String| Error::Usage {
         message: format!("failed to read the routes in {}: {reason}", path.display()),
-        help: "it must be what `sparkha route render --format json` prints".into(),
+        help: "write it with `sparkha route render --format json`".into(),
     };
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let routes: Vec<Route> = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
     Ok(Table::from_routes(routes))
 }
 
-async fn look(path: PathBuf, sender: watch::Sender<Published>) {
+async fn poll(path: PathBuf, sender: watch::Sender<Published>) {
     let name = path.file_name().map(ToOwned::to_owned);
-    // In a mounted ConfigMap the file is a link into a folder, and what is replaced is `..data`, the link to that.
+    // In a mounted ConfigMap the file is a link into a folder, and `..data`, the link to that folder, is replaced.
     let concerns = move |path: &Path| path.file_name() == name.as_deref() || path.ends_with("..data");
     let (watcher, mut changes) = folder_watcher(concerns);
-    // The folder, for files are replaced rather than written.
+    // Watch the folder, because files are replaced rather than written.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let watched = watcher.and_then(|mut watcher| {
         watcher.watch(folder.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
         Ok(watcher)
     });
     if let Err(error) = &watched {
-        tracing::warn!("changes of {} are not seen: {error}", path.display());
+        tracing::warn!("failed to watch {} for changes: {error}", path.display());
     }
     while changes.recv().await.is_some() {
         match read(&path) {
@@ -57,7 +57,7 @@ async fn look(path: PathBuf, sender: watch::Sender<Published>) {
                     differs
                 });
             }
-            Err(error) => tracing::warn!("{error}; the routes stay as they were"),
+            Err(error) => tracing::warn!("{error}; the routes stay unchanged"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pods and inventories on Kubernetes, listed and watched. Of a pod only its metadata and address are read.
+//! Pods and inventories on Kubernetes, listed and watched. Only the metadata and address of pods are read.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::Inventory;
-use crate::routes::follow::{Change, Event, Key, PodSeen};
+use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
 
-/// How many objects come in one answer: a page is what has to fit into memory.
+/// Page size of lists: a page must fit into memory.
 const PAGE: u32 = 100;
 
-/// A pod without all that routes do not need.
+/// A pod without the fields that routes do not need.
 type SlimPod = Object<NotUsed, SlimStatus>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ fn inventory_selector() -> String {
     format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str())
 }
 
-/// Whether both may be listed, and there is somebody to ask.
+/// Checks that both may be listed, and that the API server responds.
 pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error> {
     let one = ListParams::default().limit(1);
     let (pods, inventories) = (pods(cluster, all_namespaces), inventories(cluster, all_namespaces));
@@ -83,15 +83,15 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
     let pods = watcher(pods(cluster, all_namespaces), config(&pod_selector()));
     let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
-    let seen = |pod: &SlimPod| {
+    let convert = |pod: &SlimPod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        Some((key(pod), PodSeen::of(&pod.metadata, address)?))
+        Some((key(pod), ObservedPod::of(&pod.metadata, address)?))
     };
     let addresses = |config_map: &ConfigMap| {
         let cluster = Inventory::read_among(config_map)?.cluster;
         Some(((config_map.namespace()?, cluster.name.to_string()), cluster.into()))
     };
-    // What is no longer to be routed (a pod being deleted) is as good as gone; an inventory's name says the cluster's.
+    // A pod that is no longer routed (it is being deleted) counts as gone; an inventory's name contains the cluster's.
     let inventory_key = |config_map: &ConfigMap| {
         let (namespace, name) = key(config_map);
         let cluster = config_map.labels().get(INSTANCE).cloned().unwrap_or(name);
@@ -100,21 +100,21 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     cluster.count_request();
     cluster.count_request();
     vec![
-        tokio::spawn(forward(pods, seen, key, Event::Pod, events.clone())).abort_handle(),
+        tokio::spawn(forward(pods, convert, key, Event::Pod, events.clone())).abort_handle(),
         tokio::spawn(forward(inventories, addresses, inventory_key, Event::Cluster, events)).abort_handle(),
     ]
 }
 
-fn key(object: &impl ResourceExt) -> Key {
+fn key(object: &impl ResourceExt) -> ObjectKey {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Tells what a watch says, as long as somebody listens. Losses heal by themselves.
+/// Forwards the events of a watch until the receiver is dropped. Lost watches are restarted.
 async fn forward<K, T>(
     watch: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
-    seen: impl Fn(&K) -> Option<(Key, T)>,
-    key: impl Fn(&K) -> Key,
-    event: impl Fn(Change<T>) -> Event,
+    convert: impl Fn(&K) -> Option<(ObjectKey, T)>,
+    key: impl Fn(&K) -> ObjectKey,
+    event: impl Fn(ListChange<T>) -> Event,
     events: mpsc::Sender<Event>,
 ) where
     K: Clone,
@@ -122,15 +122,15 @@ async fn forward<K, T>(
     let mut watch = std::pin::pin!(watch.default_backoff());
     while let Some(next) = watch.next().await {
         let change = match next {
-            Ok(watcher::Event::Init) => Change::Begin,
-            Ok(watcher::Event::InitDone) => Change::End,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match seen(&object) {
-                Some((key, object)) => Change::Is(key, object),
-                None => Change::Gone(key(&object)),
+            Ok(watcher::Event::Init) => ListChange::Begin,
+            Ok(watcher::Event::InitDone) => ListChange::End,
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match convert(&object) {
+                Some((key, object)) => ListChange::Is(key, object),
+                None => ListChange::Gone(key(&object)),
             },
-            Ok(watcher::Event::Delete(object)) => Change::Gone(key(&object)),
+            Ok(watcher::Event::Delete(object)) => ListChange::Gone(key(&object)),
             Err(error) => {
-                tracing::info!("a watch was cut off and is taken up again: {error}");
+                tracing::info!("a watch was interrupted and is restarted: {error}");
                 continue;
             }
         };

@@ -1,4 +1,4 @@
-//! Pods and inventories on this machine: the clusters' folders are read again whenever one of their files changes.
+//! Pods and inventories on this machine: the clusters' folders are reread whenever one of their files changes.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, INSTANCE};
 use crate::platform::local::store::{ClusterDir, ObservedState, Store};
 use crate::platform::transport::Transport;
-use crate::routes::follow::{Addresses, Change, Event, Follow, Key, PodSeen, folder_watcher};
+use crate::routes::follow::{Addresses, Event, Follow, ListChange, ObjectKey, ObservedPod, folder_watcher};
 use crate::spec::names::Namespace;
 
-/// How often to look even if no change was noticed: a file system may not tell.
+/// How often to reread without a notification: a file system may send none.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the clusters of a namespace, or of all, on this machine.
 pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
     let (events, source) = mpsc::channel(1024);
-    let task = tokio::spawn(look(store, namespace, events.clone())).abort_handle();
+    let task = tokio::spawn(poll(store, namespace, events.clone())).abort_handle();
     Follow::start(Transport::Direct, events, source, vec![task])
 }
 
-async fn look(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
+async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
     let (watcher, mut changes) = folder_watcher(|_| true);
     let mut watcher = watcher
-        .inspect_err(|error| tracing::info!("changes of files are not told: {error}"))
+        .inspect_err(|error| tracing::info!("failed to watch files for changes: {error}"))
         .ok();
     loop {
         if let Some(watcher) = &mut watcher {
             for folder in store.folders(namespace.as_ref()) {
-                // It may be gone again, or not there yet.
+                // It may have been removed, or not exist yet.
                 let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
             }
         }
         match clusters(&store, namespace.as_ref()) {
             Ok(clusters) => {
-                if tell(clusters, &events).await.is_err() {
+                if report(clusters, &events).await.is_err() {
                     return;
                 }
             }
             Err(error) => tracing::warn!("{}", with_sources(&error)),
         }
-        // Whether told or not.
+        // Reread with or without a notification.
         let _ = tokio::time::timeout(AT_LEAST_EVERY, changes.recv()).await;
     }
 }
 
 /// The addresses and pods of a cluster.
-type Found = (Key, Addresses, ObservedState);
+type LocalCluster = (ObjectKey, Addresses, ObservedState);
 
-fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, Error> {
+fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<LocalCluster>, Error> {
     let mut found = Vec::new();
     for dir in store.clusters(namespace)? {
         match cluster(&dir) {
@@ -64,7 +64,7 @@ fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Found>, 
     Ok(found)
 }
 
-fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
+fn cluster(dir: &ClusterDir) -> Result<Option<LocalCluster>, Error> {
     let Some(wanted) = dir.desired()? else { return Ok(None) };
     let Some(inventory) = inventory_of(&wanted, dir)? else {
         return Ok(None);
@@ -73,9 +73,12 @@ fn cluster(dir: &ClusterDir) -> Result<Option<Found>, Error> {
     Ok(Some((key, inventory.cluster.into(), dir.observed()?)))
 }
 
-async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), mpsc::error::SendError<Event>> {
-    events.send(Event::Cluster(Change::Begin)).await?;
-    events.send(Event::Pod(Change::Begin)).await?;
+async fn report(
+    clusters: Vec<LocalCluster>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), mpsc::error::SendError<Event>> {
+    events.send(Event::Cluster(ListChange::Begin)).await?;
+    events.send(Event::Pod(ListChange::Begin)).await?;
     for ((namespace, name), addresses, seen) in clusters {
         let drivers = drivers(&namespace, &name);
         let drivers_address = seen.driver_address.map(|address| address.to_string());
@@ -85,18 +88,18 @@ async fn tell(clusters: Vec<Found>, events: &mpsc::Sender<Event>) -> Result<(), 
         });
         for (metadata, address) in pods.chain([(drivers, drivers_address)]) {
             let key = (namespace.clone(), metadata.name.clone().unwrap_or_default());
-            if let Some(pod) = PodSeen::of(&metadata, address.as_deref()) {
-                events.send(Event::Pod(Change::Is(key, pod))).await?;
+            if let Some(pod) = ObservedPod::of(&metadata, address.as_deref()) {
+                events.send(Event::Pod(ListChange::Is(key, pod))).await?;
             }
         }
-        let cluster = Change::Is((namespace, name), addresses);
+        let cluster = ListChange::Is((namespace, name), addresses);
         events.send(Event::Cluster(cluster)).await?;
     }
-    events.send(Event::Pod(Change::End)).await?;
-    events.send(Event::Cluster(Change::End)).await
+    events.send(Event::Pod(ListChange::End)).await?;
+    events.send(Event::Cluster(ListChange::End)).await
 }
 
-/// What stands for the drivers that run in the user's own shell.
+/// Represents the drivers in the user's own shell.
 fn drivers(namespace: &str, cluster: &str) -> ObjectMeta {
     let labels = [(INSTANCE, cluster), (COMPONENT, Component::Driver.as_str())];
     ObjectMeta {

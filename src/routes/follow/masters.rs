@@ -1,4 +1,4 @@
-//! Asks one master again and again whether it leads, and judges the answers of all.
+//! Queries one master repeatedly for whether it leads, and finds the leader from the reports of all.
 
 use std::time::{Duration, Instant};
 
@@ -10,83 +10,85 @@ use crate::model::reports::MasterStatus;
 use crate::platform::transport::Transport;
 use crate::routes::follow::Event;
 
-/// How often a master is asked. After a failover the old leader is taken for the leader no longer than this and one answer.
+/// How often a master is queried. After a failover, the former leader counts as leader no longer than this and one response.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long an answer may take before the master counts as silent.
+/// How long a response may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a leader may be silent before nobody leads: pages had better say so than wait for it.
+/// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);
-/// How long to leave a master alone that could not be reached through the API server.
+/// Pause after a master could not be reached through the API server.
 const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 
-/// What a master's task has to say.
+/// The last report of a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It leads, and shows these drivers' web UIs.
+pub enum Leadership {
+    /// It leads, and lists these drivers' web UIs.
     Leads(Vec<String>),
-    /// It led when it answered last, not long ago, and says nothing now: a loaded machine, or a leader that hangs.
-    LedWhenItAnswered(Vec<String>),
-    /// It does not lead, or nobody is there.
+    /// It led in its last response, not long ago, and is silent now: a loaded machine, or a leader that hangs.
+    LedUntilSilent(Vec<String>),
+    /// It does not lead, or does not respond.
     DoesNotLead,
 }
 
-/// The pod that leads, and its drivers' web UIs. Of one that answers and one that is silent, the one that answers; two that both say that they
-/// lead are for a moment possible, and neither is the leader then.
-pub fn leader<'a>(answers: &[(&'a str, &'a Answer)]) -> Option<(&'a str, &'a [String])> {
+/// The pod that leads, and its drivers' web UIs. Of a leader that responds and one that is silent, the one that responds. Two responding leaders are
+/// possible for a moment: then neither counts.
+pub fn leader<'a>(answers: &[(&'a str, &'a Leadership)]) -> Option<(&'a str, &'a [String])> {
     let only = |led: Vec<(&'a str, &'a [String])>| match led[..] {
         [leader] => Some(leader),
         _ => None,
     };
     let leading: Vec<_> = answers
         .iter()
-        .filter_map(|(pod, answer)| match answer {
-            Answer::Leads(drivers) => Some((*pod, drivers.as_slice())),
+        .filter_map(|(pod, leadership)| match leadership {
+            Leadership::Leads(drivers) => Some((*pod, drivers.as_slice())),
             _ => None,
         })
         .collect();
     if !leading.is_empty() {
         return only(leading);
     }
-    let silent = answers.iter().filter_map(|(pod, answer)| match answer {
-        Answer::LedWhenItAnswered(drivers) => Some((*pod, drivers.as_slice())),
+    let silent = answers.iter().filter_map(|(pod, leadership)| match leadership {
+        Leadership::LedUntilSilent(drivers) => Some((*pod, drivers.as_slice())),
         _ => None,
     });
     only(silent.collect())
 }
 
-/// Asks until it is aborted, and tells what changes.
-pub async fn ask(way: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
+/// Queries until aborted, and reports changes.
+pub async fn query(way: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
-    let mut heard = Instant::now();
+    let mut last_response = Instant::now();
     loop {
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, once(&way, &host, &mut ui, &mut drivers)).await;
-        let failed = !matches!(asked, Ok(Ok(_)));
-        let answer = match asked {
-            Ok(Ok(answer)) => {
-                heard = Instant::now();
-                answer
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, query_once(&way, &host, &mut ui, &mut drivers)).await;
+        let failed = !matches!(response, Ok(Ok(_)));
+        let leadership = match response {
+            Ok(Ok(leadership)) => {
+                last_response = Instant::now();
+                leadership
             }
             Ok(Err(reason)) => {
                 tracing::debug!("{host}: {reason}");
-                Answer::DoesNotLead
+                Leadership::DoesNotLead
             }
             Err(_) => match last.clone() {
-                Some(Answer::Leads(drivers) | Answer::LedWhenItAnswered(drivers)) if heard.elapsed() < SILENT => {
-                    Answer::LedWhenItAnswered(drivers)
+                Some(Leadership::Leads(drivers) | Leadership::LedUntilSilent(drivers))
+                    if last_response.elapsed() < SILENT =>
+                {
+                    Leadership::LedUntilSilent(drivers)
                 }
-                _ => Answer::DoesNotLead,
+                _ => Leadership::DoesNotLead,
             },
         };
         let pause = match way {
             Transport::PortForward(_) if failed => PAUSE_FORWARDED,
             _ => EVERY,
         };
-        if last.as_ref() != Some(&answer) {
-            last = Some(answer.clone());
+        if last.as_ref() != Some(&leadership) {
+            last = Some(leadership.clone());
             let uid = uid.clone();
-            if events.send(Event::Master { uid, answer }).await.is_err() {
+            if events.send(Event::Master { uid, leadership }).await.is_err() {
                 return;
             }
         }
@@ -94,17 +96,22 @@ pub async fn ask(way: Transport, host: String, uid: String, events: mpsc::Sender
     }
 }
 
-/// The drivers' web UIs, asked for anew only when the applications are others.
+/// The drivers' web UIs, requested again only when the applications change.
 #[derive(Default)]
 struct Drivers {
     applications: Vec<String>,
     uis: Vec<String>,
 }
 
-async fn once(way: &Transport, host: &str, ui: &mut MasterUi, drivers: &mut Drivers) -> Result<Answer, spark::Error> {
+async fn query_once(
+    way: &Transport,
+    host: &str,
+    ui: &mut MasterUi,
+    drivers: &mut Drivers,
+) -> Result<Leadership, spark::Error> {
     let report = ui.report(way.connect(host, MASTER_UI_PORT)).await?;
     if report.status != MasterStatus::Alive {
-        return Ok(Answer::DoesNotLead);
+        return Ok(Leadership::DoesNotLead);
     }
     let applications: Vec<_> = report.activeapps.into_iter().map(|app| app.id).collect();
     if applications != drivers.applications {
@@ -118,7 +125,7 @@ async fn once(way: &Transport, host: &str, ui: &mut MasterUi, drivers: &mut Driv
         drivers.uis.sort();
         drivers.applications = applications;
     }
-    Ok(Answer::Leads(drivers.uis.clone()))
+    Ok(Leadership::Leads(drivers.uis.clone()))
 }
 
 #[cfg(test)]
@@ -126,10 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_leads() {
-        let leads = Answer::Leads(vec!["http://d:4040".into()]);
-        let silent = Answer::LedWhenItAnswered(vec![]);
-        let no = Answer::DoesNotLead;
+    fn the_leader_is_the_only_master_that_leads_or_the_one_that_responds() {
+        let leads = Leadership::Leads(vec!["http://d:4040".into()]);
+        let silent = Leadership::LedUntilSilent(vec![]);
+        let no = Leadership::DoesNotLead;
         assert_eq!(leader(&[]), None);
         assert_eq!(leader(&[("a", &no), ("b", &no)]), None);
         assert_eq!(leader(&[("a", &no), ("b", &leads)]).unwrap().0, "b");

@@ -1,7 +1,7 @@
-//! The route table, kept current: pods and inventories as they are listed and watched, and the masters asked who leads.
+//! The route table, kept current: pods and inventories are listed and watched, and the masters are queried for who leads.
 //!
-//! Sources ([`kubernetes`], [`local`]) tell what is there; each master has a task that asks it ([`masters`]); one task puts it together and
-//! publishes a new [`Table`] whenever it differs from the last. What cannot be seen for a while stays as it was seen last.
+//! Sources ([`kubernetes`], [`local`]) report the objects; each master has a task that queries it ([`masters`]); one task combines them and publishes
+//! a new [`Table`] whenever it changes. An object that cannot be read for a while keeps its last state.
 
 mod file;
 mod kubernetes;
@@ -20,54 +20,54 @@ use tokio::sync::{mpsc, watch};
 
 pub use file::follow as follow_file;
 pub use local::follow as follow_local;
-use masters::Answer;
+use masters::Leadership;
 
 use crate::lifecycle::Error;
 use crate::model::labels::{Component, INSTANCE};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::transport::Transport;
 use crate::render::inventory::Summary;
-use crate::routing::{self, Member, Published, Table};
+use crate::routing::{self, Published, RoutedPod, Table};
 use crate::spec::names::{ClusterName, UiDomain};
 
-/// How long a first look may take: a command that only wants the routes as they are waits no longer.
+/// How long the first listing may take: a command that needs the routes only once waits no longer.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
 
-/// Routes being followed. Ends when dropped.
+/// The routes being followed. Following ends when this is dropped.
 pub struct Follow {
     published: watch::Receiver<Published>,
     tasks: Vec<tokio::task::AbortHandle>,
 }
 
-/// Something that a source or a master's task has to say.
+/// A report of a source or of a master's task.
 enum Event {
-    Cluster(Change<Addresses>),
-    Pod(Change<PodSeen>),
-    Master { uid: String, answer: Answer },
+    Cluster(ListChange<Addresses>),
+    Pod(ListChange<ObservedPod>),
+    Master { uid: String, leadership: Leadership },
 }
 
-/// What a list or a watch says of one kind of object.
-enum Change<T> {
-    /// A list of everything begins.
+/// A change of one kind of object, from a list or a watch.
+enum ListChange<T> {
+    /// A full list begins.
     Begin,
-    Is(Key, T),
-    Gone(Key),
-    /// What was not named since `Begin` is gone.
+    Is(ObjectKey, T),
+    Gone(ObjectKey),
+    /// Objects that were not named since `Begin` are gone.
     End,
 }
 
 /// Namespace and name.
-type Key = (String, String);
+type ObjectKey = (String, String);
 
-/// As little of a pod as routes need: there may be thousands.
+/// The fields of a pod that routes need: there may be thousands of pods.
 #[derive(PartialEq)]
-struct PodSeen {
+struct ObservedPod {
     uid: String,
     cluster: String,
-    member: Member,
+    member: RoutedPod,
 }
 
-/// What an inventory says of the web UIs' addresses.
+/// The web UIs' addresses, as an inventory states them.
 #[derive(PartialEq)]
 struct Addresses {
     name: ClusterName,
@@ -85,12 +85,12 @@ impl From<Summary> for Addresses {
     }
 }
 
-impl PodSeen {
-    /// The pod, if a route could lead to it.
+impl ObservedPod {
+    /// The pod, if it can be the target of a route.
     fn of(metadata: &ObjectMeta, pod_ip: Option<&str>) -> Option<Self> {
         let namespace = metadata.namespace.clone()?;
         let cluster = metadata.labels.as_ref()?.get(INSTANCE)?.clone();
-        let member = Member::of(metadata, pod_ip, &namespace, &cluster)?;
+        let member = RoutedPod::of(metadata, pod_ip, &namespace, &cluster)?;
         Some(Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             cluster,
@@ -103,7 +103,7 @@ impl Follow {
     /// Follows the clusters of the namespace, or of all namespaces, on Kubernetes.
     ///
     /// # Errors
-    /// If pods or inventories may not be listed, or nobody answers. Later losses heal by themselves.
+    /// If pods or inventories may not be listed, or the API server does not respond. Later failures are retried.
     pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, way: Transport) -> Result<Self, Error> {
         kubernetes::check(cluster, all_namespaces).await?;
         let (events, source) = mpsc::channel(1024);
@@ -129,12 +129,12 @@ impl Follow {
         Self { published, tasks }
     }
 
-    /// The routes, now and whenever they change.
+    /// The routes, now and after each change.
     pub fn published(&self) -> watch::Receiver<Published> {
         self.published.clone()
     }
 
-    /// The routes once everything has been looked at.
+    /// The routes once everything has been listed.
     pub async fn first(&self) -> Result<Arc<Table>, Error> {
         let mut published = self.published.clone();
         let settled = tokio::time::timeout(FIRST_LOOK, published.wait_for(|published| published.settled)).await;
@@ -148,13 +148,13 @@ impl Follow {
     }
 }
 
-/// Says when a file changes in the watched folders; one word that is waiting says it for all. `concerns` chooses the files.
+/// Reports changes of files in the watched folders; one waiting report stands for all. `concerns` selects the files.
 fn folder_watcher(
     concerns: impl Fn(&Path) -> bool + Send + 'static,
 ) -> (notify::Result<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
     let (changed, changes) = mpsc::channel(1);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading is no change, and a renaming that was told for either name need not be told for both.
+        // Reading is not a change, and a rename that was reported for either name need not be reported for both.
         let is_change = |event: &notify::Event| {
             let is_repeated = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both));
             !event.kind.is_access() && !is_repeated && event.paths.iter().any(|path| concerns(path))
@@ -174,10 +174,10 @@ impl Drop for Follow {
 
 /// Objects of one kind.
 struct Listed<T> {
-    objects: HashMap<Key, (T, u64)>,
-    /// Number of the present list.
+    objects: HashMap<ObjectKey, (T, u64)>,
+    /// Number of the current list.
     round: u64,
-    /// All have been named once. Half a list would let routes vanish that are still there.
+    /// Everything has been listed once. Half a list would remove routes of objects that still exist.
     complete: bool,
 }
 
@@ -192,27 +192,27 @@ impl<T> Default for Listed<T> {
 }
 
 impl<T: PartialEq> Listed<T> {
-    /// Whether it changes anything.
-    fn take(&mut self, change: Change<T>) -> bool {
+    /// Whether the change makes a difference.
+    fn take(&mut self, change: ListChange<T>) -> bool {
         match change {
-            Change::Begin => {
+            ListChange::Begin => {
                 self.round += 1;
                 false
             }
-            Change::Is(key, object) => {
+            ListChange::Is(key, object) => {
                 let round = self.round;
                 match self.objects.get_mut(&key) {
-                    Some((known, seen)) => {
-                        *seen = round;
+                    Some((known, last_round)) => {
+                        *last_round = round;
                         std::mem::replace(known, object) != *known
                     }
                     None => self.objects.insert(key, (object, round)).is_none(),
                 }
             }
-            Change::Gone(key) => self.objects.remove(&key).is_some(),
-            Change::End => {
+            ListChange::Gone(key) => self.objects.remove(&key).is_some(),
+            ListChange::End => {
                 let (round, before) = (self.round, self.objects.len());
-                self.objects.retain(|_, (_, seen)| *seen == round);
+                self.objects.retain(|_, (_, last_round)| *last_round == round);
                 let first = !std::mem::replace(&mut self.complete, true);
                 first || self.objects.len() != before
             }
@@ -226,18 +226,18 @@ struct State {
     events: mpsc::Sender<Event>,
     /// Clusters' UI domains.
     clusters: Listed<Addresses>,
-    pods: Listed<PodSeen>,
-    /// By the pods' UIDs, so that a pod's successor is not taken for it.
-    masters: HashMap<String, Master>,
+    pods: Listed<ObservedPod>,
+    /// By pod UID, so that a pod's successor is not taken for it.
+    masters: HashMap<String, MasterTask>,
 }
 
-/// A master that is being asked.
-struct Master {
+/// A master that is queried.
+struct MasterTask {
     task: tokio::task::AbortHandle,
-    last: Option<Answer>,
+    last: Option<Leadership>,
 }
 
-impl Drop for Master {
+impl Drop for MasterTask {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -247,20 +247,20 @@ impl State {
     async fn run(mut self, mut source: mpsc::Receiver<Event>, sender: watch::Sender<Published>) {
         while let Some(event) = source.recv().await {
             let mut changed = self.take(event);
-            // One table for all that has come meanwhile.
+            // One table for all events that have arrived meanwhile.
             while let Ok(event) = source.try_recv() {
                 changed |= self.take(event);
             }
             if !changed || !self.clusters.complete || !self.pods.complete {
                 continue;
             }
-            self.ask_masters();
+            self.query_masters();
             let settled = self.masters.values().all(|master| master.last.is_some());
             let table = Table::of(&self.clusters());
             sender.send_if_modified(|published| {
                 let differs = *published.table != table || (settled && !published.settled);
                 if differs {
-                    // Once settled, it stays so: what is new is merely not known yet.
+                    // Once settled, it stays settled: new masters are merely not known yet.
                     published.settled |= settled;
                     published.table = Arc::new(table);
                 }
@@ -269,48 +269,48 @@ impl State {
         }
     }
 
-    /// Whether it changes anything.
+    /// Whether the event makes a difference.
     fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Cluster(change) => self.clusters.take(change),
             Event::Pod(change) => self.pods.take(change),
-            Event::Master { uid, answer } => match self.masters.get_mut(&uid) {
-                Some(master) => master.last.replace(answer.clone()) != Some(answer),
+            Event::Master { uid, leadership } => match self.masters.get_mut(&uid) {
+                Some(master) => master.last.replace(leadership.clone()) != Some(leadership),
                 None => false,
             },
         }
     }
 
-    /// A task for each master, and none for those that are gone.
-    fn ask_masters(&mut self) {
+    /// Starts a task for each new master, and ends those of masters that are gone.
+    fn query_masters(&mut self) {
         let pods = &self.pods.objects;
-        let wanted: HashMap<_, _> = pods
+        let desired: HashMap<_, _> = pods
             .iter()
             .filter(|(_, (pod, _))| pod.member.component == Component::Master)
             .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod.member.address)))
             .collect();
-        self.masters.retain(|uid, _| wanted.contains_key(uid));
-        for (uid, (namespace, name, address)) in wanted {
+        self.masters.retain(|uid, _| desired.contains_key(uid));
+        for (uid, (namespace, name, address)) in desired {
             self.masters.entry(uid.clone()).or_insert_with(|| {
                 let host = self.way.host(namespace, name, address);
-                let asking = masters::ask(self.way.clone(), host, uid.clone(), self.events.clone());
-                Master {
-                    task: tokio::spawn(asking).abort_handle(),
+                let querying = masters::query(self.way.clone(), host, uid.clone(), self.events.clone());
+                MasterTask {
+                    task: tokio::spawn(querying).abort_handle(),
                     last: None,
                 }
             });
         }
     }
 
-    fn clusters(&self) -> Vec<routing::Cluster> {
-        let mut members: HashMap<(&str, &str), Vec<&PodSeen>> = HashMap::new();
+    fn clusters(&self) -> Vec<routing::RoutedCluster> {
+        let mut members: HashMap<(&str, &str), Vec<&ObservedPod>> = HashMap::new();
         for ((namespace, _), (pod, _)) in &self.pods.objects {
             members.entry((namespace, &pod.cluster)).or_default().push(pod);
         }
         let clusters = self.clusters.objects.iter().map(|((namespace, name), (addresses, _))| {
             let mut pods = members.remove(&(namespace.as_str(), name.as_str())).unwrap_or_default();
             if let Some(alias) = &addresses.alias {
-                // Drivers that are the users' own pods may still bear the name that the cluster is known by.
+                // Users' own driver pods may still carry the alias as their cluster's name.
                 let others = members
                     .remove(&(namespace.as_str(), alias.as_str()))
                     .unwrap_or_default();
@@ -320,9 +320,9 @@ impl State {
                         .filter(|pod| pod.member.component == Component::Driver),
                 );
             }
-            let answers: Vec<_> = pods.iter().filter_map(|pod| self.answer(pod)).collect();
+            let answers: Vec<_> = pods.iter().filter_map(|pod| self.leadership(pod)).collect();
             let leader = masters::leader(&answers);
-            routing::Cluster {
+            routing::RoutedCluster {
                 namespace: namespace.clone(),
                 name: addresses.name.clone(),
                 alias: addresses.alias.clone(),
@@ -335,7 +335,7 @@ impl State {
         clusters.collect()
     }
 
-    fn answer<'a>(&'a self, pod: &'a PodSeen) -> Option<(&'a str, &'a Answer)> {
+    fn leadership<'a>(&'a self, pod: &'a ObservedPod) -> Option<(&'a str, &'a Leadership)> {
         let master = self.masters.get(&pod.uid)?;
         Some((&pod.member.pod, master.last.as_ref()?))
     }
@@ -345,28 +345,28 @@ impl State {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Key {
+    fn key(name: &str) -> ObjectKey {
         ("ns".into(), name.into())
     }
 
     #[test]
-    fn a_new_list_ends_what_it_does_not_name() {
+    fn objects_missing_from_a_new_list_are_gone() {
         let mut listed = Listed::default();
-        listed.take(Change::Begin);
-        assert!(listed.take(Change::Is(key("a"), 1)));
+        listed.take(ListChange::Begin);
+        assert!(listed.take(ListChange::Is(key("a"), 1)));
         assert!(!listed.complete);
-        assert!(listed.take(Change::End));
+        assert!(listed.take(ListChange::End));
         assert!(listed.complete);
-        assert!(listed.take(Change::Is(key("b"), 2)));
-        assert!(!listed.take(Change::Is(key("b"), 2)));
-        assert!(listed.take(Change::Is(key("b"), 3)));
-        // The connection was lost, and everything is listed anew: meanwhile nothing is missing.
-        assert!(!listed.take(Change::Begin));
-        assert!(!listed.take(Change::Is(key("b"), 3)));
+        assert!(listed.take(ListChange::Is(key("b"), 2)));
+        assert!(!listed.take(ListChange::Is(key("b"), 2)));
+        assert!(listed.take(ListChange::Is(key("b"), 3)));
+        // The connection was lost, and everything is listed again: nothing is missing meanwhile.
+        assert!(!listed.take(ListChange::Begin));
+        assert!(!listed.take(ListChange::Is(key("b"), 3)));
         assert_eq!(listed.objects.len(), 2);
-        assert!(listed.take(Change::End));
+        assert!(listed.take(ListChange::End));
         assert_eq!(listed.objects.len(), 1);
-        assert!(listed.take(Change::Gone(key("b"))));
-        assert!(!listed.take(Change::Gone(key("b"))));
+        assert!(listed.take(ListChange::Gone(key("b"))));
+        assert!(!listed.take(ListChange::Gone(key("b"))));
     }
 }

@@ -1,8 +1,8 @@
-//! What has to be written so that Vulcand knows a table's routes: what is new comes before what is old goes, and nobody else's objects are
-//! touched. Pure; sizes of transactions included.
+//! The changes that make Vulcand match a table's routes. New objects are written before old ones are deleted, and objects of others are never
+//! touched. Pure, including the sizes of transactions.
 //!
-//! Where Vulcand would come to harm, nothing is written: it does not start with two listeners at one address, gives a backend whose ID is
-//! the beginning of another's the other's servers too, and a frontend takes up changed settings only if it is made anew.
+//! Nothing is written that would harm Vulcand: it does not start with two listeners at one address, adds another backend's servers to a backend whose
+//! ID is a prefix of the other's, and applies changed settings of a frontend only if it is recreated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,54 +10,54 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Id, Object, SERVER_PREFIX, Scope, listener_id};
+use super::{Id, SERVER_PREFIX, Scope, VulcandObject, listener_id};
 use crate::model::subset::contains;
 use crate::spec::names::OwnerName;
 
-/// An object that is there.
+/// An object in the store.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
+pub struct StoredObject {
     pub value: Value,
-    /// Revision of the last write, in etcd; 0 where there are none.
+    /// Revision of its last write in etcd; 0 without etcd.
     pub revision: i64,
-    /// The lease with which it goes, in etcd; 0: none.
+    /// The lease with which it expires in etcd; 0 for none.
     pub lease: i64,
 }
 
-/// All that is there, whoever wrote it.
-pub type Present = BTreeMap<Id, Found>;
+/// All objects in the store, of any owner.
+pub type StoredObjects = BTreeMap<Id, StoredObject>;
 
-/// One object to be written, or to go.
+/// The write or the deletion of one object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub struct ObjectChange {
     pub id: Id,
-    /// `None`: it goes.
+    /// `None` deletes it.
     pub value: Option<Value>,
     /// The lease that it gets.
     pub lease: i64,
-    /// Its revision when it was read; 0 if it was not there.
-    pub seen: i64,
+    /// Its revision when it was read; 0 if it did not exist.
+    pub observed: i64,
 }
 
-/// What to do. Each phase must be over before the next begins: what is new, frontends and listeners that have to go before they come back,
-/// the same coming back, what is old. Changes of one host are together in a group.
+/// The changes. Each phase must finish before the next begins: new objects, frontends and listeners deleted to be recreated, the same recreated, old
+/// objects. The changes of one host form a group.
 #[derive(Debug, Default, PartialEq)]
-pub struct Plan {
-    phases: [Vec<Vec<Change>>; 4],
-    /// Hosts that are wanted.
-    wanted: usize,
+pub struct RoutePlan {
+    phases: [Vec<Vec<ObjectChange>>; 4],
+    /// Number of desired hosts.
+    desired: usize,
 }
 
-/// What was done, or would be. Hosts by their names.
+/// Changes made, or planned. Hosts by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     pub written: BTreeSet<String>,
     pub deleted: BTreeSet<String>,
-    /// Hosts that were as they should be.
+    /// Hosts that needed no change.
     pub unchanged: usize,
 }
 
-/// Something of somebody else's in a host's place.
+/// An object of somebody else that blocks a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub host: String,
@@ -70,14 +70,14 @@ impl fmt::Display for Conflict {
     }
 }
 
-impl Plan {
+impl RoutePlan {
     /// All changes, in order.
-    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+    pub fn changes(&self) -> impl Iterator<Item = &ObjectChange> {
         self.phases.iter().flatten().flatten()
     }
 
-    /// What Vulcand's API would delete along with what shall go: it deletes by prefix.
-    pub fn swallowed(&self, present: &Present) -> Vec<Conflict> {
+    /// Objects that Vulcand's API would delete too, because it deletes by prefix.
+    pub fn swallowed(&self, present: &StoredObjects) -> Vec<Conflict> {
         let name = |id: &Id| match id {
             Id::Listener(id) => Some(("listener", id.clone())),
             Id::Frontend(id) | Id::Backend(id) => Some(("host", id.clone())),
@@ -99,17 +99,19 @@ impl Plan {
                 .find(|(of, other)| of == kind && other != id && other.starts_with(id.as_str()))?;
             Some(Conflict {
                 host: id.clone(),
-                reason: format!("to delete it by Vulcand's API would delete {other} too; --etcd deletes exactly"),
+                reason: format!(
+                    "deleting it through Vulcand's API would delete {other} too; --etcd deletes exact keys"
+                ),
             })
         });
         swallowed.collect()
     }
 
-    /// The changes in pieces of at most so many, in order. No piece has half a group, or things of two phases.
-    pub fn transactions(&self, most: usize) -> Vec<Vec<Change>> {
+    /// The changes in order, in pieces of `most` at most. A piece never has half a group, or changes of two phases.
+    pub fn transactions(&self, most: usize) -> Vec<Vec<ObjectChange>> {
         let mut pieces = Vec::new();
         for phase in &self.phases {
-            let mut piece: Vec<Change> = Vec::new();
+            let mut piece: Vec<ObjectChange> = Vec::new();
             for group in phase {
                 if !piece.is_empty() && piece.len() + group.len() > most {
                     pieces.push(std::mem::take(&mut piece));
@@ -125,11 +127,11 @@ impl Plan {
 }
 
 impl Changes {
-    /// Takes note of a change that was made.
-    pub fn note(&mut self, change: &Change) {
+    /// Records a change that was made.
+    pub fn note(&mut self, change: &ObjectChange) {
         let name = change.id.host().map_or_else(|| change.id.to_string(), str::to_owned);
         match change.value {
-            // What had to go before it came back was written, and nothing else.
+            // Of an object that is recreated, only the write counts.
             Some(_) => {
                 self.deleted.remove(&name);
                 self.written.insert(name);
@@ -141,10 +143,10 @@ impl Changes {
         }
     }
 
-    /// Counts what needed no change.
-    pub fn finish(&mut self, plan: &Plan) {
+    /// Counts the hosts that needed no change.
+    pub fn finish(&mut self, plan: &RoutePlan) {
         let hosts = self.written.iter().filter(|name| !name.starts_with("listener "));
-        self.unchanged = plan.wanted.saturating_sub(hosts.count());
+        self.unchanged = plan.desired.saturating_sub(hosts.count());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -152,9 +154,9 @@ impl Changes {
     }
 }
 
-impl From<&Plan> for Changes {
-    /// What would be done.
-    fn from(plan: &Plan) -> Self {
+impl From<&RoutePlan> for Changes {
+    /// The planned changes.
+    fn from(plan: &RoutePlan) -> Self {
         let mut changes = Self::default();
         plan.changes().for_each(|change| changes.note(change));
         changes.finish(plan);
@@ -162,42 +164,42 @@ impl From<&Plan> for Changes {
     }
 }
 
-/// Compares what is there with what is wanted. Within the scope, hosts of the owner that are not wanted go. Hosts get the lease (0: none);
-/// listeners never have one, for others may use them too.
+/// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts get the
+/// lease (0: none); listeners never have one, because others may use them too.
 pub fn plan(
-    present: &Present,
-    wanted: &[Object],
+    present: &StoredObjects,
+    desired: &[VulcandObject],
     owner: &OwnerName,
     scope: &Scope,
     lease: i64,
-) -> Result<Plan, Vec<Conflict>> {
-    let hosts: BTreeSet<&str> = wanted.iter().filter_map(|object| object.id.host()).collect();
+) -> Result<RoutePlan, Vec<Conflict>> {
+    let hosts: BTreeSet<&str> = desired.iter().filter_map(|object| object.id.host()).collect();
     let going: BTreeSet<&str> = own_hosts(present, owner, scope)
         .filter(|host| !hosts.contains(host))
         .collect();
-    let conflicts = conflicts(present, wanted, &hosts, &going);
+    let conflicts = conflicts(present, desired, &hosts, &going);
     if !conflicts.is_empty() {
         return Err(conflicts);
     }
-    let mut plan = Plan {
-        wanted: hosts.len(),
-        ..Plan::default()
+    let mut plan = RoutePlan {
+        desired: hosts.len(),
+        ..RoutePlan::default()
     };
-    for group in wanted.chunk_by(|a, b| a.id.host().is_some() && a.id.host() == b.id.host()) {
+    for group in desired.chunk_by(|a, b| a.id.host().is_some() && a.id.host() == b.id.host()) {
         let mut new = Vec::new();
         for object in group {
             let lease = if object.id.host().is_some() { lease } else { 0 };
             let found = present.get(&object.id);
-            let put = |seen| Change {
+            let put = |observed| ObjectChange {
                 id: object.id.clone(),
                 value: Some(object.value.clone()),
                 lease,
-                seen,
+                observed,
             };
             match found {
                 _ if address_is_taken(present, object) => {}
                 None => new.push(put(0)),
-                Some(found) if must_be_made_anew(object, found) => {
+                Some(found) if must_be_recreated(object, found) => {
                     plan.phases[1].push(vec![gone(&object.id, found)]);
                     plan.phases[2].push(vec![put(0)]);
                 }
@@ -210,30 +212,37 @@ pub fn plan(
         }
     }
     let mut old: Vec<_> = going.iter().map(|host| without(present, host, owner, scope)).collect();
-    old.extend(idle_listeners(present, wanted, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
+    old.extend(idle_listeners(present, desired, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
     plan.phases[3] = old;
     Ok(plan)
 }
 
-fn gone(id: &Id, found: &Found) -> Change {
-    Change {
+fn gone(id: &Id, found: &StoredObject) -> ObjectChange {
+    ObjectChange {
         id: id.clone(),
         value: None,
         lease: 0,
-        seen: found.revision,
+        observed: found.revision,
     }
 }
 
-/// Hosts with a server of the owner's.
-pub fn own_hosts<'a>(present: &'a Present, owner: &'a OwnerName, scope: &'a Scope) -> impl Iterator<Item = &'a str> {
+/// Hosts with a server of the owner.
+pub fn own_hosts<'a>(
+    present: &'a StoredObjects,
+    owner: &'a OwnerName,
+    scope: &'a Scope,
+) -> impl Iterator<Item = &'a str> {
     present.keys().filter_map(|id| match id {
         Id::Server { backend, id } if scope.has(id, owner) => Some(backend.as_str()),
         _ => None,
     })
 }
 
-/// Servers of a backend, by their IDs.
-fn servers<'a>(present: &'a Present, backend: &'a str) -> impl Iterator<Item = (&'a Id, &'a str, &'a Found)> {
+/// Servers of a backend, by ID.
+fn servers<'a>(
+    present: &'a StoredObjects,
+    backend: &'a str,
+) -> impl Iterator<Item = (&'a Id, &'a str, &'a StoredObject)> {
     let first = Id::Server {
         backend: backend.to_owned(),
         id: String::new(),
@@ -244,15 +253,15 @@ fn servers<'a>(present: &'a Present, backend: &'a str) -> impl Iterator<Item = (
     })
 }
 
-fn frontends(present: &Present) -> impl Iterator<Item = (&str, &Found)> {
+fn frontends(present: &StoredObjects) -> impl Iterator<Item = (&str, &StoredObject)> {
     present.iter().filter_map(|(id, found)| match id {
         Id::Frontend(id) => Some((id.as_str(), found)),
         _ => None,
     })
 }
 
-/// Settings of a live frontend are not looked at again (PassHostHeader), and a listener does not move.
-fn must_be_made_anew(object: &Object, found: &Found) -> bool {
+/// Vulcand does not reread the settings of a live frontend (PassHostHeader), and a listener does not move.
+fn must_be_recreated(object: &VulcandObject, found: &StoredObject) -> bool {
     match object.id {
         Id::Listener(_) => !contains(&found.value, &object.value),
         Id::Frontend(_) => !contains(&found.value["Settings"], &object.value["Settings"]),
@@ -260,8 +269,8 @@ fn must_be_made_anew(object: &Object, found: &Found) -> bool {
     }
 }
 
-/// Whether another listener listens where this one would.
-fn address_is_taken(present: &Present, object: &Object) -> bool {
+/// Whether another listener has this one's address.
+fn address_is_taken(present: &StoredObjects, object: &VulcandObject) -> bool {
     let address = |value: &Value| {
         let (ip, port) = value["Address"]["Address"].as_str()?.rsplit_once(':')?;
         Some((ip.to_owned(), port.to_owned()))
@@ -279,8 +288,8 @@ fn address_is_taken(present: &Present, object: &Object) -> bool {
         })
 }
 
-/// What goes of a host: nothing that somebody else added to it, or uses.
-fn without(present: &Present, host: &str, owner: &OwnerName, scope: &Scope) -> Vec<Change> {
+/// The deletions for a host, without objects that others added or use.
+fn without(present: &StoredObjects, host: &str, owner: &OwnerName, scope: &Scope) -> Vec<ObjectChange> {
     let (own, foreign): (Vec<_>, Vec<_>) = servers(present, host).partition(|(_, id, _)| scope.has(id, owner));
     let mut changes = Vec::new();
     let frontend = Id::Frontend(host.to_owned());
@@ -301,15 +310,14 @@ fn without(present: &Present, host: &str, owner: &OwnerName, scope: &Scope) -> V
     changes
 }
 
-/// Listeners of the owner at whose port no host of sparkha's is any more, whoever's it is: where two owners want the same address, only
-/// one of them has a listener.
+/// Listeners of the owner at whose port no host of any owner is left: of two owners that need the same address, only one has a listener.
 fn idle_listeners<'a>(
-    present: &'a Present,
-    wanted: &[Object],
+    present: &'a StoredObjects,
+    desired: &[VulcandObject],
     going: &BTreeSet<&str>,
     owner: &'a OwnerName,
     scope: &Scope,
-) -> impl Iterator<Item = (&'a Id, &'a Found)> {
+) -> impl Iterator<Item = (&'a Id, &'a StoredObject)> {
     let staying = present.iter().filter(|(id, _)| match id {
         Id::Server { backend, id } => {
             id.starts_with(SERVER_PREFIX) && !(going.contains(backend.as_str()) && scope.has(id, owner))
@@ -318,7 +326,7 @@ fn idle_listeners<'a>(
     });
     let urls = staying
         .map(|(_, found)| &found.value["URL"])
-        .chain(wanted.iter().map(|object| &object.value["URL"]));
+        .chain(desired.iter().map(|object| &object.value["URL"]));
     let needed: BTreeSet<String> = urls
         .filter_map(|url| url.as_str()?.rsplit_once(':')?.1.parse().ok())
         .map(|port| listener_id(owner, port))
@@ -333,7 +341,12 @@ fn idle_listeners<'a>(
     })
 }
 
-fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going: &BTreeSet<&str>) -> Vec<Conflict> {
+fn conflicts(
+    present: &StoredObjects,
+    desired: &[VulcandObject],
+    hosts: &BTreeSet<&str>,
+    going: &BTreeSet<&str>,
+) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
     let mut conflict = |host: &str, reason: String| {
         conflicts.push(Conflict {
@@ -347,28 +360,31 @@ fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going
         .filter(|host| !going.contains(host))
         .chain(hosts.iter().copied())
         .collect();
-    for object in wanted {
+    for object in desired {
         match &object.id {
             Id::Listener(_) => {}
             Id::Server { backend, id } => {
                 if let Some((_, theirs, _)) = servers(present, backend).find(|(_, other, _)| other != id) {
-                    conflict(backend, format!("its backend has server {theirs} of somebody else"));
+                    conflict(backend, format!("its backend has server {theirs} of another owner"));
                 }
             }
-            // What was cut off while it was written has no server yet, or the frontend is missing; nobody else writes the same.
+            // A host whose writing was interrupted has no server or no frontend yet; nobody else writes the same objects.
             Id::Backend(host) => {
                 let is_foreign = present
                     .get(&object.id)
                     .is_some_and(|found| !contains(&found.value, &object.value));
                 if is_foreign && servers(present, host).next().is_none() {
-                    conflict(host, "there is a backend of that ID which is not sparkha's".into());
+                    conflict(
+                        host,
+                        "Vulcand already has a backend with this ID that sparkha does not own".into(),
+                    );
                 }
                 let of_prefix =
                     |other: &&&str| **other != host && (other.starts_with(host.as_str()) || host.starts_with(**other));
                 if let Some(other) = staying.iter().find(of_prefix) {
                     conflict(
                         host,
-                        format!("Vulcand would mix it up with {other}, for it reads IDs by their beginnings"),
+                        format!("Vulcand would confuse it with {other}, because it reads IDs by prefix"),
                     );
                 }
             }
@@ -377,13 +393,19 @@ fn conflicts(present: &Present, wanted: &[Object], hosts: &BTreeSet<&str>, going
                     .get(&object.id)
                     .is_some_and(|found| !contains(&found.value, &object.value));
                 if is_foreign && servers(present, host).next().is_none() {
-                    conflict(host, "there is a frontend of that ID which is not sparkha's".into());
+                    conflict(
+                        host,
+                        "Vulcand already has a frontend with this ID that sparkha does not own".into(),
+                    );
                 }
-                let same_route = |(id, found): &(&str, &Found)| {
+                let same_route = |(id, found): &(&str, &StoredObject)| {
                     id != host && found.value["Route"] == object.value["Route"] && !going.contains(id)
                 };
                 if let Some((id, _)) = frontends(present).find(same_route) {
-                    conflict(host, format!("frontend {id} of somebody else has the same route"));
+                    conflict(
+                        host,
+                        format!("frontend {id}, which sparkha does not own, has the same route"),
+                    );
                 }
             }
         }
@@ -399,7 +421,7 @@ mod tests {
 
     use super::*;
     use crate::routing::vulcand::objects;
-    use crate::routing::{Owner, Role, Route, Table};
+    use crate::routing::{Role, Route, Table, UiOwner};
     use crate::spec::names::Namespace;
 
     const LISTEN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
@@ -417,7 +439,7 @@ mod tests {
             host: format!("{first_label}.{namespace}.k8s"),
             port,
             target: [10, 0, 0, last].into(),
-            owner: Owner {
+            owner: UiOwner {
                 namespace: namespace.into(),
                 cluster: "spark".into(),
                 pod: format!("spark-{last}"),
@@ -426,15 +448,15 @@ mod tests {
         }
     }
 
-    fn wanted(routes: &[Route], by: &str) -> Vec<Object> {
+    fn desired(routes: &[Route], by: &str) -> Vec<VulcandObject> {
         let table = Table::from_routes(routes.to_vec());
         objects(&table.routes, &owner(by), LISTEN)
     }
 
-    /// What an empty store has after these were written.
-    fn written(objects: &[Object]) -> Present {
-        let found = |(object, revision): (&Object, i64)| {
-            let found = Found {
+    /// The store after these objects were written.
+    fn written(objects: &[VulcandObject]) -> StoredObjects {
+        let found = |(object, revision): (&VulcandObject, i64)| {
+            let found = StoredObject {
                 value: object.value.clone(),
                 revision,
                 lease: 0,
@@ -445,24 +467,24 @@ mod tests {
     }
 
     /// Changes as lines, a blank one between transactions.
-    fn lines(plan: &Plan) -> Vec<String> {
-        let line = |change: &Change| {
+    fn lines(plan: &RoutePlan) -> Vec<String> {
+        let line = |change: &ObjectChange| {
             let verb = if change.value.is_some() { "put" } else { "delete" };
-            format!("{verb} {} @{}", change.id, change.seen)
+            format!("{verb} {} @{}", change.id, change.observed)
         };
         let pieces = plan.transactions(128);
         let pieces: Vec<Vec<_>> = pieces.iter().map(|piece| piece.iter().map(line).collect()).collect();
         pieces.join(&String::new())
     }
 
-    fn planned(present: &Present, objects: &[Object], scope: &Scope) -> Vec<String> {
+    fn planned(present: &StoredObjects, objects: &[VulcandObject], scope: &Scope) -> Vec<String> {
         lines(&plan(present, objects, &owner("a"), scope, 0).unwrap())
     }
 
     #[test]
-    fn into_an_empty_store_in_vulcands_order_and_then_nothing() {
-        let objects = wanted(&[route("ns", "spark-10-0-0-1", 8080, 1)], "a");
-        let plan = plan(&Present::new(), &objects, &owner("a"), &Scope::All, 0).unwrap();
+    fn an_empty_store_is_filled_once_in_vulcands_order() {
+        let objects = desired(&[route("ns", "spark-10-0-0-1", 8080, 1)], "a");
+        let plan = plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0).unwrap();
         assert_eq!(
             lines(&plan),
             [
@@ -485,10 +507,10 @@ mod tests {
     }
 
     #[test]
-    fn the_new_before_the_old_and_nothing_else() {
+    fn new_objects_are_written_before_old_ones_are_deleted() {
         let kept = route("ns", "spark-10-0-0-12", 8080, 12);
-        let before = wanted(&[kept.clone(), route("ns", "spark-10-0-0-1", 8081, 1)], "a");
-        let after = wanted(&[kept, route("ns", "spark-10-0-0-2", 8080, 2)], "a");
+        let before = desired(&[kept.clone(), route("ns", "spark-10-0-0-1", 8081, 1)], "a");
+        let after = desired(&[kept, route("ns", "spark-10-0-0-2", 8080, 2)], "a");
         assert_eq!(
             planned(&written(&before), &after, &in_namespace("ns")),
             [
@@ -505,9 +527,9 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_elsewhere_is_one_write() {
-        let before = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
-        let after = wanted(&[route("ns", "spark-master", 8080, 2)], "a");
+    fn a_leader_change_is_one_write() {
+        let before = desired(&[route("ns", "spark-master", 8080, 1)], "a");
+        let after = desired(&[route("ns", "spark-master", 8080, 2)], "a");
         assert_eq!(
             planned(&written(&before), &after, &Scope::All),
             ["put server sparkha.a.ns of backend spark-master.ns.k8s @4"]
@@ -516,7 +538,7 @@ mod tests {
 
     #[test]
     fn other_namespaces_and_owners_are_left_alone() {
-        let of = |namespace: &str, by: &str| wanted(&[route(namespace, "spark-master", 8080, 1)], by);
+        let of = |namespace: &str, by: &str| desired(&[route(namespace, "spark-master", 8080, 1)], by);
         let all = [of("dev", "a"), of("dev2", "a"), of("live", "b")].concat();
         let present = written(&all);
         let deletes_of = |namespace: &str| {
@@ -534,7 +556,7 @@ mod tests {
                 .map(|line| line.split(" @").next().unwrap().to_owned())
                 .collect()
         };
-        // The listener stays: dev2 is behind it, and so is another owner's host.
+        // The listener stays: dev2 uses it, and so does another owner's host.
         assert_eq!(ids(planned(&present, &[], &in_namespace("dev"))), deletes_of("dev"));
         assert_eq!(
             ids(planned(&present, &[], &Scope::All)),
@@ -548,8 +570,8 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_with_other_settings_goes_before_it_comes_back() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+    fn a_frontend_with_other_settings_is_recreated() {
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let frontend = Id::Frontend("spark-master.ns.k8s".into());
         present.get_mut(&frontend).unwrap().value["Settings"]["PassHostHeader"] = json!(false);
@@ -566,8 +588,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_adds_is_no_difference() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+    fn fields_added_by_vulcand_are_no_difference() {
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         for (id, found) in &mut present {
             found.value["Id"] = json!(id.to_string());
@@ -578,7 +600,7 @@ mod tests {
 
     #[test]
     fn a_lease_that_differs_is_written() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let with_lease = plan(&written(&objects), &objects, &owner("a"), &Scope::All, 7).unwrap();
         assert_eq!(
             lines(&with_lease),
@@ -611,9 +633,9 @@ mod tests {
                 )
             })
             .collect();
-        let objects = wanted(&routes, "a");
+        let objects = desired(&routes, "a");
         for plan in [
-            plan(&Present::new(), &objects, &owner("a"), &Scope::All, 0).unwrap(),
+            plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0).unwrap(),
             plan(&written(&objects), &[], &owner("a"), &Scope::All, 0).unwrap(),
         ] {
             let pieces = plan.transactions(128);
@@ -622,25 +644,25 @@ mod tests {
             let flat: Vec<_> = pieces.concat();
             assert_eq!(flat.iter().collect::<Vec<_>>(), plan.changes().collect::<Vec<_>>());
             for route in &routes {
-                let has = |piece: &&Vec<Change>| piece.iter().any(|change| change.id.host() == Some(&route.host));
+                let has = |piece: &&Vec<ObjectChange>| piece.iter().any(|change| change.id.host() == Some(&route.host));
                 assert_eq!(pieces.iter().filter(has).count(), 1, "{}", route.host);
             }
         }
     }
 
-    fn conflict(present: &Present, routes: &[Route]) -> String {
-        let conflicts = plan(present, &wanted(routes, "a"), &owner("a"), &Scope::All, 0).unwrap_err();
+    fn conflict(present: &StoredObjects, routes: &[Route]) -> String {
+        let conflicts = plan(present, &desired(routes, "a"), &owner("a"), &Scope::All, 0).unwrap_err();
         conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn what_is_somebody_elses_is_refused() {
+    fn objects_of_others_are_conflicts() {
         let routes = [route("ns", "spark-master", 8080, 1)];
         let host = "spark-master.ns.k8s";
-        let mut present = written(&wanted(&routes, "b"));
+        let mut present = written(&desired(&routes, "b"));
         assert_eq!(
             conflict(&present, &routes),
-            "spark-master.ns.k8s: its backend has server sparkha.b.ns of somebody else"
+            "spark-master.ns.k8s: its backend has server sparkha.b.ns of another owner"
         );
         present.retain(|id, _| *id == Id::Frontend(host.into()));
         present
@@ -648,29 +670,29 @@ mod tests {
             .for_each(|found| found.value["BackendId"] = json!("shop"));
         assert_eq!(
             conflict(&present, &routes),
-            "spark-master.ns.k8s: there is a frontend of that ID which is not sparkha's"
+            "spark-master.ns.k8s: Vulcand already has a frontend with this ID that sparkha does not own"
         );
-        let foreign = |id| Object {
+        let foreign = |id| VulcandObject {
             id,
             value: json!({"Type": "http", "BackendId": "shop", "Route": format!("Host(`{host}`)")}),
         };
         assert_eq!(
             conflict(&written(&[foreign(Id::Backend(host.into()))]), &routes),
-            "spark-master.ns.k8s: there is a backend of that ID which is not sparkha's"
+            "spark-master.ns.k8s: Vulcand already has a backend with this ID that sparkha does not own"
         );
         assert_eq!(
             conflict(&written(&[foreign(Id::Frontend("shop".into()))]), &routes),
-            "spark-master.ns.k8s: frontend shop of somebody else has the same route"
+            "spark-master.ns.k8s: frontend shop, which sparkha does not own, has the same route"
         );
         assert_eq!(
             conflict(&written(&[foreign(Id::Backend(format!("{host}.example")))]), &routes),
-            "spark-master.ns.k8s: Vulcand would mix it up with spark-master.ns.k8s.example, for it reads IDs by their beginnings"
+            "spark-master.ns.k8s: Vulcand would confuse it with spark-master.ns.k8s.example, because it reads IDs by prefix"
         );
     }
 
     #[test]
-    fn what_was_cut_off_is_gone_on_with() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+    fn an_interrupted_write_is_completed() {
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         for there in 0..objects.len() {
             let present = written(&objects[..there]);
             assert_eq!(planned(&present, &objects, &Scope::All).len(), objects.len() - there);
@@ -683,20 +705,20 @@ mod tests {
             route("ns", "spark-master", 8080, 1),
             route("ns", "spark-worker", 8081, 2),
         ];
-        let mut present = written(&[Object {
+        let mut present = written(&[VulcandObject {
             id: Id::Listener("web".into()),
             value: json!({"Protocol": "http", "Address": {"Network": "tcp", "Address": "192.0.2.1:8080"}}),
         }]);
-        let listeners = |present: &Present, objects: &[Object]| -> Vec<_> {
+        let listeners = |present: &StoredObjects, objects: &[VulcandObject]| -> Vec<_> {
             let lines = planned(present, objects, &Scope::All);
             lines.into_iter().filter(|line| line.contains("listener")).collect()
         };
         assert_eq!(
-            listeners(&present, &wanted(&routes, "a")),
+            listeners(&present, &desired(&routes, "a")),
             ["put listener sparkha-a-8081 @0"]
         );
-        // One's own moves.
-        present = written(&wanted(&routes[1..], "a"));
+        // The owner's own listener moves.
+        present = written(&desired(&routes[1..], "a"));
         assert_eq!(
             listeners(&present, &objects(&routes[1..], &owner("a"), [192, 0, 2, 9].into())),
             ["delete listener sparkha-a-8081 @2", "put listener sparkha-a-8081 @0"]
@@ -704,26 +726,26 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_would_delete_along_is_told() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
-        let plan = |present: &Present| plan(present, &[], &owner("a"), &Scope::All, 0).unwrap();
+    fn objects_that_the_api_would_delete_too_are_conflicts() {
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
+        let plan = |present: &StoredObjects| plan(present, &[], &owner("a"), &Scope::All, 0).unwrap();
         let mut present = written(&objects);
         assert_eq!(plan(&present).swallowed(&present), []);
-        present.insert(Id::Backend("spark-master.ns.k8s2".into()), Found::default());
+        present.insert(Id::Backend("spark-master.ns.k8s2".into()), StoredObject::default());
         let conflicts = plan(&present).swallowed(&present);
         assert_eq!(conflicts.len(), 1);
         assert_eq!(conflicts[0].host, "spark-master.ns.k8s");
     }
 
     #[test]
-    fn what_others_added_to_a_host_stays() {
-        let objects = wanted(&[route("ns", "spark-master", 8080, 1)], "a");
+    fn servers_that_others_added_to_a_host_stay() {
+        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let theirs = Id::Server {
             backend: "spark-master.ns.k8s".into(),
             id: "canary".into(),
         };
-        present.insert(theirs, Found::default());
+        present.insert(theirs, StoredObject::default());
         assert_eq!(
             planned(&present, &[], &Scope::All),
             [

@@ -1,7 +1,7 @@
-//! Vulcand's objects, in the order in which Vulcand needs them: listener, backend, server, frontend; a frontend that comes before its
-//! backend stays 404. IDs are full host names, for Vulcand reads and deletes by prefix: `spark-10-0-0-1` would swallow `spark-10-0-0-12`.
+//! Vulcand's objects, in the order in which Vulcand needs them: listener, backend, server, frontend. A frontend created before its backend stays 404.
+//! IDs are full host names, because Vulcand reads and deletes by prefix: `spark-10-0-0-1` would swallow `spark-10-0-0-12`.
 //!
-//! Whose a host is, its server's ID says: `sparkha.OWNER.NAMESPACE`. There is no other inventory.
+//! A server's ID names the owner of its host: `sparkha.OWNER.NAMESPACE`. There is no other inventory.
 
 pub mod diff;
 
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 use super::{Route, authority, by_host, ports};
 use crate::spec::names::{Namespace, OwnerName};
 
-/// With what the IDs of all servers that sparkha writes begin.
+/// Prefix of the IDs of all servers that sparkha writes.
 const SERVER_PREFIX: &str = "sparkha.";
 
 /// One key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyValue {
     pub key: String,
     pub value: String,
 }
 
-/// The name of an object. Variants stand in the order in which objects must be written.
+/// The ID of an object. Variants are in the order in which objects must be written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Id {
     Listener(String),
@@ -33,7 +33,7 @@ pub enum Id {
 }
 
 impl Id {
-    /// Its key below a root without a slash at its end.
+    /// Its key below a root without a trailing slash.
     pub fn key(&self, root: &str) -> String {
         match self {
             Id::Listener(id) => format!("{root}/listeners/{id}"),
@@ -43,7 +43,7 @@ impl Id {
         }
     }
 
-    /// The object of a key; `None` for what sparkha has nothing to do with, such as middlewares.
+    /// The object of a key; `None` for objects that sparkha does not use, such as middlewares.
     pub fn of_key(root: &str, key: &str) -> Option<Self> {
         let path: Vec<_> = key.strip_prefix(root)?.strip_prefix('/')?.split('/').collect();
         let id = |id: &str| id.to_owned();
@@ -59,7 +59,7 @@ impl Id {
         })
     }
 
-    /// The host to which it belongs.
+    /// The host it belongs to.
     pub fn host(&self) -> Option<&str> {
         match self {
             Id::Listener(_) => None,
@@ -79,14 +79,14 @@ impl fmt::Display for Id {
     }
 }
 
-/// An object as it should be.
+/// A desired object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Object {
+pub struct VulcandObject {
     pub id: Id,
     pub value: Value,
 }
 
-/// Whose hosts are looked at.
+/// Whose hosts are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     Namespace(Namespace),
@@ -94,7 +94,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether a server of this ID is the owner's, and within the scope.
+    /// Whether the server belongs to the owner, within the scope.
     fn has(&self, server: &str, owner: &OwnerName) -> bool {
         match self {
             Scope::Namespace(namespace) => server == server_id(owner, namespace.as_str()),
@@ -114,12 +114,12 @@ fn listener_id(owner: &OwnerName, port: u16) -> String {
 
 /// All objects of a table's routes, in the order in which they must be written.
 ///
-/// `Host()` knows no port: of several UIs at one host, only its pod's own is routed.
-pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Object> {
+/// `Host()` has no port: of several UIs at one host, only its pod's own is routed.
+pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<VulcandObject> {
     let hosts: Vec<_> = by_host(routes).cloned().collect();
     let listeners = ports(&hosts).into_iter().map(|port| {
         let address = json!({"Network": "tcp", "Address": SocketAddr::new(listen, port).to_string()});
-        Object {
+        VulcandObject {
             id: Id::Listener(listener_id(owner, port)),
             value: json!({"Protocol": "http", "Address": address}),
         }
@@ -129,26 +129,26 @@ pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Objec
         .collect()
 }
 
-fn host(route: &Route, owner: &OwnerName) -> [Object; 3] {
+fn host(route: &Route, owner: &OwnerName) -> [VulcandObject; 3] {
     let id = &route.host;
-    // A pod that is gone must not cost a browser 55 s, as it does with the defaults.
+    // With the defaults, a pod that is gone would cost a browser 55 s.
     let settings = json!({
         "Timeouts": {"Read": "30s", "Dial": "2s"},
         "KeepAlive": {"Period": "30s", "MaxIdleConnsPerHost": 64},
     });
     [
-        Object {
+        VulcandObject {
             id: Id::Backend(id.clone()),
             value: json!({"Type": "http", "Settings": settings}),
         },
-        Object {
+        VulcandObject {
             id: Id::Server {
                 backend: id.clone(),
                 id: server_id(owner, &route.owner.namespace),
             },
             value: json!({"URL": format!("http://{}", authority(route))}),
         },
-        Object {
+        VulcandObject {
             id: Id::Frontend(id.clone()),
             value: json!({
                 "Type": "http", "BackendId": id, "Route": format!("Host(`{id}`)"),
@@ -158,12 +158,12 @@ fn host(route: &Route, owner: &OwnerName) -> [Object; 3] {
     ]
 }
 
-/// The keys as `etcdctl` commands, in their order, below `root` (`/vulcand` unless Vulcand was told otherwise).
+/// The keys as `etcdctl` commands, in order, below `root` (Vulcand's default is `/vulcand`).
 pub fn commands(routes: &[Route], root: &str, owner: &OwnerName, listen: IpAddr) -> String {
     let root = root.trim_end_matches('/');
     let keys: Vec<_> = objects(routes, owner, listen)
         .into_iter()
-        .map(|object| Key {
+        .map(|object| KeyValue {
             key: object.id.key(root),
             value: object.value.to_string(),
         })
@@ -174,12 +174,12 @@ pub fn commands(routes: &[Route], root: &str, owner: &OwnerName, listen: IpAddr)
     )
 }
 
-/// Keys as commands of `etcdctl`, which reads the server's address from its environment.
-pub fn etcdctl(keys: &[Key]) -> String {
+/// Keys as `etcdctl` commands; `etcdctl` reads the server's address from its environment.
+pub fn etcdctl(keys: &[KeyValue]) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let lines = keys
         .iter()
-        .map(|Key { key, value }| format!("etcdctl put {} {}\n", quoted(key), quoted(value)));
+        .map(|KeyValue { key, value }| format!("etcdctl put {} {}\n", quoted(key), quoted(value)));
     format!("export ETCDCTL_API=3\n{}", lines.collect::<String>())
 }
 
@@ -189,11 +189,11 @@ mod tests {
     use crate::routing::tests::table;
 
     #[test]
-    fn keys_of_a_table() {
+    fn a_table_becomes_ordered_keys() {
         let owner = OwnerName::parse("kubernetes").unwrap();
         let keys: Vec<_> = objects(&table()[3..], &owner, [0, 0, 0, 0].into())
             .into_iter()
-            .map(|Object { id, value }| format!("{} {value}", id.key("/vulcand")))
+            .map(|VulcandObject { id, value }| format!("{} {value}", id.key("/vulcand")))
             .collect();
         assert_eq!(
             keys,
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_uis_at_a_host_the_first_is_routed() {
+    fn only_the_first_ui_of_a_host_is_routed() {
         let owner = OwnerName::parse("kubernetes").unwrap();
         let mut routes = vec![table()[3].clone(), table()[3].clone()];
         routes[0].port = 8090;
@@ -223,9 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_back() {
+    fn keys_are_parsed_back_to_ids() {
         let owner = OwnerName::parse("kubernetes").unwrap();
-        for Object { id, .. } in objects(&table(), &owner, [0, 0, 0, 0].into()) {
+        for VulcandObject { id, .. } in objects(&table(), &owner, [0, 0, 0, 0].into()) {
             assert_eq!(Id::of_key("vulcand", &id.key("vulcand")), Some(id));
         }
         for other in [

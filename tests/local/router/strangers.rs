@@ -44,7 +44,7 @@ fn pages_of_other_sites_change_nothing_and_learn_nothing() {
     ] {
         let answer = ask(line, &host, headers);
         assert_eq!(answer.status, 403, "{line} {headers}");
-        assert!(answer.body.contains("a page of another site asked for this"));
+        assert!(answer.body.contains("a page of another site sent this request"));
     }
     assert_eq!(backend.connections(), 0);
     for (line, headers) in [
@@ -133,5 +133,5 @@ fn other_users_of_the_machine_are_not_served() {
     );
     let others = ask(65534);
     assert!(others.starts_with("HTTP/1.0 403"), "{others}");
-    assert!(others.contains("these web UIs are another user's"), "{others}");
+    assert!(others.contains("these web UIs belong to another user"), "{others}");
 }

@@ -9,7 +9,7 @@ use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
 use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
-use crate::render::inventory::{Entry, Inventory};
+use crate::render::inventory::{Inventory, InventoryEntry};
 use crate::render::{Resource, auth};
 
 /// Objects of ours that are there, by kind and name.
@@ -21,7 +21,7 @@ pub struct Plan {
     /// To be applied, in this order; without the inventory, which frames everything.
     pub apply: Vec<Resource>,
     /// No longer wanted, and made by us.
-    pub prune: Vec<Entry>,
+    pub prune: Vec<InventoryEntry>,
     /// Whether the inventory itself has to be written.
     pub inventory_changes: bool,
 }

@@ -19,7 +19,7 @@ use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::spec::words::counted;
 use crate::state::ClusterState;
-use crate::state::decommissioning::leaving;
+use crate::state::decommissioning::decommissioning;
 
 /// How scale goes about it.
 #[derive(Clone, Debug)]
@@ -76,12 +76,12 @@ pub async fn scale(
 
 /// Says who will go, and what they do now.
 pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
-    let leaving = leaving(state, workers);
-    if leaving.is_empty() {
+    let decommissioning = decommissioning(state, workers);
+    if decommissioning.is_empty() {
         return;
     }
-    progress.part("Removing", &leaving.before());
-    if let Some(surprise) = leaving.surprise(state) {
+    progress.part("Removing", &decommissioning.before());
+    if let Some(surprise) = decommissioning.surprise(state) {
         progress.warn(&surprise);
     }
 }

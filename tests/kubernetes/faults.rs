@@ -280,7 +280,7 @@ fn a_limit_range_is_told_beforehand() {
     sandbox
         .run(&SMALL)
         .exits(8)
-        .says("LimitRange low does not allow it: spark-worker: limit of memory 2.0 GiB is above 1536Mi")
+        .says("LimitRange low does not allow it: spark-worker: limit of memory 2.0 GiB exceeds 1536Mi")
         .says("change resources in the cluster file");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 }

@@ -1,4 +1,4 @@
-//! Arguments as they are given. What they mean is decided by the commands.
+//! The raw arguments. Commands resolve them.
 
 mod groups;
 mod mistakes;
@@ -45,7 +45,7 @@ const EXAMPLES: &str = "Examples:
   sparkha teardown --namespace data
   sparkha create --local                       the same, as processes on this machine";
 
-/// clap's own flag would stand among the options of a command, not among the global ones.
+/// Replaces clap's own flag, which would be among a command's options instead of the global ones.
 fn help() -> Arg {
     let text = "Print help; --help prints more than -h";
     let flag = Arg::new("help").short('h').long("help").action(ArgAction::Help);
@@ -67,10 +67,10 @@ fn command() -> clap::Command {
     command.help_template(template).after_long_help(more)
 }
 
-/// Parses the arguments of this process. Ends it after `--help` and after mistakes that clap explains well enough.
+/// Parses the arguments of this process. Exits after `--help` and after mistakes that clap reports.
 ///
 /// # Errors
-/// If a mistake has a remedy that clap does not know.
+/// If a mistake has a remedy that clap does not report.
 pub fn parse() -> Result<Cli, Error> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let arguments = mistakes::without_help_command(&arguments).unwrap_or(arguments);
@@ -85,7 +85,7 @@ pub fn parse() -> Result<Cli, Error> {
 }
 
 impl Cli {
-    /// Whether to write a line for each request to web UIs.
+    /// Whether to log each request to web UIs.
     pub fn has_access_log(&self) -> bool {
         match &self.command {
             Command::Router(arguments) => !arguments.no_access_log && !self.global.quiet,
@@ -110,13 +110,13 @@ pub enum Command {
     Submit(submit::Arguments),
     Jobs(jobs::Arguments),
     #[command(subcommand)]
-    Route(route::Command),
+    Route(route::RouteCommand),
     Router(router::Arguments),
     Ui(ui::Arguments),
     Doctor(doctor::Arguments),
     /// Download Spark to this machine, and use local clusters
     #[command(subcommand)]
-    Local(local::Command),
+    Local(local::LocalCommand),
     /// Print the JSON Schema of the cluster file
     #[command(after_help = "Examples:
   sparkha schema > sparkha.schema.json")]

@@ -1,4 +1,4 @@
-//! The groups in which `sparkha --help` shows the commands; clap has none of its own.
+//! Groups of commands in `sparkha --help`, which clap does not support.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Other", &["schema", "man", "completions"]),
 ];
 
-/// clap's template for the help of this command, with its commands in groups. What the commands are for is said by themselves.
+/// clap's template for the help of this command, with its commands in groups. The commands provide their descriptions.
 pub fn template(command: &Command) -> String {
     let header = command.get_styles().get_header();
     let literal = command.get_styles().get_literal();

@@ -1,4 +1,4 @@
-//! Mistakes on the command line whose remedy clap does not know.
+//! Mistakes on the command line with a remedy that clap does not report.
 
 use std::ffi::OsString;
 
@@ -8,15 +8,15 @@ use clap::error::ErrorKind;
 use crate::console::hint::shell_word;
 use crate::lifecycle::Error;
 
-/// The arguments of a command as they were given.
+/// The raw arguments of a command.
 struct Given<'a> {
-    /// Up to the command's name.
+    /// Arguments up to the command's name.
     before: &'a [String],
     command: &'a Command,
     words: &'a [String],
 }
 
-/// What is wrong with these arguments, and what they should be. `error` is clap's, if it found one.
+/// The mistake in these arguments, and its remedy. `error` is clap's error, if any.
 pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::Error>) -> Option<Error> {
     let words: Vec<_> = arguments
         .iter()
@@ -46,7 +46,7 @@ pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::E
     }
 }
 
-/// What other programs call a command of this one.
+/// Names of this program's commands in other programs.
 fn synonym(word: &str) -> Option<Error> {
     let command = match word {
         "apply" | "start" | "up" | "install" => "sparkha create",
@@ -62,7 +62,7 @@ fn synonym(word: &str) -> Option<Error> {
         _ => return None,
     };
     Some(Error::Usage {
-        message: format!("there is no command {word}"),
+        message: format!("unknown command {word}"),
         help: format!("did you mean {command}? sparkha --help lists all commands"),
     })
 }
@@ -79,12 +79,12 @@ pub fn without_help_command(arguments: &[OsString]) -> Option<Vec<OsString>> {
 }
 
 impl Given<'_> {
-    /// Options of spark-submit that mean nothing here.
+    /// Options of spark-submit that are not supported.
     fn option_of_spark_submit(&self) -> Option<Error> {
         const REMEDIES: [(&str, &str); 4] = [
             (
                 "--master",
-                "leave it out: sparkha finds the masters of the cluster that NAME, --namespace and --local select",
+                "omit it: sparkha finds the masters of the cluster that NAME, --namespace and --local select",
             ),
             (
                 "--num-executors",
@@ -137,12 +137,12 @@ impl Given<'_> {
         })
     }
 
-    /// Words before `--` that are neither options nor their values, with their places.
+    /// Words before `--` that are neither options nor their values, with their indexes.
     fn positionals(&self) -> impl Iterator<Item = (usize, &str)> {
         positionals(self.command, self.words).map(|at| (at, self.words[at].as_str()))
     }
 
-    /// A command line to type.
+    /// The corrected command line.
     fn line(&self, words: &[String]) -> String {
         let own = self.before.iter().skip(1).chain(words);
         let words: Vec<_> = own.map(|word| shell_word(word)).collect();
@@ -150,7 +150,7 @@ impl Given<'_> {
     }
 }
 
-/// Where words are that are neither options nor their values, up to `--`. The first word of sparkha's own is the program.
+/// Indexes of words that are neither options nor their values, up to `--`. The first word is the program.
 fn positionals(command: &Command, words: &[String]) -> impl Iterator<Item = usize> {
     let takes_value = |word: &str| {
         let option = command.get_arguments().find(|argument| match word.strip_prefix("--") {
@@ -178,7 +178,7 @@ fn positionals(command: &Command, words: &[String]) -> impl Iterator<Item = usiz
 mod tests {
     use super::*;
 
-    /// What is said about a command line, and how it should be typed.
+    /// The message about a command line, and the corrected one.
     fn explained(line: &str) -> Option<(String, String)> {
         let mut command = crate::cli::command();
         command.build();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_belongs_after_dashes() {
+    fn an_application_must_come_after_dashes() {
         for (line, corrected) in [
             ("sparkha submit wc.py 3", "sparkha submit -- wc.py 3"),
             ("sparkha submit wc.py", "sparkha submit -- wc.py"),
@@ -217,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn words_of_other_programs_are_known() {
+    fn commands_and_options_of_other_programs_are_explained() {
         for (line, part) in [
-            ("sparkha submit --master spark://x:7077 wc.py 3", "leave it out"),
+            ("sparkha submit --master spark://x:7077 wc.py 3", "omit it"),
             ("sparkha submit --num-executors=3 -- wc.py", "--total-executor-cores"),
             ("sparkha delete etl", "did you mean sparkha teardown?"),
             ("sparkha --local run wc.py", "did you mean sparkha submit?"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_workers_belongs_after_its_option() {
+    fn a_number_of_workers_must_come_after_its_option() {
         for (line, corrected) in [
             ("sparkha scale 3", "sparkha scale --workers 3"),
             ("sparkha scale etl 3 --local", "sparkha scale etl --workers 3 --local"),

@@ -1,4 +1,4 @@
-//! The pages of docs/reference/ that say what the program says of itself: commands from their arguments, the cluster file's keys from its
+//! Generates the pages of docs/reference/: commands from their arguments, and the cluster file's keys from its
 //! schema. `make manifests` writes them.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ fn keys_of_the_cluster_file_are_documented_as_they_are() {
     is_current("cluster-file.md", &cluster_file(&crate::spec::file::schema()));
 }
 
-/// Compares a page with its file, or with SPARKHA_WRITE_REFERENCE writes it.
+/// Compares a page with its file, or writes it if SPARKHA_WRITE_REFERENCE is set.
 #[track_caller]
 fn is_current(name: &str, page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name);
@@ -37,7 +37,7 @@ fn is_current(name: &str, page: &str) {
     );
 }
 
-/// Text as Markdown that shows it: what is between backticks stays code.
+/// Escapes text as Markdown; text between backticks stays code.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for (at, part) in text.split('`').enumerate() {
@@ -46,7 +46,7 @@ fn escaped(text: &str) -> String {
             escaped.push('`');
         }
         for character in part.chars() {
-            // A table's cell ends at a bar even inside of code.
+            // A bar ends a table's cell even inside of code.
             if character == '|' || (!is_code && character == '<') {
                 escaped.push('\\');
             }
@@ -123,7 +123,7 @@ fn subcommands(page: &mut String, command: &Command) {
     }
 }
 
-/// Tables of arguments, one for each heading.
+/// Tables of arguments, one per heading.
 fn arguments(page: &mut String, command: &Command, is_listed: &dyn Fn(&Arg) -> bool) {
     let mut headings: Vec<(&str, Vec<&Arg>)> = Vec::new();
     for argument in command.get_arguments() {
@@ -163,11 +163,11 @@ fn arguments(page: &mut String, command: &Command, is_listed: &dyn Fn(&Arg) -> b
     }
 }
 
-/// What an argument means, which values it takes, and which it has if it is left out.
+/// The meaning of an argument, its possible values, and its default.
 fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help());
     let mut meaning = escaped(&help.map(ToString::to_string).unwrap_or_default());
-    // A default that is no value of the argument is part of its text.
+    // A default that is not a value of the argument is part of its text.
     if let Some((text, default)) = meaning
         .strip_suffix(']')
         .and_then(|text| text.rsplit_once(" [default: "))
@@ -202,7 +202,7 @@ fn meaning(argument: &Arg) -> String {
     meaning
 }
 
-/// What stands behind the options: paragraphs, and lists of two columns under a heading.
+/// The text after the options: paragraphs, and two-column lists under a heading.
 fn after_help(page: &mut String, command: &Command) {
     let texts = [command.get_after_help(), command.get_after_long_help()];
     for text in texts.into_iter().flatten().map(ToString::to_string) {
@@ -243,7 +243,7 @@ fn cluster_file(schema: &Value) -> String {
     let mut keys = Keys::new(schema);
     let mut page = format!(
         "# Keys of the cluster file\n\n{GENERATED}\nThis page lists every key of the cluster file. `sparkha schema` prints the same as JSON Schema, \
-         for editors. Every key may be left out unless it is marked as \
+         for editors. Every key is optional unless it is marked as \
          required. `[]` stands for each entry of a list, `NAME` for a name that you choose, and `PART` for one of {}.\n\n\
          ## The cluster\n\n{HEAD}",
         PARTS.map(code).join(", ")
@@ -314,14 +314,14 @@ fn one_of(kinds: &[String]) -> String {
     }
 }
 
-/// A schema, and what its page has shown of it.
+/// A schema, and the definitions already shown.
 struct Keys<'a> {
     definitions: &'a Map<String, Value>,
-    /// How often each definition is named.
+    /// Number of references to each definition.
     uses: BTreeMap<&'a str, usize>,
-    /// Keys that are the same in most parts.
+    /// Keys that most components share.
     common: BTreeMap<&'a str, &'a Value>,
-    /// Definitions that are shown once, in a section of their own, in the order in which they are met.
+    /// Definitions shown once, in their own section, in order of appearance.
     sections: Vec<&'a str>,
 }
 
@@ -347,7 +347,7 @@ impl<'a> Keys<'a> {
         keys
     }
 
-    /// What a value may be, without null: a key that may be left out may also be null.
+    /// The possible types of a value, without null: an optional key may also be null.
     fn alternatives(&self, value: &'a Value) -> Vec<&'a Value> {
         match value["anyOf"].as_array() {
             Some(all) => all.iter().flat_map(|one| self.alternatives(one)).collect(),
@@ -356,13 +356,13 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The definition that a value names, if it does.
+    /// The definition that a value refers to, if any.
     fn named(&self, value: &'a Value) -> Option<(&'a str, &'a Value)> {
         let name = value["$ref"].as_str()?.strip_prefix("#/$defs/")?;
         Some((name, &self.definitions[name]))
     }
 
-    /// The object with keys that a value may be.
+    /// The object type of a value, if any.
     fn object(&self, value: &'a Value) -> Option<&'a Value> {
         let alternatives = self.alternatives(value).into_iter();
         let mut resolved = alternatives.map(|one| self.named(one).map_or(one, |(_, definition)| definition));
@@ -401,7 +401,7 @@ impl<'a> Keys<'a> {
             .collect();
         let mut kind = one_of(&kinds);
         for (keyword, words) in [("minimum", "at least"), ("maximum", "at most")] {
-            // What every unsigned number is goes without saying.
+            // A minimum of 0 is implied for unsigned numbers.
             if let Some(limit) = value[keyword]
                 .as_f64()
                 .filter(|limit| keyword == "maximum" || *limit != 0.0)
@@ -422,7 +422,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// What kind of value it is; the keys that are to be listed below it.
+    /// The type of a value; adds the keys to list below it.
     fn kind(&mut self, value: &'a Value, path: &str, below: &mut Vec<(String, &'a Value, bool)>) -> String {
         if let Some((name, definition)) = self.named(value) {
             let has_keys = definition["properties"].is_object();
@@ -474,7 +474,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Counts how often each definition is named in a schema.
+/// Counts the references to each definition in a schema.
 fn count<'a>(schema: &'a Value, uses: &mut BTreeMap<&'a str, usize>) {
     match schema {
         Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! Command lines in documents and in help have valid arguments. Nothing of them is run.
+//! Checks that command lines in documents and help texts have valid arguments, without running them.
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -10,7 +10,7 @@ mod documents;
 
 use documents::{Snippet, documents, snippets};
 
-/// The lines of shell in a code block: all of a script, and those after a prompt in a transcript. A line that goes on is one.
+/// The shell commands in a code block: all of a script, and those after a prompt in a transcript. Continued lines are joined.
 fn lines(snippet: &Snippet) -> Vec<String> {
     let is_transcript = snippet.info == "console";
     if !is_transcript && snippet.info.split(',').next() != Some("sh") {
@@ -28,7 +28,7 @@ fn lines(snippet: &Snippet) -> Vec<String> {
     shell.map(str::to_owned).collect()
 }
 
-/// The words of each `sparkha` command in a line of shell, also of one inside of another command.
+/// The words of each `sparkha` command in a line of shell, including nested commands.
 fn commands(line: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices("sparkha ") {
@@ -48,14 +48,14 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// What has been checked, and what is wrong with it.
+/// The number of checked commands, and their mistakes.
 #[derive(Default)]
-struct Checked {
+struct SnippetCheck {
     commands: usize,
     invalid: String,
 }
 
-impl Checked {
+impl SnippetCheck {
     /// Checks the commands in a line of shell.
     fn line(&mut self, place: &str, line: &str) {
         for command in commands(line) {
@@ -85,7 +85,7 @@ fn commands_are_found_in_lines_of_shell() {
 
 #[test]
 fn commands_in_documents_have_valid_arguments() {
-    let mut checked = Checked::default();
+    let mut checked = SnippetCheck::default();
     for snippet in documents().iter().flat_map(|document| snippets(document)) {
         for line in lines(&snippet) {
             checked.line(&snippet.place, &line);
@@ -97,7 +97,7 @@ fn commands_in_documents_have_valid_arguments() {
 
 #[test]
 fn examples_in_help_have_valid_arguments() {
-    let mut checked = Checked::default();
+    let mut checked = SnippetCheck::default();
     let mut queue = vec![Cli::command()];
     while let Some(command) = queue.pop() {
         let help = command
@@ -106,7 +106,7 @@ fn examples_in_help_have_valid_arguments() {
             .map(ToString::to_string)
             .unwrap_or_default();
         for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
-            // What an example does stands behind some spaces.
+            // Spaces separate an example from its description.
             let example = line.split("  ").next().unwrap_or_default();
             checked.line(command.get_name(), example);
         }

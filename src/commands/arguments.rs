@@ -33,7 +33,7 @@ pub struct Global {
 }
 
 impl Global {
-    /// How to find the cluster. `namespace` is the resolved one, where a cluster file may have named it.
+    /// How to find the cluster. `namespace` is the resolved one, which a cluster file may have set.
     pub fn connect_options(&self, namespace: Option<Namespace>) -> ConnectOptions {
         ConnectOptions {
             kubeconfig: self.kubeconfig.clone(),
@@ -43,9 +43,9 @@ impl Global {
     }
 }
 
-/// How results are written.
+/// Output options.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Output {
+pub struct OutputArguments {
     /// Output format
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, help_heading = heading::OUTPUT)]
     pub output: Format,

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::sync::oneshot;
 
 use super::spec::SpecArguments;
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
@@ -20,7 +20,7 @@ use crate::spec::ConnectToken;
 use crate::spec::names::ClusterName;
 
 const HELP: &str =
-    "pass --yes to change it, --dry-run to see every object; without -f, create keeps what was asked for before";
+    "pass --yes to change it, --dry-run to see every object; without -f, create keeps the previous settings";
 
 /// Create a cluster, or change it to match
 ///
@@ -76,7 +76,7 @@ pub struct Arguments {
     #[arg(long, help_heading = heading::WAITING)]
     no_wait: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
@@ -88,7 +88,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let spec = description.resolve(global)?;
     let connect = spec.connect.as_ref();
     if connect.is_some_and(|connect| connect.token == ConnectToken::None) {
-        tracing::warn!("Spark Connect asks for no token: everybody who can reach its port can use the cluster");
+        tracing::warn!("Spark Connect requires no token: everyone who can connect to its port can use the cluster");
     }
     let work = async {
         let home = arguments.spark_home.as_ref();
@@ -106,7 +106,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 
 const NEXT: &str = "run the same command again to continue, or `sparkha teardown` to remove what exists";
 
-/// Prints what came of it.
+/// Prints the result.
 pub fn report(outcome: &CreateResult, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
     if dry_run {
         report::print(&report::status::dry_run(&outcome.would, format))?;
@@ -119,16 +119,16 @@ pub fn report(outcome: &CreateResult, dry_run: bool, format: Format, name: &Clus
     Ok(ExitCode::Success)
 }
 
-/// Whether changes are agreed to beforehand.
+/// Whether changes are confirmed in advance.
 #[derive(Clone, Copy)]
 pub struct Consent {
     pub yes: bool,
     pub dry_run: bool,
-    /// What to do where nobody can be asked.
+    /// The remedy without a terminal.
     pub help: &'static str,
 }
 
-/// Reports how a living cluster would change, and asks where it would lose something.
+/// Reports the changes of an existing cluster, and asks for confirmation if it would lose something.
 pub async fn agree(
     place: &Place,
     differences: &Differences,
@@ -152,7 +152,7 @@ pub async fn agree(
     }
     progress.clear();
     let consequence = format!("cluster {cluster} would change:{list}\n  this needs confirmation");
-    // On a thread of its own, so that Ctrl-C ends the waiting for an answer.
+    // On a separate thread, so that Ctrl-C ends the wait for an answer.
     let (answer, answered) = oneshot::channel();
     std::thread::spawn(move || answer.send(super::confirm(&consequence, "Change it?", consent.help)));
     let answer = answered.await.map_err(std::io::Error::other);

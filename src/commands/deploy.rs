@@ -1,4 +1,4 @@
-//! `--deploy`, of commands that stay: the same command in the cluster instead of here.
+//! `--deploy` of long-running commands: runs the same command in the cluster.
 
 use clap::{Args, ValueEnum};
 
@@ -6,7 +6,7 @@ use super::arguments::Global;
 use super::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
-use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, Front, METRICS_PORT, objects};
+use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, METRICS_PORT, RouterService, objects};
 use crate::report::exit_code::ExitCode;
 use crate::spec::ServiceType;
 use crate::spec::image::ImageReference;
@@ -19,7 +19,7 @@ pub struct DeployArguments {
     /// Its Role allows it to read the namespace's pods and inventories. All other arguments are passed on.
     #[arg(long, requires = "image", conflicts_with = "undeploy", help_heading = heading::DEPLOYMENT)]
     deploy: bool,
-    /// Remove the objects that --deploy made
+    /// Remove the objects that --deploy created
     #[arg(long, help_heading = heading::DEPLOYMENT)]
     undeploy: bool,
     /// Image with sparkha
@@ -46,44 +46,44 @@ enum ServiceTypeArgument {
     LoadBalancer,
 }
 
-/// Whom a router lets in.
+/// The users that a router admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum RouterAccess {
     /// Users with a password or a token.
-    Known,
-    /// Everybody who reaches it: --open.
+    Authenticated,
+    /// Everyone who can connect: --open.
     Open,
     /// None of the options was given.
-    Unsaid,
+    Unspecified,
 }
 
-/// What is deployed.
+/// The deployed command.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    Router { tls: bool, dns: bool, access: Access },
+pub enum DeployedCommand {
+    Router { tls: bool, dns: bool, access: RouterAccess },
     RouteWatch,
 }
 
-impl Part {
+impl DeployedCommand {
     fn name(self) -> &'static str {
         match self {
-            Part::Router { .. } => "sparkha-router",
-            Part::RouteWatch => "sparkha-route-watch",
+            DeployedCommand::Router { .. } => "sparkha-router",
+            DeployedCommand::RouteWatch => "sparkha-route-watch",
         }
     }
 
     /// The subcommand in the container.
     fn words(self) -> &'static [&'static str] {
         match self {
-            Part::Router { .. } => &["router"],
-            Part::RouteWatch => &["route", "watch"],
+            DeployedCommand::Router { .. } => &["router"],
+            DeployedCommand::RouteWatch => &["route", "watch"],
         }
     }
 }
 
 impl DeployArguments {
-    /// Whether anything is to be done in the cluster rather than here.
-    pub fn wanted(&self) -> bool {
+    /// Whether the command deploys or undeploys instead of running here.
+    pub fn is_requested(&self) -> bool {
         self.deploy || self.undeploy
     }
 }
@@ -92,32 +92,32 @@ impl DeployArguments {
 pub async fn run(
     global: &Global,
     arguments: &DeployArguments,
-    part: Part,
+    command: DeployedCommand,
     all: bool,
     own: fn(clap::Command) -> clap::Command,
 ) -> Result<ExitCode, Error> {
     if global.local {
         return Err(Error::Usage {
-            message: "--deploy is for Kubernetes, and --local is not".into(),
-            help: "leave out one of them".into(),
+            message: "--deploy requires Kubernetes, and conflicts with --local".into(),
+            help: "omit one of them".into(),
         });
     }
     if all {
         return Err(Error::Usage {
-            message: "--deploy is for one namespace: its Role ends there".into(),
-            help: "leave out -A and name the namespace; deploy to each, or apply `--print`ed objects with a ClusterRole of your own".into(),
+            message: "--deploy supports only one namespace, because its Role does".into(),
+            help: "deploy to each namespace with --namespace instead of -A, or apply the `--print`ed objects with your own ClusterRole".into(),
         });
     }
     let is_outside = arguments.deploy && arguments.service_type != ServiceTypeArgument::ClusterIp;
-    if let Part::Router { access, .. } = part
+    if let DeployedCommand::Router { access, .. } = command
         && is_outside
     {
-        access.is_said("a Service of this type is reached from outside, and its router")?;
+        access.require_choice("a Service of this type is reachable from outside, and its router")?;
     }
     let cluster = super::connected(global).await?;
     let namespace = cluster.namespace().to_string();
-    let front = match part {
-        Part::Router { tls, dns, .. } => Some(Front {
+    let router = match command {
+        DeployedCommand::Router { tls, dns, .. } => Some(RouterService {
             service_type: match arguments.service_type {
                 ServiceTypeArgument::ClusterIp => ServiceType::ClusterIp,
                 ServiceTypeArgument::NodePort => ServiceType::NodePort,
@@ -126,18 +126,18 @@ pub async fn run(
             tls,
             dns,
         }),
-        Part::RouteWatch => None,
+        DeployedCommand::RouteWatch => None,
     };
     let deployed = Deployed {
-        name: part.name(),
-        args: words(part, own, &namespace, std::env::args_os()),
+        name: command.name(),
+        args: words(command, own, &namespace, std::env::args_os()),
         image: arguments.image.as_ref().map(ToString::to_string).unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
-        front: match arguments.undeploy {
-            // There may be a DNS Service from before.
-            true => front.map(|front| Front { dns: true, ..front }),
-            false => front,
+        router: match arguments.undeploy {
+            // A previous deployment may have a DNS Service.
+            true => router.map(|router| RouterService { dns: true, ..router }),
+            false => router,
         },
         namespace,
     };
@@ -153,16 +153,16 @@ pub async fn run(
             false => routes::deploy::deploy(&cluster, &objects, &progress).await,
         }
     };
-    super::unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    super::unless_interrupted(work, "run the same command again to continue".into()).await?;
     if arguments.deploy {
         progress.done(&format!("{} runs in namespace {}", deployed.name, deployed.namespace));
     }
     Ok(ExitCode::Success)
 }
 
-/// The command line of this part alone.
-fn command(part: Part, own: fn(clap::Command) -> clap::Command) -> clap::Command {
-    let inner_first = part.words().iter().rev().enumerate();
+/// The clap command with only this subcommand.
+fn command(command: DeployedCommand, own: fn(clap::Command) -> clap::Command) -> clap::Command {
+    let inner_first = command.words().iter().rev().enumerate();
     let nested = inner_first.fold(None, |inner, (at, &word)| {
         let command = clap::Command::new(word);
         Some(match at {
@@ -173,9 +173,9 @@ fn command(part: Part, own: fn(clap::Command) -> clap::Command) -> clap::Command
     Global::augment_args(clap::Command::new("sparkha")).subcommands(nested)
 }
 
-/// What the container is told: the arguments of this very run, but for those that belong to this machine or to the deployment.
+/// The container's arguments: those of this run, except those for this machine or the deployment.
 fn words(
-    part: Part,
+    command: DeployedCommand,
     own: fn(clap::Command) -> clap::Command,
     namespace: &str,
     given: impl Iterator<Item = std::ffi::OsString>,
@@ -197,14 +197,14 @@ fn words(
         "ports",
         "dns",
     ];
-    let mut words: Vec<String> = part.words().iter().map(|&word| word.to_owned()).collect();
-    // The kubelet asks how it is; metrics are for whom they were asked for.
-    let mut tells = "health";
-    let mut command = command(part, own);
-    command.build();
-    // They were understood once already.
-    if let Ok(matches) = command.clone().try_get_matches_from(given) {
-        let (mut command, mut matches) = (&command, &matches);
+    let mut words: Vec<String> = command.words().iter().map(|&word| word.to_owned()).collect();
+    // The kubelet needs the health endpoint; metrics are only served if requested.
+    let mut metrics_option = "health";
+    let mut cli = self::command(command, own);
+    cli.build();
+    // They were already parsed once.
+    if let Ok(matches) = cli.clone().try_get_matches_from(given) {
+        let (mut command, mut matches) = (&cli, &matches);
         while let Some((name, below)) = matches.subcommand() {
             let Some(found) = command.find_subcommand(name) else {
                 break;
@@ -215,7 +215,7 @@ fn words(
             let id = argument.get_id().as_str();
             let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
             if is_given && id == "metrics" {
-                tells = "metrics";
+                metrics_option = "metrics";
             }
             let (true, false, Some(long)) = (is_given, NOT_PASSED_ON.contains(&id), argument.get_long()) else {
                 continue;
@@ -231,11 +231,11 @@ fn words(
     words.extend([
         format!("--namespace={namespace}"),
         "--reach=direct".into(),
-        format!("--{tells}=0.0.0.0:{METRICS_PORT}"),
+        format!("--{metrics_option}=0.0.0.0:{METRICS_PORT}"),
     ]);
-    if let Part::Router { dns, access, .. } = part {
-        // Others reach the pod always; who may is the NetworkPolicy's.
-        if access == Access::Unsaid {
+    if let DeployedCommand::Router { dns, access, .. } = command {
+        // The pod is reachable by others; a NetworkPolicy can restrict that.
+        if access == RouterAccess::Unspecified {
             words.push("--open".into());
         }
         words.push(format!("--port={ANY_UI_PORT}"));
@@ -250,25 +250,25 @@ fn words(
 mod tests {
     use super::*;
 
-    fn passed_on(part: Part, line: &str) -> Vec<String> {
-        let own = match part {
-            Part::Router { .. } => crate::commands::router::Arguments::augment_args,
-            Part::RouteWatch => crate::commands::route::watch::Arguments::augment_args,
+    fn passed_on(command: DeployedCommand, line: &str) -> Vec<String> {
+        let own = match command {
+            DeployedCommand::Router { .. } => crate::commands::router::Arguments::augment_args,
+            DeployedCommand::RouteWatch => crate::commands::route::watch::Arguments::augment_args,
         };
-        words(part, own, "data", line.split(' ').map(Into::into))
+        words(command, own, "data", line.split(' ').map(Into::into))
     }
 
     #[test]
-    fn the_container_is_told_the_same() {
-        let part = Part::Router {
+    fn the_container_gets_the_same_arguments() {
+        let command = DeployedCommand::Router {
             tls: false,
             dns: true,
-            access: Access::Known,
+            access: RouterAccess::Authenticated,
         };
         let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(
-            passed_on(part, line),
+            passed_on(command, line),
             [
                 "router",
                 "--users=/etc/sparkha/users/htpasswd",
@@ -284,7 +284,7 @@ mod tests {
         );
         let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data --metrics 127.0.0.1:9090";
         assert_eq!(
-            passed_on(Part::RouteWatch, line),
+            passed_on(DeployedCommand::RouteWatch, line),
             [
                 "route",
                 "watch",

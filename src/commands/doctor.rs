@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::spec::SpecArguments;
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
@@ -39,14 +39,14 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
     spark_home: Option<PathBuf>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
     let place = description.place(global).await?;
-    // Who cannot be asked is what the checks are about.
+    // A failed connection is a result of the checks.
     let generation = generations::find(place.clone()).await;
     let generation = generation.unwrap_or(Generation { place, alias: None });
     description.set_generation(generation.clone());

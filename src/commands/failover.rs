@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::drill::{DrillOptions, DrillTarget, on_kubernetes, on_this_machine};
@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, default_value = "2m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {

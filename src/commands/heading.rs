@@ -1,4 +1,4 @@
-//! Headings of options in help texts: one for one subject, whichever command has it.
+//! Headings of options in help texts, shared by all commands.
 
 pub const CLUSTER: &str = "Cluster";
 pub const WORKERS: &str = "Workers";
@@ -7,12 +7,12 @@ pub const CHANGES: &str = "Changes";
 pub const SELECTION: &str = "Selection";
 pub const WAITING: &str = "Waiting";
 pub const OUTPUT: &str = "Output";
-/// Of a job: its code, its properties, what it gets, and its driver.
+/// Options of a job: its code, properties, resources and driver.
 pub const APPLICATION: &str = "Application";
 pub const PROPERTIES: &str = "Spark properties";
 pub const RESOURCES: &str = "Resources";
 pub const DRIVER: &str = "Driver";
-/// Of the routers, and what leads to them.
+/// Options of routers and DNS.
 pub const HTTP: &str = "HTTP";
 pub const ACCESS: &str = "Access";
 pub const DNS: &str = "DNS";

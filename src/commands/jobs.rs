@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::jobs::{JobState, end, jobs};
@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ID|DRIVER", help_heading = heading::CHANGES)]
     kill: Option<String>,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::lifecycle::status::list;
 use crate::lifecycle::{Error, local};
@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {

@@ -1,4 +1,4 @@
-//! `sparkha local`: what belongs to this machine alone.
+//! `sparkha local`: commands for this machine.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ use crate::spec::resolve::DEFAULT_IMAGE;
   sparkha submit --local -- job.py
   eval \"$(sparkha local env)\"                  for drivers that you start yourself
   spark-submit --master \"$SPARK_MASTER_URL\" job.py")]
-pub enum Command {
+pub enum LocalCommand {
     /// Download Spark into the cache, with your pip configuration
     #[command(after_help = "Examples:
   sparkha local fetch
@@ -47,9 +47,9 @@ pub enum Command {
     Supervise { folder: PathBuf },
 }
 
-pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, command: LocalCommand) -> Result<ExitCode, Error> {
     match command {
-        Command::Fetch { spark } => {
+        LocalCommand::Fetch { spark } => {
             let version = spark.or_else(|| version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
             let version = version.as_str();
             let progress = Progress::new(global.quiet);
@@ -62,15 +62,15 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
                 })
                 .await?)
             };
-            let next = "run the same command again: it goes on where it stopped".to_owned();
+            let next = "run the same command again to continue".to_owned();
             let (home, fetched) = super::unless_interrupted(work, next).await?;
             progress.done(&match fetched {
                 true => format!("Spark {version} fetched"),
-                false => format!("Spark {version} is there already"),
+                false => format!("Spark {version} is already installed"),
             });
             report::print(&format!("{}\n", home.display()))?;
         }
-        Command::Env { name } => {
+        LocalCommand::Env { name } => {
             let here = Global {
                 local: true,
                 ..global.clone()
@@ -85,7 +85,7 @@ pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
                 report::print(&report::shell(&variables, &programs))?;
             }
         }
-        Command::Supervise { folder } => supervisor::supervise(&folder).await?,
+        LocalCommand::Supervise { folder } => supervisor::supervise(&folder).await?,
     }
     Ok(ExitCode::Success)
 }

@@ -1,4 +1,4 @@
-//! One file for each command: its arguments, and one call.
+//! One file per command: its arguments, and one call.
 
 pub mod arguments;
 pub mod connect_url;
@@ -40,7 +40,7 @@ use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};
 
-/// The clusters that a command looks at: those of a Kubernetes cluster, to which it connects once, or those of this machine.
+/// The clusters of a command: those of a Kubernetes cluster, or those of this machine.
 enum Clusters {
     Kubernetes(Cluster),
     Local(Namespace),
@@ -54,7 +54,7 @@ impl Clusters {
         })
     }
 
-    /// The namespace that the arguments name, or the default there.
+    /// The namespace of the arguments, or the default one.
     fn namespace(&self) -> &Namespace {
         match self {
             Clusters::Kubernetes(cluster) => cluster.namespace(),
@@ -63,18 +63,18 @@ impl Clusters {
     }
 }
 
-/// The Kubernetes cluster that the arguments name, for commands without a cluster file.
+/// The Kubernetes cluster of the arguments, for commands without a cluster file.
 async fn connected(global: &Global) -> Result<Cluster, Error> {
     Ok(connect(&global.connect_options(named_namespace(global)?)).await?)
 }
 
-/// The namespace that the arguments name.
+/// The namespace of the arguments.
 fn named_namespace(global: &Global) -> Result<Option<Namespace>, Error> {
     let parsed = global.namespace.as_deref().map(Namespace::parse).transpose();
     parsed.map_err(|error| bad_flag("--namespace", &error.to_string()))
 }
 
-/// The namespace on this machine: the one that the arguments or the file name, or Kubernetes' own default.
+/// The namespace on this machine: that of the arguments or the file, or Kubernetes' default.
 fn local_namespace(named: Option<&str>) -> Result<Namespace, Error> {
     Namespace::parse(named.unwrap_or("default")).map_err(|error| bad_flag("--namespace", &error.to_string()))
 }
@@ -84,7 +84,7 @@ fn local_cluster(global: &Global, name: &ClusterName) -> Result<ClusterDir, Erro
     Ok(Store::open()?.cluster(&local_namespace(global.namespace.as_deref())?, name))
 }
 
-/// The cluster that the argument means.
+/// The cluster that the argument selects.
 async fn named_cluster(global: &Global, name: Option<&str>) -> Result<Place, Error> {
     let name = cluster_name(name)?;
     let place = match global.local {
@@ -94,7 +94,7 @@ async fn named_cluster(global: &Global, name: Option<&str>) -> Result<Place, Err
     Ok(generations::find(place).await?.place)
 }
 
-/// The cluster's name from the argument. Hints name it from now on.
+/// The cluster's name from the argument. Subsequent hints contain it.
 fn cluster_name(name: Option<&str>) -> Result<ClusterName, Error> {
     let name = name.unwrap_or(crate::spec::resolve::DEFAULT_NAME);
     let name = ClusterName::parse(name).map_err(|error| bad_flag("NAME", &error.to_string()))?;
@@ -109,11 +109,11 @@ fn bad_flag(flag: &'static str, message: &str) -> Error {
     })
 }
 
-/// Refuses a flag for clusters on this machine without --local. Not by clap's `requires`, here and below: it does not see a global flag that
-/// stands before the subcommand.
+/// Refuses a flag for clusters on this machine without --local. clap's `requires` would miss a global flag before the subcommand (also
+/// below).
 fn only_local(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
     match given && !global.local {
-        true => Err(bad_flag(flag, "is for clusters on this machine: add --local")),
+        true => Err(bad_flag(flag, "requires --local")),
         false => Ok(()),
     }
 }
@@ -121,12 +121,12 @@ fn only_local(global: &Global, flag: &'static str, given: bool) -> Result<(), Er
 /// Refuses a flag for clusters on Kubernetes with --local.
 fn only_kubernetes(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
     match given && global.local {
-        true => Err(bad_flag(flag, "is for clusters on Kubernetes: leave --local away")),
+        true => Err(bad_flag(flag, "conflicts with --local")),
         false => Ok(()),
     }
 }
 
-/// Ends the work at Ctrl-C or SIGTERM. Nothing has to be undone: whatever was begun, the next run goes on with.
+/// Ends the work at Ctrl-C or SIGTERM. No cleanup is needed: the next run continues the work.
 async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: String) -> Result<T, Error> {
     let interrupted = interruption()?;
     tokio::select! {
@@ -135,7 +135,7 @@ async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, nex
     }
 }
 
-/// Ctrl-C or SIGTERM, from now on.
+/// Completes at Ctrl-C or SIGTERM.
 fn interruption() -> Result<impl Future<Output = ()>, Error> {
     let signals = || Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
     let (mut interrupt, mut terminate) = signals().map_err(Error::io("listen for signals"))?;
@@ -147,7 +147,7 @@ fn interruption() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-/// Nothing is lost without being told: asks on a terminal, and refuses elsewhere.
+/// Asks for confirmation on a terminal, and refuses elsewhere.
 fn confirm(consequence: &str, question: &str, help: &str) -> Result<(), Error> {
     let refused = |message: String| Error::Usage {
         message,
@@ -190,7 +190,7 @@ fn worker_count() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS))
 }
 
-/// A number of cores; there is no process without one.
+/// A number of cores, at least 1.
 fn core_count() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }

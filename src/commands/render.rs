@@ -24,13 +24,13 @@ pub struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
     #[command(flatten)]
-    what: What,
+    what: RenderSelection,
 }
 
 /// What to print instead of the objects.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-struct What {
+struct RenderSelection {
     /// Print only the managed ZooKeeper's objects
     #[arg(long, help_heading = heading::OUTPUT)]
     only_zookeeper: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, default_value = "5m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             Place::Kubernetes(cluster, name) => rotate(cluster, name, arguments.timeout, &progress).await,
         }
     };
-    let next = "run the same command again: it makes another secret, and restarts everything".to_owned();
+    let next = "run the same command again: it generates another secret, and restarts all pods".to_owned();
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);
     report::print(&report::status::cluster(&state, arguments.output.output))?;

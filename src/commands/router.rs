@@ -1,4 +1,4 @@
-//! `sparkha router`: a router in the foreground, until it is told to end.
+//! `sparkha router`: a router in the foreground, until it is interrupted.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Clusters, deploy};
 use crate::commands::arguments::Global;
-use crate::commands::deploy::Access;
+use crate::commands::deploy::RouterAccess;
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
@@ -22,7 +22,7 @@ use crate::routes::follow::{Follow, follow_file, follow_local};
 use crate::routes::serve::{BoundRouter, ServeOptions, Tls};
 use crate::spec::names::is_dns_subdomain;
 
-/// Where DNS servers listen.
+/// Default port of DNS servers.
 const DNS_PORT: u16 = 53;
 
 /// Run the web UI router: an HTTP and DNS server for the UI domain
@@ -33,7 +33,7 @@ const DNS_PORT: u16 = 53;
 #[command(after_long_help = "Examples:
   sparkha router --namespace data                                      for this machine
   sparkha router --tls-cert tls.crt --tls-key tls.key --users htpasswd  for users with a password
-  sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7           for everybody, with DNS
+  sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7           for everyone, with DNS
   sparkha router --local --port 8000
   sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
   sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer \
@@ -54,7 +54,7 @@ pub struct Arguments {
     ports: Vec<u16>,
     /// How to connect to the pods
     #[arg(long, value_enum, default_value_t, help_heading = heading::HTTP)]
-    reach: Reach,
+    reach: TransportArgument,
     /// Read routes from a file, as `sparkha route render --format json` prints them
     #[arg(long, value_name = "FILE", conflicts_with = "all_namespaces", help_heading = heading::SELECTION)]
     routes: Option<PathBuf>,
@@ -99,7 +99,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Reach {
+pub enum TransportArgument {
     /// Direct inside the Kubernetes cluster, port-forward outside
     #[default]
     Auto,
@@ -110,8 +110,8 @@ pub enum Reach {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    if arguments.deploy.wanted() {
-        let part = deploy::Part::Router {
+    if arguments.deploy.is_requested() {
+        let command = deploy::DeployedCommand::Router {
             tls: arguments.tls_cert.is_some(),
             dns: !arguments.dns.is_empty(),
             access: arguments.access(),
@@ -119,7 +119,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         return deploy::run(
             global,
             &arguments.deploy,
-            part,
+            command,
             arguments.all_namespaces,
             Arguments::augment_args,
         )
@@ -152,23 +152,23 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 }
 
 impl Arguments {
-    fn access(&self) -> Access {
+    fn access(&self) -> RouterAccess {
         match (self.users.is_some() || self.tokens.is_some(), self.open) {
-            (true, _) => Access::Known,
-            (false, true) => Access::Open,
-            (false, false) => Access::Unsaid,
+            (true, _) => RouterAccess::Authenticated,
+            (false, true) => RouterAccess::Open,
+            (false, false) => RouterAccess::Unspecified,
         }
     }
 }
 
-impl Access {
-    /// Fails where others reach a router of which nobody has said whom it lets in.
-    pub fn is_said(self, where_others_are: &str) -> Result<(), Error> {
+impl RouterAccess {
+    /// Fails if a router is reachable by others and no access option is set.
+    pub fn require_choice(self, where_others_are: &str) -> Result<(), Error> {
         match self {
-            Access::Known | Access::Open => Ok(()),
-            Access::Unsaid => Err(Error::Usage {
-                message: format!("{where_others_are} would show everybody all web UIs"),
-                help: "say who may come in with --users or --tokens, or pass --open".into(),
+            RouterAccess::Authenticated | RouterAccess::Open => Ok(()),
+            RouterAccess::Unspecified => Err(Error::Usage {
+                message: format!("{where_others_are} would show all web UIs to everyone"),
+                help: "restrict access with --users or --tokens, or pass --open".into(),
             }),
         }
     }
@@ -182,14 +182,14 @@ fn options(arguments: Arguments) -> Result<ServeOptions, Error> {
         None => (UiNaming::AsLinked, 80),
     };
     let default_listen = match access {
-        Access::Known | Access::Open => Ipv4Addr::UNSPECIFIED,
-        Access::Unsaid => Ipv4Addr::LOCALHOST,
+        RouterAccess::Authenticated | RouterAccess::Open => Ipv4Addr::UNSPECIFIED,
+        RouterAccess::Unspecified => Ipv4Addr::LOCALHOST,
     };
     let listen = or_default(arguments.listen, default_listen.into());
     if let Some(address) = listen.iter().find(|address| !address.is_loopback()) {
-        access.is_said(&format!("at {address} others reach the router, which"))?;
-        if access == Access::Known && tls.is_none() {
-            tracing::warn!("without --tls-cert and --tls-key passwords and tokens come over the network as they are");
+        access.require_choice(&format!("at {address} the router is reachable by others, and"))?;
+        if access == RouterAccess::Authenticated && tls.is_none() {
+            tracing::warn!("without --tls-cert and --tls-key, passwords and tokens are sent unencrypted");
         }
     }
     Ok(ServeOptions {
@@ -210,12 +210,12 @@ fn or_default<T>(given: Vec<T>, default: T) -> Vec<T> {
     }
 }
 
-/// The routes, and the way to the pods.
+/// The routes, and the transport to the pods.
 pub(super) async fn follow(
     global: &Global,
     clusters: &Clusters,
     all_namespaces: bool,
-    reach: Reach,
+    reach: TransportArgument,
 ) -> Result<(Follow, Transport), Error> {
     let cluster = match clusters {
         Clusters::Kubernetes(cluster) => cluster,
@@ -229,14 +229,14 @@ pub(super) async fn follow(
         && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         && std::env::var_os("KUBECONFIG").is_none();
     let way = match reach {
-        Reach::Direct => Transport::Direct,
-        Reach::Auto if is_inside => Transport::Direct,
-        Reach::Auto | Reach::PortForward => Transport::PortForward(cluster.clone()),
+        TransportArgument::Direct => Transport::Direct,
+        TransportArgument::Auto if is_inside => Transport::Direct,
+        TransportArgument::Auto | TransportArgument::PortForward => Transport::PortForward(cluster.clone()),
     };
     Ok((Follow::kubernetes(cluster, all_namespaces, way.clone()).await?, way))
 }
 
-/// What names resolve to.
+/// The DNS zone.
 fn zone(arguments: &Arguments) -> Result<Zone, Error> {
     let mut addresses = arguments.address.clone();
     if addresses.is_empty() {
@@ -245,14 +245,14 @@ fn zone(arguments: &Arguments) -> Result<Zone, Error> {
     }
     if addresses.is_empty() {
         return Err(Error::Usage {
-            message: "which of this machine's addresses the names are to get is not known".into(),
+            message: "the address for the DNS answers is unknown".into(),
             help: "pass --address IP, the address at which browsers reach this router".into(),
         });
     }
-    // Serial numbers go round (RFC 1982).
+    // Serial numbers wrap around (RFC 1982).
     let seconds = Timestamp::now().as_second() as u32;
     Zone::new(&arguments.domain, &addresses, seconds)
-        .map_err(|_| super::bad_flag("--domain", "it is so long that there can be no names below it"))
+        .map_err(|_| super::bad_flag("--domain", "it is too long for names below it"))
 }
 
 /// An address with or without a port.
@@ -271,7 +271,7 @@ fn dns_address(text: &str) -> Result<SocketAddr, String> {
 fn domain(text: &str) -> Result<Name, String> {
     match Name::from_ascii(text) {
         Ok(name) if is_dns_subdomain(text) => Ok(name),
-        _ => Err("it is no domain name in lower case".into()),
+        _ => Err("it is not a lower-case domain name".into()),
     }
 }
 
@@ -286,16 +286,16 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Line {
+    struct RouterCommand {
         #[command(flatten)]
         arguments: Arguments,
     }
 
     #[test]
-    fn others_reach_it_only_where_it_was_said_who() {
+    fn a_reachable_router_requires_an_access_option() {
         let listen = |line: &str| {
             let words = ["router"].into_iter().chain(line.split_whitespace());
-            options(Line::parse_from(words).arguments)
+            options(RouterCommand::parse_from(words).arguments)
                 .ok()
                 .map(|options| options.listen)
         };
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_may_be_left_out() {
+    fn the_port_is_optional() {
         for (text, address) in [
             ("192.0.2.7", "192.0.2.7:53"),
             ("192.0.2.7:5353", "192.0.2.7:5353"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_names() {
+    fn invalid_domains_are_refused() {
         assert!(domain("ui.example.com").is_ok());
         for wrong in ["", ".", "K8s", "k8s.", "a..b", "*.k8s"] {
             assert!(domain(wrong).is_err(), "{wrong}");

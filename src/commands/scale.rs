@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long, help_heading = heading::WAITING)]
     no_wait: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {

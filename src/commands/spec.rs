@@ -61,17 +61,17 @@ pub struct SpecArguments {
     pub metrics: bool,
 }
 
-/// The arguments with the text of their cluster file, which can be read only once: it may be standard input.
+/// The arguments with the text of their cluster file, which is read only once because it may be standard input.
 pub struct Description<'a> {
     arguments: &'a SpecArguments,
-    /// For messages, and the text.
+    /// Its name in messages, and its text.
     file: Option<(String, String)>,
-    /// The cluster that the name means, once that was looked up.
+    /// The cluster that the name resolves to, if resolved.
     generation: Option<Generation>,
 }
 
 impl Description<'_> {
-    /// What is described, which hints name from now on. A namespace of the kubeconfig is not known here; once it is, this can be asked again.
+    /// The described cluster, which subsequent hints contain. The kubeconfig's namespace is not known yet; call this again once it is.
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
         let arguments = self.arguments;
         let generation = self.generation.as_ref();
@@ -102,7 +102,7 @@ impl Description<'_> {
         Ok(spec)
     }
 
-    /// Where the described cluster is meant to be: in the namespace that the arguments, the file or the kubeconfig names, or on this machine.
+    /// The location of the described cluster: the namespace of the arguments, the file or the kubeconfig, or this machine.
     pub async fn place(&self, global: &Global) -> Result<Place, Error> {
         let ClusterSpec { name, namespace, .. } = self.resolve(global)?;
         Ok(match global.local {
@@ -114,19 +114,19 @@ impl Description<'_> {
         })
     }
 
-    /// Describes this cluster from now on, also if the arguments or the file name another.
+    /// Sets the described cluster, which overrides the arguments and the file.
     pub fn set_generation(&mut self, generation: Generation) {
         self.generation = Some(generation);
     }
 
-    /// The cluster that the name means, which is described from now on.
+    /// Resolves the name, and sets the described cluster.
     pub async fn find(&mut self, global: &Global) -> Result<Generation, Error> {
         let generation = generations::find(self.place(global).await?).await?;
         self.set_generation(generation.clone());
         Ok(generation)
     }
 
-    /// What the cluster is made from, before flags: the cluster file, or what the cluster's inventory keeps of one.
+    /// The source of the cluster before flags: the cluster file, or the one in the inventory.
     pub async fn origin(&mut self, place: &Place) -> Result<Origin, Error> {
         let is_kept = self
             .file
@@ -141,7 +141,7 @@ impl Description<'_> {
     }
 }
 
-/// The source of what an inventory keeps, for messages.
+/// The name of an inventory's cluster file, for messages.
 fn kept_in(name: &ClusterName) -> String {
     format!("ConfigMap {}, {CLUSTER_FILE}", name.inventory())
 }
@@ -179,7 +179,7 @@ impl SpecArguments {
         };
         let bytes = bytes.map_err(|error| Error::Usage {
             message: format!("failed to read the cluster file {name}: {error}"),
-            help: "name a file with -f, or leave it out for the defaults".into(),
+            help: "set a file with -f, or omit it for the defaults".into(),
         })?;
         String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];

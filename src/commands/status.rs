@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::local::LocalView;
@@ -14,13 +14,13 @@ use crate::model::error_chain::with_sources;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::observer::Observer;
 use crate::report::exit_code::ExitCode;
-use crate::report::live::Live;
+use crate::report::live::LiveView;
 use crate::report::{self, Format};
 use crate::spec::names::ClusterName;
 use crate::state::ClusterState;
 
-/// How often a watched cluster is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Show masters, ZooKeeper servers, workers and applications
 ///
@@ -37,24 +37,24 @@ pub struct Arguments {
     #[arg(short, long, help_heading = heading::OUTPUT)]
     watch: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
-/// Where to look.
+/// The source of the state.
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
-enum Look {
+enum StatusSource {
     Kubernetes(Observer<Cluster>, Cluster, ClusterName),
     Local(LocalView),
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let mut look = match super::named_cluster(global, arguments.name.as_deref()).await? {
-        Place::Local(dir) => Look::Local(LocalView::of(&dir)),
-        Place::Kubernetes(cluster, name) => Look::Kubernetes(Observer::new(cluster.clone()), cluster, name),
+    let mut source = match super::named_cluster(global, arguments.name.as_deref()).await? {
+        Place::Local(dir) => StatusSource::Local(LocalView::of(&dir)),
+        Place::Kubernetes(cluster, name) => StatusSource::Kubernetes(Observer::new(cluster.clone()), cluster, name),
     };
     let format = arguments.output.output;
     if !arguments.watch {
-        let state = look.state().await?;
+        let state = source.state().await?;
         report::print(&report::status::cluster(&state, format))?;
         return Ok(if state.ready {
             ExitCode::Success
@@ -64,33 +64,33 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let interrupted = super::interruption()?;
     tokio::select! {
-        ended = watch(&mut look, format) => ended,
+        ended = watch(&mut source, format) => ended,
         () = interrupted => Ok(ExitCode::Success),
     }
 }
 
-/// Looks until there is nothing left to look at.
-async fn watch(look: &mut Look, format: Format) -> Result<ExitCode, Error> {
-    let mut state = look.state().await?;
-    let mut live = Live::new(format)?;
+/// Watches until the cluster is gone.
+async fn watch(source: &mut StatusSource, format: Format) -> Result<ExitCode, Error> {
+    let mut state = source.state().await?;
+    let mut live = LiveView::new(format)?;
     loop {
         live.show(state)?;
         state = loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            match look.state().await {
+            tokio::time::sleep(INTERVAL).await;
+            match source.state().await {
                 Ok(state) => break state,
-                Err(Error::Kubernetes(error)) => live.blind(with_sources(&error))?,
+                Err(Error::Kubernetes(error)) => live.unreachable(with_sources(&error))?,
                 Err(error) => return Err(error),
             }
         };
     }
 }
 
-impl Look {
+impl StatusSource {
     async fn state(&mut self) -> Result<ClusterState, Error> {
         match self {
-            Look::Local(view) => view.state().await,
-            Look::Kubernetes(observer, cluster, name) => status(cluster, name, observer).await,
+            StatusSource::Local(view) => view.state().await,
+            StatusSource::Kubernetes(observer, cluster, name) => status(cluster, name, observer).await,
         }
     }
 }

@@ -151,14 +151,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     }
 }
 
-/// What the arguments mean, with everything that is wrong about files told at once.
+/// Resolves the arguments, and reports all problems with files together.
 fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
     if arguments.deploy_mode == "cluster" {
         return Err(Error::Usage {
-            message: "a standalone master starts drivers itself (--deploy-mode cluster) only through its REST server, which takes jobs from \
+            message: "a standalone master starts drivers itself (--deploy-mode cluster) only through its REST server, which accepts jobs from \
                       anybody and does not work with authentication; it is off"
                 .into(),
-            help: "use --detach: the driver runs in a pod of the cluster and goes on without you".into(),
+            help: "use --detach: the driver runs in a pod of the cluster and continues without you".into(),
         });
     }
     let mut conf: BTreeMap<String, String> = arguments.conf.into_iter().collect();
@@ -220,15 +220,15 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
 fn wrong(flag: &'static str, text: &str) -> Error {
     Error::Input(Problems {
         file: String::new(),
-        list: vec![Problem::flag(flag, format!("`{text}` is no amount of memory"))],
+        list: vec![Problem::flag(flag, format!("`{text}` is not an amount of memory"))],
     })
 }
 
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, _)) if !key.starts_with("spark.") => Err(format!(
-            "a property of Spark begins with `spark.`, and `{key}` does not"
-        )),
+        Some((key, _)) if !key.starts_with("spark.") => {
+            Err(format!("Spark properties begin with `spark.`, but `{key}` does not"))
+        }
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err("write it as KEY=VALUE".into()),
     }
@@ -250,13 +250,13 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct SubmitCommand {
         #[command(flatten)]
         arguments: Arguments,
     }
 
     #[test]
-    fn the_log_level_is_the_options_then_the_properties_then_quiets() {
+    fn the_log_level_is_that_of_the_option_then_the_property_then_quiet() {
         let application = tempfile::Builder::new().suffix(".py").tempfile().unwrap();
         let level = |line: &str, quiet| {
             let path = application.path().to_str().unwrap();
@@ -264,7 +264,7 @@ mod tests {
                 .into_iter()
                 .chain(line.split_whitespace())
                 .chain(["--", path]);
-            let submission = submission(Line::parse_from(words).arguments, quiet).unwrap();
+            let submission = submission(SubmitCommand::parse_from(words).arguments, quiet).unwrap();
             submission.job.job.property(LOG_LEVEL)
         };
         assert_eq!(level("", false), None);
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(level("--conf spark.log.level=DEBUG", true).as_deref(), Some("DEBUG"));
         let both = level("--conf spark.log.level=DEBUG --log-level OFF", false);
         assert_eq!(both.as_deref(), Some("OFF"));
-        assert!(Line::try_parse_from(["submit", "--log-level", "loud", "--", "a.py"]).is_err());
+        assert!(SubmitCommand::try_parse_from(["submit", "--log-level", "loud", "--", "a.py"]).is_err());
     }
 }

@@ -18,7 +18,7 @@ use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::spec::words::counted;
 
-/// Remove a cluster and everything that create made
+/// Remove a cluster and everything that create created
 ///
 /// teardown asks for confirmation before it ends running jobs or deletes data: volume claims, and the cluster's znodes in an external ZooKeeper.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     Ok(ExitCode::Success)
 }
 
-const NEXT: &str = "run the same command again: it goes on where it stopped";
+const NEXT: &str = "run the same command again to continue";
 
 impl Arguments {
     fn znodes(&self) -> Znodes {
@@ -86,18 +86,18 @@ impl Arguments {
         }
     }
 
-    /// Asks once about all running jobs and data.
+    /// Asks for confirmation once, for all running jobs and data.
     async fn confirm(&self, place: &Place, owned: &OwnedResources, progress: &Progress) -> Result<(), Error> {
         if self.yes {
             return Ok(());
         }
         let running = running(place).await.unwrap_or_else(|error| {
-            // Teardown also removes clusters whose files are damaged.
-            progress.warn(&format!("Running jobs are not known: {}", with_sources(&error)));
+            // Teardown also removes clusters with damaged files.
+            progress.warn(&format!("Running jobs are unknown: {}", with_sources(&error)));
             RunningJobs::default()
         });
         if running.no_leader {
-            progress.warn("No master leads: jobs whose drivers sparkha did not start are not known");
+            progress.warn("No master leads: jobs whose drivers sparkha did not start are unknown");
         }
         let losses = Losses {
             jobs: running.jobs.iter().map(job_name).collect(),
@@ -108,12 +108,12 @@ impl Arguments {
         };
         match losses.consequence() {
             None => Ok(()),
-            Some(consequence) => super::confirm(&consequence, "Go on?", losses.help()),
+            Some(consequence) => super::confirm(&consequence, "Continue?", losses.help()),
         }
     }
 }
 
-/// What `--keep-data` keeps.
+/// The data that `--keep-data` keeps.
 fn data(claims: &[String], znodes: Option<&str>) -> Vec<String> {
     let claims = match claims.len() {
         0 => None,
@@ -126,7 +126,7 @@ fn data(claims: &[String], znodes: Option<&str>) -> Vec<String> {
     claims.into_iter().chain(znodes.map(str::to_owned)).collect()
 }
 
-/// What teardown would end or remove, and asks about first.
+/// Jobs and data that teardown would end or remove, and asks about.
 struct Losses {
     jobs: Vec<String>,
     data: Vec<String>,
@@ -156,7 +156,7 @@ impl Losses {
     }
 }
 
-/// Its ID, its name and its driver, as far as they are known.
+/// Its ID, name and driver, if known.
 fn job_name(job: &JobState) -> String {
     let driver = job.driver.as_ref().map(|driver| format!("driver {driver}"));
     match &job.id {
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_question_names_all_that_would_be_lost() {
+    fn one_question_lists_all_jobs_and_data() {
         let job = |id: Option<&str>, driver: Option<&str>| JobState {
             id: id.map(str::to_owned),
             name: "etl".into(),

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::process::Command;
 
 use super::Clusters;
-use super::router::{Reach, follow};
+use super::router::{TransportArgument, follow};
 use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::console::progress::Progress;
@@ -40,7 +40,7 @@ pub struct Arguments {
     port: u16,
     /// How to connect to the pods
     #[arg(long, value_enum, default_value_t, help_heading = heading::HTTP)]
-    reach: Reach,
+    reach: TransportArgument,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
@@ -70,7 +70,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     Ok(ExitCode::Success)
 }
 
-/// Opens an address in the browser. Where that fails, a warning says so.
+/// Opens an address in the browser. Warns if that fails.
 async fn open(url: String, quiet: bool) {
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let mut command = Command::new(program);
@@ -81,13 +81,13 @@ async fn open(url: String, quiet: bool) {
         .stderr(Stdio::null());
     let reason = match command.status().await {
         Ok(status) if status.success() => return,
-        Ok(_) => format!("{program} found none"),
+        Ok(_) => format!("{program} found no browser"),
         Err(error) => format!("{program}: {error}"),
     };
     Progress::new(quiet).warn(&format!("failed to open the browser ({reason}): open {url} yourself"));
 }
 
-/// The address of everything, and of each cluster.
+/// The addresses of the overview and of each cluster.
 fn addresses(table: &Table, naming: UiNaming) -> String {
     let UiNaming::Localhost { port } = naming else {
         return String::new();

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::create::{Consent, agree, report};
 use super::spec::{Description, SpecArguments};
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, default_value = "10m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 const HELP: &str = "pass --yes to change it; `sparkha create --dry-run`, with the same arguments, shows every object";
@@ -92,10 +92,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let progress = Progress::new(global.quiet);
     if arguments.abort {
         let work = go_back(&old, &arguments, &progress);
-        super::unless_interrupted(work, "the same command goes on".into()).await?;
+        super::unless_interrupted(work, "run the same command again to continue".into()).await?;
         return Ok(ExitCode::Success);
     }
-    let mut run = Run {
+    let mut run = UpgradeRun {
         global,
         arguments: &arguments,
         description: &mut description,
@@ -113,47 +113,47 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     report(&outcome, false, arguments.output.output, place.name())
 }
 
-/// An upgrade on its way.
-struct Run<'a, 'b> {
+/// An upgrade in progress.
+struct UpgradeRun<'a, 'b> {
     global: &'a Global,
     arguments: &'a Arguments,
     description: &'a mut Description<'b>,
     progress: &'a Progress,
 }
 
-impl Run<'_, '_> {
-    /// Waits until nothing runs, and then changes the cluster.
+impl UpgradeRun<'_, '_> {
+    /// Waits until no application runs, and then changes the cluster.
     async fn drained(&mut self, place: &Place) -> Result<(Place, CreateResult), Error> {
         takes_changes(Some(&place.inventory().await?))?;
         let (mut spec, mut options, mut prepared) = self.prepare(place).await?;
         agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
         let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
         if let Some(upgrade) = upgrade {
-            // With it goes the lock on this machine: others may scale the cluster while it drains.
+            // Releases the lock on this machine: others may scale the cluster while it drains.
             drop(prepared);
             drain(place, upgrade, self.arguments.drain_timeout, self.progress).await?;
-            // Everything may have changed meanwhile.
+            // The cluster may have changed meanwhile.
             (spec, options, prepared) = self.prepare(place).await?;
         }
         let outcome = prepared.create(&spec, &options, self.progress).await?;
         Ok((place.clone(), outcome))
     }
 
-    /// Makes another generation, to which new jobs go, and removes the old one when nothing runs on it any more.
+    /// Creates another generation for new jobs, and removes the old one when its last job has ended.
     async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, CreateResult), Error> {
         let inventory = old.place.inventory().await?;
         if let Some(Alias { name, active: false }) = &old.alias {
             return Err(Error::InUse {
-                message: format!("{} has not taken over from the generation before yet", old.place.name()),
+                message: format!("{} has not replaced the previous generation yet", old.place.name()),
                 help: format!(
-                    "`sparkha upgrade {name} --side-by-side` ends that first, `sparkha upgrade {name} --abort` goes back"
+                    "`sparkha upgrade {name} --side-by-side` completes that first, `sparkha upgrade {name} --abort` reverts it"
                 ),
             });
         }
         let (upgrade, next) = if let Some(upgrade) = inventory.cluster.upgrade
             && let Some(successor) = &upgrade.successor
         {
-            // What the next generation is made from.
+            // The source of the next generation.
             self.description.origin(&old.place).await?;
             let next = old.later(successor.clone());
             (upgrade, next)
@@ -163,7 +163,7 @@ impl Run<'_, '_> {
                 let outcome = self.carry_out(&old.place, &spec, &options, prepared).await?;
                 return Ok((old.place.clone(), outcome));
             };
-            // With it goes the lock on this machine.
+            // Releases the lock on this machine.
             drop(prepared);
             check(&spec, &options.origin)?;
             self.ask(&old.place).await?;
@@ -174,7 +174,7 @@ impl Run<'_, '_> {
         self.description.set_generation(next.clone());
         self.create(&next.place).await?;
         if next.place.inventory().await?.cluster.upgrade.is_some() {
-            // It was on the way back.
+            // It was being aborted.
             next.place.mark(None).await?;
         }
         self.progress.done(&format!(
@@ -184,7 +184,7 @@ impl Run<'_, '_> {
         ));
         drain(&old.place, upgrade, self.arguments.drain_timeout, self.progress).await?;
         removal::teardown(&old.place, self.arguments.timeout, self.progress).await?;
-        // What is known by the old name is now the new generation's.
+        // The old name now belongs to the new generation.
         let next = generations::find(next.place).await?;
         self.description.set_generation(next.clone());
         let outcome = self.create(&next.place).await?;
@@ -204,7 +204,7 @@ impl Run<'_, '_> {
         Ok((spec, prepared))
     }
 
-    /// Does what was prepared, if that is agreed to.
+    /// Applies the prepared change after confirmation.
     async fn carry_out(
         &self,
         place: &Place,
@@ -216,7 +216,7 @@ impl Run<'_, '_> {
         prepared.create(spec, options, self.progress).await
     }
 
-    /// Makes a generation what is described.
+    /// Changes a generation to match the description.
     async fn create(&self, place: &Place) -> Result<CreateResult, Error> {
         let options = CreateOptions {
             retain: false,
@@ -227,7 +227,7 @@ impl Run<'_, '_> {
         self.carry_out(place, &spec, &options, prepared).await
     }
 
-    /// Asks about data that goes with the old generation.
+    /// Asks for confirmation before data of the old generation is removed.
     async fn ask(&self, old: &Place) -> Result<(), Error> {
         if self.arguments.yes {
             return Ok(());
@@ -238,37 +238,39 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let consequence = format!(
-            "when the last job of {} has ended, this is removed with it: {} ({})",
+            "when the last job of {} has ended, its data is removed: {} ({})",
             old.name(),
             counted(claims.len(), "volume claim"),
             claims.join(", ")
         );
         self.progress.clear();
-        super::confirm(&consequence, "Go on?", "`sparkha upgrade --side-by-side --yes` goes on")
+        super::confirm(
+            &consequence,
+            "Continue?",
+            "`sparkha upgrade --side-by-side --yes` continues",
+        )
     }
 }
 
-/// Whether two generations can have what the cluster has.
+/// Checks that two generations of the cluster can coexist.
 fn check(spec: &ClusterSpec, origin: &Origin) -> Result<(), Error> {
     if matches!(origin, Origin::Inventory(None)) {
         return Err(Error::Usage {
-            message:
-                "the cluster's inventory keeps no cluster file, so there is nothing to make the next generation from"
-                    .into(),
-            help: "name the cluster file with -f".into(),
+            message: "the cluster's inventory has no cluster file to create the next generation from".into(),
+            help: "set the cluster file with -f".into(),
         });
     }
     let event_logs = spec.history.as_ref().map(|history| &history.event_logs);
     match event_logs {
         Some(EventLogs::Volume(VolumeSource::NewClaim(_))) => Err(Error::Usage {
-            message: "the event logs are in a volume claim that sparkha made for this generation, and the next one could not read them".into(),
+            message: "the event logs are in a volume claim of this generation, which the next one cannot read".into(),
             help: "upgrade without --side-by-side, or keep event logs in S3 or in a claim of your own".into(),
         }),
         _ => Ok(()),
     }
 }
 
-/// Ends an upgrade that has not ended anything yet. What runs on a successor is waited for, and then the successor is removed.
+/// Aborts an upgrade before it has ended anything. Waits for the jobs of a successor, and then removes it.
 async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -> Result<(), Error> {
     let Some(successor) = old.made_next().await?.map(|next| next.place) else {
         return abort(&old.place, progress).await;
@@ -279,7 +281,7 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
     );
     let back = match to.upgrade {
         Some(upgrade) => upgrade.back(from.image),
-        // It was cut off.
+        // It was interrupted.
         None => from.upgrade.unwrap_or_else(|| Upgrade::of_images(from.image, to.image)),
     };
     successor.mark(Some(back.clone())).await?;

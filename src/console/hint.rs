@@ -1,12 +1,12 @@
-//! Commands in hints. The code writes them as `` `sparkha VERB …` ``; a user reads them as they have to be typed, with the cluster's name, its namespace,
-//! `--local`, and the kubeconfig and context of this run.
+//! Commands in hints. The code writes them as `` `sparkha VERB …` ``. For the user they are completed with the cluster's name, its
+//! namespace, `--local`, and the kubeconfig and context of this run.
 
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use crate::spec::resolve::DEFAULT_NAME;
 
-/// Which cluster this run is about, as its arguments or the cluster file say it.
+/// The cluster of this run, from its arguments or the cluster file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Invocation {
     pub name: Option<String>,
@@ -34,7 +34,7 @@ pub const NAMED: [&str; 14] = [
     "local env",
 ];
 
-/// Commands about no cluster.
+/// Commands without a cluster.
 const ABOUT_NONE: [&str; 4] = ["local fetch", "schema", "man", "completions"];
 
 static CURRENT: RwLock<Invocation> = RwLock::new(Invocation {
@@ -45,12 +45,12 @@ static CURRENT: RwLock<Invocation> = RwLock::new(Invocation {
     local: false,
 });
 
-/// Changes what is known of this run.
+/// Updates the cluster of this run.
 pub fn update(change: impl FnOnce(&mut Invocation)) {
     change(&mut CURRENT.write().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// A text whose commands are this run's.
+/// Completes the commands of a text for this run.
 pub fn complete(text: &str) -> String {
     CURRENT.read().unwrap_or_else(PoisonError::into_inner).complete(text)
 }
@@ -70,7 +70,7 @@ impl Invocation {
         completed + rest
     }
 
-    /// The arguments of a command, with those that say where the cluster is.
+    /// The arguments of a command, with those that select the cluster.
     fn arguments(&self, arguments: &str) -> String {
         let has = |flag: &str| arguments.split(' ').any(|word| word == flag);
         let is = |verb: &&&str| {
@@ -103,7 +103,7 @@ impl Invocation {
             let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
             add("--kubeconfig", kubeconfig.as_deref());
         }
-        // `sparkha local …` is about this machine anyway.
+        // `sparkha local …` always uses this machine.
         if self.local && !has("--local") && !has("local") {
             text.push_str(" --local");
         }
@@ -111,7 +111,7 @@ impl Invocation {
     }
 }
 
-/// A value as a shell takes it for one word.
+/// A value quoted as one word of a shell.
 pub fn shell_word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     match value.chars().all(is_plain) {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_name_the_cluster_where_it_is() {
+    fn commands_are_completed_with_the_cluster_and_its_location() {
         let etl = of("etl", Some("data"), true);
         assert_eq!(
             etl.complete("its supervisor is gone: `sparkha create`, with the same arguments, starts it again"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_get_only_what_they_take() {
+    fn commands_get_only_arguments_that_they_accept() {
         let etl = of("etl", Some("data"), true);
         for (written, shown) in [
             ("`sparkha list -A`", "`sparkha list -A --local`"),

@@ -1,4 +1,4 @@
-//! Progress of long work, on standard error: spinners on a terminal, plain lines elsewhere.
+//! Progress of long operations, on standard error: spinners on a terminal, plain lines elsewhere.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -9,17 +9,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console::{colours, hint};
 
-/// Where progress is shown.
+/// The progress display.
 pub struct Progress {
     /// `None`: plain lines.
     terminal: Option<MultiProgress>,
     colours: bool,
     quiet: bool,
-    parts: Mutex<HashMap<String, Part>>,
+    parts: Mutex<HashMap<String, PartLine>>,
     step: Mutex<Option<ProgressBar>>,
 }
 
-struct Part {
+struct PartLine {
     text: String,
     bar: Option<ProgressBar>,
 }
@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// What is being done now. Replaces the step before on a terminal; not worth a line elsewhere.
+    /// The current step. Replaces the previous step on a terminal; not shown elsewhere.
     pub fn step(&self, text: &str) {
         let Some(terminal) = &self.terminal else { return };
         let mut step = lock(&self.step);
@@ -45,7 +45,7 @@ impl Progress {
         bar.set_message(text.to_owned());
     }
 
-    /// How much of something is there: a bar on a terminal, a line for every tenth elsewhere. A `total` of 0 is unknown.
+    /// Progress of a download: a bar on a terminal, a line for every 10% elsewhere. A `total` of 0 means unknown.
     pub fn bytes(&self, text: &str, there: u64, total: u64) {
         let Some(terminal) = &self.terminal else {
             let tenths = there.saturating_mul(10).checked_div(total).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Progress {
         bar.set_position(there);
     }
 
-    /// Something that is done.
+    /// Reports success.
     pub fn done(&self, text: &str) {
         if let Some(bar) = lock(&self.step).take() {
             bar.finish_and_clear();
@@ -76,17 +76,17 @@ impl Progress {
         }
     }
 
-    /// Something that failed: said also where only warnings and errors are.
+    /// Reports a failure, also with `--quiet`.
     pub fn failed(&self, text: &str) {
         self.line(&format!("{} {}", self.painted("✗", "31"), hint::complete(text)));
     }
 
-    /// Something to know.
+    /// Reports a warning.
     pub fn warn(&self, text: &str) {
         self.line(&format!("{} {}", self.painted("!", "33"), hint::complete(text)));
     }
 
-    /// How far a part of the cluster is. A line is written only when that changes.
+    /// Reports the state of a component. Prints a line only if it has changed.
     pub fn part(&self, name: &str, text: &str) {
         let mut parts = lock(&self.parts);
         if parts.get(name).is_some_and(|part| part.text == text) {
@@ -104,14 +104,14 @@ impl Progress {
         }
         parts.insert(
             name.to_owned(),
-            Part {
+            PartLine {
                 text: text.to_owned(),
                 bar,
             },
         );
     }
 
-    /// Takes the parts off the terminal.
+    /// Clears the components from the terminal.
     pub fn clear_parts(&self) {
         for part in lock(&self.parts).drain() {
             if let Some(bar) = part.1.bar {
@@ -120,7 +120,7 @@ impl Progress {
         }
     }
 
-    /// Takes everything off the terminal, for a question.
+    /// Clears the terminal before a question.
     pub fn clear(&self) {
         self.clear_parts();
         if let Some(bar) = lock(&self.step).take() {
@@ -153,7 +153,7 @@ impl Drop for Progress {
     }
 }
 
-/// `eprintln!` would end the program when nobody reads standard error any more.
+/// `eprintln!` would end the program if standard error is a closed pipe.
 fn eprintln_lossy(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -168,7 +168,7 @@ fn spinner(terminal: &MultiProgress) -> ProgressBar {
     bar
 }
 
-/// What another thread left half-done here is only a text on a screen.
+/// Ignores poisoning: the protected state is only text on a screen.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -27,7 +27,7 @@ use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::leader::Leader;
 use crate::platform::observer::Observer;
 use crate::render::Resource;
-use crate::render::inventory::{Entry, Inventory, UpgradePhase};
+use crate::render::inventory::{Inventory, InventoryEntry, UpgradePhase};
 use crate::render::workloads::ROLLING_UPDATE;
 use crate::spec::ClusterSpec;
 use crate::spec::names::ClusterName;
@@ -400,7 +400,7 @@ async fn apply_and_prune(
     progress: &Progress,
 ) -> Result<(), Error> {
     let KubernetesCreate { snapshot, plan, .. } = prepared;
-    let is_autoscaler = |entry: &&Entry| entry.kind == Kind::HorizontalPodAutoscaler;
+    let is_autoscaler = |entry: &&InventoryEntry| entry.kind == Kind::HorizontalPodAutoscaler;
     // An autoscaler that is to be removed would override the replicas that are applied now.
     prune(cluster, plan.prune.iter().filter(is_autoscaler), snapshot, progress).await?;
     let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
@@ -535,7 +535,7 @@ impl Roller for KubernetesRoller {
 
 async fn prune(
     cluster: &Cluster,
-    entries: impl Iterator<Item = &Entry>,
+    entries: impl Iterator<Item = &InventoryEntry>,
     snapshot: &Snapshot,
     progress: &Progress,
 ) -> Result<(), Error> {

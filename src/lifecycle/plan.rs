@@ -9,7 +9,7 @@ use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
 use crate::model::subset::contains;
 use crate::platform::kubernetes::FIELD_MANAGER;
-use crate::render::inventory::{Entry, Inventory};
+use crate::render::inventory::{Inventory, InventoryEntry};
 use crate::render::{Resource, auth};
 
 /// Live objects of the cluster, by kind and name.
@@ -21,7 +21,7 @@ pub struct Plan {
     /// Resources to apply, in this order; without the inventory, which is written first and last.
     pub apply: Vec<Resource>,
     /// Objects that sparkha created and that are no longer desired.
-    pub prune: Vec<Entry>,
+    pub prune: Vec<InventoryEntry>,
     /// Whether the inventory must be written.
     pub inventory_changes: bool,
 }

@@ -27,7 +27,7 @@ use crate::render::inventory::Inventory;
 use crate::spec::names::Namespace;
 use crate::spec::words::{are, counted};
 use crate::state::readiness::NotReady;
-use crate::state::trouble::{Before, troubles};
+use crate::state::trouble::{RestartBaseline, troubles};
 use crate::state::{ClusterState, Facts, cluster_state, is_ready, pods_of};
 
 /// The label with the revision of a pod's StatefulSet.
@@ -194,7 +194,7 @@ pub async fn replace<R: Roller>(
     progress: &Progress,
 ) -> Result<(), Error> {
     let mut patience = Patience::default();
-    let mut before = Before::default();
+    let mut before = RestartBaseline::default();
     let mut stalled_since: Option<Instant> = None;
     poll_until(R::View::EVERY, timeout, async || {
         let facts = roller.view().facts().await?;

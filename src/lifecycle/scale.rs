@@ -19,7 +19,7 @@ use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::spec::words::counted;
 use crate::state::ClusterState;
-use crate::state::decommissioning::leaving;
+use crate::state::decommissioning::decommissioning;
 
 /// Options of scale.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub async fn scale(
 
 /// Reports which workers will be decommissioned and what they run now.
 pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
-    let decommissioning = leaving(state, workers);
+    let decommissioning = decommissioning(state, workers);
     if decommissioning.is_empty() {
         return;
     }

@@ -18,9 +18,9 @@ use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::words::counted;
-use crate::state::decommissioning::leaving;
+use crate::state::decommissioning::decommissioning;
 use crate::state::readiness::NotReady;
-use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
+use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
 /// Lines that are shown of a crashed container's log.
@@ -97,7 +97,7 @@ pub async fn until_ready<V: View>(
 ) -> Result<ClusterState, Error> {
     let started = Instant::now();
     let mut patience = Patience::default();
-    let mut before = Before::default();
+    let mut before = RestartBaseline::default();
     poll_until(V::EVERY, timeout, async || {
         let facts = view.facts().await?;
         let state = cluster_state(namespace.as_str(), inventory, &facts);
@@ -160,7 +160,7 @@ fn show(state: &ClusterState, progress: &Progress) {
     );
     let workers = &state.workers;
     progress.part("Workers", &workers.registration());
-    let decommissioning = leaving(state, workers.expected);
+    let decommissioning = decommissioning(state, workers.expected);
     if !decommissioning.is_empty() {
         progress.part("Removing", &decommissioning.now());
     }

@@ -1,8 +1,8 @@
-//! An error with what caused it, on one line.
+//! An error with its causes, on one line.
 
 use std::error::Error;
 
-/// The error's words and those of all its sources.
+/// The messages of the error and all its sources.
 pub fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -13,7 +13,7 @@ pub fn with_sources(error: &dyn Error) -> String {
     text
 }
 
-/// The words of what is at the bottom of it: what lies between only says which layers there are.
+/// The message of the root cause.
 pub fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -1,6 +1,6 @@
-//! What a check before a change found.
+//! Findings of the preflight checks.
 
-/// Something that was found.
+/// A finding of a preflight check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
@@ -10,13 +10,13 @@ pub struct Finding {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing; create goes on.
+    /// A warning; create continues.
     Warning,
-    /// There is no room, or what is needed is not there.
+    /// Capacity or a required object is missing.
     Failure,
     /// The API server does not allow it.
     NotAllowed,
-    /// A name is taken by something that is not ours.
+    /// An object that sparkha does not own has the name.
     Clash,
 }
 

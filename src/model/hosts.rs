@@ -10,7 +10,7 @@ pub fn pod_host(address: IpAddr, namespace: &str, domain: &UiDomain) -> String {
     format!("spark-{dashed}.{namespace}.{domain}").to_lowercase()
 }
 
-/// The routed host name of the leader's web UI, whichever master that is.
+/// The routed host name of the leader's web UI, regardless of which master leads.
 pub fn leader_host(cluster: &ClusterName, namespace: &str, domain: &UiDomain) -> String {
     format!("{cluster}-master.{namespace}.{domain}").to_lowercase()
 }

@@ -1,5 +1,5 @@
-//! The kinds of Kubernetes objects that sparkha makes, in the order in which they are applied: what a later kind needs
-//! comes before it. One table serves rendering, applying, permissions, pruning and teardown.
+//! The kinds of Kubernetes objects that sparkha creates, in the order in which it applies them: dependencies come
+//! first. One table serves rendering, applying, permissions, pruning and teardown.
 
 use kube::core::{ApiResource, GroupVersionKind};
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 /// A kind that sparkha creates, changes and deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    // The inventory is a ConfigMap. It goes first, so that teardown finds everything even if create dies after it.
+    // The inventory is a ConfigMap. It is applied first, so that teardown finds all objects even if create is interrupted.
     ConfigMap,
-    // Pods mount it, and wait for it.
+    // Pods mount it, and wait until it exists.
     Secret,
-    // Pods name their ServiceAccount, and are refused without it.
+    // The API server refuses pods whose ServiceAccount does not exist.
     ServiceAccount,
-    // Service names must resolve before the first JVM asks for them: a JVM remembers a failed look-up for 10 s.
+    // Service names must resolve before the first JVM starts: a JVM caches a failed lookup for 10 s.
     Service,
-    // Pods that come before their policy are open to everyone for a moment.
+    // Pods created before their policy accept all connections for a moment.
     NetworkPolicy,
-    // A budget that comes after its pods leaves them unprotected for a moment.
+    // Pods created before their budget are unprotected for a moment.
     PodDisruptionBudget,
     // The Prometheus Operator's.
     PodMonitor,
-    // It starts the pods, so all that they need comes before it.
+    // It starts the pods, so all their dependencies are applied before it.
     StatefulSet,
-    // Removed before the workers, whose number it would go on changing.
+    // Removed before the workers, because it would otherwise change their number.
     HorizontalPodAutoscaler,
 }
 
 impl Kind {
-    /// All of them, in the order in which they are applied.
+    /// All kinds, in the order of applying.
     pub const ALL: [Kind; 9] = [
         Kind::ConfigMap,
         Kind::Secret,
@@ -41,7 +41,7 @@ impl Kind {
         Kind::HorizontalPodAutoscaler,
     ];
 
-    /// The name used in manifests.
+    /// Name in manifests.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::ConfigMap => "ConfigMap",
@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// The resource name used in URLs and roles.
+    /// Resource name in URLs and roles.
     pub const fn plural(self) -> &'static str {
         match self {
             Kind::ConfigMap => "configmaps",
@@ -83,23 +83,23 @@ impl Kind {
         }
     }
 
-    /// How the kube client addresses it.
+    /// The kube client's description of the kind.
     pub fn api_resource(self) -> ApiResource {
         let gvk = GroupVersionKind::gvk(self.group(), "v1", self.name());
         ApiResource::from_gvk_with_plural(&gvk, self.plural())
     }
 
-    /// True for what a cluster can do without: left out, with a word about it, where the server does not serve it.
+    /// Whether the kind is optional: omitted with a notice if the API server does not serve it.
     pub const fn is_optional(self) -> bool {
         self.absence().is_some()
     }
 
-    /// What to say where a kind is not served that a cluster can do without.
+    /// The notice for an optional kind that the API server does not serve.
     pub const fn absence(self) -> Option<&'static str> {
         match self {
-            Kind::PodDisruptionBudget => Some("Kubernetes 1.21 and later do"),
+            Kind::PodDisruptionBudget => Some("Kubernetes 1.21 and later serve it"),
             Kind::PodMonitor => {
-                Some("the Prometheus Operator brings it; annotations of the pods say the same to other Prometheuses")
+                Some("the Prometheus Operator installs it; other Prometheus servers can use the pods' annotations")
             }
             Kind::ConfigMap
             | Kind::Secret

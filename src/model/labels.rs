@@ -1,4 +1,4 @@
-//! Labels, selectors and metadata: one place decides what marks an object as belonging to a cluster.
+//! Labels, selectors and metadata that mark an object as belonging to a cluster.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use crate::spec::names::ClusterName;
 
 /// Label with the software's name.
 pub const NAME: &str = "app.kubernetes.io/name";
-/// Label that says who manages an object.
+/// Label with the manager of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Its value for everything that sparkha makes.
+/// Value of this label for all objects that sparkha creates.
 pub const SPARKHA: &str = "sparkha";
 /// Label with the cluster's name.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// Label with the part of the cluster.
+/// Label with the component of the cluster.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 
-/// Label of the inventory of a later generation, with the name that the cluster is known by.
+/// Label of a later generation's inventory with the cluster's public name.
 pub const ALIAS: &str = "sparkha/alias";
 
-/// A part of the cluster.
+/// A component of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
-    /// What belongs to all parts.
+    /// Objects that all components share.
     Cluster,
     Master,
     Worker,
@@ -32,7 +32,7 @@ pub enum Component {
     /// An application's driver in client mode: a pod that the user runs.
     Driver,
     History,
-    /// The Spark Connect server, a driver of sparkha's own.
+    /// The Spark Connect server, a driver that sparkha manages.
     Connect,
 }
 
@@ -66,23 +66,23 @@ impl Component {
     }
 }
 
-/// Whether these labels say that sparkha made the object.
+/// Whether these labels mark an object that sparkha created.
 pub fn is_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
     labels.and_then(|labels| labels.get(MANAGED_BY)).map(String::as_str) == Some(SPARKHA)
 }
 
-/// Whether these labels say that sparkha made the object for this cluster.
+/// Whether these labels mark an object that sparkha created for this cluster.
 pub fn is_of_cluster(labels: Option<&BTreeMap<String, String>>, cluster: &str) -> bool {
     let instance = labels.and_then(|labels| labels.get(INSTANCE));
     is_ours(labels) && instance.map(String::as_str) == Some(cluster)
 }
 
-/// Selects everything of one cluster.
+/// Selects all objects of one cluster.
 pub fn cluster_selector(name: &ClusterName) -> String {
     format!("{MANAGED_BY}={SPARKHA},{INSTANCE}={name}")
 }
 
-/// Selects the pods of one part of a cluster. Without the instance two clusters of a namespace would mix.
+/// Selects the pods of one component of a cluster. Without the instance it would also match other clusters of the namespace.
 pub fn selector(spec: &ClusterSpec, component: Component) -> LabelSelector {
     LabelSelector {
         match_labels: Some(identity(spec, component)),
@@ -124,7 +124,7 @@ pub fn metadata(spec: &ClusterSpec, name: String, component: Component) -> Objec
     }
 }
 
-/// `None` for an empty map, so that no empty field is rendered.
+/// `None` for an empty map, so that the field is not rendered.
 pub fn non_empty<K: Ord, V>(map: BTreeMap<K, V>) -> Option<BTreeMap<K, V>> {
     Some(map).filter(|map| !map.is_empty())
 }

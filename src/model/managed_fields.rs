@@ -1,6 +1,5 @@
-//! What a field manager has applied to an object, read from its managed fields. Applying that again with one change is the way to change
-//! one field of what was applied before: a field that is left out would be removed, and a patch of another kind would make a
-//! second owner of it.
+//! Reads the fields that a field manager has applied to an object. To change one field, sparkha applies them again with this change:
+//! server-side apply removes omitted fields, and a patch of another kind would create a second owner.
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -26,7 +25,7 @@ fn applied_fields<'a>(object: &'a DynamicObject, manager: &str) -> Option<&'a Va
     applied.find_map(|entry| Some(&entry.fields_v1.as_ref()?.0))
 }
 
-/// The part of a value that a set of fields names: `f:` a key of a map, `k:` an item of a list by its keys, `v:` an item by its value.
+/// The part of a value in a field set: `f:` is a key of a map, `k:` an item of a list by its keys, `v:` an item by its value.
 fn pick(value: &Value, fields: &Value) -> Value {
     let names = fields
         .as_object()
@@ -45,7 +44,7 @@ fn pick(value: &Value, fields: &Value) -> Value {
             });
             Value::Object(picked.collect::<Map<_, _>>())
         }
-        // In the list's own order.
+        // In the order of the list.
         Value::Array(items) => {
             let picked = items.iter().filter_map(|item| {
                 let (_, below) = names.iter().find(|(name, _)| is_named(item, name))?;
@@ -57,7 +56,7 @@ fn pick(value: &Value, fields: &Value) -> Value {
     }
 }
 
-/// Whether fields below `path` that `manager` has applied to `object` are missing in `desired`, which stands at that path: applying it would
+/// Whether `desired`, the value at `path`, lacks fields that `manager` has applied to `object` below this path: applying it would
 /// remove them.
 pub fn drops(object: &DynamicObject, manager: &str, path: &[&str], desired: &Value) -> bool {
     let below = applied_fields(object, manager).and_then(|fields| {
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_applied_comes_back_and_nothing_else() {
+    fn only_applied_fields_are_returned() {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet",
             "metadata": {

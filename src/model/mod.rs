@@ -1,4 +1,4 @@
-//! What the rooms above share: kinds of objects, labels, ports, Java's properties, and how objects and errors are compared and read.
+//! Shared by all modules: kinds of objects, labels, ports, Java properties, comparing objects, and error messages.
 
 pub mod error_chain;
 pub mod finding;

@@ -1,4 +1,4 @@
-//! The ports of all parts of a cluster.
+//! The ports of all components of a cluster.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,7 @@ pub const MASTER_PORT: u16 = 7077;
 pub const MASTER_UI_PORT: u16 = 8080;
 /// Port of a worker's RPC.
 pub const WORKER_PORT: u16 = 7078;
-/// How many ports, from that one on, a worker takes in turn: see worker.sh.
+/// Number of ports, starting with this one, that a worker uses in rotation: see worker.sh.
 pub const WORKER_PORTS: u16 = 4;
 /// Port of a worker's web UI.
 pub const WORKER_UI_PORT: u16 = 8081;
@@ -16,7 +16,7 @@ pub const WORKER_UI_PORT: u16 = 8081;
 pub const HISTORY_UI_PORT: u16 = 18080;
 /// Port of the Spark Connect server.
 pub const CONNECT_PORT: u16 = 15002;
-/// Port of the Spark Connect server's web UI, which is a driver's.
+/// Port of the Spark Connect server's web UI, a driver's web UI.
 pub const CONNECT_UI_PORT: u16 = 4040;
 /// Port for ZooKeeper's clients.
 pub const ZOOKEEPER_PORT: u16 = 2181;
@@ -24,8 +24,8 @@ pub const ZOOKEEPER_PORT: u16 = 2181;
 pub const ZOOKEEPER_PEER_PORT: u16 = 2888;
 /// Port at which ZooKeepers elect their leader.
 pub const ZOOKEEPER_ELECTION_PORT: u16 = 3888;
-/// Where drivers open their web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
+/// Ports of drivers' web UIs: the first free one of `spark.ui.port` and the 16 after it (`spark.port.maxRetries`).
 pub const DRIVER_UI_PORTS: RangeInclusive<u16> = 4040..=4056;
 
-/// Where all other web UIs are.
+/// Ports of all other web UIs.
 pub const UI_PORTS: [u16; 3] = [MASTER_UI_PORT, WORKER_UI_PORT, HISTORY_UI_PORT];

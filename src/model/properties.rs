@@ -1,11 +1,11 @@
-//! Java properties files as Spark reads them: in UTF-8, with trimmed values.
+//! Java properties files as Spark reads them: UTF-8, with trimmed values.
 
 use std::collections::BTreeMap;
 
 use encoding_rs::UTF_8;
 use java_properties::PropertiesIter;
 
-/// The properties in a text, up to the first line that Java would refuse.
+/// The properties of a text, up to the first line that Java refuses.
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     let mut conf = BTreeMap::new();
     let lines = PropertiesIter::new_with_encoding(text.as_bytes(), UTF_8).read_into(|key, value| {
@@ -17,14 +17,14 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
     conf
 }
 
-/// A line for each property. The form must not change with a library: pods restart when their configuration changes.
+/// Formats one property per line. Not delegated to a library, whose changes would restart pods: they restart when their configuration changes.
 pub fn write(conf: &BTreeMap<String, String>) -> String {
     conf.iter()
         .map(|(key, value)| format!("{}={}\n", escape(key, true), escape(value, false)))
         .collect()
 }
 
-/// Escapes separators in keys, and a leading blank in values.
+/// Escapes separators in keys, and a leading space in values.
 fn escape(text: &str, key: bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.chars().enumerate() {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_survive_java() {
+    fn properties_are_escaped_for_java() {
         assert_eq!(
             write(&conf([
                 ("spark.a b", " leading, trailing "),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_as_java_reads_them() {
+    fn properties_are_parsed_like_java_does() {
         let text = "a=1\n b : two words \n!no\n# no=no\nc three\nd=x\\\n  y\n\ne\\ f=C:\\\\x\\ty\\u00e4ä\n\nbroken=\\u00\nlater=1\n";
         let expected = [
             ("a", "1"),
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(key in "[ -~ä]{1,20}", value in "[\\PC\t\n\r\u{c}]{0,30}") {
+        fn formatted_properties_parse_back(key in "[ -~ä]{1,20}", value in "[\\PC\t\n\r\u{c}]{0,30}") {
             let conf = conf([(&key, value.trim())]);
             prop_assert_eq!(parse(&write(&conf)), conf);
         }

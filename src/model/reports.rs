@@ -1,15 +1,15 @@
-//! What masters and ZooKeeper servers report about themselves.
+//! Status reports of masters and ZooKeeper servers.
 
 use serde::{Deserialize, Serialize};
 
-/// State of a master, in Spark's words.
+/// State of a master, with Spark's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MasterStatus {
     Alive,
     Standby,
     Recovering,
-    /// Recovery is over, workers and applications are being taken back.
+    /// Recovery is complete; workers and applications re-register.
     #[serde(rename = "COMPLETING_RECOVERY")]
     CompletingRecovery,
 }
@@ -25,7 +25,7 @@ impl std::fmt::Display for MasterStatus {
     }
 }
 
-/// The answer of `/json/`, as far as sparkha reads it (Spark's `JsonProtocol.writeMasterState`).
+/// The fields of a `/json/` response that sparkha uses (Spark's `JsonProtocol.writeMasterState`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MasterReport {
     pub status: MasterStatus,
@@ -62,21 +62,21 @@ pub struct ApplicationReport {
     pub user: String,
     /// `WAITING`, `RUNNING`, `FINISHED`, `FAILED`, `KILLED` or `UNKNOWN`.
     pub state: String,
-    /// MiB that each executor gets.
+    /// MiB of each executor.
     #[serde(
         default,
         rename(serialize = "memoryPerExecutorMib", deserialize = "memoryperexecutor")
     )]
     pub memory_per_executor: u64,
-    /// When it registered, in milliseconds since 1970.
+    /// Registration time, in milliseconds since 1970.
     #[serde(default, rename(serialize = "startedMs", deserialize = "starttime"))]
     pub started_ms: u64,
-    /// Milliseconds, so far.
+    /// Duration so far, in milliseconds.
     #[serde(default, rename(serialize = "durationMs"))]
     pub duration: u64,
 }
 
-/// The part a server plays.
+/// The role of a ZooKeeper server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ZooKeeperMode {
@@ -97,12 +97,12 @@ impl std::fmt::Display for ZooKeeperMode {
     }
 }
 
-/// What a server in a quorum says of itself.
+/// The report of a server in a quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZooKeeperReport {
     pub mode: ZooKeeperMode,
-    /// Requests that wait for an answer.
+    /// Outstanding requests.
     pub outstanding: u64,
-    /// The last transaction that it knows; the upper half counts elections.
+    /// Its last transaction ID; the upper 32 bits count elections.
     pub zxid: u64,
 }

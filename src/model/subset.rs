@@ -1,12 +1,12 @@
-//! Comparing what was written with what a server made of it: servers add defaults, and leave out what is empty.
+//! Compares an applied object with the server's copy, which has defaults and no empty fields.
 
 use serde_json::Value;
 
-/// Whether every field of `part` stands in `whole`; lists must agree item by item.
+/// Whether `whole` has every field of `part`; lists must match item by item.
 pub fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, part)| {
-            // The server leaves out what is empty.
+            // The server omits empty fields.
             whole
                 .get(key)
                 .map_or_else(|| is_empty(part), |whole| contains(whole, part))

@@ -1,6 +1,6 @@
-//! Secret `NAME-auth`: the secret by which masters, workers, executors and drivers know each other (`spark.authenticate.secret`), and the
-//! password by which the masters know themselves to ZooKeeper (`zookeeper.password`). It is rendered with placeholders: what is secret is made when the cluster is created, stays in the Secret, and is in no manifest, inventory, argument or
-//! environment of ours. Pods read it as a file.
+//! Secret `NAME-auth`: the secret with which masters, workers, executors and drivers authenticate (`spark.authenticate.secret`), and the
+//! password with which masters log in to ZooKeeper (`zookeeper.password`). It is rendered with placeholders. create generates the values;
+//! they exist only in the Secret, never in a manifest, inventory, argument or environment. Pods read them from files.
 
 use std::collections::BTreeMap;
 
@@ -12,34 +12,34 @@ use serde_json::Value;
 use crate::model::labels::{Component, identity, metadata, non_empty};
 use crate::spec::{Authentication, ClusterSpec, ConnectToken, Recovery};
 
-/// Where the Secret is mounted.
+/// Mount path of the Secret.
 pub const AUTH_DIR: &str = "/etc/spark-auth";
-/// Name of the pods' volume with it.
+/// Name of its volume in pods.
 pub const AUTH_VOLUME: &str = "auth";
-/// Key of the Secret, and name of the property that has its value.
+/// Key in the Secret, and the property with its value.
 pub const SPARK_SECRET: &str = "spark.authenticate.secret";
-/// Where the certificate is mounted.
+/// Mount path of the certificate.
 pub const TLS_DIR: &str = "/etc/spark-tls";
-/// Name of the pods' volume with it.
+/// Name of its volume in pods.
 pub const TLS_VOLUME: &str = "tls";
-/// The certificate and its CA in one file, written when a container starts: with PEM files, Spark trusts the certificates in the file of its own.
+/// The certificate and its CA in one file, written when a container starts: with PEM files, Spark trusts the certificates in its own certificate file.
 pub const CERTIFICATES: &str = "/tmp/certificates.pem";
-/// Where masters and ZooKeepers find the masters' `password` for ZooKeeper, and their `username` if it is not `spark`.
+/// Mount path of the masters' `password` for ZooKeeper, and of their `username` if it is not `spark`.
 pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
-/// Name of the pods' volume with it.
+/// Name of its volume in pods.
 pub const ZOOKEEPER_AUTH_VOLUME: &str = "zookeeper-auth";
-/// Key of the Secret with the password for managed ZooKeepers.
+/// Key in the Secret of the password for managed ZooKeeper servers.
 pub const ZOOKEEPER_PASSWORD: &str = "zookeeper.password";
-/// Key of the Secret with the token of the Spark Connect server, and name of the property that has its value.
+/// Key in the Secret of the Spark Connect server's token, and the property with its value.
 pub const CONNECT_TOKEN: &str = "spark.connect.authenticate.token";
-/// All keys of the Secret that sparkha may make.
+/// All possible keys of the Secret that sparkha creates.
 pub const KEYS: [&str; 3] = [SPARK_SECRET, ZOOKEEPER_PASSWORD, CONNECT_TOKEN];
-/// Mode of mounted secrets: the pod's group reads them.
+/// Mode of mounted secrets: readable by the pod's group.
 const SECRET_MODE: i32 = 0o440;
-/// What stands for a secret that was not made yet. Pods that find it do not start.
+/// Placeholder of a secret that was not generated yet. Pods with it do not start.
 pub const PLACEHOLDER: &str = "REPLACE-ME";
 
-/// The Secret that sparkha makes, if it makes one.
+/// The Secret that sparkha creates, if any.
 pub fn secret(spec: &ClusterSpec) -> Option<Secret> {
     if spec.authentication != Authentication::Own {
         return None;
@@ -47,12 +47,12 @@ pub fn secret(spec: &ClusterSpec) -> Option<Secret> {
     let is_managed = matches!(spec.recovery, Recovery::ManagedZooKeeper(_));
     let keys = KEYS.into_iter().filter(|&key| match key {
         ZOOKEEPER_PASSWORD => is_managed,
-        CONNECT_TOKEN => asks_for_token(spec),
+        CONNECT_TOKEN => needs_token(spec),
         _ => true,
     });
     let placeholders = keys.map(|key| (key.to_owned(), PLACEHOLDER.to_owned()));
     let mut metadata = metadata(spec, spec.name.auth(), Component::Cluster);
-    // Once made it is left alone, so it bears nothing that changes.
+    // create never changes it later, so it contains nothing that changes.
     metadata.labels = non_empty(identity(spec, Component::Cluster));
     Some(Secret {
         metadata,
@@ -72,29 +72,29 @@ pub fn secret_name(spec: &ClusterSpec) -> Option<String> {
 }
 
 /// Whether clients of the Spark Connect server need the Secret's token.
-fn asks_for_token(spec: &ClusterSpec) -> bool {
+fn needs_token(spec: &ClusterSpec) -> bool {
     let connect = spec.connect.as_ref();
     connect.is_some_and(|connect| connect.token == ConnectToken::OfCluster)
 }
 
-/// Name of the Secret with the token that clients of the Spark Connect server need; `None` where they need none.
+/// Name of the Secret with the token that clients of the Spark Connect server need; `None` if they need none.
 pub fn connect_secret_name(spec: &ClusterSpec) -> Option<String> {
-    secret_name(spec).filter(|_| asks_for_token(spec))
+    secret_name(spec).filter(|_| needs_token(spec))
 }
 
-/// Spark's secret, as its daemons and drivers mount it: of the cluster's Secret this key alone. The Spark Connect server has its token, too.
+/// The mounted secret of daemons and drivers: only this key of the cluster's Secret. The Spark Connect server also gets its token.
 pub fn spark_secret(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
-    let has_token = component == Component::Connect && asks_for_token(spec);
+    let has_token = component == Component::Connect && needs_token(spec);
     let token = has_token.then_some(CONNECT_TOKEN);
     Some(keys_of(secret_name(spec)?, [SPARK_SECRET].into_iter().chain(token)))
 }
 
-/// The certificate that all parts share, its key and the CA that they trust; `None` without TLS.
+/// The certificate that all components share, its key and the trusted CA; `None` without TLS.
 pub fn certificate(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
     Some(keys_of(spec.tls.clone()?, ["tls.crt", "tls.key", "ca.crt"]))
 }
 
-/// A Secret of which these keys alone are mounted, each under its own name.
+/// A volume of a Secret with only these keys, each under its own name.
 fn keys_of(secret: String, keys: impl IntoIterator<Item = &'static str>) -> SecretVolumeSource {
     let items = keys.into_iter().map(|key| KeyToPath {
         key: key.into(),
@@ -109,7 +109,7 @@ fn keys_of(secret: String, keys: impl IntoIterator<Item = &'static str>) -> Secr
     }
 }
 
-/// The Secret with what masters need to log in to ZooKeeper, as masters and managed ZooKeepers mount it; `None` where nobody has to.
+/// The masters' login to ZooKeeper, mounted by masters and managed ZooKeeper servers; `None` without a login.
 pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
     let (name, items) = match &spec.recovery {
         Recovery::FileSystem { .. } => return None,
@@ -131,12 +131,12 @@ pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
     })
 }
 
-/// The keys of a Secret that is there, and their values.
+/// The keys of an existing Secret, and their values.
 pub fn keys(live: &DynamicObject) -> BTreeMap<String, ByteString> {
     serde_json::from_value(live.data["data"].clone()).unwrap_or_default()
 }
 
-/// Keys of a rendered Secret that have no value yet in the one that is there.
+/// Keys of a rendered Secret without a value in the existing one.
 pub fn missing(rendered: &Value, live: Option<&DynamicObject>) -> Vec<String> {
     let there = live.map(keys).unwrap_or_default();
     let is_there = |key: &String| there.get(key).is_some_and(|value| is_made(&value.0));
@@ -147,7 +147,7 @@ pub fn missing(rendered: &Value, live: Option<&DynamicObject>) -> Vec<String> {
     keys.filter(|key| !is_there(key)).cloned().collect()
 }
 
-/// Whether this is a secret, and not what stands for one.
+/// Whether this is a secret and not the placeholder.
 fn is_made(value: &[u8]) -> bool {
     !value.is_empty() && value != PLACEHOLDER.as_bytes()
 }
@@ -162,13 +162,13 @@ mod tests {
     use crate::spec::resolve::{Source, resolve};
 
     #[test]
-    fn each_part_has_the_keys_that_it_needs() {
+    fn each_component_mounts_only_the_keys_that_it_needs() {
         let text = "history: true\nconnect: true\n";
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let keys = |volume: &k8s_openapi::api::core::v1::Volume| {
             let secret = volume.secret.clone()?;
             assert_eq!(secret.secret_name.as_deref(), Some("spark-auth"));
-            // Without items it would be all of them.
+            // Without items all keys would be mounted.
             let keys = secret.items.unwrap().into_iter().map(|item| item.key);
             Some(keys.collect::<Vec<_>>().join(" "))
         };
@@ -194,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once() {
+    fn a_secret_is_generated_once() {
         let rendered = json!({"stringData": {"a": PLACEHOLDER, "b": PLACEHOLDER, "c": PLACEHOLDER}});
         assert_eq!(missing(&rendered, None), ["a", "b", "c"]);
         let data = |a: &str, b: &str| json!({"a": ByteString(a.into()), "b": ByteString(b.into())});
         let live = |data: Value| serde_json::from_value(json!({"metadata": {}, "data": data})).unwrap();
         assert_eq!(missing(&rendered, Some(&live(data("x", "")))), ["b", "c"]);
-        // Applied with kubectl as it was rendered.
+        // Applied with kubectl, with placeholders.
         assert_eq!(missing(&rendered, Some(&live(data(PLACEHOLDER, "x")))), ["a", "c"]);
     }
 }

@@ -1,5 +1,5 @@
-//! The HorizontalPodAutoscaler over the workers, where the cluster file asks for one. `autoscaling/v1` is served by every Kubernetes from
-//! 1.20 to the current one, and all that is needed is in it.
+//! The HorizontalPodAutoscaler of the workers, if the cluster file has one. It uses `autoscaling/v1`, which all versions from 1.20 on serve
+//! and which is sufficient.
 
 use k8s_openapi::api::autoscaling::v1::{
     CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
@@ -28,7 +28,7 @@ pub fn autoscaler(spec: &ClusterSpec) -> Option<HorizontalPodAutoscaler> {
     })
 }
 
-/// An autoscaler compares with what pods request, which may be less than the cores that they have.
+/// The autoscaler measures relative to the pods' requests, which may be less than their cores.
 fn of_request(autoscale: Autoscale, limit: Cpu, request: Cpu) -> i32 {
     let percent = u128::from(autoscale.cpu_percent) * u128::from(limit.millis()) / u128::from(request.millis().max(1));
     i32::try_from(percent).unwrap_or(i32::MAX).max(1)
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_of_the_cores_become_percent_of_the_request() {
+    fn the_target_is_converted_from_cores_to_requests() {
         let autoscale = |cpu_percent| Autoscale {
             min: 1,
             max: 2,

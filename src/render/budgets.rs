@@ -1,4 +1,4 @@
-//! PodDisruptionBudgets: voluntary evictions must leave a majority of ZooKeepers and take one master at a time.
+//! PodDisruptionBudgets: voluntary evictions keep a majority of ZooKeeper servers and evict one master at a time.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -8,7 +8,7 @@ use crate::spec::{ClusterSpec, Recovery};
 
 pub fn budgets(spec: &ClusterSpec) -> Vec<PodDisruptionBudget> {
     let mut budgets = Vec::new();
-    // A budget over a single pod would only block the draining of its node.
+    // A budget for a single pod would only block draining its node.
     if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery
         && zookeeper.count > 1
     {

@@ -1,5 +1,5 @@
-//! The ConfigMap with everything the daemons read: Spark's properties, ZooKeeper's configuration, logging, and the
-//! scripts that start them. Mounted at [`CONF_DIR`].
+//! The ConfigMap with the daemons' configuration: Spark's properties, ZooKeeper's configuration, logging, and the
+//! start scripts. Mounted at [`CONF_DIR`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,37 +24,38 @@ use crate::spec::{
     VolumeSource,
 };
 
-/// Whether daemons, drivers and executors know how to leave.
+/// Property that enables decommissioning for daemons, drivers and executors.
 const DECOMMISSION: &str = "spark.decommission.enabled";
 
-/// How many cores masters give to an application that does not say.
+/// Cores that masters give to an application without `spark.cores.max`.
 const DEFAULT_CORES: &str = "spark.deploy.defaultCores";
 
-/// When drivers give up an executor whose node is lost: nothing ends its connections, so only time tells. Together they let a job go on within 30 s, and
-/// leave alone who is silent for 20 s: a driver that was paused, an executor that collects garbage, a busy machine. See docs/decisions/lost-executors.md.
+/// Timeouts after which drivers consider an executor on a lost node dead. Nothing closes its connections, so only a timeout detects it.
+/// Together they let a job continue within 30 s, and tolerate 20 s of silence: a paused driver, a garbage collection, a busy machine.
+/// See docs/decisions/lost-executors.md.
 const LOST_EXECUTORS: [(&str, &str); 7] = [
     ("spark.executor.heartbeatInterval", "3s"),
-    // Spark: 120 s, looked at each 60 s.
+    // Spark's default: 120 s, checked every 60 s.
     ("spark.storage.blockManagerHeartbeatTimeoutMs", "24s"),
     ("spark.network.timeoutInterval", "1s"),
-    // An executor ends when the driver has not answered for so many heartbeats: ten minutes, as with Spark's 60 each 10 s.
+    // An executor exits after this number of failed heartbeats: ten minutes, as with Spark's default of 60 every 10 s.
     ("spark.executor.heartbeat.maxFailures", "200"),
-    // A task that waits for blocks from there tries once more after 15 and 5 s, cannot connect for another 6 s, and asks the driver whether the executor is alive:
-    // by then it knows. One that is slow, and not lost, accepts connections, and is tried for as long as with Spark's 120 s.
+    // A task that fetches blocks from a lost executor retries after 15 and 5 s, fails to connect for another 6 s, and asks the driver whether the
+    // executor is alive, which the driver knows by then. A slow executor accepts connections, and is retried as long as with Spark's 120 s.
     ("spark.shuffle.io.connectionTimeout", "15s"),
     ("spark.shuffle.io.connectionCreationTimeout", "6s"),
     ("spark.shuffle.io.maxRetries", "6"),
 ];
 
-/// How long a new leader waits for those that do not answer it. It gives up workers that are lost, and finishes an application whose driver is
-/// paused, without a word to the driver. Live ones answered within a second on the busiest machine: see docs/decisions/recovery-timeout.md.
+/// How long a new leader waits for workers and drivers that do not respond. Afterwards it removes the workers, and finishes the applications
+/// without notifying their drivers. Live ones responded within a second on the busiest machine: see docs/decisions/recovery-timeout.md.
 const RECOVERY_TIMEOUT: &str = "15";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let common = common_properties(spec);
     let mut data: BTreeMap<String, String> = [
         ("log4j2.properties", include_str!("files/log4j2.properties").to_owned()),
-        // What a driver should know: mount this ConfigMap into its pod and set SPARK_CONF_DIR.
+        // For drivers: mount this ConfigMap into the driver's pod and set SPARK_CONF_DIR.
         (
             DRIVER_DEFAULTS,
             properties::write(&with(&common, driver_properties(spec))),
@@ -71,7 +72,7 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         ("worker.sh", include_str!("files/worker.sh").to_owned()),
         ("worker.conf", properties::write(&with(&common, worker_properties()))),
         ("driver.sh", include_str!("files/driver.sh").to_owned()),
-        // `sparkha submit` has no cluster file: it runs drivers as this pod.
+        // `sparkha submit` has no cluster file; it runs drivers from this template.
         (driver::TEMPLATE, driver::template(spec)),
     ]
     .map(|(name, text)| (name.to_owned(), text))
@@ -109,12 +110,12 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     }
 }
 
-/// An executor begins a new log file at this size, and keeps so many of the ones before.
+/// Size at which an executor rolls its log file, and the number of rolled files that it keeps.
 const LOG_SIZE: Memory = Memory::from_mib(64);
 const LOG_FILES: u32 = 4;
 
-/// The cores of applications whose drivers do not read `spark-defaults.conf`, which says the same. It follows the number of workers, and
-/// that should not restart masters.
+/// Default cores of applications whose drivers do not read `spark-defaults.conf`, which has the same value. It depends on the number of workers,
+/// whose change should not restart masters.
 fn master_default_cores(spec: &ClusterSpec) -> String {
     let cores = spec
         .default_cores
@@ -127,11 +128,11 @@ fn master_default_cores(spec: &ClusterSpec) -> String {
 fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     let mut conf = BTreeMap::new();
     let mut set = |key: &str, value: &str| conf.insert(key.to_owned(), value.to_owned());
-    // Whoever reaches a web UI could otherwise end its applications.
+    // Otherwise everyone who can connect to a web UI could kill applications.
     set("spark.ui.killEnabled", "false");
     set("spark.redaction.regex", REDACTED);
     if spec.authentication != Authentication::Off {
-        // The secret itself is in no ConfigMap: see auth.rs.
+        // The secret itself is not in a ConfigMap: see auth.rs.
         set("spark.authenticate", "true");
         set("spark.network.crypto.enabled", "true");
         // Version 1 lacks a key derivation function.
@@ -142,7 +143,7 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         }
     }
     if spec.tls.is_some() {
-        // Java's own TLS does not read PEM files, which cert-manager writes.
+        // Java's own TLS does not support PEM files, which cert-manager writes.
         set("spark.ssl.rpc.enabled", "true");
         set("spark.ssl.rpc.openSslEnabled", "true");
         set("spark.ssl.rpc.certChain", CERTIFICATES);
@@ -160,7 +161,7 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         }
         conf.insert(format!("{prefix}.path.style.access"), s3.path_style.to_string());
         if s3.secret.is_some() {
-            // The keys reach the workers, and so their executors, as environment from the Secret, never as configuration.
+            // Workers, and so their executors, get the keys from the Secret as environment, never as configuration.
             conf.insert(
                 format!("{prefix}.aws.credentials.provider"),
                 "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider".into(),
@@ -170,13 +171,13 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     if spec.metrics.is_some() {
         conf.extend(super::metrics::properties());
     }
-    // The user's word is the last.
+    // The user's properties take precedence.
     conf.extend(spec.spark_conf.clone());
     conf
 }
 
 fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static str, String)> {
-    // A busy port would otherwise make a master listen elsewhere, silently.
+    // Otherwise a master silently listens on another port if its own is in use.
     let mut conf = vec![("spark.port.maxRetries", "0".to_owned())];
     match recovery {
         Recovery::FileSystem { .. } => conf.extend([
@@ -192,7 +193,7 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
             ),
         ]),
     }
-    // It takes and runs drivers from anybody, authentication or not (measured with 4.3.0).
+    // The REST server runs drivers of everyone, with and without authentication (measured with 4.3.0).
     conf.push(("spark.master.rest.enabled", "false".to_owned()));
     conf.push(("spark.deploy.recoveryTimeout", RECOVERY_TIMEOUT.to_owned()));
     conf
@@ -200,41 +201,41 @@ fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static s
 
 fn worker_properties() -> Vec<(&'static str, String)> {
     vec![
-        // At SIGPWR the worker is decommissioned: see worker.sh. The masters do not have this property: with it, whoever gets a request
+        // SIGPWR decommissions the worker: see worker.sh. Masters do not get this property: with it, everyone who can send a request
         // to their web UI could decommission any worker.
         (DECOMMISSION, "true".to_owned()),
         ("spark.port.maxRetries", "0".to_owned()),
         ("spark.worker.cleanup.enabled", "true".to_owned()),
-        // Folders of applications that ended go within a day: Spark looks each half hour, and would keep them for a week.
+        // Removes folders of ended applications within a day. Spark checks every 30 minutes, and by default keeps them for a week.
         ("spark.worker.cleanup.appDataTtl", "84600".to_owned()),
-        // The logs of an executor that runs for months; Spark keeps them all, in one file.
+        // For executors that run for months: by default Spark keeps all logs in one file.
         ("spark.executor.logs.rolling.strategy", "size".to_owned()),
         ("spark.executor.logs.rolling.maxSize", LOG_SIZE.bytes().to_string()),
         ("spark.executor.logs.rolling.maxRetainedFiles", LOG_FILES.to_string()),
     ]
 }
 
-/// What only a driver and its executors read.
+/// Properties that only drivers and executors read.
 fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
-    // Executors of a worker that leaves finish their tasks and move their blocks instead of taking them along.
+    // Executors of a decommissioned worker finish their tasks and move their blocks.
     let moves = SHUFFLES_MOVE
         .into_iter()
         .chain(["spark.storage.decommission.rddBlocks.enabled"]);
     let mut conf: Vec<_> = moves.map(|key| (key, "true".to_owned())).collect();
-    // An executor ends once it has looked and found nothing left to move; Spark looks every 30 s.
+    // An executor exits once a check finds no blocks to move; Spark's default interval is 30 s.
     conf.push((
         "spark.storage.decommission.replicationReattemptInterval",
         "1s".to_owned(),
     ));
-    // A task that asks an executor just gone for its shuffle files is tried again and finds them where they moved to. With the default
-    // of 0 each such try counts towards the four that abort a stage, however well the executors left.
+    // A task that requests shuffle files from a removed executor is retried and finds them at their new location. With the default
+    // of 0 each retry counts towards the four failures that abort a stage.
     conf.push((
         "spark.scheduler.maxRetainedRemovedDecommissionExecutors",
         "100".to_owned(),
     ));
     conf.extend(executor_properties(spec));
     conf.extend(broken_worker_properties(spec));
-    // Spark takes them from these where it is not told otherwise, and so must drivers whose user said one of these. driver.sh does the same for a job's.
+    // Spark uses these as defaults of others, which must also hold for properties of the user. driver.sh does the same for a job's properties.
     let has = |key: &str| spec.spark_conf.contains_key(key);
     let timeouts = !has("spark.network.timeout") && !has("spark.executor.heartbeatInterval");
     let lost = LOST_EXECUTORS
@@ -244,7 +245,7 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
         conf.extend([
             ("spark.dynamicAllocation.enabled", "true".to_owned()),
-            // An executor that goes hands over its shuffle files. With both, one that has such files would stay for ever (measured).
+            // A decommissioned executor moves its shuffle files. With both, an executor with such files would never exit (measured).
             (
                 "spark.dynamicAllocation.shuffleTracking.enabled",
                 (!hands_over(spec)).to_string(),
@@ -272,9 +273,9 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     conf
 }
 
-/// One worker that is broken (no Python, a folder that cannot be written) takes every task, for it fails them fastest, and so ends each job. With
-/// these a task's last try is elsewhere. Spark's own numbers would end an application with a single executor at its first failure, or its
-/// second; these leave it three tries of four. Where there is one worker, nothing is excluded.
+/// Properties that exclude broken workers. A broken worker (without Python, with a read-only folder) gets every task because it fails them
+/// fastest, and so fails each job. With these properties a task's last attempt runs elsewhere. Spark's defaults would fail an application with a
+/// single executor at its first or second failure; these leave it three of four attempts. With one worker, nothing is excluded.
 fn broken_worker_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     if spec.workers.most() < 2 {
         return vec![];
@@ -282,7 +283,7 @@ fn broken_worker_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     const TRIES: &str = "3";
     const NEVER: &str = "1000000";
     [
-        // The application's own list would also refuse jobs that set spark.task.maxFailures to less.
+        // The application-level exclusion would also refuse jobs with a lower spark.task.maxFailures.
         ("spark.excludeOnFailure.taskAndStage.enabled", "true"),
         ("spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor", TRIES),
         ("spark.excludeOnFailure.task.maxTaskAttemptsPerNode", TRIES),
@@ -293,36 +294,36 @@ fn broken_worker_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-/// What an executor needs to hand over its shuffle files before it goes.
+/// Properties that an executor needs to move its shuffle files when it is decommissioned.
 const SHUFFLES_MOVE: [&str; 3] = [
     DECOMMISSION,
     "spark.storage.decommission.enabled",
     "spark.storage.decommission.shuffleBlocks.enabled",
 ];
 
-/// Whether the user has left that on.
+/// Whether the user has not disabled it.
 fn hands_over(spec: &ClusterSpec) -> bool {
     let is_off = |key: &&str| spec.spark_conf.get(*key).is_some_and(|value| value.trim() == "false");
     !SHUFFLES_MOVE.iter().any(is_off)
 }
 
-/// How large an application's executors are and how many it has, unless it says otherwise.
+/// Default size and number of an application's executors.
 fn executor_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     let executor = spec.workers.executor;
     let mut conf = vec![
         ("spark.executor.cores", executor.cores.to_string()),
         ("spark.executor.memory", executor.memory.spark()),
-        // Python workers spill what they group above this; Spark's 512 MiB each may be more than there is beside the heap.
+        // Python workers spill above this limit; Spark's default of 512 MiB each may exceed the off-heap memory.
         ("spark.python.worker.memory", executor.python_memory.spark()),
     ];
     conf.extend(spec.default_cores.map(|cores| ("spark.cores.max", cores.to_string())));
-    // What another worker hands over before it leaves goes to an executor that has room for it, or is computed again.
+    // Blocks of a decommissioned worker move to an executor with capacity, or are recomputed.
     conf.extend(migrated(spec).map(|most| ("spark.storage.decommission.shuffleBlocks.maxDiskSize", most.spark())));
     conf
 }
 
-/// How much shuffle data an executor has at most to take over more from others: half of its share of the worker's disk, for the volume's
-/// limit counts all, and a pod that exceeds it is evicted. `None` where the volume's size is not known.
+/// Maximum shuffle data of an executor that accepts blocks of others: half of its share of the worker's volume. The volume's limit applies
+/// to all data, and a pod that exceeds it is evicted. `None` if the volume's size is unknown.
 fn migrated(spec: &ClusterSpec) -> Option<Memory> {
     let workers = &spec.workers;
     let volume = match &workers.shuffle {
@@ -354,14 +355,14 @@ fn history_properties(history: &History) -> Vec<(&'static str, String)> {
             "spark.history.fs.eventLog.rolling.maxFilesToRetain",
             history.max_files_to_retain.to_string(),
         ),
-        // Off by default in Spark: the volume would fill.
+        // Spark's default is off, which would fill the volume.
         ("spark.history.fs.cleaner.enabled", "true".to_owned()),
         ("spark.history.fs.cleaner.maxAge", history.max_age.clone()),
     ]
 }
 
-/// These stand over the user's own properties, which are meant for jobs: what the server may take is said in `connect`, and its
-/// Service and its probes know its ports.
+/// Properties that override the user's, which are for jobs: `connect` sets the server's resources, and its
+/// Service and probes use fixed ports.
 fn connect_properties(connect: &Connect) -> BTreeMap<String, String> {
     [
         ("spark.cores.max", connect.cores.to_string()),
@@ -376,8 +377,8 @@ fn connect_properties(connect: &Connect) -> BTreeMap<String, String> {
     .into()
 }
 
-/// A driver takes a path without scheme for a file, whatever the default file system, and one with it for a URL, in which nothing may
-/// need escapes; the history server wants the scheme.
+/// A driver treats a path without a scheme as a file, regardless of the default file system, and a path with a scheme as a URL without
+/// escapes. The history server requires the scheme.
 fn event_log_directory(history: &History, scheme: &str) -> String {
     match &history.event_logs {
         EventLogs::Volume(_) => format!("{scheme}{EVENTS_DIR}"),
@@ -385,21 +386,21 @@ fn event_log_directory(history: &History, scheme: &str) -> String {
     }
 }
 
-/// The common properties over a daemon's defaults, so that a user can change what sparkha only suggests; the recovery
-/// keys cannot be among them, they are refused in the cluster file.
+/// The common properties override a daemon's defaults, so that users can change them. The recovery properties cannot be
+/// among them: the cluster file refuses them.
 fn with(common: &BTreeMap<String, String>, daemon: Vec<(&'static str, String)>) -> BTreeMap<String, String> {
     let mut conf: BTreeMap<_, _> = daemon.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     conf.extend(common.clone());
     conf
 }
 
-/// ZooKeeper's own configuration. Sessions end after `failoverSeconds` at the latest: Spark's client asks for 60 s, and the
-/// server's maximum is the only lever.
+/// ZooKeeper's own configuration. Sessions expire after `failoverSeconds` at the latest: Spark's client requests 60 s, and only the
+/// server's maximum can reduce it.
 fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
     let session_ms = zookeeper.failover_seconds * 1000;
-    // Sessions are found expired only at ticks, so a long tick would come on top of the session's length.
+    // ZooKeeper detects expired sessions only at ticks, so a long tick would add to the session timeout.
     let tick_ms = 500;
-    // How long a quorum goes on with a leader that it does not hear: nobody is elected meanwhile, not even a master. See docs/decisions/zookeeper-timing.md.
+    // How long a quorum keeps an unresponsive leader. Meanwhile no election is possible, including that of a master. See docs/decisions/zookeeper-timing.md.
     let sync_ticks = 8;
     let mut cfg = format!(
         "dataDir={STATE_DIR}/zookeeper\n\
@@ -417,14 +418,14 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
         session_ms.min(2 * tick_ms),
     );
     if zookeeper_secret(spec).is_some() {
-        // Who has not logged in may ask for nothing but `srvr`.
+        // Without a login, clients may only send `srvr`.
         cfg.push_str(
             "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n\
              sessionRequireClientSASLAuth=true\n",
         );
     }
     if zookeeper.count > 1 {
-        // The address of a pod's own name is known to DNS only after the pod has started.
+        // DNS resolves a pod's own name only after the pod has started.
         cfg.push_str("quorumListenOnAllIPs=true\n");
         let set = spec.name.zookeeper();
         for ordinal in 0..zookeeper.count {
@@ -445,7 +446,7 @@ mod tests {
     use crate::render::protection::rpc_protection;
 
     #[test]
-    fn drivers_learn_how_to_leave_and_masters_do_not() {
+    fn drivers_enable_decommissioning_and_masters_do_not() {
         let source = crate::spec::resolve::Source {
             name: "f",
             text: "dynamicAllocation: {maxExecutors: 4}\n\
@@ -459,7 +460,7 @@ mod tests {
             "spark.storage.decommission.enabled=true",
             "spark.storage.decommission.shuffleBlocks.enabled=true",
             "spark.scheduler.maxRetainedRemovedDecommissionExecutors=100",
-            // The user's word.
+            // The user's property.
             "spark.storage.decommission.rddBlocks.enabled=false",
             "spark.dynamicAllocation.enabled=true",
             "spark.dynamicAllocation.shuffleTracking.enabled=false",
@@ -468,10 +469,10 @@ mod tests {
             assert!(has(DRIVER_DEFAULTS, line), "{line}: {}", data[DRIVER_DEFAULTS]);
         }
         assert!(!data[DRIVER_DEFAULTS].contains("minExecutors"));
-        // What worker.sh looks for; the master's page would else take orders.
+        // worker.sh looks for it. On the master it would enable decommissioning through the web UI.
         assert!(has("worker.conf", "spark.decommission.enabled=true"));
         assert!(!data["master.conf"].contains("spark.decommission.enabled"));
-        // Spark refuses dynamic allocation with neither.
+        // Spark refuses dynamic allocation without both.
         let source = crate::spec::resolve::Source {
             name: "f",
             text: "dynamicAllocation: true\nsparkConf: {spark.storage.decommission.shuffleBlocks.enabled: false}\n",
@@ -515,7 +516,7 @@ mod tests {
         for component in [Component::Master, Component::Worker] {
             assert_eq!(digest(&two, component), digest(&four, component));
         }
-        // Where nobody knows how large the volume is.
+        // A volume of unknown size.
         let host = data("workers: {shuffle: {hostPath: {path: /mnt}}}\ndefaultCores: all\n")
             .data
             .unwrap();
@@ -528,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_gives_up_a_lost_executor_in_time_unless_the_user_says_otherwise() {
+    fn drivers_detect_lost_executors_in_time_unless_the_user_sets_timeouts() {
         let conf = |text: &str| {
             let source = crate::spec::resolve::Source { name: "f", text };
             let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
@@ -544,9 +545,9 @@ mod tests {
         let timeout = seconds("spark.storage.blockManagerHeartbeatTimeoutMs");
         let interval = seconds("spark.network.timeoutInterval");
         let given_up = timeout + interval;
-        // Who was silent for 20 s, as a driver that was paused sees its executors.
+        // An executor that was silent for 20 s, as seen by a paused driver.
         assert!(timeout > 20 + heartbeat, "{defaults:?}");
-        // Spark's own wait between tries is 5 s.
+        // Spark's default wait between retries is 5 s.
         let asked =
             seconds("spark.shuffle.io.connectionTimeout") + 5 + seconds("spark.shuffle.io.connectionCreationTimeout");
         assert!(given_up < asked && asked < 30, "{defaults:?}");
@@ -561,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_and_the_history_server_mean_the_same_place() {
+    fn drivers_and_the_history_server_use_the_same_folder() {
         let text = |history: &str, file: &str| {
             let text = format!("s3: {{}}\nhistory: {history}\n");
             let source = crate::spec::resolve::Source { name: "f", text: &text };

@@ -1,5 +1,5 @@
-//! sparkha itself as a Deployment: the router, or the one who keeps Vulcand's routes current, under a Role that may look at one namespace's pods
-//! and inventories and at nothing else. Pure.
+//! sparkha itself as a Deployment: the router, or `route watch`, with a Role that may only read the pods and inventories of one namespace.
+//! Pure.
 
 use serde_json::{Value, json};
 
@@ -7,18 +7,18 @@ use crate::model::labels::{COMPONENT, MANAGED_BY, NAME, SPARKHA};
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::ServiceType;
 
-/// Where the container listens for what comes in at port 80 or 443 of the Service: an unprivileged user cannot listen below 1024.
+/// Container port behind port 80 or 443 of the Service: an unprivileged user cannot listen below 1024.
 pub const ANY_UI_PORT: u16 = 8000;
-/// Where the container answers DNS.
+/// Container port for DNS.
 pub const DNS_PORT: u16 = 5353;
-/// Where metrics and health are.
+/// Container port for metrics and health.
 pub const METRICS_PORT: u16 = 9090;
-/// Nobody, in the image of sparkha.
+/// User ID in sparkha's image, without privileges.
 const UID: u32 = 65532;
 
-/// What is to run.
+/// The Deployment.
 pub struct Deployed {
-    /// Also the name of all objects.
+    /// Name of all objects.
     pub name: &'static str,
     pub namespace: String,
     pub image: String,
@@ -27,18 +27,18 @@ pub struct Deployed {
     pub replicas: u32,
     /// Secrets, each mounted at /etc/sparkha/NAME.
     pub secrets: Vec<String>,
-    /// For a router.
-    pub front: Option<Front>,
+    /// Only for a router.
+    pub router: Option<RouterService>,
 }
 
-/// How a router is reached.
-pub struct Front {
+/// The Service of a router.
+pub struct RouterService {
     pub service_type: ServiceType,
     pub tls: bool,
     pub dns: bool,
 }
 
-/// All objects, in the order in which they are applied.
+/// All objects, in the order of applying.
 pub fn objects(deployed: &Deployed) -> Vec<Value> {
     let name = deployed.name;
     let metadata = metadata(name, deployed);
@@ -55,8 +55,8 @@ pub fn objects(deployed: &Deployed) -> Vec<Value> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}, "subjects": [subject],
         }),
     ];
-    if let Some(front) = &deployed.front {
-        objects.extend(services(deployed, front));
+    if let Some(router) = &deployed.router {
+        objects.extend(services(deployed, router));
     }
     objects.push(json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
@@ -77,14 +77,14 @@ fn metadata(name: &str, deployed: &Deployed) -> Value {
     json!({"name": name, "namespace": deployed.namespace, "labels": labels(deployed.name)})
 }
 
-fn services(deployed: &Deployed, front: &Front) -> Vec<Value> {
-    let kind = match front.service_type {
+fn services(deployed: &Deployed, router: &RouterService) -> Vec<Value> {
+    let kind = match router.service_type {
         ServiceType::ClusterIp => "ClusterIP",
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
     let port = |name: String, port: u16, target: u16, protocol: &str| json!({"name": name, "port": port, "targetPort": target, "protocol": protocol});
-    let (any, at) = if front.tls { ("https", 443) } else { ("http", 80) };
+    let (any, at) = if router.tls { ("https", 443) } else { ("http", 80) };
     let mut web = vec![port(any.into(), at, ANY_UI_PORT, "TCP")];
     web.extend(spark_ports().map(|at| port(format!("spark-{at}"), at, at, "TCP")));
     let service = |name: &str, ports: Vec<Value>| {
@@ -94,10 +94,10 @@ fn services(deployed: &Deployed, front: &Front) -> Vec<Value> {
         })
     };
     let mut services = vec![service(deployed.name, web)];
-    if front.dns {
+    if router.dns {
         let mut ports = vec![port("dns".into(), 53, DNS_PORT, "UDP")];
-        // Load balancers of both protocols came with 1.26.
-        if front.service_type != ServiceType::LoadBalancer {
+        // Load balancers with both protocols require 1.26.
+        if router.service_type != ServiceType::LoadBalancer {
             ports.push(port("dns-tcp".into(), 53, DNS_PORT, "TCP"));
         }
         services.push(service(&format!("{}-dns", deployed.name), ports));
@@ -130,7 +130,7 @@ fn pod(deployed: &Deployed) -> Value {
             "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
             "readinessProbe": probe("/readyz"),
             "livenessProbe": probe("/healthz"),
-            // Memory without a limit of processor time: a throttled router is a slow one.
+            // No CPU limit: throttling would slow down the router.
             "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
@@ -152,7 +152,7 @@ mod tests {
             args: vec!["router".into()],
             replicas: 2,
             secrets: vec!["tls".into()],
-            front: Some(Front {
+            router: Some(RouterService {
                 service_type: ServiceType::ClusterIp,
                 tls: false,
                 dns: true,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn it_may_look_and_nothing_else() {
+    fn its_role_is_read_only() {
         let objects = objects(&router());
         let rules: Vec<_> = objects.iter().filter(|object| object["rules"].is_array()).collect();
         assert_eq!(rules.len(), 1);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_router_s_services_have_the_ports_of_spark_s_links() {
+    fn the_services_have_the_ports_of_sparks_links() {
         let objects = objects(&router());
         let ports = |name: &str| {
             let is_it = |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == name;

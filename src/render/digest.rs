@@ -1,4 +1,4 @@
-//! Digests of what pods read: a pod restarts when its own changes.
+//! Digests of the files that pods read: a pod restarts when its digest changes.
 
 use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use crate::model::labels::Component;
 
-/// A digest of the files that one part of the cluster reads. It stands in the pods' annotations, so that a change
-/// restarts the pods that it concerns and no others.
+/// A digest of the files that one component reads. It is an annotation of its pods, so that a change restarts only the
+/// affected pods.
 pub fn digest(config: &ConfigMap, component: Component) -> String {
     let files: &[&str] = match component {
         Component::Master => &[
@@ -41,7 +41,7 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
     short_digest(texts.flat_map(|(file, text)| [file, text]))
 }
 
-/// What stands below this line is read by the next start of a pod, and is no reason for one.
+/// Changes below this line do not restart pods; they take effect at the next start.
 pub const NO_RESTART: &str = "# A change of what follows restarts no master.\n";
 
 /// 16 hexadecimal digits of SHA-256 over some strings.
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_tells_boundaries_apart() {
+    fn a_digest_depends_on_the_boundaries_of_its_strings() {
         assert_ne!(short_digest(["ab", "c"]), short_digest(["a", "bc"]));
         assert_eq!(short_digest(["a"]).len(), 16);
     }

@@ -1,5 +1,5 @@
-//! The pod in which `sparkha submit` runs an application's driver. Its template is rendered with the cluster and kept in the ConfigMap of its
-//! configuration, so that whoever submits needs no cluster file, and a driver gets the image, mounts and environment that workers have.
+//! The pod in which `sparkha submit` runs an application's driver. Its template is rendered with the cluster and stored in its ConfigMap.
+//! So submit needs no cluster file, and a driver has the workers' image, mounts and environment.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,53 +13,53 @@ use crate::spec::{ClusterSpec, PodSettings, Resources, Volume, VolumeSource};
 
 /// Key of the template in the ConfigMap.
 pub const TEMPLATE: &str = "driver.json";
-/// Key of the script that runs in it.
+/// Key of the script in the ConfigMap.
 pub const SCRIPT: &str = "driver.sh";
-/// What a driver's pod is called after its cluster's name.
+/// Infix of a driver pod's name, after the cluster's name.
 pub const INFIX: &str = "-driver-";
-/// How many hexadecimal digits follow.
+/// Number of hexadecimal digits that follow.
 pub const DIGITS: usize = 8;
 /// Name of the container, and of its log.
 pub const CONTAINER: &str = Component::Driver.as_str();
-/// Annotation: what became of the pod is somebody's to look at, and only `sparkha jobs --kill` and teardown remove it.
+/// Annotation of a pod that is kept after its end: only `sparkha jobs --kill` and teardown remove it.
 pub const KEEP: &str = "sparkha/keep";
 
-/// What a JVM uses beside its heap at least (Spark's own minimum), and as a share of it: Python workers' and pandas' memory counts too.
+/// Off-heap memory of a driver: the minimum (Spark's own), and the share of the heap. It includes Python's and pandas' memory.
 const OVERHEAD_MIN: Memory = Memory::from_mib(384);
 const OVERHEAD_SHARE: f64 = 0.1;
 const PYTHON_OVERHEAD_SHARE: f64 = 0.4;
 
-/// With what a line of a driver's errors begins in its log.
+/// Prefix of a line of standard error in a driver's log.
 pub const ERROR_MARK: u8 = 0x1e;
 
-/// What the script writes last to its output and to its errors: a reader that has both has every line.
+/// The last line of the script on standard output and on standard error: a reader that has both has every line.
 pub const END_OF_OUTPUT: &[u8] = b"\x1d\x04";
 pub const END_OF_ERRORS: &[u8] = b"\x1d\x1e\x04";
 
-/// Whether a script marks the end of its log. Scripts of clusters made by older versions do not.
+/// Whether a script marks the end of its log. Scripts of clusters created by older versions do not.
 pub fn marks_end(script: &str) -> bool {
     script.contains(r"\x1d\x04") && script.contains(r"\x1d\x1e\x04")
 }
 
-/// The cluster of a driver that sparkha made, if the name is such a one's.
+/// The cluster of a driver, if the name is that of a driver pod created by sparkha.
 pub fn cluster_of(name: &str) -> Option<&str> {
     let (cluster, digits) = name.rsplit_once(INFIX)?;
     let is_digest = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_digest.then_some(cluster)
 }
 
-/// What distinguishes one driver from another.
+/// The settings of one driver.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Driver {
     pub name: String,
-    /// Another than the cluster's.
+    /// An image other than the cluster's.
     pub image: Option<String>,
     pub heap: Memory,
     pub cores: u32,
     pub python: bool,
-    /// Not to be removed when it has ended.
+    /// Whether the pod is kept after its end.
     pub keep: bool,
-    /// Output and errors share one log, as on Kubernetes: the script marks the lines of the latter.
+    /// Standard output and standard error share one log, as on Kubernetes: the script marks lines of standard error.
     pub one_log: bool,
 }
 
@@ -68,7 +68,7 @@ pub fn template(spec: &ClusterSpec) -> String {
     let workers = &spec.workers.pod;
     let settings = PodSettings {
         env: workers.env.clone(),
-        // Data that executors read by path is read so by drivers too.
+        // Drivers read the same paths as executors.
         volumes: workers
             .volumes
             .iter()
@@ -93,7 +93,7 @@ pub fn template(spec: &ClusterSpec) -> String {
             pods::env("SPARKHA_MASTER_URL", masters_url(&spec.name, spec.masters.count)),
             pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
             pods::env("SPARKHA_DRIVER_DIR", &work),
-            // Ivy and Python look for a home that can be written.
+            // Ivy and Python need a writable home.
             pods::env("HOME", "/tmp"),
         ],
         spark_env: true,
@@ -124,7 +124,7 @@ pub fn template(spec: &ClusterSpec) -> String {
     serde_json::to_string_pretty(&pod).unwrap_or_default() + "\n"
 }
 
-/// Whether several pods can have it: each worker's own claim is none of a driver's.
+/// Whether several pods can mount the volume: a driver cannot mount a worker's own claim.
 fn is_shared(volume: &Volume) -> bool {
     !matches!(volume.source, VolumeSource::NewClaim(_))
 }
@@ -170,7 +170,7 @@ fn resources(driver: &Driver) -> Resources {
     let memory = Memory::from_mib(memory.mib());
     Resources {
         cpu_request: Cpu::from_millis(driver.cores.saturating_mul(250)),
-        // One more for the compiler and the garbage collector: starting is what takes a driver's time.
+        // One more core for the compiler and the garbage collector: a driver's start is CPU-bound.
         cpu_limit: Cpu::from_cores(driver.cores.saturating_add(1)),
         memory_request: memory,
         memory_limit: memory,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_is_a_bare_pod_of_the_cluster_with_what_its_workers_see() {
+    fn a_driver_is_a_pod_with_the_mounts_and_environment_of_workers() {
         let pod = pod_of(
             "s3: {endpoint: 'http://minio:9000', secret: {name: keys}}\n\
              workers: {nodeSelector: {disk: ssd}, volumes: [{name: data-in, mountPath: /in, hostPath: {path: /in}},\
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_marks_the_end_with_the_bytes_that_are_looked_for() {
+    fn the_script_marks_its_end_with_the_expected_bytes() {
         let script = include_str!("files/driver.sh");
         assert!(marks_end(script) && !marks_end("exit"));
         let written = |mark: &[u8]| mark.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn its_resources_follow_from_its_heap() {
+    fn its_resources_are_computed_from_its_heap() {
         let of = |driver: &Driver| {
             let pod = pod_of("", driver);
             let resources = pod.spec.unwrap().containers[0].resources.clone().unwrap();

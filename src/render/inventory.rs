@@ -1,6 +1,5 @@
-//! The inventory: what a cluster consists of, stored in the cluster itself as ConfigMap `NAME-sparkha`. It outlives a lost
-//! cluster file and a create that died half-way; teardown deletes only what it lists, and status knows from it what to
-//! expect.
+//! The inventory: a list of a cluster's objects, stored in ConfigMap `NAME-sparkha`. It survives a lost cluster file and
+//! an interrupted create. teardown deletes only the listed objects, and status compares them with the observed state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -24,25 +23,25 @@ use crate::spec::{ClusterSpec, Recovery};
 const OBJECTS: &str = "objects.json";
 /// Key of the ConfigMap's data with the summary.
 const CLUSTER: &str = "cluster.json";
-/// Key of the ConfigMap's data with what was asked for.
+/// Key of the ConfigMap's data with the cluster file.
 pub const CLUSTER_FILE: &str = "cluster-file.yaml";
 
-/// What a cluster consists of.
+/// The objects and settings of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     pub cluster: Summary,
-    pub objects: Vec<Entry>,
-    /// The cluster file that the next create without one starts from, see [`ClusterSpec::cluster_file`]; `None` also if an older sparkha
-    /// wrote this.
+    pub objects: Vec<InventoryEntry>,
+    /// The cluster file that the next create without one starts from, see [`ClusterSpec::cluster_file`]; also `None` if an older sparkha
+    /// wrote the inventory.
     pub cluster_file: Option<String>,
 }
 
-/// One object that sparkha made.
+/// One object that sparkha created.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct InventoryEntry {
     pub kind: Kind,
     pub name: String,
-    /// Digest of the object as it was last applied; empty while it is being changed.
+    /// Digest of the last applied object; empty during a change.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
     /// Names of the volume claim templates of a StatefulSet.
@@ -50,12 +49,12 @@ pub struct Entry {
     pub claims: Vec<String>,
 }
 
-/// The resolved cluster, as far as someone has to know it later.
+/// A summary of the resolved cluster for later commands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     pub name: ClusterName,
-    /// Of a later generation: the name that the cluster is known by.
+    /// The cluster's public name; set only for later generations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<Alias>,
     pub image: String,
@@ -63,7 +62,7 @@ pub struct Summary {
     pub workers: WorkersSummary,
     pub zookeeper: ZooKeeperSummary,
     pub ui_domain: UiDomain,
-    /// What an application gets unless it says otherwise; `None` where an older sparkha made the cluster.
+    /// Defaults of applications; `None` if an older sparkha created the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executors: Option<ExecutorsSummary>,
     /// Whether there is a history server.
@@ -72,28 +71,28 @@ pub struct Summary {
     /// Whether there is a Spark Connect server.
     #[serde(default, skip_serializing_if = "is_false")]
     pub connect: bool,
-    /// The Secret with the token that its clients need, if they need one.
+    /// The Secret with the token of Spark Connect clients, if they need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_secret: Option<String>,
-    /// What workers and drivers connect to.
+    /// URL that workers and drivers connect to.
     pub master_url: String,
-    /// Version of sparkha that wrote this.
+    /// Version of sparkha that wrote the inventory.
     pub sparkha_version: String,
-    /// Another version of Spark, if one is on its way.
+    /// A pending upgrade of Spark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
 }
 
-/// A change to another version of Spark that is not done.
+/// An incomplete upgrade to another version of Spark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upgrade {
-    /// The versions, or their images where no tag says them.
+    /// The versions, or the images if their tags have no version.
     pub from: String,
     pub to: String,
     pub from_image: String,
     pub phase: UpgradePhase,
-    /// The generation that takes new jobs meanwhile.
+    /// The generation that runs new jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<ClusterName>,
 }
@@ -101,11 +100,11 @@ pub struct Upgrade {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum UpgradePhase {
-    /// Nothing has changed: applications run to their end, and new ones are not taken.
+    /// Nothing has changed yet. Applications run to their end; new ones are refused.
     Draining,
     /// Pods are being replaced.
     Changing,
-    /// The successor takes new jobs, and this generation ends when nothing runs on it any more.
+    /// The successor runs new jobs. This generation is removed when its last job has ended.
     SideBySide,
 }
 
@@ -114,11 +113,14 @@ impl fmt::Display for Upgrade {
         let Self { from, to, .. } = self;
         let successor = self.successor.as_ref().map_or("its successor", ClusterName::as_str);
         match self.phase {
-            UpgradePhase::Draining => write!(f, "Spark {from} → {to} waits for what runs, and takes no new jobs"),
-            UpgradePhase::Changing => write!(f, "Spark {from} → {to} is not done"),
+            UpgradePhase::Draining => write!(
+                f,
+                "Spark {from} → {to} waits for running applications, and refuses new jobs"
+            ),
+            UpgradePhase::Changing => write!(f, "Spark {from} → {to} is incomplete"),
             UpgradePhase::SideBySide => write!(
                 f,
-                "Spark {from} → {to}: {successor} takes new jobs, this cluster ends after its last one"
+                "Spark {from} → {to}: {successor} runs new jobs, this cluster is removed after its last one"
             ),
         }
     }
@@ -149,12 +151,12 @@ impl Upgrade {
         }
     }
 
-    /// The ways out.
+    /// Commands that continue or abort the upgrade.
     pub fn help(&self) -> &'static str {
         match self.phase {
-            UpgradePhase::Draining => "`sparkha upgrade` goes on, `sparkha upgrade --abort` ends that",
-            UpgradePhase::Changing => "`sparkha upgrade` goes on",
-            UpgradePhase::SideBySide => "`sparkha upgrade --side-by-side` goes on, `sparkha upgrade --abort` goes back",
+            UpgradePhase::Draining => "`sparkha upgrade` continues, `sparkha upgrade --abort` ends that",
+            UpgradePhase::Changing => "`sparkha upgrade` continues",
+            UpgradePhase::SideBySide => "`sparkha upgrade --side-by-side` continues, `sparkha upgrade --abort` reverts",
         }
     }
 }
@@ -163,13 +165,13 @@ impl Upgrade {
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSummary {
     pub count: u32,
-    /// Cores that each offers.
+    /// Cores that each worker offers.
     pub cores: u32,
-    /// Memory that each offers, in MiB.
+    /// Memory that each worker offers, in MiB.
     pub memory_mib: u64,
 }
 
-/// What an application gets unless it says otherwise.
+/// Defaults of applications.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutorsSummary {
@@ -177,7 +179,7 @@ pub struct ExecutorsSummary {
     pub cores: u32,
     /// Heap of each executor, in MiB.
     pub memory_mib: u64,
-    /// Cores of all of them together; `None` is as many as there are.
+    /// Cores of an application's executors together; `None`: all cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_cores: Option<u32>,
 }
@@ -197,7 +199,7 @@ pub enum ZooKeeperSummary {
         /// The Secret with the login, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
-        /// The random id with which the directory's znode is marked; `None` if create never claimed it.
+        /// The random owner ID in the directory's znode; `None` if create never claimed it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner: Option<String>,
     },
@@ -216,7 +218,7 @@ impl Summary {
 }
 
 impl ZooKeeperSummary {
-    /// The id with which the cluster's znode in an external ensemble is marked.
+    /// The owner ID in the cluster's znode in an external ensemble.
     pub fn owner(&self) -> Option<&str> {
         match self {
             ZooKeeperSummary::External { owner, .. } => owner.as_deref(),
@@ -234,9 +236,9 @@ pub struct InventoryError {
 }
 
 impl Inventory {
-    /// The inventory of a cluster that consists of these resources and itself.
+    /// The inventory of a cluster with these resources.
     pub fn of(spec: &ClusterSpec, resources: &[Resource]) -> Self {
-        let mut objects = vec![Entry {
+        let mut objects = vec![InventoryEntry {
             kind: Kind::ConfigMap,
             name: spec.name.inventory(),
             digest: String::new(),
@@ -269,14 +271,14 @@ impl Inventory {
         [
             (CLUSTER, pretty(serde_json::to_string_pretty(&self.cluster))),
             (OBJECTS, pretty(serde_json::to_string_pretty(&self.objects))),
-            // Empty instead of left out: a merge patch would leave the one from before.
+            // Empty instead of omitted: a merge patch would keep the previous value.
             (CLUSTER_FILE, self.cluster_file.clone().unwrap_or_default()),
         ]
         .map(|(key, text)| (key.to_owned(), text))
         .into()
     }
 
-    /// Reads an inventory back.
+    /// Parses an inventory.
     pub fn read(config_map: &ConfigMap) -> Result<Self, InventoryError> {
         let name = config_map.metadata.name.clone().unwrap_or_default();
         let part = |key: &str| {
@@ -304,13 +306,13 @@ impl Inventory {
         })
     }
 
-    /// Reads one of many, of which some may be another tenant's. What only looks like an inventory is told and left out.
+    /// Parses one of several inventories, some of which may be another tenant's. An invalid one is logged and omitted.
     pub fn read_among(config_map: &ConfigMap) -> Option<Self> {
         // The cluster's other ConfigMap has the same labels.
         let name = config_map.metadata.name.as_deref()?;
         let read = name.ends_with(INVENTORY_SUFFIX).then(|| Self::read(config_map))?;
         let namespace = config_map.metadata.namespace.as_deref().unwrap_or_default();
-        read.inspect_err(|error| tracing::warn!("namespace {namespace}: {error}; it is left out"))
+        read.inspect_err(|error| tracing::warn!("namespace {namespace}: {error}; it is omitted"))
             .ok()
     }
 
@@ -322,22 +324,28 @@ impl Inventory {
         match is_its {
             true => Ok(()),
             false => Err(format!(
-                "it says that it is cluster {name}'s, and its name or labels do not"
+                "its content names cluster {name}, but its name or labels do not"
             )),
         }
     }
 
-    /// Whether all of it could come from a cluster file: everybody with the right to write ConfigMaps can have written this.
+    /// Checks that a cluster file could have produced the values: everyone who may write ConfigMaps may have written them.
     fn check(&self) -> Result<(), String> {
         let cluster = &self.cluster;
         cluster
             .image
             .parse::<ImageReference>()
             .map_err(|error| error.to_string())?;
-        must(MASTERS.contains(&cluster.masters), "no cluster has so many masters")?;
-        must(cluster.workers.count <= MAX_WORKERS, "no cluster has so many workers")?;
+        must(
+            MASTERS.contains(&cluster.masters),
+            "the number of masters is out of range",
+        )?;
+        must(
+            cluster.workers.count <= MAX_WORKERS,
+            "the number of workers is out of range",
+        )?;
         let url = workloads::masters_url(&cluster.name, cluster.masters);
-        must(cluster.master_url == url, "its masters are somewhere else")?;
+        must(cluster.master_url == url, "its master URL is not its own")?;
         if let ZooKeeperSummary::External {
             servers,
             directory,
@@ -349,33 +357,36 @@ impl Inventory {
             rules::znode(directory)?;
             must(
                 secret.as_deref().is_none_or(is_dns_subdomain),
-                "its login is in no Secret",
+                "the Secret of its login has an invalid name",
             )?;
-            must(owner.as_deref().is_none_or(is_word), "its mark in ZooKeeper is none")?;
+            must(
+                owner.as_deref().is_none_or(is_word),
+                "its owner ID in ZooKeeper is invalid",
+            )?;
         }
         let upgrade = cluster.upgrade.iter();
         let upgrade = upgrade.flat_map(|upgrade| [&upgrade.from, &upgrade.to, &upgrade.from_image]);
-        // Where no tag says a version, it is "of" an image.
+        // If a tag has no version, the version is "of" an image.
         let mut words = upgrade
             .flat_map(|version| version.split(' '))
             .chain([&*cluster.sparkha_version]);
-        must(words.all(is_word), "a version in it is none")?;
+        must(words.all(is_word), "it has an invalid version")?;
         must(
             cluster.connect_secret.as_deref().is_none_or(is_dns_subdomain),
-            "a Secret in it has no object's name",
+            "it has a Secret with an invalid name",
         )?;
-        let is_object = |entry: &Entry| {
+        let is_object = |entry: &InventoryEntry| {
             is_dns_subdomain(&entry.name)
                 && entry.claims.iter().all(|claim| is_dns_label(claim))
                 && entry.digest.bytes().all(|byte| byte.is_ascii_alphanumeric())
         };
         must(
             self.objects.iter().all(is_object),
-            "an object in it has no object's name",
+            "it has an object with an invalid name",
         )
     }
 
-    /// This inventory with another number of workers, which is then what was asked for.
+    /// This inventory with another number of workers, also in its cluster file.
     pub fn with_workers(&self, count: u32) -> Inventory {
         let mut inventory = self.clone();
         if inventory.cluster.workers.count != count {
@@ -386,19 +397,19 @@ impl Inventory {
         inventory
     }
 
-    /// This inventory with another version of Spark on its way, or with none.
+    /// This inventory with this pending upgrade, or with none.
     pub fn with_upgrade(mut self, upgrade: Option<Upgrade>) -> Inventory {
         self.cluster.upgrade = upgrade;
         self
     }
 
-    /// This inventory with the drain for another version of Spark that goes on in an older one.
+    /// This inventory with the pending drain of the previous one.
     pub fn keeping_drain_of(self, old: Option<&Inventory>) -> Inventory {
         let upgrade = old.and_then(|old| old.cluster.upgrade.clone());
         self.with_upgrade(upgrade.filter(|upgrade| upgrade.phase == UpgradePhase::Draining))
     }
 
-    /// This inventory with the id with which the znode in an external ensemble is marked.
+    /// This inventory with the owner ID of the znode in an external ensemble.
     pub fn with_znode_owner(mut self, id: Option<String>) -> Inventory {
         if let ZooKeeperSummary::External { owner, .. } = &mut self.cluster.zookeeper {
             *owner = id;
@@ -406,11 +417,11 @@ impl Inventory {
         self
     }
 
-    /// This inventory with entries for all objects that are there and that it lacks.
+    /// This inventory with entries added for existing objects that it lacks.
     pub fn adopting(mut self, live: &HashMap<(Kind, String), DynamicObject>) -> Inventory {
         let mut found: Vec<_> = live.iter().collect();
         found.sort_by_key(|(key, _)| *key);
-        let found = found.into_iter().map(|((kind, name), object)| Entry {
+        let found = found.into_iter().map(|((kind, name), object)| InventoryEntry {
             digest: String::new(),
             ..entry(&Resource {
                 kind: *kind,
@@ -422,7 +433,7 @@ impl Inventory {
         self
     }
 
-    /// The generation that takes this one's new jobs.
+    /// The generation that runs this cluster's new jobs.
     pub fn successor(&self) -> Option<&ClusterName> {
         self.cluster.upgrade.as_ref()?.successor.as_ref()
     }
@@ -434,13 +445,13 @@ impl Inventory {
             .any(|entry| entry.kind == Kind::HorizontalPodAutoscaler)
     }
 
-    pub fn entry(&self, kind: Kind, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, kind: Kind, name: &str) -> Option<&InventoryEntry> {
         self.objects
             .iter()
             .find(|entry| entry.kind == kind && entry.name == name)
     }
 
-    /// This inventory before anything of it was applied.
+    /// This inventory before any object is applied.
     pub fn without_digests(&self) -> Inventory {
         let mut inventory = self.clone();
         for entry in &mut inventory.objects {
@@ -449,8 +460,8 @@ impl Inventory {
         inventory
     }
 
-    /// This inventory with the entries of another that it lacks: what may exist while one becomes the other. Entries that
-    /// differ lose their digest, for nobody knows which of the two states they are in.
+    /// This inventory with the additional entries of another: the objects that may exist during the change from one to the other. Entries that
+    /// differ lose their digest, because the object may be in either state.
     pub fn united_with(&self, other: &Inventory) -> Inventory {
         let mut united = self.clone();
         for entry in &mut united.objects {
@@ -465,10 +476,10 @@ impl Inventory {
         united
     }
 
-    /// Adds entries that are lacking, and claims that the others lack.
-    fn absorb(&mut self, others: impl Iterator<Item = Entry>) {
+    /// Adds missing entries, and missing claims of existing entries.
+    fn absorb(&mut self, others: impl Iterator<Item = InventoryEntry>) {
         for other in others {
-            let is_same = |entry: &&mut Entry| entry.kind == other.kind && entry.name == other.name;
+            let is_same = |entry: &&mut InventoryEntry| entry.kind == other.kind && entry.name == other.name;
             match self.objects.iter_mut().find(is_same) {
                 Some(entry) => {
                     let missing = other.claims.into_iter().filter(|claim| !entry.claims.contains(claim));
@@ -510,7 +521,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn entry(resource: &Resource) -> Entry {
+fn entry(resource: &Resource) -> InventoryEntry {
     let templates = resource.object["spec"]["volumeClaimTemplates"].as_array();
     let claims = templates
         .into_iter()
@@ -520,10 +531,10 @@ fn entry(resource: &Resource) -> Entry {
         .collect();
     let mut object = resource.object.clone();
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        // The number of pods may change without create, which compares it with what is there.
+        // The number of pods may change without create, which compares it with the live object.
         spec.remove("replicas");
     }
-    Entry {
+    InventoryEntry {
         kind: resource.kind,
         name: resource.name.clone(),
         digest: short_digest([object.to_string().as_str()]),
@@ -601,7 +612,7 @@ mod tests {
             },
             objects: objects
                 .iter()
-                .map(|&(kind, name, digest, claims)| Entry {
+                .map(|&(kind, name, digest, claims)| InventoryEntry {
                     kind,
                     name: name.into(),
                     digest: digest.into(),
@@ -626,9 +637,9 @@ mod tests {
         }
     }
 
-    /// Each would have reached a router's configuration, a shell's command, a page or a terminal.
+    /// Each value would reach a router's configuration, a shell command, a page or a terminal.
     #[test]
-    fn what_no_cluster_file_could_ask_for_is_no_inventory() {
+    fn inventories_with_values_that_a_cluster_file_cannot_set_are_refused() {
         let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
         let refused = |of: &str, path: &str, value: Value| {
             let mut data = inventory.data();
@@ -642,22 +653,22 @@ mod tests {
                 CLUSTER,
                 "/uiDomain",
                 json!("x 1.2.3.4:80;\n}\naccess_log /etc/cron.d/x;"),
-                "is no valid domain name",
+                "is not a valid domain name",
             ),
             (
                 CLUSTER,
                 "/uiDomain",
                 json!("x`) || hostregexp(`.*"),
-                "is no valid domain name",
+                "is not a valid domain name",
             ),
-            (CLUSTER, "/uiDomain", json!("x\"; curl"), "is no valid domain name"),
+            (CLUSTER, "/uiDomain", json!("x\"; curl"), "is not a valid domain name"),
             (
                 CLUSTER,
                 "/uiDomain",
                 json!("a.".repeat(70) + "k8s"),
                 "characters, 125 are allowed",
             ),
-            (CLUSTER, "/name", json!("<script>"), "is no valid cluster name"),
+            (CLUSTER, "/name", json!("<script>"), "is not a valid cluster name"),
             (CLUSTER, "/name", json!("etl"), "its name or labels do not"),
             (
                 CLUSTER,
@@ -671,14 +682,14 @@ mod tests {
                 CLUSTER,
                 "/masterUrl",
                 json!("spark://evil:7077"),
-                "its masters are somewhere else",
+                "its master URL is not its own",
             ),
-            (CLUSTER, "/sparkhaVersion", json!("1\n"), "a version in it is none"),
+            (CLUSTER, "/sparkhaVersion", json!("1\n"), "it has an invalid version"),
             (
                 CLUSTER,
                 "/zookeeper",
                 json!({"external": {"servers": ["a b:1"], "directory": "/"}}),
-                "is no host",
+                "is not a host",
             ),
             (
                 CLUSTER,
@@ -686,8 +697,13 @@ mod tests {
                 json!("no\u{1b}[2J"),
                 "unknown variant `no\\u{1b}[2J`",
             ),
-            (OBJECTS, "/0/name", json!("../../namespaces/x"), "no object's name"),
-            (OBJECTS, "/0/claims/0", json!("a/b"), "no object's name"),
+            (
+                OBJECTS,
+                "/0/name",
+                json!("../../namespaces/x"),
+                "an object with an invalid name",
+            ),
+            (OBJECTS, "/0/claims/0", json!("a/b"), "an object with an invalid name"),
         ];
         for (of, path, value, why) in cases {
             let told = refused(of, path, value);
@@ -696,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_inventory_reads_back() {
+    fn a_stored_inventory_parses_back() {
         let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])]);
         assert_eq!(Inventory::read(&stored(inventory.data())).unwrap(), inventory);
         let upgrade = Upgrade {
@@ -708,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_inventory_reads_without_what_was_asked_for() {
+    fn an_older_inventory_without_a_cluster_file_can_be_read() {
         let inventory = Inventory {
             cluster_file: None,
             ..inventory(&[(Kind::StatefulSet, "spark-worker", "d", &["shuffle"])])
@@ -722,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_workers_is_asked_for_from_then_on() {
+    fn a_new_number_of_workers_is_stored_in_the_cluster_file() {
         let inventory = inventory(&[]);
         let scaled = inventory.with_workers(4);
         assert_eq!(scaled.cluster.workers.count, 4);
@@ -734,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_states_everything_of_both_is_listed_and_nothing_changed_is_trusted() {
+    fn during_a_change_the_objects_of_both_states_are_listed_without_stale_digests() {
         let new = inventory(&[(Kind::Service, "a", "1", &[]), (Kind::StatefulSet, "s", "new", &["x"])]);
         let old = inventory(&[
             (Kind::Service, "a", "1", &[]),
@@ -753,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_belong_to_a_template_of_a_listed_set_only() {
+    fn claims_must_match_a_template_of_a_listed_stateful_set() {
         let inventory = inventory(&[(Kind::StatefulSet, "spark-worker", "", &["shuffle"])]);
         assert!(inventory.owns_claim("shuffle-spark-worker-10"));
         assert!(!inventory.owns_claim("shuffle-spark-worker-b-0"));

@@ -1,5 +1,5 @@
-//! Metrics for Prometheus: what makes Spark's web UIs serve them, the annotations by which a Prometheus finds them, and PodMonitors for
-//! the Prometheus Operator, whose kind a server need not know.
+//! Metrics for Prometheus: Spark's properties, annotations for discovery, and PodMonitors for the Prometheus Operator, whose kind is
+//! optional.
 
 use serde_json::{Value, json};
 
@@ -7,14 +7,14 @@ use crate::model::labels::{COMPONENT, Component, INSTANCE, identity, metadata};
 use crate::model::ports::{CONNECT_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::ClusterSpec;
 
-/// Without the slash at its end, each of these answers with a redirect.
+/// Without the trailing slash, Spark responds with a redirect.
 const MASTER: &str = "/metrics/master/prometheus/";
 const APPLICATIONS: &str = "/metrics/applications/prometheus/";
 const OWN: &str = "/metrics/prometheus/";
 /// A driver's page about its executors.
 const EXECUTORS: &str = "/metrics/executors/prometheus/";
 
-/// Properties for daemons and drivers. A master has two sources of metrics, which must not share a path.
+/// Properties for daemons and drivers. A master has two sources of metrics, which need different paths.
 pub fn properties() -> impl Iterator<Item = (String, String)> {
     let path = |text: &str| text.trim_end_matches('/').to_owned();
     [
@@ -34,7 +34,7 @@ pub fn properties() -> impl Iterator<Item = (String, String)> {
     .map(|(key, value)| (key.to_owned(), value))
 }
 
-/// Annotations of a part's pods: by custom, one port and one path.
+/// Annotations of a component's pods: by convention, one port and one path.
 pub fn annotations(spec: &ClusterSpec, component: Component) -> Vec<(String, String)> {
     let (port, path) = match component {
         _ if spec.metrics.is_none() => return vec![],
@@ -52,7 +52,7 @@ pub fn annotations(spec: &ClusterSpec, component: Component) -> Vec<(String, Str
     .into()
 }
 
-/// A PodMonitor for each set of paths. Drivers are the users' own pods, which sparkha does not manage; those that name their port `ui` are found.
+/// A PodMonitor for each set of paths. sparkha does not manage the users' own drivers; the PodMonitor finds those with a port named `ui`.
 pub fn pod_monitors(spec: &ClusterSpec) -> Vec<Value> {
     if !spec.metrics.is_some_and(|metrics| metrics.pod_monitor) {
         return vec![];
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_say_where_their_metrics_are() {
+    fn pods_are_annotated_with_the_port_and_path_of_their_metrics() {
         let found = objects("metrics: true\nconnect: true\nhistory: true\n", Kind::StatefulSet);
         let places: Vec<_> = found
             .iter()

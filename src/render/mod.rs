@@ -1,5 +1,5 @@
-//! From a [`ClusterSpec`] to Kubernetes objects: pure, deterministic, and unable to fail. `sparkha render` prints them,
-//! `sparkha create` applies them, and the files under `manifests/` are them.
+//! Renders a [`ClusterSpec`] as Kubernetes objects: pure, deterministic and infallible. `sparkha render` prints them,
+//! `sparkha create` applies them, and `manifests/` contains examples.
 
 pub mod auth;
 mod autoscaler;
@@ -37,7 +37,7 @@ pub struct Resource {
     pub object: Value,
 }
 
-/// All objects of a cluster, in the order in which they are applied (see [`Kind`]).
+/// All objects of a cluster, in the order of applying (see [`Kind`]).
 pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
     let config = config::config_map(spec);
     let mut resources = vec![resource(Kind::ConfigMap, &config)];
@@ -68,15 +68,15 @@ pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
     with_inventory(spec, resources)
 }
 
-/// Resources led by the inventory that lists them.
+/// The inventory of these resources, followed by the resources.
 pub fn with_inventory(spec: &ClusterSpec, mut resources: Vec<Resource>) -> Vec<Resource> {
     let inventory = Inventory::of(spec, &resources);
     resources.insert(0, resource(Kind::ConfigMap, &inventory.config_map(spec)));
     resources
 }
 
-/// The objects of one part, and the configuration that they read. Its network policy is not among them, nor are secrets: they admit the
-/// rest of the cluster alone, and a part on its own serves whoever names it.
+/// The objects of one component and its configuration, without network policy and secrets: these admit only the rest of the cluster, and a
+/// separate component serves other clients.
 pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
     let spec = &ClusterSpec {
         authentication: Authentication::Off,
@@ -94,7 +94,7 @@ pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
 fn service_account(spec: &ClusterSpec) -> Resource {
     let account = k8s_openapi::api::core::v1::ServiceAccount {
         metadata: labels::metadata(spec, spec.name.service_account(), labels::Component::Cluster),
-        // Nothing in the pods talks to the API server.
+        // Pods do not connect to the API server.
         automount_service_account_token: Some(false),
         ..Default::default()
     };

@@ -1,5 +1,5 @@
-//! NetworkPolicies: which pods may connect to which ports of the cluster's. What nobody needs is closed, the masters' REST port among
-//! it; what pods connect to elsewhere is not limited. The kubelet's probes, and whatever comes by port-forward, reach pods all the same.
+//! NetworkPolicies: the pods that may connect to each port of the cluster. Unused ports are closed, including the masters' REST port.
+//! Egress is not restricted. The kubelet's probes and port-forwards are not affected.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -45,7 +45,7 @@ fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
             ];
             admit(with(own.into(), &web_uis_from(settings)), [MASTER_UI_PORT])
         }
-        // Meant for the world outside, whose addresses are known to nobody.
+        // Reachable from outside of the cluster, where addresses are not known.
         ServiceType::NodePort | ServiceType::LoadBalancer => admit(vec![], [MASTER_UI_PORT]),
     };
     policy(
@@ -57,14 +57,14 @@ fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
 }
 
 fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
-    // A leader that recovers calls the workers that it remembers.
+    // A recovering leader connects to the workers in its recovery state.
     let rpc = WORKER_PORT..WORKER_PORT + WORKER_PORTS;
     policy(
         spec,
         spec.name.workers_set(),
         Component::Worker,
         vec![
-            // Executors and their block managers listen on ports of the kernel's choice.
+            // Executors and their block managers listen on ephemeral ports.
             admit(jobs(spec, settings), []),
             admit(vec![part(spec, Component::Master)], rpc),
             admit(web_uis_from(settings), [WORKER_UI_PORT]),
@@ -73,7 +73,7 @@ fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
 }
 
 fn drivers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
-    // A leader that recovers tells the drivers that it remembers, at whatever port they are.
+    // A recovering leader connects to the drivers in its recovery state, on any port.
     let jobs = vec![part(spec, Component::Worker), part(spec, Component::Master)];
     policy(
         spec,
@@ -92,7 +92,7 @@ fn history(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     )
 }
 
-/// A driver, to which remote clients talk.
+/// The Spark Connect server: a driver that remote clients connect to.
 fn connect(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
     let cluster = vec![part(spec, Component::Worker), part(spec, Component::Master)];
     let clients = with(vec![part(spec, Component::Driver)], &settings.drivers_from);
@@ -108,7 +108,7 @@ fn connect(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     )
 }
 
-/// Who takes part in jobs: executors and drivers.
+/// Executors and drivers.
 fn jobs(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
     let mut own = vec![part(spec, Component::Worker), part(spec, Component::Driver)];
     own.extend(spec.connect.iter().map(|_| part(spec, Component::Connect)));
@@ -128,8 +128,8 @@ fn zookeepers(spec: &ClusterSpec) -> NetworkPolicy {
     )
 }
 
-/// Who may reach every web UI: sparkha's own router in this namespace, and whom the user names. Everybody may put these labels on a pod of a
-/// namespace of his own.
+/// Peers that may reach every web UI: sparkha's router in this namespace, and those of the cluster file. The namespace matters because everyone
+/// can set these labels on pods of another namespace.
 fn web_uis_from(settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
     let router = NetworkPolicyPeer {
         pod_selector: Some(labelled([(NAME, SPARKHA), (MANAGED_BY, SPARKHA)])),
@@ -138,7 +138,7 @@ fn web_uis_from(settings: &spec::NetworkPolicy) -> Vec<NetworkPolicyPeer> {
     with(vec![router], &settings.web_uis_from)
 }
 
-/// A part of this cluster, in its namespace.
+/// A component of this cluster, in its namespace.
 fn part(spec: &ClusterSpec, component: Component) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         pod_selector: Some(pods(spec, component)),
@@ -148,7 +148,7 @@ fn part(spec: &ClusterSpec, component: Component) -> NetworkPolicyPeer {
 
 fn pods(spec: &ClusterSpec, component: Component) -> LabelSelector {
     match component {
-        // The users' own pods need no more than say whose drivers they are.
+        // Users' own driver pods only need this label.
         Component::Driver => match spec.active_alias() {
             None => labelled([(INSTANCE, spec.name.as_str()), (COMPONENT, component.as_str())]),
             Some(alias) => LabelSelector {
@@ -176,9 +176,9 @@ fn with(mut peers: Vec<NetworkPolicyPeer>, others: &[NetworkPolicyPeer]) -> Vec<
     peers
 }
 
-/// Admits these to these ports. No peers are everyone, and no ports are all of them.
+/// Admits peers to ports. No peers means everyone, and no ports means all ports.
 fn admit(from: Vec<NetworkPolicyPeer>, ports: impl IntoIterator<Item = u16>) -> NetworkPolicyIngressRule {
-    // One by one: servers before 1.22 would ignore the end of a range.
+    // Listed individually: servers before 1.22 ignore the end of a range.
     let ports: Vec<_> = ports
         .into_iter()
         .map(|port| NetworkPolicyPort {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_there_is_has_its_own() {
+    fn each_component_has_its_own_policy() {
         let default = ["spark-master", "spark-worker", "spark-driver", "spark-zookeeper"];
         assert_eq!(names(""), default);
         assert_eq!(names("masters: {count: 1}\n"), default[..3]);
@@ -245,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn every_selector_of_the_cluster_s_pods_names_the_cluster() {
+    fn selectors_of_pods_include_the_cluster() {
         let spec = resolve(None, &Default::default()).unwrap();
         for policy in network_policies(&spec) {
             let policy = policy.spec.unwrap();
             let rules = policy.ingress.unwrap();
-            // Without peers a rule would be for everyone.
+            // A rule without peers would admit everyone.
             assert!(rules.iter().all(|rule| rule.from.is_some()), "{rules:#?}");
             let peers = rules.into_iter().flat_map(|rule| rule.from.unwrap());
             for peer in peers {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_of_the_name_that_a_later_generation_has_taken_over_are_its_own() {
+    fn a_later_generation_admits_drivers_labelled_with_its_alias() {
         let drivers = |active| {
             let flags = Overrides::generation("etl-2", active);
             serde_json::to_value(pods(&resolve(None, &flags).unwrap(), Component::Driver)).unwrap()
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_named_is_admitted_where_he_is_named() {
+    fn listed_peers_reach_only_the_ports_they_are_listed_for() {
         let guest = json!({"ipBlock": {"cidr": "192.0.2.0/24"}});
         let admitted = |text: &str| -> Vec<String> {
             let rules = ingress_of(text).into_iter().flat_map(|(name, ingress)| {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_ui_for_the_world_outside_is_open_to_it() {
+    fn an_exposed_web_ui_admits_everyone() {
         for kind in ["NodePort", "LoadBalancer"] {
             let ingress = ingress_of(&format!("webUi: {{serviceType: {kind}}}\n"));
             let everyone = json!({"ports": [{"port": 8080, "protocol": "TCP"}]});
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_knows_the_ports_that_are_open() {
+    fn worker_sh_uses_the_open_ports() {
         let script = include_str!("files/worker.sh");
         assert!(script.contains(&format!("starts % {WORKER_PORTS}")), "{script}");
         let script = include_str!("files/until_led.sh");

@@ -1,5 +1,5 @@
-//! Whether the driver's pod in a cluster's ConfigMap is the one that its cluster file asks for. `submit` creates that pod with the rights of its
-//! user. A user who may only write ConfigMaps could otherwise get pods that see the node, other Secrets, or the API server. Pure.
+//! Checks that the driver's pod template in a cluster's ConfigMap matches its cluster file. `submit` creates this pod with the permissions of
+//! its user. Otherwise a user who may only write ConfigMaps could get pods with access to the node, other Secrets or the API server. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
@@ -8,9 +8,9 @@ use super::driver;
 use super::inventory::Inventory;
 use crate::spec::resolve::{Overrides, Source, resolve};
 
-type Object = Map<String, Value>;
+type JsonObject = Map<String, Value>;
 
-/// What of a pod is looked at one by one, or decides only where and when it runs.
+/// Fields of a pod that are compared separately, or only affect scheduling.
 const NOT_COMPARED: [&str; 8] = [
     "affinity",
     "containers",
@@ -21,11 +21,11 @@ const NOT_COMPARED: [&str; 8] = [
     "topologySpreadConstraints",
     "volumes",
 ];
-/// Of a container what cannot reach beyond it; its environment is looked at one by one.
+/// Fields of a container without effect outside of it. Its environment is compared separately.
 const HARMLESS: [&str; 5] = ["args", "env", "ports", "resources", "volumeMounts"];
 
-/// What a template has that this cluster's drivers have not, or lacks that they have. Where the inventory keeps no cluster file, its Secrets and
-/// volumes may be anything.
+/// Differences between a template and this cluster's drivers. If the inventory has no cluster file, Secrets and volumes are not
+/// compared.
 pub fn beyond(template: &Pod, inventory: &Inventory) -> Vec<String> {
     let flags = Overrides {
         name: Some(inventory.cluster.name.to_string()),
@@ -44,7 +44,7 @@ pub fn beyond(template: &Pod, inventory: &Inventory) -> Vec<String> {
     }
 }
 
-/// `is_known` is whether the Secrets and volumes of the cluster's own are.
+/// `is_known`: whether the cluster's own Secrets and volumes are known.
 fn differences(found: &Pod, own: &Pod, is_known: bool) -> Vec<String> {
     let (found, own) = (pod_spec(found), pod_spec(own));
     let unknown: &[&str] = if is_known { &[] } else { &["imagePullSecrets"] };
@@ -58,25 +58,25 @@ fn differences(found: &Pod, own: &Pod, is_known: bool) -> Vec<String> {
         let path = format!("{path}.");
         all.extend(unlike(&path, container, own, &HARMLESS));
         if is_known {
-            let is_read = |variable: &Object| variable.contains_key("valueFrom");
+            let is_read = |variable: &JsonObject| variable.contains_key("valueFrom");
             all.extend(unlisted(&path, "env", (container, own), is_read));
         }
     }
     if is_known {
-        // What holds nothing of anybody's is harmless.
-        let holds = |volume: &Object| !volume.keys().all(|key| key == "name" || key == "emptyDir");
+        // A volume without anyone's data is harmless.
+        let holds = |volume: &JsonObject| !volume.keys().all(|key| key == "name" || key == "emptyDir");
         all.extend(unlisted("", "volumes", (&found, &own), holds));
     }
     all
 }
 
-fn pod_spec(pod: &Pod) -> Object {
+fn pod_spec(pod: &Pod) -> JsonObject {
     let spec = serde_json::to_value(&pod.spec);
     spec.ok().and_then(|spec| spec.as_object().cloned()).unwrap_or_default()
 }
 
-/// The keys, but for some, of which two objects do not have the same.
-fn unlike(path: &str, found: &Object, own: &Object, but: &[&str]) -> Vec<String> {
+/// The keys with different values in two objects, except for ignored ones.
+fn unlike(path: &str, found: &JsonObject, own: &JsonObject, but: &[&str]) -> Vec<String> {
     let mut keys: Vec<_> = found.keys().chain(own.keys()).collect();
     keys.sort();
     keys.dedup();
@@ -86,20 +86,25 @@ fn unlike(path: &str, found: &Object, own: &Object, but: &[&str]) -> Vec<String>
         .collect()
 }
 
-/// What a list has that counts and that the own one has not.
-fn unlisted(path: &str, list: &str, (found, own): (&Object, &Object), counts: impl Fn(&Object) -> bool) -> Vec<String> {
+/// The relevant items of a list that the cluster's own list lacks.
+fn unlisted(
+    path: &str,
+    list: &str,
+    (found, own): (&JsonObject, &JsonObject),
+    counts: impl Fn(&JsonObject) -> bool,
+) -> Vec<String> {
     things(found, list)
         .filter(|thing| counts(thing) && !things(own, list).any(|own| own == *thing))
         .map(|thing| format!("{path}{list}[{}]", name(thing)))
         .collect()
 }
 
-fn things<'a>(object: &'a Object, list: &str) -> impl Iterator<Item = &'a Object> {
+fn things<'a>(object: &'a JsonObject, list: &str) -> impl Iterator<Item = &'a JsonObject> {
     let list = object.get(list).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_object)
 }
 
-fn name(thing: &Object) -> &str {
+fn name(thing: &JsonObject) -> &str {
     thing.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_is_its_own_wherever_it_runs() {
+    fn scheduling_does_not_make_a_driver_foreign() {
         let mut pod = own(FILE);
         assert_eq!(beyond(&pod), [""; 0]);
         let spec = &mut pod["spec"];
@@ -139,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_reaches_beyond_it_is_told() {
+    fn additional_access_is_reported() {
         let secret = json!({"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}});
         for (pointer, value, told) in [
             ("/spec/serviceAccountName", json!("admin"), "serviceAccountName"),
@@ -207,7 +212,7 @@ mod tests {
         }
     }
 
-    /// Puts a value where a JSON pointer says, at the end of a list or in place of what is there.
+    /// Sets a value at a JSON pointer: appends to a list, or replaces the existing value.
     fn put(pod: &mut Value, pointer: &str, value: Value) {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         match pod.pointer_mut(parent).unwrap() {

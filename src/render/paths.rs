@@ -1,13 +1,13 @@
-//! Where things are in pods, and names of files there.
+//! Paths and file names in pods.
 
-/// Where the ConfigMap is mounted (`SPARK_CONF_DIR`).
+/// Mount path of the ConfigMap (`SPARK_CONF_DIR`).
 pub const CONF_DIR: &str = "/etc/spark";
 
-/// Where state lives that must outlive a container.
+/// Folder for state that must survive a container.
 pub const STATE_DIR: &str = "/var/spark";
 
-/// Where the volume with event logs is mounted, in drivers and in the history server.
+/// Mount path of the event logs' volume, in drivers and in the history server.
 pub const EVENTS_DIR: &str = "/var/spark/events";
 
-/// The file among the ConfigMap's that drivers read.
+/// File of the ConfigMap that drivers read.
 pub const DRIVER_DEFAULTS: &str = "spark-defaults.conf";

@@ -1,5 +1,5 @@
-//! The pod template that all parts share: it passes the *restricted* Pod Security level (user 185, no
-//! capabilities, read-only root, no service account token) and takes everything else from its plan and the user's settings.
+//! The pod template that all components share. It meets the *restricted* Pod Security level (user 185, no
+//! capabilities, read-only root, no service account token); all other fields come from its plan and the user's settings.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ use crate::spec::{
     AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,
 };
 
-/// Limits of emptyDirs: far above what is used, so that a pod that fills its node's disk is evicted before its neighbours are.
+/// Limits of emptyDirs: far above normal use, so that a pod that fills its node's disk is evicted before others.
 /// Temporary files.
 pub const TMP_LIMIT: Memory = Memory::from_mib(10 * 1024);
-/// Executors' logs and applications' files; what was sent to a driver.
+/// Executors' logs, applications' files, and files sent to a driver.
 pub const WORK_LIMIT: Memory = Memory::from_mib(20 * 1024);
-/// The masters' state and ZooKeeper's.
+/// State of masters and ZooKeeper servers.
 pub const DATA_LIMIT: Memory = Memory::from_mib(10 * 1024);
 
 /// User and group of the official Spark images.
@@ -44,26 +44,26 @@ pub const RPC_PROTECTION: &str = "sparkha/rpc";
 /// Name of the volume with event logs.
 pub const EVENTS: &str = "events";
 
-/// What distinguishes one part's pods from another's.
+/// The settings of one component's pods.
 pub struct PodPlan<'a> {
     pub component: Component,
     pub settings: &'a PodSettings,
     pub command: Vec<String>,
     pub args: Vec<String>,
     pub env: Vec<EnvVar>,
-    /// Whether the cluster's `env`, S3 keys and Spark's secret are for this part: ZooKeeper has no use for them.
+    /// Whether the pods get the cluster's `env`, S3 keys and Spark's secret; ZooKeeper does not need them.
     pub spark_env: bool,
     pub ports: Vec<ContainerPort>,
-    /// A driver has none: its end is its own.
+    /// `None` for drivers, which end themselves.
     pub readiness: Option<Probe>,
     pub liveness: Option<Probe>,
     pub state: Option<StateVolume>,
     pub termination_grace_seconds: i64,
-    /// Empty where nothing has to be restarted.
+    /// Empty if pods need no restart.
     pub config_digest: String,
 }
 
-/// The volume for what a part writes and must keep.
+/// The volume for a component's persistent state.
 pub struct StateVolume {
     pub name: &'static str,
     pub mount_path: String,
@@ -100,7 +100,7 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
         spec: Some(PodSpec {
             service_account_name: Some(spec.name.service_account()),
             automount_service_account_token: Some(false),
-            // A Service named spark-master would inject SPARK_MASTER_PORT=tcp://…, on which Spark dies.
+            // A Service named spark-master would inject SPARK_MASTER_PORT=tcp://…, with which Spark fails.
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
@@ -173,7 +173,7 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
     }
 }
 
-/// The cluster's environment, the S3 keys, and over both the part's own.
+/// The cluster's environment and the S3 keys, both overridden by the component's own environment.
 fn user_env(spec: &ClusterSpec, settings: &PodSettings, spark_env: bool) -> Vec<EnvVar> {
     let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
     if spark_env {
@@ -244,7 +244,7 @@ pub fn field_env(name: &str, path: &str) -> EnvVar {
     }
 }
 
-/// Pods of a kind on different nodes: where there are enough of them, or strictly.
+/// Anti-affinity that places pods of a component on different nodes: if possible, or always.
 fn apart(spec: &ClusterSpec, component: Component, strictness: AntiAffinity) -> Affinity {
     let term = PodAffinityTerm {
         label_selector: Some(selector(spec, component)),
@@ -281,9 +281,9 @@ fn topology_spread(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<TopologySpread
     selected.collect()
 }
 
-/// The user's, and for members that keep a state one that leaves them on a node that cannot be reached. Kubernetes would tell them to end after
-/// 300 s. A StatefulSet replaces none of them before the node confirms that, so nothing is won; but when the node is back, it would end
-/// them all, and with them what is in their emptyDirs: of a partition that took two of three ZooKeepers, the state.
+/// The user's tolerations. Stateful members also tolerate an unreachable node: Kubernetes would evict them after 300 s. That gains nothing,
+/// because a StatefulSet replaces a pod only after its node confirms the end. But the returning node would then end all of them, and delete
+/// their emptyDirs: after a partition of two of three ZooKeeper servers, the cluster's state.
 fn tolerations(settings: &PodSettings, component: Component) -> Vec<Toleration> {
     const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
     let mut tolerations = settings.tolerations.clone();
@@ -349,7 +349,7 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
     volumes
 }
 
-/// Whether this part speaks with others of the cluster. The history server reads files alone.
+/// Whether this component connects to others. The history server only reads files.
 fn knows_secret(plan: &PodPlan<'_>) -> bool {
     plan.spark_env && plan.component != Component::History
 }
@@ -362,7 +362,7 @@ fn secret_volume(name: &str, source: SecretVolumeSource) -> Volume {
     }
 }
 
-/// What masters log in to ZooKeeper with, and managed ZooKeepers know them by.
+/// The volume with the masters' login to ZooKeeper.
 fn logs_in(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
     zookeeper_secret(spec).filter(|_| matches!(component, Component::Master | Component::ZooKeeper))
 }
@@ -379,7 +379,7 @@ pub fn event_logs(spec: &ClusterSpec) -> Option<StateVolume> {
     })
 }
 
-/// The same volume for drivers: the claim that the history server's StatefulSet made is one that exists.
+/// The same volume for drivers, for which the claim of the history server's StatefulSet is an existing claim.
 fn drivers_events(spec: &ClusterSpec, component: Component) -> Option<StateVolume> {
     let is_driver = matches!(component, Component::Driver | Component::Connect);
     let mut events = event_logs(spec).filter(|_| is_driver)?;
@@ -448,7 +448,7 @@ fn volume(name: &str, source: &VolumeSource) -> Option<Volume> {
     Some(volume)
 }
 
-/// Patient: a JVM's start takes above a minute where its processors are busy or few, and to end it then only makes it start once more.
+/// A long timeout: with few or busy processors a JVM's start takes more than a minute, and a restart would only start it again.
 fn startup(liveness: Probe) -> Probe {
     Probe {
         period_seconds: Some(1),
@@ -498,7 +498,7 @@ fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
     mounts
 }
 
-/// One claim for each pod, for every new claim that the plan or the user asks for.
+/// Volume claim templates for all new claims of the plan and the user.
 pub fn claim_templates(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<PersistentVolumeClaim> {
     let state = plan.state.iter().map(|state| (state.name, &state.source));
     let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
@@ -537,7 +537,7 @@ mod tests {
     use crate::render::render;
     use crate::spec::resolve::{Source, resolve};
 
-    /// Volumes and mounts of the event logs in a part's pods.
+    /// Volumes and mounts of the event logs in a component's pods.
     fn events(text: &str, set: &str) -> serde_json::Value {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
@@ -559,7 +559,7 @@ mod tests {
         ])
     }
 
-    /// The pod template of a part.
+    /// The pod template of a component.
     fn pod_of(text: &str, set: &str) -> serde_json::Value {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_kept_apart_as_strictly_as_the_file_says() {
+    fn anti_affinity_is_preferred_or_required_as_configured() {
         let anti_affinity = |text: &str, set: &str| pod_of(text, set)["affinity"]["podAntiAffinity"].take();
         let preferred = anti_affinity("", "spark-master");
         assert_eq!(
@@ -585,7 +585,7 @@ mod tests {
         );
         let term = &required["requiredDuringSchedulingIgnoredDuringExecution"][0];
         assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
-        // Of the other parts nothing was said.
+        // The other components have no setting.
         assert_eq!(anti_affinity(strict, "spark-master"), preferred);
         let zones = "masters:\n  topologySpreadConstraints:\n  - {topologyKey: zone, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}\n";
         let constraint = pod_of(zones, "spark-master")["topologySpreadConstraints"][0].take();
@@ -600,14 +600,14 @@ mod tests {
     }
 
     #[test]
-    fn members_stay_on_a_node_that_cannot_be_reached() {
+    fn stateful_members_tolerate_an_unreachable_node() {
         let forever = serde_json::json!([
             {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
         ]);
         for set in ["spark-master", "spark-zookeeper", "spark-worker"] {
             assert_eq!(pod_of("", set)["tolerations"], forever);
         }
-        // Nothing of theirs is lost with them.
+        // They have no state to lose.
         assert_eq!(
             pod_of("connect: true\n", "spark-connect")["tolerations"],
             serde_json::Value::Null
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn drivers_mount_the_event_logs_that_the_history_server_reads() {
+    fn drivers_mount_the_event_logs_of_the_history_server() {
         let both = "connect: true\nhistory: true\n";
         let claim =
             serde_json::json!({"name": EVENTS, "persistentVolumeClaim": {"claimName": "events-spark-history-0"}});

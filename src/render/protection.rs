@@ -1,4 +1,4 @@
-//! What protects connections between masters, workers, executors and drivers.
+//! Encryption and authentication between masters, workers, executors and drivers.
 
 use crate::spec::version::has_gcm;
 use crate::spec::{Authentication, ClusterSpec};
@@ -16,7 +16,7 @@ pub fn cipher(spec: &ClusterSpec) -> Option<&str> {
     cipher.filter(|cipher| *cipher != DEFAULT_CIPHER)
 }
 
-/// How masters and workers protect their RPC: those with different protections cannot connect. `None` is Spark's default with a secret.
+/// Protection of the RPC between masters and workers; it must be the same on both sides. `None`: Spark's default with a secret.
 pub fn rpc_protection(spec: &ClusterSpec) -> Option<&str> {
     match spec.authentication {
         _ if spec.tls.is_some() => Some("TLS"),

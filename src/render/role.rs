@@ -1,5 +1,5 @@
-//! What sparkha's users must be allowed to do, all of it within one namespace. The same table is printed as Roles for the
-//! administrator and asked of the API server in preflight, so the documented Roles cannot drift from what is needed.
+//! The permissions that sparkha's users need, all within one namespace. The same table is printed as Roles for the
+//! administrator and checked with the API server in preflight, so the documented Roles are always current.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +19,16 @@ pub struct Permission {
     /// With subresource, as Roles write it: `pods/log`.
     pub resource: &'static str,
     pub verbs: &'static [&'static str],
-    /// Of which objects. Without any: of all.
+    /// Names of objects; empty: all objects.
     pub names: Vec<String>,
-    /// Why, for messages.
+    /// The purpose, for messages.
     pub purpose: &'static str,
-    /// Without it sparkha works, but sees less.
+    /// Whether sparkha works without it, with less information.
     pub optional: bool,
 }
 
 impl Permission {
-    /// Of the core group.
+    /// A permission in the core group.
     pub fn core(resource: &'static str, verbs: &'static [&'static str], purpose: &'static str) -> Self {
         Self {
             group: "",
@@ -59,18 +59,18 @@ impl Permission {
     }
 }
 
-/// How many later generations of a cluster have a name at the same time at most, and so how many names there are: see `steps::generations`.
+/// Maximum number of named later generations of a cluster: see `lifecycle::generations`.
 const GENERATIONS: std::ops::RangeInclusive<u32> = 2..=3;
-/// Server-side apply of a new object asks for both `patch` and `create`.
+/// Server-side apply of a new object requires both `patch` and `create`.
 const BY_NAME: &[&str] = &["get", "patch", "delete"];
-/// No names can be said for these.
+/// Verbs that cannot be restricted to names.
 const OF_ALL: &[&str] = &["list", "create"];
 /// StatefulSets are also waited for.
 const OF_ALL_SETS: &[&str] = &["list", "watch", "create"];
-/// Nobody needs to see all Secrets of a namespace.
+/// Listing all Secrets of a namespace is not needed.
 const OF_ALL_SECRETS: &[&str] = &["create"];
 
-/// Everything that create, status and teardown do in a namespace, with these objects.
+/// Permissions of create, status and teardown in a namespace, for these objects.
 pub fn permissions(wanted: &[Resource]) -> Vec<Permission> {
     let mut objects: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
     for Resource { kind, name, .. } in wanted {
@@ -79,7 +79,7 @@ pub fn permissions(wanted: &[Resource]) -> Vec<Permission> {
     managing(objects).into_iter().chain(seeing()).collect()
 }
 
-/// What changing objects needs beyond [`seeing`].
+/// Additional permissions for changing objects, beyond [`seeing`].
 fn managing(objects: impl IntoIterator<Item = (Kind, Vec<String>)>) -> Vec<Permission> {
     let managed = objects.into_iter().flat_map(|(kind, names)| {
         let of_all = match kind {
@@ -104,11 +104,11 @@ fn managing(objects: impl IntoIterator<Item = (Kind, Vec<String>)>) -> Vec<Permi
         .collect()
 }
 
-/// What everybody needs who looks at a cluster, and nothing that changes one.
+/// Permissions for viewing a cluster, without changing it.
 fn seeing() -> Vec<Permission> {
     vec![
         Permission::core("pods", &["get", "list", "watch"], "see whether pods run"),
-        // A WebSocket is opened with GET, kubectl's older protocol with POST; servers ask for either.
+        // A WebSocket uses GET, kubectl's older protocol POST; servers check either verb.
         Permission::core(
             "pods/portforward",
             &["get", "create"],
@@ -121,13 +121,13 @@ fn seeing() -> Vec<Permission> {
     ]
 }
 
-/// What those need who may not change clusters: to find them, and what `doctor` looks at.
+/// Permissions of users who may not change clusters: for finding clusters, and for `doctor`.
 fn viewing() -> Vec<Permission> {
     let read: &[&str] = &["get", "list"];
     let kinds = Kind::ALL.into_iter().filter(|&kind| kind != Kind::Secret);
     let kinds = kinds.map(|kind| {
         let verbs = match kind {
-            // `ui`, `router` and `route watch` learn of new clusters at once.
+            // `ui`, `router` and `route watch` watch for new clusters.
             Kind::ConfigMap | Kind::StatefulSet => &["get", "list", "watch"],
             _ => read,
         };
@@ -140,7 +140,7 @@ fn viewing() -> Vec<Permission> {
     kinds.chain(others).chain(seeing()).collect()
 }
 
-/// What `submit` and `jobs --kill` need beyond [`viewing`]: drivers' pods come and go, and the user's files are streamed into them.
+/// Additional permissions of `submit` and `jobs --kill`, beyond [`viewing`]: they create and delete drivers' pods, and stream files into them.
 fn submitting() -> [Permission; 2] {
     [
         Permission::core("pods", &["create", "patch", "delete"], "run jobs"),
@@ -148,7 +148,7 @@ fn submitting() -> [Permission; 2] {
     ]
 }
 
-/// All names that a cluster's objects can have with any cluster file.
+/// All possible names of a cluster's objects, with any cluster file.
 fn objects(name: &ClusterName) -> [(Kind, Vec<String>); Kind::ALL.len()] {
     let generations = GENERATIONS.filter_map(|number| name.generation(number).ok());
     let clusters: Vec<_> = [name.clone()].into_iter().chain(generations).collect();
@@ -156,7 +156,7 @@ fn objects(name: &ClusterName) -> [(Kind, Vec<String>); Kind::ALL.len()] {
     Kind::ALL.map(of)
 }
 
-/// The Secret of the user's own by which znodes are removed from an external ZooKeeper.
+/// The user's Secret with the login that removes znodes from an external ZooKeeper.
 fn external_secret(spec: &ClusterSpec) -> Option<Permission> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return None;
@@ -167,7 +167,7 @@ fn external_secret(spec: &ClusterSpec) -> Option<Permission> {
     })
 }
 
-/// All names that a cluster's objects of one kind can have.
+/// All possible names of a cluster's objects of one kind.
 fn names(kind: Kind, name: &ClusterName) -> Vec<String> {
     let parts = || {
         vec![
@@ -199,7 +199,7 @@ fn names(kind: Kind, name: &ClusterName) -> Vec<String> {
     }
 }
 
-/// The Roles to bind to sparkha's users: for who looks at clusters, for who runs jobs on them, and for who makes and changes this one.
+/// The Roles to bind to sparkha's users: to view clusters, to run jobs, and to operate this cluster.
 pub fn roles(spec: &ClusterSpec) -> [Role; 3] {
     let namespace = spec.namespace.as_ref().map(ToString::to_string);
     let role = |name: String, permissions: Vec<Permission>| Role {
@@ -237,7 +237,7 @@ mod tests {
     use crate::spec::resolve::{Source, resolve};
 
     #[test]
-    fn the_role_for_a_cluster_names_all_that_it_can_have() {
+    fn the_role_lists_all_possible_names_of_objects() {
         for text in [
             "masters: {count: 7}\nhistory: true\nconnect: true\nmetrics: {podMonitor: true}\nworkers: {autoscale: {min: 1, max: 4}}\n",
             "masters: {count: 1}\n",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_operates_may_see_or_change_what_is_named() {
+    fn only_the_operator_role_grants_access_to_named_objects() {
         let text = "zookeeper: {external: {servers: ['zk:2181'], secret: ours}}\n";
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let [view, submit, operate] = roles(&spec).map(|role| role.rules.unwrap());
@@ -276,7 +276,7 @@ mod tests {
             ("ours".into(), "get".into())
         );
         assert_eq!(of(&operate, "pods/exec"), []);
-        // Of what it makes itself, nothing without a name is changed or removed.
+        // The Role allows changing or removing created objects only by name.
         for kind in Kind::ALL {
             for rule in of(&operate, kind.plural()) {
                 let changes = rule.verbs.iter().any(|verb| verb == "patch" || verb == "delete");

@@ -1,5 +1,5 @@
-//! Services: one for each master, one in front of the cluster's web UI and of each part that has one pod, and the headless ones that give
-//! pods their names.
+//! Services: one for each master, one for the cluster's web UI, one for each single-pod component, and headless Services for the pods'
+//! names.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -58,7 +58,7 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
             Component::Connect,
             &[("grpc", CONNECT_PORT)],
         ));
-        // Clients keep their address from generation to generation.
+        // Clients keep the address across generations.
         services.extend(
             spec.active_alias()
                 .map(|alias| single(spec, alias.connect(), Component::Connect, &[("grpc", CONNECT_PORT)])),
@@ -67,8 +67,8 @@ pub fn services(spec: &ClusterSpec) -> Vec<Service> {
     services
 }
 
-/// The Service of one master, of the very name of its pod: inside the pod the kubelet's /etc/hosts makes that name the
-/// pod's own address, to which a master can bind; for everyone else it is an address that outlives the pod.
+/// The Service of one master, with the name of its pod. Inside the pod the kubelet's /etc/hosts resolves this name to the
+/// pod's own address, to which the master can bind. For other pods the Service's address outlives the pod.
 fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
     let name = spec.name.master(ordinal);
     let mut selector = identity(spec, Component::Master);
@@ -79,7 +79,7 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
             type_: Some("ClusterIP".into()),
             selector: Some(selector),
             ports: Some(ports(&[RPC, UI])),
-            // A master must be reachable by its name while it starts, or no worker could register in time.
+            // A master must be reachable by its name during its start, or workers could not register in time.
             publish_not_ready_addresses: Some(true),
             ..Default::default()
         }),
@@ -87,7 +87,7 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
     }
 }
 
-/// The Service by which the cluster's web UI is reached. Of a later generation it is only within the cluster: see [`exposed`].
+/// The Service of the cluster's web UI. That of a later generation is only reachable within the cluster: see [`exposed`].
 fn web_ui(spec: &ClusterSpec) -> Service {
     match spec.alias {
         None => exposed(spec, &spec.name),
@@ -95,7 +95,7 @@ fn web_ui(spec: &ClusterSpec) -> Service {
     }
 }
 
-/// What is exposed under the name that the cluster is known by, so that ports and addresses outside stay with it.
+/// The Services under the cluster's public name, so that external ports and addresses remain.
 fn exposed(spec: &ClusterSpec, name: &ClusterName) -> Service {
     let web_ui = &spec.web_ui;
     let mut ports = ports(&[UI]);
@@ -125,7 +125,7 @@ fn exposed(spec: &ClusterSpec, name: &ClusterName) -> Service {
     }
 }
 
-/// The Service of a part that has one pod, under an address that outlives it.
+/// The Service of a single-pod component, with an address that outlives the pod.
 fn single(spec: &ClusterSpec, name: String, component: Component, named_ports: &[(&str, u16)]) -> Service {
     Service {
         metadata: metadata(spec, name, component),
@@ -147,7 +147,7 @@ fn headless(spec: &ClusterSpec, name: String, component: Component, named_ports:
             cluster_ip: Some("None".into()),
             selector: Some(identity(spec, component)),
             ports: Some(ports(named_ports)),
-            // ZooKeeper's servers must find each other before any of them can be ready.
+            // ZooKeeper servers must connect to each other before any of them is ready.
             publish_not_ready_addresses: Some(true),
             ..Default::default()
         }),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_generation_is_exposed_under_the_name_that_it_is_known_by() {
+    fn a_later_generation_is_exposed_under_its_alias() {
         let first = Overrides {
             alias: None,
             ..Overrides::generation("etl-2", false)
@@ -204,7 +204,7 @@ mod tests {
             outer(&first),
             ["etl-2-master NodePort Some(30080)", "etl-2-connect ClusterIP None"]
         );
-        // The generation before has it still.
+        // The previous generation still has the alias.
         assert_eq!(
             outer(&Overrides::generation("etl-2", false)),
             ["etl-2-master ClusterIP None", "etl-2-connect ClusterIP None"]

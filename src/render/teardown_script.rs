@@ -1,11 +1,11 @@
-//! A shell script that removes a rendered cluster with nothing but kubectl, for those who applied the manifests by hand.
+//! A shell script that removes a rendered cluster with kubectl only, for manifests that were applied manually.
 
 use super::Resource;
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
 use crate::spec::names::ClusterName;
 
-/// The script for a cluster that consists of these resources.
+/// The script for a cluster with these resources.
 pub fn teardown_script(name: &ClusterName, resources: &[Resource]) -> String {
     let removals: String = in_teardown_order(resources.iter().map(|r| (r.kind, r.name.as_str())))
         .into_iter()
@@ -17,7 +17,7 @@ pub fn teardown_script(name: &ClusterName, resources: &[Resource]) -> String {
         .replace("@REMOVALS@\n", &removals)
 }
 
-/// The reverse of the order of applying: workers, masters, ZooKeepers, then what they used, and the inventory last.
+/// The reverse order of applying: workers, masters, ZooKeeper servers, then their dependencies, and the inventory last.
 pub fn in_teardown_order<'a>(objects: impl IntoIterator<Item = (Kind, &'a str)>) -> Vec<(Kind, &'a str)> {
     let mut objects: Vec<_> = objects.into_iter().collect();
     objects.reverse();

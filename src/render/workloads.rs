@@ -1,4 +1,4 @@
-//! StatefulSets: masters, workers, managed ZooKeepers, the history server and the Spark Connect server. What is alike in their pods is in [`super::pods`].
+//! StatefulSets: masters, workers, managed ZooKeepers, the history server and the Spark Connect server. [`super::pods`] has the settings that their pods share.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
@@ -19,10 +19,10 @@ use crate::model::ports::{
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
-/// How the pods of a StatefulSet are replaced where sparkha does not do that itself.
+/// Update strategy of StatefulSets whose pods sparkha does not replace itself.
 pub const ROLLING_UPDATE: &str = "RollingUpdate";
 
-/// The StatefulSets in the order in which their pods are needed.
+/// The StatefulSets in the order of their dependencies.
 pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet> {
     let mut sets = Vec::new();
     if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
@@ -64,7 +64,7 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         env,
         spark_env: true,
         ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT)]),
-        // A standby is as healthy as a leader: the page answers on both.
+        // Standby and leader both serve the page, and both are healthy.
         readiness: Some(Probe {
             period_seconds: Some(1),
             failure_threshold: Some(5),
@@ -90,7 +90,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
     let mut env = vec![
         pods::field_env("POD_IP", "status.podIP"),
         pods::field_env("POD_NAMESPACE", "metadata.namespace"),
-        // Executors and shuffle blocks must be reached directly, on ports that no Service forwards.
+        // Others connect directly to executors and shuffle blocks, on ports that no Service forwards.
         pods::field_env("SPARK_LOCAL_HOSTNAME", "status.podIP"),
         pods::env("SPARK_WORKER_PORT", WORKER_PORT),
         pods::env("SPARK_WORKER_WEBUI_PORT", WORKER_UI_PORT),
@@ -99,7 +99,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         pods::env("SPARK_WORKER_DIR", format!("{STATE_DIR}/work")),
         pods::env("SPARK_LOCAL_DIRS", &shuffle_dir),
         pods::env("SPARKHA_DRAIN_SECONDS", workers.drain_seconds),
-        // Ivy and Python look for a home that can be written.
+        // Ivy and Python need a writable home.
         pods::env("HOME", "/tmp"),
     ];
     env.extend(daemon_env(spec, &workers.daemon_memory.spark()));
@@ -122,7 +122,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
             mount_path: shuffle_dir,
             source: workers.shuffle.clone(),
         }),
-        // What comes after the drain: the worker's own end.
+        // Time after the drain, for the worker's own shutdown.
         termination_grace_seconds: i64::from(workers.drain_seconds) + 30,
         config_digest: digest(config, Component::Worker),
     };
@@ -134,7 +134,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         plan,
     );
     if workers.autoscale.is_some() {
-        // The number is the autoscaler's: whoever applies this leaves it as it is.
+        // The autoscaler owns the number; applying the StatefulSet keeps it.
         set.spec.replicas = None;
     }
     set
@@ -142,7 +142,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
 
 fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &ConfigMap) -> StatefulSet {
     let heap = zookeeper.daemon_memory.spark();
-    // A peer that came back has another address: do not remember the old one for long, nor that there was none.
+    // A restarted peer has another address: do not cache addresses or failed lookups for long.
     let options = format!(
         "-Xms{heap} -Xmx{heap} -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
          -Dsun.net.inetaddr.ttl=5 -Dsun.net.inetaddr.negative.ttl=0"
@@ -151,7 +151,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
         component: Component::ZooKeeper,
         settings: &zookeeper.pod,
         command: script("zookeeper.sh"),
-        // Servers with and without it form no quorum. A change of arguments replaces all pods at once.
+        // Servers with and without it cannot form a quorum. A change of arguments replaces all pods at once.
         args: (zookeeper.count > 1 && zookeeper_secret(spec).is_some())
             .then(|| "quorum-auth".to_owned())
             .into_iter()
@@ -166,7 +166,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             ("peer", ZOOKEEPER_PEER_PORT),
             ("election", ZOOKEEPER_ELECTION_PORT),
         ]),
-        // The port is open long before there is a quorum; only a server that takes part in one says its mode.
+        // The port is open long before there is a quorum. Only a member of a quorum reports its mode.
         readiness: Some(Probe {
             exec: Some(ExecAction {
                 command: Some(
@@ -234,13 +234,13 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
             pods::field_env("POD_IP", "status.podIP"),
             pods::field_env("POD_NAMESPACE", "metadata.namespace"),
             pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
-            // Ivy and Python look for a home that can be written.
+            // Ivy and Python need a writable home.
             pods::env("HOME", "/tmp"),
             pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
         ],
         spark_env: true,
         ports: container_ports(&[("grpc", CONNECT_PORT), ("ui", CONNECT_UI_PORT)]),
-        // An application that was ended from outside leaves a server that listens and can compute nothing: but its web UI is gone, of
+        // If its application was killed, the server still listens but cannot run queries. Its web UI is then gone, of
         // which this page comes last, after the port for clients.
         readiness: Some(Probe {
             period_seconds: Some(2),
@@ -256,7 +256,7 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
     stateful_set(spec, name.clone(), name, 1, plan)
 }
 
-/// `spark://` with every master: what workers and drivers are given.
+/// `spark://` with every master: the URL for workers and drivers.
 pub fn masters_url(name: &ClusterName, masters: u32) -> String {
     let masters: Vec<_> = (0..masters)
         .map(|ordinal| format!("{}:{MASTER_PORT}", name.master(ordinal)))
@@ -273,7 +273,7 @@ fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32
             replicas: Some(replicas as i32),
             service_name: Some(service),
             selector: selector(spec, component),
-            // No member waits for another: a ZooKeeper that starts alone would never become ready.
+            // Members start in parallel: a single ZooKeeper server never becomes ready.
             pod_management_policy: Some("Parallel".into()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some(ROLLING_UPDATE.into()),
@@ -288,12 +288,12 @@ fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32
     }
 }
 
-/// What every Spark daemon is told.
+/// Environment of every Spark daemon.
 fn daemon_env(spec: &ClusterSpec, heap: &str) -> Vec<EnvVar> {
     vec![
         pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
         pods::env("SPARK_DAEMON_MEMORY", heap),
-        // The daemons are small and must start fast; these options are not passed on to executors.
+        // The daemons are small and must start quickly; executors do not get these options.
         pods::env(
             "SPARK_DAEMON_JAVA_OPTS",
             "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dsun.net.inetaddr.ttl=5 -Dsun.net.inetaddr.negative.ttl=0",
@@ -343,7 +343,7 @@ fn http_probe(path: &str, port: u16) -> Probe {
     }
 }
 
-/// Patient: a restarted master costs more than one that is slow for a minute.
+/// A long timeout: restarting a master is more expensive than a slow one.
 fn liveness_timing() -> Probe {
     Probe {
         period_seconds: Some(10),

@@ -1,4 +1,4 @@
-//! Where the cluster keeps its state in ZooKeeper.
+//! Location of the cluster's state in ZooKeeper.
 
 use crate::model::ports::ZOOKEEPER_PORT;
 use crate::spec::{ClusterSpec, Recovery};
@@ -18,7 +18,7 @@ pub fn zookeeper_url(spec: &ClusterSpec) -> Option<String> {
     }
 }
 
-/// The znode below which the masters keep their election and their state.
+/// The znode below which the masters keep election and recovery state.
 pub fn zookeeper_directory(spec: &ClusterSpec) -> Option<String> {
     match &spec.recovery {
         Recovery::FileSystem { .. } => None,

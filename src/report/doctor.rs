@@ -1,4 +1,4 @@
-//! Checks, a line each.
+//! Formats checks, one per line.
 
 use crate::console::{colours, hint};
 use crate::doctor::{Check, Status};

@@ -1,4 +1,4 @@
-//! How an error reads: what happened, where, and what to do.
+//! Formats an error: what happened, where, and the remedy.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::model::finding::Severity;
 pub fn report(error: &Error) {
     let mut stderr = std::io::stderr().lock();
     let text = hint::complete(&text(error, colours(&stderr)));
-    // There is nowhere left to complain.
+    // A failed write to standard error cannot be reported.
     let _ = stderr.write_all(text.as_bytes());
 }
 

@@ -7,36 +7,34 @@ use crate::lifecycle::Error;
 use crate::model::finding::Severity;
 use crate::platform::{kubernetes, local};
 
-/// Why sparkha ended.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
-    /// All is as it was asked for.
+    /// Success.
     Success,
-    /// Something failed that none of the others describes.
+    /// A failure that no other code describes.
     Failure,
-    /// Arguments or cluster file are wrong; nothing was changed.
+    /// Invalid arguments or cluster file; nothing was changed.
     BadInput,
-    /// There is no API server, ZooKeeper, etcd, Vulcand or pod to talk to.
+    /// The API server, ZooKeeper, etcd, Vulcand or a pod cannot be reached.
     Unreachable,
-    /// The API server, etcd or this machine does not allow it.
+    /// Permission denied by the API server, etcd or this machine.
     NotAllowed,
-    /// Something belongs to somebody else: a name, a field, a route, a port, a cluster at which another sparkha is at work. Or applications
-    /// run that another version of Spark would end.
+    /// Conflict: a name, field, route, port or lock belongs to someone else, or running applications would be lost.
     Conflict,
-    /// It did not happen in time.
+    /// Timed out.
     TimedOut,
-    /// There is no such cluster or job.
+    /// No such cluster or job.
     NotFound,
-    /// There is no room, or the cluster cannot come up.
+    /// Not enough capacity, or the cluster cannot start.
     Impossible,
-    /// The cluster is there, but not in service (`status`, `failover`) or not as it should be (`doctor`), or its routes do not lead to it
-    /// (`route check`).
+    /// The cluster is not in service (`status`, `failover`) or has a fault (`doctor`), or a route is wrong (`route check`).
     NotReady,
-    /// A job has ended, but not all of its output could be read.
+    /// The job has ended, but part of its output could not be read (`submit`).
     Incomplete,
-    /// Ctrl-C or SIGTERM.
+    /// Interrupted by Ctrl-C or SIGTERM.
     Interrupted,
-    /// Of `submit`: the job's own.
+    /// The job's own exit code (`submit`).
     Job(u8),
 }
 
@@ -133,7 +131,7 @@ impl From<&Error> for ExitCode {
     }
 }
 
-/// By what the operating system says.
+/// The exit code for an error of the operating system.
 fn of_io(error: &io::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::AddrInUse => ExitCode::Conflict,
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_operating_system_says_decides_and_each_failure_says_what_it_is() {
+    fn errors_of_the_operating_system_have_a_message_and_an_exit_code() {
         for (kind, code) in [
             (ErrorKind::StorageFull, ExitCode::Impossible),
             (ErrorKind::QuotaExceeded, ExitCode::Impossible),
@@ -181,7 +179,7 @@ mod tests {
                 );
             }
         }
-        // Only what nobody reads is the reader's end.
+        // Only a closed pipe means that the reader ended.
         let broken = || io::Error::from(ErrorKind::BrokenPipe);
         assert!(crate::report::logs::is_unread(&Error::Output(broken())));
         assert!(!crate::report::logs::is_unread(&Error::io("write to standard error")(
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_every_code() {
+    fn the_help_text_lists_every_exit_code() {
         use ExitCode::*;
         let all = [
             Success,

@@ -1,4 +1,4 @@
-//! How a drill went.
+//! Formats the result of a failover drill.
 
 use super::status::{lines, new_table};
 use super::{Format, structured};
@@ -26,16 +26,16 @@ fn table(outcome: &DrillResult) -> String {
     for missing in &outcome.missing {
         text.push_str(&format!("           - {missing}\n"));
     }
-    text.push_str(&format!("Taken away {}, {what}\n", outcome.victim));
+    text.push_str(&format!("Stopped    {}, {what}\n", outcome.victim));
     let leader = outcome.leader.as_deref().unwrap_or("none");
-    text.push_str(&format!("Leader     {leader}, before {}\n", outcome.leader_before));
+    text.push_str(&format!("Leader     {leader}, previously {}\n", outcome.leader_before));
     text.push_str(&match &outcome.probe_job {
-        None => "Job        none was run\n\n".to_owned(),
-        Some(result) => format!(
-            "Job        {}, {} results, the longest pause between two {:.2} s\n\n",
-            if result.went_on { "went on" } else { "DID NOT GO ON" },
-            result.results,
-            result.longest_pause
+        None => "Job        not run\n\n".to_owned(),
+        Some(song) => format!(
+            "Job        {}, {} results, longest pause {:.2} s\n\n",
+            if song.went_on { "continued" } else { "DID NOT CONTINUE" },
+            song.results,
+            song.longest_pause
         ),
     });
     let mut table = new_table(&["PHASE", "AFTER"]);
@@ -55,7 +55,7 @@ mod tests {
     use crate::drill::{DrillStep, Phase};
 
     #[test]
-    fn what_was_not_reached_is_told() {
+    fn phases_that_were_not_reached_are_shown() {
         let step = |phase, seconds| DrillStep { phase, seconds };
         let drill = DrillResult {
             namespace: "data".into(),
@@ -77,9 +77,9 @@ mod tests {
             outcome(&drill, Format::Table),
             "Drill      data/spark  NOT RECOVERED\n           \
              - 2 of 3 masters answer\n\
-             Taken away spark-master-0, the leading master\n\
-             Leader     spark-master-2, before spark-master-0\n\
-             Job        went on, 7 results, the longest pause between two 1.50 s\n\
+             Stopped    spark-master-0, the leading master\n\
+             Leader     spark-master-2, previously spark-master-0\n\
+             Job        continued, 7 results, longest pause 1.50 s\n\
              \n\
              PHASE                 AFTER\n\
              another master ALIVE  0.40 s\n\

@@ -1,4 +1,4 @@
-//! Jobs as a table.
+//! Formats jobs as a table.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub fn jobs(jobs: &[JobState], format: Format) -> String {
     }
 }
 
-/// How a job that was waited for has ended.
+/// The end of a job that `submit` waited for.
 pub fn ended(application: &str, code: u8, after: Duration) -> String {
     let after = match after.as_secs() {
         0..60 => format!("{:.1} s", after.as_secs_f64()),
@@ -69,7 +69,7 @@ fn ui(job: &JobState) -> Option<String> {
     job.local_ui.clone().or_else(routed)
 }
 
-/// The driver's exit code. What was killed together with its script left none.
+/// The driver's exit code. A driver that was killed together with its script has none.
 fn exit(job: &JobState) -> String {
     match (job.exit_code, job.driver_ended) {
         (Some(code), _) => code.to_string(),

@@ -1,5 +1,5 @@
-//! A cluster being watched: on a terminal a view that is drawn anew in place, with what has changed below it; elsewhere the state once, and
-//! then a line for each change, or in the machines' formats the whole state whenever it differs.
+//! Output of `status --watch`. On a terminal: a view that is redrawn in place, with the changes below it. Elsewhere: the state once, then a
+//! line for each change, or in JSON and YAML the whole state after each change.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -15,23 +15,23 @@ use crate::report::{Format, print, status};
 use crate::state::ClusterState;
 use crate::state::changes::changes;
 
-/// How many changes stay in sight at most.
+/// Maximum number of changes in the view.
 const KEPT: usize = 100;
 
-/// What is shown. Leaves the terminal as it was when dropped.
-pub struct Live {
+/// The view. Restores the terminal when dropped.
+pub struct LiveView {
     format: Format,
     on_terminal: bool,
     last: Option<ClusterState>,
-    /// With the time of day; the newest last.
+    /// Changes with their time of day, newest last.
     changes: VecDeque<String>,
-    /// Why nothing can be seen at present.
+    /// The reason why the cluster is currently unreachable.
     trouble: Option<String>,
 }
 
-impl Live {
+impl LiveView {
     /// # Errors
-    /// If the terminal cannot be written to.
+    /// If writing to the terminal fails.
     pub fn new(format: Format) -> Result<Self, Error> {
         let on_terminal = format == Format::Table && io::stdout().is_terminal();
         if on_terminal {
@@ -46,11 +46,11 @@ impl Live {
         })
     }
 
-    /// Shows the cluster as it is now.
+    /// Shows the current state of the cluster.
     pub fn show(&mut self, state: ClusterState) -> Result<(), Error> {
         let mut news = Vec::new();
         if self.trouble.take().is_some() {
-            news.push("the cluster can be seen again".to_owned());
+            news.push("the cluster can be reached again".to_owned());
         }
         if let Some(last) = &self.last {
             news.extend(changes(last, &state));
@@ -58,7 +58,7 @@ impl Live {
         let is_first = self.last.is_none();
         let differs = self.last.as_ref().is_none_or(|last| !is_same(last, &state));
         self.last = Some(state);
-        self.tell(news)?;
+        self.report_changes(news)?;
         match self.format {
             Format::Table if self.on_terminal => self.draw(),
             Format::Table if is_first => self.whole(),
@@ -67,12 +67,12 @@ impl Live {
         }
     }
 
-    /// Says that nothing can be seen; what was seen last stays.
-    pub fn blind(&mut self, reason: String) -> Result<(), Error> {
+    /// Reports that the cluster is unreachable; the last state stays visible.
+    pub fn unreachable(&mut self, reason: String) -> Result<(), Error> {
         if self.trouble.as_ref() == Some(&reason) {
             return Ok(());
         }
-        self.tell(vec![format!("the cluster cannot be seen: {reason}")])?;
+        self.report_changes(vec![format!("the cluster cannot be reached: {reason}")])?;
         self.trouble = Some(reason);
         match self.on_terminal {
             true => self.draw(),
@@ -87,7 +87,7 @@ impl Live {
         }
     }
 
-    fn tell(&mut self, news: Vec<String>) -> Result<(), Error> {
+    fn report_changes(&mut self, news: Vec<String>) -> Result<(), Error> {
         let time = Zoned::now().strftime("%H:%M:%S").to_string();
         for text in news {
             let line = format!("{time}  {}", hint::complete(&text));
@@ -115,7 +115,7 @@ impl Live {
     }
 }
 
-/// Each line is overwritten and its rest cleared: the screen does not flicker.
+/// Overwrites each line and clears its rest, so that the screen does not flicker.
 fn show(lines: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (row, line) in lines.iter().enumerate() {
@@ -127,16 +127,16 @@ fn show(lines: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-impl Drop for Live {
+impl Drop for LiveView {
     fn drop(&mut self) {
         if self.on_terminal {
-            // A terminal that is gone needs nothing.
+            // A closed terminal needs no restoring.
             let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
         }
     }
 }
 
-/// Whether nothing but time has gone by.
+/// Whether the state is unchanged.
 fn is_same(last: &ClusterState, now: &ClusterState) -> bool {
     let mut now = now.clone();
     for (application, last) in now.applications.iter_mut().zip(&last.applications) {
@@ -145,8 +145,8 @@ fn is_same(last: &ClusterState, now: &ClusterState) -> bool {
     *last == now
 }
 
-/// The lines of a screen: the cluster, as many of the newest changes as fit, and the foot. Where there is no room for all of the cluster, its
-/// end is left out.
+/// The lines of a screen: the cluster, as many of the newest changes as fit, and the footer. If the cluster does not fit, its end is
+/// cut off.
 fn screen(cluster: Vec<String>, changes: &VecDeque<String>, foot: String, width: usize, height: usize) -> Vec<String> {
     let mut lines = cluster;
     let room = height.saturating_sub(1);
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_changes_fill_what_is_left() {
+    fn the_newest_changes_fill_the_rest_of_the_screen() {
         let lines = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         let changes: VecDeque<_> = lines(&["one", "two", "three"]).into();
         let cluster = lines(&["Cluster", "Master"]);

@@ -25,12 +25,12 @@ pub fn start(verbosity: u8, access_log: bool) {
         .with_ansi(colours(&io::stderr()))
         .with_target(false)
         .without_time()
-        // Nobody reading, or a full disk below a log, is no reason to end.
+        // A closed pipe or a full disk does not end the program.
         .log_internal_errors(false)
         .init();
 }
 
-/// Standard error, for lines that may be left out: if nobody reads a pipe, requests must not wait for it.
+/// Standard error for lines that may be dropped: requests must not wait for a pipe without a reader.
 struct AtOnce(Stderr);
 
 impl AtOnce {
@@ -40,9 +40,9 @@ impl AtOnce {
 }
 
 impl Write for AtOnce {
-    /// A line is shorter than what a pipe takes as soon as it takes anything (4096 bytes).
+    /// A line is shorter than the amount that a writable pipe accepts (4096 bytes).
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Locked, so that nobody else takes the room.
+        // Locked, so that no other thread writes in between.
         let mut stderr = self.0.lock();
         let mut room = [PollFd::new(&stderr, PollFlags::OUT)];
         match poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {

@@ -1,4 +1,4 @@
-//! Lines of logs, each after the name of whoever wrote it.
+//! Formats lines of logs, each with the name of its source.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,14 @@ use crate::console::colours;
 use crate::lifecycle::Error;
 use crate::logs::selection::LogLine;
 
-/// Colours of names, in turn.
+/// Colours of names, in rotation.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
 
 pub struct Printer {
-    /// Whose line it is stands before it.
+    /// Whether to prefix lines with their source.
     pub prefix: bool,
     colours: bool,
-    /// In the order in which they were first seen.
+    /// Sources, in the order of their first line.
     sources: Vec<std::sync::Arc<str>>,
 }
 
@@ -26,7 +26,7 @@ impl Printer {
         }
     }
 
-    /// Writes a line at once: whoever follows waits for it. A reader that has gone away is an error, and ends the work.
+    /// Writes a line without buffering, for `--follow`. A closed pipe is an error, and ends the command.
     pub fn print(&mut self, line: &LogLine) -> Result<(), Error> {
         let text = self.text(line);
         let mut stdout = io::stdout().lock();
@@ -50,7 +50,7 @@ impl Printer {
     }
 }
 
-/// Whether the error is only that nobody reads any more (`| head`).
+/// Whether the error is only a closed pipe (`| head`).
 pub fn is_unread(error: &Error) -> bool {
     matches!(error, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -20,7 +20,7 @@ use crate::lifecycle::Error;
 use crate::logs::streams::OutputStream;
 use crate::spec::file;
 
-/// How results are written.
+/// Output format of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     #[default]
@@ -31,7 +31,7 @@ pub enum Format {
     Name,
 }
 
-/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -40,7 +40,7 @@ pub fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Passes on what a job writes. A reader that has gone away does not end the job.
+/// Writes a job's output. A closed pipe does not end the job.
 pub fn pass_on(stream: OutputStream, bytes: &[u8]) {
     let _ = match stream {
         OutputStream::Output => {
@@ -51,7 +51,7 @@ pub fn pass_on(stream: OutputStream, bytes: &[u8]) {
     };
 }
 
-/// Variables as a shell reads them, and a folder for its PATH.
+/// Shell commands that export variables and prepend a folder to PATH.
 pub fn shell(variables: &[(String, String)], path: &std::path::Path) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let mut text: String = variables
@@ -67,7 +67,7 @@ pub fn shell(variables: &[(String, String)], path: &std::path::Path) -> String {
 
 /// One value as JSON.
 pub fn json(value: &impl Serialize) -> String {
-    // Our own types serialise: they hold nothing that JSON cannot say.
+    // Serialising our own types cannot fail.
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
@@ -77,7 +77,7 @@ pub fn yaml<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
     documents.join("---\n")
 }
 
-/// A value in one of the machines' formats; `None` for the people's.
+/// A value in JSON or YAML; `None` for other formats.
 pub fn structured(format: Format, value: &impl Serialize) -> Option<String> {
     match format {
         Format::Json => Some(json(value)),

@@ -1,4 +1,4 @@
-//! Routes that were written, and routes that were checked.
+//! Formats written routes and checked routes.
 
 use super::status::{lines, new_table};
 use crate::console::hint;
@@ -6,7 +6,7 @@ use crate::report::{Format, structured};
 use crate::routes::check::{RouteCheck, RouteProblem, RouteReport, RouteState};
 use crate::routing::vulcand::diff::Changes;
 
-/// What was written and deleted, or would be.
+/// Written and deleted routes, or those that a dry run would write and delete.
 pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {
     let names = |verb: &str| -> String {
         let line = |(what, name): (&str, &String)| match verb {
@@ -31,7 +31,7 @@ pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {
     }
 }
 
-/// Every route with what is wrong, and below what to do.
+/// All routes with their problems, followed by remedies.
 pub fn check(report: &RouteReport, format: Format) -> String {
     let mut report = report.clone();
     let of_routes = report.routes.iter_mut().flat_map(|route| &mut route.problems);
@@ -98,7 +98,7 @@ fn word(check: RouteCheck) -> &'static str {
     }
 }
 
-/// What is to be done once for all to which it applies.
+/// Groups problems by their remedy.
 fn told(problems: Vec<(String, &RouteProblem)>) -> String {
     let mut hints: Vec<&str> = Vec::new();
     for (_, problem) in &problems {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_and_what_to_do() {
+    fn problems_are_shown_with_their_remedy() {
         let route = |port, problems| RouteState {
             host: "spark-master.ns.k8s".into(),
             port,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_and_what_would_be() {
+    fn changes_and_dry_runs_are_shown() {
         let done = Changes {
             written: ["a.ns.k8s".into(), "listener sparkha-kubernetes-8080".into()].into(),
             deleted: ["b.ns.k8s".into()].into(),

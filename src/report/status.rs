@@ -1,4 +1,4 @@
-//! Clusters as tables.
+//! Formats clusters as tables.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,7 @@ pub fn cluster(state: &ClusterState, format: Format) -> String {
     }
 }
 
-/// Many clusters, a line each.
+/// Clusters, one per line.
 pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> String {
     match format {
         Format::Name => overviews
@@ -57,7 +57,7 @@ pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> Strin
     }
 }
 
-/// Ready pods are no cluster in service: that only masters and ZooKeepers tell.
+/// Ready pods do not imply that the cluster is in service: only masters and ZooKeeper servers report that.
 fn word(cluster: &Overview) -> &'static str {
     match (cluster.in_service, cluster.ready) {
         (Some(true), _) => "in service",
@@ -67,7 +67,7 @@ fn word(cluster: &Overview) -> &'static str {
     }
 }
 
-/// As kubectl says it, by the largest unit that fits twice.
+/// A duration as in kubectl, in the largest unit that fits twice.
 fn age(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     match seconds {
@@ -127,7 +127,10 @@ fn table_of(state: &ClusterState) -> String {
         mib(workers.memory_mib),
     ));
     if let Some(executors) = &state.executors {
-        text.push_str(&format!("Executors  {}\n", said_of(executors, workers.cores)));
+        text.push_str(&format!(
+            "Executors  {}\n",
+            application_defaults(executors, workers.cores)
+        ));
     }
     text.push('\n');
     text.push_str(&lines(&members(state)));
@@ -143,14 +146,14 @@ fn table_of(state: &ClusterState) -> String {
     text
 }
 
-/// What an application gets that says nothing.
-fn said_of(executors: &ExecutorsSummary, cores: u32) -> String {
+/// Defaults of applications.
+fn application_defaults(executors: &ExecutorsSummary, cores: u32) -> String {
     let all = match executors.default_cores {
         Some(default) if default < cores => format!("{default} of {cores} cores"),
-        _ => "all cores that are free".into(),
+        _ => "all free cores".into(),
     };
     format!(
-        "{} and {}; an application gets {all} unless it says otherwise",
+        "{} and {}; an application gets {all} by default",
         counted(executors.cores, "core"),
         mib(executors.memory_mib)
     )
@@ -218,7 +221,7 @@ fn readiness(ready: bool) -> String {
     if ready { "ready" } else { "not ready" }.to_owned()
 }
 
-/// As kubectl's tables: no lines, no wrapping, columns that line up.
+/// A table like kubectl's: without lines or wrapping, with aligned columns.
 pub(super) fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -242,7 +245,7 @@ pub(super) fn mib(mib: u64) -> String {
     }
 }
 
-/// What a dry run would write.
+/// Changes that a dry run would make.
 pub fn dry_run(would: &[String], format: Format) -> String {
     match format {
         Format::Table if would.is_empty() => "Nothing would change\n".into(),
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_clusters_web_uis_are_at_their_addresses() {
+    fn web_uis_of_local_clusters_are_shown_with_their_addresses() {
         let mut state = crate::state::tests::state();
         assert!(table_of(&state).contains("Web UI     http://spark-master.data.k8s:8080\n"));
         let address = "127.65.0.2".parse().unwrap();
@@ -278,17 +281,16 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_that_waits_is_told_with_the_ways_out() {
+    fn a_pending_upgrade_is_shown_with_the_commands_to_continue_or_abort() {
         let mut state = crate::state::tests::state();
         state.upgrade = Some(Upgrade::of_images("spark:4.2.1".into(), "spark:4.3.0".into()));
         let said = table_of(&state);
-        let line =
-            "Upgrade    Spark 4.2.1 → 4.3.0 waits for what runs, and takes no new jobs\n           `sparkha upgrade";
+        let line = "Upgrade    Spark 4.2.1 → 4.3.0 waits for running applications, and refuses new jobs\n           `sparkha upgrade";
         assert!(said.contains(line), "{said}");
     }
 
     #[test]
-    fn what_an_application_gets_and_why_one_waits_is_told() {
+    fn application_defaults_and_reasons_for_waiting_are_shown() {
         let mut state = crate::state::tests::state();
         state.executors = Some(ExecutorsSummary {
             cores: 1,
@@ -300,12 +302,12 @@ mod tests {
         state.applications.push(waiting);
         let said = table_of(&state);
         for line in [
-            "Executors  1 core and 1.2 GiB; an application gets all cores that are free unless it says otherwise\n\nMEMBER",
+            "Executors  1 core and 1.2 GiB; an application gets all free cores by default\n\nMEMBER",
             "app-2 waits for executors of 600 MiB: 0 of 1 core and 682 of 1282 MiB are free; app-1 has 1\n",
         ] {
             assert!(said.contains(line), "{line}\n{said}");
         }
         state.workers.cores = 4;
-        assert!(table_of(&state).contains("an application gets 1 of 4 cores unless it says otherwise"));
+        assert!(table_of(&state).contains("an application gets 1 of 4 cores by default"));
     }
 }

@@ -1,34 +1,34 @@
-//! What a worker may offer to applications, from what its pod really has, and the executors that fill it. Without a cap a worker offers
-//! all cores and memory of the *host*; in standalone mode its executors run inside the worker's own container, and the master counts their
-//! heaps alone. So the offer leaves room for the daemon, and for what each executor that fits uses beside its heap.
+//! The cores and memory that a worker offers to applications, computed from its pod's limits, and the executors that fill it. Without a cap
+//! a worker offers all cores and memory of the *host*. In standalone mode executors run in the worker's own container, and the master counts
+//! only their heaps. The offer therefore reserves memory for the daemon and for each executor's off-heap memory.
 
 use super::quantity::{Cpu, Memory};
 use crate::spec::words::counted;
 
-/// What a worker's JVM needs beside its heap. Measured: 241 MiB resident with a heap of 512 MiB that it does not fill, so
-/// heap + 100 MiB is safe for small heaps, and 300 MiB the floor.
+/// Off-heap memory of a worker's JVM. Measured: 241 MiB resident with a heap of 512 MiB that it does not fill, so
+/// heap + 100 MiB is safe for small heaps, with a minimum of 300 MiB.
 const DAEMON_OVERHEAD: Memory = Memory::from_mib(100);
 const DAEMON_FLOOR: Memory = Memory::from_mib(300);
-/// Below this no executor starts: Spark reserves 300 MiB and asks for half as much again.
+/// The smallest heap with which an executor starts: Spark reserves 300 MiB and requires 1.5 times that.
 pub const HEAP_MIN: Memory = Memory::from_mib(512);
-/// A worker is not divided into smaller heaps than this only to have two executors.
+/// A worker is divided into two executors only if each heap has at least this size.
 const SPLIT_MIN: Memory = Memory::from_mib(768);
-/// Above this a JVM's pointers are twice as long.
+/// Above this heap size the JVM cannot compress pointers.
 const HEAP_MAX: Memory = Memory::from_mib(31 * 1024);
-/// Executors with more cores than this lose time in garbage collection and shared locks.
+/// Executors with more cores lose time to garbage collection and lock contention.
 const CORES_MAX: u32 = 8;
-/// How many cores an executor of a large worker has: enough to share broadcasts, few enough for its garbage collector.
+/// Cores of an executor on a large worker: enough to share broadcasts, few enough for the garbage collector.
 const CORES_USUAL: u32 = 4;
 
-/// What of the memory beside a heap is not for Python workers: the JVM's own, measured 270 to 325 MiB (of which direct buffers are 70 to 150, while it
-/// shuffles), and PySpark's daemon with 36.
+/// The share of off-heap memory that Python workers do not get. The JVM itself uses 270 to 325 MiB (measured; 70 to 150 of it are direct
+/// buffers during a shuffle), PySpark's daemon 36.
 const JVM_SHARE: f64 = 0.1;
 const JVM_LEAST: Memory = Memory::from_mib(352);
-/// A Python worker: one for each core that is in use. It holds 60 MiB before it has any data.
+/// Memory of a Python worker. There is one for each core in use; without data it uses 60 MiB.
 const PYTHON: Memory = Memory::from_mib(224);
-/// Python workers look at what they hold only now and then: measured, 229 MiB where 132 were allowed.
+/// Python workers check their memory only periodically: measured, 229 MiB with a limit of 132.
 const PYTHON_EXCESS: f64 = 1.75;
-/// Where a worker has many cores and little memory, no more than this is kept for Python, and at least that.
+/// On a worker with many cores and little memory: the largest share, and the least memory, reserved for Python.
 const PYTHON_MOST: f64 = 0.4;
 const PYTHON_LEAST: Memory = Memory::from_mib(96);
 
@@ -40,13 +40,13 @@ pub struct Offer {
     pub memory: Memory,
 }
 
-/// An executor, unless an application says otherwise.
+/// The default size of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Executor {
+pub struct ExecutorSize {
     pub cores: u32,
     /// Its heap, in whole MiB.
     pub memory: Memory,
-    /// How much each of its Python workers may hold before it spills (`spark.python.worker.memory`).
+    /// Memory of each Python worker before it spills (`spark.python.worker.memory`).
     pub python_memory: Memory,
 }
 
@@ -54,28 +54,28 @@ pub struct Executor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
     pub offer: Offer,
-    pub executor: Executor,
-    /// How many such executors one worker holds.
+    pub executor: ExecutorSize,
+    /// Number of such executors that fit into one worker.
     pub executors: u32,
 }
 
-/// What executors use beside their heaps.
+/// Off-heap memory of executors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Overhead {
     /// As a share of the heap.
     pub share: f64,
-    /// At least, each.
+    /// Minimum for each executor.
     pub least: Memory,
-    /// And for each core.
+    /// Additional minimum for each core.
     pub of_core: Memory,
-    /// On top of that, each: memory that Spark itself allocates beside the heap.
+    /// Additional memory for each executor that Spark itself allocates off-heap.
     pub fixed: Memory,
-    /// All executors together: a share of the pod's memory instead of the heap's.
+    /// For all executors together: a share of the pod's memory, which replaces `share`.
     pub of_pod: Option<f64>,
 }
 
 impl Default for Overhead {
-    /// The share that Spark on Kubernetes has for applications in Python, and what was measured.
+    /// Spark on Kubernetes' share for Python applications, and the measured minimum.
     fn default() -> Self {
         Self {
             share: 0.4,
@@ -88,7 +88,7 @@ impl Default for Overhead {
 }
 
 impl Overhead {
-    /// Beside the heap of an executor that has so many cores.
+    /// Off-heap memory of an executor with this heap and these cores.
     fn beside(&self, heap: Memory, cores: u32) -> Memory {
         heap.share(self.share).max(self.least + times(self.of_core, cores)) + self.fixed
     }
@@ -98,17 +98,17 @@ fn times(each: Memory, count: u32) -> Memory {
     Memory::from_mib(each.mib() * u64::from(count))
 }
 
-/// What is said of executors.
+/// The requested size of executors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Wanted {
+pub struct ExecutorRequest {
     pub cores: Option<u32>,
-    /// Not more than that, where nothing is said: an application that may have fewer cores than an executor has would get none.
+    /// Upper limit if `cores` is `None`: an application limited to fewer cores than one executor has would get no executor.
     pub most_cores: Option<u32>,
     pub memory: Option<Memory>,
     pub overhead: Overhead,
 }
 
-/// Limits that leave nothing to offer, and executors that do not fit.
+/// Limits too low for any executor, or executors that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CapError {
     #[error("a worker with {limit} CPU has no whole core to offer")]
@@ -120,14 +120,14 @@ pub enum CapError {
     NoMemory { limit: Memory, left: u64, enough: Memory },
     #[error(
         "an executor with {} does not fit into a worker with {offered}",
-        counted(asked, "core")
+        counted(requested, "core")
     )]
-    ExecutorCores { asked: u32, offered: u32 },
+    ExecutorCores { requested: u32, offered: u32 },
     #[error(
-        "an executor with a heap of {asked}, and {beside} beside it, does not fit into a worker with {} MiB for executors", left.mib()
+        "an executor with a heap of {requested}, and {beside} beside it, does not fit into a worker with {} MiB for executors", left.mib()
     )]
     ExecutorMemory {
-        asked: Memory,
+        requested: Memory,
         beside: Memory,
         left: Memory,
     },
@@ -144,22 +144,22 @@ impl CapError {
     }
 }
 
-/// The memory of a worker's pod, and how executors share it.
+/// The memory of a worker's pod, and its distribution among executors.
 #[derive(Clone, Copy)]
-struct Room {
+struct WorkerMemory {
     limit: Memory,
     daemon: Memory,
     cores: u32,
     overhead: Overhead,
 }
 
-impl Room {
-    /// What the daemon leaves.
+impl WorkerMemory {
+    /// Memory without the daemon.
     fn left(&self) -> Memory {
         self.limit.saturating_sub(self.daemon)
     }
 
-    /// The heaps that so many executors may have altogether.
+    /// Total heap of this number of executors.
     fn heaps(&self, executors: u32) -> Memory {
         let Overhead {
             share,
@@ -169,7 +169,7 @@ impl Room {
             of_pod,
         } = self.overhead;
         let without_fixed = self.left().saturating_sub(times(fixed, executors));
-        // However cores are divided among executors. Rather less of it than no executor at all.
+        // Independent of how cores are divided among executors. Reserve less rather than start no executor.
         let bare = without_fixed.saturating_sub(least + HEAP_MIN).max(PYTHON_LEAST);
         let of_cores = times(of_core, self.cores)
             .min(without_fixed.share(PYTHON_MOST))
@@ -182,12 +182,12 @@ impl Room {
         Memory::from_mib(heaps.mib())
     }
 
-    /// The heap of each of them.
+    /// Heap of each of this number of executors.
     fn heap(&self, executors: u32) -> Memory {
         Memory::from_mib(self.heaps(executors).mib() / u64::from(executors.max(1)))
     }
 
-    /// How many executors of this heap fit.
+    /// Number of executors with this heap that fit.
     fn holds(&self, heap: Memory, most: u32) -> u32 {
         (1..=most)
             .rev()
@@ -198,7 +198,7 @@ impl Room {
     fn no_memory(&self) -> CapError {
         let enough = (1..)
             .map(|step| Memory::from_mib(step * 64))
-            .find(|&limit| Room { limit, ..*self }.heap(1) >= HEAP_MIN)
+            .find(|&limit| WorkerMemory { limit, ..*self }.heap(1) >= HEAP_MIN)
             .unwrap_or_default();
         CapError::NoMemory {
             limit: self.limit,
@@ -208,33 +208,36 @@ impl Room {
     }
 }
 
-/// The offer of a worker whose pod has these limits and whose daemon has this heap, and the executors that fill it.
-pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, wanted: Wanted) -> Result<Fit, CapError> {
+/// Computes the offer of a worker from its pod's limits and its daemon's heap, and the executors that fill it.
+pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, request: ExecutorRequest) -> Result<Fit, CapError> {
     let cores = cpu.cores();
     if cores == 0 {
         return Err(CapError::NoCore { limit: cpu });
     }
-    if let Some(asked) = wanted.cores.filter(|&asked| asked > cores || asked == 0) {
-        return Err(CapError::ExecutorCores { asked, offered: cores });
+    if let Some(requested) = request.cores.filter(|&requested| requested > cores || requested == 0) {
+        return Err(CapError::ExecutorCores {
+            requested,
+            offered: cores,
+        });
     }
     let daemon = (daemon_heap + DAEMON_OVERHEAD).max(DAEMON_FLOOR);
-    let room = Room {
+    let worker = WorkerMemory {
         limit: memory,
         daemon,
         cores,
-        overhead: wanted.overhead,
+        overhead: request.overhead,
     };
-    let most_cores = wanted.most_cores.unwrap_or(cores).clamp(1, cores);
-    let (each, executors, heap, offered) = match wanted.memory {
+    let most_cores = request.most_cores.unwrap_or(cores).clamp(1, cores);
+    let (each, executors, heap, offered) = match request.memory {
         None => {
-            let each = wanted
+            let each = request
                 .cores
-                .unwrap_or_else(|| cores_that_fill(cores, most_cores, &room));
+                .unwrap_or_else(|| cores_that_fill(cores, most_cores, &worker));
             let executors = (1..=cores / each)
                 .rev()
-                .find(|&executors| room.heap(executors) >= HEAP_MIN)
-                .ok_or_else(|| room.no_memory())?;
-            let heap = room.heap(executors);
+                .find(|&executors| worker.heap(executors) >= HEAP_MIN)
+                .ok_or_else(|| worker.no_memory())?;
+            let heap = worker.heap(executors);
             (
                 each,
                 executors,
@@ -243,46 +246,49 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, wanted: Wanted) -> Res
             )
         }
         Some(heap) => {
-            let beside = wanted.overhead.least + wanted.overhead.fixed;
-            if heap + beside > room.left() {
+            let beside = request.overhead.least + request.overhead.fixed;
+            if heap + beside > worker.left() {
                 return Err(CapError::ExecutorMemory {
-                    asked: heap,
+                    requested: heap,
                     beside,
-                    left: room.left(),
+                    left: worker.left(),
                 });
             }
-            // Who says how large one executor is, may have it with less beside it than would be reserved otherwise.
-            let most = room.holds(heap, cores).max(1);
-            let each = wanted.cores.unwrap_or_else(|| cores_for(cores, most_cores, most));
+            // A single executor of a requested size may have less off-heap memory than the default reservation.
+            let most = worker.holds(heap, cores).max(1);
+            let each = request.cores.unwrap_or_else(|| cores_for(cores, most_cores, most));
             let executors = most.min(cores / each);
-            (each, executors, heap, room.heaps(executors).max(heap))
+            (each, executors, heap, worker.heaps(executors).max(heap))
         }
     };
-    let beside = match wanted.overhead.of_pod {
-        Some(share) => Memory::from_mib(memory.share(share).mib() / u64::from(executors)).max(wanted.overhead.least),
-        None => wanted.overhead.beside(heap, each).saturating_sub(wanted.overhead.fixed),
+    let beside = match request.overhead.of_pod {
+        Some(share) => Memory::from_mib(memory.share(share).mib() / u64::from(executors)).max(request.overhead.least),
+        None => request
+            .overhead
+            .beside(heap, each)
+            .saturating_sub(request.overhead.fixed),
     };
     let python = beside.saturating_sub(heap.share(JVM_SHARE).max(JVM_LEAST)).mib() / u64::from(each);
     Ok(Fit {
         offer: Offer { cores, memory: offered },
-        executor: Executor {
+        executor: ExecutorSize {
             cores: each,
             memory: heap,
-            // With less it would spill all the time.
+            // With less it would spill constantly.
             python_memory: Memory::from_mib(((python as f64 / PYTHON_EXCESS) as u64).max(128)),
         },
         executors,
     })
 }
 
-/// How many cores each executor has where both sizes are free: no core is left over, heaps are neither tiny nor huge, two applications
+/// Cores of each executor if neither cores nor memory are requested: no core is unused, heaps are neither tiny nor huge, two applications
 /// can share a worker, and large workers have executors of [`CORES_USUAL`].
-fn cores_that_fill(cores: u32, most_cores: u32, room: &Room) -> u32 {
+fn cores_that_fill(cores: u32, most_cores: u32, worker: &WorkerMemory) -> u32 {
     let usual = f64::from(CORES_USUAL.min(most_cores)).min((f64::from(cores) / 2.0).max(1.0));
     let fewest = if cores > 3 { 2.min(most_cores) } else { 1 };
     let key = |each: u32| {
         let executors = cores / each;
-        let heap = room.heap(executors);
+        let heap = worker.heap(executors);
         let faults = [
             heap < HEAP_MIN,
             heap > HEAP_MAX || each > CORES_MAX,
@@ -302,7 +308,7 @@ fn cores_that_fill(cores: u32, most_cores: u32, room: &Room) -> u32 {
     candidates.min_by_key(|&each| key(each)).unwrap_or(most_cores)
 }
 
-/// How many cores each executor has if at most so many fit into the memory: few cores and little memory are left over.
+/// Cores of each executor if at most `most` executors fit into the memory: wastes the fewest cores and the least memory.
 pub fn cores_for(cores: u32, most_cores: u32, most: u32) -> u32 {
     let cost = |each: &u32| {
         let executors = cores / each;
@@ -323,12 +329,12 @@ mod tests {
 
     const HEAP: Memory = Memory::from_mib(256);
 
-    fn fitted(cores: u32, mib: u64, wanted: Wanted) -> Fit {
-        fit(Cpu::from_cores(cores), Memory::from_mib(mib), HEAP, wanted).unwrap()
+    fn fitted(cores: u32, mib: u64, request: ExecutorRequest) -> Fit {
+        fit(Cpu::from_cores(cores), Memory::from_mib(mib), HEAP, request).unwrap()
     }
 
     fn sizes(cores: u32, mib: u64) -> (u32, u32, u64) {
-        let fit = fitted(cores, mib, Wanted::default());
+        let fit = fitted(cores, mib, ExecutorRequest::default());
         (fit.executors, fit.executor.cores, fit.executor.memory.mib())
     }
 
@@ -351,38 +357,41 @@ mod tests {
     }
 
     #[test]
-    fn the_reservation_follows_what_the_user_says_of_executors() {
-        let wanted = |cores: Option<u32>, mib: Option<u64>| Wanted {
+    fn the_reservation_follows_the_requested_executor_size() {
+        let request = |cores: Option<u32>, mib: Option<u64>| ExecutorRequest {
             cores,
             memory: mib.map(Memory::from_mib),
-            ..Wanted::default()
+            ..ExecutorRequest::default()
         };
-        let small = fitted(8, 8192, wanted(Some(1), Some(1024)));
+        let small = fitted(8, 8192, request(Some(1), Some(1024)));
         assert_eq!((small.executors, small.offer.memory.mib()), (4, 4636));
-        // Without a word on cores as many as fit, and no core is lost.
-        let some = fitted(8, 8192, wanted(None, Some(1024)));
+        // Without requested cores: as many executors as fit, and no unused core.
+        let some = fitted(8, 8192, request(None, Some(1024)));
         assert_eq!((some.executors, some.executor.cores), (4, 2));
-        let tiny = fitted(8, 8192, wanted(Some(1), Some(512)));
+        let tiny = fitted(8, 8192, request(Some(1), Some(512)));
         assert_eq!(
             (tiny.executors, tiny.offer.memory.mib()),
             (6, 8192 - 356 - 6 * 352 - 8 * 224)
         );
-        // More of the worker than would be left to it otherwise, as long as the JVM itself has enough.
-        let large = fitted(2, 8192, wanted(None, Some(6144)));
+        // An explicit size may exceed the default as long as the JVM itself has enough.
+        let large = fitted(2, 8192, request(None, Some(6144)));
         assert_eq!((large.executors, large.offer.memory.mib()), (1, 6144));
-        let error = |wanted| fit(Cpu::from_cores(2), Memory::from_mib(8192), HEAP, wanted).unwrap_err();
+        let error = |request| fit(Cpu::from_cores(2), Memory::from_mib(8192), HEAP, request).unwrap_err();
         assert!(matches!(
-            error(wanted(None, Some(7600))),
+            error(request(None, Some(7600))),
             CapError::ExecutorMemory { .. }
         ));
         assert!(matches!(
-            error(wanted(Some(3), None)),
-            CapError::ExecutorCores { asked: 3, offered: 2 }
+            error(request(Some(3), None)),
+            CapError::ExecutorCores {
+                requested: 3,
+                offered: 2
+            }
         ));
     }
 
     #[test]
-    fn a_share_of_the_pod_is_what_it_was_for_one_executor() {
+    fn an_off_heap_share_applies_to_the_memory_of_the_pod() {
         let overhead = Overhead {
             of_pod: Some(0.2),
             of_core: Memory::default(),
@@ -391,17 +400,17 @@ mod tests {
         let fit = fitted(
             1,
             2048,
-            Wanted {
+            ExecutorRequest {
                 overhead,
-                ..Wanted::default()
+                ..ExecutorRequest::default()
             },
         );
         assert_eq!(fit.offer.memory.mib(), 1282);
     }
 
     #[test]
-    fn too_little_is_refused_with_what_would_do() {
-        let fit_of = |cpu, mib| fit(cpu, Memory::from_mib(mib), HEAP, Wanted::default());
+    fn too_small_workers_are_refused_with_the_required_size() {
+        let fit_of = |cpu, mib| fit(cpu, Memory::from_mib(mib), HEAP, ExecutorRequest::default());
         let error = fit_of(Cpu::from_cores(1), 1024).unwrap_err();
         assert_eq!(error.help(), "give each worker at least 1344Mi");
         assert!(fit_of(Cpu::from_cores(1), 1344).is_ok());
@@ -432,14 +441,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn executors_never_need_more_than_the_pod_has(
+        fn executors_never_need_more_memory_than_the_pod_has(
             millis in 0..130_000u32, mib in 0..1_000_000u64, heap in 0..10_000u64,
             cores in proptest::option::of(1..130u32), most_cores in proptest::option::of(1..20u32),
             memory in proptest::option::of(512..500_000u64), overhead in overheads(),
         ) {
             let (cpu, limit) = (Cpu::from_millis(millis), Memory::from_mib(mib));
-            let wanted = Wanted { cores, most_cores, memory: memory.map(Memory::from_mib), overhead };
-            match fit(cpu, limit, Memory::from_mib(heap), wanted) {
+            let request = ExecutorRequest { cores, most_cores, memory: memory.map(Memory::from_mib), overhead };
+            match fit(cpu, limit, Memory::from_mib(heap), request) {
                 Ok(fit) => {
                     let Fit { offer, executor, executors } = fit;
                     prop_assert!(Cpu::from_cores(offer.cores) <= cpu);
@@ -455,28 +464,28 @@ mod tests {
                     prop_assert_eq!(executor.memory.mib(), memory.unwrap_or(executor.memory.mib()));
                 }
                 Err(CapError::NoMemory { enough, .. }) => {
-                    prop_assert!(fit(cpu, enough, Memory::from_mib(heap), wanted).is_ok());
+                    prop_assert!(fit(cpu, enough, Memory::from_mib(heap), request).is_ok());
                 }
                 Err(CapError::NoCore { .. }) => prop_assert!(cpu < Cpu::from_cores(1)),
-                Err(CapError::ExecutorCores { asked, offered }) => prop_assert!(asked > offered),
-                Err(CapError::ExecutorMemory { asked, left, .. }) => prop_assert!(asked + overhead.least > left || overhead.fixed.mib() > 0),
+                Err(CapError::ExecutorCores { requested, offered }) => prop_assert!(requested > offered),
+                Err(CapError::ExecutorMemory { requested, left, .. }) => prop_assert!(requested + overhead.least > left || overhead.fixed.mib() > 0),
             }
         }
 
-        /// Applications may ask for other heaps: as long as their executors have no fewer cores, what they use beside is reserved.
+        /// Applications may request other heaps. Off-heap memory remains reserved as long as executors do not have fewer cores.
         #[test]
-        fn other_heaps_fit_too(cores in 1..65u32, mib in 1344..500_000u64, heap in 512..100_000u64) {
-            let fit = fitted(cores, mib, Wanted::default());
+        fn other_heap_sizes_also_fit(cores in 1..65u32, mib in 1344..500_000u64, heap in 512..100_000u64) {
+            let fit = fitted(cores, mib, ExecutorRequest::default());
             let by_memory = fit.offer.memory.mib() / heap;
             let executors = by_memory.min(u64::from(cores / fit.executor.cores));
             prop_assert!(used(cores, mib, executors, heap) <= mib);
         }
 
-        /// Less than one core in eight is left over, and what of the memory is left over is rounding.
+        /// Fewer than one core in eight is unused, and unused memory is only rounding.
         #[test]
         fn executors_fill_the_worker(cores in 1..129u32, gib in 2..8u64) {
             let mib = gib * 1024 * u64::from(cores);
-            let fit = fitted(cores, mib, Wanted::default());
+            let fit = fitted(cores, mib, ExecutorRequest::default());
             prop_assert!((cores - fit.executors * fit.executor.cores) * 8 < cores, "{fit:?}");
             prop_assert!(fit.executor.memory >= HEAP_MIN);
             let used = used(cores, mib, u64::from(fit.executors), fit.executor.memory.mib());
@@ -484,7 +493,7 @@ mod tests {
         }
     }
 
-    /// All of a worker's memory in MiB if each core has a Python worker.
+    /// Memory used on a worker, in MiB, if each core has a Python worker.
     fn used(cores: u32, mib: u64, executors: u64, heap: u64) -> u64 {
         let left = mib - 356;
         let bare = left

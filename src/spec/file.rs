@@ -1,8 +1,8 @@
-//! The cluster file, `sparkha.yaml`: its keys as types (from which the JSON Schema is made), and how it is read so that all
-//! mistakes of one file are reported together, each with its place.
+//! The cluster file, `sparkha.yaml`: its keys as types, from which the JSON Schema is generated, and its parser, which reports all
+//! mistakes of a file together, each with its position.
 //!
-//! The text becomes a tree with places ([`tree`]), the tree is checked against the schema and freed of what is wrong
-//! ([`check`]), and what is left becomes a [`ClusterFile`] whose meaning [`super::resolve`] goes on to check.
+//! The text becomes a tree with positions ([`tree`]). The tree is checked against the schema, and invalid values are removed
+//! ([`check`]). The rest becomes a [`ClusterFile`], which [`super::resolve`] validates.
 
 pub mod check;
 pub mod merge;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::problem::Problem;
 use super::{PullPolicy, ServiceType};
 
-/// A cluster of standalone Spark. Everything may be left out.
+/// A standalone Spark cluster. All keys are optional.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterFile {
@@ -24,9 +24,9 @@ pub struct ClusterFile {
     pub name: Option<String>,
     /// Namespace to create the cluster in.
     pub namespace: Option<String>,
-    /// Image with Spark at /opt/spark (or wherever its SPARK_HOME says), Java 17 and bash.
+    /// Image with Spark in /opt/spark (or its SPARK_HOME), Java 17 and bash.
     pub image: Option<String>,
-    /// When nodes pull the image; Kubernetes decides by its tag if left out.
+    /// When nodes pull the image; by default Kubernetes decides by its tag.
     pub image_pull_policy: Option<PullPolicy>,
     /// Names of Secrets with the registry's credentials.
     pub image_pull_secrets: Option<Vec<String>>,
@@ -36,34 +36,33 @@ pub struct ClusterFile {
     pub workers: Option<WorkersFile>,
     /// Where several masters keep their state and elect their leader.
     pub zookeeper: Option<ZooKeeperFile>,
-    /// Spark properties for the daemons, and by ConfigMap NAME-conf for drivers.
+    /// Spark properties for the daemons and, through ConfigMap NAME-conf, for drivers.
     pub spark_conf: Option<BTreeMap<String, Scalar>>,
-    /// The cores that an application gets unless it says otherwise (spark.cores.max), or `all`; half of the cluster's, in whole executors,
-    /// if left out.
+    /// Cores of an application that does not set spark.cores.max, or `all`; by default half of the cluster's, in whole executors.
     pub default_cores: Option<Scalar>,
-    /// Applications give back executors that idle, and ask for more when tasks wait: `true`, or with bounds.
+    /// Applications release idle executors, and request more when tasks wait: `true`, or with limits.
     pub dynamic_allocation: Option<DynamicAllocationFile>,
     /// Environment of masters and workers.
     pub env: Option<BTreeMap<String, EnvFile>>,
     /// Access to an S3-compatible store through s3a://.
     pub s3: Option<S3File>,
-    /// How masters, workers, executors and drivers know each other.
+    /// Authentication between masters, workers, executors and drivers.
     pub authentication: Option<AuthenticationFile>,
     /// TLS between masters, workers, executors and drivers instead of Spark's own encryption.
     pub tls: Option<TlsFile>,
     /// The web UI's Service and addresses.
     pub web_ui: Option<WebUiFile>,
-    /// Who may connect to the cluster's pods.
+    /// Restricts connections to the cluster's pods.
     pub network_policy: Option<NetworkPolicyFile>,
-    /// A history server, and the event logs that drivers write for it: `true`, or its settings.
-    pub history: Option<Part<HistoryFile>>,
-    /// A Spark Connect server for remote clients: `true`, or its settings.
-    pub connect: Option<Part<ConnectFile>>,
-    /// Metrics for Prometheus: `true`, or their settings.
-    pub metrics: Option<Part<MetricsFile>>,
-    /// Labels for every object and pod.
+    /// A history server, and the event logs that drivers write for it: `true`, or settings.
+    pub history: Option<Feature<HistoryFile>>,
+    /// A Spark Connect server for remote clients: `true`, or settings.
+    pub connect: Option<Feature<ConnectFile>>,
+    /// Metrics for Prometheus: `true`, or settings.
+    pub metrics: Option<Feature<MetricsFile>>,
+    /// Labels of every object and pod.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations for every object and pod.
+    /// Annotations of every object and pod.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -72,7 +71,7 @@ pub struct ClusterFile {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct MastersFile {
-    /// How many; more than one need ZooKeeper.
+    /// Number of masters; more than one require ZooKeeper.
     pub count: Option<u32>,
     /// Heap of a master's JVM.
     pub daemon_memory: Option<Scalar>,
@@ -87,24 +86,23 @@ pub struct MastersFile {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct WorkersFile {
-    /// How many.
+    /// Number of workers.
     pub count: Option<u32>,
-    /// Cores that each worker's pod has: its CPU limit.
+    /// CPU limit of each worker's pod.
     pub cores: Option<Scalar>,
-    /// Memory that each worker's pod has: its limit. What a worker offers to applications is less, by its daemon and
-    /// the off-heap share.
+    /// Memory limit of each worker's pod. A worker offers less to applications: its daemon and the executors' off-heap memory need the rest.
     pub memory: Option<Scalar>,
     /// Heap of the worker's own JVM.
     pub daemon_memory: Option<Scalar>,
-    /// Share of the pod's memory that is set aside for what executors use beside their heaps, at least 384 MiB for each. If left out, it
-    /// follows from the heaps, as on Kubernetes: 0.4 of each (sparkConf spark.executor.memoryOverheadFactor), enough for Python.
+    /// Share of the pod's memory that is reserved for the executors' off-heap memory, at least 384 MiB for each executor. By default it is
+    /// computed from the heaps, as on Kubernetes: 0.4 of each (sparkConf spark.executor.memoryOverheadFactor), enough for Python.
     #[schemars(range(min = 0.0, max = 0.9))]
     pub off_heap_share: Option<f64>,
-    /// How long the executors of a worker that leaves (scaled down, drained, replaced) may finish tasks and move their blocks to other
-    /// workers; 300 if left out. Workers without executors leave at once.
+    /// Time limit for decommissioning a worker that is scaled down, drained or replaced, in seconds; by default 300. Its executors finish
+    /// their tasks and move their blocks to other workers. Workers without executors stop at once.
     #[schemars(range(max = 86400))]
     pub drain_seconds: Option<u32>,
-    /// Let Kubernetes choose the number of workers by their load, instead of `count`. Needs a metrics server.
+    /// Let Kubernetes set the number of workers by their load, instead of `count`. Requires a metrics server.
     pub autoscale: Option<AutoscaleFile>,
     /// The volume for shuffle and spill files.
     pub shuffle: Option<SourceFile>,
@@ -116,19 +114,19 @@ pub struct WorkersFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AutoscaleFile {
-    /// The least number of workers.
+    /// Minimum number of workers.
     #[schemars(range(min = 1, max = 1000))]
     pub min: u32,
-    /// The greatest number of workers.
+    /// Maximum number of workers.
     #[schemars(range(min = 1, max = 1000))]
     pub max: u32,
-    /// How much of their cores the workers should use on the average, in percent; 80 if left out.
+    /// Target CPU utilization, averaged over all workers, in percent; by default 80.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100))]
     pub cpu_percent: Option<u32>,
 }
 
-/// Whether executors come and go with the work.
+/// Dynamic allocation of executors.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(transform = dynamic_allocation_schema)]
@@ -137,13 +135,13 @@ pub enum DynamicAllocationFile {
     Between(ExecutorsFile),
 }
 
-/// Bounds for each application's executors.
+/// Limits of the number of executors of each application.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExecutorsFile {
-    /// Executors that an application keeps even if they idle.
+    /// Minimum number of executors of an application, even if they are idle.
     pub min_executors: Option<u32>,
-    /// Executors that an application has at most.
+    /// Maximum number of executors of an application.
     pub max_executors: Option<u32>,
 }
 
@@ -152,13 +150,13 @@ pub struct ExecutorsFile {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ZooKeeperFile {
-    /// An ensemble that exists already.
+    /// An existing ensemble.
     pub external: Option<ExternalFile>,
-    /// How many managed servers: 1, 3 or 5.
+    /// Number of managed servers: 1, 3 or 5.
     pub count: Option<u32>,
-    /// A volume for each managed server; without it an emptyDir.
+    /// A volume for each managed server; by default an emptyDir.
     pub storage: Option<ClaimFile>,
-    /// After how many seconds at most a lost master is replaced.
+    /// Maximum time until a standby replaces a lost master, in seconds.
     pub failover_seconds: Option<u32>,
     /// Heap of a server's JVM.
     pub daemon_memory: Option<Scalar>,
@@ -166,21 +164,21 @@ pub struct ZooKeeperFile {
     pub pod: PodFile,
 }
 
-/// A part that a cluster may have: `true`, or its settings.
+/// An optional component or feature: `true`, or settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
-pub enum Part<T> {
-    Wanted(bool),
+pub enum Feature<T> {
+    Enabled(bool),
     Settings(Box<T>),
 }
 
-impl<T: Default> Part<T> {
-    /// The settings, if the part is wanted at all: a flag may want it, too.
+impl<T: Default> Feature<T> {
+    /// The settings, if the feature is enabled by the file or by a flag.
     pub fn settings(part: Option<Self>, flag: bool) -> Option<T> {
         match part {
-            Some(Part::Settings(settings)) => Some(*settings),
-            Some(Part::Wanted(wanted)) => (wanted || flag).then(T::default),
+            Some(Feature::Settings(settings)) => Some(*settings),
+            Some(Feature::Enabled(enabled)) => (enabled || flag).then(T::default),
             None => flag.then(T::default),
         }
     }
@@ -191,12 +189,12 @@ impl<T: Default> Part<T> {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct HistoryFile {
-    /// Where event logs are: a folder as s3a:// URL, or a volume that drivers share with the history server. A new claim
-    /// of 20Gi, ReadWriteMany, if left out.
+    /// Location of event logs: a folder as s3a:// URL, or a volume that drivers share with the history server. By default a new
+    /// ReadWriteMany claim of 20Gi.
     pub event_logs: Option<EventLogsFile>,
-    /// How event logs of long applications are kept small.
+    /// Rolling and compaction of the event logs of long applications.
     pub rolling: Option<RollingFile>,
-    /// Event logs are deleted when they are older: `7d`.
+    /// Event logs older than this are deleted: `7d`.
     pub max_age: Option<String>,
     /// Heap of the server's JVM.
     pub daemon_memory: Option<Scalar>,
@@ -209,14 +207,14 @@ pub struct HistoryFile {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct ConnectFile {
-    /// How many of the cluster's cores its executors may have; half of them, in whole executors, if left out.
+    /// Cores of all its executors together; by default half of the cluster's, in whole executors.
     #[schemars(range(min = 1))]
     pub cores: Option<u32>,
-    /// Memory of each of its executors; that of any application's executors if left out.
+    /// Memory of each of its executors; by default that of all applications' executors.
     pub executor_memory: Option<Scalar>,
     /// Heap of the server's JVM, which is a driver.
     pub driver_memory: Option<Scalar>,
-    /// Whether clients need a token. Without one, everybody who can reach the server can use it.
+    /// Whether clients need a token. Without one, everyone who can connect to the server can use it.
     #[schemars(extend("default" = true))]
     pub authentication: Option<bool>,
     #[serde(flatten)]
@@ -227,7 +225,7 @@ pub struct ConnectFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MetricsFile {
-    /// PodMonitors for the Prometheus Operator; left out where the server does not serve them.
+    /// Whether to create PodMonitors for the Prometheus Operator, if the API server serves this kind.
     pub pod_monitor: Option<bool>,
 }
 
@@ -241,9 +239,9 @@ pub enum EventLogsFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RollingFile {
-    /// A driver begins a new file at this size: `128m`.
+    /// A driver rolls its event log at this size: `128m`.
     pub max_file_size: Option<Scalar>,
-    /// How many files of an application are kept as they are; older ones are compacted into one, without what ended long ago.
+    /// Number of files per application that are kept uncompacted. Older ones are compacted into one, without finished jobs.
     #[schemars(range(min = 1))]
     pub max_files_to_retain: Option<u32>,
 }
@@ -256,44 +254,43 @@ pub enum AntiAffinity {
     Required,
 }
 
-/// What all parts have in common. (Unknown keys are found by the check against the schema:
-/// serde cannot refuse them where structs are flattened.)
+/// Settings that all components share. The check against the schema finds unknown keys: serde cannot refuse them in flattened structs.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodFile {
     /// Requests and limits of each container.
     pub resources: Option<ResourcesFile>,
-    /// Environment of this part's containers; wins over the cluster's.
+    /// Environment of this component's containers; takes precedence over the cluster's.
     pub env: Option<BTreeMap<String, EnvFile>>,
-    /// Further volumes of each pod.
+    /// Additional volumes of each pod.
     pub volumes: Option<Vec<VolumeFile>>,
     /// Labels that nodes must have.
     pub node_selector: Option<BTreeMap<String, String>>,
-    /// As in a pod's specification.
+    /// Tolerations, as in a pod's specification.
     pub tolerations: Option<Vec<serde_json::Value>>,
-    /// As in a pod's specification; replaces sparkha's own anti-affinity.
+    /// Affinity, as in a pod's specification; replaces sparkha's own anti-affinity.
     pub affinity: Option<serde_json::Value>,
-    /// Whether this part's pods run on different nodes: where there are enough (`preferred`), or else not at all (`required`).
+    /// Whether this component's pods run on different nodes: if there are enough nodes (`preferred`), or always (`required`).
     pub pod_anti_affinity: Option<AntiAffinity>,
-    /// As in a pod's specification, to spread this part's pods over zones; a labelSelector that is left out selects them.
+    /// Constraints, as in a pod's specification, that spread this component's pods over zones; the default labelSelector selects these pods.
     pub topology_spread_constraints: Option<Vec<serde_json::Value>>,
-    /// Name of a PriorityClass that exists.
+    /// Name of an existing PriorityClass.
     pub priority_class_name: Option<String>,
-    /// Labels for this part's pods.
+    /// Labels of this component's pods.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations for this part's pods.
+    /// Annotations of this component's pods.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExternalFile {
-    /// `host:port` of its servers.
+    /// Its servers, as `host:port`.
     pub servers: Vec<String>,
-    /// Znode below which the cluster keeps its own.
+    /// Path below which the cluster creates its znodes.
     pub chroot: Option<String>,
-    /// Name of a Secret with the username and password of ZooKeeper's SASL DIGEST-MD5, if it asks for them. The cluster's znodes are this
-    /// user's alone then.
+    /// Name of a Secret with username and password, if ZooKeeper requires SASL DIGEST-MD5. Only this user can then access the cluster's
+    /// znodes.
     pub secret: Option<String>,
 }
 
@@ -301,31 +298,31 @@ pub struct ExternalFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ResourcesFile {
-    /// What a node must have free.
+    /// Resources that the scheduler reserves on a node.
     pub requests: Option<QuantitiesFile>,
-    /// What a container never exceeds.
+    /// Resources that a container cannot exceed.
     pub limits: Option<QuantitiesFile>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct QuantitiesFile {
-    /// Processors: `2`, `1.5` or `500m`.
+    /// CPU: `2`, `1.5` or `500m`.
     pub cpu: Option<Scalar>,
     /// Memory: `2Gi` as in Kubernetes, or `2g` as in Spark.
     pub memory: Option<Scalar>,
-    /// The node's disk: logs and emptyDirs, those for shuffles among them. Nothing is asked for if left out.
+    /// Disk of the node, for logs and emptyDirs (including those for shuffles). By default neither requested nor limited.
     #[serde(rename = "ephemeral-storage")]
     pub ephemeral_storage: Option<Scalar>,
 }
 
-/// A volume and where it is mounted.
+/// A volume and its mount path.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeFile {
     /// Name of the volume in the pod.
     pub name: String,
-    /// Absolute path where containers see it.
+    /// Absolute path in containers.
     pub mount_path: String,
     /// A path inside the volume to mount instead of its root.
     #[serde(default)]
@@ -349,7 +346,7 @@ pub struct VolumeFile {
     pub nfs: Option<NfsFile>,
 }
 
-/// Where a volume comes from: exactly one of these.
+/// Source of a volume: exactly one of these.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SourceFile {
@@ -362,7 +359,7 @@ pub struct SourceFile {
     pub nfs: Option<NfsFile>,
 }
 
-/// A folder of the node. The *restricted* Pod Security level does not admit it.
+/// A folder on the node. The *restricted* Pod Security level does not admit it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostPathFile {
@@ -373,7 +370,7 @@ pub struct HostPathFile {
     pub kind: Option<String>,
 }
 
-/// A claim that exists already. It is never deleted.
+/// An existing claim. sparkha never deletes it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExistingClaimFile {
@@ -385,12 +382,12 @@ pub struct ExistingClaimFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimFile {
-    /// How much storage to ask for: `20Gi`.
+    /// Storage request: `20Gi`.
     pub size: Scalar,
-    /// The cluster's default class, if left out.
+    /// Storage class; by default the Kubernetes cluster's.
     #[serde(default)]
     pub storage_class_name: Option<String>,
-    /// How nodes may mount it; ReadWriteOnce if left out.
+    /// Access mode; by default ReadWriteOnce.
     #[serde(default)]
     pub access_mode: Option<AccessMode>,
 }
@@ -407,9 +404,9 @@ pub enum AccessMode {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EmptyDirFile {
-    /// The pod is evicted when it has written more.
+    /// Maximum size. Kubernetes evicts a pod that exceeds it.
     pub size_limit: Option<Scalar>,
-    /// `Memory`: in memory, and counted as such.
+    /// `Memory`: in memory, and part of the container's memory limit.
     pub medium: Option<Medium>,
 }
 
@@ -446,11 +443,11 @@ pub struct NfsFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct S3File {
-    /// URL of the store; AWS if left out.
+    /// URL of the store; by default AWS.
     pub endpoint: Option<String>,
     /// Region of the store.
     pub region: Option<String>,
-    /// `endpoint/bucket` instead of `bucket.endpoint`; most stores other than AWS need it.
+    /// `endpoint/bucket` instead of `bucket.endpoint`; most stores other than AWS require it.
     pub path_style_access: Option<bool>,
     /// The Secret with the keys.
     pub secret: Option<S3SecretFile>,
@@ -461,10 +458,10 @@ pub struct S3File {
 pub struct S3SecretFile {
     /// Name of the Secret.
     pub name: String,
-    /// Key of the Secret's data with the access key; AWS_ACCESS_KEY_ID if left out.
+    /// Key in the Secret of the access key; by default AWS_ACCESS_KEY_ID.
     #[serde(default)]
     pub access_key: Option<String>,
-    /// Key of the Secret's data with the secret key; AWS_SECRET_ACCESS_KEY if left out.
+    /// Key in the Secret of the secret key; by default AWS_SECRET_ACCESS_KEY.
     #[serde(default)]
     pub secret_key: Option<String>,
 }
@@ -473,28 +470,28 @@ pub struct S3SecretFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebUiFile {
-    /// UI addresses end in it.
+    /// Domain of the web UIs.
     pub domain: Option<String>,
-    /// ClusterIP, NodePort or LoadBalancer; ClusterIP if left out.
+    /// Service type: ClusterIP, NodePort or LoadBalancer; by default ClusterIP.
     pub service_type: Option<ServiceType>,
-    /// Port on every node; Kubernetes chooses one if left out.
+    /// Port on every node; by default Kubernetes chooses one.
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<u16>,
-    /// Address to ask of the load balancer.
+    /// Address requested from the load balancer.
     #[serde(rename = "loadBalancerIP")]
     pub load_balancer_ip: Option<String>,
-    /// Annotations for the web UI's Service, as load balancers ask for.
+    /// Annotations of the web UI's Service, for example for a load balancer.
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// Authentication and encryption between the parts of Spark.
+/// Authentication and encryption between the components of Spark.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthenticationFile {
-    /// Whether whoever connects must know the cluster's secret, and what is said is encrypted (on if left out).
+    /// Whether connections require the cluster's secret and are encrypted; by default `true`.
     pub enabled: Option<bool>,
-    /// Name of a Secret that exists already, with the keys spark.authenticate.secret and, for managed ZooKeepers, zookeeper.password; without
-    /// it sparkha makes one.
+    /// Name of an existing Secret with the keys spark.authenticate.secret and, for managed ZooKeeper servers, zookeeper.password. By default
+    /// sparkha creates a Secret.
     pub secret: Option<String>,
 }
 
@@ -502,24 +499,24 @@ pub struct AuthenticationFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TlsFile {
-    /// Name of an existing Secret with tls.crt, tls.key (PKCS #8, not encrypted) and ca.crt, as cert-manager makes it.
+    /// Name of an existing Secret with tls.crt, tls.key (PKCS #8, not encrypted) and ca.crt, as cert-manager creates it.
     pub secret: Option<String>,
 }
 
-/// Who may connect to the cluster's pods: its own, its drivers, sparkha's router, and whoever is named here. The network must enforce
-/// NetworkPolicies.
+/// Peers that may connect to the cluster's pods: its own pods, its drivers, sparkha's router, and the peers listed here. The network plugin
+/// must enforce NetworkPolicies.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkPolicyFile {
-    /// `false`: whoever reaches the pods' addresses may.
+    /// `false`: do not restrict connections.
     pub enabled: Option<bool>,
-    /// Who else may reach the web UIs, as in `spec.ingress.from` of a NetworkPolicy: an Ingress controller, a monitor.
+    /// Additional peers that may reach the web UIs, as in `spec.ingress.from` of a NetworkPolicy: an Ingress controller, a monitor.
     pub web_uis_from: Option<Vec<serde_json::Value>>,
-    /// Who else may be a driver, likewise; drivers in the cluster's namespace need only their labels.
+    /// Additional peers that may be drivers, likewise. Drivers in the cluster's namespace need only their labels.
     pub drivers_from: Option<Vec<serde_json::Value>>,
 }
 
-/// A text, or a number or truth value that stands for its text.
+/// A string, or a number or boolean that is used as its text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(transform = scalar_schema)]
@@ -539,7 +536,7 @@ impl std::fmt::Display for Scalar {
     }
 }
 
-/// The value of an environment variable: a text, or a key of a Secret or ConfigMap.
+/// The value of an environment variable: a string, or a key of a Secret or ConfigMap.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(transform = env_schema)]
@@ -562,11 +559,11 @@ pub struct EnvFromFile {
 pub struct KeyRefFile {
     /// Name of the object.
     pub name: String,
-    /// Key of its data.
+    /// Key in its data.
     pub key: String,
 }
 
-/// One flat list of types says the same as alternatives, and gives better messages.
+/// A flat list of types is equivalent to alternatives, and gives better messages.
 fn scalar_schema(schema: &mut schemars::Schema) {
     schema.remove("anyOf");
     schema.insert("type".into(), serde_json::json!(["string", "number", "boolean"]));
@@ -600,7 +597,7 @@ fn env_schema(schema: &mut schemars::Schema) {
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(ClusterFile);
     schema.insert("title".into(), "sparkha.yaml".into());
-    // Named by `env_schema` without schemars' knowledge.
+    // `env_schema` refers to it, which schemars cannot see.
     let key_ref = schemars::schema_for!(KeyRefFile);
     let mut schema = schema.to_value();
     let mut key_ref = key_ref.to_value();
@@ -611,43 +608,43 @@ pub fn schema() -> serde_json::Value {
     schema
 }
 
-/// A cluster file that was read. What could be understood comes back beside the problems, so that its meaning is checked too.
+/// A parsed cluster file. It contains the valid values even if there are problems, so that they are validated too.
 #[derive(Debug, Default)]
-pub struct Read {
+pub struct ParsedFile {
     pub file: ClusterFile,
-    /// The same as plain values.
+    /// The file as plain values.
     pub value: serde_json::Value,
-    pub places: tree::Places,
+    pub positions: tree::Positions,
     pub problems: Vec<Problem>,
 }
 
-/// Reads a cluster file.
-pub fn read(text: &str) -> Read {
-    let (value, places, mut problems) = match tree::read(text) {
+/// Parses a cluster file.
+pub fn read(text: &str) -> ParsedFile {
+    let (value, positions, mut problems) = match tree::read(text) {
         Ok(read) => read,
         Err(problem) => {
-            return Read {
+            return ParsedFile {
                 problems: vec![problem],
-                ..Read::default()
+                ..ParsedFile::default()
             };
         }
     };
-    let pruned = check::check(&value, &schema(), &places, &mut problems);
+    let pruned = check::check(&value, &schema(), &positions, &mut problems);
     let value = pruned.clone();
     let file = serde_json::from_value(pruned).unwrap_or_else(|error| {
-        // Only a disagreement between schema and types can lead here.
-        problems.push(Problem::at(places.nearest(""), "", error.to_string()));
+        // Only reached if schema and types disagree.
+        problems.push(Problem::at(positions.nearest(""), "", error.to_string()));
         ClusterFile::default()
     });
-    Read {
+    ParsedFile {
         file,
         value,
-        places,
+        positions,
         problems,
     }
 }
 
-/// Values as YAML that readers of YAML 1.1, as kubectl, and of 1.2 understand alike.
+/// Values as YAML that parsers of YAML 1.1 (such as kubectl's) and 1.2 read identically.
 pub fn yaml(value: &impl serde::Serialize) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: true, compact_list_indent: true, yaml_12: false };
     serde_saphyr::to_string_with_options(value, options).unwrap_or_default()

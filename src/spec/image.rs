@@ -1,4 +1,4 @@
-//! References to container images, and the Spark version that their tags state.
+//! Container image references, and the Spark version in their tags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use oci_spec::distribution::{ParseError, Reference};
 use super::names::is_qualified;
 use super::version::is_version;
 
-/// A reference to a container image, as it was written: `[registry[:port]/]path[:tag][@digest]`.
+/// A container image reference, as written: `[registry[:port]/]path[:tag][@digest]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageReference {
     text: String,
@@ -46,7 +46,7 @@ impl fmt::Display for ImageReference {
 }
 
 impl ImageReference {
-    /// The tag as it is written. The parser adds `latest` to a reference without tag and digest.
+    /// The tag as written. The parser adds `latest` to a reference without tag and digest.
     pub fn tag(&self) -> Option<&str> {
         let (name, tag) = (self.text.split('@').next()?, self.parsed.tag()?);
         name.strip_suffix(tag)?.ends_with(':').then_some(tag)
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_checked() {
+    fn invalid_references_are_refused() {
         for good in [
             "spark",
             "docker.io/apache/spark:4.3.0",
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_those_that_are_written() {
+    fn a_reference_without_a_tag_has_none() {
         let digest = format!("sha256:{}", "a".repeat(64));
         for (text, tag) in [
             ("docker.io/apache/spark:4.3.0".into(), Some("4.3.0")),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_may_state_the_version() {
+    fn a_tag_may_contain_the_version() {
         assert_eq!(image("docker.io/apache/spark:4.3.0").version(), Some("4.3.0"));
         assert_eq!(
             image("apache/spark:4.3.0-scala2.13-java17-python3-ubuntu").version(),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_are_compared_in_full() {
+    fn repositories_are_compared_with_their_registry() {
         assert!(image("apache/spark:1").is_same_repository(&image("docker.io/apache/spark:2")));
         assert!(!image("registry:5000/spark:1").is_same_repository(&image("spark:1")));
     }

@@ -1,5 +1,5 @@
-//! What the user wants: a [`ClusterSpec`], resolved once from arguments, cluster file and defaults (in that order of
-//! precedence) and valid by construction, so that everything after it cannot fail on bad input. Pure: no file, no client.
+//! The desired cluster: a [`ClusterSpec`], resolved once from arguments, cluster file and defaults (in that order of
+//! precedence) and valid by construction, so that later code cannot fail on bad input. Pure: no file, no client.
 
 pub mod caps;
 pub mod file;
@@ -22,35 +22,35 @@ use image::ImageReference;
 use names::{Alias, ClusterName, Namespace, UiDomain};
 use quantity::{Cpu, Memory};
 
-/// A whole cluster, every default filled in.
+/// A complete cluster with all defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSpec {
     pub name: ClusterName,
-    /// Of a later generation: the name that the cluster is known by.
+    /// The public name of the cluster; set only for later generations.
     pub alias: Option<Alias>,
-    /// `None` renders objects without a namespace; create always has one.
+    /// `None` renders objects without a namespace; create always sets one.
     pub namespace: Option<Namespace>,
     pub image: Image,
-    /// `None` if it is unknown. On the local platform it is the version of the Spark that runs, which may differ from the image's.
+    /// `None` if unknown. On the local platform, the version of the installed Spark, which may differ from the image's.
     pub spark_version: Option<String>,
     pub masters: Masters,
     pub workers: Workers,
-    /// Where the masters keep what they must not forget.
+    /// Where the masters keep their recovery state.
     pub recovery: Recovery,
-    /// `spark.*` properties for daemons and, by the ConfigMap, for drivers.
+    /// `spark.*` properties for daemons and, through the ConfigMap, for drivers.
     pub spark_conf: BTreeMap<String, String>,
-    /// The cores that an application gets, unless it says otherwise; `None`: all.
+    /// Cores of an application that sets no `spark.cores.max`; `None`: all.
     pub default_cores: Option<u32>,
-    /// Whether applications give back executors that idle, unless they say otherwise.
+    /// Whether applications release idle executors, unless they set it themselves.
     pub dynamic_allocation: Option<DynamicAllocation>,
-    /// Environment of masters and workers (a role's own `env` wins).
+    /// Environment of masters and workers; a role's own `env` takes precedence.
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
     pub authentication: Authentication,
-    /// The Secret with the certificate, if RPC uses TLS.
+    /// Name of the Secret with the certificate, if RPC uses TLS.
     pub tls: Option<String>,
     pub web_ui: WebUi,
-    /// `None`: whoever reaches the pods' addresses reaches their ports.
+    /// `None`: the pods accept connections from everywhere.
     pub network_policy: Option<NetworkPolicy>,
     pub history: Option<History>,
     pub connect: Option<Connect>,
@@ -59,7 +59,7 @@ pub struct ClusterSpec {
     pub labels: BTreeMap<String, String>,
     /// Added to every object and pod.
     pub annotations: BTreeMap<String, String>,
-    /// The cluster file with the flags merged in, without name, namespace and defaults. `None` if that would disclose a secret.
+    /// The cluster file merged with the flags, without name, namespace and defaults. `None` if it would disclose a secret.
     pub cluster_file: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub struct Masters {
     pub pod: PodSettings,
 }
 
-/// How many executors an application has at least and at most; Spark's own defaults where nothing is said.
+/// Minimum and maximum number of executors of an application; `None`: Spark's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DynamicAllocation {
     pub min: Option<u32>,
@@ -98,7 +98,7 @@ pub struct DynamicAllocation {
 pub struct Autoscale {
     pub min: u32,
     pub max: u32,
-    /// Of a worker's cores, on the average of all workers.
+    /// Target utilization of the workers' cores, averaged over all workers.
     pub cpu_percent: u32,
 }
 
@@ -107,15 +107,15 @@ pub struct Workers {
     /// With an autoscaler, its minimum.
     pub count: u32,
     pub autoscale: Option<Autoscale>,
-    /// How long executors may take to hand over what they have when their worker leaves.
+    /// Time limit for decommissioning a worker.
     pub drain_seconds: u32,
     /// Heap of the worker's own JVM (`SPARK_DAEMON_MEMORY`).
     pub daemon_memory: Memory,
     /// What each worker offers to applications (`SPARK_WORKER_CORES`, `SPARK_WORKER_MEMORY`): see [`caps`].
     pub offer: caps::Offer,
-    /// An executor, unless an application says otherwise (`spark.executor.cores`, `spark.executor.memory`).
-    pub executor: caps::Executor,
-    /// How many such executors fill a worker.
+    /// Default size of an executor (`spark.executor.cores`, `spark.executor.memory`).
+    pub executor: caps::ExecutorSize,
+    /// Number of such executors that fill a worker.
     pub executors: u32,
     /// Shuffle and spill space (`SPARK_LOCAL_DIRS`).
     pub shuffle: VolumeSource,
@@ -123,20 +123,20 @@ pub struct Workers {
 }
 
 impl ClusterSpec {
-    /// The other name of which there are objects.
+    /// The alias, if it has objects.
     pub fn active_alias(&self) -> Option<&ClusterName> {
         Alias::active(self.alias.as_ref())
     }
 }
 
 impl Workers {
-    /// How many there may be.
+    /// Maximum number of workers.
     pub fn most(&self) -> u32 {
         self.autoscale.map_or(self.count, |autoscale| autoscale.max)
     }
 }
 
-/// What all kinds of pods have in common.
+/// Settings that all pods share.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct PodSettings {
     pub resources: Resources,
@@ -144,24 +144,24 @@ pub struct PodSettings {
     pub volumes: Vec<Volume>,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
-    /// Replaces sparkha's own anti-affinity when given.
+    /// Replaces sparkha's own anti-affinity.
     pub affinity: Option<Affinity>,
     pub anti_affinity: AntiAffinity,
-    /// Those without a selector are for the part's own pods.
+    /// A constraint without a selector selects the component's own pods.
     pub topology_spread: Vec<TopologySpreadConstraint>,
     pub priority_class: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A container's resources. Limits are what the pod really has; requests never exceed them.
+/// A container's resources. Requests never exceed limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Resources {
     pub cpu_request: Cpu,
     pub cpu_limit: Cpu,
     pub memory_request: Memory,
     pub memory_limit: Memory,
-    /// Of the node's disk; `None`: nothing is asked for.
+    /// `ephemeral-storage`; `None`: no request.
     pub disk_request: Option<Memory>,
     pub disk_limit: Option<Memory>,
 }
@@ -175,7 +175,7 @@ pub enum EnvValue {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume {
-    /// A DNS label, unique within the pod and none of sparkha's own (`conf`, `tmp`, `work`, `auth`, `data`, `shuffle`, `events`).
+    /// A DNS label, unique within the pod and different from sparkha's own (`conf`, `tmp`, `work`, `auth`, `data`, `shuffle`, `events`).
     pub name: String,
     pub mount_path: String,
     pub sub_path: Option<String>,
@@ -189,7 +189,7 @@ pub enum VolumeSource {
         path: String,
         kind: Option<String>,
     },
-    /// A claim that exists already; sparkha never deletes it.
+    /// An existing claim; sparkha never deletes it.
     ExistingClaim {
         name: String,
     },
@@ -211,13 +211,13 @@ pub enum VolumeSource {
     },
 }
 
-/// A claim that sparkha makes, and deletes in teardown unless told to keep data.
+/// A claim that sparkha creates, and that teardown deletes without `--keep-data`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewClaim {
     pub size: Memory,
     /// `None`: the cluster's default class.
     pub storage_class: Option<String>,
-    /// `ReadWriteOnce` if the user named none.
+    /// Default: `ReadWriteOnce`.
     pub access_mode: String,
 }
 
@@ -238,7 +238,7 @@ pub struct ManagedZooKeeper {
     pub count: u32,
     /// `None`: an emptyDir.
     pub storage: Option<NewClaim>,
-    /// Upper bound of a session (`maxSessionTimeout`): how long the loss of a whole node goes unnoticed.
+    /// Maximum session timeout (`maxSessionTimeout`), in seconds: the loss of a node is detected after this time at the latest.
     pub failover_seconds: u32,
     /// Heap of each server's JVM.
     pub daemon_memory: Memory,
@@ -250,19 +250,19 @@ pub struct ExternalZooKeeper {
     /// `host:port`, at least one.
     pub servers: Vec<String>,
     /// Absolute path under which this cluster keeps its znodes (`spark.deploy.zookeeper.dir`): `/sparkha/NAMESPACE/NAME`,
-    /// below the chroot if one is given. `None` as namespace in `render` leaves the namespace out.
+    /// below the chroot if there is one. Without a namespace (in `render`), the path has none.
     pub directory: String,
-    /// A Secret with the masters' `username` and `password` for SASL's DIGEST-MD5, as type `kubernetes.io/basic-auth` has them.
+    /// A Secret with the masters' `username` and `password` for SASL DIGEST-MD5, with the keys of type `kubernetes.io/basic-auth`.
     pub secret: Option<String>,
 }
 
-/// How the parts of the cluster know each other (`spark.authenticate`), and whether they encrypt what they say.
+/// Authentication (`spark.authenticate`) and encryption between the components of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Authentication {
     Off,
-    /// By a random secret that sparkha makes.
+    /// With a random secret that sparkha generates.
     Own,
-    /// By the keys `spark.authenticate.secret` and, for managed ZooKeepers, `zookeeper.password` of a Secret that exists already.
+    /// With the keys `spark.authenticate.secret` and, for managed ZooKeepers, `zookeeper.password` of an existing Secret.
     Secret {
         name: String,
     },
@@ -272,21 +272,21 @@ pub enum Authentication {
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     pub event_logs: EventLogs,
-    /// A driver begins a new file of its event log at this size.
+    /// A driver rolls its event log at this size.
     pub max_file_size: Memory,
-    /// How many such files of an application are kept as they are; older ones are compacted into one.
+    /// Number of files per application that are kept uncompacted; older ones are compacted into one.
     pub max_files_to_retain: u32,
-    /// Event logs are deleted when they are older, in Spark's words: `7d`.
+    /// Event logs older than this are deleted, in Spark's notation: `7d`.
     pub max_age: String,
     /// Heap of the server's JVM.
     pub daemon_memory: Memory,
     pub pod: PodSettings,
 }
 
-/// A Spark Connect server: a driver of the cluster's own, which remote clients share.
+/// A Spark Connect server: a driver that remote clients share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connect {
-    /// How many of the cluster's cores its executors may have (`spark.cores.max`).
+    /// Cores of all its executors together (`spark.cores.max`).
     pub cores: u32,
     /// Cores of each of its executors (`spark.executor.cores`).
     pub executor_cores: u32,
@@ -298,21 +298,21 @@ pub struct Connect {
     pub pod: PodSettings,
 }
 
-/// What clients of the Spark Connect server must know.
+/// The token that clients of the Spark Connect server need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectToken {
-    /// The one in the cluster's Secret.
+    /// The token in the cluster's Secret.
     OfCluster,
-    /// One that the user gives the server.
+    /// A token that you set for the server.
     OfUser,
-    /// Nothing.
+    /// No token.
     None,
 }
 
 /// Metrics for Prometheus, from the web UIs of masters, workers and drivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// PodMonitors for the Prometheus Operator, where that is there.
+    /// Whether to create PodMonitors, if the Prometheus Operator is installed.
     pub pod_monitor: bool,
 }
 
@@ -321,7 +321,7 @@ pub struct Metrics {
 pub enum EventLogs {
     /// A volume that drivers and the history server share.
     Volume(VolumeSource),
-    /// A folder in an S3-compatible store, as `s3a://` URL.
+    /// A folder in an S3-compatible store, as an `s3a://` URL.
     S3(String),
 }
 
@@ -349,18 +349,18 @@ pub struct WebUi {
     pub domain: UiDomain,
     pub service_type: ServiceType,
     pub node_port: Option<u16>,
-    /// Address asked of the load balancer (MetalLB and others).
+    /// Address requested from the load balancer (MetalLB and others).
     pub load_balancer_ip: Option<String>,
-    /// Annotations of this Service alone.
+    /// Annotations of this Service only.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Who is admitted besides the cluster's own pods, its drivers and sparkha's router.
+/// Peers admitted in addition to the cluster's own pods, its drivers and sparkha's router.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct NetworkPolicy {
-    /// To every web UI.
+    /// Peers of all web UIs.
     pub web_uis_from: Vec<NetworkPolicyPeer>,
-    /// As drivers: to masters and workers.
+    /// Peers of masters and workers, such as drivers outside of the cluster.
     pub drivers_from: Vec<NetworkPolicyPeer>,
 }
 

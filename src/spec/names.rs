@@ -1,4 +1,4 @@
-//! Names: what a cluster and a namespace may be called, and what a cluster's parts are called after it.
+//! Valid names of clusters and namespaces, and the names of objects derived from them.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 const LABEL_MAX: usize = 63;
 /// The controller appends `-` and ten characters to a StatefulSet's name for the label `controller-revision-hash`.
 const SET_NAME_MAX: usize = LABEL_MAX - 11;
-/// The longest suffix that a cluster's StatefulSets get.
+/// The longest suffix of a cluster's StatefulSets.
 const LONGEST_SET_SUFFIX: &str = "-zookeeper";
-/// How the name of each inventory ends.
+/// Suffix of the inventory's name.
 pub const INVENTORY_SUFFIX: &str = "-sparkha";
-/// How long a cluster's name may be.
+/// Maximum length of a cluster's name.
 pub const CLUSTER_NAME_MAX: usize = SET_NAME_MAX - LONGEST_SET_SUFFIX.len();
 
 const _: () = assert!(CLUSTER_NAME_MAX == 42);
@@ -21,14 +21,14 @@ const _: () = assert!(CLUSTER_NAME_MAX + "-master-999".len() <= LABEL_MAX);
 
 /// A name that breaks a rule of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no valid {what}: {rule}", visible(name))]
+#[error("`{}` is not a valid {what}: {rule}", visible(name))]
 pub struct NameError {
     name: String,
     what: &'static str,
     rule: String,
 }
 
-/// The name of a cluster: a DNS label that begins with a letter (as names of Services must), short enough for the names
+/// The name of a cluster: a DNS label that begins with a letter (Services require it), short enough for the names
 /// derived from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -104,17 +104,17 @@ impl ClusterName {
         format!("{self}-connect")
     }
 
-    /// NetworkPolicy and PodMonitor of the drivers, which are the users' own pods.
+    /// NetworkPolicy and PodMonitor of the drivers.
     pub fn drivers(&self) -> String {
         format!("{self}-driver")
     }
 
-    /// ConfigMap with what the daemons read.
+    /// ConfigMap with the daemons' configuration.
     pub fn conf(&self) -> String {
         format!("{self}-conf")
     }
 
-    /// Secret by which the cluster's parts know each other.
+    /// Secret with which the cluster's components authenticate each other.
     pub fn auth(&self) -> String {
         format!("{self}-auth")
     }
@@ -128,22 +128,22 @@ impl ClusterName {
         self.0.clone()
     }
 
-    /// What the Nth generation of this cluster is called.
+    /// Name of the Nth generation of this cluster.
     pub fn generation(&self, number: u32) -> Result<Self, NameError> {
         Self::parse(&format!("{self}-{number}"))
     }
 }
 
-/// The name of a cluster's first generation, for one of its later generations. Commands and routes take it for the generation that has it.
+/// The public name of a later generation: the name of the cluster's first generation. Commands and routes resolve it to this generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alias {
     pub name: ClusterName,
-    /// The generation before is gone: objects of this name are this generation's.
+    /// The previous generation is removed: objects with this name belong to this generation.
     pub active: bool,
 }
 
 impl Alias {
-    /// The name, if there are objects of it.
+    /// The name, if objects with it belong to this generation.
     pub fn active(alias: Option<&Self>) -> Option<&ClusterName> {
         alias.filter(|alias| alias.active).map(|alias| &alias.name)
     }
@@ -178,12 +178,12 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// The longest name that DNS knows.
+/// Maximum length of a DNS name.
 const DOMAIN_NAME_MAX: usize = 253;
-/// How long a domain of web UIs may be: before it stand a pod's label and a namespace.
+/// Maximum length of a UI domain: a pod's label and a namespace precede it.
 const UI_DOMAIN_MAX: usize = DOMAIN_NAME_MAX - 2 * (LABEL_MAX + 1);
 
-/// The domain of web UIs: a DNS subdomain, short enough for hosts in it.
+/// The domain of web UIs: a DNS subdomain, short enough for its host names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UiDomain(String);
@@ -215,7 +215,7 @@ impl UiDomain {
         } else if is_dns_subdomain(name) {
             return Ok(Self(name.to_owned()));
         } else {
-            "its parts are lower-case letters, digits and `-`, joined by dots".to_owned()
+            "lower-case letters, digits and `-`, separated by dots, are allowed".to_owned()
         };
         Err(NameError {
             name: name.to_owned(),
@@ -235,7 +235,7 @@ impl fmt::Display for UiDomain {
     }
 }
 
-/// In whose name routes are written into a router that several share: a DNS label.
+/// The owner of routes in a shared router: a DNS label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerName(String);
 
@@ -253,7 +253,7 @@ impl fmt::Display for OwnerName {
     }
 }
 
-/// Somebody else's text without what a terminal would act upon.
+/// Untrusted text with control characters escaped, safe for a terminal.
 pub fn visible(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -266,7 +266,7 @@ pub fn visible(text: &str) -> String {
         .collect()
 }
 
-/// Whether this is a DNS label (RFC 1123).
+/// Whether the name is a DNS label (RFC 1123).
 pub fn is_dns_label(name: &str) -> bool {
     check(
         name,
@@ -278,7 +278,7 @@ pub fn is_dns_label(name: &str) -> bool {
     .is_ok()
 }
 
-/// Whether this is a DNS subdomain: labels joined by dots.
+/// Whether the name is a DNS subdomain: labels separated by dots.
 pub fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= DOMAIN_NAME_MAX && name.split('.').all(is_dns_label)
 }
@@ -308,7 +308,7 @@ fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &
     })
 }
 
-/// What Kubernetes calls a qualified name.
+/// Whether the text is a qualified name of Kubernetes, without a prefix.
 pub fn is_qualified(text: &str) -> bool {
     let middle = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=63).contains(&text.len())
@@ -322,24 +322,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_kubernetes_would_refuse_are_refused_with_the_rule() {
+    fn invalid_names_are_refused_with_the_broken_rule() {
         let refused = |name: &str| ClusterName::parse(name).unwrap_err().to_string();
         assert_eq!(
             refused("Spark"),
-            "`Spark` is no valid cluster name: it contains `S`; lower-case letters, digits and `-` are allowed"
+            "`Spark` is not a valid cluster name: it contains `S`; lower-case letters, digits and `-` are allowed"
         );
         assert_eq!(
             refused("1spark"),
-            "`1spark` is no valid cluster name: it must begin with a letter"
+            "`1spark` is not a valid cluster name: it must begin with a letter"
         );
         assert_eq!(
             refused("spark-"),
-            "`spark-` is no valid cluster name: it must not end with `-`"
+            "`spark-` is not a valid cluster name: it must not end with `-`"
         );
         assert_eq!(
             refused(&"s".repeat(43)),
             format!(
-                "`{}` is no valid cluster name: it has 43 characters, 42 are allowed",
+                "`{}` is not a valid cluster name: it has 43 characters, 42 are allowed",
                 "s".repeat(43)
             )
         );
@@ -351,7 +351,7 @@ mod tests {
         assert!(UiDomain::parse("s.".repeat(64).trim_end_matches('.')).is_err());
         assert_eq!(
             UiDomain::parse("x\u{1b}[2J").unwrap_err().to_string(),
-            "`x\\u{1b}[2J` is no valid domain name: its parts are lower-case letters, digits and `-`, joined by dots"
+            "`x\\u{1b}[2J` is not a valid domain name: lower-case letters, digits and `-`, separated by dots, are allowed"
         );
         assert!(!is_dns_subdomain("a..b"));
     }

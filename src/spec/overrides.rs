@@ -1,14 +1,14 @@
-//! What flags say about the cluster.
+//! Flags that override the cluster file.
 
 use super::names::Alias;
 #[cfg(test)]
 use super::names::ClusterName;
 
-/// What flags say; they win over the file.
+/// Values of flags; they take precedence over the cluster file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub name: Option<String>,
-    /// No flag: the cluster is a later generation.
+    /// Not a flag: set for later generations.
     pub alias: Option<Alias>,
     pub namespace: Option<String>,
     pub image: Option<String>,
@@ -18,14 +18,14 @@ pub struct Overrides {
     pub worker_memory: Option<String>,
     /// A number, or `all`.
     pub default_cores: Option<String>,
-    /// `host:port,…`, with `/chroot` at the end if there is one.
+    /// `host:port,…`, optionally followed by `/chroot`.
     pub zookeeper: Option<String>,
     pub ui_domain: Option<String>,
-    /// A history server, with what the file says of it.
+    /// Run a history server, with the cluster file's settings.
     pub history: bool,
-    /// A Spark Connect server, with what the file says of it.
+    /// Run a Spark Connect server, with the cluster file's settings.
     pub connect: bool,
-    /// Metrics, with what the file says of them.
+    /// Expose metrics, with the cluster file's settings.
     pub metrics: bool,
 }
 

@@ -1,10 +1,10 @@
-//! Mistakes of the user, collected and told all at once.
+//! Mistakes in arguments and the cluster file, collected and reported together.
 
 use std::fmt;
 
-/// Where a mistake is.
+/// The location of a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// In the cluster file; line and column count from 1.
     File {
         line: u64,
@@ -14,19 +14,19 @@ pub enum Place {
     Flag(&'static str),
 }
 
-/// A mistake, and what to do about it.
+/// A mistake, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    pub place: Place,
+    pub location: Location,
     pub message: String,
     pub help: Option<String>,
 }
 
 impl Problem {
-    /// A mistake at a path of the file, such as `workers.memory`, and its position.
+    /// A mistake at a path of the cluster file, such as `workers.memory`.
     pub fn at((line, column): (u64, u64), path: &str, message: impl Into<String>) -> Self {
         Self {
-            place: Place::File {
+            location: Location::File {
                 line,
                 column,
                 path: path.to_owned(),
@@ -38,7 +38,7 @@ impl Problem {
 
     pub fn flag(flag: &'static str, message: impl Into<String>) -> Self {
         Self {
-            place: Place::Flag(flag),
+            location: Location::Flag(flag),
             message: message.into(),
             help: None,
         }
@@ -61,14 +61,14 @@ pub struct Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
-            match &problem.place {
-                Place::File { line, column, path } => {
+            match &problem.location {
+                Location::File { line, column, path } => {
                     write!(f, "{}:{line}:{column}: ", self.file)?;
                     if !path.is_empty() {
                         write!(f, "{path}: ")?;
                     }
                 }
-                Place::Flag(flag) => write!(f, "{flag}: ")?,
+                Location::Flag(flag) => write!(f, "{flag}: ")?,
             }
             writeln!(f, "{}", problem.message)?;
             if let Some(help) = &problem.help {

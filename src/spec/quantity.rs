@@ -1,8 +1,7 @@
-//! Quantities of memory and processors, in Kubernetes' units and in Spark's.
+//! Quantities of memory and CPU, in the notations of Kubernetes and Spark.
 //!
-//! Kubernetes writes `2Gi` (binary) or `2G` (decimal); Spark writes `2g`, and means the binary one. The two are told apart by
-//! case: a lower-case `k`, `m`, `g` or `t` is Spark's, an upper-case one is Kubernetes'. `K` is
-//! neither's, and refused.
+//! Kubernetes writes `2Gi` (binary) or `2G` (decimal). Spark writes `2g`, which is binary. The case distinguishes them:
+//! a lower-case `k`, `m`, `g` or `t` is Spark's, an upper-case one Kubernetes'. `K` is neither, and is refused.
 
 use std::fmt;
 use std::ops::Add;
@@ -10,7 +9,7 @@ use std::ops::Add;
 const KI: u64 = 1 << 10;
 const MI: u64 = 1 << 20;
 
-/// Suffixes and what they multiply by, longest first where one ends in another.
+/// Suffixes and their factors; a suffix comes before any suffix that it ends with.
 const MEMORY_UNITS: [(&str, u64); 17] = [
     ("Ki", KI),
     ("Mi", MI),
@@ -31,21 +30,21 @@ const MEMORY_UNITS: [(&str, u64); 17] = [
     ("P", 1_000_000_000_000_000),
 ];
 
-/// A text that is no quantity.
+/// A text that is not a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    #[error("`{0}` is no amount of memory")]
+    #[error("`{0}` is not an amount of memory")]
     NotMemory(String),
-    #[error("`{0}` has no unit, and so few bytes of memory make no sense")]
+    #[error("`{0}` has no unit; as bytes it is too little memory")]
     UnitMissing(String),
     #[error("`{0}` is less than a mebibyte")]
     TooLittle(String),
-    #[error("`{0}` is no amount of processors")]
+    #[error("`{0}` is not an amount of CPU")]
     NotCpu(String),
 }
 
 impl QuantityError {
-    /// What to write instead.
+    /// The remedy.
     pub fn help(&self) -> String {
         match self {
             QuantityError::NotMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
@@ -85,7 +84,7 @@ impl Memory {
         Ok(Self(bytes.ceil() as u64))
     }
 
-    /// As Spark reads `spark.executor.memory`: a bare number is mebibytes, and the case of a unit does not matter.
+    /// Parses as Spark parses `spark.executor.memory`: a bare number is in MiB, and units are case-insensitive.
     pub fn parse_spark(text: &str) -> Result<Self, QuantityError> {
         let text = text.trim();
         match text.parse() {
@@ -108,7 +107,7 @@ impl Memory {
         format!("{}m", self.mib())
     }
 
-    /// This share of it.
+    /// This fraction of the amount.
     pub fn share(self, share: f64) -> Self {
         Self((self.0 as f64 * share) as u64)
     }
@@ -125,7 +124,7 @@ impl Add for Memory {
     }
 }
 
-/// Kubernetes' canonical form, which its server returns unchanged: the largest binary unit that divides it.
+/// Kubernetes' canonical form, which the API server returns unchanged: the largest binary unit that divides the amount.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [
@@ -145,7 +144,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// An amount of processors, in thousandths.
+/// An amount of CPU, in millicores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cpu(u32);
 
@@ -188,7 +187,7 @@ impl fmt::Display for Cpu {
     }
 }
 
-/// A plain non-negative number. Rust would also read `inf`, `NaN` and signs.
+/// A non-negative decimal number. Rust would also parse `inf`, `NaN` and signs.
 fn decimal(text: &str) -> Option<f64> {
     let plain = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     plain.then(|| text.parse().ok()).flatten()
@@ -201,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_notations_are_understood() {
+    fn both_notations_are_parsed() {
         let parse = |text| Memory::parse(text).unwrap().0;
         assert_eq!(parse("2Gi"), 2 << 30);
         assert_eq!(parse("2g"), 2 << 30);
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused() {
+    fn invalid_quantities_are_refused() {
         for text in ["", "Gi", "-1Gi", "2 Gi", "inf", "NaN", "two", "1e400", "2gi", "1024K"] {
             assert_eq!(
                 Memory::parse(text),
@@ -238,12 +237,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(bytes in MI..(1 << 52)) {
+        fn displayed_memory_parses_back(bytes in MI..(1 << 52)) {
             prop_assert_eq!(Memory::parse(&Memory(bytes).to_string()), Ok(Memory(bytes)));
         }
 
         #[test]
-        fn processors_read_back(millis in 1..10_000_000u32) {
+        fn displayed_cpu_parses_back(millis in 1..10_000_000u32) {
             prop_assert_eq!(Cpu::parse(&Cpu(millis).to_string()), Ok(Cpu(millis)));
         }
 

@@ -1,4 +1,4 @@
-//! From flags, cluster file and defaults, in that order of precedence, to a [`ClusterSpec`]; or to all the mistakes at once.
+//! Resolves flags, cluster file and defaults (in that order of precedence) to a [`ClusterSpec`], or reports all mistakes at once.
 
 mod connect;
 mod executors;
@@ -16,7 +16,7 @@ pub use pods::RESERVED_VOLUMES;
 pub use rules::REDACTED;
 
 use super::file::merge;
-use super::file::tree::{Places, join};
+use super::file::tree::{Positions, join};
 use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::image::ImageReference;
 use super::names::{ClusterName, Namespace, UiDomain, is_dns_subdomain};
@@ -30,33 +30,33 @@ use super::{
 
 /// The image of the newest Spark that sparkha was tested with.
 pub const DEFAULT_IMAGE: &str = "docker.io/apache/spark:4.3.0";
-/// What a cluster is called if nobody says.
+/// Default name of a cluster.
 pub const DEFAULT_NAME: &str = "spark";
 const DEFAULT_FAILOVER_SECONDS: u32 = 2;
-/// Longer than most tasks, and shorter than a node's draining may take.
+/// Longer than most tasks, and shorter than the usual time limits for draining a node.
 const DEFAULT_DRAIN_SECONDS: u32 = 300;
 const DEFAULT_CPU_PERCENT: u32 = 80;
-/// More workers than this are a slip.
+/// A larger number of workers is considered a typo.
 pub const MAX_WORKERS: u32 = 1000;
-/// How many masters there may be.
+/// Valid numbers of masters.
 pub const MASTERS: RangeInclusive<u32> = 1..=7;
-/// How much shuffle space a worker has, unless told otherwise: enough for small jobs, too little to fill a node.
+/// Default shuffle space of a worker: enough for small jobs, too little to fill a node's disk.
 const DEFAULT_SHUFFLE: &str = "20Gi";
 
-/// The cluster file as it was read.
+/// The text of the cluster file.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// For messages.
+    /// Its name in messages.
     pub name: &'a str,
     pub text: &'a str,
 }
 
-/// Resolves what the user wants.
+/// Resolves the desired cluster.
 pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterSpec, Problems> {
     let read = source.map(|source| file::read(source.text)).unwrap_or_default();
     let cluster_file = merge::cluster_file(read.value, flags);
     let mut resolver = Resolver {
-        places: read.places,
+        positions: read.positions,
         problems: read.problems,
     };
     let spec = resolver.spec(read.file, cluster_file, flags);
@@ -66,16 +66,16 @@ pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterS
     {
         return Ok(spec);
     }
-    problems.sort_by(|a, b| a.place.cmp(&b.place));
+    problems.sort_by(|a, b| a.location.cmp(&b.location));
     Err(Problems {
         file: source.map_or_else(String::new, |source| source.name.to_owned()),
         list: problems,
     })
 }
 
-/// Collects problems on the way.
+/// Resolves values, and collects problems.
 struct Resolver {
-    places: Places,
+    positions: Positions,
     problems: Vec<Problem>,
 }
 
@@ -89,12 +89,12 @@ impl Resolver {
         let recovery = self.recovery(&file, flags, count, name.as_ref(), namespace.as_ref());
         let masters = self.masters(&file, count);
         let spark_conf = self.spark_conf(file.spark_conf.clone());
-        let said_cores = self.said_cores(file.default_cores.as_ref(), flags, &spark_conf);
+        let core_limit = self.core_limit(file.default_cores.as_ref(), flags, &spark_conf);
         let workers = self.workers(
             &file,
             flags,
             &spark_conf,
-            said_cores.unwrap_or(executors::Said::Nothing),
+            core_limit.unwrap_or(executors::CoreLimit::Default),
         );
         let dynamic_allocation = self.dynamic_allocation(file.dynamic_allocation);
         let env = self.env("env", file.env.unwrap_or_default());
@@ -106,14 +106,14 @@ impl Resolver {
         let tls = file.tls.map(|tls| self.tls(tls, spark_version.as_deref()));
         let web_ui = self.web_ui(file.web_ui.unwrap_or_default(), flags);
         let network_policy = self.network_policy(file.network_policy.unwrap_or_default());
-        let history = file::Part::settings(file.history, flags.history);
+        let history = file::Feature::settings(file.history, flags.history);
         let history = history.map(|history| self.history(history, s3.is_some(), &spark_conf));
-        let connect = file::Part::settings(file.connect, flags.connect);
+        let connect = file::Feature::settings(file.connect, flags.connect);
         let connect =
             connect.and_then(|connect| self.connect(connect, workers.as_ref(), authentication != Authentication::Off));
         let default_cores = workers
             .as_ref()
-            .and_then(|workers| self.default_cores(said_cores?, workers, connect.as_ref()));
+            .and_then(|workers| self.default_cores(core_limit?, workers, connect.as_ref()));
         let labels = self.labels("labels", file.labels.unwrap_or_default());
         let annotations = self.annotations("annotations", file.annotations.unwrap_or_default());
         Some(ClusterSpec {
@@ -136,7 +136,7 @@ impl Resolver {
             network_policy,
             history: history.flatten(),
             connect,
-            metrics: file::Part::settings(file.metrics, flags.metrics).map(|metrics| Metrics {
+            metrics: file::Feature::settings(file.metrics, flags.metrics).map(|metrics| Metrics {
                 pod_monitor: metrics.pod_monitor.unwrap_or(false),
             }),
             labels,
@@ -147,10 +147,10 @@ impl Resolver {
 
     fn problem(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
         self.problems
-            .push(Problem::at(self.places.nearest(path), path, message).help(help));
+            .push(Problem::at(self.positions.nearest(path), path, message).help(help));
     }
 
-    /// A mistake in a value that may have come from a flag.
+    /// A mistake in a value that a flag may have set.
     fn problem_in(
         &mut self,
         path: &str,
@@ -231,7 +231,7 @@ impl Resolver {
             self.problem_in(
                 "masters.count",
                 flag,
-                format!("{count} masters are not possible"),
+                format!("{count} masters are not supported"),
                 "choose 1 to 7; 3 is the usual number for high availability",
             );
         }
@@ -243,7 +243,7 @@ impl Resolver {
         if masters.storage.is_some() && count > 1 {
             self.problem(
                 "masters.storage",
-                "several masters keep their state in ZooKeeper, not in files",
+                "multiple masters keep their state in ZooKeeper, not in files",
                 "remove it, or set masters.count to 1",
             );
         }
@@ -267,7 +267,7 @@ impl Resolver {
         file: &ClusterFile,
         flags: &Overrides,
         spark_conf: &BTreeMap<String, String>,
-        said_cores: executors::Said,
+        core_limit: executors::CoreLimit,
     ) -> Option<Workers> {
         let workers = file.workers.clone().unwrap_or_default();
         let autoscale = workers.autoscale.map(|autoscale| Autoscale {
@@ -288,7 +288,7 @@ impl Resolver {
             self.problem_in(
                 "workers.count",
                 count_flag,
-                format!("{count} workers are not possible"),
+                format!("{count} workers are not supported"),
                 format!("choose up to {MAX_WORKERS}"),
             );
         }
@@ -317,7 +317,7 @@ impl Resolver {
         };
         let mut pod_file = workers.pod;
         if let Some(limits) = pod_file.resources.as_mut().and_then(|r| r.limits.as_mut()) {
-            // They are in `cores` and `memory` now, or flags have replaced them.
+            // `cores` and `memory` have these values now, or flags replaced them.
             (limits.cpu, limits.memory) = (None, None);
         }
         let cpu_limit = cores.unwrap_or(Cpu::from_cores(1));
@@ -328,12 +328,12 @@ impl Resolver {
         };
         let daemon_memory = self.memory("workers.daemonMemory", workers.daemon_memory.as_ref(), "256Mi");
         let pod = self.pod("workers", pod_file, defaults);
-        let wanted = self.wanted_executors(spark_conf, workers.off_heap_share, said_cores);
+        let request = self.executor_request(spark_conf, workers.off_heap_share, core_limit);
         let fit = caps::fit(
             pod.resources.cpu_limit,
             pod.resources.memory_limit,
             daemon_memory,
-            wanted,
+            request,
         );
         let fit = match fit {
             Ok(fit) => Some(fit),
@@ -374,7 +374,7 @@ impl Resolver {
             self.problem_in(
                 "workers.count",
                 flag,
-                "the autoscaler chooses the number of workers",
+                "workers.autoscale sets the number of workers",
                 "remove this, or workers.autoscale",
             );
         }
@@ -406,14 +406,14 @@ impl Resolver {
         if max == Some(0) {
             self.problem(
                 "dynamicAllocation.maxExecutors",
-                "without executors no application does anything",
+                "an application cannot run without executors",
                 "choose at least 1",
             );
         }
         Some(DynamicAllocation { min, max })
     }
 
-    /// A limit that may be said in two places.
+    /// A limit that two keys can set.
     fn shorthand<T: PartialEq + Copy>(
         &mut self,
         part: &str,
@@ -437,7 +437,7 @@ impl Resolver {
         {
             self.problem(
                 &short_path,
-                format!("this and {long_path} are the same limit, and differ"),
+                format!("this and {long_path} set the same limit to different values"),
                 "keep one of them",
             );
         }
@@ -460,7 +460,7 @@ impl Resolver {
         {
             self.problem(
                 "s3.endpoint",
-                format!("`{endpoint}` is no http or https URL"),
+                format!("`{endpoint}` is not an http or https URL"),
                 "write it like https://minio.example:9000",
             );
         }
@@ -491,7 +491,7 @@ impl Resolver {
             (false, Some(_)) => {
                 self.problem(
                     "authentication.secret",
-                    "without authentication no secret is used",
+                    "a secret has no effect without authentication",
                     "remove it, or authentication.enabled",
                 );
                 Authentication::Off
@@ -503,7 +503,7 @@ impl Resolver {
         let Some(secret) = tls.secret else {
             self.problem(
                 "tls",
-                "it has no secret",
+                "tls.secret is missing",
                 "name a Secret with tls.crt, tls.key and ca.crt in tls.secret, or remove tls",
             );
             return None;
@@ -535,14 +535,14 @@ impl Resolver {
         if web_ui.node_port.is_some() && service_type == ServiceType::ClusterIp {
             self.problem(
                 "webUi.nodePort",
-                "a Service of type ClusterIP has no node port",
+                "a Service of type ClusterIP cannot have a node port",
                 "set webUi.serviceType to NodePort, or remove it",
             );
         }
         if web_ui.load_balancer_ip.is_some() && service_type != ServiceType::LoadBalancer {
             self.problem(
                 "webUi.loadBalancerIP",
-                "only a Service of type LoadBalancer has such an address",
+                "only a Service of type LoadBalancer can have this address",
                 "set webUi.serviceType to LoadBalancer, or remove it",
             );
         }
@@ -551,7 +551,7 @@ impl Resolver {
         {
             self.problem(
                 "webUi.loadBalancerIP",
-                format!("`{ip}` is no IP address"),
+                format!("`{ip}` is not an IP address"),
                 "write it like 192.0.2.10",
             );
         }
@@ -585,8 +585,8 @@ impl Resolver {
                     _ => {
                         self.problem(
                             &path,
-                            "exactly one source is needed",
-                            "give a text, secretKeyRef or configMapKeyRef",
+                            "exactly one source is required",
+                            "set a string, secretKeyRef or configMapKeyRef",
                         );
                         continue;
                     }
@@ -619,7 +619,7 @@ impl Resolver {
         if !is_dns_subdomain(name) {
             self.problem(
                 path,
-                format!("`{name}` is no name of a Kubernetes object"),
+                format!("`{name}` is not a valid name of a Kubernetes object"),
                 "use lower-case letters, digits, `-` and `.`",
             );
         }

@@ -1,6 +1,6 @@
-//! Spark versions: how they compare, and what they support.
+//! Spark versions: comparison and supported features.
 
-/// Whether this is a dotted version number like `4.3.0`.
+/// Whether the text is a dotted version number like `4.3.0`.
 pub fn is_version(text: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     text.contains('.') && text.split('.').all(is_number)

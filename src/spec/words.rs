@@ -1,4 +1,4 @@
-//! Numbers with their nouns.
+//! Plurals and verbs that agree with numbers.
 
 /// `1 core`, `2 cores`.
 pub fn counted(count: impl ToString, noun: &str) -> String {
@@ -8,7 +8,7 @@ pub fn counted(count: impl ToString, noun: &str) -> String {
     }
 }
 
-/// The verb after so many: `0 of 1 worker is registered`, `1 of 2 workers are registered`.
+/// The verb for a count: `0 of 1 worker is registered`, `1 of 2 workers are registered`.
 pub fn are(count: impl ToString) -> &'static str {
     match &*count.to_string() {
         "1" => "is",

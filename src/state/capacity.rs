@@ -1,4 +1,4 @@
-//! What a cluster asks of quotas, limit ranges and nodes: sums over its pods, and whether nodes can hold them. Pure.
+//! The capacity that a cluster requires: total requests for quotas and limit ranges, and whether its pods fit on nodes. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use kube::ResourceExt;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::state::nodes::{accepts, node_of};
 
-/// The node's own disk, as Kubernetes calls it.
+/// Kubernetes' resource name of the node's disk.
 const DISK: &str = "ephemeral-storage";
 
-/// Amounts by the names that quotas use (`requests.cpu`, `pods`, …); processors in thousandths, memory in bytes.
-pub type Amounts = BTreeMap<String, i128>;
+/// Requested capacity by the resource names of quotas (`requests.cpu`, `pods`, …); CPU in millicores, memory in bytes.
+pub type RequestedCapacity = BTreeMap<String, i128>;
 
-/// A pod that has to find a node.
+/// The requests of a pod to be scheduled.
 #[derive(Clone, Debug)]
-pub struct PodDemand {
+pub struct PodRequest {
     pub name: String,
-    /// Its StatefulSet's, if two of its pods must not share a node.
+    /// Its StatefulSet, if its pods must not share a node.
     pub apart: Option<String>,
     pub cpu: i128,
     pub memory: i128,
-    /// The node's own disk.
+    /// Requested disk of the node.
     pub disk: i128,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
 }
 
-/// What StatefulSets ask for altogether.
-pub fn amounts(sets: &[StatefulSet]) -> Amounts {
-    let mut amounts = Amounts::new();
+/// Total requests and limits of StatefulSets.
+pub fn amounts(sets: &[StatefulSet]) -> RequestedCapacity {
+    let mut amounts = RequestedCapacity::new();
     for set in sets {
         let spec = &set.spec;
         let replicas = i128::from(spec.replicas.unwrap_or(1));
@@ -49,7 +49,7 @@ pub fn amounts(sets: &[StatefulSet]) -> Amounts {
                 for (name, quantity) in quantities.iter().flatten() {
                     add(format!("{prefix}.{name}"), amount(name, quantity));
                     if prefix == "requests" {
-                        // Quotas may leave the prefix out.
+                        // Quotas may omit the prefix.
                         add(name.to_string(), amount(name, quantity));
                     }
                 }
@@ -69,11 +69,11 @@ pub fn amounts(sets: &[StatefulSet]) -> Amounts {
     amounts
 }
 
-/// What a quota would refuse: `cpu: 3 more are needed, 1 of 4 is left`.
-pub fn over_quota(quota: &ResourceQuota, more: &Amounts, ranges: &[LimitRange]) -> Vec<String> {
+/// The reasons why a quota would refuse the pods: `cpu: 3 more needed, 1 of 4 left`.
+pub fn over_quota(quota: &ResourceQuota, more: &RequestedCapacity, ranges: &[LimitRange]) -> Vec<String> {
     let spec = quota.spec.as_ref();
     if spec.is_some_and(|spec| spec.scopes.is_some() || spec.scope_selector.is_some()) {
-        // Which of our pods a scope covers is the server's to say.
+        // Only the API server can tell which pods a scope covers.
         return vec![];
     }
     let Some(hard) = quota.status.as_ref().and_then(|status| status.hard.as_ref()) else {
@@ -85,7 +85,7 @@ pub fn over_quota(quota: &ResourceQuota, more: &Amounts, ranges: &[LimitRange]) 
         .filter(|name| name.ends_with(DISK) && !more.contains_key(*name));
     let unsaid = of_disk.filter(|_| !has_default(ranges)).map(|name| {
         let place = name.split_once('.').map_or("requests", |(place, _)| place);
-        format!("{name} is limited, so each pod must say how much it takes: set resources.{place}.{DISK} of each part")
+        format!("the quota limits {name}, so each pod must set it: set resources.{place}.{DISK} of each component")
     });
     let over = hard.iter().filter_map(|(name, hard)| {
         let more = *more.get(name)?;
@@ -106,7 +106,7 @@ pub fn over_quota(quota: &ResourceQuota, more: &Amounts, ranges: &[LimitRange]) 
     unsaid.chain(over).collect()
 }
 
-/// Whether containers that say nothing of the node's disk are given something.
+/// Whether containers without `ephemeral-storage` get a default.
 fn has_default(ranges: &[LimitRange]) -> bool {
     let items = ranges
         .iter()
@@ -116,7 +116,7 @@ fn has_default(ranges: &[LimitRange]) -> bool {
     defaults.any(|defaults| defaults.contains_key(DISK))
 }
 
-/// What a limit range would refuse of these containers.
+/// The reasons why a limit range would refuse these containers.
 pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
     let mut found = Vec::new();
     let items = range.spec.iter().flat_map(|spec| &spec.limits);
@@ -130,7 +130,7 @@ pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
                 let limit = of(resources, true, name);
                 if limit > amount(name, max) {
                     found.push(format!(
-                        "{}: limit of {name} {} is above {}",
+                        "{}: limit of {name} {} exceeds {}",
                         set.name_any(),
                         shown(name, limit),
                         max.0
@@ -153,14 +153,14 @@ pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
     found
 }
 
-/// The pods that StatefulSets will have.
-pub fn pods(sets: &[StatefulSet]) -> Vec<PodDemand> {
+/// The requests of the pods of StatefulSets.
+pub fn pods(sets: &[StatefulSet]) -> Vec<PodRequest> {
     sets.iter()
         .flat_map(|set| {
             let replicas = set.spec.replicas.unwrap_or(1);
             let pod = set.spec.template.spec.clone().unwrap_or_default();
             let apart = must_be_apart(set).then(|| set.name_any());
-            (0..replicas).map(move |ordinal| PodDemand {
+            (0..replicas).map(move |ordinal| PodRequest {
                 name: format!("{}-{ordinal}", set.name_any()),
                 apart: apart.clone(),
                 cpu: requested(&pod, "cpu"),
@@ -196,22 +196,22 @@ fn must_be_apart(set: &StatefulSet) -> bool {
     })
 }
 
-/// The pods that fit on no node, each put where most is left. `others` are the pods that are there already.
-pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &'a [Node], others: &[Pod]) -> Vec<&'a PodDemand> {
+/// The pods that do not fit on any node. Each pod is placed on the node with the most free memory. `others`: existing pods.
+pub fn without_a_node<'a>(requests: &'a [PodRequest], nodes: &'a [Node], others: &[Pod]) -> Vec<&'a PodRequest> {
     struct Free<'n> {
         node: &'n Node,
         cpu: i128,
         memory: i128,
         disk: i128,
         pods: i128,
-        /// The sets that want no other pod of theirs here.
+        /// StatefulSets that must not have another pod here.
         sets: Vec<&'n String>,
     }
     let mut free: Vec<_> = nodes
         .iter()
         .filter(|node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true)))
         .map(|node| {
-            let on_node = others.iter().filter(|pod| takes_room_on(pod, &node.name_any()));
+            let on_node = others.iter().filter(|pod| uses_capacity_of(pod, &node.name_any()));
             let specs: Vec<_> = on_node.filter_map(|pod| pod.spec.as_ref()).collect();
             let taken = |name: &str| specs.iter().map(|spec| requested(spec, name)).sum::<i128>();
             Free {
@@ -224,39 +224,39 @@ pub fn without_a_node<'a>(demands: &'a [PodDemand], nodes: &'a [Node], others: &
             }
         })
         .collect();
-    let mut largest_first: Vec<_> = demands.iter().collect();
-    largest_first.sort_by_key(|demand| std::cmp::Reverse((demand.memory, demand.cpu)));
+    let mut largest_first: Vec<_> = requests.iter().collect();
+    largest_first.sort_by_key(|request| std::cmp::Reverse((request.memory, request.cpu)));
     let mut left_over = Vec::new();
-    for demand in largest_first {
+    for request in largest_first {
         let place = free
             .iter_mut()
-            .filter(|free| free.cpu >= demand.cpu && free.memory >= demand.memory && free.pods >= 1)
-            // Nodes that do not count their disk take only who asks for none.
-            .filter(|free| demand.disk == 0 || free.disk >= demand.disk)
-            .filter(|free| demand.apart.as_ref().is_none_or(|set| !free.sets.contains(&set)))
-            .filter(|free| accepts(free.node, &demand.node_selector, &demand.tolerations))
+            .filter(|free| free.cpu >= request.cpu && free.memory >= request.memory && free.pods >= 1)
+            // A node that does not report its disk only accepts pods without a disk request.
+            .filter(|free| request.disk == 0 || free.disk >= request.disk)
+            .filter(|free| request.apart.as_ref().is_none_or(|set| !free.sets.contains(&set)))
+            .filter(|free| accepts(free.node, &request.node_selector, &request.tolerations))
             .max_by_key(|free| free.memory);
         match place {
             Some(free) => {
-                free.cpu -= demand.cpu;
-                free.memory -= demand.memory;
-                free.disk -= demand.disk;
+                free.cpu -= request.cpu;
+                free.memory -= request.memory;
+                free.disk -= request.disk;
                 free.pods -= 1;
-                free.sets.extend(&demand.apart);
+                free.sets.extend(&request.apart);
             }
-            None => left_over.push(demand),
+            None => left_over.push(request),
         }
     }
     left_over
 }
 
-/// What all nodes have left, for messages: `0.4 CPU and 3.1 GiB`.
+/// Free capacity of all nodes, for messages: `0.4 CPU and 3.1 GiB`.
 pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
     let sum = |name: &str| {
         let all: i128 = nodes.iter().map(|node| allocatable(node, name)).sum();
         let specs = others
             .iter()
-            .filter(|pod| nodes.iter().any(|node| takes_room_on(pod, &node.name_any())))
+            .filter(|pod| nodes.iter().any(|node| uses_capacity_of(pod, &node.name_any())))
             .filter_map(|pod| pod.spec.as_ref());
         all - specs.map(|spec| requested(spec, name)).sum::<i128>()
     };
@@ -267,7 +267,7 @@ pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
     )
 }
 
-fn takes_room_on(pod: &Pod, node: &str) -> bool {
+fn uses_capacity_of(pod: &Pod, node: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     node_of(pod) == Some(node) && !matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -295,7 +295,7 @@ fn of(resources: &ResourceRequirements, limit: bool, name: &str) -> i128 {
         .map_or(0, |quantity| amount(name, quantity))
 }
 
-/// Thousandths for processors, bytes or a plain count for all else.
+/// CPU in millicores; other resources in bytes or as a count.
 fn amount(name: &str, quantity: &Quantity) -> i128 {
     if is_cpu(name) {
         return Cpu::parse(&quantity.0).map_or(0, |cpu| i128::from(cpu.millis()));
@@ -345,22 +345,22 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_fit_nowhere_are_named() {
+    fn pods_that_fit_on_no_node_are_returned() {
         let nodes = [node("a", "2", "4Gi"), node("b", "2", "4Gi")];
-        let demands = pods(&[set(3, "500m", "3Gi")]);
-        let left_over = without_a_node(&demands, &nodes, &[]);
+        let requests = pods(&[set(3, "500m", "3Gi")]);
+        let left_over = without_a_node(&requests, &nodes, &[]);
         assert_eq!(left_over.len(), 1);
-        assert!(without_a_node(&demands[..2], &nodes, &[]).is_empty());
+        assert!(without_a_node(&requests[..2], &nodes, &[]).is_empty());
     }
 
     #[test]
-    fn a_taint_keeps_away_who_does_not_tolerate_it() {
+    fn a_taint_excludes_pods_without_a_toleration() {
         let mut tainted = node("a", "2", "4Gi");
         tainted.spec = serde_json::from_value(json!({"taints": [{"key": "gpu", "effect": "NoSchedule"}]})).unwrap();
-        let mut demands = pods(&[set(1, "1", "1Gi")]);
-        assert_eq!(without_a_node(&demands, &[tainted.clone()], &[]).len(), 1);
-        demands[0].tolerations = serde_json::from_value(json!([{"key": "gpu", "operator": "Exists"}])).unwrap();
-        assert!(without_a_node(&demands, &[tainted], &[]).is_empty());
+        let mut requests = pods(&[set(1, "1", "1Gi")]);
+        assert_eq!(without_a_node(&requests, &[tainted.clone()], &[]).len(), 1);
+        requests[0].tolerations = serde_json::from_value(json!([{"key": "gpu", "operator": "Exists"}])).unwrap();
+        assert!(without_a_node(&requests, &[tainted], &[]).is_empty());
     }
 
     #[test]
@@ -371,17 +371,17 @@ mod tests {
             let sets = crate::render::render(&spec).into_iter();
             let sets = sets.filter(|resource| resource.kind == crate::model::kind::Kind::StatefulSet);
             let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
-            let demands = pods(&sets);
+            let requests = pods(&sets);
             let nodes = [node("a", "64", "256Gi"), node("b", "64", "256Gi")];
-            let left_over = without_a_node(&demands, &nodes, &[]);
-            left_over.iter().map(|demand| demand.name.clone()).collect::<Vec<_>>()
+            let left_over = without_a_node(&requests, &nodes, &[]);
+            left_over.iter().map(|request| request.name.clone()).collect::<Vec<_>>()
         };
         assert_eq!(left_over(""), Vec::<String>::new());
         assert_eq!(left_over("masters: {podAntiAffinity: required}\n"), ["spark-master-2"]);
     }
 
     #[test]
-    fn a_quota_says_what_is_missing() {
+    fn an_exceeded_quota_is_reported_with_the_missing_amount() {
         let quota: ResourceQuota = serde_json::from_value(json!({
             "status": {"hard": {"requests.cpu": "2", "pods": "5"}, "used": {"requests.cpu": "1500m", "pods": "1"}},
         }))
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_of_nodes_count_where_they_are_asked_for() {
+    fn disk_requests_count_against_nodes_and_quotas() {
         let mut asking = set(1, "1", "1Gi");
         let pod = asking.spec.template.spec.as_mut().unwrap();
         let requests = pod.containers[0].resources.as_mut().unwrap().requests.as_mut().unwrap();

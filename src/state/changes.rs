@@ -1,11 +1,11 @@
-//! What has become different between two looks at a cluster, in a few words each: what whoever watches wants to be told. Pure.
+//! Differences between two observed states of a cluster, as short messages for `status --watch`. Pure.
 
 use std::collections::BTreeMap;
 
 use super::{ClusterState, PodState, ZooKeeperState};
 use crate::spec::words::counted;
 
-/// The changes, in the order of the cluster's parts.
+/// The changes, in the order of components.
 pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {
     let mut changes = Vec::new();
     let (old, new) = (members(before), members(after));
@@ -19,9 +19,9 @@ pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {
     changes.extend(gone.map(|name| format!("{name} is gone")));
     let (old, new) = (applications(before), applications(after));
     let begun = new.iter().filter(|(id, _)| !old.contains_key(*id));
-    changes.extend(begun.map(|(id, name)| format!("application {name} has begun ({id})")));
+    changes.extend(begun.map(|(id, name)| format!("application {name} has started ({id})")));
     let ended = old.iter().filter(|(id, _)| !new.contains_key(*id));
-    // Without a leader nobody knows.
+    // Without a leader, applications are unknown.
     let ended = ended.filter(|_| after.leader().is_some());
     changes.extend(ended.map(|(id, name)| format!("application {name} has ended ({id})")));
     let is_new = |warning: &&super::nodes::Warning| !before.warnings.contains(warning);
@@ -37,14 +37,14 @@ pub fn changes(before: &ClusterState, after: &ClusterState) -> Vec<String> {
     changes
 }
 
-/// A member as far as changes of it matter.
-struct Member<'a> {
+/// The state of a member.
+struct MemberState<'a> {
     pod: &'a PodState,
-    /// What it says of itself, or the leader of it.
+    /// Its own report, or the leader's.
     state: String,
 }
 
-impl Member<'_> {
+impl MemberState<'_> {
     fn words(&self) -> String {
         match self.pod.phase.as_str() {
             "Running" => self.state.clone(),
@@ -52,44 +52,44 @@ impl Member<'_> {
         }
     }
 
-    fn difference(&self, now: &Member<'_>) -> Option<String> {
+    fn difference(&self, now: &MemberState<'_>) -> Option<String> {
         let (then, is) = (self.words(), now.words());
         let restarts = now.pod.restarts - self.pod.restarts;
         match (then == is, restarts > 0) {
             (true, false) => None,
             (true, true) => Some(format!(
-                "was started again ({} in all)",
+                "was restarted ({} in total)",
                 counted(now.pod.restarts, "time")
             )),
             (false, false) => Some(format!("was {then}, and is {is}")),
-            (false, true) => Some(format!("was {then}, was started again, and is {is}")),
+            (false, true) => Some(format!("was {then}, was restarted, and is {is}")),
         }
     }
 }
 
-fn members(state: &ClusterState) -> BTreeMap<&str, Member<'_>> {
+fn members(state: &ClusterState) -> BTreeMap<&str, MemberState<'_>> {
     let mut members = Vec::new();
     for master in &state.masters {
-        let says = master
+        let state = master
             .status
             .map_or_else(|| "silent".into(), |status| status.to_string());
-        members.push((&master.pod, says));
+        members.push((&master.pod, state));
     }
     if let ZooKeeperState::Managed { servers } = &state.zookeeper {
         for server in servers {
-            let says = server
+            let state = server
                 .mode
                 .map_or_else(|| "in no quorum".into(), |mode| mode.to_string());
-            members.push((&server.pod, says));
+            members.push((&server.pod, state));
         }
     }
     for worker in &state.workers.pods {
-        let says = state.workers.shown_state(worker);
-        members.push((&worker.pod, says));
+        let state = state.workers.shown_state(worker);
+        members.push((&worker.pod, state));
     }
     let members = members.into_iter();
     members
-        .map(|(pod, state)| (pod.name.as_str(), Member { pod, state }))
+        .map(|(pod, state)| (pod.name.as_str(), MemberState { pod, state }))
         .collect()
 }
 
@@ -106,7 +106,7 @@ mod tests {
     use crate::model::reports::MasterStatus;
 
     #[test]
-    fn a_failover_is_told() {
+    fn a_failover_is_reported() {
         let before = state();
         let mut after = before.clone();
         assert_eq!(changes(&before, &after), Vec::<String>::new());
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(
             changes(&after, &later),
             [
-                "spark-master-0 was Missing, silent, was started again, and is STANDBY",
+                "spark-master-0 was Missing, silent, was restarted, and is STANDBY",
                 "spark-master-1 was RECOVERING, and is ALIVE",
                 "spark-worker-0 is gone",
                 "the cluster is in service",

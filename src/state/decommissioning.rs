@@ -1,17 +1,17 @@
-//! Which workers go when there are to be fewer, and what they still do. A StatefulSet gives up its highest numbers, whoever idles: so these
-//! are told, and they all leave at once, that none moves its blocks to one that goes next. Pure.
+//! The workers that a scale-down removes, and their progress. A StatefulSet removes its highest ordinals, idle or not. These workers are
+//! decommissioned all at once, so that none moves its blocks to another worker that is removed next. Pure.
 
 use crate::spec::words::counted;
 use crate::state::{ClusterState, WorkerState};
 
-/// Workers that are to go.
+/// Workers to decommission.
 #[derive(Debug, PartialEq)]
-pub struct Leaving<'a> {
+pub struct Decommissioning<'a> {
     workers: Vec<&'a WorkerState>,
 }
 
-/// Of a cluster that is to have `count` workers, those that are too many, the first to go first.
-pub fn leaving(state: &ClusterState, count: u32) -> Leaving<'_> {
+/// The workers to remove from a cluster scaled to `count` workers, highest ordinal first.
+pub fn decommissioning(state: &ClusterState, count: u32) -> Decommissioning<'_> {
     let mut workers: Vec<_> = state
         .workers
         .pods
@@ -19,15 +19,15 @@ pub fn leaving(state: &ClusterState, count: u32) -> Leaving<'_> {
         .filter(|worker| worker.ordinal() >= Some(count))
         .collect();
     workers.sort_by_key(|worker| std::cmp::Reverse(worker.ordinal()));
-    Leaving { workers }
+    Decommissioning { workers }
 }
 
-impl Leaving<'_> {
+impl Decommissioning<'_> {
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
     }
 
-    /// A word for each: what it does before it goes.
+    /// A description of each worker before decommissioning.
     pub fn before(&self) -> String {
         let each = self.workers.iter().map(|worker| match worker.cores_used {
             0 => format!("{} is idle", worker.pod.name),
@@ -40,12 +40,12 @@ impl Leaving<'_> {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// A word for each: what is left of it.
+    /// A description of each worker during decommissioning.
     pub fn now(&self) -> String {
         let each = self.workers.iter().map(|worker| {
             let name = &worker.pod.name;
             let state = match worker.state.as_deref() {
-                // What it ran is counted until it is forgotten.
+                // The leader counts its cores until it removes the worker.
                 Some("DEAD") => return format!("{name} has left"),
                 Some("DECOMMISSIONED") => "is being decommissioned",
                 Some("ALIVE") => "still runs",
@@ -59,10 +59,15 @@ impl Leaving<'_> {
         each.collect::<Vec<_>>().join("; ")
     }
 
-    /// What somebody may wonder about: workers that idle and stay, while busy ones go.
+    /// A note if idle workers remain while busy ones are removed.
     pub fn surprise(&self, state: &ClusterState) -> Option<String> {
         let is_busy = |worker: &&WorkerState| worker.cores_used > 0;
-        let stays = |worker: &&WorkerState| !self.workers.iter().any(|leaving| leaving.pod.name == worker.pod.name);
+        let stays = |worker: &&WorkerState| {
+            !self
+                .workers
+                .iter()
+                .any(|decommissioning| decommissioning.pod.name == worker.pod.name)
+        };
         let idle: Vec<_> = state
             .workers
             .pods
@@ -73,7 +78,7 @@ impl Leaving<'_> {
         let busy = self.workers.iter().copied().any(|worker| is_busy(&worker));
         (busy && !idle.is_empty()).then(|| {
             format!(
-                "{} would be idle, but a StatefulSet removes its highest numbers first; executors can move there",
+                "{} are idle, but a StatefulSet removes its highest ordinals first; executors can move there",
                 idle.join(", ")
             )
         })
@@ -108,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_go_whoever_idles_and_that_is_said() {
+    fn the_highest_ordinals_are_removed_and_idle_lower_ones_are_noted() {
         let mut state = state(&[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 2]);
-        let some = leaving(&state, 9);
+        let some = decommissioning(&state, 9);
         assert_eq!(
             some.before(),
             "spark-worker-10 has 2 of 2 cores in use, spark-worker-9 is idle"
@@ -123,14 +128,14 @@ mod tests {
             some.surprise(&state)
                 .is_some_and(|words| words.starts_with("spark-worker-0, spark-worker-2, spark-worker-4"))
         );
-        assert!(leaving(&state, 11).is_empty());
-        assert_eq!(leaving(&state, 0).surprise(&state), None);
-        // One that has left is not called DEAD.
+        assert!(decommissioning(&state, 11).is_empty());
+        assert_eq!(decommissioning(&state, 0).surprise(&state), None);
+        // A removed worker is not shown as DEAD.
         state.workers.pods[10].state = Some("DEAD".into());
         state.workers.pods[9].state = Some("DECOMMISSIONED".into());
         state.workers.pods[9].cores_used = 1;
         assert_eq!(
-            leaving(&state, 9).now(),
+            decommissioning(&state, 9).now(),
             "spark-worker-10 has left; spark-worker-9 is being decommissioned, executors on 1 core"
         );
         state.workers.expected = 9;
@@ -143,8 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_wonders_when_the_idle_go() {
+    fn removing_idle_workers_needs_no_note() {
         let state = state(&[1, 0, 0]);
-        assert_eq!(leaving(&state, 1).surprise(&state), None);
+        assert_eq!(decommissioning(&state, 1).surprise(&state), None);
     }
 }

@@ -1,5 +1,5 @@
-//! From facts to a [`ClusterState`]: what pods, masters and ZooKeepers were seen to be, put together without any client.
-//! [`readiness`] judges it, [`trouble`] explains what does not come up.
+//! Computes a [`ClusterState`] from the observed pods, masters and ZooKeeper servers, without any client.
+//! [`readiness`] evaluates it, [`trouble`] explains why pods do not start.
 
 pub mod capacity;
 pub mod changes;
@@ -25,50 +25,50 @@ use crate::render::inventory::{ExecutorsSummary, Inventory, Summary, Upgrade, Zo
 use crate::spec::names::{ClusterName, UiDomain};
 use crate::spec::words::{are, counted};
 
-/// What was seen, at one moment.
+/// The observed state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub pods: Vec<Pod>,
     pub sets: Vec<StatefulSet>,
-    /// By pod: what its master says, or why it says nothing.
+    /// By pod: its master's report, or the reason why there is none.
     pub masters: BTreeMap<String, Result<MasterReport, String>>,
-    /// By pod: what its ZooKeeper says, or why it says nothing.
+    /// By pod: its ZooKeeper server's report, or the reason why there is none.
     pub zookeepers: BTreeMap<String, Result<ZooKeeperReport, String>>,
     /// The Kubernetes cluster's nodes.
     pub nodes: nodes::Nodes,
-    /// The pods are this machine's own: it reaches them at their addresses, and knows no names of Services.
+    /// Whether the pods run on this machine, which connects to their addresses and does not resolve Services.
     pub here: bool,
-    /// Nobody restarts what ends: the local supervisor is gone.
+    /// Whether the local supervisor is gone, so that nothing restarts processes.
     pub unattended: bool,
 }
 
-/// A cluster as it is.
+/// The state of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterState {
     pub name: String,
-    /// The other name that it is known by: its first generation's.
+    /// Its alias: the name of its first generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alias: Option<ClusterName>,
     pub namespace: String,
     pub image: String,
-    /// True when everything is as it was asked for; else `not_ready` says why.
+    /// Whether the cluster is in service; otherwise `not_ready` has the reasons.
     pub ready: bool,
     pub not_ready: Vec<readiness::NotReady>,
-    /// Lost nodes, and members that share one.
+    /// Lost nodes, and members that share a node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<nodes::Warning>,
-    /// Another version of Spark, if one is on its way.
+    /// A pending upgrade of Spark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
-    /// What drivers connect to.
+    /// URL that drivers connect to.
     pub master_url: String,
-    /// The routed address of the web UI, in service where a router is set up.
+    /// The routed address of the web UI; it requires a router.
     pub web_ui: String,
     pub masters: Vec<MasterState>,
     pub zookeeper: ZooKeeperState,
     pub workers: WorkersState,
-    /// What an application gets unless it says otherwise.
+    /// Defaults of applications.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executors: Option<ExecutorsSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,19 +76,19 @@ pub struct ClusterState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<ConnectState>,
     pub applications: Vec<ApplicationReport>,
-    /// StatefulSets that are still replacing pods.
+    /// StatefulSets that are replacing pods.
     pub rollouts: Vec<Rollout>,
-    /// The addresses of a local cluster's pods, by name: this machine reaches them there, and knows no routed names.
+    /// The addresses of a local cluster's pods, by name: this machine connects to them, and does not resolve routed names.
     #[serde(skip)]
     pub addresses: BTreeMap<String, IpAddr>,
 }
 
-/// A pod that has its part to play.
+/// The state of a pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodState {
     pub name: String,
-    /// `Running`, or what keeps it from that; `Missing` where there is no pod.
+    /// `Running`, or the reason why it is not; `Missing` without a pod.
     pub phase: String,
     pub restarts: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub struct PodState {
 pub struct MasterState {
     #[serde(flatten)]
     pub pod: PodState,
-    /// `None`: it did not answer.
+    /// `None`: no response.
     pub status: Option<MasterStatus>,
     /// Routed address of this master's own web UI.
     pub web_ui: Option<String>,
@@ -125,7 +125,7 @@ pub enum ZooKeeperState {
 pub struct ServerState {
     #[serde(flatten)]
     pub pod: PodState,
-    /// `None`: it is in no quorum, or did not answer.
+    /// `None`: not in a quorum, or no response.
     pub mode: Option<ZooKeeperMode>,
 }
 
@@ -133,13 +133,13 @@ pub struct ServerState {
 #[serde(rename_all = "camelCase")]
 pub struct WorkersState {
     pub expected: u32,
-    /// Alive in the leader's eyes.
+    /// Number of workers that the leader considers ALIVE.
     pub registered: u32,
     pub cores: u32,
     pub cores_used: u32,
     pub memory_mib: u64,
     pub memory_used_mib: u64,
-    /// What each worker should offer.
+    /// The expected offer of each worker.
     pub expected_cores: u32,
     pub expected_memory_mib: u64,
     pub pods: Vec<WorkerState>,
@@ -150,7 +150,7 @@ pub struct WorkersState {
 pub struct WorkerState {
     #[serde(flatten)]
     pub pod: PodState,
-    /// The worker's state in the leader's eyes; `None`: it has not registered.
+    /// The worker's state according to the leader; `None`: not registered.
     pub state: Option<String>,
     pub cores: u32,
     pub cores_used: u32,
@@ -161,7 +161,7 @@ pub struct WorkerState {
 }
 
 impl WorkersState {
-    /// How many are registered. A worker that is to go stays registered for a moment.
+    /// The number of registered workers. A removed worker stays registered for a moment.
     pub fn registration(&self) -> String {
         match self.registered.checked_sub(self.expected) {
             None | Some(0) => format!("{} of {} registered", self.registered, self.expected),
@@ -169,7 +169,7 @@ impl WorkersState {
         }
     }
 
-    /// A worker's state, for people: one that was decommissioned is not DEAD as if it had failed.
+    /// A worker's state for display: a decommissioned worker is not shown as DEAD, as if it had failed.
     pub fn shown_state(&self, worker: &WorkerState) -> String {
         match worker.state.as_deref() {
             Some("DEAD") if worker.ordinal() >= Some(self.expected) => "LEFT".into(),
@@ -180,7 +180,7 @@ impl WorkersState {
 }
 
 impl WorkerState {
-    /// Its number in the StatefulSet.
+    /// Its ordinal in the StatefulSet.
     pub fn ordinal(&self) -> Option<u32> {
         ordinal(&self.pod.name)
     }
@@ -191,7 +191,7 @@ impl WorkerState {
 pub struct HistoryState {
     #[serde(flatten)]
     pub pod: PodState,
-    /// Its web UI answers.
+    /// Whether its web UI responds.
     pub ready: bool,
     /// Routed address of its web UI.
     pub web_ui: String,
@@ -202,16 +202,16 @@ pub struct HistoryState {
 pub struct ConnectState {
     #[serde(flatten)]
     pub pod: PodState,
-    /// It takes connections.
+    /// Whether it accepts connections.
     pub ready: bool,
-    /// What remote clients connect to.
+    /// URL that remote clients connect to.
     pub url: String,
-    /// Clients need a token beside the address: see `sparkha connect-url`.
+    /// Whether clients also need a token: see `sparkha connect-url`.
     pub needs_token: bool,
-    /// What makes it `sc://localhost:15002` for those outside of the Kubernetes cluster.
+    /// Command that forwards it to `sc://localhost:15002` outside of the Kubernetes cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward: Option<String>,
-    /// Routed address of its web UI, which is a driver's.
+    /// Routed address of its web UI, a driver's web UI.
     pub web_ui: Option<String>,
 }
 
@@ -224,7 +224,7 @@ pub struct Rollout {
 }
 
 impl ClusterState {
-    /// The address of a pod's web UI that works here: the pod's own on this machine, elsewhere the routed one.
+    /// The reachable address of a pod's web UI: the pod's own on this machine, otherwise the routed one.
     pub fn reachable_ui(&self, pod: &str, routed: &str) -> String {
         let port = routed.rsplit(':').next().unwrap_or_default();
         match self.addresses.get(pod) {
@@ -233,7 +233,7 @@ impl ClusterState {
         }
     }
 
-    /// The same for the cluster's web UI, which is the leader's.
+    /// The reachable address of the cluster's web UI, which is the leader's.
     pub fn reachable_cluster_ui(&self) -> String {
         let master = self.leader().or_else(|| self.masters.first());
         match master {
@@ -242,13 +242,13 @@ impl ClusterState {
         }
     }
 
-    /// The master that leads.
+    /// The leading master.
     pub fn leader(&self) -> Option<&MasterState> {
         let leads = |master: &&MasterState| master.status == Some(MasterStatus::Alive);
         self.masters.iter().find(leads)
     }
 
-    /// Why applications wait for executors: what is free, and who has the rest.
+    /// Reasons why applications wait for executors: free capacity, and the applications that use the rest.
     pub fn waiting(&self) -> Vec<String> {
         let is_waiting = |app: &&ApplicationReport| app.state == "WAITING";
         let having = self.applications.iter().filter(|app| app.cores > 0);
@@ -277,7 +277,7 @@ impl ClusterState {
     }
 }
 
-/// Puts the facts together. The inventory says what should be there.
+/// Computes the state from the facts. The inventory has the desired state.
 pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> ClusterState {
     let summary = &inventory.cluster;
     let ui = |pod: Option<&Pod>, port| routed_address(pod?, namespace, &summary.ui_domain, port);
@@ -382,7 +382,7 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
             .into_iter()
             .map(|pod| {
                 let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-                // A restarted worker registers anew; its former self stays listed as DEAD for a while.
+                // A restarted worker registers again; its previous registration stays listed as DEAD for a while.
                 let of_pod = |worker: &&&crate::model::reports::WorkerReport| Some(worker.host.as_str()) == ip;
                 let report = reports
                     .iter()
@@ -434,7 +434,7 @@ pub fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> Conne
     }
 }
 
-/// Pods of one part of the cluster.
+/// Pods of one component.
 pub fn pods_of(facts: &Facts, component: Component) -> impl Iterator<Item = &Pod> {
     facts
         .pods
@@ -446,12 +446,12 @@ fn pod_named<'a>(facts: &'a Facts, name: &str) -> Option<&'a Pod> {
     facts.pods.iter().find(|pod| pod.name_any() == name)
 }
 
-/// The number at the end of a StatefulSet pod's name.
+/// The ordinal of a StatefulSet pod.
 fn ordinal(pod: &str) -> Option<u32> {
     pod.rsplit('-').next()?.parse().ok()
 }
 
-/// Whether all of a pod's containers are ready, and it is not about to go.
+/// Whether all of a pod's containers are ready and it is not terminating.
 pub fn is_ready(pod: &Pod) -> bool {
     let statuses = pod
         .status
@@ -471,7 +471,7 @@ fn pod_state(name: String, pod: Option<&Pod>) -> PodState {
     }
 }
 
-/// As kubectl shows it: the reason a container waits for before the pod's phase.
+/// As kubectl shows it: the reason why a container waits, or else the pod's phase.
 fn phase(pod: &Pod) -> String {
     if pod.metadata.deletion_timestamp.is_some() {
         return "Terminating".into();
@@ -489,6 +489,7 @@ fn phase(pod: &Pod) -> String {
         .unwrap_or_else(|| "Pending".into())
 }
 
+/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: Spark's own links, set by `SPARK_PUBLIC_DNS`.
 fn address_of(pod: &Pod) -> Option<(String, IpAddr)> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some((pod.name_any(), address))
@@ -500,13 +501,13 @@ fn routed_address(pod: &Pod, namespace: &str, domain: &UiDomain, port: u16) -> O
     Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))
 }
 
-/// `None` once all pods are of the newest revision.
+/// `None` if all pods have the newest revision.
 fn rollout(set: &StatefulSet) -> Option<Rollout> {
     let wanted = set.spec.replicas?;
     let status = set.status.as_ref();
     let observed = status.and_then(|status| status.observed_generation) >= set.metadata.generation;
     let replicas = status.map_or(0, |status| status.replicas);
-    // The controller counts as updated only what has the newest revision; 1.20 leaves it out when it is none.
+    // The controller counts only pods of the newest revision as updated; 1.20 omits a count of 0.
     let updated = match status {
         Some(status) if status.current_revision == status.update_revision => replicas,
         Some(status) => status.updated_replicas.unwrap_or(0),

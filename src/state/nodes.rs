@@ -1,4 +1,4 @@
-//! The nodes on which a cluster's pods run: which of them are lost, and which carry several members that should be apart. Pure.
+//! The nodes of a cluster's pods: lost nodes, and nodes that run several members of one component. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use serde::Serialize;
 use super::{Facts, pods_of};
 use crate::model::labels::Component;
 
-/// What is known of the Kubernetes cluster's nodes.
+/// The known nodes of the Kubernetes cluster.
 #[derive(Clone, Debug, Default)]
 pub enum Nodes {
-    /// Nothing depends on them.
+    /// Not needed.
     #[default]
     NotAsked,
-    /// They cannot be read: most users lack the right.
+    /// Not readable: most users lack the permission.
     Unknown,
     Listed(Vec<Node>),
 }
 
-/// Something that does not keep the cluster from serving now, or is the cause of what does.
+/// A risk for the cluster, or the cause of an outage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "warning")]
 pub enum Warning {
-    /// A node with pods of the cluster does not answer.
+    /// A node with pods of the cluster does not respond.
     LostNode(LostNode),
-    /// Several members of one kind run on a node, while other nodes could take one.
+    /// Several members of one component share a node, while another node could run one of them.
     SharedNode {
         node: String,
         pods: Vec<String>,
@@ -41,24 +41,24 @@ pub struct LostNode {
     pub loss: Loss,
     /// The cluster's pods there.
     pub pods: Vec<String>,
-    /// Those of them that were told to end.
+    /// The terminating ones of them.
     pub terminating: Vec<String>,
 }
 
-/// How a node is lost.
+/// The reason why a node is lost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum Loss {
-    /// Kubernetes has not heard from it since.
+    /// Kubernetes has received no heartbeat since.
     Silent { since: Option<String> },
     /// It is no longer one of the Kubernetes cluster's nodes.
     Removed,
-    /// Its pods' states say that it is silent; the node itself cannot be read.
+    /// Its pods' states indicate that it does not respond; the node itself is not readable.
     Suspected,
 }
 
 impl LostNode {
-    /// What happened, where, and to whom.
+    /// The loss and the affected pods.
     fn words(&self) -> String {
         let pods = self.pods.join(", ");
         match &self.loss {
@@ -66,16 +66,16 @@ impl LostNode {
             Loss::Silent { since: None } => format!("does not answer; {pods} ran there"),
             Loss::Removed => format!("is no longer in the Kubernetes cluster; {pods} ran there"),
             Loss::Suspected => format!(
-                "seems not to answer (you may not read nodes, so its pods' states alone say so); {pods} ran there"
+                "seems not to respond (you may not read nodes; only its pods' states indicate it); {pods} ran there"
             ),
         }
     }
 
-    /// The ways out.
+    /// The remedy.
     pub fn help(&self) -> String {
         let node = &self.node;
         match self.loss {
-            Loss::Removed => "Kubernetes itself removes and replaces them within a minute".into(),
+            Loss::Removed => "Kubernetes removes and replaces them within a minute".into(),
             Loss::Silent { .. } | Loss::Suspected => format!(
                 "its pods are replaced only when the node is back, or is known to be gone. If the machine is off for good, \
                  `kubectl delete node {node}` says so (its owner may; from Kubernetes 1.28 also `kubectl taint node {node} \
@@ -93,7 +93,7 @@ impl std::fmt::Display for LostNode {
 }
 
 impl Warning {
-    /// What to do about it.
+    /// The remedy.
     pub fn help(&self) -> String {
         match self {
             Warning::LostNode(lost) => lost.help(),
@@ -120,13 +120,13 @@ impl std::fmt::Display for Warning {
     }
 }
 
-/// Whether the nodes have to be looked at: a pod looks as if its node were silent, or waits for its end, or members share a node.
+/// Whether the nodes must be read: a pod's node seems silent, a pod is terminating, or members share a node.
 pub fn matter(facts: &Facts) -> bool {
     facts.pods.iter().any(|pod| is_out_of_touch(pod) || is_ending(pod))
         || QUORUMS.iter().any(|&component| !shared(facts, component).is_empty())
 }
 
-/// What there is to say about the nodes.
+/// Warnings about the nodes.
 pub fn warnings(facts: &Facts) -> Vec<Warning> {
     let lost = lost(&facts.pods, &facts.nodes);
     let mut warnings: Vec<_> = lost.iter().cloned().map(Warning::LostNode).collect();
@@ -153,7 +153,7 @@ pub fn warnings(facts: &Facts) -> Vec<Warning> {
     warnings
 }
 
-/// The nodes of these pods that are lost.
+/// The lost nodes of these pods.
 pub fn lost(pods: &[Pod], nodes: &Nodes) -> Vec<LostNode> {
     let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
     for pod in pods {
@@ -186,17 +186,17 @@ fn loss_of(node: Option<&Node>) -> Option<Loss> {
     let Some(node) = node else {
         return Some(Loss::Removed);
     };
-    // `False` is the kubelet's own word, which it can still say; `Unknown` is Kubernetes', that it has heard nothing.
+    // The kubelet itself reports `False`; Kubernetes sets `Unknown` if it received no report.
     let ready = ready_condition(node).filter(|condition| condition.status == "Unknown")?;
     Some(Loss::Silent {
         since: ready.last_transition_time.as_ref().map(|time| time.0.to_string()),
     })
 }
 
-/// The parts whose members vote, or stand in for each other.
+/// Components whose members vote, or replace each other.
 const QUORUMS: [Component; 2] = [Component::Master, Component::ZooKeeper];
 
-/// Nodes with several pods of a part.
+/// Nodes with several pods of a component.
 fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
     let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
     for pod in pods_of(facts, component).filter(|pod| !is_ending(pod)) {
@@ -208,7 +208,7 @@ fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
     several.map(|(node, pods)| (node.to_owned(), pods)).collect()
 }
 
-/// Whether a node works, is open to new pods, and fits what the pod asks of nodes.
+/// Whether a node is ready, schedulable, and meets the pod's requirements.
 fn could_take(node: &Node, pod: &Pod) -> bool {
     let works = ready_condition(node).is_some_and(|condition| condition.status == "True");
     let open = node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
@@ -220,7 +220,7 @@ fn could_take(node: &Node, pod: &Pod) -> bool {
     works && open && accepts(node, &selector, &tolerations)
 }
 
-/// Whether a node has the labels that a pod asks for, and no taint that keeps it out.
+/// Whether a node has the labels that a pod selects, and no taint that the pod does not tolerate.
 pub fn accepts(node: &Node, selector: &BTreeMap<String, String>, tolerations: &[Toleration]) -> bool {
     let selected = selector
         .iter()
@@ -250,7 +250,7 @@ fn is_ending(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Kubernetes marks the pods of a silent node as not ready, and leaves the kubelet's own last word on their containers.
+/// Kubernetes marks the pods of a silent node as not ready, but keeps the kubelet's last report about their containers.
 pub fn is_out_of_touch(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let says = |kind: &str, status: &str| {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_node_is_named_with_its_pods() {
+    fn a_silent_node_is_reported_with_its_pods() {
         let pods = [
             pod("m-0", "master", "a", "True"),
             pod("m-1", "master", "b", "False"),
@@ -312,20 +312,20 @@ mod tests {
             said(&pods, removed),
             ["node b is no longer in the Kubernetes cluster; m-1, z-0 ran there"]
         );
-        // The kubelet itself says this: it can also say when a pod has ended.
+        // The kubelet itself reports this, so it can also report the end of a pod.
         let unwell = Nodes::Listed(vec![node("a", "True"), node("b", "False")]);
         assert_eq!(said(&pods, unwell), Vec::<String>::new());
         assert_eq!(
             said(&pods, Nodes::Unknown),
             [
-                "node b seems not to answer (you may not read nodes, so its pods' states alone say so); m-1, z-0 ran there"
+                "node b seems not to respond (you may not read nodes; only its pods' states indicate it); m-1, z-0 ran there"
             ]
         );
         assert_eq!(said(&pods[..1], Nodes::Unknown), Vec::<String>::new());
     }
 
     #[test]
-    fn members_that_share_a_node_are_told_only_where_one_could_move() {
+    fn members_that_share_a_node_are_reported_only_if_one_could_move() {
         let pods = [
             pod("m-0", "master", "a", "True"),
             pod("m-1", "master", "a", "True"),

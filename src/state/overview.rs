@@ -1,6 +1,6 @@
-//! A cluster at a glance. On Kubernetes: what its inventory promises, and how many of its pods are ready; it costs no question to masters or ZooKeepers,
-//! so a hundred clusters are listed as quickly as one. Whether a cluster really is in service, its [`ClusterState`] tells; on this machine, where
-//! questions cost nothing, the overview is made from that.
+//! An overview of a cluster. On Kubernetes it has the inventory's summary and the number of ready pods. It needs no requests to masters or
+//! ZooKeeper servers, so a hundred clusters are listed as quickly as one. Only a [`ClusterState`] tells whether a cluster is in service. On
+//! this machine, where requests are cheap, the overview is computed from it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
@@ -15,19 +15,19 @@ pub struct Overview {
     pub namespace: String,
     pub name: String,
     pub image: String,
-    /// In service where that is known; else as many pods are ready as should be.
+    /// Whether the cluster is in service, if known; otherwise whether all pods are ready.
     pub ready: bool,
-    /// As `sparkha status` has it; `None` where only pods were looked at.
+    /// As in `sparkha status`; `None` if only pods were observed.
     pub in_service: Option<bool>,
     pub masters: Count,
-    /// `None` where sparkha manages no ZooKeeper for it.
+    /// `None` without a managed ZooKeeper.
     pub zookeeper: Option<Count>,
     pub workers: Count,
     /// `None` on the local platform.
     pub created: Option<Time>,
 }
 
-/// How many pods are ready, or where they were asked, serve; and how many should.
+/// The number of ready pods (or of serving members, if known), and the expected number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Count {
     pub ready: u32,
@@ -40,7 +40,7 @@ impl std::fmt::Display for Count {
     }
 }
 
-/// Puts it together; of the facts only pods are needed.
+/// Computes the overview; it needs only the pods of the facts.
 pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: Option<Time>) -> Overview {
     let summary = &inventory.cluster;
     let count = |component, expected| Count {
@@ -49,7 +49,7 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
     };
     let masters = count(Component::Master, summary.masters);
     let expected = match inventory.is_autoscaled() {
-        // As many as the autoscaler has let be made.
+        // The autoscaler determines the number.
         true => pods_of(facts, Component::Worker).count() as u32,
         false => summary.workers.count,
     };
@@ -77,7 +77,7 @@ pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: 
     }
 }
 
-/// The same of a cluster whose masters and ZooKeepers were asked.
+/// The overview of a cluster with a known state.
 pub fn of_state(state: &ClusterState) -> Overview {
     let count = |ready: usize, expected: usize| Count {
         ready: ready as u32,
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_are_as_many_pods_as_should_be() {
+    fn a_cluster_is_ready_if_all_expected_pods_are_ready() {
         let text = "masters: {count: 2}\nworkers: {count: 1}\nzookeeper: {count: 1}\n";
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &[]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_server_is_a_part_as_any_other() {
+    fn the_history_server_counts_as_a_component() {
         let text = "masters: {count: 1}\nworkers: {count: 1}\nhistory: {}\n";
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let inventory = Inventory::of(&spec, &[]);
@@ -184,11 +184,11 @@ mod tests {
         assert!(!look(&pods).ready);
         pods[2] = pod("spark-history-0", "history-server", true);
         assert!(look(&pods).ready);
-        assert_eq!(look(&pods).in_service, None, "nobody was asked");
+        assert_eq!(look(&pods).in_service, None, "in_service needs a state");
     }
 
     #[test]
-    fn where_all_were_asked_an_overview_says_what_the_state_says() {
+    fn an_overview_of_a_known_state_agrees_with_it() {
         let spec = resolve(None, &Default::default()).unwrap();
         let facts = Facts {
             unattended: true,

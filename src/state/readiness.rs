@@ -1,4 +1,4 @@
-//! Whether a cluster is in service, and if not, what is missing, with numbers. Pure judgements of a [`ClusterState`].
+//! Whether a cluster is in service, and the reasons if not, with numbers. Pure functions of a [`ClusterState`].
 
 use serde::Serialize;
 
@@ -6,29 +6,29 @@ use super::{ClusterState, ZooKeeperState};
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::spec::words::{are, counted};
 
-/// Something that is not yet as it should be.
+/// A reason why a cluster is not in service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "reason")]
 pub enum NotReady {
-    /// Fewer ZooKeepers serve than should.
+    /// Too few ZooKeeper servers are in the quorum.
     ZooKeeper { serving: usize, expected: usize },
-    /// Not all masters answer.
+    /// Not all masters respond.
     MastersSilent { answering: usize, expected: usize },
     /// No master is ALIVE.
     NoLeader { recovering: Option<String> },
-    /// Masters that do not know of each other.
+    /// Several masters are ALIVE.
     SeveralLeaders { leaders: Vec<String> },
-    /// Another number of workers is registered than should be.
+    /// The number of registered workers is not the expected one.
     Workers { registered: u32, expected: u32 },
-    /// A worker offers something else than it should.
+    /// A worker's offer is not the expected one.
     WorkerSize {
         worker: String,
         cores: u32,
         memory_mib: u64,
     },
-    /// The web UI of the history server does not answer.
+    /// The web UI of the history server does not respond.
     History,
-    /// The Spark Connect server takes no connections.
+    /// The Spark Connect server does not accept connections.
     Connect,
     /// Pods of an older version are still being replaced.
     RollingOut { set: String, updated: i32, replicas: i32 },
@@ -67,7 +67,7 @@ impl std::fmt::Display for NotReady {
                 memory_mib,
             } => write!(
                 f,
-                "worker {worker} offers {} and {memory_mib} MiB, which is not what was asked for",
+                "worker {worker} offers {} and {memory_mib} MiB, not what is configured",
                 counted(cores, "core")
             ),
             NotReady::RollingOut { set, updated, replicas } if updated > replicas => {
@@ -86,7 +86,7 @@ impl std::fmt::Display for NotReady {
     }
 }
 
-/// Everything that is missing; nothing when the cluster is in service: a full quorum, exactly one ALIVE master and the
+/// All reasons; empty if the cluster is in service: a full quorum, exactly one ALIVE master and the
 /// others STANDBY, every worker registered with the expected cores and memory, no pod of an older version.
 pub fn judge(state: &ClusterState) -> Vec<NotReady> {
     let mut missing = Vec::new();

@@ -1,5 +1,5 @@
-//! Why pods do not come up: read from pods, StatefulSets and warnings, without any client. Each trouble knows how long to wait
-//! for it to pass by itself.
+//! Reasons why pods do not start, from pods, StatefulSets and events, without any client. Each kind of trouble defines how long
+//! it may take to resolve itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use super::{Facts, nodes};
 use crate::spec::words::counted;
 
-/// What keeps a part of the cluster from coming up.
+/// A reason why a component does not start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trouble {
     pub kind: TroubleKind,
@@ -21,29 +21,29 @@ pub struct Trouble {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
-    /// The image cannot be had.
+    /// The image cannot be pulled.
     Image,
-    /// A Secret, ConfigMap or claim that the pod names is not there, or its container cannot be made.
+    /// A Secret, ConfigMap or claim of the pod does not exist, or its container cannot be created.
     Container,
-    /// No node takes the pod.
+    /// The pod cannot be scheduled.
     Unschedulable,
-    /// The container ends again and again.
+    /// The container exits repeatedly.
     Crash,
     /// The API server does not admit the pod: quota, Pod Security, a webhook.
     NotAdmitted,
     /// A volume cannot be provisioned or mounted.
     Volume,
-    /// A port that it needs is taken on this machine.
+    /// A port is already in use on this machine.
     Port,
-    /// The node with its pods does not answer.
+    /// The node of its pods does not respond.
     LostNode,
 }
 
 impl TroubleKind {
-    /// How long it may last before waiting on is pointless.
+    /// How long to wait until it is considered permanent.
     pub const fn patience(self) -> Duration {
         Duration::from_secs(match self {
-            // A registry may be slow once; after the second failure it says the same again.
+            // A registry may be slow once; a second failure is permanent.
             TroubleKind::Image => 20,
             TroubleKind::Container => 20,
             // A cluster autoscaler needs minutes to bring a node.
@@ -52,7 +52,7 @@ impl TroubleKind {
             TroubleKind::NotAdmitted => 15,
             TroubleKind::Volume => 60,
             TroubleKind::Port => 5,
-            // Kubernetes has waited for 40 s already.
+            // Kubernetes has already waited for 40 s.
             TroubleKind::LostNode => 30,
         })
     }
@@ -61,30 +61,28 @@ impl TroubleKind {
         match self {
             TroubleKind::Image => "its image cannot be pulled",
             TroubleKind::Container => "its container cannot be created",
-            TroubleKind::Unschedulable => "no node can take it",
+            TroubleKind::Unschedulable => "it cannot be scheduled",
             TroubleKind::Crash => "it crashes",
             TroubleKind::NotAdmitted => "the API server does not admit its pods",
-            TroubleKind::Volume => "a volume is not to be had",
+            TroubleKind::Volume => "a volume cannot be provisioned or mounted",
             TroubleKind::Port => "it has no address",
             TroubleKind::LostNode => "the node is lost",
         }
     }
 
-    /// What to do about it; `POD` stands for the subject.
+    /// The remedy; `POD` stands for the subject.
     const fn help(self) -> &'static str {
         match self {
             TroubleKind::Image => {
                 "check image, imagePullPolicy and imagePullSecrets; a tag that does not exist looks the same"
             }
-            TroubleKind::Container => "create what is named here, or correct its name in the cluster file",
+            TroubleKind::Container => "create the missing object, or correct its name in the cluster file",
             TroubleKind::Unschedulable => {
                 "lower resources.requests or the number of workers, add nodes, or check nodeSelector, tolerations and podAntiAffinity"
             }
-            TroubleKind::Crash => {
-                "its last words stand above; the log of its run before has more (`sparkha logs POD --previous`)"
-            }
-            TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask who runs the policy named here",
-            TroubleKind::Port => "end what listens there (`ss -ltnp` shows it)",
+            TroubleKind::Crash => "its last lines are above; `sparkha logs POD --previous` shows the complete log",
+            TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask the administrator of the policy",
+            TroubleKind::Port => "end the process that listens there (`ss -ltnp` shows it)",
             TroubleKind::LostNode => {
                 "its pods are replaced when it is back, or when it is known to be gone: `kubectl delete node POD`, if the machine is off for \
                  good; `sparkha doctor` says more"
@@ -95,7 +93,7 @@ impl TroubleKind {
 }
 
 impl Trouble {
-    /// What to do about it.
+    /// The remedy.
     pub fn help(&self) -> String {
         self.kind.help().replace("POD", &self.subject)
     }
@@ -107,13 +105,13 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// How often pods had been restarted when somebody began to look, by UID. A long life has its restarts; only those that come on top
-/// say that a pod crashes now.
+/// The restart counts of pods when observation began, by UID. Old pods may have restarted before; only additional restarts
+/// indicate a crash.
 #[derive(Debug, Default)]
-pub struct Before(BTreeMap<String, i32>);
+pub struct RestartBaseline(BTreeMap<String, i32>);
 
-impl Before {
-    /// Remembers pods that are seen for the first time.
+impl RestartBaseline {
+    /// Records the restart counts of new pods.
     pub fn remember(&mut self, facts: &Facts) {
         for pod in &facts.pods {
             self.0
@@ -135,8 +133,8 @@ fn restarts(pod: &Pod) -> i32 {
     containers.map(|container| container.restart_count).sum()
 }
 
-/// All troubles that can be seen.
-pub fn troubles(facts: &Facts, events: &[Event], before: &Before) -> Vec<Trouble> {
+/// All troubles of the observed pods.
+pub fn troubles(facts: &Facts, events: &[Event], before: &RestartBaseline) -> Vec<Trouble> {
     let mut troubles: Vec<_> = facts.pods.iter().flat_map(|pod| of_pod(pod, before.of(pod))).collect();
     let lost = nodes::lost(&facts.pods, &facts.nodes);
     troubles.extend(lost.into_iter().map(|lost| Trouble {
@@ -169,7 +167,7 @@ fn of_pod(pod: &Pod, before: i32) -> Vec<Trouble> {
         .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .map(|condition| {
             let message = condition.message.clone().unwrap_or_default();
-            // The scheduler speaks of claims, too.
+            // The scheduler's message may also be about claims.
             let kind = if message.to_lowercase().contains("persistentvolumeclaim") {
                 TroubleKind::Volume
             } else {
@@ -202,13 +200,13 @@ fn of_container(container: &ContainerStatus, before: i32) -> Option<(TroubleKind
         };
         return Some((kind, one_line(&message)));
     }
-    // One restart may be a member that started before its ensemble; several in a row are a crash.
+    // A member that started before its ensemble may restart once; several restarts are a crash.
     (container.restart_count >= before + 3 && !container.ready)
         .then(|| last_end(container).map(|message| (TroubleKind::Crash, message)))
         .flatten()
 }
 
-/// How the container's last run ended.
+/// The end of the container's last run.
 fn last_end(container: &ContainerStatus) -> Option<String> {
     let ended = container.last_state.as_ref()?.terminated.as_ref()?;
     let reason = ended.reason.as_deref().unwrap_or("Error");
@@ -219,7 +217,7 @@ fn last_end(container: &ContainerStatus) -> Option<String> {
     ))
 }
 
-/// Warnings that no pod carries, for there is no pod.
+/// Troubles that only events report, because there is no pod.
 fn of_event(facts: &Facts, event: &Event) -> Option<Trouble> {
     let subject = event.involved_object.name.as_deref()?;
     let kind = match event.reason.as_deref()? {
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_the_server_refuses_is_told() {
+    fn a_refused_volume_is_reported() {
         let pod = json!({"metadata": {"name": "p"}, "status": {"phase": "Pending"}});
         let waiting = Facts {
             pods: vec![serde_json::from_value(pod).unwrap()],
@@ -284,18 +282,24 @@ mod tests {
             "metadata": {}, "involvedObject": {"kind": "Pod", "name": "p"}, "reason": "FailedMount", "message": refused,
         });
         let event = [serde_json::from_value(event).unwrap()];
-        let found = troubles(&waiting, &event, &Before::default());
-        assert_eq!(found[0].to_string(), format!("p: a volume is not to be had: {refused}"));
-        // Once it runs, that is over.
-        assert_eq!(troubles(&facts(0), &event, &Before::default()), []);
+        let found = troubles(&waiting, &event, &RestartBaseline::default());
+        assert_eq!(
+            found[0].to_string(),
+            format!("p: a volume cannot be provisioned or mounted: {refused}")
+        );
+        // A running pod has no trouble.
+        assert_eq!(troubles(&facts(0), &event, &RestartBaseline::default()), []);
     }
 
     #[test]
-    fn restarts_of_a_long_life_are_no_crash() {
-        let mut before = Before::default();
+    fn earlier_restarts_are_not_a_crash() {
+        let mut before = RestartBaseline::default();
         before.remember(&facts(7));
         assert_eq!(troubles(&facts(9), &[], &before), []);
         assert_eq!(troubles(&facts(10), &[], &before)[0].kind, TroubleKind::Crash);
-        assert_eq!(troubles(&facts(3), &[], &Before::default())[0].kind, TroubleKind::Crash);
+        assert_eq!(
+            troubles(&facts(3), &[], &RestartBaseline::default())[0].kind,
+            TroubleKind::Crash
+        );
     }
 }

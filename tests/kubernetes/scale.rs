@@ -74,7 +74,7 @@ fn workers_come_and_go() {
     sandbox
         .run(&["create", "--workers", "1"])
         .exits(2)
-        .says("the autoscaler chooses");
+        .says("workers.autoscale sets the number");
     std::fs::write(file.path(), "masters: {count: 1}\nworkers: {count: 1}\n").unwrap();
     sandbox
         .run(&create)

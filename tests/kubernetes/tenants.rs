@@ -73,7 +73,7 @@ fn what_another_tenant_writes_reaches_nobody_elses_router_or_terminal() {
     ] {
         let told = sandbox.run(&command);
         assert_ne!(told.code, Some(0), "{}", told.stdout);
-        assert!(told.stderr.contains("is no valid domain name"), "{}", told.stderr);
+        assert!(told.stderr.contains("is not a valid domain name"), "{}", told.stderr);
         assert!(!told.stderr.contains('\u{1b}'), "{}", told.stderr);
     }
 }

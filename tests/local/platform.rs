@@ -269,7 +269,7 @@ fn a_failover_was_watched(home: &Home, watch: Child, mut screen: Child) {
     assert_eq!(said.matches("Cluster    default/spark").count(), 1, "{said}");
     for news in [
         "was STANDBY, and is ",
-        "application squares has begun",
+        "application squares has started",
         "the cluster is NOT READY: ",
     ] {
         assert!(said.contains(news), "{news}: {said}");

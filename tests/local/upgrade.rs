@@ -267,7 +267,7 @@ fn another_spark_waits_for_what_runs() {
         .says("--abort");
     let told = home.run(&["status"]).exits(0).stdout;
     assert!(
-        told.contains("Upgrade    Spark 4.2.1 → 4.3.0 waits for what runs"),
+        told.contains("Upgrade    Spark 4.2.1 → 4.3.0 waits for running applications"),
         "{told}"
     );
     home.run(&["submit", "--", home.folder.path().join("job.py").to_str().unwrap()])

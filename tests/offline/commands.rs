@@ -63,11 +63,11 @@ fn all_mistakes_are_told_at_once() {
     let path = file.path().to_str().unwrap();
     run(&["render", "-f", path, "--worker-memory", "lots"])
         .exits(2)
-        .says(&format!("{path}:1:1: mastres: there is no such key"))
+        .says(&format!("{path}:1:1: mastres: unknown key"))
         .says("did you mean `masters`?")
         .says(&format!("{path}:3:10: workers.count: must be a whole number"))
         .says(&format!("{path}:5:20: zookeeper.count: 4 ZooKeeper servers"))
-        .says("--worker-memory: `lots` is no amount of memory")
+        .says("--worker-memory: `lots` is not an amount of memory")
         .says("mistakes found; nothing was changed");
 }
 
@@ -78,7 +78,7 @@ fn a_router_that_others_reach_says_whom_it_lets_in() {
     let everywhere = [&routes[..], &["--listen", "0.0.0.0"]].concat();
     run(&everywhere)
         .exits(2)
-        .says("at 0.0.0.0 others reach the router")
+        .says("at 0.0.0.0 the router is reachable by others")
         .says("--users or --tokens, or pass --open");
     run(&[&everywhere[..], &["--open", "--users", "x"]].concat()).exits(2);
     for service_type in ["node-port", "load-balancer"] {
@@ -90,20 +90,22 @@ fn a_router_that_others_reach_says_whom_it_lets_in() {
             "--service-type",
             service_type,
         ];
-        run(&deploy).exits(2).says("reached from outside");
+        run(&deploy).exits(2).says("reachable from outside");
     }
 }
 
 #[test]
 fn bad_arguments_are_bad_input() {
-    run(&["create", "Spark"]).exits(2).says("no valid cluster name");
+    run(&["create", "Spark"]).exits(2).says("not a valid cluster name");
     run(&["create", "--masters", "x"]).exits(2);
     run(&["explode"]).exits(2);
     // Before the subcommand and after it, a global flag is the same.
-    run(&["create", "--spark-home", "/usr"]).exits(2).says("add --local");
+    run(&["create", "--spark-home", "/usr"])
+        .exits(2)
+        .says("requires --local");
     run(&["--local", "submit", "--image", "x", "--", "job.py"])
         .exits(2)
-        .says("leave --local away");
+        .says("conflicts with --local");
     run(&["render", "-f", "/nonexistent/sparkha.yaml"])
         .exits(2)
         .says("failed to read the cluster file");

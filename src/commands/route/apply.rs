@@ -5,20 +5,20 @@ use std::time::Duration;
 use clap::Args;
 
 use super::target::{TargetArguments, scope};
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::{Clusters, duration, heading, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::diff::Changes;
 
-/// Shorter leases etcd makes longer by itself, and a run of sparkha takes some of it.
+/// The minimum time to live: etcd extends shorter leases, and a run of sparkha takes time.
 const SHORTEST_TTL: Duration = Duration::from_secs(5);
 
 /// Write the routes to Vulcand; unchanged routes are not written
 ///
-/// apply also deletes routes of this owner in the namespace (with -A in all namespaces) that lead nowhere any more. It never changes routes that
-/// others wrote; if one of them is in the way, apply fails with exit code 5.
+/// apply also deletes routes of this owner in the namespace (with -A in all namespaces) whose web UI no longer exists. It never changes routes of
+/// other owners; if one of them conflicts, apply fails with exit code 5.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   sparkha route apply --etcd etcd.example:2379 --namespace data
@@ -38,10 +38,10 @@ pub struct Arguments {
     #[arg(long, help_heading = heading::CHANGES)]
     dry_run: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
-/// A time to live that etcd keeps to.
+/// A time to live that etcd supports.
 pub fn ttl(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         ttl if ttl < SHORTEST_TTL => Err("it must be 5s or more".into()),
@@ -60,7 +60,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             false => target.reconcile(&table.routes, &scope).await,
         }
     };
-    let changes = unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
     let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
     report::print(&text)?;
     Ok(ExitCode::Success)

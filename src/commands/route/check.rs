@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use clap::Args;
 
 use super::target::{TargetArguments, scope};
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::{Clusters, heading, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
@@ -36,7 +36,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: TargetArguments,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {

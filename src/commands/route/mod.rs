@@ -28,7 +28,7 @@ use crate::routing::Table;
   sparkha route render --format nginx --namespace data >/etc/nginx/conf.d/spark.conf
   sparkha route watch --etcd etcd.example:2379 --namespace data
   sparkha route check --namespace data")]
-pub enum Command {
+pub enum RouteCommand {
     Render(render::Arguments),
     Apply(apply::Arguments),
     Remove(remove::Arguments),
@@ -36,17 +36,17 @@ pub enum Command {
     Check(check::Arguments),
 }
 
-pub async fn run(global: &Global, command: Command) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, command: RouteCommand) -> Result<ExitCode, Error> {
     match command {
-        Command::Render(arguments) => render::run(global, &arguments).await,
-        Command::Apply(arguments) => apply::run(global, &arguments).await,
-        Command::Remove(arguments) => remove::run(global, &arguments).await,
-        Command::Watch(arguments) => watch::run(global, arguments).await,
-        Command::Check(arguments) => check::run(global, &arguments).await,
+        RouteCommand::Render(arguments) => render::run(global, &arguments).await,
+        RouteCommand::Apply(arguments) => apply::run(global, &arguments).await,
+        RouteCommand::Remove(arguments) => remove::run(global, &arguments).await,
+        RouteCommand::Watch(arguments) => watch::run(global, arguments).await,
+        RouteCommand::Check(arguments) => check::run(global, &arguments).await,
     }
 }
 
-/// The routes of the namespace, or of all.
+/// The routes of the namespace, or of all namespaces.
 async fn table(clusters: &Clusters, all_namespaces: bool) -> Result<Arc<Table>, Error> {
     match clusters {
         Clusters::Kubernetes(cluster) => routes(cluster, all_namespaces).await,

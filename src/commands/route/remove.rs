@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::target::{TargetArguments, scope};
-use crate::commands::arguments::{Global, Output};
+use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::{Clusters, heading, named_namespace, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
@@ -29,13 +29,13 @@ pub struct Arguments {
     #[arg(long, help_heading = heading::CHANGES)]
     dry_run: bool,
     #[command(flatten)]
-    output: Output,
+    output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut target = arguments.target.target(global, None)?;
     let work = async {
-        // A name is enough, and needs no Kubernetes.
+        // Only needs the name of the namespace, not Kubernetes.
         let scope = match named_namespace(global)? {
             _ if arguments.all_namespaces => Scope::All,
             Some(namespace) => Scope::Namespace(namespace),
@@ -46,7 +46,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             false => target.reconcile(&[], &scope).await,
         }
     };
-    let changes = unless_interrupted(work, "run the same command again: it goes on".into()).await?;
+    let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
     let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
     report::print(&text)?;
     Ok(ExitCode::Success)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
-use super::target::Naming;
+use super::target::NamingArguments;
 use crate::commands::arguments::Global;
 use crate::commands::{Clusters, heading};
 use crate::lifecycle::Error;
@@ -27,9 +27,9 @@ pub struct Arguments {
     all_namespaces: bool,
     /// Configuration format
     #[arg(long, value_enum, help_heading = heading::OUTPUT)]
-    format: Format,
+    format: RouteFormat,
     #[command(flatten)]
-    naming: Naming,
+    naming: NamingArguments,
     /// Name of the Gateway that HTTPRoutes refer to
     #[arg(long, value_name = "NAME", default_value = "sparkha", help_heading = heading::ROUTES)]
     gateway: String,
@@ -47,7 +47,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RouteFormat {
     /// sparkha's route table
     Json,
     /// etcdctl commands that write Vulcand's keys
@@ -74,26 +74,26 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
 fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<String, Error> {
     let router = || {
         arguments.router_address.ok_or_else(|| Error::Usage {
-            message: "a DNS format needs the address of the router".into(),
+            message: "DNS formats require the address of the router".into(),
             help: "pass --router-address IP".into(),
         })
     };
-    let Naming { etcd_root, listen, .. } = &arguments.naming;
+    let NamingArguments { etcd_root, listen, .. } = &arguments.naming;
     Ok(match arguments.format {
-        Format::Json => report::json(&table),
-        Format::Vulcand => vulcand::commands(table, etcd_root, owner, *listen),
-        Format::Nginx => nginx::config(table, *listen),
-        Format::Traefik => report::yaml([&traefik::file(table)]),
-        Format::TraefikKv => vulcand::etcdctl(&traefik::keys(table)),
-        Format::Ingress => report::yaml(&ingress::objects(table, arguments.ingress_class.as_deref())),
-        Format::Gateway => report::yaml(&gateway::objects(table, &arguments.gateway)),
-        Format::Dnsmasq => dnsmasq::config(&arguments.answered(table), router()?),
-        Format::Coredns => coredns::config(&arguments.answered(table), router()?),
+        RouteFormat::Json => report::json(&table),
+        RouteFormat::Vulcand => vulcand::commands(table, etcd_root, owner, *listen),
+        RouteFormat::Nginx => nginx::config(table, *listen),
+        RouteFormat::Traefik => report::yaml([&traefik::file(table)]),
+        RouteFormat::TraefikKv => vulcand::etcdctl(&traefik::keys(table)),
+        RouteFormat::Ingress => report::yaml(&ingress::objects(table, arguments.ingress_class.as_deref())),
+        RouteFormat::Gateway => report::yaml(&gateway::objects(table, &arguments.gateway)),
+        RouteFormat::Dnsmasq => dnsmasq::config(&arguments.answered(table), router()?),
+        RouteFormat::Coredns => coredns::config(&arguments.answered(table), router()?),
     })
 }
 
 impl Arguments {
-    /// The domains to answer for. A tenant can name any domain as its cluster's, also somebody else's.
+    /// The domains to answer for. A tenant can set any UI domain, including another's.
     fn answered(&self, table: &[Route]) -> Vec<String> {
         let named = domains(table);
         let answered = match (&self.domain[..], self.all_namespaces) {
@@ -102,9 +102,7 @@ impl Arguments {
             (wanted, _) => wanted.iter().map(ToString::to_string).collect(),
         };
         for other in named.iter().filter(|name| !answered.contains(name)) {
-            tracing::warn!(
-                "a cluster has {other} as its UI domain, which is left out: --domain {other} answers for it"
-            );
+            tracing::warn!("a cluster has the UI domain {other}, which is omitted: --domain {other} includes it");
         }
         answered
     }

@@ -1,4 +1,4 @@
-//! Arguments that say where Vulcand's routes are written, and in whose name.
+//! Arguments for the target and owner of Vulcand's routes.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,12 +15,12 @@ use crate::routes::publish::{RoutePublisher, VulcandStore};
 use crate::routing::vulcand::Scope;
 use crate::spec::names::{Namespace, OwnerName};
 
-/// Instead of an argument, which every user of the machine can read.
+/// A variable instead of an argument, which every user of the machine can read.
 const PASSWORD: &str = "SPARKHA_ETCD_PASSWORD";
 
-/// How Vulcand's routes are named.
+/// Names of Vulcand's routes.
 #[derive(Debug, Args)]
-pub struct Naming {
+pub struct NamingArguments {
     /// Root of Vulcand's keys in etcd
     #[arg(long, value_name = "KEY", default_value = "/vulcand", help_heading = heading::ROUTES)]
     pub etcd_root: String,
@@ -34,7 +34,7 @@ pub struct Naming {
     owner: Option<String>,
 }
 
-impl Naming {
+impl NamingArguments {
     pub fn owner(&self, global: &Global) -> Result<OwnerName, Error> {
         let default = if global.local { "local" } else { "kubernetes" };
         let owner = self.owner.as_deref().unwrap_or(default);
@@ -42,7 +42,7 @@ impl Naming {
     }
 }
 
-/// Where routes are written.
+/// Arguments of the target.
 #[derive(Debug, Args)]
 pub struct TargetArguments {
     /// Vulcand's etcd (3.4 or newer): HOST:PORT or URLs, separated by commas
@@ -67,19 +67,19 @@ pub struct TargetArguments {
     #[arg(long, value_name = "URL", help_heading = heading::VULCAND)]
     vulcand_api: Option<String>,
     #[command(flatten)]
-    naming: Naming,
+    naming: NamingArguments,
 }
 
 impl TargetArguments {
-    /// Where to write.
+    /// The target.
     pub fn target(&self, global: &Global, ttl: Option<Duration>) -> Result<RoutePublisher, Error> {
         self.target_if_any(global, ttl)?.ok_or_else(|| Error::Usage {
-            message: "there is no Vulcand to write to".into(),
+            message: "no Vulcand is configured".into(),
             help: "pass --etcd HOST:2379, or --vulcand-api http://HOST:8182".into(),
         })
     }
 
-    /// The same, if one is named.
+    /// The target, if it is configured.
     pub fn target_if_any(&self, global: &Global, ttl: Option<Duration>) -> Result<Option<RoutePublisher>, Error> {
         let server = if let Some(address) = &self.vulcand_api {
             VulcandStore::Api {
@@ -122,7 +122,7 @@ impl TargetArguments {
                 text.lines().next().unwrap_or_default().to_owned()
             }
             None => std::env::var(PASSWORD).map_err(|_| Error::Usage {
-                message: format!("there is no password for {user} of etcd"),
+                message: format!("the password of etcd user {user} is missing"),
                 help: format!("set {PASSWORD}, or pass --etcd-password-file"),
             })?,
         };
@@ -133,7 +133,7 @@ impl TargetArguments {
     }
 }
 
-/// Whose routes are looked at.
+/// The scope of the routes.
 pub fn scope(namespace: &Namespace, all_namespaces: bool) -> Scope {
     match all_namespaces {
         true => Scope::All,

@@ -8,7 +8,7 @@ use clap::Args;
 use super::apply::ttl;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::Global;
-use crate::commands::router::{Reach, follow};
+use crate::commands::router::{TransportArgument, follow};
 use crate::commands::{Clusters, deploy, heading, interruption};
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
@@ -31,7 +31,7 @@ pub struct Arguments {
     all_namespaces: bool,
     /// How to connect to the masters
     #[arg(long, value_enum, default_value_t, help_heading = heading::SELECTION)]
-    reach: Reach,
+    reach: TransportArgument,
     #[command(flatten)]
     target: TargetArguments,
     /// How long routes outlive their writer, such as 60s or 5m
@@ -44,11 +44,11 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    if arguments.deploy.wanted() {
+    if arguments.deploy.is_requested() {
         return deploy::run(
             global,
             &arguments.deploy,
-            deploy::Part::RouteWatch,
+            deploy::DeployedCommand::RouteWatch,
             arguments.all_namespaces,
             Arguments::augment_args,
         )

@@ -10,7 +10,7 @@ use crate::spec::ClusterSpec;
 use crate::spec::words::counted;
 use crate::state;
 use crate::state::readiness::NotReady;
-use crate::state::trouble::{Before, Trouble, TroubleKind, troubles};
+use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
 
 const NAME: &str = "pods";
 /// An older termination is ignored.
@@ -47,7 +47,7 @@ pub fn all_troubles(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec
         .filter(|event| event.type_.as_deref() == Some("Warning"))
         .cloned()
         .collect();
-    troubles(&facts, &warnings, &Before::default())
+    troubles(&facts, &warnings, &RestartBaseline::default())
 }
 
 pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> Vec<Check> {

@@ -16,7 +16,7 @@ use crate::platform::kubernetes::watch::Watch;
 use crate::platform::poll::poll_until;
 use crate::render::inventory::Inventory;
 use crate::state::Facts;
-use crate::state::trouble::{Before, troubles};
+use crate::state::trouble::{RestartBaseline, troubles};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The exit code of a driver that was terminated.
@@ -83,7 +83,7 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
                 pods: vec![pod.clone()],
                 ..Facts::default()
             };
-            let mut observed = troubles(&facts, &watch.events(), &Before::default());
+            let mut observed = troubles(&facts, &watch.events(), &RestartBaseline::default());
             observed.retain(|trouble| trouble.subject == driver);
             patience
                 .news(&observed)

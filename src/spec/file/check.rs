@@ -1,19 +1,19 @@
-//! Compares a file's values with the JSON Schema of its types: all mistakes of form at once, each with its place, and what
-//! is left without them, ready to be deserialised. It knows the few keywords of JSON Schema that the types produce.
+//! Validates a file's values against the JSON Schema of its types. Reports all mistakes, each with its position, and returns the valid
+//! values, ready to be deserialised. Supports the few keywords of JSON Schema that the types produce.
 
 use serde_json::{Map, Value};
 
-use super::tree::{Places, join};
-use crate::spec::problem::{Place, Problem};
+use super::tree::{Positions, join};
+use crate::spec::problem::{Location, Problem};
 
-/// What is sound in a document. Whatever has a mistake is left out, together with what cannot be without it.
-pub fn check(value: &Value, schema: &Value, places: &Places, problems: &mut Vec<Problem>) -> Value {
+/// Returns the valid values of a document. A value with a mistake is omitted, and so is a mapping that requires it.
+pub fn check(value: &Value, schema: &Value, positions: &Positions, problems: &mut Vec<Problem>) -> Value {
     let mut checker = Checker {
         definitions: &schema["$defs"],
-        places,
+        positions,
         problems,
     };
-    // A document without content describes the default cluster.
+    // An empty document describes the default cluster.
     let sound = if value.is_null() {
         None
     } else {
@@ -24,19 +24,19 @@ pub fn check(value: &Value, schema: &Value, places: &Places, problems: &mut Vec<
 
 struct Checker<'a> {
     definitions: &'a Value,
-    places: &'a Places,
+    positions: &'a Positions,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    /// `None` if the value cannot be used; what is wrong has then been told.
+    /// `None` if the value is invalid; the problem has then been reported.
     fn value(&mut self, value: &Value, schema: &'a Value, path: &str) -> Option<Value> {
         let branches = self.branches(schema);
         if branches
             .iter()
             .any(|branch| branch.get("type").is_none() && branch.get("enum").is_none())
         {
-            // Kubernetes' own types, judged elsewhere.
+            // Kubernetes' own types, validated elsewhere.
             return Some(value.clone());
         }
         let Some(branch) = branches.iter().copied().find(|branch| accepts(branch, value)) else {
@@ -50,7 +50,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The alternatives of a schema, references followed.
+    /// The alternatives of a schema, with references resolved.
     fn branches(&self, schema: &'a Value) -> Vec<&'a Value> {
         let reference = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/"));
         match (reference, schema["anyOf"].as_array()) {
@@ -77,7 +77,7 @@ impl<'a> Checker<'a> {
                 None => {
                     let known = properties.as_object().into_iter().flat_map(Map::keys);
                     let help = suggest(key, known.map(String::as_str));
-                    self.tell(self.places.key(&below), &below, "there is no such key".into(), help);
+                    self.report(self.positions.key(&below), &below, "unknown key".into(), help);
                 }
             }
         }
@@ -89,8 +89,8 @@ impl<'a> Checker<'a> {
         let mut complete = true;
         for key in required {
             if !map.contains_key(key) {
-                self.tell(
-                    self.places.nearest(path),
+                self.report(
+                    self.positions.nearest(path),
                     path,
                     format!("`{key}` is missing"),
                     format!("add `{key}: …` to it"),
@@ -101,7 +101,7 @@ impl<'a> Checker<'a> {
         complete.then_some(Value::Object(sound))
     }
 
-    /// A list with a faulty item is left out as a whole: the others would change their numbers, and so their places.
+    /// A list with an invalid item is omitted: without it, the other items would have other indexes, and so other positions.
     fn list(&mut self, items: &[Value], schema: &'a Value, path: &str) -> Option<Value> {
         let item = |(at, item)| self.value(item, schema, &format!("{path}[{at}]"));
         let items: Vec<_> = items.iter().enumerate().map(item).collect();
@@ -109,14 +109,14 @@ impl<'a> Checker<'a> {
     }
 
     fn scalar(&mut self, value: &Value, schema: &Value, path: &str) -> Option<Value> {
-        let place = self.places.nearest(path);
+        let location = self.positions.nearest(path);
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
         {
             let words: Vec<_> = allowed.iter().filter(|word| !word.is_null()).map(plain).collect();
-            let message = format!("`{}` is not one of its values", plain(value));
-            self.tell(
-                place,
+            let message = format!("`{}` is not an allowed value", plain(value));
+            self.report(
+                location,
                 path,
                 message,
                 suggest(&plain(value), words.iter().map(String::as_str)),
@@ -132,11 +132,11 @@ impl<'a> Checker<'a> {
                 (None, Some(most)) => format!("choose a number of at most {most}"),
                 (None, None) => String::new(),
             };
-            self.tell(place, path, format!("{value} is out of range"), help);
+            self.report(location, path, format!("{value} is out of range"), help);
             return None;
         }
-        // Where text is welcome too, a number is meant as it was written.
-        let written = self.places.text(path).filter(|_| has_type(schema, "string"));
+        // If a string is also allowed, a number keeps its notation.
+        let written = self.positions.text(path).filter(|_| has_type(schema, "string"));
         Some(written.map_or_else(|| value.clone(), Value::from))
     }
 
@@ -149,20 +149,20 @@ impl<'a> Checker<'a> {
             _ => format!("write {expected}"),
         };
         let message = format!("must be {expected}, not {}", shown(value));
-        self.tell(self.places.nearest(path), path, message, help);
+        self.report(self.positions.nearest(path), path, message, help);
     }
 
-    fn tell(&mut self, (line, column): (u64, u64), path: &str, message: String, help: String) {
+    fn report(&mut self, (line, column): (u64, u64), path: &str, message: String, help: String) {
         let path = path.to_owned();
         self.problems.push(Problem {
-            place: Place::File { line, column, path },
+            location: Location::File { line, column, path },
             message,
             help: Some(help),
         });
     }
 }
 
-/// The limits of a number; schemars leaves out the upper one of `u32`.
+/// The limits of a number; schemars omits the upper limit of `u32`.
 fn limits(schema: &Value) -> (Option<f64>, Option<f64>) {
     let natural = (schema["format"] == "uint32").then_some(f64::from(u32::MAX));
     (schema["minimum"].as_f64(), schema["maximum"].as_f64().or(natural))
@@ -188,7 +188,7 @@ fn has_type(schema: &Value, name: &str) -> bool {
     }
 }
 
-/// What a schema's types are called in messages.
+/// The names of a schema's types in messages.
 fn expectations(schema: &Value) -> Vec<&'static str> {
     let names = [
         ("string", "text"),
@@ -205,7 +205,7 @@ fn expectations(schema: &Value) -> Vec<&'static str> {
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
-        Value::Bool(value) => format!("the truth value `{value}`"),
+        Value::Bool(value) => format!("the boolean `{value}`"),
         Value::Number(value) => format!("the number `{value}`"),
         Value::String(value) => format!("the text `{}`", beginning(value)),
         Value::Array(_) => "a list".into(),
@@ -213,7 +213,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The beginning of a text that may be a whole file.
+/// The beginning of a text, which may be long.
 fn beginning(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
@@ -227,12 +227,12 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A remedy for a word that is not among the known ones.
+/// A remedy for an unknown word.
 pub fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.collect();
     let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &other.to_lowercase());
     match known.iter().min_by_key(|other| distance(other)) {
-        // A third of the letters may differ: enough for slips, too little for other words.
+        // A third of the letters may differ: enough for typos, too few for other words.
         Some(closest) if distance(closest) <= closest.len().div_ceil(3) => format!("did you mean `{closest}`?"),
         Some(_) => format!("choose one of {}", known.join(", ")),
         None => "remove it".into(),

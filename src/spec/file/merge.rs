@@ -1,19 +1,19 @@
-//! Flags merged into the cluster file: one document with all that a create asked for, without defaults. The inventory keeps it, so that
-//! the next create without a file changes only what its own flags name. Defaults of a later sparkha still apply to the rest.
+//! Merges flags into the cluster file: one document with all settings of a create, without defaults. The inventory keeps it, so that
+//! the next create without a file changes only the settings of its flags. Defaults of a later sparkha apply to the rest.
 
 use serde_json::{Value, json};
 
 use crate::spec::overrides::{Overrides, external_of};
 use crate::spec::resolve::rules::is_secret;
 
-/// The cluster file that says what `file` and `flags` say together, without name and namespace, which are the inventory's own. `None` if
-/// its environment holds a secret in plain text: everyone who may read ConfigMaps would see it.
+/// The cluster file equivalent to `file` with `flags`, without name and namespace, which the inventory keeps itself. `None` if
+/// its environment has a secret in plain text: everyone who may read ConfigMaps would see it.
 pub fn cluster_file(file: Value, flags: &Overrides) -> Option<String> {
     let merged = merged(file, flags);
-    (!tells_secret(&merged)).then(|| super::yaml(&merged))
+    (!has_plain_secret(&merged)).then(|| super::yaml(&merged))
 }
 
-/// A stored cluster file with another number of workers. One that cannot be read stays as it is; resolving it reports why.
+/// A stored cluster file with another number of workers. An invalid file is returned unchanged; resolving it reports why.
 pub fn with_workers(cluster_file: &str, count: u32) -> String {
     let read = super::read(cluster_file);
     if !read.problems.is_empty() {
@@ -26,7 +26,7 @@ pub fn with_workers(cluster_file: &str, count: u32) -> String {
     super::yaml(&merged(read.value, &flags))
 }
 
-/// The parts that flags name are mappings or missing: the check against the schema has removed everything else.
+/// Values that flags set are inside of mappings or missing: the check against the schema has removed everything else.
 fn merged(mut file: Value, flags: &Overrides) -> Value {
     if file.is_null() {
         file = json!({});
@@ -80,7 +80,7 @@ fn merged(mut file: Value, flags: &Overrides) -> Value {
     file
 }
 
-/// Sets a limit of workers in its short form, and removes the long one, which would contradict it.
+/// Sets a limit of workers in its short form, and removes its long form, which would contradict it.
 fn limit(workers: &mut Value, short: &str, long: &str, value: Value) {
     workers[short] = value;
     if let Some(limits) = workers.pointer_mut("/resources/limits").and_then(Value::as_object_mut) {
@@ -88,8 +88,8 @@ fn limit(workers: &mut Value, short: &str, long: &str, value: Value) {
     }
 }
 
-/// Whether the environment of the cluster or of one of its parts has a secret in plain text.
-fn tells_secret(document: &Value) -> bool {
+/// Whether the environment of the cluster or of a component has a secret in plain text.
+fn has_plain_secret(document: &Value) -> bool {
     let parts = document.as_object().into_iter().flatten().map(|(_, part)| part);
     let mut environments = parts.chain([document]).filter_map(|part| part.get("env")?.as_object());
     let is_plain = |value: &Value| !value.is_object() && value != "";
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_where_the_file_would_say_the_same() {
+    fn flags_are_merged_into_the_keys_of_the_file() {
         let text = "name: x\nnamespace: y\nimage: old:1\nsparkConf: {spark.a: 1.10}\nmasters: {daemonMemory: 600m}\n\
                     workers: {count: 1, resources: {limits: {cpu: 9, memory: 9Gi}, requests: {cpu: 1}}}\n\
                     zookeeper: {external: {servers: ['z:1'], secret: login}}\n\
@@ -171,7 +171,7 @@ zookeeper:
     }
 
     #[test]
-    fn what_was_merged_describes_the_same_cluster() {
+    fn the_merged_file_describes_the_same_cluster() {
         let flags = all_flags();
         let place = Overrides {
             name: flags.name.clone(),
@@ -201,7 +201,7 @@ zookeeper:
     }
 
     #[test]
-    fn a_later_flag_changes_what_it_names() {
+    fn a_later_flag_changes_only_its_own_key() {
         let first = resolved("masters: {count: 1}\nconnect: true\n", &Overrides::default());
         let more_workers = Overrides {
             workers: Some(3),

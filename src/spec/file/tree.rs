@@ -1,36 +1,36 @@
-//! YAML 1.2 as plain values, with the place of every one of them. Aliases and merge keys (`<<`) are expanded, within
-//! limits, so that a small file cannot grow into a large one.
+//! Parses YAML 1.2 into plain values, with the position of each value. Aliases and merge keys (`<<`) are expanded, with
+//! limits, so that a small file cannot expand into a huge one.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use crate::spec::problem::{Place, Problem};
+use crate::spec::problem::{Location, Problem};
 
-/// Most values of a file with all aliases expanded; a cluster file has some hundred.
+/// Maximum number of values with all aliases expanded; a cluster file has a few hundred.
 const MOST_NODES: usize = 20_000;
-/// Deepest nesting with all aliases expanded; Kubernetes' deepest type in the file needs about 12.
+/// Maximum nesting with all aliases expanded; Kubernetes' most nested type in the file needs about 12.
 const DEEPEST: usize = 40;
 
 /// Line and column, from 1.
-type Mark = (u64, u64);
+type Position = (u64, u64);
 
-/// Where each path of a document is, e.g. `workers.volumes[0].name`.
+/// The position of each path of a document, e.g. `workers.volumes[0].name`.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
-    values: HashMap<String, Mark>,
-    keys: HashMap<String, Mark>,
+pub struct Positions {
+    values: HashMap<String, Position>,
+    keys: HashMap<String, Position>,
     texts: HashMap<String, String>,
 }
 
-impl Places {
-    /// Line and column of a path, or of the nearest part of it that the document has.
-    pub fn nearest(&self, path: &str) -> Mark {
+impl Positions {
+    /// Line and column of a path, or of its longest prefix in the document.
+    pub fn nearest(&self, path: &str) -> Position {
         let mut path = path;
         loop {
-            if let Some(&place) = self.values.get(path) {
-                return place;
+            if let Some(&location) = self.values.get(path) {
+                return location;
             }
             match path.rfind(['.', '[']) {
                 Some(at) => path = &path[..at],
@@ -39,18 +39,18 @@ impl Places {
         }
     }
 
-    /// Line and column of the key at the end of a path.
-    pub fn key(&self, path: &str) -> Mark {
+    /// Line and column of the last key of a path.
+    pub fn key(&self, path: &str) -> Position {
         self.keys.get(path).copied().unwrap_or_else(|| self.nearest(path))
     }
 
-    /// A number or truth value as it was written: `1.10`, not `1.1`.
+    /// A number or boolean as written: `1.10`, not `1.1`.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)
     }
 }
 
-/// Joins a path and a key of it.
+/// Joins a path and a key.
 pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
@@ -59,9 +59,9 @@ pub fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// Reads a document. Keys that stand twice are problems; a text that is no YAML is the error.
-pub fn read(text: &str) -> Result<(Value, Places, Vec<Problem>), Problem> {
-    let mut reader = Reader {
+/// Parses a document. Duplicate keys are problems; invalid YAML is the error.
+pub fn read(text: &str) -> Result<(Value, Positions, Vec<Problem>), Problem> {
+    let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         depth: 0,
@@ -69,52 +69,52 @@ pub fn read(text: &str) -> Result<(Value, Places, Vec<Problem>), Problem> {
     let mut flattener = Flattener::default();
     let value = match reader.document()? {
         Some(root) if !root.is_null() => flattener.value(&root, String::new()),
-        // Nothing but comments.
+        // Only comments.
         _ => Value::Object(Map::new()),
     };
-    Ok((value, flattener.places, flattener.problems))
+    Ok((value, flattener.positions, flattener.problems))
 }
 
-/// A YAML node whose children know their places.
+/// A YAML node with its position.
 #[derive(Clone)]
-struct Node {
-    mark: Mark,
-    content: Content,
-    /// Values in it and itself.
+struct YamlNode {
+    position: Position,
+    content: YamlContent,
+    /// Number of values, including itself.
     size: usize,
     depth: usize,
 }
 
 #[derive(Clone)]
-enum Content {
+enum YamlContent {
     Scalar { text: String, value: Value },
-    Sequence(Vec<Node>),
-    Mapping(Vec<Entry>),
+    Sequence(Vec<YamlNode>),
+    Mapping(Vec<YamlEntry>),
 }
 
 #[derive(Clone)]
-struct Entry {
+struct YamlEntry {
     key: String,
-    mark: Mark,
-    value: Node,
+    position: Position,
+    value: YamlNode,
 }
 
-impl Node {
-    fn new(mark: Mark, content: Content) -> Result<Self, Problem> {
-        let children: Vec<&Node> = match &content {
-            Content::Scalar { .. } => vec![],
-            Content::Sequence(items) => items.iter().collect(),
-            Content::Mapping(entries) => entries.iter().map(|entry| &entry.value).collect(),
+impl YamlNode {
+    fn new(position: Position, content: YamlContent) -> Result<Self, Problem> {
+        let children: Vec<&YamlNode> = match &content {
+            YamlContent::Scalar { .. } => vec![],
+            YamlContent::Sequence(items) => items.iter().collect(),
+            YamlContent::Mapping(entries) => entries.iter().map(|entry| &entry.value).collect(),
         };
         let size = children
             .iter()
             .fold(1, |size: usize, child| size.saturating_add(child.size));
         let depth = 1 + children.iter().map(|child| child.depth).max().unwrap_or(0);
         if size > MOST_NODES || depth > DEEPEST {
-            return Err(too_large(mark));
+            return Err(too_large(position));
         }
         Ok(Self {
-            mark,
+            position,
             content,
             size,
             depth,
@@ -122,50 +122,50 @@ impl Node {
     }
 
     fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar { value: Value::Null, .. })
+        matches!(&self.content, YamlContent::Scalar { value: Value::Null, .. })
     }
 }
 
-struct Reader<'a> {
+struct YamlReader<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     depth: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// The next event that is no comment.
-    fn next(&mut self) -> Result<(Event<'a>, Mark), Problem> {
+impl<'a> YamlReader<'a> {
+    /// The next event that is not a comment.
+    fn next(&mut self) -> Result<(Event<'a>, Position), Problem> {
         loop {
             match self.parser.next_event() {
                 Some(Ok((Event::Comment(..), _))) => {}
-                Some(Ok((event, span))) => return Ok((event, mark(&span))),
+                Some(Ok((event, span))) => return Ok((event, position(&span))),
                 Some(Err(error)) => return Err(syntax(&error)),
                 None => return Ok((Event::StreamEnd, (1, 1))),
             }
         }
     }
 
-    fn document(&mut self) -> Result<Option<Node>, Problem> {
+    fn document(&mut self) -> Result<Option<YamlNode>, Problem> {
         let mut root = None;
         loop {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(root),
-                (Event::DocumentStart(..), mark) if root.is_some() => {
+                (Event::DocumentStart(..), position) if root.is_some() => {
                     return Err(
-                        problem(mark, "a second document begins here").help("describe one cluster in each file")
+                        problem(position, "a second document begins here").help("describe one cluster per file")
                     );
                 }
                 (Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _) => {}
-                (event, mark) => root = Some(self.node(event, mark)?),
+                (event, position) => root = Some(self.node(event, position)?),
             }
         }
     }
 
-    fn node(&mut self, event: Event<'a>, mark: Mark) -> Result<Node, Problem> {
-        check_tag(event.tag(), mark)?;
-        // Before anything recurses: the reader's own stack is at stake.
+    fn node(&mut self, event: Event<'a>, position: Position) -> Result<YamlNode, Problem> {
+        check_tag(event.tag(), position)?;
+        // Checked before the recursion, which could overflow the stack.
         if self.depth >= DEEPEST {
-            return Err(too_large(mark));
+            return Err(too_large(position));
         }
         self.depth += 1;
         let (anchor, content) = match event {
@@ -177,84 +177,84 @@ impl<'a> Reader<'a> {
                 } else {
                     core_schema(&text)
                 };
-                (anchor, Content::Scalar { text, value })
+                (anchor, YamlContent::Scalar { text, value })
             }
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
             Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
             Event::Alias(anchor) => {
                 self.depth -= 1;
                 let target = self.anchors.get(&anchor).cloned();
-                return target.ok_or_else(|| problem(mark, "this alias refers to what contains it"));
+                return target.ok_or_else(|| problem(position, "this alias refers to a value that contains it"));
             }
-            _ => return Err(problem(mark, "a value was expected here")),
+            _ => return Err(problem(position, "a value was expected here")),
         };
         self.depth -= 1;
-        let node = Node::new(mark, content)?;
+        let node = YamlNode::new(position, content)?;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
     }
 
-    fn sequence(&mut self) -> Result<Content, Problem> {
+    fn sequence(&mut self) -> Result<YamlContent, Problem> {
         let mut items = Vec::new();
         let mut size = 0_usize;
         loop {
-            let (event, mark) = self.next()?;
+            let (event, position) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok(Content::Sequence(items));
+                return Ok(YamlContent::Sequence(items));
             }
-            let item = self.node(event, mark)?;
-            size = room(size, &item, mark)?;
+            let item = self.node(event, position)?;
+            size = checked_size(size, &item, position)?;
             items.push(item);
         }
     }
 
-    fn mapping(&mut self) -> Result<Content, Problem> {
+    fn mapping(&mut self) -> Result<YamlContent, Problem> {
         let (mut entries, mut merged) = (Vec::new(), Vec::new());
         let mut size = 0_usize;
         loop {
-            let (event, mark) = self.next()?;
+            let (event, position) = self.next()?;
             if matches!(event, Event::MappingEnd) {
                 break;
             }
-            let key = match self.node(event, mark)?.content {
-                Content::Scalar { text, .. } => text,
+            let key = match self.node(event, position)?.content {
+                YamlContent::Scalar { text, .. } => text,
                 _ => {
                     let remedy = "put braces in quotes: \"{{ name }}\"";
-                    return Err(problem(mark, "a key must be a plain word").help(remedy));
+                    return Err(problem(position, "a key must be a plain scalar").help(remedy));
                 }
             };
             let (event, value_mark) = self.next()?;
             let value = self.node(event, value_mark)?;
-            size = room(size, &value, mark)?;
+            size = checked_size(size, &value, position)?;
             if key == "<<" {
                 merged.push(value);
             } else {
-                entries.push(Entry { key, mark, value });
+                entries.push(YamlEntry { key, position, value });
             }
         }
         for source in merged {
             merge(&mut entries, source)?;
         }
-        Ok(Content::Mapping(entries))
+        Ok(YamlContent::Mapping(entries))
     }
 }
 
-/// Counts a child before it is kept, so that aliases cannot fill the memory.
-fn room(size: usize, child: &Node, mark: Mark) -> Result<usize, Problem> {
+/// Checks the size before a child is stored, so that aliases cannot fill the memory.
+fn checked_size(size: usize, child: &YamlNode, position: Position) -> Result<usize, Problem> {
     let size = size + child.size;
     if size > MOST_NODES {
-        Err(too_large(mark))
+        Err(too_large(position))
     } else {
         Ok(size)
     }
 }
 
-/// Adds the entries of a merge key that are not there yet.
-fn merge(entries: &mut Vec<Entry>, source: Node) -> Result<(), Problem> {
+/// Adds the entries of a merge key that do not exist yet.
+fn merge(entries: &mut Vec<YamlEntry>, source: YamlNode) -> Result<(), Problem> {
     match source.content {
-        Content::Mapping(more) => {
+        YamlContent::Mapping(more) => {
             for entry in more {
                 if !entries.iter().any(|known| known.key == entry.key) {
                     entries.push(entry);
@@ -262,58 +262,58 @@ fn merge(entries: &mut Vec<Entry>, source: Node) -> Result<(), Problem> {
             }
             Ok(())
         }
-        Content::Sequence(sources) => sources.into_iter().try_for_each(|source| merge(entries, source)),
-        Content::Scalar { .. } => {
-            Err(problem(source.mark, "`<<` can merge mappings only").help("refer to one: `<<: *name`"))
+        YamlContent::Sequence(sources) => sources.into_iter().try_for_each(|source| merge(entries, source)),
+        YamlContent::Scalar { .. } => {
+            Err(problem(source.position, "`<<` can only merge mappings").help("refer to one: `<<: *name`"))
         }
     }
 }
 
-/// From nodes to plain values, noting the places by path.
+/// Converts nodes to plain values, and records positions by path.
 #[derive(Default)]
 struct Flattener {
-    places: Places,
+    positions: Positions,
     problems: Vec<Problem>,
 }
 
 impl Flattener {
-    fn value(&mut self, node: &Node, path: String) -> Value {
-        self.places.values.entry(path.clone()).or_insert(node.mark);
+    fn value(&mut self, node: &YamlNode, path: String) -> Value {
+        self.positions.values.entry(path.clone()).or_insert(node.position);
         match &node.content {
-            Content::Scalar { text, value } => {
+            YamlContent::Scalar { text, value } => {
                 if matches!(value, Value::Number(_) | Value::Bool(_)) {
-                    self.places.texts.insert(path, text.clone());
+                    self.positions.texts.insert(path, text.clone());
                 }
                 value.clone()
             }
-            Content::Sequence(items) => {
+            YamlContent::Sequence(items) => {
                 let item = |(at, item)| self.value(item, format!("{path}[{at}]"));
                 items.iter().enumerate().map(item).collect()
             }
-            Content::Mapping(entries) => self.mapping(entries, &path),
+            YamlContent::Mapping(entries) => self.mapping(entries, &path),
         }
     }
 
-    fn mapping(&mut self, entries: &[Entry], path: &str) -> Value {
+    fn mapping(&mut self, entries: &[YamlEntry], path: &str) -> Value {
         let mut map = Map::new();
-        for Entry { key, mark, value } in entries {
+        for YamlEntry { key, position, value } in entries {
             let path = join(path, key);
-            if self.places.keys.contains_key(&path) {
+            if self.positions.keys.contains_key(&path) {
                 let twice = Problem {
-                    place: place(*mark, path),
-                    message: "this key stands here a second time".into(),
+                    location: location(*position, path),
+                    message: "duplicate key".into(),
                     help: Some("keep one of them".into()),
                 };
                 self.problems.push(twice);
                 continue;
             }
-            self.places.keys.insert(path.clone(), *mark);
-            if !matches!(value.content, Content::Scalar { .. }) || value.is_null() {
-                // A reader looks for a mapping where its key is.
-                self.places.values.insert(path.clone(), *mark);
+            self.positions.keys.insert(path.clone(), *position);
+            if !matches!(value.content, YamlContent::Scalar { .. }) || value.is_null() {
+                // Readers look for a mapping at its key.
+                self.positions.values.insert(path.clone(), *position);
             }
             let value = self.value(value, path);
-            // A key without a value is a key that was left out.
+            // A key without a value counts as omitted.
             if !value.is_null() {
                 map.insert(key.clone(), value);
             }
@@ -322,7 +322,7 @@ impl Flattener {
     }
 }
 
-/// YAML 1.2's core schema: `yes`, `on` and `0777` are not what they were in 1.1.
+/// YAML 1.2's core schema: unlike in 1.1, `yes` and `on` are strings and `0777` is decimal.
 fn core_schema(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -334,7 +334,7 @@ fn core_schema(text: &str) -> Value {
 
 fn number(text: &str) -> Option<Value> {
     let based = |digits: &str, base| {
-        // Rust would read a sign here too.
+        // Rust would also parse a sign here.
         let plain = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
         plain
             .then(|| i64::from_str_radix(digits, base).ok())
@@ -350,7 +350,7 @@ fn number(text: &str) -> Option<Value> {
     if let Ok(integer) = text.parse::<i64>() {
         return Some(integer.into());
     }
-    // Rust also reads words such as `inf`.
+    // Rust also parses words such as `inf`.
     let numeric = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
@@ -358,16 +358,16 @@ fn number(text: &str) -> Option<Value> {
     number.map(Value::from)
 }
 
-fn check_tag(tag: Option<&Tag>, mark: Mark) -> Result<(), Problem> {
+fn check_tag(tag: Option<&Tag>, position: Position) -> Result<(), Problem> {
     match tag {
         Some(tag) if tag.is_custom() => {
-            Err(problem(mark, "YAML tags (`!name`) mean nothing here").help("remove the tag"))
+            Err(problem(position, "YAML tags (`!name`) are not supported").help("remove the tag"))
         }
         _ => Ok(()),
     }
 }
 
-fn mark(span: &Span) -> Mark {
+fn position(span: &Span) -> Position {
     (span.start.line() as u64, span.start.col() as u64 + 1)
 }
 
@@ -379,23 +379,23 @@ fn syntax(error: &ScanError) -> Problem {
     )
 }
 
-fn too_large(mark: Mark) -> Problem {
+fn too_large(position: Position) -> Problem {
     problem(
-        mark,
-        "what is here is, with its aliases, nested too deeply or too large for a cluster",
+        position,
+        "this value is, with aliases expanded, nested too deeply or too large",
     )
 }
 
-fn problem(mark: Mark, message: &str) -> Problem {
+fn problem(position: Position, message: &str) -> Problem {
     Problem {
-        place: place(mark, String::new()),
+        location: location(position, String::new()),
         message: message.to_owned(),
         help: None,
     }
 }
 
-fn place((line, column): Mark, path: String) -> Place {
-    Place::File { line, column, path }
+fn location((line, column): Position, path: String) -> Location {
+    Location::File { line, column, path }
 }
 
 #[cfg(test)]
@@ -409,10 +409,10 @@ mod tests {
         read(text).unwrap().0
     }
 
-    fn fails(text: &str) -> (Mark, String) {
+    fn fails(text: &str) -> (Position, String) {
         match read(text).unwrap_err() {
             Problem {
-                place: Place::File { line, column, .. },
+                location: Location::File { line, column, .. },
                 message,
                 ..
             } => ((line, column), message),
@@ -421,30 +421,31 @@ mod tests {
     }
 
     #[test]
-    fn places_of_keys_and_values() {
-        let (_, places, _) = read("# comment\nworkers:\n  count: 2 # two\n  list:\n    - a\n    - b: \"x\"\n").unwrap();
-        assert_eq!(places.nearest("workers"), (2, 1));
-        assert_eq!(places.nearest("workers.count"), (3, 10));
-        assert_eq!(places.nearest("workers.list"), (4, 3));
-        assert_eq!(places.nearest("workers.list[0]"), (5, 7));
-        assert_eq!(places.nearest("workers.list[1].b"), (6, 10));
-        assert_eq!(places.key("workers.list[1].b"), (6, 7));
-        assert_eq!(places.nearest("workers.cores"), (2, 1));
+    fn keys_and_values_have_positions() {
+        let (_, positions, _) =
+            read("# comment\nworkers:\n  count: 2 # two\n  list:\n    - a\n    - b: \"x\"\n").unwrap();
+        assert_eq!(positions.nearest("workers"), (2, 1));
+        assert_eq!(positions.nearest("workers.count"), (3, 10));
+        assert_eq!(positions.nearest("workers.list"), (4, 3));
+        assert_eq!(positions.nearest("workers.list[0]"), (5, 7));
+        assert_eq!(positions.nearest("workers.list[1].b"), (6, 10));
+        assert_eq!(positions.key("workers.list[1].b"), (6, 7));
+        assert_eq!(positions.nearest("workers.cores"), (2, 1));
     }
 
     #[test]
-    fn scalars_of_yaml_1_2() {
+    fn scalars_follow_yaml_1_2() {
         let text = "[~, yes, True, 007, 0o17, 0x1f, 0x-1, -1.5e3, inf, 1:30, 2g, '1', !!str 1]";
         let expected = json!([
             null, "yes", true, 7, 15, 31, "0x-1", -1500.0, "inf", "1:30", "2g", "1", "1"
         ]);
         assert_eq!(value(text), expected);
-        let (_, places, _) = read("version: 1.10\n").unwrap();
-        assert_eq!(places.text("version"), Some("1.10"));
+        let (_, positions, _) = read("version: 1.10\n").unwrap();
+        assert_eq!(positions.text("version"), Some("1.10"));
     }
 
     #[test]
-    fn anchors_and_merges() {
+    fn anchors_and_merge_keys_are_expanded() {
         let text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: *a\n";
         assert_eq!(
             value(text),
@@ -453,32 +454,35 @@ mod tests {
     }
 
     #[test]
-    fn duplicate_keys_keep_the_first() {
+    fn the_first_of_duplicate_keys_is_kept() {
         let (value, _, problems) = read("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n1: x\n1: y\n").unwrap();
         assert_eq!(value, json!({"a": 1, "b": {"c": 1}, "1": "x"}));
-        let places: Vec<_> = problems.into_iter().map(|problem| problem.place).collect();
+        let positions: Vec<_> = problems.into_iter().map(|problem| problem.location).collect();
         let expected = [((4, 3), "b.c"), ((5, 1), "a"), ((7, 1), "1")];
-        assert_eq!(places, expected.map(|(mark, path)| place(mark, path.into())));
+        assert_eq!(
+            positions,
+            expected.map(|(position, path)| location(position, path.into()))
+        );
     }
 
     #[test]
-    fn what_makes_a_file_unreadable() {
+    fn invalid_yaml_is_refused_with_its_position() {
         assert_eq!(
             fails("a: 1\n---\nb: 2\n"),
             ((2, 1), "a second document begins here".into())
         );
-        assert_eq!(fails("a: !include b\n").1, "YAML tags (`!name`) mean nothing here");
+        assert_eq!(fails("a: !include b\n").1, "YAML tags (`!name`) are not supported");
         assert_eq!(
             fails("a: &a\n  b: *a\n"),
-            ((2, 6), "this alias refers to what contains it".into())
+            ((2, 6), "this alias refers to a value that contains it".into())
         );
-        assert_eq!(fails("a: {{ b }}\n"), ((1, 5), "a key must be a plain word".into()));
+        assert_eq!(fails("a: {{ b }}\n"), ((1, 5), "a key must be a plain scalar".into()));
         assert_eq!(fails("a: 1\n  b: 2\n").0.0, 2);
         assert_eq!(fails("a: *unknown\n").0.0, 1);
     }
 
     #[test]
-    fn empty_files() {
+    fn empty_files_are_empty_mappings() {
         for text in [
             "",
             "\n",
@@ -495,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn no_billion_laughs() {
+    fn exponentially_expanding_aliases_are_refused() {
         let mut wide = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         let mut deep = String::from("a0: &a0 [x]\n");
         for level in 1..1000 {

@@ -1,4 +1,4 @@
-//! The Spark Connect server: what it may have of the cluster.
+//! The Spark Connect server, and its share of the cluster.
 
 use super::{Resolver, pods};
 use crate::spec::caps::HEAP_MIN;
@@ -6,11 +6,11 @@ use crate::spec::file::ConnectFile;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{Connect, ConnectToken, Workers};
 
-/// From this Spark takes the token of its Connect server, too.
+/// Spark's Connect server also reads its token from this variable.
 const TOKEN_VARIABLE: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
 impl Resolver {
-    /// `workers` are missing only if there are problems.
+    /// `workers` is `None` only if there are problems.
     pub(super) fn connect(
         &mut self,
         connect: ConnectFile,
@@ -21,8 +21,8 @@ impl Resolver {
         if driver_memory < HEAP_MIN {
             self.problem(
                 "connect.driverMemory",
-                format!("no driver starts with a heap of {driver_memory}"),
-                format!("give it at least {HEAP_MIN}"),
+                format!("a driver cannot start with a heap of {driver_memory}"),
+                format!("set at least {HEAP_MIN}"),
             );
         }
         let defaults = pods::Defaults {
@@ -44,10 +44,10 @@ impl Resolver {
                     "no worker can start executors of {executor_memory}: each offers {}",
                     workers.offer.memory
                 ),
-                "choose less than a worker offers, and at least 512Mi",
+                "choose at most what a worker offers, and at least 512Mi",
             );
         }
-        // The other half is for jobs: a server never gives its executors back by itself.
+        // The other half is for jobs: the server never releases its executors.
         let half = (workers.count * workers.executors / 2).max(1) * workers.executor.cores;
         let cores = connect.cores.unwrap_or(half);
         let token = match connect.authentication.unwrap_or(authenticated) {
@@ -56,7 +56,7 @@ impl Resolver {
             true => {
                 self.problem(
                     "connect.authentication",
-                    "without authentication there is no Secret to keep a token in",
+                    "without authentication there is no Secret that can store a token",
                     format!(
                         "remove it, or authentication.enabled, or give connect.env a {TOKEN_VARIABLE} from a Secret"
                     ),
@@ -76,7 +76,7 @@ impl Resolver {
     }
 }
 
-/// The cores of each executor, so that together they have exactly as many: not above `most`, and not far below it only to be exact.
+/// Cores of each executor that divide the total: at most `most`, and not much less only to divide it exactly.
 fn divisor(cores: u32, most: u32) -> u32 {
     let exact = (most.div_ceil(2)..=most).rev().find(|each| cores.is_multiple_of(*each));
     exact.unwrap_or(most.min(cores))

@@ -1,43 +1,43 @@
-//! Executors: what `sparkConf` says of their sizes, and how many cores an application gets unless it says otherwise.
+//! Executors: their size in `sparkConf`, and the default number of cores of an application.
 
 use std::collections::BTreeMap;
 
 use super::{Overrides, Resolver};
-use crate::spec::caps::{Overhead, Wanted};
+use crate::spec::caps::{ExecutorRequest, Overhead};
 use crate::spec::file::Scalar;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 use crate::spec::{Connect, Workers};
 
-/// Where the user says how large executors are.
+/// Keys of the executors' size.
 pub const CORES_PATH: &str = "sparkConf.spark.executor.cores";
-/// How many cores an application gets.
+/// Key of the cores of an application.
 const DEFAULT_CORES: &str = "defaultCores";
 pub const MEMORY_PATH: &str = "sparkConf.spark.executor.memory";
-/// How the cores of an application are limited in Spark's own words: by itself, and by the masters.
+/// Spark's properties that limit the cores of an application: its own, and the masters' default.
 const LIMITS: [&str; 2] = ["spark.cores.max", "spark.deploy.defaultCores"];
-/// Spark's own minimum beside a heap, where it is told what is to be there.
+/// Spark's own minimum of off-heap memory, used if any overhead is configured.
 const SPARK_LEAST: Memory = Memory::from_mib(384);
 /// No limit, in the cluster file.
 const ALL: &str = "all";
 
-/// What is said of the cores that an application gets unless it says otherwise.
+/// The configured default limit of an application's cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    Nothing,
+pub enum CoreLimit {
+    Default,
     All,
     Cores(u32),
 }
 
 impl Resolver {
-    /// What `sparkConf` says of executors. Standalone masters know nothing of the memory beside a heap; the same properties mean the
-    /// same here as where Spark runs on Kubernetes.
-    pub(super) fn wanted_executors(
+    /// The executors' size in `sparkConf`. Standalone masters do not account for off-heap memory; sparkha applies the properties of Spark on
+    /// Kubernetes.
+    pub(super) fn executor_request(
         &mut self,
         conf: &BTreeMap<String, String>,
         off_heap_share: Option<f64>,
-        default_cores: Said,
-    ) -> Wanted {
+        default_cores: CoreLimit,
+    ) -> ExecutorRequest {
         let usual = Overhead::default();
         let off_heap = conf
             .get("spark.memory.offHeap.enabled")
@@ -49,18 +49,18 @@ impl Resolver {
         let factor = self.conf_number("spark.executor.memoryOverheadFactor", conf);
         let is_usual =
             off_heap_share.is_none() && [all_of_it, least, python].iter().all(Option::is_none) && factor.is_none();
-        Wanted {
+        ExecutorRequest {
             cores: self.conf_number("spark.executor.cores", conf),
             most_cores: match default_cores {
-                Said::Cores(cores) => Some(cores),
-                Said::Nothing | Said::All => None,
+                CoreLimit::Cores(cores) => Some(cores),
+                CoreLimit::Default | CoreLimit::All => None,
             },
             memory: self.conf_memory(conf, "spark.executor.memory"),
             overhead: Overhead {
                 share: match (all_of_it, factor, python) {
                     (Some(_), _, _) => 0.0,
                     (None, Some(factor), _) => factor,
-                    // What Python may have is said, so the share is the JVM's alone.
+                    // Python's memory is configured, so the share is for the JVM only.
                     (None, None, Some(_)) => 0.1,
                     (None, None, None) => usual.share,
                 },
@@ -87,49 +87,57 @@ impl Resolver {
         if parsed.is_none() {
             self.problem(
                 &format!("sparkConf.{key}"),
-                format!("`{text}` is no number"),
+                format!("`{text}` is not a number"),
                 "write it like 2",
             );
         }
         parsed
     }
 
-    /// The cores that an application gets unless it says otherwise, as the user has it. `None` only if there are problems.
-    pub(super) fn said_cores(
+    /// The configured default limit of an application's cores. `None` only if there are problems.
+    pub(super) fn core_limit(
         &mut self,
         file: Option<&Scalar>,
         flags: &Overrides,
         conf: &BTreeMap<String, String>,
-    ) -> Option<Said> {
+    ) -> Option<CoreLimit> {
         let flag = flags.default_cores.as_ref().map(|_| "--default-cores");
-        let said = flags.default_cores.clone().or_else(|| file.map(Scalar::to_string));
+        let limit = flags.default_cores.clone().or_else(|| file.map(Scalar::to_string));
         let in_conf = LIMITS.into_iter().find(|key| conf.contains_key(*key));
-        let (message, help) = match (said.as_deref(), in_conf) {
-            (None, None) => return Some(Said::Nothing),
-            (None, Some(key)) => return self.conf_number(key, conf).map(Said::Cores),
-            (Some(_), Some(key)) => (format!("sparkConf says the same by {key}"), "keep one of them"),
-            (Some(ALL), None) => return Some(Said::All),
+        let (message, help) = match (limit.as_deref(), in_conf) {
+            (None, None) => return Some(CoreLimit::Default),
+            (None, Some(key)) => return self.conf_number(key, conf).map(CoreLimit::Cores),
+            (Some(_), Some(key)) => (format!("sparkConf sets the same limit with {key}"), "keep one of them"),
+            (Some(ALL), None) => return Some(CoreLimit::All),
             (Some(text), None) => match text.parse() {
-                Ok(cores) if cores > 0 => return Some(Said::Cores(cores)),
-                _ => (format!("`{text}` is no number of cores"), "write it like 4, or `all`"),
+                Ok(cores) if cores > 0 => return Some(CoreLimit::Cores(cores)),
+                _ => (
+                    format!("`{text}` is not a number of cores"),
+                    "write it like 4, or `all`",
+                ),
             },
         };
         self.problem_in(DEFAULT_CORES, flag, message, help);
         None
     }
 
-    /// The same for this cluster; `None` means all.
-    pub(super) fn default_cores(&mut self, said: Said, workers: &Workers, connect: Option<&Connect>) -> Option<u32> {
+    /// The default cores of applications in this cluster; `None` means all.
+    pub(super) fn default_cores(
+        &mut self,
+        limit: CoreLimit,
+        workers: &Workers,
+        connect: Option<&Connect>,
+    ) -> Option<u32> {
         let executor = workers.executor.cores;
-        match said {
-            Said::All => None,
-            Said::Nothing => Some(usual_cores(workers, connect)),
-            Said::Cores(cores) => {
+        match limit {
+            CoreLimit::All => None,
+            CoreLimit::Default => Some(usual_cores(workers, connect)),
+            CoreLimit::Cores(cores) => {
                 if cores < executor {
                     self.problem(
                         CORES_PATH,
                         format!(
-                            "applications get {} by default, which is less than one executor has",
+                            "applications get {} by default, fewer than one executor has",
                             counted(cores, "core")
                         ),
                         "lower it, or raise defaultCores",
@@ -141,7 +149,7 @@ impl Resolver {
     }
 }
 
-/// Half of the cluster, in whole executors, and without what the Spark Connect server keeps: so there is room for a second application.
+/// Half of the cluster without the Spark Connect server's share, in whole executors, so that a second application can run.
 fn usual_cores(workers: &Workers, connect: Option<&Connect>) -> u32 {
     let kept = connect.map_or(0, |connect| connect.cores.div_ceil(workers.executor.cores));
     let executors = (workers.most() * workers.executors)

@@ -1,4 +1,4 @@
-//! The history server and where event logs are.
+//! The history server and the location of event logs.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use crate::spec::file::{AccessMode, ClaimFile, EventLogsFile, HistoryFile, Scala
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{EventLogs, History, VolumeSource};
 
-/// How much storage event logs have, unless told otherwise.
+/// Default size of the event logs' volume.
 const DEFAULT_STORAGE: &str = "20Gi";
-/// Spark's own, and the least that it takes.
+/// Spark's default, and the minimum that it accepts.
 const DEFAULT_FILE_SIZE: &str = "128Mi";
 const LEAST_FILE_SIZE: Memory = Memory::from_mib(10);
-/// Spark would keep all files.
+/// By default Spark would keep all files.
 const DEFAULT_FILES: u32 = 10;
-/// Spark's own, once the cleaner runs at all.
+/// Spark's default if its cleaner is enabled.
 const DEFAULT_MAX_AGE: &str = "7d";
-/// Properties that say where event logs are: drivers and the history server must mean the same place.
+/// Properties with the location of event logs, which must be the same for drivers and the history server.
 const PLACES: [&str; 2] = ["spark.eventLog.dir", "spark.history.fs.logDirectory"];
 
 impl Resolver {
@@ -30,7 +30,7 @@ impl Resolver {
         for key in PLACES.into_iter().filter(|key| spark_conf.contains_key(*key)) {
             self.problem(
                 &join("sparkConf", key),
-                "drivers and the history server get it from history",
+                "sparkha sets this property from history",
                 "use history.eventLogs",
             );
         }
@@ -41,7 +41,7 @@ impl Resolver {
         if max_file_size < LEAST_FILE_SIZE {
             self.problem(
                 size_path,
-                format!("Spark begins no new file below {LEAST_FILE_SIZE}"),
+                format!("Spark does not roll files below {LEAST_FILE_SIZE}"),
                 "raise it",
             );
         }
@@ -82,7 +82,7 @@ impl Resolver {
             },
         };
         let new_claim = source.new_claim.map(|claim| ClaimFile {
-            // Drivers write from any node.
+            // Drivers on any node write to it.
             access_mode: claim.access_mode.or(Some(AccessMode::ReadWriteMany)),
             ..claim
         });
@@ -90,8 +90,8 @@ impl Resolver {
         if let VolumeSource::EmptyDir { .. } | VolumeSource::ConfigMap { .. } | VolumeSource::Secret { .. } = source {
             self.problem(
                 path,
-                "drivers could not write to this volume what the history server reads",
-                "give newClaim, persistentVolumeClaim, hostPath, nfs or an s3a:// URL",
+                "drivers and the history server cannot share this volume",
+                "use newClaim, persistentVolumeClaim, hostPath, nfs or an s3a:// URL",
             );
             return None;
         }
@@ -103,16 +103,16 @@ impl Resolver {
         if bucket.flatten().is_none_or(str::is_empty) || url.contains(char::is_whitespace) {
             self.problem(
                 path,
-                format!("`{url}` is no folder in an S3 store"),
-                "write it like s3a://bucket/events, or give a volume",
+                format!("`{url}` is not a folder in an S3 store"),
+                "write it like s3a://bucket/events, or use a volume",
             );
             return None;
         }
         if !has_s3 {
             self.problem(
                 path,
-                "event logs in an S3 store need s3 in the cluster file",
-                "add `s3: {}` for AWS with the pods' own rights, or its endpoint and secret",
+                "event logs in an S3 store require s3 in the cluster file",
+                "add `s3: {}` for AWS with the pods' own permissions, or set its endpoint and secret",
             );
             return None;
         }

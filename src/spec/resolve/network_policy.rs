@@ -1,4 +1,4 @@
-//! Who is admitted to the cluster's pods, in Kubernetes' own words.
+//! Peers admitted to the cluster's pods, in the format of Kubernetes' NetworkPolicies.
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
@@ -17,8 +17,8 @@ impl Resolver {
         if file.enabled == Some(false) && policy != NetworkPolicy::default() {
             self.problem(
                 "networkPolicy.enabled",
-                "without network policies everyone is admitted, and nobody needs to be named",
-                "remove it, or those who are named beside it",
+                "peers have no effect without network policies",
+                "remove it, or the peers",
             );
         }
         file.enabled.unwrap_or(true).then_some(policy)
@@ -37,14 +37,14 @@ impl Resolver {
         peers
     }
 
-    /// What the API server would refuse only after other objects were made.
+    /// Checks what the API server would refuse only after it created other objects.
     fn check_peer(&mut self, path: &str, peer: &NetworkPolicyPeer) {
         let has_selector = peer.namespace_selector.is_some() || peer.pod_selector.is_some();
         if has_selector == peer.ip_block.is_some() {
             self.problem(
                 path,
-                "a peer is either pods or addresses",
-                "give namespaceSelector, podSelector or both, or ipBlock alone",
+                "a peer selects either pods or addresses",
+                "set namespaceSelector, podSelector or both, or only ipBlock",
             );
         }
         for block in peer.ip_block.iter() {
@@ -53,7 +53,7 @@ impl Resolver {
                 if cidr.parse::<IpNet>().is_err() {
                     self.problem(
                         &format!("{path}.ipBlock"),
-                        format!("`{cidr}` is no range of addresses"),
+                        format!("`{cidr}` is not a range of addresses"),
                         "write it like 192.0.2.0/24",
                     );
                 }

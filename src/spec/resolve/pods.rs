@@ -1,4 +1,4 @@
-//! What all parts have in common in the cluster file: resources, volumes, placement.
+//! Settings that all components share in the cluster file: resources, volumes, placement.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::spec::names::{is_dns_label, is_dns_subdomain};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
-/// Volumes of sparkha's own.
+/// Names of sparkha's own volumes.
 pub const RESERVED_VOLUMES: [&str; 9] = [
     "auth",
     "conf",
@@ -28,7 +28,7 @@ pub const RESERVED_VOLUMES: [&str; 9] = [
     "work",
     "zookeeper-auth",
 ];
-/// Folders where sparkha's or Spark's own files are.
+/// Folders with sparkha's or Spark's own files.
 const RESERVED_PATHS: [&str; 8] = [
     "/etc/spark",
     "/etc/spark-auth",
@@ -40,19 +40,19 @@ const RESERVED_PATHS: [&str; 8] = [
     "/var/spark",
 ];
 
-/// What explains tolerations and affinity.
+/// The argument of `kubectl explain` for tolerations and affinity.
 const POD: &str = "pod.spec";
 
-/// Resources of a part where the file says nothing.
+/// Default resources of a component.
 #[derive(Clone, Copy)]
 pub struct Defaults {
     pub cpu_limit: Cpu,
     pub cpu_request: Cpu,
-    /// Limit and request: memory cannot be compressed, so less is never promised than may be used.
+    /// Limit and request. They are equal because memory is not compressible.
     pub memory: Memory,
 }
 
-/// The ways to say where a volume comes from.
+/// The possible sources of a volume.
 pub struct Sources {
     host_path: Option<HostPathFile>,
     persistent_volume_claim: Option<ExistingClaimFile>,
@@ -92,8 +92,8 @@ impl Resolver {
         if file.affinity.is_some() && file.pod_anti_affinity.is_some() {
             self.problem(
                 &join(part, "podAntiAffinity"),
-                "`affinity` replaces the anti-affinity that this is about",
-                "remove one of the two",
+                "`affinity` replaces the anti-affinity that this key configures",
+                "remove one of them",
             );
         }
         PodSettings {
@@ -136,14 +136,14 @@ impl Resolver {
         if cpu_request > cpu_limit {
             self.problem(
                 &cpu_path,
-                format!("a request of {cpu_request} is above the limit of {cpu_limit}"),
+                format!("the request of {cpu_request} exceeds the limit of {cpu_limit}"),
                 "lower the request or raise the limit",
             );
         }
         if memory_request > memory_limit {
             self.problem(
                 &memory_path,
-                format!("a request of {memory_request} is above the limit of {memory_limit}"),
+                format!("the request of {memory_request} exceeds the limit of {memory_limit}"),
                 "lower the request or raise the limit",
             );
         }
@@ -156,14 +156,14 @@ impl Resolver {
             &limits.ephemeral_storage,
         );
         let disk_path = format!("{path}.requests.ephemeral-storage");
-        // As Kubernetes has it.
+        // As in Kubernetes.
         let disk_request = disk(self, &disk_path, &requests.ephemeral_storage).or(disk_limit);
         if let (Some(request), Some(limit)) = (disk_request, disk_limit)
             && request > limit
         {
             self.problem(
                 &disk_path,
-                format!("a request of {request} is above the limit of {limit}"),
+                format!("the request of {request} exceeds the limit of {limit}"),
                 "lower the request or raise the limit",
             );
         }
@@ -196,20 +196,20 @@ impl Resolver {
             if !is_dns_label(&file.name) {
                 self.problem(
                     &name_path,
-                    format!("`{}` is no name of a volume", file.name),
+                    format!("`{}` is not a valid name of a volume", file.name),
                     "use lower-case letters, digits and `-`",
                 );
             } else if RESERVED_VOLUMES.contains(&file.name.as_str()) {
                 self.problem(
                     &name_path,
-                    format!("`{}` is a volume of sparkha's own", file.name),
+                    format!("sparkha itself uses the volume name `{}`", file.name),
                     "choose another name",
                 );
             } else if !names.insert(file.name.clone()) {
                 self.problem(
                     &name_path,
-                    format!("there are two volumes named `{}`", file.name),
-                    "give each its own name",
+                    format!("two volumes are named `{}`", file.name),
+                    "use different names",
                 );
             }
             let mount_path = join(&path, "mountPath");
@@ -223,7 +223,7 @@ impl Resolver {
                 self.problem(
                     &mount_path,
                     format!("two volumes are mounted at `{}`", file.mount_path),
-                    "give each its own folder",
+                    "use different folders",
                 );
             }
             let sources = Sources {
@@ -248,7 +248,7 @@ impl Resolver {
         volumes
     }
 
-    /// The one source that is given.
+    /// The only source.
     pub(super) fn one_source(&mut self, path: &str, sources: Sources) -> Option<VolumeSource> {
         let given = [
             sources.host_path.map(|file| VolumeSource::HostPath {
@@ -283,8 +283,8 @@ impl Resolver {
         if count != 1 {
             self.problem(
                 path,
-                format!("a volume has exactly one source, found {count}"),
-                "give one of emptyDir, newClaim, persistentVolumeClaim, hostPath, configMap, secret, nfs",
+                format!("a volume needs exactly one source, found {count}"),
+                "set one of emptyDir, newClaim, persistentVolumeClaim, hostPath, configMap, secret, nfs",
             );
             return None;
         }
@@ -301,12 +301,12 @@ impl Resolver {
         match source {
             VolumeSource::HostPath { path: folder, .. } if !folder.starts_with('/') => self.problem(
                 &format!("{path}.hostPath.path"),
-                format!("`{folder}` is no absolute path"),
+                format!("`{folder}` is not an absolute path"),
                 "begin it with `/`",
             ),
             VolumeSource::Nfs { path: folder, .. } if !folder.starts_with('/') => self.problem(
                 &format!("{path}.nfs.path"),
-                format!("`{folder}` is no absolute path"),
+                format!("`{folder}` is not an absolute path"),
                 "begin it with `/`",
             ),
             VolumeSource::ExistingClaim { name } if !is_dns_subdomain(name) => {
@@ -318,8 +318,8 @@ impl Resolver {
         }
     }
 
-    /// A value in Kubernetes' own words, which `kubectl explain FIELD` explains. Its types ignore what they do not know, so what
-    /// does not come back from them is a mistake.
+    /// A value in Kubernetes' format, which `kubectl explain FIELD` documents. Kubernetes' types ignore unknown keys, so keys missing
+    /// after a round trip are mistakes.
     pub(super) fn passed_through<T: DeserializeOwned + Serialize>(
         &mut self,
         path: &str,
@@ -330,7 +330,7 @@ impl Resolver {
         let typed: T = match serde_json::from_value(value.clone()) {
             Ok(typed) => typed,
             Err(error) => {
-                self.problem(path, format!("Kubernetes would not understand this: {error}"), help);
+                self.problem(path, format!("Kubernetes does not accept this: {error}"), help);
                 return None;
             }
         };
@@ -342,7 +342,7 @@ impl Resolver {
     }
 }
 
-/// Paths of `given` that are not in `understood`.
+/// Paths of `given` that are missing in `understood`.
 fn missing_paths(given: &Value, understood: &Value, path: &str) -> Vec<String> {
     match (given, understood) {
         (Value::Object(given), Value::Object(understood)) => given
@@ -367,7 +367,7 @@ fn missing_paths(given: &Value, understood: &Value, path: &str) -> Vec<String> {
 
 fn mountable(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
-        return Err("it is no absolute path".into());
+        return Err("it is not an absolute path".into());
     }
     let clean = path.trim_end_matches('/');
     if clean.is_empty() {
@@ -380,7 +380,7 @@ fn mountable(path: &str) -> Result<(), String> {
         .iter()
         .find(|taken| clean == **taken || clean.starts_with(&format!("{taken}/")));
     match taken {
-        Some(taken) => Err(format!("{taken} is sparkha's or the image's own")),
+        Some(taken) => Err(format!("{taken} is used by sparkha or the image")),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! How masters recover their state: from ZooKeeper, managed or external, or one master from its own files.
+//! The masters' recovery: from a managed or external ZooKeeper, or for a single master from files.
 
 use super::{DEFAULT_FAILOVER_SECONDS, Overrides, Resolver, pods, rules};
 use crate::spec::file::tree::join;
@@ -61,7 +61,7 @@ impl Resolver {
         for (key, _) in set.into_iter().filter(|(_, set)| *set) {
             self.problem(
                 &format!("zookeeper.{key}"),
-                "an external ensemble is not sparkha's to configure",
+                "sparkha does not configure an external ensemble",
                 "remove this, or remove zookeeper.external",
             );
         }
@@ -72,7 +72,7 @@ impl Resolver {
         if ![1, 3, 5].contains(&count) {
             self.problem(
                 "zookeeper.count",
-                format!("{count} ZooKeeper servers make no good ensemble"),
+                format!("{count} ZooKeeper servers are not supported"),
                 "choose 1, 3 or 5: an even number tolerates no more losses than the odd one below it",
             );
         }
@@ -81,7 +81,7 @@ impl Resolver {
             self.problem(
                 "zookeeper.failoverSeconds",
                 format!("{failover_seconds} s is out of range"),
-                "choose 2 to 40; the less, the sooner a busy machine fails over without need",
+                "choose 2 to 40; with a low number, a busy machine can cause an unnecessary failover",
             );
         }
         let daemon_memory = self.memory("zookeeper.daemonMemory", zookeeper.daemon_memory.as_ref(), "128Mi");
@@ -119,7 +119,7 @@ impl Resolver {
         }
         let path = "zookeeper.external.servers";
         if servers.is_empty() {
-            self.problem_in(path, flag, "no server is named", "name at least one, as host:port");
+            self.problem_in(path, flag, "servers are missing", "set at least one, as host:port");
         }
         for (at, server) in servers.iter().enumerate() {
             let path = format!("{path}[{at}]");
@@ -127,15 +127,15 @@ impl Resolver {
                 self.problem_in(
                     &path,
                     flag,
-                    format!("`{server}` is no host:port: {reason}"),
+                    format!("`{server}` is not a host:port: {reason}"),
                     "write it like zookeeper-0.example:2181",
                 );
             } else if servers[..at].contains(server) {
                 self.problem_in(
                     &path,
                     flag,
-                    format!("`{server}` is named twice"),
-                    "name each server once",
+                    format!("`{server}` is listed twice"),
+                    "list each server once",
                 );
             }
         }
@@ -144,7 +144,7 @@ impl Resolver {
             self.problem_in(
                 "zookeeper.external.chroot",
                 flag,
-                format!("`{chroot}` is no path of a znode: {reason}"),
+                format!("`{chroot}` is not a path of a znode: {reason}"),
                 "write it like /spark",
             );
         }
@@ -162,8 +162,8 @@ impl Resolver {
         {
             self.problem(
                 &join(path, "storageClassName"),
-                format!("`{class}` is no name of a storage class"),
-                "`kubectl get storageclass` lists them; leave it out for the default class",
+                format!("`{class}` is not a valid name of a storage class"),
+                "`kubectl get storageclass` lists them; omit it for the default class",
             );
         }
         let size = self.memory_of(&join(path, "size"), &claim.size);

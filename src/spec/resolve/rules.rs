@@ -1,19 +1,19 @@
-//! Rules for single values, as Kubernetes, Spark and ZooKeeper have them. A broken rule says why, and some say what to do.
+//! Validation rules of Kubernetes, Spark and ZooKeeper for single values. A violated rule returns the reason, and some a remedy.
 
 use hyper::Uri;
 
 use crate::spec::names::{is_dns_subdomain, is_qualified};
 
-/// What is wrong, and what to do.
+/// The mistake and its remedy.
 type Rule = Result<(), (String, String)>;
 
-/// Environment that sparkha sets itself, and the key of the cluster file to use instead.
+/// Environment variables that sparkha sets itself, and the key of the cluster file to use instead.
 const OWN_ENV: [(&str, &str); 18] = [
     ("SPARK_MASTER_HOST", "it is the name of the master's Service"),
     ("SPARK_MASTER_PORT", "it is 7077"),
     ("SPARK_MASTER_WEBUI_PORT", "it is 8080"),
     ("SPARK_LOCAL_HOSTNAME", "it is the pod's address"),
-    ("SPARK_LOCAL_IP", "the web UI would no longer be reached"),
+    ("SPARK_LOCAL_IP", "another value makes the web UI unreachable"),
     ("SPARK_PUBLIC_DNS", "use webUi.domain"),
     ("SPARK_WORKER_CORES", "use workers.cores"),
     ("SPARK_WORKER_MEMORY", "use workers.memory and workers.offHeapShare"),
@@ -31,35 +31,32 @@ const OWN_ENV: [(&str, &str); 18] = [
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
 const OWN_CONF: [(&str, &str); 18] = [
-    (
-        "spark.deploy.recoveryMode",
-        "it follows from masters.count and zookeeper",
-    ),
+    ("spark.deploy.recoveryMode", "masters.count and zookeeper determine it"),
     ("spark.deploy.recoveryDirectory", "use masters.storage"),
     ("spark.deploy.zookeeper.url", "use zookeeper.external.servers"),
     ("spark.deploy.zookeeper.dir", "use zookeeper.external.chroot"),
-    ("spark.master", "drivers find the masters' URL in `sparkha status`"),
+    ("spark.master", "`sparkha status` shows the masters' URL for drivers"),
     ("spark.local.dir", "use workers.shuffle"),
     (
         "spark.port.maxRetries",
-        "daemons must have the ports that their Services forward to",
+        "daemons must listen on the ports of their Services",
     ),
-    // What keeps others out is not switched off by the way.
+    // Only `authentication` can disable access control.
     ("spark.authenticate", WITHOUT_SECRET),
     ("spark.network.crypto.enabled", WITHOUT_SECRET),
     ("spark.network.crypto.authEngineVersion", WITHOUT_SECRET),
     ("spark.network.crypto.saslFallback", WITHOUT_SECRET),
     (
         "spark.master.rest.enabled",
-        "that server runs drivers of anybody who reaches it; `sparkha submit` does without",
+        "the REST server runs drivers of everyone who can connect to it; `sparkha submit` does not need it",
     ),
     (
         "spark.decommission.enabled",
-        "workers have it, and with it masters would send workers away for whoever asks them to",
+        "sparkha sets it for workers; with it, masters decommission workers on anyone's request",
     ),
     (
         "spark.master.ui.decommission.allow.mode",
-        "masters would send workers away for whoever asks them to",
+        "masters would decommission workers on anyone's request",
     ),
     ("spark.ssl.rpc.enabled", "use tls.secret"),
     ("spark.ssl.enabled", HTTPS_AT_THE_ROUTER),
@@ -67,16 +64,16 @@ const OWN_CONF: [(&str, &str); 18] = [
     ("spark.ssl.ui.enabled", HTTPS_AT_THE_ROUTER),
 ];
 
-/// With HTTPS, web UIs redirect to other ports, and nothing finds the leader any more.
-const HTTPS_AT_THE_ROUTER: &str = "sparkha asks web UIs by HTTP; `sparkha router` serves HTTPS";
+/// With HTTPS, web UIs redirect to other ports, and sparkha cannot find the leader.
+const HTTPS_AT_THE_ROUTER: &str = "sparkha connects to web UIs by HTTP; `sparkha router` serves HTTPS";
 
-const WITHOUT_SECRET: &str = "authentication.enabled: false goes without";
+const WITHOUT_SECRET: &str = "use authentication.enabled: false";
 
 /// `host:port`; an IPv6 address in brackets.
 pub fn host_port(text: &str) -> Result<(), String> {
-    let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
     match port.parse::<u16>() {
-        Ok(0) | Err(_) => return Err(format!("`{port}` is no port")),
+        Ok(0) | Err(_) => return Err(format!("`{port}` is not a port")),
         Ok(_) => {}
     }
     let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -87,11 +84,11 @@ pub fn host_port(text: &str) -> Result<(), String> {
     if valid {
         Ok(())
     } else {
-        Err(format!("`{host}` is no host"))
+        Err(format!("`{host}` is not a host"))
     }
 }
 
-/// An absolute path of a znode; empty for none.
+/// An absolute path of a znode; may be empty.
 pub fn znode(path: &str) -> Result<(), String> {
     let Some(rest) = path.strip_prefix('/') else {
         return if path.is_empty() {
@@ -126,7 +123,7 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
     }
     if key == "spark.network.crypto.cipher" && !["AES/CTR/NoPadding", "AES/GCM/NoPadding"].contains(&value) {
         return Err((
-            format!("`{value}` is no cipher of Spark"),
+            format!("Spark does not support the cipher `{value}`"),
             "use AES/GCM/NoPadding, or AES/CTR/NoPadding with versions that do not support it".into(),
         ));
     }
@@ -139,15 +136,15 @@ pub fn spark_conf(key: &str, value: &str) -> Rule {
     Ok(())
 }
 
-/// Whether something of this name, a property or a variable, is a secret by the looks of it.
+/// Whether a property or variable with this name looks like a secret.
 pub fn is_secret(name: &str) -> bool {
     let lower = name.to_lowercase().replace(['_', '-'], ".");
     let ends = |word: &&str| lower.ends_with(*word);
-    // Azure's have the account behind them.
+    // Azure's names end with the account.
     SECRETS.iter().any(ends) || OF_ACCOUNTS.iter().any(|word| lower.contains(word))
 }
 
-/// With what the names of secrets end.
+/// Suffixes of the names of secrets.
 const SECRETS: [&str; 16] = [
     "secret",
     "secret.key",
@@ -166,22 +163,19 @@ const SECRETS: [&str; 16] = [
     "credential",
     "credentials",
 ];
-/// What the names of secrets of an account contain.
+/// Substrings of the names of an account's secrets.
 const OF_ACCOUNTS: [&str; 3] = ["account.key", "azure.sas.", "client.secret"];
-/// The same for Spark, which keeps such values out of its logs and pages. It is looked for in names and in values.
+/// The equivalent regular expression for Spark, which redacts matching names and values in its logs and pages.
 pub const REDACTED: &str = "(?i)secret|password|passphrase|token|access[._-]?key|private[._-]?key|api[._-]?key|account[.]key|azure[.]sas[.]|credentials?$";
 
-/// A length of time, as Spark reads it.
+/// A duration in Spark's notation.
 pub fn spark_time(text: &str) -> Rule {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number = &text[..text.len() - unit.len()];
     if number.parse::<u32>().is_ok_and(|number| number > 0) && ["s", "min", "h", "d"].contains(&unit) {
         return Ok(());
     }
-    Err((
-        format!("`{text}` is no length of time"),
-        "write it like 12h or 7d".into(),
-    ))
+    Err((format!("`{text}` is not a duration"), "write it like 12h or 7d".into()))
 }
 
 /// The name of an environment variable.
@@ -195,7 +189,7 @@ pub fn env_name(name: &str) -> Rule {
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err((
-            format!("`{name}` is no name of an environment variable"),
+            format!("`{name}` is not a valid name of an environment variable"),
             "use letters, digits and `_`".into(),
         ));
     }
@@ -209,7 +203,7 @@ pub fn label(key: &str, value: &str) -> Rule {
         return Ok(());
     }
     Err((
-        format!("`{value}` is no value of a label"),
+        format!("`{value}` is not a valid value of a label"),
         "use up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends".into(),
     ))
 }
@@ -222,21 +216,21 @@ pub fn metadata_key(key: &str) -> Rule {
     };
     match prefix {
         Some("app.kubernetes.io" | "sparkha") => {
-            Err((format!("`{key}` is one of sparkha's own"), "choose another key".into()))
+            Err((format!("sparkha sets `{key}` itself"), "choose another key".into()))
         }
         Some(prefix) if !is_dns_subdomain(prefix) => Err((
-            format!("`{prefix}` is no prefix of a key"),
+            format!("`{prefix}` is not a valid prefix of a key"),
             "write it like example.org/key".into(),
         )),
         _ if !is_qualified(name) => Err((
-            format!("`{name}` is no key of a label or annotation"),
+            format!("`{name}` is not a valid key of a label or annotation"),
             "use up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends".into(),
         )),
         _ => Ok(()),
     }
 }
 
-/// Whether this is an http or https URL of a host.
+/// Whether the text is an http or https URL with a host.
 pub fn is_http_url(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
     match (uri.scheme_str(), uri.authority(), uri.port()) {
@@ -251,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers() {
+    fn servers_need_a_host_and_a_port() {
         for good in ["zk-0:2181", "10.0.0.1:2181", "[::1]:2181", "ZK.example:1"] {
             assert_eq!(host_port(good), Ok(()), "{good}");
         }
@@ -261,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn znodes() {
+    fn znodes_are_absolute_paths() {
         for good in ["", "/", "/spark", "/a/b", "/a/"] {
             assert_eq!(znode(good), Ok(()), "{good}");
         }
@@ -271,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_belong_in_config_maps() {
+    fn properties_that_look_like_secrets_are_refused() {
         for secret in [
             "spark.hadoop.fs.s3a.secret.key",
             "spark.hadoop.fs.s3a.access.key",
@@ -300,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_others_out_is_not_switched_off_by_the_way() {
+    fn properties_cannot_disable_access_control() {
         for (key, value) in [
             ("spark.authenticate", "false"),
             ("spark.network.crypto.saslFallback", "true"),
@@ -314,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time() {
+    fn durations_need_a_unit() {
         for good in ["7d", "12h", "90min", "1s"] {
             assert!(spark_time(good).is_ok(), "{good}");
         }
@@ -324,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn urls() {
+    fn only_http_urls_are_accepted() {
         for good in [
             "http://minio:9000",
             "https://s3.example.org",

@@ -12,7 +12,7 @@ fn from_file(text: &str) -> Result<ClusterSpec, Problems> {
 }
 
 #[test]
-fn nothing_said_is_the_highly_available_cluster() {
+fn defaults_describe_a_highly_available_cluster() {
     let spec = resolve(None, &Overrides::default()).unwrap();
     assert_eq!(spec.name.as_str(), "spark");
     assert_eq!(spec.image.name.to_string(), DEFAULT_IMAGE);
@@ -34,7 +34,7 @@ fn nothing_said_is_the_highly_available_cluster() {
 }
 
 #[test]
-fn flags_win_over_the_file_and_the_file_over_defaults() {
+fn flags_override_the_file_and_the_file_overrides_defaults() {
     let text = "name: a\nimage: one:1\nmasters: {count: 5}\nworkers: {count: 4, cores: 2, memory: 4g}\n";
     let flags = Overrides {
         image: Some("two:2".into()),
@@ -93,7 +93,7 @@ fn an_external_ensemble_keeps_each_cluster_in_its_own_folder() {
 }
 
 #[test]
-fn everything_can_be_said_in_the_file() {
+fn the_file_can_set_every_value() {
     let spec = from_file(
         "
 image: registry.example/spark:4
@@ -145,7 +145,7 @@ workers:
 }
 
 #[test]
-fn a_history_server_is_one_line_or_its_settings() {
+fn history_is_true_or_a_mapping() {
     assert_eq!(from_file("history: false\n").unwrap().history, None);
     let history = from_file("history: true\n").unwrap().history.unwrap();
     let claim = NewClaim {
@@ -175,19 +175,19 @@ fn a_history_server_is_one_line_or_its_settings() {
             "history: maybe\n",
             "1:10: history: must be `true` or `false` or a mapping",
         ),
-        ("history: {eventLogs: 's3a://logs'}\n", "need s3"),
-        (
-            "history: {eventLogs: {emptyDir: {}}}\n",
-            "could not write to this volume",
-        ),
-        ("history: {eventLogs: 'hdfs://x/y'}\n", "is no folder in an S3 store"),
-        ("history: {maxAge: 7 days}\n", "is no length of time"),
+        ("history: {eventLogs: 's3a://logs'}\n", "require s3"),
+        ("history: {eventLogs: {emptyDir: {}}}\n", "cannot share this volume"),
+        ("history: {eventLogs: 'hdfs://x/y'}\n", "is not a folder in an S3 store"),
+        ("history: {maxAge: 7 days}\n", "is not a duration"),
         (
             "history: {rolling: {maxFileSize: 1m, maxFilesToRetain: 0}}\n",
             "is out of range",
         ),
-        ("history: {rolling: {maxFileSize: 1m}}\n", "no new file below 10Mi"),
-        ("history: {retain: 1}\n", "1:11: history.retain: there is no such key"),
+        (
+            "history: {rolling: {maxFileSize: 1m}}\n",
+            "does not roll files below 10Mi",
+        ),
+        ("history: {retain: 1}\n", "1:11: history.retain: unknown key"),
         (
             "history: true\nsparkConf: {spark.eventLog.dir: /x}\n",
             "2:33: sparkConf.spark.eventLog.dir",
@@ -233,7 +233,7 @@ fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
         ),
         (
             "connect: {driverMemory: 256m}\n",
-            "1:25: connect.driverMemory: no driver starts",
+            "1:25: connect.driverMemory: a driver cannot start",
         ),
         (
             "connect: {executorMemory: 4g}\n",
@@ -250,7 +250,7 @@ fn a_connect_server_leaves_half_of_the_cluster_to_jobs() {
 }
 
 #[test]
-fn twenty_mistakes_are_told_together() {
+fn all_mistakes_are_reported_together() {
     let text = "\
 name: Spark
 imagee: spark
@@ -285,9 +285,9 @@ labels: {app.kubernetes.io/name: x}
     let told: Vec<_> = problems
         .list
         .iter()
-        .map(|problem| match &problem.place {
-            crate::spec::problem::Place::File { line, path, .. } => format!("{line} {path}"),
-            crate::spec::problem::Place::Flag(flag) => (*flag).to_owned(),
+        .map(|problem| match &problem.location {
+            crate::spec::problem::Location::File { line, path, .. } => format!("{line} {path}"),
+            crate::spec::problem::Location::Flag(flag) => (*flag).to_owned(),
         })
         .collect();
     assert_eq!(
@@ -325,7 +325,7 @@ labels: {app.kubernetes.io/name: x}
 }
 
 #[test]
-fn workers_are_counted_or_scaled_by_load_but_not_both() {
+fn workers_have_a_count_or_an_autoscaler_but_not_both() {
     let spec = from_file("workers: {autoscale: {min: 2, max: 5}, drainSeconds: 60}\n").unwrap();
     let autoscale = Autoscale {
         min: 2,
@@ -336,7 +336,7 @@ fn workers_are_counted_or_scaled_by_load_but_not_both() {
     assert_eq!((spec.workers.count, spec.workers.drain_seconds), (2, 60));
     let spec = from_file("workers: {count: 2}\n").unwrap();
     assert_eq!((spec.workers.autoscale, spec.workers.drain_seconds), (None, 300));
-    for (text, place) in [
+    for (text, location) in [
         ("workers: {count: 2, autoscale: {min: 2, max: 5}}\n", "workers.count"),
         ("workers: {autoscale: {min: 3, max: 2}}\n", "workers.autoscale.min"),
         ("workers: {autoscale: {min: 0, max: 2}}\n", "workers.autoscale.min"),
@@ -345,12 +345,12 @@ fn workers_are_counted_or_scaled_by_load_but_not_both() {
     ] {
         let problems = from_file(text).unwrap_err();
         assert_eq!(problems.list.len(), 1, "{text}: {problems:?}");
-        assert!(problems.to_string().contains(place), "{text}: {problems}");
+        assert!(problems.to_string().contains(location), "{text}: {problems}");
     }
 }
 
 #[test]
-fn dynamic_allocation_is_a_word_or_bounds() {
+fn dynamic_allocation_is_a_boolean_or_limits() {
     let allocation = |text: &str| from_file(text).map(|spec| spec.dynamic_allocation);
     let bounds = |min, max| Ok(Some(DynamicAllocation { min, max }));
     let same = |text: &str, expected: Result<Option<DynamicAllocation>, Problems>| {
@@ -370,16 +370,16 @@ fn dynamic_allocation_is_a_word_or_bounds() {
 }
 
 #[test]
-fn an_application_gets_half_of_the_cluster_unless_it_is_said_otherwise() {
+fn an_application_gets_half_of_the_cluster_by_default() {
     let default = |text: &str| from_file(text).unwrap().default_cores;
     assert_eq!(default(""), Some(1));
     let large = "workers: {count: 4, cores: 2, memory: 8Gi}\n";
     assert_eq!(default(large), Some(4));
     assert_eq!(default("workers: {count: 3}\n"), Some(2));
-    // The server keeps four of eight cores.
+    // The server has four of eight cores.
     assert_eq!(default(&format!("connect: true\n{large}")), Some(2));
     assert_eq!(default("workers: {autoscale: {min: 1, max: 8}}\n"), Some(4));
-    // There is but one executor.
+    // The cluster has only one executor.
     assert_eq!(default("workers: {count: 1, cores: 2}\n"), Some(2));
     assert_eq!(default("defaultCores: all\n"), None);
     assert_eq!(default("defaultCores: 5\n"), Some(5));
@@ -394,16 +394,16 @@ fn an_application_gets_half_of_the_cluster_unless_it_is_said_otherwise() {
     for (text, expected) in [
         (
             "defaultCores: some\n",
-            "1:15: defaultCores: `some` is no number of cores",
+            "1:15: defaultCores: `some` is not a number of cores",
         ),
-        ("defaultCores: 0\n", "`0` is no number of cores"),
+        ("defaultCores: 0\n", "`0` is not a number of cores"),
         (
             "defaultCores: 2\nsparkConf: {spark.cores.max: 2}\n",
-            "sparkConf says the same by spark.cores.max",
+            "sparkConf sets the same limit with spark.cores.max",
         ),
         (
             "defaultCores: 1\nsparkConf: {spark.executor.cores: 2}\nworkers: {cores: 2}\n",
-            "less than one executor has",
+            "fewer than one executor has",
         ),
     ] {
         assert!(told(text).contains(expected), "{expected}\n{}", told(text));
@@ -411,7 +411,7 @@ fn an_application_gets_half_of_the_cluster_unless_it_is_said_otherwise() {
 }
 
 #[test]
-fn executors_follow_what_spark_conf_says() {
+fn spark_conf_sets_the_size_of_executors() {
     let workers = |text: &str| {
         from_file(&format!("{text}workers: {{cores: 8, memory: 8Gi}}\n"))
             .unwrap()
@@ -422,12 +422,12 @@ fn executors_follow_what_spark_conf_says() {
     assert_eq!(usual.executor.memory, Memory::from_mib(2670));
     let said = workers("sparkConf: {spark.executor.memory: 1g, spark.executor.cores: 1}\n");
     assert_eq!((said.executors, said.offer.memory), (4, Memory::from_mib(4636)));
-    // Without Python as on Kubernetes: a tenth.
+    // Without Python, one tenth, as on Kubernetes.
     let jvm = workers("sparkConf: {spark.executor.memoryOverheadFactor: 0.1}\n");
     assert_eq!(jvm.executor.memory, Memory::from_mib(3534));
     let fixed = workers("sparkConf: {spark.executor.memoryOverhead: 1g}\n");
     assert_eq!(fixed.executor.memory, Memory::from_mib(2894));
-    // An application that may have so few cores would have no executor with four.
+    // An application limited to so few cores would get no executor with four cores.
     assert_eq!(workers("sparkConf: {spark.cores.max: 2}\n").executor.cores, 2);
     let told = |text: &str| from_file(text).unwrap_err().to_string();
     for (text, expected) in [
@@ -439,7 +439,7 @@ fn executors_follow_what_spark_conf_says() {
             "sparkConf: {spark.executor.cores: 2}\n",
             "sparkConf.spark.executor.cores: an executor with 2 cores",
         ),
-        ("sparkConf: {spark.executor.cores: two}\n", "`two` is no number"),
+        ("sparkConf: {spark.executor.cores: two}\n", "`two` is not a number"),
     ] {
         assert!(told(text).contains(expected), "{expected}\n{}", told(text));
     }

@@ -280,7 +280,7 @@ fn a_limit_range_is_told_beforehand() {
     sandbox
         .run(&SMALL)
         .exits(8)
-        .says("LimitRange low forbids it: spark-worker: limit of memory 2.0 GiB is above 1536Mi")
+        .says("LimitRange low forbids it: spark-worker: limit of memory 2.0 GiB exceeds 1536Mi")
         .says("change the resources in the cluster file");
     assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
 }
@@ -536,7 +536,7 @@ fn after_ctrl_c_the_same_command_goes_on() {
     end_of(child)
         .exits(130)
         .says("interrupted")
-        .says("run the same command again to go on, or `sparkha teardown --namespace");
+        .says("run the same command again to continue, or `sparkha teardown --namespace");
     sandbox.run(&SMALL).exits(0).says("In service");
 
     let child = spawn(sandbox.command(&["teardown"]));

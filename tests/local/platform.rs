@@ -528,7 +528,7 @@ fn nobody_else_takes_or_removes_them(home: &Home, create: &[&str], znodes: impl 
     std::fs::copy(home.cluster("spark").join("wanted.json"), copied.join("wanted.json")).unwrap();
     other(&["teardown", "--namespace", "other", "--yes"])
         .exits(0)
-        .says("are left as they are: the path is not this cluster's");
+        .says("are not changed: the path is not this cluster's");
     assert_eq!(znodes(), before);
     assert_eq!(home.status("spark")["ready"], true);
 }
@@ -1043,7 +1043,7 @@ fn a_fetch_goes_on_where_it_was_cut_off() {
         "{requests:?}"
     );
     // What is there is not fetched again.
-    fetch(&home, &index).exits(0).says("is there already");
+    fetch(&home, &index).exits(0).says("is already installed");
     assert_eq!(index.requests.lock().unwrap().len(), requests.len());
 }
 

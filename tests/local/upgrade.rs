@@ -253,7 +253,7 @@ fn another_spark_waits_for_what_runs() {
     // Under a running application the version stays.
     ended(run("create", new, &["--yes"]))
         .exits(5)
-        .says("Spark 4.2.1 → 4.3.0 would end what runs")
+        .says("Spark 4.2.1 → 4.3.0 would kill the running applications")
         .says(&format!("{id} rounds of "))
         .says("(1 core)")
         .says("`sparkha upgrade");

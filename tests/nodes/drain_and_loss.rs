@@ -251,7 +251,7 @@ fn a_node_is_lost(sandbox: &Sandbox) {
     // It is not known, so nothing is forced.
     forced
         .exits(6)
-        .says(&format!("pods do not terminate: node {node} seems not to answer"));
+        .says(&format!("pods do not terminate: node {node} seems not to respond"));
     sandbox.run(&teardown).exits(0);
     let pods = || sandbox.kubectl(&["get", "pods", "-o", "name"]);
     assert_eq!(pods(), "");

@@ -361,7 +361,7 @@ fn two_generations_run_side_by_side() {
     seen.push(stream.next());
     assert!(submit("spark").contains("VERSION 4.3.0"));
     let told = home.run(&["status"]).exits(0).stdout;
-    assert!(told.contains("spark-2 takes new jobs"), "{told}");
+    assert!(told.contains("spark-2 runs new jobs"), "{told}");
     assert_eq!(leaders(), [pair("spark-2", "spark-2"), pair("spark", "spark")]);
     home.run(&["create", "-f", file, "--workers", "2"])
         .exits(5)

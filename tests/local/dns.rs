@@ -442,5 +442,5 @@ fn it_ends_when_told_and_says_why_it_cannot_begin() {
         .says("write it like");
     run(&["router", "--no-http", "--dns", &listen, "--domain", "K8s"])
         .exits(2)
-        .says("lower case");
+        .says("lower-case");
 }

@@ -165,7 +165,7 @@ pub async fn teardown(
     if !options.keep_claims {
         remove_claims(cluster, &claims, deadline, options.timeout).await?;
     } else if !claims.is_empty() {
-        progress.done(&format!("{} volume claims kept", claims.len()));
+        progress.done(&format!("{} kept", counted(claims.len(), "volume claim")));
     }
     // The inventory and with it the lock are removed last: until then an interrupted teardown can continue, and no
     // other command can begin.

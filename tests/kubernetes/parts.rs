@@ -59,7 +59,7 @@ fn history_and_connect_serve_their_users() {
     sandbox
         .run(&["teardown", "--keep-data"])
         .exits(0)
-        .says("1 volume claims kept");
+        .says("1 volume claim kept");
     let kept = "persistentvolumeclaim/events-spark-history-0";
     assert!(sandbox.contents().iter().any(|object| object == kept));
     sandbox.kubectl(&["delete", kept, "secret/spark-tls"]);

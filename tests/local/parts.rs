@@ -148,7 +148,7 @@ fn history_connect_and_metrics_serve_their_users() {
     // Event logs are data: they outlive a cluster whose data is kept, and no other.
     home.run(&["teardown", "--keep-data"])
         .exits(0)
-        .says("1 volume claims kept");
+        .says("1 volume claim kept");
     let compacting = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let text = std::fs::read_to_string(example).unwrap();
     let rolling = text.replace("  maxAge: 1d", "  rolling: {maxFileSize: 10Mi, maxFilesToRetain: 1}");

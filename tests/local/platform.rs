@@ -723,7 +723,7 @@ fn data_is_kept_and_removed_only_when_told() {
     home.run(&["teardown"]).exits(2).says("1 volume claim with data");
     home.run(&["teardown", "--keep-data"])
         .exits(0)
-        .says("1 volume claims kept");
+        .says("1 volume claim kept");
     assert!(home.cluster("spark").join("claims/data-spark-master-0").exists());
     home.run(&["status"]).exits(7);
     // A first create that fails cleans up what it made, and that was not the data.

@@ -62,7 +62,7 @@ pub async fn teardown(
 ) -> Result<(), Error> {
     let claims = owned.claims.len();
     if keep_claims && claims > 0 {
-        progress.done(&format!("{claims} volume claims kept"));
+        progress.done(&format!("{} kept", counted(claims, "volume claim")));
     }
     remove(&owned.dir, keep_claims, znodes, progress).await
 }

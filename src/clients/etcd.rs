@@ -87,7 +87,7 @@ pub struct EtcdOptions {
 
 /// A key with its value.
 #[derive(Debug, PartialEq, Eq)]
-pub struct KeyValue {
+pub struct EtcdKeyValue {
     pub key: String,
     pub value: Vec<u8>,
     /// The revision of the key's last write.
@@ -142,7 +142,7 @@ impl Etcd {
     }
 
     /// All keys with this prefix, in order. Keys that are not UTF-8 are skipped.
-    pub async fn range(&mut self, prefix: &str) -> Result<Vec<KeyValue>, Error> {
+    pub async fn range(&mut self, prefix: &str) -> Result<Vec<EtcdKeyValue>, Error> {
         let mut end = prefix.as_bytes().to_vec();
         // The end of the range: the last byte of a prefix is always below 0xff.
         if let Some(last) = end.last_mut() {
@@ -151,7 +151,7 @@ impl Etcd {
         let body = json!({"key": encode(prefix), "range_end": encode(end)});
         let response: RangeResponse = self.request("kv/range", &body).await?;
         let pairs = response.kvs.into_iter().filter_map(|kv| {
-            Some(KeyValue {
+            Some(EtcdKeyValue {
                 key: String::from_utf8(decode(&kv.key)?).ok()?,
                 value: decode(&kv.value)?,
                 revision: kv.mod_revision,
@@ -395,11 +395,11 @@ struct LeaseResponse {
 
 #[derive(Deserialize)]
 struct KeepAliveResponse {
-    result: Remaining,
+    result: LeaseTtl,
 }
 
 #[derive(Deserialize)]
-struct Remaining {
+struct LeaseTtl {
     #[serde(rename = "TTL", default, deserialize_with = "number")]
     ttl: i64,
 }

@@ -39,7 +39,7 @@ impl<'a> TimestampedLine<'a> {
 
 /// How far a log has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Position {
+pub struct LogPosition {
     /// Lines of the last seconds, in the log's order.
     window: VecDeque<(Time, u64)>,
     /// Latest time of all lines read.
@@ -74,7 +74,7 @@ pub enum LineStatus {
     NewAfter(Gap),
 }
 
-impl Position {
+impl LogPosition {
     /// For a log that is not read from its beginning: only its last lines, or recent ones.
     pub fn within() -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Position {
         Timestamp::from_second(seconds(self.latest?) - LATE_SECONDS).ok()
     }
 
-    /// Starts a new stream, from [`Position::since`] on.
+    /// Starts a new stream, from [`LogPosition::since`] on.
     pub fn resume(&mut self) {
         self.repeated = (!self.window.is_empty()).then_some(0);
         self.is_joined = self.window.is_empty();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Reads what one stream returns until `cut` new lines have come.
-    fn read(position: &mut Position, log: &Log, cut: usize, texts: &mut Vec<String>) -> Vec<Gap> {
+    fn read(position: &mut LogPosition, log: &Log, cut: usize, texts: &mut Vec<String>) -> Vec<Gap> {
         let mut gaps = Vec::new();
         let end = texts.len() + cut;
         position.resume();
@@ -279,7 +279,7 @@ mod tests {
             lines in logs(), cuts in prop::collection::vec(0..6usize, 60),
         ) {
             let log = Log::of(&lines);
-            let (mut position, mut texts) = (Position::default(), Vec::new());
+            let (mut position, mut texts) = (LogPosition::default(), Vec::new());
             for cut in cuts.into_iter().chain([usize::MAX / 2]) {
                 prop_assert_eq!(read(&mut position, &log, cut, &mut texts), []);
             }
@@ -295,7 +295,7 @@ mod tests {
             for (at, line) in log.0.iter_mut().enumerate() {
                 line.1 = at.to_string();
             }
-            let (mut position, mut texts, mut unread) = (Position::default(), Vec::new(), 0);
+            let (mut position, mut texts, mut unread) = (LogPosition::default(), Vec::new(), 0);
             for (cut, dropped) in cuts {
                 let before = texts.len();
                 let gaps = read(&mut position, &log, cut, &mut texts);
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_gap_says_after_which_line_and_until_when() {
         let mut log = Log::of(&[(1000, "a"), (1500, "b"), (1900, "c"), (9000, "d")]);
-        let (mut position, mut texts) = (Position::default(), Vec::new());
+        let (mut position, mut texts) = (LogPosition::default(), Vec::new());
         read(&mut position, &log, 2, &mut texts);
         log.0.drain(..3);
         let gaps = read(&mut position, &log, 9, &mut texts);
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn rotation_after_everything_was_read_leaves_no_gap() {
         let mut log = Log::of(&[(1000, "a"), (1500, "b"), (1900, "c")]);
-        let (mut position, mut texts) = (Position::default(), Vec::new());
+        let (mut position, mut texts) = (LogPosition::default(), Vec::new());
         read(&mut position, &log, 2, &mut texts);
         log.0.drain(..1);
         assert_eq!(read(&mut position, &log, 9, &mut texts), []);
@@ -349,7 +349,7 @@ mod tests {
             (1600, "b"),
             (1700, "c"),
         ]);
-        let mut position = Position::within();
+        let mut position = LogPosition::within();
         position.resume();
         for line in &log.since(None)[2..4] {
             assert_eq!(position.take(line), LineStatus::New);
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn the_last_line_read_is_recognised() {
         let log = Log::of(&[(1000, "a\n"), (1000, "b\n")]);
-        let mut position = Position::default();
+        let mut position = LogPosition::default();
         read(&mut position, &log, 1, &mut Vec::new());
         let lines = log.since(None);
         assert!(position.has(&lines[0]) && !position.has(&lines[1]));

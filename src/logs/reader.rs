@@ -7,7 +7,7 @@ use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use kube::api::LogParams;
 use tokio::time::timeout;
 
-use crate::logs::position::{Gap, LineStatus, Position, TimestampedLine};
+use crate::logs::position::{Gap, LineStatus, LogPosition, TimestampedLine};
 use crate::logs::selection::Time;
 use crate::platform::kubernetes::{Cluster, Error};
 
@@ -42,7 +42,7 @@ pub struct LogReader<L> {
     /// What to read of the log at first.
     first: LogParams,
     longest_silence: Duration,
-    position: Position,
+    position: LogPosition,
     was_opened: bool,
     stream: Option<OpenStream>,
     /// The last line of a stream that was not followed, if it has no newline.
@@ -90,9 +90,9 @@ impl<L: Logs> LogReader<L> {
             first,
             longest_silence,
             position: if is_whole {
-                Position::default()
+                LogPosition::default()
             } else {
-                Position::within()
+                LogPosition::within()
             },
             was_opened: false,
             stream: None,

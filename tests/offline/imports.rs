@@ -317,3 +317,31 @@ fn no_files_import_each_other_in_a_circle() {
     }
     assert!(imports.is_empty(), "{imports:#?}");
 }
+
+/// Each command has its `Arguments`, and each client its `Error`.
+const SHARED_NAMES: [&str; 2] = ["Arguments", "Error"];
+
+#[test]
+fn a_type_name_means_one_type() {
+    let source = root().join("src");
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files_below(&source, "rs") {
+        let syntax = syn::parse_file(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        for item in syntax.items {
+            let name = match item {
+                syn::Item::Struct(item) => item.ident,
+                syn::Item::Enum(item) => item.ident,
+                syn::Item::Trait(item) => item.ident,
+                syn::Item::Type(item) => item.ident,
+                _ => continue,
+            };
+            defined
+                .entry(name.to_string())
+                .or_default()
+                .push(module_of(&file, &source));
+        }
+    }
+    assert!(defined.len() > 400, "{}", defined.len());
+    defined.retain(|name, modules| modules.len() > 1 && !SHARED_NAMES.contains(&name.as_str()));
+    assert!(defined.is_empty(), "{defined:#?}");
+}

@@ -189,7 +189,7 @@ pub fn what_can_never_run_fails_at_once(site: &dyn Site, folder: &Path) {
     let mut arguments = vec!["submit", "--executor-memory", "50g", "--", "job.py", "0"];
     run(site.command(folder, &arguments))
         .exits(8)
-        .says("asks for 51200 MiB");
+        .says("requests 51200 MiB");
     // Before anything is made.
     arguments.splice(1..3, ["--files", "nothing.csv,data"]);
     run(site.command(folder, &arguments))

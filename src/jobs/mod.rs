@@ -116,6 +116,7 @@ struct JobsSnapshot {
     orphans: Vec<Orphan>,
     /// Prefix of the address of the Spark Connect server's web UI.
     connect: Option<String>,
+    inventory: Inventory,
 }
 
 async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
@@ -125,6 +126,7 @@ async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
                 masters,
                 drivers,
                 connect,
+                inventory,
             } = job_pods(cluster, name).await?;
             let (reply, orphans) = query_leader(cluster, masters, &drivers).await;
             JobsSnapshot {
@@ -132,16 +134,19 @@ async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
                 drivers,
                 orphans,
                 connect,
+                inventory,
             }
         }
         Place::Local(dir) => {
             let drivers = local_drivers(dir)?;
             let (reply, orphans) = query_leader(&Loopback, masters_of(dir)?, &drivers).await;
+            let (_, inventory) = desired_of(dir)?;
             JobsSnapshot {
                 reply,
                 drivers,
                 orphans,
-                connect: local_connect(dir)?,
+                connect: local_connect(dir, &inventory)?,
+                inventory,
             }
         }
     })
@@ -195,10 +200,9 @@ pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
     match &snapshot.reply {
         Some(reply) => {
             let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
-            let inventory = place.inventory().await?;
-            link_history(&mut jobs, place.namespace().as_str(), &inventory);
+            link_history(&mut jobs, place.namespace().as_str(), &snapshot.inventory);
             if let Place::Local(dir) = place {
-                link_locally(&mut jobs, dir, &inventory)?;
+                link_locally(&mut jobs, dir, &snapshot.inventory)?;
             }
             Ok(jobs)
         }
@@ -363,19 +367,22 @@ struct JobPods {
     /// The drivers that sparkha created.
     drivers: Vec<ObservedDriver>,
     connect: Option<String>,
+    inventory: Inventory,
 }
 
 async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Error> {
     let selector = cluster_selector(name);
     let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
     let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
-    let domain = read_inventory(&inventory)?.cluster.ui_domain;
+    let inventory = read_inventory(&inventory)?;
+    let domain = &inventory.cluster.ui_domain;
     let namespace = cluster.namespace().as_str();
-    let ui = |pod: &Pod| ui_of(pod, namespace, &domain);
+    let ui = |pod: &Pod| ui_of(pod, namespace, domain);
     Ok(JobPods {
-        drivers: drivers_among(&pods, namespace, name, &domain),
+        drivers: drivers_among(&pods, namespace, name, domain),
         connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
         masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
+        inventory,
     })
 }
 
@@ -440,8 +447,7 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
     Ok(observed.collect())
 }
 
-fn local_connect(dir: &ClusterDir) -> Result<Option<String>, Error> {
-    let (_, inventory) = desired_of(dir)?;
+fn local_connect(dir: &ClusterDir, inventory: &Inventory) -> Result<Option<String>, Error> {
     let pods = dir.observed()?.pods.into_iter().map(|record| record.pod);
     let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
     Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))

@@ -27,6 +27,7 @@ use crate::platform::local::{Loopback, submitted as process};
 use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::names::{ClusterName, UiDomain};
+use crate::state::{address_of, ui_prefix};
 
 /// How long the leader may list the application of a killed driver.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(40);
@@ -234,11 +235,7 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
     }
     for pod in observed.pods.iter().map(|record| &record.pod) {
-        let address = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
-        let Some(address) = address else { continue };
+        let Some(address) = address_of(pod) else { continue };
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
         if is_of(pod, Component::History) {
             hosts.push((
@@ -377,7 +374,7 @@ async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Erro
     let inventory = read_inventory(&inventory)?;
     let domain = &inventory.cluster.ui_domain;
     let namespace = cluster.namespace().as_str();
-    let ui = |pod: &Pod| ui_of(pod, namespace, domain);
+    let ui = |pod: &Pod| ui_prefix(pod, namespace, domain);
     Ok(JobPods {
         drivers: drivers_among(&pods, namespace, name, domain),
         connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
@@ -394,18 +391,12 @@ fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiD
     // Ended drivers that are being deleted were removed by `jobs --kill`.
     let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
     drivers
-        .map(|pod| driver_of(pod, ui_of(pod, namespace, domain)))
+        .map(|pod| driver_of(pod, ui_prefix(pod, namespace, domain)))
         .collect()
 }
 
 fn is_of(pod: &Pod, component: Component) -> bool {
     Component::of(pod.labels()) == Some(component)
-}
-
-/// Prefix of the addresses of a pod's web UIs.
-fn ui_of(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(format!("http://{}:", pod_host(address, namespace, domain)))
 }
 
 fn driver_of(pod: &Pod, ui: Option<String>) -> ObservedDriver {
@@ -450,7 +441,7 @@ fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
 fn local_connect(dir: &ClusterDir, inventory: &Inventory) -> Result<Option<String>, Error> {
     let pods = dir.observed()?.pods.into_iter().map(|record| record.pod);
     let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
-    Ok(connect.and_then(|pod| ui_of(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
+    Ok(connect.and_then(|pod| ui_prefix(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
@@ -698,7 +689,7 @@ mod tests {
             }]},
         }))
         .unwrap();
-        let observed = driver_of(&pod, ui_of(&pod, "ns", &UiDomain::default()));
+        let observed = driver_of(&pod, ui_prefix(&pod, "ns", &UiDomain::default()));
         assert_eq!(
             (observed.applications, observed.ended, observed.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))

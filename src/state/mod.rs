@@ -320,7 +320,11 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         applications: leader.map(|report| report.activeapps.clone()).unwrap_or_default(),
         rollouts: facts.sets.iter().filter_map(rollout).collect(),
         addresses: match facts.here {
-            true => facts.pods.iter().filter_map(address_of).collect(),
+            true => facts
+                .pods
+                .iter()
+                .filter_map(|pod| Some((pod.name_any(), address_of(pod)?)))
+                .collect(),
             false => BTreeMap::new(),
         },
     };
@@ -489,16 +493,19 @@ fn phase(pod: &Pod) -> String {
         .unwrap_or_else(|| "Pending".into())
 }
 
-/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: Spark's own links, set by `SPARK_PUBLIC_DNS`.
-fn address_of(pod: &Pod) -> Option<(String, IpAddr)> {
-    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some((pod.name_any(), address))
+/// The pod's IP address, once it has one.
+pub fn address_of(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
-/// `http://spark-<ip with dashes>.<namespace>.<domain>:<port>`: what `SPARK_PUBLIC_DNS` makes Spark's own links.
+/// Prefix of the addresses of a pod's web UIs, which lacks only the port: `http://spark-<ip with dashes>.<namespace>.<domain>:`. Spark's own
+/// links begin so, by `SPARK_PUBLIC_DNS`.
+pub fn ui_prefix(pod: &Pod, namespace: &str, domain: &UiDomain) -> Option<String> {
+    Some(format!("http://{}:", pod_host(address_of(pod)?, namespace, domain)))
+}
+
 fn routed_address(pod: &Pod, namespace: &str, domain: &UiDomain, port: u16) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(format!("http://{}:{port}", pod_host(address, namespace, domain)))
+    Some(format!("{}{port}", ui_prefix(pod, namespace, domain)?))
 }
 
 /// `None` if all pods have the newest revision.

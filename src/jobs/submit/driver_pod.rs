@@ -9,12 +9,10 @@ use kube::ResourceExt;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::wait::Patience;
-use crate::model::hosts::pod_host;
 use crate::model::labels::Component;
 use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::poll::poll_until;
-use crate::render::inventory::Inventory;
 use crate::state::Facts;
 use crate::state::trouble::{RestartBaseline, troubles};
 
@@ -44,15 +42,6 @@ fn state(pod: &Pod) -> Option<&ContainerState> {
 
 pub fn running(pod: &Pod) -> Option<()> {
     state(pod)?.running.as_ref().map(|_| ())
-}
-
-/// Prefix of the address of the driver's web UI.
-pub fn ui_of(namespace: &str, pod: &Pod, inventory: &Inventory) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(format!(
-        "http://{}:",
-        pod_host(address, namespace, &inventory.cluster.ui_domain)
-    ))
 }
 
 /// Waits until the driver's container runs, and reports what prevents that.

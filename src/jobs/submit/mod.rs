@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use self::capacity::{ExecutorCapacity, executor_capacity};
 use self::driver_log::{Followed, MissingLines, follow};
-use self::driver_pod::{driver_in, exit_code, masters, running, ui_of, until_started};
+use self::driver_pod::{driver_in, exit_code, masters, running, until_started};
 use self::explain::{Explained, explain};
 use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
@@ -37,6 +37,7 @@ use crate::spec::image::version_in_image;
 use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
+use crate::state::ui_prefix;
 
 /// A job and the options to run it.
 #[derive(Clone, Debug, PartialEq)]
@@ -321,7 +322,11 @@ impl JobRun<'_> {
                     .iter()
                     .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                     .collect(),
-                ui: ui_of(cluster.namespace().as_str(), &started, self.inventory),
+                ui: ui_prefix(
+                    &started,
+                    cluster.namespace().as_str(),
+                    &self.inventory.cluster.ui_domain,
+                ),
                 reach: Some(DriverUi {
                     driver: driver.to_owned(),
                     port,

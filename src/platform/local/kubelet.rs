@@ -32,6 +32,7 @@ use super::translate::Translation;
 use super::{addresses, logs, volumes};
 use crate::model::error_chain::with_sources;
 use crate::platform::poll::poll_until;
+use crate::state::address_of;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled each time up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_secs(10);
@@ -420,12 +421,7 @@ impl ManagedPod {
 
     fn ports_are_free(&self) -> bool {
         let record = self.record.borrow();
-        let ip = record
-            .pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_ref()?.parse::<IpAddr>().ok());
-        ip.is_some_and(|ip| ports(&record.pod).iter().all(|&port| addresses::is_free(ip, port)))
+        address_of(&record.pod).is_some_and(|ip| ports(&record.pod).iter().all(|&port| addresses::is_free(ip, port)))
     }
 
     async fn wait_for_end(&self, mut running: ContainerProcess, target: &ProbeTarget, changed: &Notify) -> Termination {

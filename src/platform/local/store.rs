@@ -24,6 +24,7 @@ use crate::render::Resource;
 use crate::render::digest::short_digest;
 use crate::render::inventory::{Inventory, is_claim_of};
 use crate::spec::names::{ClusterName, Namespace};
+use crate::state::address_of;
 
 /// The suffix of previous logs.
 pub(super) const PREVIOUS_LOG: &str = ".previous.log";
@@ -64,10 +65,7 @@ pub struct ObservedState {
 impl ObservedState {
     /// All addresses of the cluster.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let pods = self
-            .pods
-            .iter()
-            .filter_map(|record| record.pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
+        let pods = self.pods.iter().filter_map(|record| address_of(&record.pod));
         pods.chain(self.driver_address)
     }
 }

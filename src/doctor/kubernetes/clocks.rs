@@ -3,9 +3,8 @@
 
 use jiff::fmt::rfc2822;
 
-use super::facts::{ApiServer, Observed, PodReport, joined, now};
+use super::facts::{ApiServer, ClockReading, Observed, PodReport, joined, now};
 use crate::doctor::Check;
-use crate::doctor::kubernetes::facts::ClockReading;
 use crate::platform::kubernetes::Cluster;
 
 const NAME: &str = "clocks";

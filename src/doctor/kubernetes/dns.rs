@@ -11,9 +11,8 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{Observed, PodReport, Resolution, joined};
+use super::facts::{NameServerReport, Observed, PodReport, Resolution, joined};
 use crate::doctor::Check;
-use crate::doctor::kubernetes::facts::NameServerReport;
 use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;

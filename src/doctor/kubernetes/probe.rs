@@ -9,8 +9,7 @@ use kube::ResourceExt;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
-use super::facts::{ClockReading, Observed, now};
-use crate::doctor::kubernetes::facts::{ConnectTarget, Lookup, PodReport, Port, Reachability, Resolution};
+use super::facts::{ClockReading, ConnectTarget, Lookup, Observed, PodReport, Port, Reachability, Resolution, now};
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};

@@ -74,8 +74,9 @@ fn command() -> clap::Command {
 pub fn parse() -> Result<Cli, Error> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let arguments = mistakes::without_help_command(&arguments).unwrap_or(arguments);
-    let parsed = command().try_get_matches_from(&arguments);
-    match mistakes::explain(&command(), &arguments, parsed.as_ref().err()) {
+    let mut command = command();
+    let parsed = command.try_get_matches_from_mut(&arguments);
+    match mistakes::explain(&command, &arguments, parsed.as_ref().err()) {
         Some(error) => Err(error),
         None => {
             let matches = parsed.unwrap_or_else(|error| error.exit());
@@ -191,27 +192,32 @@ mod reference;
 #[cfg(test)]
 mod snippets;
 
+/// Every command with its path, such as `route render`; the first is sparkha itself.
+#[cfg(test)]
+fn commands() -> Vec<(String, clap::Command)> {
+    let mut root = command();
+    root.build();
+    let mut found = Vec::new();
+    let mut queue = vec![(String::new(), root)];
+    while let Some((path, command)) = queue.pop() {
+        let subcommands = command.get_subcommands();
+        queue.extend(subcommands.map(|sub| (format!("{path} {}", sub.get_name()).trim().to_owned(), sub.clone())));
+        found.push((path, command));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every visible command with its path, such as `route render`; the first is sparkha itself.
-    fn commands() -> Vec<(String, clap::Command)> {
-        let mut root = command();
-        root.build();
-        let mut found = Vec::new();
-        let mut queue = vec![(String::new(), root)];
-        while let Some((path, command)) = queue.pop() {
-            let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
-            queue.extend(visible.map(|sub| (format!("{path} {}", sub.get_name()).trim().to_owned(), sub.clone())));
-            found.push((path, command));
-        }
-        found
+    fn visible_commands() -> impl Iterator<Item = (String, clap::Command)> {
+        commands().into_iter().filter(|(_, command)| !command.is_hide_set())
     }
 
     #[test]
     fn short_help_fits_a_screen() {
-        for (path, command) in commands() {
+        for (path, command) in visible_commands() {
             let help = command.term_width(100).render_help().to_string();
             assert!(
                 help.lines().count() <= 50,
@@ -223,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for (path, mut command) in commands() {
+        for (path, mut command) in visible_commands() {
             let help = command.render_long_help().to_string();
             let Some((_, examples)) = help.split_once("\nExamples:\n") else {
                 panic!("{path} has no examples");
@@ -235,7 +241,7 @@ mod tests {
 
     #[test]
     fn global_options_are_last_under_their_own_heading() {
-        for (path, mut command) in commands() {
+        for (path, mut command) in visible_commands() {
             let help = command.render_help().to_string();
             let (before, global) = help.split_once("\nGlobal options:\n").unwrap();
             let options = global.split("\n\n").next().unwrap();
@@ -260,18 +266,13 @@ mod tests {
 
     #[test]
     fn commands_that_take_a_name_are_known() {
-        let mut found = Vec::new();
-        let cli = command();
-        let mut queue: Vec<_> = cli.get_subcommands().map(|sub| (String::new(), sub)).collect();
-        while let Some((before, command)) = queue.pop() {
-            let path = format!("{before}{}", command.get_name());
+        let takes_name = |command: &clap::Command| {
             let first = command.get_positionals().next();
             let named = first.and_then(|first| first.get_value_names()?.first());
-            if named.is_some_and(|named| named.starts_with("NAME")) {
-                found.push(path.clone());
-            }
-            queue.extend(command.get_subcommands().map(|sub| (format!("{path} "), sub)));
-        }
+            named.is_some_and(|named| named.starts_with("NAME"))
+        };
+        let named = commands().into_iter().filter(|(_, command)| takes_name(command));
+        let mut found: Vec<_> = named.map(|(path, _)| path).collect();
         found.sort();
         let mut known = hint::NAMED.map(str::to_owned);
         known.sort();

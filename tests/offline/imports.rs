@@ -1,4 +1,4 @@
-//! Folders of the source import each other in one direction only, and no files import each other in a circle.
+//! Folders of the source import each other in one direction only, no files import each other in a circle, and a type name means one type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -219,20 +219,26 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 }
 
+/// Every file of the source: the path of its module, and its syntax.
+fn sources() -> Vec<(String, syn::File)> {
+    let source = root().join("src");
+    let files = files_below(&source, "rs").into_iter();
+    files
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            (module_of(&file, &source), syn::parse_file(&text).unwrap())
+        })
+        .collect()
+}
+
 /// Reads the imports of all files. A folder's own file (`mod.rs`) lists what is in the folder: what it uses of that is no import.
 fn imports() -> Imports {
-    let source = root().join("src");
-    let files = files_below(&source, "rs");
-    let modules: BTreeSet<_> = files.iter().map(|file| module_of(file, &source)).collect();
+    let sources = sources();
+    let modules: BTreeSet<_> = sources.iter().map(|(module, _)| module.as_str()).collect();
     let mut imports = Imports::new();
-    for file in &files {
-        let module = module_of(file, &source);
-        let syntax = syn::parse_file(&std::fs::read_to_string(file).unwrap()).unwrap();
-        let mut paths = Paths {
-            module: &module,
-            found: vec![],
-        };
-        paths.visit_file(&syntax);
+    for (module, syntax) in sources.iter().filter(|(module, _)| module != "main") {
+        let mut paths = Paths { module, found: vec![] };
+        paths.visit_file(syntax);
         let imported = paths.found.iter().filter_map(|path| {
             let mut path = path.as_str();
             while !modules.contains(path) {
@@ -241,12 +247,8 @@ fn imports() -> Imports {
             Some(path.to_owned())
         });
         let inside = format!("{module}::");
-        let imported = imported
-            .filter(|other| *other != module && !other.starts_with(&inside))
-            .collect();
-        if module != "main" {
-            imports.insert(module, imported);
-        }
+        let imported = imported.filter(|other| other != module && !other.starts_with(&inside));
+        imports.insert(module.clone(), imported.collect());
     }
     imports
 }
@@ -323,10 +325,8 @@ const SHARED_NAMES: [&str; 2] = ["Arguments", "Error"];
 
 #[test]
 fn a_type_name_means_one_type() {
-    let source = root().join("src");
     let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for file in files_below(&source, "rs") {
-        let syntax = syn::parse_file(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    for (module, syntax) in sources() {
         for item in syntax.items {
             let name = match item {
                 syn::Item::Struct(item) => item.ident,
@@ -335,10 +335,7 @@ fn a_type_name_means_one_type() {
                 syn::Item::Type(item) => item.ident,
                 _ => continue,
             };
-            defined
-                .entry(name.to_string())
-                .or_default()
-                .push(module_of(&file, &source));
+            defined.entry(name.to_string()).or_default().push(module.clone());
         }
     }
     assert!(defined.len() > 400, "{}", defined.len());

@@ -1,7 +1,30 @@
-//! DNS as bytes, for what no well-behaved client would send.
+//! DNS as bytes, to send what no well-behaved client would, and dnsmasq.
 
 use std::net::UdpSocket;
+use std::process::Command;
 use std::time::Duration;
+
+use super::server::Server;
+
+/// Where [`dnsmasq`] listens.
+pub const DNSMASQ_PORT: u16 = 5353;
+
+/// Starts dnsmasq at an address, with nothing but these arguments to tell it names.
+pub fn dnsmasq(address: &str, arguments: &[String]) -> Server {
+    Server::start(
+        Command::new("/usr/sbin/dnsmasq")
+            .args([
+                "--keep-in-foreground",
+                "--no-resolv",
+                "--no-hosts",
+                "--bind-interfaces",
+                "--user=root",
+                "--pid-file=",
+            ])
+            .args([format!("--port={DNSMASQ_PORT}"), format!("--listen-address={address}")])
+            .args(arguments),
+    )
+}
 
 /// A query with this id, in class IN and without EDNS.
 pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {

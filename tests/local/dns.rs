@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::kit::dns::{addresses, addresses_in, query, receive, socket};
+use crate::kit::dns::{addresses, addresses_in, dnsmasq, query, receive, socket};
 use crate::kit::run;
-use crate::kit::server::{Router, Server};
+use crate::kit::server::Router;
 
 const PORT: u16 = 5353;
 const HOST: &str = "spark-10-1-2-3.ns.k8s";
@@ -187,21 +187,8 @@ fn what_does_not_fit_is_asked_over_tcp() {
 fn a_resolver_forwards_the_domain_to_it() {
     let (address, resolver) = ("127.0.8.3", "127.0.8.4");
     let _router = router(address);
-    let _dnsmasq = Server::start(
-        Command::new("/usr/sbin/dnsmasq")
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--bind-interfaces",
-                "--user=root",
-            ])
-            .args(["--conf-file=/dev/null", "--pid-file=", &format!("--port={PORT}")])
-            .args([
-                format!("--listen-address={resolver}"),
-                format!("--server=/k8s/{address}#{PORT}"),
-            ]),
-    );
+    let forwarded = format!("--server=/k8s/{address}#{PORT}");
+    let _dnsmasq = dnsmasq(resolver, &["--conf-file=/dev/null".to_owned(), forwarded]);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_served(resolver) {
         assert!(Instant::now() < deadline, "dnsmasq does not answer");

@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::kit::dns::addresses;
+use crate::kit::dns::{DNSMASQ_PORT, addresses, dnsmasq};
 use crate::kit::local::Home;
 use crate::kit::server::Server;
 use crate::kit::{FORMATS, Run, render_all};
@@ -131,20 +131,8 @@ fn dnsmasq_answers_for_the_whole_domain_and_asks_nobody() {
     let text = home.run(&arguments).exits(0).stdout;
     let file = home.folder.path().join("dnsmasq.conf");
     std::fs::write(&file, text).unwrap();
-    let dnsmasq = Server::start(
-        Command::new("/usr/sbin/dnsmasq")
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--port=5353",
-                "--bind-interfaces",
-                "--user=root",
-            ])
-            .args(["--pid-file=", &format!("--listen-address={ROUTER}")])
-            .arg(format!("--conf-file={}", file.display())),
-    );
-    let server = (ROUTER, 5353);
+    let dnsmasq = dnsmasq(ROUTER, &[format!("--conf-file={}", file.display())]);
+    let server = (ROUTER, DNSMASQ_PORT);
     let router = Some(vec![[192, 0, 2, 7]]);
     home.wait_for(READY, "dnsmasq", || {
         addresses(server, "spark-master.default.ui.test") == router

@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::kit::certificates::openssl;
+use crate::kit::dns::{DNSMASQ_PORT, dnsmasq};
 use crate::kit::http::{HttpServer, Request, ask};
 use crate::kit::local::{Home, signal};
 use crate::kit::server::Server;
@@ -641,20 +642,8 @@ fn check_says_what_is_wrong() {
     };
     let dns = |name: &str, address: &str| {
         let file = write(name, &rendered("dnsmasq", &["--router-address", address]));
-        let mut command = Command::new("/usr/sbin/dnsmasq");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--port=5353",
-                "--bind-interfaces",
-                "--user=root",
-            ])
-            .args(["--pid-file=", &format!("--listen-address={ROUTER}")])
-            .arg(format!("--conf-file={}", file.display()));
-        let server = Server::start(&mut command);
-        home.wait_for(READY, "dnsmasq", || TcpStream::connect((ROUTER, 5353)).is_ok());
+        let server = dnsmasq(ROUTER, &[format!("--conf-file={}", file.display())]);
+        home.wait_for(READY, "dnsmasq", || TcpStream::connect((ROUTER, DNSMASQ_PORT)).is_ok());
         server
     };
     write("routes.conf", &rendered("nginx", &["--listen", ROUTER]));

@@ -36,7 +36,7 @@ pub struct SparkChange {
 }
 
 impl Spark {
-    /// Reads the pod template. On this machine an annotation has the version, whatever the image.
+    /// Reads the pod template. On this machine an annotation has the version, which may differ from the image's.
     fn of(set: &Value) -> Self {
         let template = &set["spec"]["template"];
         let image = template["spec"]["containers"][0]["image"].as_str().unwrap_or_default();

@@ -39,7 +39,7 @@ pub const NEXT: &str = "run the same command to continue; until then `sparkha su
                         the upgrade";
 
 impl Place {
-    /// Records in the inventory that an upgrade is in progress, or that none is.
+    /// Records in the inventory whether an upgrade is in progress.
     pub async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
         match self {
             Place::Kubernetes(cluster, name) => {

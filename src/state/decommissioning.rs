@@ -1,5 +1,5 @@
 //! The workers that a scale-down removes, and their progress. A StatefulSet removes its highest ordinals, idle or not. These workers are
-//! decommissioned all at once, so that none moves its blocks to another worker that is removed next. Pure.
+//! decommissioned all at once, so that no worker moves its blocks to one that is removed next. Pure.
 
 use crate::spec::words::counted;
 use crate::state::{ClusterState, WorkerState};

@@ -1,4 +1,4 @@
-//! A job that counts how often its own tasks ran while workers come and go, so whatever was computed twice is seen.
+//! A job that counts how often its own tasks ran while workers come and go. It shows tasks that ran twice.
 
 use serde_json::{Value, json};
 

@@ -43,7 +43,7 @@ fn a_leader_that_ends_hands_over_at_once() {
     // Network policies know the pod no more, so its entrypoint may not reach ZooKeeper.
     drill_succeeded(run, &third, SESSION + WITHDRAWN);
 
-    // Rolled one by one, whoever leads: there is never nobody for as long as a session.
+    // Masters are replaced one by one, the leader too. No time without a leader is as long as a session.
     whole(&sandbox);
     sandbox.kubectl(&["rollout", "restart", "statefulset/spark-master"]);
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);

@@ -19,7 +19,7 @@ fn page(host: &str, path: &str) -> Answer {
     let (_, port) = host.split_once(':').unwrap();
     let answer = Client::connect((ROUTER, port.parse().unwrap())).ask(get(host, path));
     match answer.header("location") {
-        // The history server sends whoever asks first to the same page again, once it is loaded.
+        // The history server redirects the first request to the same page, once the page is loaded.
         Some(location) => {
             let path = location.strip_prefix(&format!("http://{host}")).unwrap_or(location);
             assert!(path.starts_with('/'), "{location}");

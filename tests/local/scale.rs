@@ -1,5 +1,5 @@
 //! Workers that come and go while jobs run: scaled by hand and by an autoscaler, taken away by Kubernetes. The jobs count how often their own
-//! tasks ran, so whatever was computed twice is seen.
+//! tasks ran, which shows tasks that ran twice.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The kubelet's logic: keeps each pod's process alive. A process that exits is restarted whatever its exit code, at once the first time and then
+//! The kubelet's logic: keeps each pod's process alive. A process that exits is restarted after every exit code, at once the first time and then
 //! with the kubelet's back-off. A failed liveness probe terminates it.
 
 use std::cell::{Cell, RefCell};

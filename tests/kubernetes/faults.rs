@@ -176,7 +176,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
             "you may not get, list, watch, create, patch, delete statefulsets in namespace {}",
             sandbox.namespace
         ))
-        .says("request the Roles that `sparkha render --role --namespace");
+        .says("ask for the Roles that `sparkha render --role --namespace");
     assert_eq!(contents(&sandbox), before);
 }
 
@@ -444,7 +444,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
         match status {
             403 => drop(
                 run.exits(4)
-                    .says("request the Roles that `sparkha render --role --namespace"),
+                    .says("ask for the Roles that `sparkha render --role --namespace"),
             ),
             _ => assert_ne!(run.code, Some(0)),
         }

@@ -78,7 +78,7 @@ fn a_driver_that_somebody_else_describes_is_not_made(sandbox: &Sandbox, folder: 
     describe(&pod.to_string());
     run(Site::command(sandbox, folder, &["submit", "--", "job.py"]))
         .exits(2)
-        .says("hostNetwork, volumes[node] is different");
+        .says("hostNetwork, volumes[node] differs");
     describe(&own);
 }
 

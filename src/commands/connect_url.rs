@@ -26,15 +26,17 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let client = match arguments.forwarded {
         true => Client::Forwarded,
         false => Client::Inside,
     };
-    let url = connect_url(&place, client).await?.ok_or_else(|| Error::Usage {
-        message: format!("cluster {} has no Spark Connect server", place.name()),
-        help: "`sparkha create --connect` gives it one".into(),
-    })?;
+    let url = connect_url(platform.as_ref(), client)
+        .await?
+        .ok_or_else(|| Error::Usage {
+            message: format!("cluster {} has no Spark Connect server", platform.name()),
+            help: "`sparkha create --connect` gives it one".into(),
+        })?;
     report::print(&format!("{url}\n"))?;
     Ok(ExitCode::Success)
 }

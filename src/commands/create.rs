@@ -12,8 +12,8 @@ use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
 use crate::lifecycle::differences::{Differences, Origin};
-use crate::lifecycle::place::Place;
-use crate::lifecycle::{Error, prepared};
+use crate::lifecycle::{Error, create};
+use crate::platform::{Backend, Platform};
 use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
 use crate::spec::ConnectToken;
@@ -82,26 +82,26 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
-    let place = description.find(global).await?.place;
+    let platform = description.find(global, arguments.spark_home.as_ref()).await?.platform;
+    let platform = platform.as_ref();
     let progress = Progress::new(global.quiet);
-    let options = arguments.options(description.origin(&place).await?);
+    let options = arguments.options(description.origin(platform).await?);
     let spec = description.resolve(global)?;
     let connect = spec.connect.as_ref();
     if connect.is_some_and(|connect| connect.token == ConnectToken::None) {
         tracing::warn!("Spark Connect requires no token: everyone who can connect to its port can use the cluster");
     }
     let work = async {
-        let home = arguments.spark_home.as_ref();
-        let prepared = prepared::prepare(&place, &spec, home, &options, &progress).await?;
-        agree(&place, prepared.differences(), arguments.consent(), &progress).await?;
-        prepared.create(&spec, &options, &progress).await
+        let prepared = create::prepare(platform, spec, &options, &progress).await?;
+        agree(platform, &prepared.differences, arguments.consent(), &progress).await?;
+        create::create(platform, prepared, &options, &progress).await
     };
     let outcome = super::unless_interrupted(work, NEXT.into()).await?;
     drop(progress);
-    if let Place::Kubernetes(cluster, _) = &place {
+    if let Backend::Kubernetes(cluster) = platform.backend() {
         tracing::info!("{} requests to the API server", cluster.requests());
     }
-    report(&outcome, arguments.dry_run, arguments.output.output, place.name())
+    report(&outcome, arguments.dry_run, arguments.output.output, platform.name())
 }
 
 const NEXT: &str = "run the same command again to continue, or `sparkha teardown` to remove what exists";
@@ -130,7 +130,7 @@ pub struct Consent {
 
 /// Reports the changes of an existing cluster, and asks for confirmation if it would lose something.
 pub async fn agree(
-    place: &Place,
+    platform: &dyn Platform,
     differences: &Differences,
     consent: Consent,
     progress: &Progress,
@@ -139,7 +139,7 @@ pub async fn agree(
     if lines.is_empty() {
         return Ok(());
     }
-    let cluster = format!("{}/{}", place.namespace(), place.name());
+    let cluster = format!("{}/{}", platform.namespace(), platform.name());
     let verb = if consent.dry_run { "would change" } else { "changes" };
     if !differences.need_confirmation() {
         progress.done(&format!("Cluster {cluster} {verb}: {}", lines.join("; ")));

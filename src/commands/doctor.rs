@@ -9,13 +9,13 @@ use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
-use crate::jobs::local_orphans;
+use crate::jobs::orphans_of;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::local::LocalView;
-use crate::lifecycle::place::Place;
+use crate::lifecycle::status::status;
 use crate::lifecycle::{Error, generations};
 use crate::platform::kubernetes::Cluster;
-use crate::platform::local::store::ClusterDir;
+use crate::platform::local::LocalPlatform;
+use crate::platform::{Backend, Platform};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::spec::ClusterSpec;
@@ -45,15 +45,15 @@ pub struct Arguments {
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
-    let place = description.place(global).await?;
+    let platform = description.platform(global, arguments.spark_home.as_ref()).await?;
     // A failed connection is a result of the checks.
-    let generation = generations::find(place.clone()).await;
-    let generation = generation.unwrap_or(Generation { place, alias: None });
+    let generation = generations::find(platform.clone()).await;
+    let generation = generation.unwrap_or(Generation { platform, alias: None });
     description.set_generation(generation.clone());
     let spec = description.resolve(global)?;
-    let (checks, code) = match &generation.place {
-        Place::Local(dir) => local(&arguments, dir, &spec).await?,
-        Place::Kubernetes(cluster, _) => kubernetes(cluster, &spec).await?,
+    let (checks, code) = match generation.platform.backend() {
+        Backend::Local(platform) => local(platform, &spec).await?,
+        Backend::Kubernetes(cluster) => kubernetes(cluster, &spec).await?,
     };
     report::print(&report::doctor::checks(&checks, arguments.output.output))?;
     match checks.iter().any(|check| check.status == Status::Failed) {
@@ -76,12 +76,13 @@ async fn kubernetes(cluster: &Cluster, spec: &ClusterSpec) -> Result<(Vec<Check>
 }
 
 /// The same on this machine.
-async fn local(arguments: &Arguments, dir: &ClusterDir, spec: &ClusterSpec) -> Result<(Vec<Check>, ExitCode), Error> {
-    let mut checks = doctor::local::checks(spec, dir, arguments.spark_home.as_deref());
-    if !dir.exists() {
+async fn local(platform: &LocalPlatform, spec: &ClusterSpec) -> Result<(Vec<Check>, ExitCode), Error> {
+    let mut checks = doctor::local::checks(spec, &platform.dir, platform.spark_home.as_deref());
+    let Some(inventory) = platform.inventory().await? else {
         return Ok((checks, ExitCode::Impossible));
-    }
-    let state = LocalView::of(dir).state().await?;
-    checks.extend(doctor::local::of_cluster(&state, &local_orphans(dir).await?));
+    };
+    let state = status(platform).await?;
+    let orphans = orphans_of(platform, platform.pods().await?, &inventory.cluster.ui_domain).await?;
+    checks.extend(doctor::local::of_cluster(&state, &orphans));
     Ok((checks, ExitCode::NotReady))
 }

@@ -8,9 +8,8 @@ use clap::Args;
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::drill::{DrillOptions, DrillTarget, on_kubernetes, on_this_machine};
+use crate::drill::{DrillOptions, DrillTarget, drill};
 use crate::lifecycle::Error;
-use crate::lifecycle::place::Place;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
@@ -52,7 +51,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let options = DrillOptions {
         target: if arguments.zookeeper {
             DrillTarget::ZooKeeper
@@ -76,12 +75,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let progress = Arc::new(Progress::new(global.quiet));
     let next = "what was stopped restarts by itself: `sparkha status --watch` shows it".to_owned();
-    let outcome = match &place {
-        Place::Local(dir) => super::unless_interrupted(on_this_machine(dir, &options, &progress), next).await?,
-        Place::Kubernetes(cluster, name) => {
-            super::unless_interrupted(on_kubernetes(cluster, name, &options, &progress), next).await?
-        }
-    };
+    let outcome = super::unless_interrupted(drill(&platform, &options, &progress), next).await?;
     report::print(&report::failover::outcome(&outcome, arguments.output.output))?;
     Ok(match outcome.is_whole() {
         _ if outcome.recovered => ExitCode::Success,

@@ -7,6 +7,7 @@ use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::jobs::{JobState, end, jobs};
 use crate::lifecycle::Error;
+use crate::lifecycle::inventory::existing;
 use crate::render::inventory::Inventory;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -29,20 +30,20 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     match &arguments.kill {
         Some(wanted) => {
-            let driver = end(&place, wanted).await?;
+            let driver = end(platform.as_ref(), wanted).await?;
             Progress::new(global.quiet).done(&format!("Driver {driver} ended"));
         }
         None => {
-            let jobs = jobs(&place).await?;
+            let jobs = jobs(platform.as_ref()).await?;
             report::print(&report::jobs::jobs(&jobs, arguments.output.output))?;
             let progress = Progress::new(global.quiet);
             for orphan in jobs.iter().filter_map(JobState::orphan) {
                 progress.warn(&orphan.warning());
             }
-            let inventory = place.existing().await?;
+            let inventory = existing(platform.as_ref()).await?;
             if let Some(successor) = inventory.as_ref().and_then(Inventory::successor) {
                 progress.warn(&format!(
                     "New jobs run on {successor}: `sparkha jobs {successor}` shows them"

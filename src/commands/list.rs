@@ -5,9 +5,8 @@ use jiff::Timestamp;
 
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
-use crate::lifecycle::status::list;
-use crate::lifecycle::{Error, local};
-use crate::platform::local::store::Store;
+use crate::lifecycle::Error;
+use crate::lifecycle::status::{list, list_local};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
@@ -30,7 +29,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     let overviews = if global.local {
         let namespace = super::local_namespace(global.namespace.as_deref())?;
         let namespace = (!arguments.all_namespaces).then_some(&namespace);
-        local::list(&Store::open()?, namespace).await?
+        list_local(namespace).await?
     } else {
         list(&super::connected(global).await?, arguments.all_namespaces).await?
     };

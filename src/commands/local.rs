@@ -7,9 +7,9 @@ use clap::Subcommand;
 use crate::commands::arguments::Global;
 use crate::console::progress::Progress;
 use crate::lifecycle::connect_url::{Client, connect_url};
-use crate::lifecycle::local::driver_environment;
-use crate::lifecycle::place::Place;
+use crate::lifecycle::inventory::inventory;
 use crate::lifecycle::{Error, generations};
+use crate::platform::Backend;
 use crate::platform::local::fetch::{FetchStage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
@@ -75,11 +75,12 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<ExitCode, Err
                 local: true,
                 ..global.clone()
             };
-            let place = super::named_cluster(&here, name.as_deref()).await?;
-            let place = generations::for_jobs(place).await?;
-            if let Place::Local(dir) = &place {
-                let (mut variables, programs) = driver_environment(dir)?;
-                if let Some(url) = connect_url(&place, Client::Inside).await? {
+            let platform = super::named_cluster(&here, name.as_deref()).await?;
+            let platform = generations::for_jobs(platform).await?;
+            if let Backend::Local(local) = platform.backend() {
+                let inventory = inventory(platform.as_ref()).await?;
+                let (mut variables, programs) = local.driver_environment(&inventory)?;
+                if let Some(url) = connect_url(platform.as_ref(), Client::Inside).await? {
                     variables.push(("SPARK_CONNECT_URL".into(), url));
                 }
                 report::print(&report::shell(&variables, &programs))?;

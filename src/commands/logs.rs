@@ -8,9 +8,8 @@ use super::{duration, named_cluster};
 use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::lifecycle::Error;
-use crate::lifecycle::place::Place;
 use crate::logs::selection::{LogLine, LogSelection};
-use crate::logs::{LocalLogs, LogOptions, PodLogs};
+use crate::logs::{LogOptions, write_logs};
 use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
 
@@ -50,7 +49,7 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     let selection = LogSelection::parse(&arguments.words);
-    let place = named_cluster(global, selection.cluster.as_deref()).await?;
+    let platform = named_cluster(global, selection.cluster.as_deref()).await?;
     let options = LogOptions {
         follow: arguments.follow,
         since: arguments.since,
@@ -60,25 +59,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     };
     let mut printer = Printer::new(!arguments.no_prefix);
     let mut write = |line: &LogLine| printer.print(line);
-    let outcome = match place {
-        Place::Local(dir) => {
-            let files = LocalLogs {
-                dir,
-                selection,
-                options,
-            };
-            files.write(&mut write).await
-        }
-        Place::Kubernetes(cluster, name) => {
-            let pods = PodLogs {
-                cluster,
-                name,
-                selection,
-                options,
-            };
-            pods.write(&mut write).await
-        }
-    };
+    let outcome = write_logs(platform.as_ref(), selection, options, &mut write).await;
     match outcome {
         Err(error) if is_unread(&error) => Ok(ExitCode::Success),
         outcome => outcome.map(|()| ExitCode::Success),

@@ -24,6 +24,7 @@ pub mod ui;
 pub mod upgrade;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::builder::RangedI64ValueParser;
@@ -32,10 +33,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
 use crate::console::hint;
-use crate::lifecycle::place::Place;
 use crate::lifecycle::{Error, generations};
-use crate::platform::kubernetes::{Cluster, connect};
-use crate::platform::local::store::{ClusterDir, Store};
+use crate::platform::Platform;
+use crate::platform::kubernetes::{Cluster, KubernetesPlatform, connect};
+use crate::platform::local::LocalPlatform;
+use crate::platform::local::store::Store;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};
@@ -79,19 +81,17 @@ fn local_namespace(named: Option<&str>) -> Result<Namespace, Error> {
     Namespace::parse(named.unwrap_or("default")).map_err(|error| bad_flag("--namespace", &error.to_string()))
 }
 
-/// The folder of a cluster on this machine.
-fn local_cluster(global: &Global, name: &ClusterName) -> Result<ClusterDir, Error> {
-    Ok(Store::open()?.cluster(&local_namespace(global.namespace.as_deref())?, name))
-}
-
 /// The cluster that the argument selects.
-async fn named_cluster(global: &Global, name: Option<&str>) -> Result<Place, Error> {
+async fn named_cluster(global: &Global, name: Option<&str>) -> Result<Rc<dyn Platform>, Error> {
     let name = cluster_name(name)?;
-    let place = match global.local {
-        true => Place::Local(local_cluster(global, &name)?),
-        false => Place::Kubernetes(connected(global).await?, name),
+    let platform: Rc<dyn Platform> = match global.local {
+        true => {
+            let namespace = local_namespace(global.namespace.as_deref())?;
+            Rc::new(LocalPlatform::new(Store::open()?.cluster(&namespace, &name), None))
+        }
+        false => Rc::new(KubernetesPlatform::new(&connected(global).await?, &name)),
     };
-    Ok(generations::find(place).await?.place)
+    Ok(generations::find(platform).await?.platform)
 }
 
 /// The cluster's name from the argument. Subsequent hints contain it.

@@ -44,7 +44,7 @@ struct RenderSelection {
 
 pub fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let spec = arguments.spec.resolve(global)?;
-    let resources = render::render(&spec);
+    let resources = render::render(&spec).all(&spec);
     let what = &arguments.what;
     let text = if what.teardown {
         teardown_script(&spec.name, &resources)

@@ -8,8 +8,7 @@ use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::rotate::{rotate, rotate_local};
+use crate::lifecycle::rotate::rotate;
 use crate::report;
 use crate::report::exit_code::ExitCode;
 
@@ -34,7 +33,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     if !arguments.yes {
         super::confirm(
             "all masters and workers restart, and running applications are lost",
@@ -43,12 +42,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         )?;
     }
     let progress = Progress::new(global.quiet);
-    let work = async {
-        match &place {
-            Place::Local(dir) => rotate_local(dir, arguments.timeout, &progress).await,
-            Place::Kubernetes(cluster, name) => rotate(cluster, name, arguments.timeout, &progress).await,
-        }
-    };
+    let work = rotate(platform.as_ref(), arguments.timeout, &progress);
     let next = "run the same command again: it generates another secret, and restarts all pods".to_owned();
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);

@@ -8,8 +8,6 @@ use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
-use crate::lifecycle::local::scale as local;
-use crate::lifecycle::place::Place;
 use crate::lifecycle::scale::{ScaleOptions, scale};
 use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
@@ -47,7 +45,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
     let options = ScaleOptions {
         workers: arguments.workers,
@@ -56,17 +54,13 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         force_conflicts: arguments.force_conflicts,
     };
     let next = "run the same command again to continue; decommissioning continues anyway".to_owned();
-    let state = match &place {
-        Place::Local(dir) => super::unless_interrupted(local::scale(dir, &options, &progress), next).await?,
-        Place::Kubernetes(cluster, name) => {
-            super::unless_interrupted(scale(cluster, name, &options, &progress), next).await?
-        }
-    };
+    let work = scale(platform.as_ref(), &options, &progress);
+    let state = super::unless_interrupted(work, next).await?;
     drop(progress);
     let format = arguments.output.output;
     match state {
         Some(state) => report::print(&report::status::cluster(&state, format))?,
-        None if format == Format::Name => report::print(&format!("{}\n", place.name()))?,
+        None if format == Format::Name => report::print(&format!("{}\n", platform.name()))?,
         None => {}
     }
     Ok(ExitCode::Success)

@@ -1,6 +1,7 @@
 //! The arguments that describe a cluster, shared by create and render.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::Args;
 
@@ -10,9 +11,11 @@ use crate::commands::heading;
 use crate::console::hint;
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::place::Place;
+use crate::lifecycle::inventory::existing;
 use crate::lifecycle::{Error, generations};
-use crate::platform::kubernetes::connect;
+use crate::platform::Platform;
+use crate::platform::kubernetes::{KubernetesPlatform, connect};
+use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
@@ -75,8 +78,8 @@ impl Description<'_> {
     pub fn resolve(&self, global: &Global) -> Result<ClusterSpec, Error> {
         let arguments = self.arguments;
         let generation = self.generation.as_ref();
-        let name = generation.map(|generation| generation.place.name().to_string());
-        let namespace = generation.map(|generation| generation.place.namespace().to_string());
+        let name = generation.map(|generation| generation.platform.name().to_string());
+        let namespace = generation.map(|generation| generation.platform.namespace().to_string());
         let overrides = Overrides {
             name: name.or_else(|| arguments.name.clone()),
             alias: generation.and_then(|generation| generation.alias.clone()),
@@ -102,15 +105,19 @@ impl Description<'_> {
         Ok(spec)
     }
 
-    /// The location of the described cluster: the namespace of the arguments, the file or the kubeconfig, or this machine.
-    pub async fn place(&self, global: &Global) -> Result<Place, Error> {
+    /// The described cluster: in the namespace of the arguments, the file or the kubeconfig, or on this machine.
+    pub async fn platform(&self, global: &Global, spark_home: Option<&PathBuf>) -> Result<Rc<dyn Platform>, Error> {
         let ClusterSpec { name, namespace, .. } = self.resolve(global)?;
         Ok(match global.local {
             true => {
                 let namespace = local_namespace(namespace.as_ref().map(Namespace::as_str))?;
-                Place::Local(Store::open()?.cluster(&namespace, &name))
+                let dir = Store::open()?.cluster(&namespace, &name);
+                Rc::new(LocalPlatform::new(dir, spark_home.cloned()))
             }
-            false => Place::Kubernetes(connect(&global.connect_options(namespace)).await?, name),
+            false => {
+                let cluster = connect(&global.connect_options(namespace)).await?;
+                Rc::new(KubernetesPlatform::new(&cluster, &name))
+            }
         })
     }
 
@@ -120,23 +127,23 @@ impl Description<'_> {
     }
 
     /// Resolves the name, and sets the described cluster.
-    pub async fn find(&mut self, global: &Global) -> Result<Generation, Error> {
-        let generation = generations::find(self.place(global).await?).await?;
+    pub async fn find(&mut self, global: &Global, spark_home: Option<&PathBuf>) -> Result<Generation, Error> {
+        let generation = generations::find(self.platform(global, spark_home).await?).await?;
         self.set_generation(generation.clone());
         Ok(generation)
     }
 
     /// The source of the cluster before flags: the cluster file, or the one in the inventory.
-    pub async fn origin(&mut self, place: &Place) -> Result<Origin, Error> {
+    pub async fn origin(&mut self, platform: &dyn Platform) -> Result<Origin, Error> {
         let is_kept = self
             .file
             .as_ref()
-            .is_none_or(|(source, _)| *source == kept_in(place.name()));
+            .is_none_or(|(source, _)| *source == kept_in(platform.name()));
         if !is_kept {
             return Ok(Origin::File);
         }
-        let kept = place.existing().await?.and_then(|inventory| inventory.cluster_file);
-        self.file = kept.clone().map(|text| (kept_in(place.name()), text));
+        let kept = existing(platform).await?.and_then(|inventory| inventory.cluster_file);
+        self.file = kept.clone().map(|text| (kept_in(platform.name()), text));
         Ok(Origin::Inventory(kept))
     }
 }

@@ -7,17 +7,12 @@ use clap::Args;
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::lifecycle::Error;
-use crate::lifecycle::local::LocalView;
-use crate::lifecycle::place::Place;
 use crate::lifecycle::status::status;
 use crate::model::error_chain::with_sources;
-use crate::platform::kubernetes::Cluster;
-use crate::platform::observer::Observer;
+use crate::platform::{self, Platform};
 use crate::report::exit_code::ExitCode;
 use crate::report::live::LiveView;
 use crate::report::{self, Format};
-use crate::spec::names::ClusterName;
-use crate::state::ClusterState;
 
 /// Interval of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,21 +35,12 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-/// The source of the state.
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
-enum StatusSource {
-    Kubernetes(Observer<Cluster>, Cluster, ClusterName),
-    Local(LocalView),
-}
-
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let mut source = match super::named_cluster(global, arguments.name.as_deref()).await? {
-        Place::Local(dir) => StatusSource::Local(LocalView::of(&dir)),
-        Place::Kubernetes(cluster, name) => StatusSource::Kubernetes(Observer::new(cluster.clone()), cluster, name),
-    };
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = platform.as_ref();
     let format = arguments.output.output;
     if !arguments.watch {
-        let state = source.state().await?;
+        let state = status(platform).await?;
         report::print(&report::status::cluster(&state, format))?;
         return Ok(if state.ready {
             ExitCode::Success
@@ -64,33 +50,24 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     }
     let interrupted = super::interruption()?;
     tokio::select! {
-        ended = watch(&mut source, format) => ended,
+        ended = watch(platform, format) => ended,
         () = interrupted => Ok(ExitCode::Success),
     }
 }
 
 /// Watches until the cluster is gone.
-async fn watch(source: &mut StatusSource, format: Format) -> Result<ExitCode, Error> {
-    let mut state = source.state().await?;
+async fn watch(platform: &dyn Platform, format: Format) -> Result<ExitCode, Error> {
+    let mut state = status(platform).await?;
     let mut live = LiveView::new(format)?;
     loop {
         live.show(state)?;
         state = loop {
             tokio::time::sleep(INTERVAL).await;
-            match source.state().await {
+            match status(platform).await {
                 Ok(state) => break state,
-                Err(Error::Kubernetes(error)) => live.unreachable(with_sources(&error))?,
+                Err(Error::Platform(platform::Error::Kubernetes(error))) => live.unreachable(with_sources(&error))?,
                 Err(error) => return Err(error),
             }
         };
-    }
-}
-
-impl StatusSource {
-    async fn state(&mut self) -> Result<ClusterState, Error> {
-        match self {
-            StatusSource::Local(view) => view.state().await,
-            StatusSource::Kubernetes(observer, cluster, name) => status(cluster, name, observer).await,
-        }
     }
 }

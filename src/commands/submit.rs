@@ -11,8 +11,7 @@ use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::jobs::submit::job::{Job, memory, read_properties};
-use crate::jobs::submit::{JobResult, Submission, local, submit};
-use crate::lifecycle::place::Place;
+use crate::jobs::submit::{JobResult, Submission, submit};
 use crate::lifecycle::{Error, generations};
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -121,17 +120,12 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let application = submission.job.job.file_name();
     let progress = Progress::new(global.quiet);
     let interrupted = super::interruption()?;
-    let place = super::named_cluster(global, named.as_deref()).await?;
-    let serving = generations::for_jobs(place.clone()).await?;
-    if serving.name() != place.name() {
-        progress.done(&format!("New jobs of {} run on {}", place.name(), serving.name()));
+    let platform = super::named_cluster(global, named.as_deref()).await?;
+    let serving = generations::for_jobs(platform.clone()).await?;
+    if serving.name() != platform.name() {
+        progress.done(&format!("New jobs of {} run on {}", platform.name(), serving.name()));
     }
-    let outcome = match &serving {
-        Place::Local(dir) => local::submit(dir, &submission, &progress, interrupted).await?,
-        Place::Kubernetes(cluster, name) => {
-            submit(cluster, name, &submission, &report::pass_on, &progress, interrupted).await?
-        }
-    };
+    let outcome = submit(serving.as_ref(), &submission, &report::pass_on, &progress, interrupted).await?;
     match outcome {
         JobResult::Ended { code } => {
             let text = report::jobs::ended(&application, code, started.elapsed());

@@ -10,10 +10,10 @@ use crate::console::progress::Progress;
 use crate::jobs::{JobState, RunningJobs, running};
 use crate::lifecycle::Error;
 use crate::lifecycle::external_zookeeper::Znodes;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::removal::{self, OwnedResources};
-use crate::lifecycle::teardown::TeardownOptions;
+use crate::lifecycle::inventory::existing;
+use crate::lifecycle::teardown::{OwnedResources, TeardownOptions, owned_resources, remove};
 use crate::model::error_chain::with_sources;
+use crate::platform::Platform;
 use crate::render::inventory::Inventory;
 use crate::report::exit_code::ExitCode;
 use crate::spec::words::counted;
@@ -46,27 +46,27 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let place = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
-    let Some(owned) = removal::owned_resources(&place).await? else {
+    let Some(owned) = owned_resources(platform.as_ref()).await? else {
         progress.done(&format!(
             "Nothing to do: there is no cluster {} in namespace {}",
-            place.name(),
-            place.namespace()
+            platform.name(),
+            platform.namespace()
         ));
         return Ok(ExitCode::Success);
     };
     // An inventory that cannot be read names no successor.
-    let inventory = place.existing().await.ok().flatten();
+    let inventory = existing(platform.as_ref()).await.ok().flatten();
     let successor = inventory.as_ref().and_then(Inventory::successor);
-    arguments.confirm(&place, &owned, &progress).await?;
+    arguments.confirm(platform.as_ref(), &owned, &progress).await?;
     let options = TeardownOptions {
         timeout: arguments.timeout,
         keep_claims: arguments.keep_data,
         znodes: arguments.znodes(),
         force: arguments.force,
     };
-    let work = owned.remove(&options, &progress);
+    let work = remove(platform.as_ref(), owned, &options, &progress);
     super::unless_interrupted(work, NEXT.into()).await?;
     if let Some(successor) = successor {
         progress.warn(&format!(
@@ -87,11 +87,11 @@ impl Arguments {
     }
 
     /// Asks for confirmation once, for all running jobs and data.
-    async fn confirm(&self, place: &Place, owned: &OwnedResources, progress: &Progress) -> Result<(), Error> {
+    async fn confirm(&self, platform: &dyn Platform, owned: &OwnedResources, progress: &Progress) -> Result<(), Error> {
         if self.yes {
             return Ok(());
         }
-        let running = running(place).await.unwrap_or_else(|error| {
+        let running = running(platform).await.unwrap_or_else(|error| {
             // Teardown also removes clusters with damaged files.
             progress.warn(&format!("Running jobs are unknown: {}", with_sources(&error)));
             RunningJobs::default()
@@ -103,7 +103,7 @@ impl Arguments {
             jobs: running.jobs.iter().map(job_name).collect(),
             data: match self.keep_data {
                 true => vec![],
-                false => data(&owned.claims(), owned.znodes()),
+                false => data(&owned.claim_names(), owned.znodes.as_deref()),
             },
         };
         match losses.consequence() {

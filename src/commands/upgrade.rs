@@ -1,6 +1,7 @@
 //! `sparkha upgrade`.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,13 +11,14 @@ use super::spec::{Description, SpecArguments};
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
-use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications};
+use crate::lifecycle::create::{CreateOptions, CreateResult, Prepared, RunningApplications};
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::prepared::{self, Prepared};
-use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, takes_changes};
-use crate::lifecycle::{Error, generations, removal};
+use crate::lifecycle::inventory::inventory;
+use crate::lifecycle::teardown::{owned_resources, teardown};
+use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, mark, takes_changes};
+use crate::lifecycle::{Error, create, generations};
+use crate::platform::Platform;
 use crate::render::inventory::{Upgrade, UpgradePhase};
 use crate::report::exit_code::ExitCode;
 use crate::spec::names::Alias;
@@ -88,7 +90,7 @@ const HELP: &str = "pass --yes to change it; `sparkha create --dry-run`, with th
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
-    let old = description.find(global).await?;
+    let old = description.find(global, arguments.spark_home.as_ref()).await?;
     let progress = Progress::new(global.quiet);
     if arguments.abort {
         let work = go_back(&old, &arguments, &progress);
@@ -104,13 +106,13 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let work = async {
         match arguments.side_by_side {
             true => run.side_by_side(&old).await,
-            false => run.drained(&old.place).await,
+            false => run.drained(&old.platform).await,
         }
     };
     let next = if arguments.side_by_side { NEXT_BESIDE } else { NEXT };
-    let (place, outcome) = super::unless_interrupted(work, next.into()).await?;
+    let (platform, outcome) = super::unless_interrupted(work, next.into()).await?;
     drop(progress);
-    report(&outcome, false, arguments.output.output, place.name())
+    report(&outcome, false, arguments.output.output, platform.name())
 }
 
 /// An upgrade in progress.
@@ -123,116 +125,118 @@ struct UpgradeRun<'a, 'b> {
 
 impl UpgradeRun<'_, '_> {
     /// Waits until no application runs, and then changes the cluster.
-    async fn drained(&mut self, place: &Place) -> Result<(Place, CreateResult), Error> {
-        takes_changes(Some(&place.inventory().await?))?;
-        let (mut spec, mut options, mut prepared) = self.prepare(place).await?;
-        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
+    async fn drained(&mut self, platform: &Rc<dyn Platform>) -> Result<(Rc<dyn Platform>, CreateResult), Error> {
+        takes_changes(Some(&inventory(platform.as_ref()).await?))?;
+        let (_, mut options, mut prepared) = self.prepare(platform.as_ref()).await?;
+        agree(
+            platform.as_ref(),
+            &prepared.differences,
+            self.arguments.consent(),
+            self.progress,
+        )
+        .await?;
         let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
         if let Some(upgrade) = upgrade {
-            // Releases the lock on this machine: others may scale the cluster while it drains.
-            drop(prepared);
-            drain(place, upgrade, self.arguments.drain_timeout, self.progress).await?;
+            drain(platform.as_ref(), upgrade, self.arguments.drain_timeout, self.progress).await?;
             // The cluster may have changed meanwhile.
-            (spec, options, prepared) = self.prepare(place).await?;
+            (_, options, prepared) = self.prepare(platform.as_ref()).await?;
         }
-        let outcome = prepared.create(&spec, &options, self.progress).await?;
-        Ok((place.clone(), outcome))
+        let outcome = create::create(platform.as_ref(), prepared, &options, self.progress).await?;
+        Ok((platform.clone(), outcome))
     }
 
     /// Creates another generation for new jobs, and removes the old one when its last job has ended.
-    async fn side_by_side(&mut self, old: &Generation) -> Result<(Place, CreateResult), Error> {
-        let inventory = old.place.inventory().await?;
+    async fn side_by_side(&mut self, old: &Generation) -> Result<(Rc<dyn Platform>, CreateResult), Error> {
+        let old_inventory = inventory(old.platform.as_ref()).await?;
         if let Some(Alias { name, active: false }) = &old.alias {
             return Err(Error::InUse {
-                message: format!("{} has not replaced the previous generation yet", old.place.name()),
+                message: format!("{} has not replaced the previous generation yet", old.platform.name()),
                 help: format!(
                     "`sparkha upgrade {name} --side-by-side` completes that first, `sparkha upgrade {name} --abort` reverts it"
                 ),
             });
         }
-        let (upgrade, next) = if let Some(upgrade) = inventory.cluster.upgrade
+        let (upgrade, next) = if let Some(upgrade) = old_inventory.cluster.upgrade
             && let Some(successor) = &upgrade.successor
         {
             // The source of the next generation.
-            self.description.origin(&old.place).await?;
+            self.description.origin(old.platform.as_ref()).await?;
             let next = old.later(successor.clone());
             (upgrade, next)
         } else {
-            let (spec, options, prepared) = self.prepare(&old.place).await?;
+            let (spec, options, prepared) = self.prepare(old.platform.as_ref()).await?;
             let Some(upgrade) = prepared.change().map(|change| change.upgrade(UpgradePhase::SideBySide)) else {
-                let outcome = self.carry_out(&old.place, &spec, &options, prepared).await?;
-                return Ok((old.place.clone(), outcome));
+                let outcome = self.carry_out(old.platform.as_ref(), &options, prepared).await?;
+                return Ok((old.platform.clone(), outcome));
             };
-            // Releases the lock on this machine.
-            drop(prepared);
             check(&spec, &options.origin)?;
-            self.ask(&old.place).await?;
+            self.ask(old.platform.as_ref()).await?;
             let next = old.next().await?;
-            let successor = Some(next.place.name().clone());
+            let successor = Some(next.platform.name().clone());
             (Upgrade { successor, ..upgrade }, next)
         };
         self.description.set_generation(next.clone());
-        self.create(&next.place).await?;
-        if next.place.inventory().await?.cluster.upgrade.is_some() {
+        self.create(next.platform.as_ref()).await?;
+        if inventory(next.platform.as_ref()).await?.cluster.upgrade.is_some() {
             // It was being aborted.
-            next.place.mark(None).await?;
+            mark(next.platform.as_ref(), None).await?;
         }
         self.progress.done(&format!(
             "{} is in service beside {}",
-            next.place.name(),
-            old.place.name()
+            next.platform.name(),
+            old.platform.name()
         ));
-        drain(&old.place, upgrade, self.arguments.drain_timeout, self.progress).await?;
-        removal::teardown(&old.place, self.arguments.timeout, self.progress).await?;
+        drain(
+            old.platform.as_ref(),
+            upgrade,
+            self.arguments.drain_timeout,
+            self.progress,
+        )
+        .await?;
+        teardown(old.platform.as_ref(), self.arguments.timeout, self.progress).await?;
         // The old name now belongs to the new generation.
-        let next = generations::find(next.place).await?;
+        let next = generations::find(next.platform).await?;
         self.description.set_generation(next.clone());
-        let outcome = self.create(&next.place).await?;
-        Ok((next.place, outcome))
+        let outcome = self.create(next.platform.as_ref()).await?;
+        Ok((next.platform, outcome))
     }
 
-    async fn prepare(&mut self, place: &Place) -> Result<(ClusterSpec, CreateOptions, Prepared), Error> {
-        let options = self.arguments.options(self.description.origin(place).await?);
-        let (spec, prepared) = self.prepare_with(place, &options).await?;
-        Ok((spec, options, prepared))
-    }
-
-    async fn prepare_with(&self, place: &Place, options: &CreateOptions) -> Result<(ClusterSpec, Prepared), Error> {
+    async fn prepare(&mut self, platform: &dyn Platform) -> Result<(ClusterSpec, CreateOptions, Prepared), Error> {
+        let options = self.arguments.options(self.description.origin(platform).await?);
         let spec = self.description.resolve(self.global)?;
-        let home = self.arguments.spark_home.as_ref();
-        let prepared = prepared::prepare(place, &spec, home, options, self.progress).await?;
-        Ok((spec, prepared))
+        let prepared = create::prepare(platform, spec.clone(), &options, self.progress).await?;
+        Ok((spec, options, prepared))
     }
 
     /// Applies the prepared change after confirmation.
     async fn carry_out(
         &self,
-        place: &Place,
-        spec: &ClusterSpec,
+        platform: &dyn Platform,
         options: &CreateOptions,
         prepared: Prepared,
     ) -> Result<CreateResult, Error> {
-        agree(place, prepared.differences(), self.arguments.consent(), self.progress).await?;
-        prepared.create(spec, options, self.progress).await
+        agree(platform, &prepared.differences, self.arguments.consent(), self.progress).await?;
+        create::create(platform, prepared, options, self.progress).await
     }
 
     /// Changes a generation to match the description.
-    async fn create(&self, place: &Place) -> Result<CreateResult, Error> {
+    async fn create(&self, platform: &dyn Platform) -> Result<CreateResult, Error> {
         let options = CreateOptions {
             retain: false,
             running: RunningApplications::Stay,
             ..self.arguments.options(Origin::File)
         };
-        let (spec, prepared) = self.prepare_with(place, &options).await?;
-        self.carry_out(place, &spec, &options, prepared).await
+        let spec = self.description.resolve(self.global)?;
+        let prepared = create::prepare(platform, spec, &options, self.progress).await?;
+        self.carry_out(platform, &options, prepared).await
     }
 
     /// Asks for confirmation before data of the old generation is removed.
-    async fn ask(&self, old: &Place) -> Result<(), Error> {
+    async fn ask(&self, old: &dyn Platform) -> Result<(), Error> {
         if self.arguments.yes {
             return Ok(());
         }
-        let claims = removal::owned_resources(old).await?.map(|owned| owned.claims());
+        let claims = owned_resources(old).await?.map(|owned| owned.claim_names());
         let claims = claims.unwrap_or_default();
         if claims.is_empty() {
             return Ok(());
@@ -272,22 +276,22 @@ fn check(spec: &ClusterSpec, origin: &Origin) -> Result<(), Error> {
 
 /// Aborts an upgrade before it has ended anything. Waits for the jobs of a successor, and then removes it.
 async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -> Result<(), Error> {
-    let Some(successor) = old.made_next().await?.map(|next| next.place) else {
-        return abort(&old.place, progress).await;
+    let Some(successor) = old.made_next().await?.map(|next| next.platform) else {
+        return abort(old.platform.as_ref(), progress).await;
     };
     let (from, to) = (
-        successor.inventory().await?.cluster,
-        old.place.inventory().await?.cluster,
+        inventory(successor.as_ref()).await?.cluster,
+        inventory(old.platform.as_ref()).await?.cluster,
     );
     let back = match to.upgrade {
         Some(upgrade) => upgrade.back(from.image),
         // It was interrupted.
         None => from.upgrade.unwrap_or_else(|| Upgrade::of_images(from.image, to.image)),
     };
-    successor.mark(Some(back.clone())).await?;
-    abort(&old.place, progress).await?;
-    drain(&successor, back, arguments.drain_timeout, progress).await?;
-    removal::teardown(&successor, arguments.timeout, progress).await
+    mark(successor.as_ref(), Some(back.clone())).await?;
+    abort(old.platform.as_ref(), progress).await?;
+    drain(successor.as_ref(), back, arguments.drain_timeout, progress).await?;
+    teardown(successor.as_ref(), arguments.timeout, progress).await
 }
 
 impl Arguments {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Check, or_ok};
 use crate::jobs::orphans::Orphan;
-use crate::lifecycle::local::create::{memory_in_use, requested_memory};
+use crate::lifecycle::preflight::local::{memory_in_use, requested_memory};
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, DesiredState, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
@@ -58,7 +58,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
     };
     let wanted = DesiredState {
         software: software.clone().unwrap_or_default(),
-        resources: render(spec),
+        resources: render(spec).objects,
     };
     checks.push(python(software.as_ref()));
     checks.push(folder(dir));

@@ -1,9 +1,9 @@
-//! `sparkha failover`: stops the leader or a ZooKeeper server and measures the recovery. [`Timeline`] is pure; a
-//! [`DrillPlatform`] is Kubernetes or this machine.
+//! `sparkha failover`: stops the leader or a ZooKeeper server and measures the recovery. [`Timeline`] is pure.
 
 pub mod probe_job;
 
 use std::ops::ControlFlow::{Break, Continue};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,16 +16,11 @@ use crate::console::progress::Progress;
 use crate::drill::probe_job::{ProbeJob, ProbeResult, capacity_for_probe_job};
 use crate::jobs::submit::capacity::ExecutorCapacity;
 use crate::lifecycle::Error;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::LocalView;
-use crate::lifecycle::wait::{KubernetesView, View};
+use crate::lifecycle::inventory::inventory;
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
-use crate::platform::kubernetes::Cluster;
-use crate::platform::local::process::{CONTAINER_ID, kill_with_env};
-use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::poll::poll_until;
+use crate::platform::{Observation, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::ClusterName;
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
 /// The pod to stop.
@@ -121,97 +116,16 @@ impl DrillResult {
     }
 }
 
-/// Runs the drill on Kubernetes.
-pub async fn on_kubernetes(
-    cluster: &Cluster,
-    name: &ClusterName,
+/// Runs the drill.
+pub async fn drill(
+    platform: &Rc<dyn Platform>,
     options: &DrillOptions,
     progress: &Arc<Progress>,
 ) -> Result<DrillResult, Error> {
-    let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
-    let mut view = KubernetesView::of(cluster, name).await;
+    let inventory = inventory(platform.as_ref()).await?;
     // The job is submitted concurrently.
-    let drill = drill(
-        cluster,
-        &mut view,
-        (cluster.namespace().as_str(), name),
-        &inventory,
-        options,
-        progress,
-    );
+    let drill = drill_with(platform, &inventory, options, progress);
     LocalSet::new().run_until(drill).await
-}
-
-/// Runs the drill on this machine.
-pub async fn on_this_machine(
-    dir: &ClusterDir,
-    options: &DrillOptions,
-    progress: &Arc<Progress>,
-) -> Result<DrillResult, Error> {
-    let mut view = LocalView::of(dir);
-    let Some((inventory, _)) = view.observe().await? else {
-        return Err(Error::no_cluster(&dir.name, &dir.namespace));
-    };
-    let place = (dir.namespace.as_str(), &dir.name);
-    drill(dir, &mut view, place, &inventory, options, progress).await
-}
-
-/// The platform of a cluster: stops its pods and starts a probe job.
-trait DrillPlatform {
-    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
-
-    /// Starts a job that runs during the drill, for at most this long.
-    async fn probe_job(
-        &self,
-        name: &ClusterName,
-        inventory: &Inventory,
-        at_most: Duration,
-        progress: &Arc<Progress>,
-    ) -> Result<ProbeJob, Error>;
-}
-
-impl DrillPlatform for Cluster {
-    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
-        Ok(self.delete_pod(pod, hard.then_some(0)).await?)
-    }
-
-    async fn probe_job(
-        &self,
-        name: &ClusterName,
-        _: &Inventory,
-        at_most: Duration,
-        progress: &Arc<Progress>,
-    ) -> Result<ProbeJob, Error> {
-        Ok(ProbeJob::on_kubernetes(self, name, at_most, progress))
-    }
-}
-
-impl DrillPlatform for ClusterDir {
-    async fn kill(&self, pod: &Pod, hard: bool) -> Result<(), Error> {
-        let is_it = |record: &&PodRecord| record.pod.uid() == pod.uid();
-        let observed = self.observed()?;
-        let Some(record) = observed.pods.iter().find(is_it) else {
-            return Ok(());
-        };
-        if hard {
-            kill_with_env(CONTAINER_ID, &record.container_id).await;
-        } else if let Some(process) = &record.process {
-            let ended = process.signal(rustix::process::Signal::TERM);
-            ended.map_err(Error::io(format!("end {}", pod.name_any())))?;
-        }
-        Ok(())
-    }
-
-    async fn probe_job(
-        &self,
-        _: &ClusterName,
-        inventory: &Inventory,
-        _: Duration,
-        _: &Arc<Progress>,
-    ) -> Result<ProbeJob, Error> {
-        // The job ends together with sparkha.
-        ProbeJob::on_this_machine(self, inventory).await
-    }
 }
 
 /// Interval of samples.
@@ -268,18 +182,16 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Re
     })
 }
 
-/// Runs the drill.
-async fn drill(
-    platform: &impl DrillPlatform,
-    view: &mut impl View,
-    (namespace, name): (&str, &ClusterName),
+async fn drill_with(
+    platform: &Rc<dyn Platform>,
     inventory: &Inventory,
     options: &DrillOptions,
     progress: &Arc<Progress>,
 ) -> Result<DrillResult, Error> {
+    let namespace = platform.namespace().as_str();
     // No job is started on a cluster that cannot run the drill.
     let facts = poll_until(SAMPLE_EVERY, READINESS_DELAY, async || {
-        let facts = view.facts().await?;
+        let facts = platform.facts(Observation::Repeated).await?;
         match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
             Ok(()) => Ok(Break(facts)),
             Err(error @ Error::NotInService { .. }) => Ok(Continue(error)),
@@ -288,10 +200,10 @@ async fn drill(
     });
     let facts = facts.await?;
     let probe_job = match options.probe_job {
-        true => Some(start_job(platform, name, inventory, &facts, options, progress).await?),
+        true => Some(start_job(platform, inventory, &facts, options, progress).await?),
         false => None,
     };
-    let disturbed = disturb(platform, view, namespace, inventory, options, progress).await;
+    let disturbed = disturb(platform.as_ref(), inventory, options, progress).await;
     let result = match (probe_job, &disturbed) {
         (Some(probe_job), Ok(_)) => Some(probe_job.finish(RESULT_TIMEOUT).await),
         (Some(mut probe_job), Err(_)) => {
@@ -319,8 +231,7 @@ async fn drill(
 
 /// Starts the job that must continue, and waits for its first result.
 async fn start_job(
-    platform: &impl DrillPlatform,
-    name: &ClusterName,
+    platform: &Rc<dyn Platform>,
     inventory: &Inventory,
     facts: &Facts,
     options: &DrillOptions,
@@ -335,9 +246,8 @@ async fn start_job(
         )),
         Some(ExecutorCapacity::Enough) | None => {}
     }
-    let mut probe_job = platform
-        .probe_job(name, inventory, options.timeout + 2 * RESULT_TIMEOUT, progress)
-        .await?;
+    let at_most = options.timeout + 2 * RESULT_TIMEOUT;
+    let mut probe_job = ProbeJob::start(platform, inventory, at_most, progress).await?;
     probe_job.wait_for_first_result(RESULT_TIMEOUT, progress).await?;
     progress.done("Probe job running");
     Ok(probe_job)
@@ -345,24 +255,23 @@ async fn start_job(
 
 /// Stops the victim and observes the cluster.
 async fn disturb(
-    platform: &impl DrillPlatform,
-    view: &mut impl View,
-    namespace: &str,
+    platform: &dyn Platform,
     inventory: &Inventory,
     options: &DrillOptions,
     progress: &Progress,
 ) -> Result<(Timeline, ClusterState), Error> {
+    let namespace = platform.namespace().as_str();
     // The cluster may have changed while the job started. This also reopens connections that Spark closed meanwhile,
     // before anything is measured.
-    let facts = view.facts().await?;
+    let facts = platform.facts(Observation::Repeated).await?;
     let before = cluster_state(namespace, inventory, &facts);
     let victim = choose(&before, &facts, options.target)?.clone();
     let mut timeline = Timeline::new(options.target, &victim, leader(&before).unwrap_or_default());
     let began = Instant::now();
-    platform.kill(&victim, options.hard).await?;
+    platform.kill_pod(&victim, options.hard).await?;
     progress.done(&format!("{} stopped", victim.name_any()));
     loop {
-        let facts = view.facts().await?;
+        let facts = platform.facts(Observation::Repeated).await?;
         let state = cluster_state(namespace, inventory, &facts);
         for phase in timeline.observe(&state, &facts, began.elapsed()) {
             progress.done(&format!(

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,15 +20,13 @@ use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
 use crate::jobs::submit::explain::{Explained, explain};
 use crate::jobs::submit::job::{Job, ResourceRequest};
 use crate::lifecycle::Error;
-use crate::lifecycle::local::{driver_environment, masters_of};
 use crate::logs::streams::OutputStream;
 use crate::model::reports::WorkerReport;
-use crate::platform::kubernetes::Cluster;
 use crate::platform::leader::Leader;
-use crate::platform::local::Loopback;
+use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::ClusterDir;
+use crate::platform::{Backend, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 
 const JOB: &str = include_str!("probe_job.py");
@@ -76,7 +75,7 @@ impl std::fmt::Display for LastError {
 struct WaitingJob {
     dir: ClusterDir,
     inventory: Inventory,
-    leader: Leader<Loopback>,
+    leader: Leader,
     /// Applications that existed before.
     known: Vec<String>,
 }
@@ -92,7 +91,8 @@ impl WaitingJob {
             sets_cores: true,
             wait: false,
         };
-        let masters = || masters_of(&self.dir).unwrap_or_default();
+        let observed = || self.dir.observed().unwrap_or_default().pods.into_iter();
+        let masters = || observed().map(|record| record.pod).collect();
         explain(&mut self.leader, &mut None, masters, explained, progress).await
     }
 }
@@ -146,11 +146,24 @@ pub struct ProbeResult {
 }
 
 impl ProbeJob {
-    /// Starts the job as a process on this machine, in a driver's environment.
-    pub async fn on_this_machine(dir: &ClusterDir, inventory: &Inventory) -> Result<Self, Error> {
-        let (variables, _) = driver_environment(dir)?;
-        let mut leader = Leader::new(Loopback);
-        let before = leader.report(masters_of(dir)?).await;
+    /// Starts the job, from within a [`tokio::task::LocalSet`]. If sparkha dies, the job ends by itself after `at_most`.
+    pub async fn start(
+        platform: &Rc<dyn Platform>,
+        inventory: &Inventory,
+        at_most: Duration,
+        progress: &Arc<Progress>,
+    ) -> Result<Self, Error> {
+        match platform.backend() {
+            Backend::Kubernetes(_) => Ok(Self::in_a_pod(platform.clone(), at_most, progress)),
+            Backend::Local(local) => Self::as_a_process(local, inventory).await,
+        }
+    }
+
+    /// Starts the job as a process on this machine, in a driver's environment. It ends together with sparkha.
+    async fn as_a_process(platform: &LocalPlatform, inventory: &Inventory) -> Result<Self, Error> {
+        let (variables, _) = platform.driver_environment(inventory)?;
+        let mut leader = Leader::new(platform.transport());
+        let before = leader.report(platform.pods().await?).await;
         let mut child = Command::new("python3")
             .args(["-c", JOB])
             .envs(variables)
@@ -170,7 +183,7 @@ impl ProbeJob {
         each_line(child.stderr.take(), move |line| errors.is(&line));
         let input = child.stdin.take();
         let waiting = WaitingJob {
-            dir: dir.clone(),
+            dir: platform.dir.clone(),
             inventory: inventory.clone(),
             leader,
             known: before
@@ -190,9 +203,8 @@ impl ProbeJob {
         })
     }
 
-    /// Submits the job to a cluster on Kubernetes, from within a [`tokio::task::LocalSet`]. If sparkha dies, the job
-    /// ends by itself after `at_most`.
-    pub fn on_kubernetes(cluster: &Cluster, name: &ClusterName, at_most: Duration, progress: &Arc<Progress>) -> Self {
+    /// Submits the job.
+    fn in_a_pod(platform: Rc<dyn Platform>, at_most: Duration, progress: &Arc<Progress>) -> Self {
         let (sender, lines) = unbounded_channel();
         let (input, ended) = oneshot::channel();
         let last_error = LastError::default();
@@ -200,8 +212,7 @@ impl ProbeJob {
             lines: sender,
             last_error: last_error.clone(),
         };
-        let (cluster, name, progress) = (cluster.clone(), name.clone(), progress.clone());
-        let job = tokio::task::spawn_local(in_a_pod(cluster, name, at_most, writes, progress, ended));
+        let job = tokio::task::spawn_local(in_a_pod(platform, at_most, writes, progress.clone(), ended));
         let input = Some(input);
         Self {
             driver: ProbeDriver::Pod { job, input },
@@ -301,8 +312,7 @@ struct OutputSink {
 
 /// Submits the job, passes its lines on, and stops it on `ended`.
 async fn in_a_pod(
-    cluster: Cluster,
-    name: ClusterName,
+    platform: Rc<dyn Platform>,
     at_most: Duration,
     OutputSink { lines, last_error }: OutputSink,
     progress: Arc<Progress>,
@@ -336,7 +346,7 @@ async fn in_a_pod(
     let interrupted = async {
         let _ = ended.await;
     };
-    let outcome = submit::submit(&cluster, &name, &submission, &sink, &progress, interrupted).await;
+    let outcome = submit::submit(platform.as_ref(), &submission, &sink, &progress, interrupted).await;
     match outcome {
         Ok(_) | Err(Error::Interrupted { .. }) => {
             let _ = lines.send((Instant::now(), END.to_owned()));

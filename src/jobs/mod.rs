@@ -11,22 +11,18 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::jobs::orphans::{DriverUi, Orphan, orphans};
-use crate::jobs::submit::local::driver_ui;
 use crate::lifecycle::Error;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::{desired_of, masters_of};
-use crate::lifecycle::place::Place;
+use crate::lifecycle::inventory::inventory;
 use crate::model::hosts::{history_host, pod_host};
-use crate::model::labels::{Component, cluster_selector};
+use crate::model::labels::Component;
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT};
 use crate::model::reports::ApplicationReport;
-use crate::platform::kubernetes::{Cluster, drivers};
 use crate::platform::leader::{Leader, LeaderReport};
 use crate::platform::local::store::ClusterDir;
-use crate::platform::local::{Loopback, submitted as process};
-use crate::platform::observer::PodConnector;
+use crate::platform::transport::Transport;
+use crate::platform::{self, Backend, DriverState, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::{ClusterName, UiDomain};
+use crate::spec::names::UiDomain;
 use crate::state::{address_of, ui_prefix};
 
 /// How long the leader may list the application of a killed driver.
@@ -94,11 +90,33 @@ pub struct ObservedDriver {
     /// Prefix of its web UI's address: the host, and on this machine the port.
     pub ui: Option<String>,
     /// The web UI to query.
-    pub reach: Option<DriverUi>,
+    pub reach: DriverUi,
     /// The IDs of its applications, the latest last. For a pod they are known once it has ended.
     pub applications: Vec<String>,
     pub ended: bool,
     pub exit_code: Option<i32>,
+}
+
+impl ObservedDriver {
+    fn of(driver: DriverState, namespace: &str, domain: &UiDomain) -> Self {
+        let name = driver.pod.name_any();
+        let port = |prefix| match driver.ui_port {
+            Some(port) => format!("{prefix}{port}"),
+            None => prefix,
+        };
+        Self {
+            ui: ui_prefix(&driver.pod, namespace, domain).map(port),
+            reach: DriverUi {
+                driver: name.clone(),
+                port: driver.ui_port.unwrap_or(*DRIVER_UI_PORTS.start()),
+                pod: driver.pod,
+            },
+            name,
+            applications: driver.applications,
+            ended: driver.ended,
+            exit_code: driver.exit_code,
+        }
+    }
 }
 
 /// The known jobs that run or wait.
@@ -120,49 +138,41 @@ struct JobsSnapshot {
     inventory: Inventory,
 }
 
-async fn snapshot(place: &Place) -> Result<JobsSnapshot, Error> {
-    Ok(match place {
-        Place::Kubernetes(cluster, name) => {
-            let JobPods {
-                masters,
-                drivers,
-                connect,
-                inventory,
-            } = job_pods(cluster, name).await?;
-            let (reply, orphans) = query_leader(cluster, masters, &drivers).await;
-            JobsSnapshot {
-                reply,
-                drivers,
-                orphans,
-                connect,
-                inventory,
-            }
-        }
-        Place::Local(dir) => {
-            let drivers = local_drivers(dir)?;
-            let (reply, orphans) = query_leader(&Loopback, masters_of(dir)?, &drivers).await;
-            let (_, inventory) = desired_of(dir)?;
-            JobsSnapshot {
-                reply,
-                drivers,
-                orphans,
-                connect: local_connect(dir, &inventory)?,
-                inventory,
-            }
-        }
+async fn snapshot(platform: &dyn Platform) -> Result<JobsSnapshot, Error> {
+    let inventory = inventory(platform).await?;
+    let namespace = platform.namespace().as_str();
+    let domain = &inventory.cluster.ui_domain;
+    let (pods, drivers) = futures::try_join!(platform.pods(), drivers(platform, domain))?;
+    let connect = pods.iter().find(|pod| is_of(pod, Component::Connect));
+    let connect = connect.and_then(|pod| ui_prefix(pod, namespace, domain));
+    let (reply, orphans) = query_leader(platform.transport(), pods, &drivers).await;
+    Ok(JobsSnapshot {
+        reply,
+        drivers,
+        orphans,
+        connect,
+        inventory,
     })
 }
 
+async fn drivers(platform: &dyn Platform, domain: &UiDomain) -> Result<Vec<ObservedDriver>, platform::Error> {
+    let drivers = platform.drivers().await?.into_iter();
+    let namespace = platform.namespace().as_str();
+    Ok(drivers
+        .map(|driver| ObservedDriver::of(driver, namespace, domain))
+        .collect())
+}
+
 /// Queries the leader, and finds the drivers whose applications it does not know.
-async fn query_leader<R: PodConnector + Clone>(
-    reach: &R,
-    masters: Vec<Pod>,
+async fn query_leader(
+    transport: Transport,
+    pods: Vec<Pod>,
     drivers: &[ObservedDriver],
 ) -> (Option<LeaderReport>, Vec<Orphan>) {
-    let mut leader = Leader::new(reach.clone());
-    let reply = leader.query(masters.clone()).await;
+    let mut leader = Leader::new(transport);
+    let reply = leader.query(pods.clone()).await;
     let orphans = match &reply {
-        Some(reply) => orphans(&mut leader, masters, without_application(reply, drivers)).await,
+        Some(reply) => orphans(&mut leader, pods, without_application(reply, drivers)).await,
         None => vec![],
     };
     (reply, orphans)
@@ -177,33 +187,27 @@ fn without_application(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<
             .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
     };
     let idle = drivers.iter().filter(|driver| !driver.ended && !has_active(driver));
-    idle.filter_map(|driver| driver.reach.clone()).collect()
+    idle.map(|driver| driver.reach.clone()).collect()
 }
 
 /// The drivers whose applications the leader does not know.
-pub async fn orphans_of(cluster: &Cluster, name: &ClusterName, pods: &[Pod], domain: &UiDomain) -> Vec<Orphan> {
-    let masters = pods.iter().filter(|pod| is_of(pod, Component::Master)).cloned();
-    let drivers = drivers_among(pods, cluster.namespace().as_str(), name, domain);
-    match drivers.iter().all(|driver| driver.ended) {
+pub async fn orphans_of(platform: &dyn Platform, pods: Vec<Pod>, domain: &UiDomain) -> Result<Vec<Orphan>, Error> {
+    let drivers = drivers(platform, domain).await?;
+    Ok(match drivers.iter().all(|driver| driver.ended) {
         true => vec![],
-        false => query_leader(cluster, masters.collect(), &drivers).await.1,
-    }
-}
-
-/// The same on this machine.
-pub async fn local_orphans(dir: &ClusterDir) -> Result<Vec<Orphan>, Error> {
-    Ok(query_leader(&Loopback, masters_of(dir)?, &local_drivers(dir)?).await.1)
+        false => query_leader(platform.transport(), pods, &drivers).await.1,
+    })
 }
 
 /// All jobs that the leader knows, newest first, and drivers without an application.
-pub async fn jobs(place: &Place) -> Result<Vec<JobState>, Error> {
-    let snapshot = snapshot(place).await?;
+pub async fn jobs(platform: &dyn Platform) -> Result<Vec<JobState>, Error> {
+    let snapshot = snapshot(platform).await?;
     match &snapshot.reply {
         Some(reply) => {
             let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
-            link_history(&mut jobs, place.namespace().as_str(), &snapshot.inventory);
-            if let Place::Local(dir) = place {
-                link_locally(&mut jobs, dir, &snapshot.inventory)?;
+            link_history(&mut jobs, platform.namespace().as_str(), &snapshot.inventory);
+            if let Backend::Local(local) = platform.backend() {
+                link_locally(&mut jobs, &local.dir, &snapshot.inventory)?;
             }
             Ok(jobs)
         }
@@ -256,8 +260,8 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
 }
 
 /// The jobs that would be lost with the cluster. The Spark Connect server is part of the cluster and does not count.
-pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
-    let snapshot = snapshot(place).await?;
+pub async fn running(platform: &dyn Platform) -> Result<RunningJobs, Error> {
+    let snapshot = snapshot(platform).await?;
     let mut jobs = match &snapshot.reply {
         Some(reply) => marked(join(reply, &snapshot.drivers), &snapshot.orphans),
         None => snapshot.drivers.iter().map(driver_only).collect(),
@@ -274,16 +278,13 @@ pub async fn running(place: &Place) -> Result<RunningJobs, Error> {
 }
 
 /// Kills a job by killing its driver. Returns the driver's name.
-pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
-    let (name, drivers) = match place {
-        Place::Kubernetes(cluster, name) => (name, job_pods(cluster, name).await?.drivers),
-        Place::Local(dir) => (&dir.name, local_drivers(dir)?),
-    };
-    let known = |driver: &str| drivers.iter().any(|observed| observed.name == driver);
+pub async fn end(platform: &dyn Platform, requested: &str) -> Result<String, Error> {
+    let drivers = platform.drivers().await?;
+    let known = |driver: &str| drivers.iter().any(|observed| observed.pod.name_any() == driver);
     let jobs = if known(requested) {
-        jobs(place).await.unwrap_or_default()
+        jobs(platform).await.unwrap_or_default()
     } else {
-        jobs(place).await?
+        jobs(platform).await?
     };
     let is_it = |job: &&JobState| job.id.as_deref() == Some(requested) || job.driver.as_deref() == Some(requested);
     let job = jobs.iter().find(is_it);
@@ -294,30 +295,20 @@ pub async fn end(place: &Place, requested: &str) -> Result<String, Error> {
             Some(job) => not_ours(job),
             None => Error::NoJob {
                 requested: requested.to_owned(),
-                name: name.to_string(),
+                name: platform.name().to_string(),
             },
         });
     };
     let application = job.and_then(|job| job.id.as_deref());
-    match place {
-        Place::Kubernetes(cluster, name) => {
-            drivers::terminate(cluster, &driver).await?;
-            match application {
-                Some(application) => {
-                    let masters = job_pods(cluster, name).await?.masters;
-                    until_gone(Leader::new(cluster.clone()), application, masters).await;
-                }
-                None => drivers::wait_until_ended(cluster, &driver).await?,
-            }
-        }
-        Place::Local(dir) => {
-            for record in process::records(dir)?.iter().filter(|record| record.name == driver) {
-                process::terminate(record).await;
-                process::remove(dir, &record.name)?;
-            }
-            if let Some(application) = application {
-                until_gone(Leader::new(Loopback), application, masters_of(dir)?).await;
-            }
+    platform.end_driver(&driver, application.is_none()).await?;
+    if let Some(application) = application {
+        let pods = platform.pods().await?;
+        let mut leader = Leader::new(platform.transport());
+        if !leader
+            .until_gone(application, || pods.clone(), UNREGISTER_TIMEOUT)
+            .await
+        {
+            tracing::warn!("the master still lists {application}");
         }
     }
     Ok(driver)
@@ -328,15 +319,6 @@ fn driver_to_end(job: &JobState, requested: &str) -> Option<String> {
     let driver = job.driver.as_ref()?;
     let goes_on = !job.is_running() && !job.driver_ended;
     (driver == requested || !goes_on).then(|| driver.clone())
-}
-
-async fn until_gone<R: PodConnector + Clone>(mut leader: Leader<R>, application: &str, masters: Vec<Pod>) {
-    if !leader
-        .until_gone(application, || masters.clone(), UNREGISTER_TIMEOUT)
-        .await
-    {
-        tracing::warn!("the master still lists {application}");
-    }
 }
 
 fn not_ours(job: &JobState) -> Error {
@@ -358,90 +340,8 @@ fn not_ours(job: &JobState) -> Error {
     }
 }
 
-/// The pods that are relevant to jobs.
-struct JobPods {
-    masters: Vec<Pod>,
-    /// The drivers that sparkha created.
-    drivers: Vec<ObservedDriver>,
-    connect: Option<String>,
-    inventory: Inventory,
-}
-
-async fn job_pods(cluster: &Cluster, name: &ClusterName) -> Result<JobPods, Error> {
-    let selector = cluster_selector(name);
-    let pods = async { Ok(cluster.list_of::<Pod>(&selector).await?) };
-    let (inventory, pods) = futures::try_join!(inventory_object(cluster, name), pods)?;
-    let inventory = read_inventory(&inventory)?;
-    let domain = &inventory.cluster.ui_domain;
-    let namespace = cluster.namespace().as_str();
-    let ui = |pod: &Pod| ui_prefix(pod, namespace, domain);
-    Ok(JobPods {
-        drivers: drivers_among(&pods, namespace, name, domain),
-        connect: pods.iter().find(|pod| is_of(pod, Component::Connect)).and_then(ui),
-        masters: pods.into_iter().filter(|pod| is_of(pod, Component::Master)).collect(),
-        inventory,
-    })
-}
-
-/// The drivers that sparkha created for a cluster.
-fn drivers_among(pods: &[Pod], namespace: &str, name: &ClusterName, domain: &UiDomain) -> Vec<ObservedDriver> {
-    let drivers = pods
-        .iter()
-        .filter(|pod| is_of(pod, Component::Driver) && drivers::is_ours(pod, name));
-    // Ended drivers that are being deleted were removed by `jobs --kill`.
-    let drivers = drivers.filter(|pod| drivers::ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
-    drivers
-        .map(|pod| driver_of(pod, ui_prefix(pod, namespace, domain)))
-        .collect()
-}
-
 fn is_of(pod: &Pod, component: Component) -> bool {
     Component::of(pod.labels()) == Some(component)
-}
-
-fn driver_of(pod: &Pod, ui: Option<String>) -> ObservedDriver {
-    let ended = drivers::ended(pod);
-    let message = ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default();
-    ObservedDriver {
-        name: pod.name_any(),
-        ui,
-        reach: Some(DriverUi {
-            driver: pod.name_any(),
-            pod: pod.clone(),
-            port: *DRIVER_UI_PORTS.start(),
-        }),
-        applications: message
-            .lines()
-            .filter(|line| line.starts_with("app-"))
-            .map(str::to_owned)
-            .collect(),
-        ended: drivers::is_over(pod),
-        exit_code: ended.map(|ended| ended.exit_code),
-    }
-}
-
-fn local_drivers(dir: &ClusterDir) -> Result<Vec<ObservedDriver>, Error> {
-    let records = process::records(dir)?.into_iter();
-    let address = dir.observed()?.driver_address;
-    let observed = records.map(|record| {
-        // Checked before the exit code is read, because the script writes that last.
-        let ended = !record.process.is_alive();
-        ObservedDriver {
-            ui: driver_ui(dir, &record),
-            reach: address.map(|address| DriverUi::local(&record.name, address, record.ui_port)),
-            applications: record.applications(),
-            ended,
-            exit_code: record.exit_code().filter(|_| ended),
-            name: record.name,
-        }
-    });
-    Ok(observed.collect())
-}
-
-fn local_connect(dir: &ClusterDir, inventory: &Inventory) -> Result<Option<String>, Error> {
-    let pods = dir.observed()?.pods.into_iter().map(|record| record.pod);
-    let connect = pods.into_iter().find(|pod| is_of(pod, Component::Connect));
-    Ok(connect.and_then(|pod| ui_prefix(&pod, dir.namespace.as_str(), &inventory.cluster.ui_domain)))
 }
 
 /// Applications with their drivers, and drivers without applications.
@@ -531,6 +431,16 @@ mod tests {
     use super::*;
     use crate::clients::spark::MasterPage;
     use crate::model::reports::{MasterReport, MasterStatus};
+    use crate::platform::kubernetes::drivers;
+    use crate::spec::names::ClusterName;
+
+    fn ui(driver: &str) -> DriverUi {
+        DriverUi {
+            driver: driver.into(),
+            pod: Pod::default(),
+            port: 4040,
+        }
+    }
 
     fn app(id: &str, state: &str, started_ms: u64) -> ApplicationReport {
         ApplicationReport {
@@ -570,7 +480,7 @@ mod tests {
         let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| ObservedDriver {
             name: name.into(),
             ui: None,
-            reach: None,
+            reach: ui(name),
             applications: applications.iter().map(|id| id.to_string()).collect(),
             ended,
             exit_code,
@@ -622,7 +532,7 @@ mod tests {
         let driver = |name: &str, applications: &[&str]| ObservedDriver {
             name: name.into(),
             ui: None,
-            reach: None,
+            reach: ui(name),
             applications: applications.iter().map(|id| id.to_string()).collect(),
             ended: false,
             exit_code: None,
@@ -664,7 +574,7 @@ mod tests {
         let driver = |name: &str, application: &str, ended: bool| ObservedDriver {
             name: name.into(),
             ui: None,
-            reach: Some(DriverUi::local(name, std::net::Ipv4Addr::LOCALHOST.into(), 4040)),
+            reach: ui(name),
             applications: vec![application.into()],
             ended,
             exit_code: None,
@@ -682,14 +592,16 @@ mod tests {
     #[test]
     fn an_ended_driver_pod_reports_its_applications_and_exit_code() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "d"},
+            "metadata": {"name": "spark-driver-0123abcd", "labels": {"app.kubernetes.io/component": "driver"}},
             "status": {"podIP": "10.1.2.3", "phase": "Failed", "containerStatuses": [{
                 "name": "driver", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
                 "state": {"terminated": {"exitCode": 3, "message": "app-1\napp-2\n"}},
             }]},
         }))
         .unwrap();
-        let observed = driver_of(&pod, ui_prefix(&pod, "ns", &UiDomain::default()));
+        let cluster = ClusterName::parse("spark").unwrap();
+        let driver = drivers::among(&[pod], &cluster).remove(0);
+        let observed = ObservedDriver::of(driver, "ns", &UiDomain::default());
         assert_eq!(
             (observed.applications, observed.ended, observed.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))
@@ -720,7 +632,7 @@ mod tests {
         let driver = |name: &str, host: &str, ended| ObservedDriver {
             name: name.into(),
             ui: Some(format!("http://{host}:")),
-            reach: None,
+            reach: ui(name),
             applications: vec![],
             ended,
             exit_code: None,

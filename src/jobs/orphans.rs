@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::clients::spark::{self};
 use crate::model::reports::MasterReport;
 use crate::platform::leader::Leader;
-use crate::platform::observer::PodConnector;
+use crate::platform::transport::Transport;
 
 /// Timeout of a driver's web UI.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -53,26 +53,10 @@ pub struct DriverUi {
 }
 
 impl DriverUi {
-    /// The web UI of a driver process on this machine.
-    pub fn local(driver: &str, address: std::net::IpAddr, port: u16) -> Self {
-        let status = PodStatus {
-            pod_ip: Some(address.to_string()),
-            ..PodStatus::default()
-        };
-        Self {
-            driver: driver.to_owned(),
-            pod: Pod {
-                status: Some(status),
-                ..Pod::default()
-            },
-            port,
-        }
-    }
-
     /// The current application of the driver. `None` if it has none, does not respond, or has no web UI.
-    async fn application<R: PodConnector>(&self, reach: &R) -> Option<String> {
+    async fn application(&self, transport: &Transport) -> Option<String> {
         let asking = async {
-            let stream = reach.open(&self.pod, self.port).await.ok()?;
+            let stream = transport.open(&self.pod, self.port).await.ok()?;
             spark::application_of_driver(stream).await.ok().flatten()
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten()
@@ -83,14 +67,10 @@ impl DriverUi {
 ///
 /// A driver's web UI stops before its application ends. An application that the web UI reports before and after the
 /// leader was queried therefore existed in between.
-pub async fn orphans<R: PodConnector + Clone>(
-    leader: &mut Leader<R>,
-    masters: Vec<Pod>,
-    uis: Vec<DriverUi>,
-) -> Vec<Orphan> {
-    let reach = &leader.connector.clone();
+pub async fn orphans(leader: &mut Leader, masters: Vec<Pod>, uis: Vec<DriverUi>) -> Vec<Orphan> {
+    let transport = &leader.transport.clone();
     let before = futures::future::join_all(uis.into_iter().map(async |ui| {
-        let application = ui.application(reach).await?;
+        let application = ui.application(transport).await?;
         Some((ui, application))
     }));
     let before: Vec<_> = before.await.into_iter().flatten().collect();
@@ -104,7 +84,7 @@ pub async fn orphans<R: PodConnector + Clone>(
         .into_iter()
         .filter(|(_, application)| !is_active(&report, application));
     let orphans = futures::future::join_all(unknown.map(async |(ui, application)| {
-        let still = ui.application(reach).await.as_ref() == Some(&application);
+        let still = ui.application(transport).await.as_ref() == Some(&application);
         still.then_some(Orphan {
             driver: ui.driver,
             application,

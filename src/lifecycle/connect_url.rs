@@ -2,9 +2,10 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::lifecycle::place::Place;
-use crate::lifecycle::{Error, local, secret};
+use crate::lifecycle::inventory::inventory;
+use crate::lifecycle::{Error, secret};
 use crate::model::ports::CONNECT_PORT;
+use crate::platform::{Backend, Platform};
 use crate::render::auth::CONNECT_TOKEN;
 use crate::state::{Facts, connect_state};
 
@@ -21,22 +22,26 @@ pub enum Client {
 ///
 /// # Errors
 /// Fails if the token cannot be read.
-pub async fn connect_url(place: &Place, client: Client) -> Result<Option<String>, Error> {
-    let summary = place.inventory().await?.cluster;
+pub async fn connect_url(platform: &dyn Platform, client: Client) -> Result<Option<String>, Error> {
+    let summary = inventory(platform).await?.cluster;
     if !summary.connect {
         return Ok(None);
     }
-    let mut url = match (place, client) {
-        (_, Client::Forwarded) => format!("sc://localhost:{CONNECT_PORT}"),
-        (Place::Kubernetes(..), Client::Inside) => {
-            connect_state(place.namespace().as_str(), &summary, &Facts::default()).url
-        }
-        (Place::Local(dir), Client::Inside) => {
-            connect_state(dir.namespace.as_str(), &summary, &local::pods_of(dir)?).url
-        }
+    let facts = match platform.backend() {
+        // The server's address is its Service's.
+        Backend::Kubernetes(_) => Facts::default(),
+        Backend::Local(_) => Facts {
+            pods: platform.pods().await?,
+            here: true,
+            ..Facts::default()
+        },
+    };
+    let mut url = match client {
+        Client::Forwarded => format!("sc://localhost:{CONNECT_PORT}"),
+        Client::Inside => connect_state(platform.namespace().as_str(), &summary, &facts).url,
     };
     if let Some(name) = &summary.connect_secret {
-        let token = secret::value(place, name, CONNECT_TOKEN).await?;
+        let token = secret::value(platform, name, CONNECT_TOKEN).await?;
         url.push_str(&with_token(&token));
     }
     Ok(Some(url))

@@ -1,36 +1,25 @@
-//! `sparkha create`: preflight, namespace, inventory, objects, prune, wait. Each step can be interrupted. The inventory
-//! is written first and lists every object that may exist from then on, so the next create or teardown continues from
-//! there.
+//! `sparkha create`: discover → check → render → plan → apply → wait. Each step can be interrupted. The inventory is written first and lists every
+//! object that may exist from then on, so the next create or teardown continues from there.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::DynamicObject;
-use serde_json::{Value, json};
-
 use crate::console::progress::Progress;
-use crate::lifecycle::differences::{Applications, Differences, Origin, differences};
+use crate::lifecycle::applications::Applications;
+use crate::lifecycle::differences::{Differences, Origin, differences};
 use crate::lifecycle::external_zookeeper::Znodes;
-use crate::lifecycle::lock::Lock;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::plan::{LiveObjects, Plan, plan, to_apply};
-use crate::lifecycle::preflight::{NamespaceState, Snapshot, preflight};
-use crate::lifecycle::rollout::{Mode, Roller};
+use crate::lifecycle::plan::{Plan, plan};
+use crate::lifecycle::preflight::{Snapshot, check, discover, render_for};
+use crate::lifecycle::rollout::{self, Mode};
 use crate::lifecycle::spark_change::SparkChange;
-use crate::lifecycle::{Error, external_zookeeper, lock, namespace, rollout, secret, status, teardown, upgrade, wait};
+use crate::lifecycle::{Error, external_zookeeper, preflight, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
-use crate::model::labels::cluster_selector;
-use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::leader::Leader;
-use crate::platform::observer::Observer;
-use crate::render::Resource;
-use crate::render::inventory::{Inventory, InventoryEntry, UpgradePhase};
-use crate::render::workloads::ROLLING_UPDATE;
+use crate::platform::{self, Backend, Intent, LiveObjects, Lock, Platform, guard, kubernetes};
+use crate::render::inventory::{Inventory, InventoryEntry};
+use crate::render::workloads::{ON_DELETE, ROLLING_UPDATE};
+use crate::render::{Rendered, Resource};
 use crate::spec::ClusterSpec;
-use crate::spec::names::ClusterName;
 use crate::spec::words::counted;
 use crate::state::ClusterState;
 
@@ -97,132 +86,119 @@ pub struct CreateResult {
     pub would: Vec<String>,
 }
 
-/// Concurrent requests for objects of one kind.
-const CONCURRENCY: usize = 16;
-
-/// A create that is prepared.
-pub struct KubernetesCreate {
+/// A planned create.
+pub struct Prepared {
+    spec: ClusterSpec,
     snapshot: Snapshot,
-    inventory: Inventory,
+    rendered: Rendered,
     plan: Plan,
-    /// Change of the Spark version of masters and workers.
-    pub change: Option<SparkChange>,
     /// Differences from the live cluster.
     pub differences: Differences,
 }
 
-/// Plans the changes that turn the live cluster into `spec`. Changes nothing.
-pub async fn prepare(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    options: &CreateOptions,
-    progress: &Progress,
-) -> Result<KubernetesCreate, Error> {
-    progress.step("Running preflight checks");
-    let mut snapshot = preflight(cluster, spec, options.skip_preflight).await?;
-    if lock::wait_for_lock(cluster, &spec.name, inventory_object(&snapshot, spec)).await? {
-        snapshot = preflight(cluster, spec, options.skip_preflight).await?;
+impl Prepared {
+    /// Change of the Spark version of masters and workers.
+    pub fn change(&self) -> Option<&SparkChange> {
+        self.plan.change.as_ref()
     }
-    for finding in &snapshot.findings {
-        progress.warn(&finding.message);
-    }
-    let mut inventory = desired_inventory(spec, &snapshot);
-    let mut plan = plan(
-        &snapshot.resources,
-        &snapshot.live,
-        snapshot.inventory.as_ref(),
-        &inventory,
-    );
-    let old = snapshot.inventory.as_ref();
-    upgrade::takes_changes(old)?;
-    if !options.origin.is_current(old) {
-        return Err(Error::has_just_finished());
-    }
-    let mut differences = differences(old, &inventory, &plan, &snapshot.live, &options.origin);
-    let mut change = None;
-    if differences.are_disturbing() {
-        let applications = running(cluster, &spec.name).await;
-        change = spark_change(cluster, spec, &plan, &snapshot.live).await?;
-        options.weigh(&mut differences, change.as_ref(), &applications, progress)?;
-    }
-    if change.is_none() && options.running != RunningApplications::Drained {
-        inventory = inventory.keeping_drain_of(snapshot.inventory.as_ref());
-        plan.inventory_changes = snapshot.inventory.as_ref() != Some(&inventory);
-    }
-    Ok(KubernetesCreate {
-        snapshot,
-        inventory,
-        plan,
-        change,
-        differences,
-    })
 }
 
-/// The running applications.
-async fn running(cluster: &Cluster, name: &ClusterName) -> Applications {
-    Applications::of(status::status(cluster, name, &mut Observer::new(cluster.clone())).await)
+/// Plans the changes that turn the live cluster into `spec`. Changes nothing.
+pub async fn prepare(
+    platform: &dyn Platform,
+    spec: ClusterSpec,
+    options: &CreateOptions,
+    progress: &Progress,
+) -> Result<Prepared, Error> {
+    progress.step("Running preflight checks");
+    let snapshot = discover(platform, &spec).await?;
+    let rendered = render_for(&spec, &snapshot);
+    for finding in check(platform, &spec, &snapshot, &rendered, options.skip_preflight).await? {
+        progress.warn(&finding.message);
+    }
+    let old = snapshot.baseline.inventory.as_ref();
+    upgrade::takes_changes(old)?;
+    if !options.origin.is_current(old) {
+        return Err(platform::Error::has_just_finished().into());
+    }
+    let change = spark_change(platform, &rendered, &snapshot.live).await?;
+    let is_drained = options.running == RunningApplications::Drained;
+    let plan = plan(&rendered, &snapshot.live, old, change, is_drained);
+    let mut differences = differences(old, &plan.inventory, &plan, &snapshot.live, &options.origin);
+    if differences.are_disturbing() {
+        let applications = Applications::of(status::status(platform).await);
+        options.weigh(&mut differences, plan.change.as_ref(), &applications, progress)?;
+    }
+    Ok(Prepared {
+        spec,
+        snapshot,
+        rendered,
+        plan,
+        differences,
+    })
 }
 
 /// The change of the Spark version of masters and workers. Queries the leader only if the image does not tell the
 /// running version.
 async fn spark_change(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    plan: &Plan,
+    platform: &dyn Platform,
+    rendered: &Rendered,
     live: &LiveObjects,
 ) -> Result<Option<SparkChange>, Error> {
-    let Some(change) = SparkChange::between(live, &plan.apply) else {
+    let Some(change) = SparkChange::between(live, &rendered.objects) else {
         return Ok(None);
     };
     if change.is_known() {
         return Ok(Some(change));
     }
-    let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await?;
-    let reply = Leader::new(cluster.clone()).query(pods).await;
+    let reply = Leader::new(platform.transport()).query(platform.pods().await?).await;
     Ok(change.with_running(reply.and_then(|reply| reply.page.version)))
 }
 
-/// Executes the plan. Fails if the inventory has changed since.
+/// Executes the plan, and waits until the cluster is in service. Fails if the inventory has changed since.
 pub async fn create(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    prepared: KubernetesCreate,
+    platform: &dyn Platform,
+    prepared: Prepared,
     options: &CreateOptions,
     progress: &Progress,
 ) -> Result<CreateResult, Error> {
-    let KubernetesCreate {
-        snapshot, inventory, ..
+    let Prepared {
+        spec, snapshot, plan, ..
     } = &prepared;
     if options.dry_run {
         return Ok(CreateResult {
             state: None,
-            would: describe(&prepared.plan, &snapshot.live),
+            would: describe(plan, &snapshot.live),
         });
     }
-    if snapshot.has_lost_inventory() {
-        progress.warn(&lost_inventory(spec, snapshot, inventory));
+    if let Backend::Local(local) = platform.backend() {
+        preflight::local::announce(local, &prepared.rendered, snapshot, progress).await?;
     }
-    let first = snapshot.is_first();
-    let has_claims = inventory.objects.iter().any(|entry| !entry.claims.is_empty());
-    let kept = match snapshot.namespace {
-        NamespaceState::Missing => vec![],
-        _ if first && has_claims => teardown::claims(cluster, &spec.name).await?,
-        _ => vec![],
+    if snapshot.has_lost_inventory() {
+        progress.warn(&lost_inventory(spec, &prepared));
+    }
+    let has_claims = plan.inventory.objects.iter().any(|entry| !entry.claims.is_empty());
+    let kept = match snapshot.is_first && has_claims && !snapshot.lacks_namespace() {
+        true => platform.claims(None).await?,
+        false => vec![],
     };
     let mut undo = Undo::default();
     let made = async {
-        write(cluster, spec, &prepared, options, &mut undo, progress).await?;
-        if !options.wait {
-            return Ok(None);
+        // Held until the cluster is in service, where it can be.
+        let _lock = apply(platform, &prepared, options, &mut undo, progress).await?;
+        match options.wait {
+            true => {
+                let waiting = wait::until_ready(platform, &plan.inventory, options.timeout, progress);
+                waiting.await.map(Some)
+            }
+            false => Ok(None),
         }
-        let view = wait::KubernetesView::of(cluster, &spec.name).await;
-        let waiting = wait::until_ready(view, cluster.namespace(), inventory, options.timeout, progress);
-        waiting.await.map(Some)
     };
     let error = match made.await {
         Ok(state) => {
-            if undo.first_create.is_some()
-                && let Err(error) = lock::confirm_first(cluster, &spec.name).await
+            if options.wait
+                && undo.first_create.is_some()
+                && let Err(error) = platform.confirm_first().await
             {
                 tracing::info!("failed to remove the mark of a first create: {error}");
             }
@@ -232,7 +208,7 @@ pub async fn create(
     };
     if let Some(id) = undo.first_create.filter(|_| is_worth_cleaning(&error)) {
         progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
-        match teardown::undo(cluster, &spec.name, &id, &kept, undo.znodes, progress).await {
+        match teardown::undo(platform, &id, &kept, undo.znodes, progress).await {
             Ok(true) => {}
             Ok(false) => progress.warn("Another command has changed the cluster: nothing is removed"),
             Err(cleaning) => progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`")),
@@ -250,38 +226,26 @@ struct Undo {
 }
 
 /// Errors caused by another sparkha process or by an interruption keep the objects: the user may want to continue.
-pub fn is_worth_cleaning(error: &Error) -> bool {
+fn is_worth_cleaning(error: &Error) -> bool {
     !matches!(
         error,
-        Error::Busy { .. } | Error::Interrupted { .. } | Error::Kubernetes(kubernetes::Error::LockLost { .. })
+        Error::Interrupted { .. }
+            | Error::Platform(
+                platform::Error::Busy { .. } | platform::Error::Kubernetes(kubernetes::Error::LockLost { .. })
+            )
     )
 }
 
-/// The live ConfigMap of the inventory.
-fn inventory_object<'a>(snapshot: &'a Snapshot, spec: &ClusterSpec) -> Option<&'a DynamicObject> {
-    snapshot.live.get(&(Kind::ConfigMap, spec.name.inventory()))
-}
-
-fn desired_inventory(spec: &ClusterSpec, snapshot: &Snapshot) -> Inventory {
-    let inventory = Inventory::of(spec, snapshot.resources.get(1..).unwrap_or_default());
-    let owner = snapshot.znodes.as_ref().and_then(|znodes| znodes.owner.clone());
-    let inventory = inventory.with_znode_owner(owner);
-    match snapshot.has_lost_inventory() {
-        true => inventory.adopting(&snapshot.live),
-        false => inventory,
-    }
-}
-
 /// The warning for a cluster whose inventory is missing.
-fn lost_inventory(spec: &ClusterSpec, snapshot: &Snapshot, inventory: &Inventory) -> String {
-    let desired = Inventory::of(spec, &snapshot.resources);
-    let objects = inventory.objects.iter();
+fn lost_inventory(spec: &ClusterSpec, prepared: &Prepared) -> String {
+    let desired = Inventory::of(spec, &prepared.rendered.objects);
+    let objects = prepared.plan.inventory.objects.iter();
     let extra = objects.filter(|entry| desired.entry(entry.kind, &entry.name).is_none());
     let extra: Vec<_> = extra.map(|entry| format!("{} {}", entry.kind, entry.name)).collect();
     let mut message = format!(
         "The inventory (ConfigMap {}) is missing, but {} of cluster {} exist: create adopts them and keeps them if it fails",
         spec.name.inventory(),
-        counted(snapshot.live.len(), "object"),
+        counted(prepared.snapshot.live.len(), "object"),
         spec.name
     );
     if !extra.is_empty() {
@@ -293,131 +257,142 @@ fn lost_inventory(spec: &ClusterSpec, snapshot: &Snapshot, inventory: &Inventory
     message
 }
 
-async fn write(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    prepared: &KubernetesCreate,
+/// Executes the plan. Returns the lock, if something was changed.
+async fn apply(
+    platform: &dyn Platform,
+    prepared: &Prepared,
     options: &CreateOptions,
     undo: &mut Undo,
     progress: &Progress,
-) -> Result<(), Error> {
-    let KubernetesCreate {
+) -> Result<Option<Box<dyn Lock>>, Error> {
+    let Prepared {
+        spec,
         snapshot,
-        inventory,
+        rendered,
         plan,
         ..
     } = prepared;
-    if snapshot.namespace == NamespaceState::Missing {
-        namespace::create(cluster).await?;
-        progress.done(&format!("Namespace {} made", cluster.namespace()));
+    if snapshot.lacks_namespace()
+        && let Backend::Kubernetes(cluster) = platform.backend()
+    {
+        kubernetes::namespace::create(cluster).await?;
+        progress.done(&format!("Namespace {} made", platform.namespace()));
     }
-    let observed = inventory_object(snapshot, spec);
     if plan.is_empty() {
         // From now on this run relies on objects that a failed first create would still remove.
-        if observed.is_some_and(lock::is_first) {
-            lock::confirm_first(cluster, &spec.name).await?;
+        if snapshot.baseline.is_first {
+            platform.confirm_first().await?;
         }
-        progress.done("Nothing to change");
-        return Ok(());
+        progress.done(nothing_to_change(platform).await?);
+        return Ok(None);
     }
-    let object = snapshot.resources.first().map(|resource| resource.object.clone());
-    let between = between(inventory, snapshot.inventory.as_ref(), prepared.change.as_ref());
-    let first = snapshot.is_first() && !options.retain;
-    let lock = lock::take(
-        cluster,
-        &spec.name,
-        observed,
-        object.unwrap_or_default(),
-        &between,
+    let first = snapshot.is_first && !options.retain;
+    let intent = Intent {
+        inventory: Some(&plan.during),
+        config_map: Some(&rendered.config_map(spec).object),
         first,
-    )
-    .await?;
+    };
+    let mut lock = platform.lock(&snapshot.baseline, intent).await?;
     undo.first_create = first.then(|| lock.id().to_owned());
     let work = async {
-        claim_znodes(&lock, cluster, spec, snapshot, undo).await?;
-        apply_and_prune(&lock.fenced(), spec, prepared, options, progress).await
+        claim_znodes(lock.as_ref(), spec, snapshot, undo).await?;
+        write(lock.platform(), prepared, options, progress).await
     };
-    match work.await {
-        Ok(()) => lock.release(inventory, first && options.wait).await,
-        Err(error) => {
-            abort(lock, &between, first).await;
-            Err(error)
-        }
-    }
+    let done = work.await;
+    let undoable = first && (options.wait || done.is_err());
+    finish(lock.as_mut(), done, &plan.inventory, &plan.during, undoable).await?;
+    lock.platform().ensure_running().await?;
+    Ok(Some(lock))
 }
 
-/// The inventory of all objects that may exist during the changes.
-pub fn between(inventory: &Inventory, old: Option<&Inventory>, change: Option<&SparkChange>) -> Inventory {
-    let between = match old {
-        Some(old) => inventory.united_with(old),
-        None => inventory.without_digests(),
+/// Starts what must run even if nothing changes, and says so.
+pub async fn nothing_to_change(platform: &dyn Platform) -> Result<&'static str, Error> {
+    Ok(match platform.ensure_running().await? {
+        true => "Supervisor restarted",
+        false => "Nothing to change",
+    })
+}
+
+/// Releases the lock with the inventory after the work, or with `before` if the work failed, so that the next run need not wait for it.
+pub async fn finish(
+    lock: &mut dyn Lock,
+    done: Result<(), Error>,
+    after: &Inventory,
+    before: &Inventory,
+    undoable: bool,
+) -> Result<(), Error> {
+    let Err(error) = done else {
+        return Ok(lock.release(after, undoable).await?);
     };
-    match change {
-        Some(change) => between.with_upgrade(Some(change.upgrade(UpgradePhase::Changing))),
-        None => between,
+    if let Err(error) = lock.release(before, undoable).await {
+        tracing::info!("failed to release the lock: {error}");
     }
+    Err(error)
 }
 
 /// Claims the znodes in an external ensemble if it is reachable from here.
-async fn claim_znodes(
-    lock: &Lock,
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    snapshot: &Snapshot,
-    undo: &mut Undo,
-) -> Result<(), Error> {
+async fn claim_znodes(lock: &dyn Lock, spec: &ClusterSpec, snapshot: &Snapshot, undo: &mut Undo) -> Result<(), Error> {
     let znodes = snapshot.znodes.as_ref().filter(|znodes| znodes.reached);
     let Some(owner) = znodes.and_then(|znodes| znodes.owner.as_ref()) else {
         return Ok(());
     };
     let is_made = Cell::new(false);
     let claim = async || {
-        if external_zookeeper::claim(&Place::Kubernetes(cluster.clone(), spec.name.clone()), spec, owner).await? {
+        if external_zookeeper::claim(lock.platform(), spec, owner).await? {
             is_made.set(true);
         }
-        Ok(())
+        Ok::<_, Error>(())
     };
-    lock.guard("claim the znodes", claim).await?;
+    guard(lock, "claim the znodes", claim).await?;
     if is_made.get() {
         undo.znodes = Znodes::Remove;
     }
     Ok(())
 }
 
-/// Keeps the inventory of all objects that may exist and releases the lock, so that the next run need not wait for it.
-/// `undoable` as in [`Lock::release`].
-pub async fn abort(lock: Lock, between: &Inventory, undoable: bool) {
-    if let Err(error) = lock.release(between, undoable).await {
-        tracing::info!("failed to release the lock: {error}");
-    }
-}
-
-async fn apply_and_prune(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    prepared: &KubernetesCreate,
+/// Applies and removes objects.
+async fn write(
+    platform: &dyn Platform,
+    prepared: &Prepared,
     options: &CreateOptions,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let KubernetesCreate { snapshot, plan, .. } = prepared;
+    let Prepared { snapshot, plan, .. } = prepared;
     let is_autoscaler = |entry: &&InventoryEntry| entry.kind == Kind::HorizontalPodAutoscaler;
     // An autoscaler that is to be removed would override the replicas that are applied now.
-    prune(cluster, plan.prune.iter().filter(is_autoscaler), snapshot, progress).await?;
+    prune(platform, plan.prune.iter().filter(is_autoscaler), snapshot, progress).await?;
     let was_autoscaled = plan.prune.iter().any(|entry| is_autoscaler(&entry));
-    // Kinds are applied in order, because later kinds need earlier ones (see Kind). Objects of one kind are applied
-    // concurrently, except StatefulSets.
+    // Kinds are applied in order, because later kinds need earlier ones (see Kind).
     let mut applied = 0;
     for kind in Kind::ALL {
-        if kind == Kind::StatefulSet {
+        let objects: Vec<_> = plan
+            .apply
+            .iter()
+            .filter(|object| object.kind == kind)
+            .cloned()
+            .collect();
+        match kind {
             // The deleted autoscaler still owns the field that it set.
-            let force = options.force_conflicts || was_autoscaled;
-            applied += apply_sets(cluster, spec, prepared, options, force, progress).await?;
-            continue;
+            Kind::StatefulSet => {
+                apply_sets(
+                    platform,
+                    prepared,
+                    options,
+                    options.force_conflicts || was_autoscaled,
+                    progress,
+                )
+                .await?;
+            }
+            Kind::Secret => {
+                for object in &objects {
+                    let exists = snapshot.live.contains_key(&(kind, object.name.clone()));
+                    secret::make(platform, object, exists).await?;
+                }
+            }
+            _ => platform.apply(&objects, options.force_conflicts).await?,
         }
-        let resources = plan.apply.iter().filter(|resource| resource.kind == kind);
-        let count = apply_all(cluster, resources, prepared, options.force_conflicts).await?;
-        applied += count;
-        if count > 0 {
+        applied += objects.len();
+        if !objects.is_empty() {
             progress.step(&format!(
                 "Applying: {applied} of {}",
                 counted(plan.apply.len(), "object")
@@ -425,116 +400,55 @@ async fn apply_and_prune(
         }
     }
     progress.done(&format!("{} applied", counted(applied, "object")));
-    prune(
-        cluster,
-        plan.prune.iter().filter(|entry| !is_autoscaler(entry)),
-        snapshot,
-        progress,
-    )
-    .await
+    let others = plan.prune.iter().filter(|entry| !is_autoscaler(entry));
+    prune(platform, others, snapshot, progress).await
 }
 
-/// Applies these resources concurrently and returns their number.
-async fn apply_all<'a>(
-    cluster: &Cluster,
-    resources: impl IntoIterator<Item = &'a Resource>,
-    prepared: &KubernetesCreate,
-    force: bool,
-) -> Result<usize, Error> {
-    let least = prepared.inventory.cluster.workers.count;
-    stream::iter(resources)
-        .map(|resource| apply(cluster, resource, &prepared.snapshot, least, force))
-        .buffer_unordered(CONCURRENCY)
-        .try_fold(0, |count, ()| async move { Ok(count + 1) })
-        .await
-}
-
-/// Applies the StatefulSets stage by stage and returns their number.
+/// Applies the StatefulSets stage by stage.
 async fn apply_sets(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    prepared: &KubernetesCreate,
+    platform: &dyn Platform,
+    prepared: &Prepared,
     options: &CreateOptions,
     force: bool,
     progress: &Progress,
-) -> Result<usize, Error> {
-    let KubernetesCreate { snapshot, plan, .. } = prepared;
-    let stages = rollout::stages(plan, &snapshot.live, prepared.change.is_some());
-    let mut roller = None;
-    if stages.iter().any(|stage| stage.replaced.is_some()) {
-        let mut view = wait::KubernetesView::of(cluster, &spec.name).await;
-        if rollout::needs_order(&stages, &mut view).await? {
-            roller = Some(KubernetesRoller {
-                cluster: cluster.clone(),
-                view,
-            });
-        }
-    }
-    let mut applied = 0;
+) -> Result<(), Error> {
+    let Prepared { snapshot, plan, .. } = prepared;
+    let stages = rollout::stages(plan, &snapshot.live);
+    let is_ordered = rollout::needs_order(&stages, platform).await?;
     for stage in &stages {
-        let (Some((set, mode)), Some(roller)) = (&stage.replaced, &mut roller) else {
-            let there = |set: &&&Resource| snapshot.live.get(&(set.kind, set.name.clone()));
-            for set in stage.sets.iter().filter(|set| there(set).is_some_and(rollout::is_held)) {
-                set_strategy(cluster, &set.name, ROLLING_UPDATE).await?;
+        let sets: Vec<Resource> = stage.sets.iter().copied().cloned().collect();
+        let Some((set, mode)) = stage.replaced.as_ref().filter(|_| is_ordered) else {
+            for set in &sets {
+                let there = snapshot.live.get(&(set.kind, set.name.clone()));
+                if there.is_some_and(rollout::is_held) {
+                    platform.set_strategy(&set.name, ROLLING_UPDATE).await?;
+                }
             }
-            applied += apply_all(cluster, stage.sets.iter().copied(), prepared, force).await?;
+            platform.apply(&sets, force).await?;
             continue;
         };
-        let held = stage.sets.iter().map(|resource| match *mode {
-            Mode::LeaderLast | Mode::AtOnce if resource.name == *set => Resource {
-                object: rollout::held(&resource.object),
-                ..(*resource).clone()
-            },
-            _ => (*resource).clone(),
-        });
-        let held: Vec<_> = held.collect();
-        if *mode != Mode::Rolling {
-            set_strategy(cluster, set, rollout::ON_DELETE).await?;
+        let is_held = |resource: &Resource| *mode != Mode::Rolling && resource.name == *set;
+        let mut held = sets.clone();
+        for resource in held.iter_mut().filter(|resource| is_held(resource)) {
+            resource.object = rollout::held(&resource.object);
         }
-        applied += apply_all(cluster, &held, prepared, force).await?;
-        let (namespace, inventory) = (cluster.namespace(), &prepared.inventory);
-        rollout::replace(roller, (set, *mode), namespace, inventory, options.timeout, progress).await?;
         if *mode != Mode::Rolling {
-            set_strategy(cluster, set, ROLLING_UPDATE).await?;
-            let desired = stage.sets.iter().copied().filter(|resource| resource.name == *set);
-            apply_all(cluster, desired, prepared, force).await?;
+            platform.set_strategy(set, ON_DELETE).await?;
+        }
+        platform.apply(&held, force).await?;
+        rollout::replace(platform, (set, *mode), &plan.inventory, options.timeout, progress).await?;
+        if *mode != Mode::Rolling {
+            platform.set_strategy(set, ROLLING_UPDATE).await?;
+            let released: Vec<_> = sets.into_iter().filter(is_held).collect();
+            platform.apply(&released, force).await?;
         }
         progress.done(&format!("Pods of {set} replaced"));
     }
-    Ok(applied)
-}
-
-/// Sets the update strategy. This needs a merge patch: the server defaults `rollingUpdate`, which `OnDelete` does not
-/// allow.
-async fn set_strategy(cluster: &Cluster, set: &str, strategy: &str) -> Result<(), Error> {
-    let mut patch = json!({"spec": {"updateStrategy": {"type": strategy}}});
-    if strategy == rollout::ON_DELETE {
-        patch["spec"]["updateStrategy"]["rollingUpdate"] = Value::Null;
-    }
-    cluster.merge(Kind::StatefulSet, set, &patch).await?;
     Ok(())
 }
 
-struct KubernetesRoller {
-    cluster: Cluster,
-    view: wait::KubernetesView,
-}
-
-impl Roller for KubernetesRoller {
-    type View = wait::KubernetesView;
-
-    fn view(&mut self) -> &mut Self::View {
-        &mut self.view
-    }
-
-    async fn replace(&mut self, _: &str, pods: &[Pod]) -> Result<(), Error> {
-        try_join_all(pods.iter().map(|pod| self.cluster.delete_pod(pod, None))).await?;
-        Ok(())
-    }
-}
-
 async fn prune(
-    cluster: &Cluster,
+    platform: &dyn Platform,
     entries: impl Iterator<Item = &InventoryEntry>,
     snapshot: &Snapshot,
     progress: &Progress,
@@ -542,31 +456,14 @@ async fn prune(
     for entry in entries {
         let live = snapshot.live.get(&(entry.kind, entry.name.clone()));
         let uid = live.and_then(|object| object.metadata.uid.clone());
-        cluster.delete(entry.kind, &entry.name, uid).await?;
+        platform.delete(entry.kind, &entry.name, uid).await?;
         progress.done(&format!("{} {} removed: no longer needed", entry.kind, entry.name));
     }
     Ok(())
 }
 
-async fn apply(
-    cluster: &Cluster,
-    resource: &Resource,
-    snapshot: &Snapshot,
-    least: u32,
-    force: bool,
-) -> Result<(), Error> {
-    let Resource { kind, name, .. } = resource;
-    match kind {
-        Kind::Secret => secret::make(cluster, resource, snapshot.live.get(&(*kind, name.clone()))).await,
-        _ => {
-            let object = to_apply(resource, &snapshot.live, least);
-            Ok(cluster.apply(*kind, name, &object, force).await.map(drop)?)
-        }
-    }
-}
-
 /// The lines of a dry run.
-pub fn describe(plan: &Plan, live: &LiveObjects) -> Vec<String> {
+fn describe(plan: &Plan, live: &LiveObjects) -> Vec<String> {
     let applied = plan.apply.iter().map(|resource| {
         let known = live.contains_key(&(resource.kind, resource.name.clone()));
         let verb = if known { "change" } else { "create" };

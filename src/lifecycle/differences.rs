@@ -4,21 +4,16 @@
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use crate::lifecycle::Error;
-use crate::lifecycle::plan::{LiveObjects, Plan};
-use crate::model::error_chain::with_sources;
+use crate::lifecycle::applications::{Applications, listed};
+use crate::lifecycle::plan::Plan;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::managed_fields::drops;
-use crate::model::reports::ApplicationReport;
 use crate::model::subset::contains;
+use crate::platform::LiveObjects;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
 use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
-use crate::state::ClusterState;
-
-/// How many names are listed.
-const MOST_NAMES: usize = 5;
 
 /// Where the desired cluster comes from, before flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -233,86 +228,15 @@ pub fn restarts(resource: &Resource, there: &DynamicObject) -> bool {
     !contains(observed, desired) || drops(there, FIELD_MANAGER, &["spec", "template"], desired)
 }
 
-fn listed(names: &[String]) -> String {
-    let more = names.len().saturating_sub(MOST_NAMES);
-    let first = names[..names.len() - more].join(", ");
-    match more {
-        0 => first,
-        _ => format!("{first} and {more} more"),
-    }
-}
-
-/// One line for an application: `app-1 squares of ann (2 cores)`.
-pub fn described(app: &ApplicationReport) -> String {
-    let cores = if app.cores == 1 { "core" } else { "cores" };
-    format!("{} {} of {} ({} {cores})", app.id, app.name, app.user, app.cores)
-}
-
-/// The running applications of a cluster.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Applications {
-    /// ID, name, user and cores of each.
-    Running(Vec<String>),
-    /// Why they are not known.
-    Unknown(String),
-}
-
-impl Applications {
-    /// As reported by the leader. Without a running master or worker there are none.
-    pub fn of(state: Result<ClusterState, Error>) -> Self {
-        let state = match state {
-            Ok(state) => state,
-            Err(error) => return Applications::Unknown(with_sources(&error)),
-        };
-        let masters = state.masters.iter().map(|master| &master.pod);
-        let mut pods = masters.chain(state.workers.pods.iter().map(|worker| &worker.pod));
-        if state.leader().is_some() {
-            Applications::Running(state.applications.iter().map(described).collect())
-        } else if pods.any(|pod| pod.phase == "Running") {
-            Applications::Unknown("no master leads".into())
-        } else {
-            Applications::Running(vec![])
-        }
-    }
-
-    /// Whether no application is known to run.
-    pub fn are_none(&self) -> bool {
-        matches!(self, Applications::Running(names) if names.is_empty())
-    }
-
-    /// One line for each, or the reason why they are not known.
-    pub fn lines(&self) -> Vec<String> {
-        match self {
-            Applications::Running(names) => names.clone(),
-            Applications::Unknown(reason) => {
-                vec![format!("applications may be running, sparkha cannot tell: {reason}")]
-            }
-        }
-    }
-
-    fn line(&self) -> Option<String> {
-        match self {
-            Applications::Running(names) => match names.len() {
-                0 => None,
-                1 => Some(format!("1 application runs: {}", listed(names))),
-                count => Some(format!("{count} applications run: {}", listed(names))),
-            },
-            Applications::Unknown(_) => self.lines().pop(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::lifecycle::plan::plan;
-    use crate::model::reports::MasterStatus;
     use crate::render::render;
     use crate::spec::ClusterSpec;
     use crate::spec::resolve::{Overrides, Source, resolve};
-    use crate::state::{Facts, cluster_state};
 
     fn spec(text: &str) -> ClusterSpec {
         let source = Source {
@@ -325,7 +249,7 @@ mod tests {
     fn compared(before: &str, after: &str, origin: &Origin) -> Differences {
         let (before, after) = (spec(before), spec(after));
         let (old, new) = (render(&before), render(&after));
-        let there = old.iter().map(|resource| {
+        let there = old.objects.iter().map(|resource| {
             let mut object: DynamicObject = serde_json::from_value(resource.object.clone()).unwrap();
             if resource.kind == Kind::Secret {
                 let keys = resource.object["stringData"].as_object().unwrap().keys();
@@ -335,9 +259,8 @@ mod tests {
             ((resource.kind, resource.name.clone()), object)
         });
         let live = there.collect();
-        let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
-        let plan = plan(&new, &live, Some(&inventories.0), &inventories.1);
-        differences(Some(&inventories.0), &inventories.1, &plan, &live, origin)
+        let plan = plan(&new, &live, Some(&old.inventory), None, false);
+        differences(Some(&old.inventory), &new.inventory, &plan, &live, origin)
     }
 
     #[track_caller]
@@ -428,11 +351,10 @@ mod tests {
     fn a_cluster_without_stateful_sets_has_nothing_to_lose() {
         let (before, after) = (spec("masters: {count: 1}\n"), spec(""));
         let (old, new) = (render(&before), render(&after));
-        let inventories = (Inventory::of(&before, &old[1..]), Inventory::of(&after, &new[1..]));
-        let plan = plan(&new, &LiveObjects::new(), Some(&inventories.0), &inventories.1);
+        let plan = plan(&new, &LiveObjects::new(), Some(&old.inventory), None, false);
         let differences = differences(
-            Some(&inventories.0),
-            &inventories.1,
+            Some(&old.inventory),
+            &new.inventory,
             &plan,
             &LiveObjects::new(),
             &Origin::File,
@@ -444,7 +366,8 @@ mod tests {
     fn restarting_pods_are_reported_without_an_inventory() {
         let reported = |there: &str, after: &str| {
             let there = spec(there);
-            let live: LiveObjects = render(&there)[1..]
+            let live: LiveObjects = render(&there)
+                .objects
                 .iter()
                 .map(|resource| {
                     let object = serde_json::from_value(resource.object.clone()).unwrap();
@@ -453,9 +376,8 @@ mod tests {
                 .collect();
             let after = spec(after);
             let new = render(&after);
-            let inventory = Inventory::of(&after, &new[1..]);
-            let plan = plan(&new, &live, None, &inventory);
-            differences(None, &inventory, &plan, &live, &Origin::Inventory(None))
+            let plan = plan(&new, &live, None, None, false);
+            differences(None, &new.inventory, &plan, &live, &Origin::Inventory(None))
         };
         let one = "masters: {count: 1}\n";
         assert_eq!(reported(one, one), Differences::default());
@@ -498,32 +420,5 @@ mod tests {
         assert!(!restarts(json!({"a": "1", "b": "2"})));
         assert!(restarts(json!({"a": "1"})));
         assert!(restarts(json!({"a": "1", "b": "3"})));
-    }
-
-    #[test]
-    fn without_a_leader_running_pods_mean_unknown_applications() {
-        let spec = spec("masters: {count: 1}\n");
-        let mut state = cluster_state("n", &Inventory::of(&spec, &[]), &Facts::default());
-        let of = |state: &ClusterState| Applications::of(Ok(state.clone()));
-        assert_eq!(of(&state), Applications::Running(vec![]));
-        state.masters[0].pod.phase = "Running".into();
-        assert_eq!(of(&state), Applications::Unknown("no master leads".into()));
-        state.masters[0].status = Some(MasterStatus::Alive);
-        assert_eq!(of(&state), Applications::Running(vec![]));
-        let forbidden = Error::Driver {
-            message: "forbidden".into(),
-            help: String::new(),
-        };
-        assert_eq!(
-            Applications::of(Err(forbidden)),
-            Applications::Unknown("forbidden".into())
-        );
-    }
-
-    #[test]
-    fn long_lists_of_names_are_shortened() {
-        let names: Vec<_> = (0..7).map(|number| format!("app-{number}")).collect();
-        let line = Applications::Running(names).line().unwrap();
-        assert_eq!(line, "7 applications run: app-0, app-1, app-2, app-3, app-4 and 2 more");
     }
 }

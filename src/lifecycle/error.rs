@@ -5,12 +5,10 @@ use std::net::SocketAddr;
 
 use crate::clients::{etcd, spark, vulcand, zookeeper};
 use crate::model::finding::Finding;
-use crate::platform::{kubernetes, local as machine};
-use crate::render::inventory::InventoryError;
+use crate::platform::local::is_full;
+use crate::platform::{self, Platform, kubernetes, local};
 use crate::routing::vulcand::diff::Conflict;
-use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::Problems;
-use crate::state::nodes::LostNode;
 use crate::state::trouble::Trouble;
 
 /// A step that failed. [`crate::report::exit_code`] maps each kind to its exit code.
@@ -21,11 +19,7 @@ pub enum Error {
     #[error("{message}")]
     Usage { message: String, help: String },
     #[error(transparent)]
-    Kubernetes(#[from] kubernetes::Error),
-    #[error(transparent)]
-    Local(#[from] machine::Error),
-    #[error(transparent)]
-    Inventory(#[from] InventoryError),
+    Platform(#[from] platform::Error),
     #[error(transparent)]
     ZooKeeper(#[from] zookeeper::Error),
     #[error(transparent)]
@@ -40,8 +34,6 @@ pub enum Error {
     RoutesContended { tries: u32 },
     #[error("preflight checks failed; nothing was changed")]
     Preflight { findings: Vec<Finding> },
-    #[error("another sparkha ({holder}) is changing this cluster")]
-    Busy { holder: String },
     /// Applications are running, or an upgrade that must not lose them is in progress.
     #[error("{message}")]
     InUse { message: String, help: String },
@@ -67,12 +59,6 @@ pub enum Error {
     NotInTime { seconds: u64, missing: Vec<String> },
     #[error("the cluster is not in service: {}", missing.join("; "))]
     NotInService { missing: Vec<String> },
-    #[error("some objects still exist after {seconds} s: {}", blockers.join("; "))]
-    StillThere { seconds: u64, blockers: Vec<String> },
-    #[error("pods do not terminate: {}", lost.iter().map(|lost| format!("node {} {lost}", lost.node)).collect::<Vec<_>>().join("; "))]
-    LostNodes { lost: Vec<LostNode>, known: bool },
-    #[error("there is no cluster {name} in namespace {namespace}")]
-    NoCluster { name: String, namespace: String },
     #[error("cluster {name} has no job or driver {requested}")]
     NoJob { requested: String, name: String },
     #[error("failed to listen at {address}")]
@@ -102,6 +88,18 @@ pub enum Error {
     Output(#[source] std::io::Error),
 }
 
+impl From<kubernetes::Error> for Error {
+    fn from(error: kubernetes::Error) -> Self {
+        Error::Platform(error.into())
+    }
+}
+
+impl From<local::Error> for Error {
+    fn from(error: local::Error) -> Self {
+        Error::Platform(error.into())
+    }
+}
+
 impl Error {
     /// For `map_err`. `action` is worded to follow "failed to".
     pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
@@ -109,18 +107,8 @@ impl Error {
         move |source| Error::Io { action, source }
     }
 
-    pub fn no_cluster(name: &ClusterName, namespace: &Namespace) -> Self {
-        Error::NoCluster {
-            name: name.to_string(),
-            namespace: namespace.to_string(),
-        }
-    }
-
-    /// Another sparkha process changed what this one has read.
-    pub fn has_just_finished() -> Self {
-        Error::Busy {
-            holder: "finished just now".into(),
-        }
+    pub fn no_cluster(platform: &dyn Platform) -> Self {
+        platform::Error::no_cluster(platform.name(), platform.namespace()).into()
     }
 
     /// A hint that tells the user what to do; `None` if there is none.
@@ -138,9 +126,7 @@ impl Error {
             Error::NoResult { .. } => Some(
                 "nothing was changed; `sparkha jobs` lists the running jobs; pass --no-canary to run the drill without a job".into(),
             ),
-            Error::Kubernetes(error) => error.help(),
-            Error::Local(error) => error.help(),
-            Error::Inventory(_) => Some("use the sparkha version that created the cluster, or a newer one".into()),
+            Error::Platform(error) => error.help(),
             Error::Etcd(error) => error.help(),
             Error::Vulcand(error) => error.help(),
             Error::RouteConflict(_) => Some(
@@ -151,7 +137,6 @@ impl Error {
             Error::RoutesContended { .. } => Some("run it again; do not run two processes with the same --owner at the same time".into()),
             Error::ZooKeeper(_) => Some("check the servers' names and that this machine can reach them".into()),
             Error::Preflight { .. } => Some("fix the problems, or pass --skip-preflight to continue anyway".into()),
-            Error::Busy { .. } => Some("wait until it has finished, then run this command again".into()),
             Error::NotDrained { next, .. } => Some(format!(
                 "`sparkha jobs` lists them, `sparkha jobs --kill ID` kills one; {next}",
             )),
@@ -160,18 +145,6 @@ impl Error {
                     .into(),
             ),
             Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows details".into()),
-            Error::StillThere { .. } => Some("remove the blockers, then run `sparkha teardown` again".into()),
-            Error::LostNodes { known: true, .. } => Some(
-                "`sparkha teardown --force` deletes these pods without confirmation from their nodes; if a node comes back, its kubelet kills what \
-                 still runs there. Or bring the node back and run `sparkha teardown` again"
-                    .into(),
-            ),
-            Error::LostNodes { known: false, .. } => Some(
-                "bring the node back and run `sparkha teardown` again. Or ask somebody who may read nodes whether it is gone: they can delete \
-                 it (`kubectl delete node`), or run `sparkha teardown --force`"
-                    .into(),
-            ),
-            Error::NoCluster { .. } => Some("`sparkha list -A` lists the clusters, `sparkha create` creates one".into()),
             Error::NoJob { .. } => Some("`sparkha jobs` lists the jobs and drivers".into()),
             Error::Listen { address, source } => Some(match source.kind() {
                 ErrorKind::AddrInUse => format!(
@@ -192,7 +165,7 @@ impl Error {
                 Some("both files must be PEM: the certificate chain, the server's certificate first, and the private key".into())
             }
             Error::Input(_) | Error::Spark(_) | Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } => None,
-            Error::Io { source, .. } | Error::Output(source) => machine::is_full(source)
+            Error::Io { source, .. } | Error::Output(source) => is_full(source)
                 .then(|| "free some space there and run it again".into()),
         }
     }

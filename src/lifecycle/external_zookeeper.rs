@@ -4,7 +4,6 @@
 //! cluster or machine. The znode's data therefore names its owner: a random id that is also in the cluster's inventory.
 //! sparkha never uses or removes znodes below a znode of another owner, or of none.
 
-use std::fs;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -13,20 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::zookeeper::{self, ZooKeeperLogin};
 use crate::console::progress::Progress;
-use crate::lifecycle::local::masters_of;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::{Error, secret};
+use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
-use crate::model::labels::cluster_selector;
 use crate::model::properties;
 use crate::platform::kubernetes::{Cluster, ForwardGuard};
 use crate::platform::leader::Leader;
-use crate::platform::local::Loopback;
-use crate::platform::local::store::ClusterDir;
-use crate::platform::local::volumes::users;
-use crate::render::auth::keys;
+use crate::platform::{Backend, Platform, random_id};
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::{ClusterSpec, ExternalZooKeeper, Recovery};
@@ -68,12 +61,16 @@ pub struct ZnodeCheck {
 
 /// Checks that the external ensemble is reachable, accepts the login, and that the cluster's znode is free or its own.
 /// `old` is the live inventory. `None` if the cluster uses no external ensemble.
-pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -> Result<Option<ZnodeCheck>, Error> {
+pub async fn check(
+    platform: &dyn Platform,
+    spec: &ClusterSpec,
+    old: Option<&Inventory>,
+) -> Result<Option<ZnodeCheck>, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(None);
     };
     let known = old.and_then(|old| old.cluster.zookeeper.owner());
-    let found = match connect(place, &external.servers, external.secret.as_deref()).await {
+    let found = match connect(platform, &external.servers, external.secret.as_deref()).await {
         Ok(reached) => ownership(&reached.client, &external.directory).await,
         Err(error) => Err(error),
     };
@@ -94,13 +91,13 @@ pub async fn check(place: &Place, spec: &ClusterSpec, old: Option<&Inventory>) -
     };
     let mut owner = match known {
         Some(known) => known.to_owned(),
-        None => secret::id()?,
+        None => random_id()?,
     };
     let mut findings = vec![];
     if let Some(holder) = found.holder(&owner) {
         // The cluster was created by an older sparkha, or its inventory was lost. A master of it that leads there
         // proves that the path is its own.
-        if leads(place, spec, external).await {
+        if leads(platform, spec, external).await {
             if let Ownership::Owned(there) = &found {
                 owner = there.owner.clone();
             }
@@ -129,22 +126,22 @@ fn taken(external: &ExternalZooKeeper, holder: &str) -> Finding {
 }
 
 /// Creates the cluster's znode, or writes the owner to one that is unowned and unused. Returns true if it was created.
-pub async fn claim(place: &Place, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
+pub async fn claim(platform: &dyn Platform, spec: &ClusterSpec, owner: &str) -> Result<bool, Error> {
     let Recovery::ExternalZooKeeper(external) = &spec.recovery else {
         return Ok(false);
     };
-    let reached = connect(place, &external.servers, external.secret.as_deref()).await?;
+    let reached = connect(platform, &external.servers, external.secret.as_deref()).await?;
     let (client, path) = (&reached.client, external.directory.as_str());
     let data = ZnodeOwner {
         owner: owner.to_owned(),
-        cluster: describe(place),
+        cluster: platform.description(),
     };
     // Strings always serialise.
     let data = serde_json::to_vec(&data).unwrap_or_default();
     for _ in 0..TRIES {
         let found = ownership(client, path).await?;
         if let Some(holder) = found.holder(owner)
-            && !leads(place, spec, external).await
+            && !leads(platform, spec, external).await
         {
             return Err(Error::Preflight {
                 findings: vec![taken(external, &holder)],
@@ -196,7 +193,7 @@ pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventor
 
 /// Removes this cluster's znodes, and no others, from an external ensemble.
 pub async fn remove_znodes(
-    place: &Place,
+    platform: &dyn Platform,
     inventory: &Inventory,
     znodes: Znodes,
     progress: &Progress,
@@ -212,7 +209,7 @@ pub async fn remove_znodes(
     };
     let left = |why: &str| progress.warn(&format!("The znodes below {directory} are not changed: {why}"));
     // An inventory that was copied from another namespace has the path of another cluster.
-    if !is_own_path(directory, place.namespace(), place.name()) {
+    if !is_own_path(directory, platform.namespace(), platform.name()) {
         left("the path is not this cluster's");
         return Ok(());
     }
@@ -220,7 +217,7 @@ pub async fn remove_znodes(
         left("this cluster never claimed them");
         return Ok(());
     };
-    let reached = match connect(place, servers, secret.as_deref()).await {
+    let reached = match connect(platform, servers, secret.as_deref()).await {
         Ok(reached) => reached,
         Err(error) if znodes == Znodes::Keep => {
             progress.warn(&format!(
@@ -312,47 +309,12 @@ impl Ownership {
     }
 }
 
-/// Identifies this cluster among all that may use an ensemble.
-fn describe(place: &Place) -> String {
-    let name = place.name();
-    match place {
-        Place::Kubernetes(cluster, _) => format!(
-            "cluster {name} in namespace {} of {}",
-            cluster.namespace(),
-            cluster.server()
-        ),
-        Place::Local(dir) => {
-            let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            format!(
-                "local cluster {name} in namespace {} at {} of {}",
-                dir.namespace,
-                dir.path().display(),
-                host.trim()
-            )
-        }
-    }
-}
-
 /// Whether a running master of this cluster was elected below this path.
-async fn leads(place: &Place, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
-    let conf = spec.name.conf();
-    let (conf, leader) = match place {
-        Place::Kubernetes(cluster, _) => {
-            let conf = cluster.get(Kind::ConfigMap, &conf).await.ok().flatten();
-            let pods = cluster.list_of::<Pod>(&cluster_selector(&spec.name)).await;
-            let leader = Leader::new(cluster.clone()).report(pods.unwrap_or_default()).await;
-            (conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok()), leader)
-        }
-        Place::Local(dir) => {
-            let conf = dir
-                .desired()
-                .ok()
-                .flatten()
-                .and_then(|desired| desired.config_map(&conf));
-            let pods = masters_of(dir).unwrap_or_default();
-            (conf, Leader::new(Loopback).report(pods).await)
-        }
-    };
+async fn leads(platform: &dyn Platform, spec: &ClusterSpec, external: &ExternalZooKeeper) -> bool {
+    let conf = platform.object(Kind::ConfigMap, &spec.name.conf()).await.ok().flatten();
+    let conf = conf.and_then(|conf| conf.try_parse::<ConfigMap>().ok());
+    let pods = platform.pods().await.unwrap_or_default();
+    let leader = Leader::new(platform.transport()).report(pods).await;
     let expected = [
         ("spark.deploy.zookeeper.dir", external.directory.clone()),
         ("spark.deploy.zookeeper.url", external.servers.join(",")),
@@ -377,17 +339,23 @@ struct Session {
 
 /// Connects from this machine. If the server names resolve only inside the cluster, connects through a pod of that
 /// Service. `secret` names the Secret with the login.
-async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Result<Session, zookeeper::Error> {
-    let read = match (secret, place) {
-        (Some(name), Place::Kubernetes(cluster, _)) => login(cluster, name).await.map(Some),
-        (Some(name), Place::Local(dir)) => login_local(dir, name).map(Some),
-        (None, _) => Ok(None),
-    };
+async fn connect(
+    platform: &dyn Platform,
+    servers: &[String],
+    secret: Option<&str>,
+) -> Result<Session, zookeeper::Error> {
     let all = servers.join(",");
-    let login = read.map_err(|reason| zookeeper::Error::Connect {
-        servers: all.clone(),
-        reason,
-    })?;
+    let login = match secret {
+        Some(name) => Some(
+            login(platform, name)
+                .await
+                .map_err(|reason| zookeeper::Error::Connect {
+                    servers: all.clone(),
+                    reason,
+                })?,
+        ),
+        None => None,
+    };
     let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
         Ok(client) => {
             return Ok(Session {
@@ -398,7 +366,7 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
         }
         Err(error) => error,
     };
-    let Place::Kubernetes(cluster, _) = place else {
+    let Backend::Kubernetes(cluster) = platform.backend() else {
         return Err(refused);
     };
     for server in servers {
@@ -421,22 +389,14 @@ async fn connect(place: &Place, servers: &[String], secret: Option<&str>) -> Res
     Err(refused)
 }
 
-async fn login(cluster: &Cluster, name: &str) -> Result<ZooKeeperLogin, String> {
-    let found = cluster.get(Kind::Secret, name).await;
-    let found = found.map_err(|error| with_sources(&error))?;
-    let data = keys(&found.ok_or_else(|| format!("there is no Secret {name}"))?);
-    login_of(name, |key| String::from_utf8(data.get(key)?.0.clone()).ok())
-}
-
-fn login_local(dir: &ClusterDir, name: &str) -> Result<ZooKeeperLogin, String> {
-    let folder = users("secrets", dir, name)?;
-    login_of(name, |key| fs::read_to_string(folder.join(key)).ok())
-}
-
-fn login_of(name: &str, value: impl Fn(&str) -> Option<String>) -> Result<ZooKeeperLogin, String> {
+async fn login(platform: &dyn Platform, name: &str) -> Result<ZooKeeperLogin, String> {
+    let values = platform.secret(name).await.map_err(|error| with_sources(&error))?;
     // The shell that reads the mounted files strips the trailing newline, too.
     let read = |key: &str| {
-        let value = value(key).map(|value| value.trim_end_matches('\n').to_owned());
+        let value = values
+            .get(key)
+            .and_then(|value| String::from_utf8(value.0.clone()).ok());
+        let value = value.map(|value| value.trim_end_matches('\n').to_owned());
         value.ok_or_else(|| format!("Secret {name} has no {key}"))
     };
     Ok(ZooKeeperLogin {

@@ -3,28 +3,31 @@
 //! remains the alias of the cluster. Commands use the oldest generation with that alias, and submit uses the one that
 //! accepts new jobs.
 
+use std::rc::Rc;
+
 use crate::lifecycle::Error;
-use crate::lifecycle::place::Place;
+use crate::lifecycle::inventory::existing;
+use crate::platform::{self, Platform};
 use crate::render::inventory::Summary;
 use crate::spec::names::{Alias, ClusterName};
 
 /// A cluster and its alias.
 #[derive(Clone)]
 pub struct Generation {
-    pub place: Place,
+    pub platform: Rc<dyn Platform>,
     pub alias: Option<Alias>,
 }
 
 impl Generation {
     /// The name that the user knows the cluster by.
     fn root(&self) -> &ClusterName {
-        self.alias.as_ref().map_or(self.place.name(), |alias| &alias.name)
+        self.alias.as_ref().map_or(self.platform.name(), |alias| &alias.name)
     }
 
     /// A later generation. It does not have the alias yet.
     pub fn later(&self, name: ClusterName) -> Self {
         Self {
-            place: self.place.sibling(&name),
+            platform: self.platform.sibling(&name),
             alias: Some(Alias {
                 name: self.root().clone(),
                 active: false,
@@ -45,7 +48,7 @@ impl Generation {
                 help: "upgrade without --side-by-side, or move to a cluster with a shorter name".into(),
             })?;
             let next = self.later(name);
-            if next.place.name() != self.place.name() && next.place.existing().await?.is_none() {
+            if next.platform.name() != self.platform.name() && existing(next.platform.as_ref()).await?.is_none() {
                 return Ok(next);
             }
             number += 1;
@@ -54,19 +57,19 @@ impl Generation {
 
     /// The generation that an upgrade has created and that does not have the alias yet.
     pub async fn made_next(&self) -> Result<Option<Self>, Error> {
-        let others = self.place.known_as(self.root()).await?;
-        let names = later(&others, self.place.name()).into_iter();
+        let others = self.platform.known_as(self.root()).await?;
+        let names = later(&others, self.platform.name()).into_iter();
         Ok(names.map(|name| self.later(name)).next())
     }
 }
 
 /// The cluster with this name or alias.
-pub async fn find(named: Place) -> Result<Generation, Error> {
-    let summary = match named.existing().await {
+pub async fn find(named: Rc<dyn Platform>) -> Result<Generation, Error> {
+    let summary = match existing(named.as_ref()).await {
         // The command that reads the cluster reports the error.
-        Err(Error::Inventory(_) | Error::Local(_)) => {
+        Err(Error::Platform(platform::Error::Inventory(_) | platform::Error::Local(_))) => {
             return Ok(Generation {
-                place: named,
+                platform: named,
                 alias: None,
             });
         }
@@ -76,36 +79,36 @@ pub async fn find(named: Place) -> Result<Generation, Error> {
             Some(summary) => summary,
             None => {
                 return Ok(Generation {
-                    place: named,
+                    platform: named,
                     alias: None,
                 });
             }
         },
     };
-    let place = named.sibling(&summary.name);
+    let platform = named.sibling(&summary.name);
     let alias = match summary.alias {
         Some(Alias { name, active: false }) => {
-            let is_first = place.sibling(&name).existing().await?.is_none();
+            let is_first = existing(platform.sibling(&name).as_ref()).await?.is_none();
             let active =
-                is_first && oldest(place.known_as(&name).await?).is_none_or(|first| first.name == summary.name);
+                is_first && oldest(platform.known_as(&name).await?).is_none_or(|first| first.name == summary.name);
             Some(Alias { name, active })
         }
         alias => alias,
     };
-    Ok(Generation { place, alias })
+    Ok(Generation { platform, alias })
 }
 
 /// The cluster that accepts the jobs of this one.
-pub async fn for_jobs(mut place: Place) -> Result<Place, Error> {
+pub async fn for_jobs(mut platform: Rc<dyn Platform>) -> Result<Rc<dyn Platform>, Error> {
     // Each successor was created later. A cycle, which only manual edits can cause, ends after a few rounds.
     for _ in 0..8 {
-        let inventory = place.existing().await?;
+        let inventory = existing(platform.as_ref()).await?;
         let Some(successor) = inventory.as_ref().and_then(|inventory| inventory.successor()) else {
-            return Ok(place);
+            return Ok(platform);
         };
-        place = place.sibling(successor);
+        platform = platform.sibling(successor);
     }
-    Ok(place)
+    Ok(platform)
 }
 
 fn oldest(mut generations: Vec<Summary>) -> Option<Summary> {

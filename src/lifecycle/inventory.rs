@@ -1,23 +1,29 @@
-//! Reads the inventory of a cluster on Kubernetes.
-
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::DynamicObject;
+//! Reads the inventory of a cluster.
 
 use crate::lifecycle::Error;
-use crate::model::kind::Kind;
-use crate::platform::kubernetes::Cluster;
+use crate::platform::{Baseline, Platform, kubernetes};
 use crate::render::inventory::Inventory;
-use crate::spec::names::ClusterName;
 
-/// The ConfigMap with the cluster's inventory. Fails if there is no such cluster.
-pub async fn inventory_object(cluster: &Cluster, name: &ClusterName) -> Result<DynamicObject, Error> {
-    let found = cluster.get(Kind::ConfigMap, &name.inventory()).await?;
-    found.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))
+/// The inventory. Fails if there is no such cluster.
+pub async fn inventory(platform: &dyn Platform) -> Result<Inventory, Error> {
+    let inventory = platform.inventory().await?;
+    inventory.ok_or_else(|| Error::no_cluster(platform))
 }
 
-/// Parses the inventory in its ConfigMap.
-pub fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
-    let value = serde_json::to_value(object).unwrap_or_default();
-    let config_map: ConfigMap = serde_json::from_value(value).unwrap_or_default();
-    Ok(Inventory::read(&config_map)?)
+/// The inventory. `None` if there is none or it may not be read.
+pub async fn existing(platform: &dyn Platform) -> Result<Option<Inventory>, Error> {
+    match platform.inventory().await {
+        Err(crate::platform::Error::Kubernetes(kubernetes::Error::Forbidden { .. })) => Ok(None),
+        found => Ok(found?),
+    }
+}
+
+/// The inventory to change. Fails if there is no such cluster.
+pub async fn baseline(platform: &dyn Platform) -> Result<(Baseline, Inventory), Error> {
+    let mut baseline = platform.baseline().await?;
+    if let Some(damage) = baseline.damage.take() {
+        return Err(damage.into());
+    }
+    let inventory = baseline.inventory.clone();
+    Ok((baseline, inventory.ok_or_else(|| Error::no_cluster(platform))?))
 }

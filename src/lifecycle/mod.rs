@@ -1,5 +1,6 @@
 //! A cluster's life: create, scale, upgrade, stop, rotate and teardown, each a visible list of steps.
 
+pub mod applications;
 pub mod connect_url;
 pub mod create;
 pub mod differences;
@@ -7,14 +8,8 @@ mod error;
 pub mod external_zookeeper;
 pub mod generations;
 pub mod inventory;
-pub mod local;
-pub mod lock;
-pub mod namespace;
-pub mod place;
 pub mod plan;
 pub mod preflight;
-pub mod prepared;
-pub mod removal;
 pub mod rollout;
 pub mod rotate;
 pub mod scale;

@@ -1,29 +1,31 @@
 //! Plans the writes that turn the live cluster into the desired one. Pure.
 
-use std::collections::HashMap;
+use serde_json::json;
 
-use kube::core::DynamicObject;
-use serde_json::{Value, json};
-
+use crate::lifecycle::spark_change::SparkChange;
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
 use crate::model::subset::contains;
+use crate::platform::LiveObjects;
 use crate::platform::kubernetes::FIELD_MANAGER;
-use crate::render::inventory::{Inventory, InventoryEntry};
-use crate::render::{Resource, auth};
-
-/// Live objects of the cluster, by kind and name.
-pub type LiveObjects = HashMap<(Kind, String), DynamicObject>;
+use crate::render::inventory::{Inventory, InventoryEntry, UpgradePhase};
+use crate::render::{Rendered, Resource, auth};
 
 /// The writes, in order.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Plan {
-    /// Resources to apply, in this order; without the inventory, which is written first and last.
+    /// Objects to apply, in this order. Secrets have only their missing keys.
     pub apply: Vec<Resource>,
     /// Objects that sparkha created and that are no longer desired.
     pub prune: Vec<InventoryEntry>,
+    /// The inventory after the change.
+    pub inventory: Inventory,
+    /// The inventory during the change: of all objects that may exist then.
+    pub during: Inventory,
     /// Whether the inventory must be written.
     pub inventory_changes: bool,
+    /// The change of the Spark version of masters and workers.
+    pub change: Option<SparkChange>,
 }
 
 impl Plan {
@@ -32,47 +34,70 @@ impl Plan {
     }
 }
 
-/// Compares the desired resources with the live objects. An object is current if the inventory records the same digest
-/// and the object still has all desired fields: a write would change nothing.
-pub fn plan(desired: &[Resource], live: &LiveObjects, old: Option<&Inventory>, new: &Inventory) -> Plan {
-    let inventory_name = new.objects.first().map(|entry| entry.name.as_str());
-    let apply = desired
+/// Compares the desired objects with the live ones. An object is current if the inventory records the same digest and the object still has all
+/// desired fields: a write would change nothing. `is_drained`: no application runs, so that a drain recorded in the inventory ends.
+pub fn plan(
+    desired: &Rendered,
+    live: &LiveObjects,
+    old: Option<&Inventory>,
+    change: Option<SparkChange>,
+    is_drained: bool,
+) -> Plan {
+    let new = &desired.inventory;
+    let least = new.cluster.workers.count;
+    let changed = desired
+        .objects
         .iter()
-        .filter(|resource| Some(resource.name.as_str()) != inventory_name || resource.kind != Kind::ConfigMap)
-        .filter(|resource| !is_current(resource, live, old, new))
-        .cloned()
-        .collect();
+        .filter(|resource| !is_current(resource, live, old, new));
     let prune = old
         .iter()
         .flat_map(|old| &old.objects)
         .filter(|entry| new.entry(entry.kind, &entry.name).is_none())
-        .filter(|entry| live.contains_key(&(entry.kind, entry.name.clone())))
-        .cloned()
-        .collect();
+        .filter(|entry| live.contains_key(&(entry.kind, entry.name.clone())));
+    let inventory = match change.is_some() || is_drained {
+        true => new.clone(),
+        false => new.clone().keeping_drain_of(old),
+    };
+    let during = match old {
+        Some(old) => inventory.united_with(old),
+        None => inventory.without_digests(),
+    };
     Plan {
-        apply,
-        prune,
-        inventory_changes: old != Some(new),
+        apply: changed.map(|resource| to_apply(resource, live, least)).collect(),
+        prune: prune.cloned().collect(),
+        during: match &change {
+            Some(change) => during.with_upgrade(Some(change.upgrade(UpgradePhase::Changing))),
+            None => during,
+        },
+        inventory_changes: old != Some(&inventory),
+        inventory,
+        change,
     }
 }
 
-/// The resource to apply. If an autoscaler owns the replicas, applying keeps their number: a field that sparkha already
+/// The object to write. If an autoscaler owns the replicas, applying keeps their number: a field that sparkha already
 /// owns must be applied again, or it would fall back to 1. A new StatefulSet starts with `least`.
-pub fn to_apply(resource: &Resource, live: &LiveObjects, least: u32) -> Value {
-    let mut object = resource.object.clone();
-    if resource.kind != Kind::StatefulSet || !object["spec"]["replicas"].is_null() {
-        return object;
-    }
-    match live.get(&(resource.kind, resource.name.clone())) {
-        None => object["spec"]["replicas"] = json!(least),
-        Some(there) => {
+fn to_apply(resource: &Resource, live: &LiveObjects, least: u32) -> Resource {
+    let there = live.get(&(resource.kind, resource.name.clone()));
+    let mut resource = resource.clone();
+    let object = &mut resource.object;
+    match (resource.kind, there) {
+        (Kind::Secret, there) => {
+            let missing = auth::missing(object, there);
+            if let Some(keys) = object["stringData"].as_object_mut() {
+                keys.retain(|key, _| missing.contains(key));
+            }
+        }
+        (Kind::StatefulSet, None) if object["spec"]["replicas"].is_null() => object["spec"]["replicas"] = json!(least),
+        (Kind::StatefulSet, Some(there)) if object["spec"]["replicas"].is_null() => {
             let replicas = owned(there, FIELD_MANAGER)["spec"]["replicas"].take();
             if !replicas.is_null() {
                 object["spec"]["replicas"] = replicas;
             }
         }
+        _ => {}
     }
-    object
+    resource
 }
 
 /// Secret values cannot be compared: a Secret is current if it has all keys.
@@ -103,6 +128,8 @@ fn is_current(resource: &Resource, live: &LiveObjects, old: Option<&Inventory>, 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn service(object: Value) -> Resource {
@@ -122,23 +149,14 @@ mod tests {
         let mut live = LiveObjects::new();
         live.insert((Kind::Service, "s".into()), serde_json::from_value(listed).unwrap());
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
-        let inventory = Inventory::of(&spec, &[service(desired.clone())]);
-        assert!(plan(&[service(desired.clone())], &live, Some(&inventory), &inventory).is_empty());
+        let desired = Rendered::of(&spec, vec![service(desired)]);
+        let plan = |live: &LiveObjects, old: &Inventory| plan(&desired, live, Some(old), None, false);
+        assert!(plan(&live, &desired.inventory).is_empty());
         // An object whose last write may have been interrupted is written again.
-        let uncertain = inventory.without_digests();
-        assert_eq!(
-            plan(&[service(desired.clone())], &live, Some(&uncertain), &inventory)
-                .apply
-                .len(),
-            1
-        );
+        let uncertain = desired.inventory.without_digests();
+        assert_eq!(plan(&live, &uncertain).apply.len(), 1);
         // So is an object that was deleted.
-        assert_eq!(
-            plan(&[service(desired)], &LiveObjects::new(), Some(&inventory), &inventory)
-                .apply
-                .len(),
-            1
-        );
+        assert_eq!(plan(&LiveObjects::new(), &desired.inventory).apply.len(), 1);
     }
 
     #[test]
@@ -153,7 +171,8 @@ mod tests {
             LiveObjects::from([((Kind::StatefulSet, "s".into()), serde_json::from_value(object).unwrap())])
         };
         let ours = json!([{"manager": "sparkha", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
-        let replicas = |object: Value, live: &LiveObjects| to_apply(&set(object), live, 2)["spec"]["replicas"].clone();
+        let replicas =
+            |object: Value, live: &LiveObjects| to_apply(&set(object), live, 2).object["spec"]["replicas"].clone();
         assert_eq!(replicas(json!({"spec": {}}), &LiveObjects::new()), json!(2));
         assert_eq!(replicas(json!({"spec": {}}), &live(ours.clone())), json!(5));
         assert_eq!(replicas(json!({"spec": {}}), &live(json!([]))), Value::Null);

@@ -16,15 +16,16 @@ use serde_json::{Value, json};
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
-use crate::lifecycle::plan::{LiveObjects, Plan};
-use crate::lifecycle::wait::{Patience, View, with_logs};
+use crate::lifecycle::plan::Plan;
+use crate::lifecycle::wait::{Patience, with_logs};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::reports::MasterStatus;
 use crate::platform::poll::poll_until;
+use crate::platform::{LiveObjects, Observation, Platform};
 use crate::render::Resource;
 use crate::render::inventory::Inventory;
-use crate::spec::names::Namespace;
+use crate::render::workloads::ON_DELETE;
 use crate::spec::words::{are, counted};
 use crate::state::readiness::NotReady;
 use crate::state::trouble::{RestartBaseline, troubles};
@@ -56,8 +57,9 @@ pub struct Stage<'a> {
     pub replaced: Option<(String, Mode)>,
 }
 
-/// The StatefulSets of a plan in order. `other_spark`: the Spark version of masters and workers changes.
-pub fn stages<'a>(plan: &'a Plan, live: &LiveObjects, other_spark: bool) -> Vec<Stage<'a>> {
+/// The StatefulSets of a plan in order.
+pub fn stages<'a>(plan: &'a Plan, live: &LiveObjects) -> Vec<Stage<'a>> {
+    let other_spark = plan.change.is_some();
     let mut stages: Vec<Stage<'a>> = Vec::new();
     let mut sets: Vec<_> = plan.apply.iter().filter(|set| set.kind == Kind::StatefulSet).collect();
     sets.sort_by_key(|set| rank(set));
@@ -128,23 +130,11 @@ pub fn is_held(there: &DynamicObject) -> bool {
     there.data["spec"]["updateStrategy"]["type"] == ON_DELETE
 }
 
-pub const ON_DELETE: &str = "OnDelete";
-
 /// The StatefulSet with update strategy `OnDelete`: pods are replaced only when they are deleted.
 pub fn held(set: &Value) -> Value {
     let mut set = set.clone();
     set["spec"]["updateStrategy"] = json!({"type": ON_DELETE});
     set
-}
-
-/// Replaces pods of a cluster.
-pub trait Roller {
-    type View: View;
-
-    fn view(&mut self) -> &mut Self::View;
-
-    /// Deletes these pods of a set that [`held`] returned. The controller recreates them from the new template.
-    fn replace(&mut self, set: &str, pods: &[Pod]) -> impl Future<Output = Result<(), Error>>;
 }
 
 /// The next action.
@@ -161,12 +151,12 @@ enum Next {
 /// Whether pods must be replaced in order: while a master runs, ready or not, because it may be slow or restarting.
 /// Without a running master there is nothing to protect or to wait for, unless old and new pods of a set cannot work
 /// together: then a rolling update would never complete.
-pub async fn needs_order(stages: &[Stage<'_>], view: &mut impl View) -> Result<bool, Error> {
+pub async fn needs_order(stages: &[Stage<'_>], platform: &dyn Platform) -> Result<bool, Error> {
     let mut replaced = stages.iter().filter_map(|stage| stage.replaced.as_ref()).peekable();
     if replaced.peek().is_none() {
         return Ok(false);
     }
-    let facts = view.facts().await?;
+    let facts = platform.facts(Observation::Repeated).await?;
     let at_once = replaced.filter(|(_, mode)| *mode == Mode::AtOnce);
     let mut apart = at_once.flat_map(|(set, _)| facts.pods.iter().filter(|pod| is_of(pod, set)));
     Ok(pods_of(&facts, Component::Master).any(runs) || apart.any(runs))
@@ -185,10 +175,9 @@ fn runs(pod: &Pod) -> bool {
 }
 
 /// Replaces the pods of an applied set, and returns when all of them work.
-pub async fn replace<R: Roller>(
-    roller: &mut R,
+pub async fn replace(
+    platform: &dyn Platform,
     (set, mode): (&str, Mode),
-    namespace: &Namespace,
     inventory: &Inventory,
     timeout: Duration,
     progress: &Progress,
@@ -196,9 +185,9 @@ pub async fn replace<R: Roller>(
     let mut patience = Patience::default();
     let mut before = RestartBaseline::default();
     let mut stalled_since: Option<Instant> = None;
-    poll_until(R::View::EVERY, timeout, async || {
-        let facts = roller.view().facts().await?;
-        let state = cluster_state(namespace.as_str(), inventory, &facts);
+    poll_until(platform.poll_interval(), timeout, async || {
+        let facts = platform.facts(Observation::Repeated).await?;
+        let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
         let is_stalled = stalled_since.is_some_and(|since| since.elapsed() >= STALLED_AFTER);
         let missing = match next(&facts, &state, set, mode, is_stalled) {
             Next::Done => return Ok(Break(())),
@@ -206,7 +195,7 @@ pub async fn replace<R: Roller>(
                 stalled_since = None;
                 let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
                 progress.part("Replacing", &names.join(", "));
-                roller.replace(set, &pods).await?;
+                platform.replace_pods(set, &pods).await?;
                 "the new pods".to_owned()
             }
             Next::Wait(missing) => {
@@ -219,8 +208,7 @@ pub async fn replace<R: Roller>(
             }
         };
         before.remember(&facts);
-        let view = roller.view();
-        let observed = troubles(&facts, &view.events(), &before);
+        let observed = troubles(&facts, &platform.events().await, &before);
         for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
@@ -230,7 +218,7 @@ pub async fn replace<R: Roller>(
         hopeless.retain(|trouble| trouble.subject == set || is_new_pod(&facts, set, &trouble.subject));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
-                troubles: with_logs(&*view, &facts, hopeless).await,
+                troubles: with_logs(platform, &facts, hopeless).await,
             });
         }
         Ok(Continue(Error::NotInTime {
@@ -356,6 +344,7 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::lifecycle::plan::plan;
+    use crate::lifecycle::spark_change::SparkChange;
     use crate::model::reports::MasterReport;
     use crate::render::render;
     use crate::spec::ClusterSpec;
@@ -370,7 +359,7 @@ mod tests {
     }
 
     fn live(text: &str) -> LiveObjects {
-        let there = render(&spec(text)).into_iter().map(|resource| {
+        let there = render(&spec(text)).objects.into_iter().map(|resource| {
             let object = serde_json::from_value(resource.object).unwrap();
             ((resource.kind, resource.name), object)
         });
@@ -378,12 +367,12 @@ mod tests {
     }
 
     /// The sets of each stage, without the cluster's name, and what is waited for.
-    fn staged(live: &LiveObjects, after: &str, other_spark: bool) -> Vec<String> {
+    fn staged(live: &LiveObjects, after: &str) -> Vec<String> {
         let after = spec(after);
-        let resources = render(&after);
-        let inventory = Inventory::of(&after, &resources[1..]);
-        let plan = plan(&resources, live, None, &inventory);
-        let stages = stages(&plan, live, other_spark).into_iter().map(|stage| {
+        let rendered = render(&after);
+        let change = SparkChange::between(live, &rendered.objects);
+        let plan = plan(&rendered, live, None, change, false);
+        let stages = stages(&plan, live).into_iter().map(|stage| {
             let sets: Vec<_> = stage
                 .sets
                 .iter()
@@ -399,15 +388,11 @@ mod tests {
     fn masters_are_replaced_before_workers_and_workers_before_the_rest() {
         let base = "connect: true\nhistory: {eventLogs: 's3a://b/e'}\ns3: {}\n";
         assert_eq!(
-            staged(&LiveObjects::new(), base, false),
+            staged(&LiveObjects::new(), base),
             ["zookeeper master worker history connect"]
         );
         assert_eq!(
-            staged(
-                &live(base),
-                &format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n"),
-                false
-            ),
+            staged(&live(base), &format!("{base}sparkConf: {{spark.worker.timeout: 30}}\n")),
             [
                 "zookeeper master: spark-master LeaderLast",
                 "worker: spark-worker Rolling",
@@ -415,7 +400,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            staged(&live(base), &format!("{base}image: spark:4.2.1\n"), true),
+            staged(&live(base), &format!("{base}image: spark:4.2.1\n")),
             [
                 "zookeeper: spark-zookeeper Rolling",
                 "master: spark-master AtOnce",
@@ -428,7 +413,7 @@ mod tests {
     #[test]
     fn masters_of_two_ensembles_are_replaced_at_once() {
         assert_eq!(
-            staged(&live("masters: {count: 1}\n"), "", false),
+            staged(&live("masters: {count: 1}\n"), ""),
             ["zookeeper master: spark-master AtOnce", "worker"]
         );
     }
@@ -436,12 +421,9 @@ mod tests {
     #[test]
     fn a_change_of_quorum_authentication_replaces_all_servers_at_once() {
         let without = "authentication: {enabled: false}\n";
+        assert_eq!(staged(&live(without), "")[0], "zookeeper: spark-zookeeper AtOnce");
         assert_eq!(
-            staged(&live(without), "", false)[0],
-            "zookeeper: spark-zookeeper AtOnce"
-        );
-        assert_eq!(
-            staged(&live(""), "sparkConf: {spark.worker.timeout: 30}\n", false)[0],
+            staged(&live(""), "sparkConf: {spark.worker.timeout: 30}\n")[0],
             "zookeeper master: spark-master LeaderLast"
         );
     }
@@ -452,7 +434,7 @@ mod tests {
         let masters = there.get_mut(&(Kind::StatefulSet, "spark-master".into())).unwrap();
         masters.data["spec"]["updateStrategy"]["type"] = json!(ON_DELETE);
         assert_eq!(
-            staged(&there, "", false),
+            staged(&there, ""),
             ["zookeeper master: spark-master LeaderLast", "worker"]
         );
     }

@@ -4,18 +4,17 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::json;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::{Error, create, lock, status, wait};
+use crate::lifecycle::inventory::baseline;
+use crate::lifecycle::status::status;
+use crate::lifecycle::{Error, create, preflight, wait};
 use crate::model::kind::Kind;
-use crate::model::managed_fields::owned;
-use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
-use crate::platform::observer::Observer;
+use crate::platform::{Backend, Intent, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::ClusterName;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::spec::words::counted;
 use crate::state::ClusterState;
@@ -34,48 +33,62 @@ pub struct ScaleOptions {
 
 /// Scales the workers. The state is `None` if it did not wait.
 pub async fn scale(
-    cluster: &Cluster,
-    name: &ClusterName,
+    platform: &dyn Platform,
     options: &ScaleOptions,
     progress: &Progress,
 ) -> Result<Option<ClusterState>, Error> {
-    let mut object = inventory_object(cluster, name).await?;
-    if lock::wait_for_lock(cluster, name, Some(&object)).await? {
-        object = inventory_object(cluster, name).await?;
-    }
-    let old = read_inventory(&object)?;
-    if old.is_autoscaled() {
-        return Err(Error::Usage {
-            message: "an autoscaler controls the number of this cluster's workers".into(),
-            help: "change workers.autoscale in the cluster file and run `sparkha create`".into(),
-        });
-    }
-    let set_name = name.workers_set();
-    let set = cluster.get(Kind::StatefulSet, &set_name).await?;
+    let (baseline, old) = baseline(platform).await?;
+    let set_name = platform.name().workers_set();
+    let set = platform.object(Kind::StatefulSet, &set_name).await?;
     let set = set.ok_or_else(|| Error::Usage {
         message: format!("StatefulSet {set_name} does not exist"),
         help: "run `sparkha create` with the same arguments to create it".into(),
     })?;
     let new = old.with_workers(options.workers);
+    check(platform, &old, &set, options.workers)?;
+    // The lock is held until the cluster is in service, where it can be.
+    let mut lock = None;
     if new == old && set.data["spec"]["replicas"] == json!(options.workers) {
-        progress.done("Nothing to change");
+        progress.done(create::nothing_to_change(platform).await?);
     } else {
-        let state = status::status(cluster, name, &mut Observer::new(cluster.clone())).await?;
-        announce(&state, options.workers, progress);
-        write(cluster, name, (&object, &old), (&set, &new), options).await?;
+        announce(&status(platform).await?, options.workers, progress);
+        let intent = Intent {
+            inventory: Some(&new),
+            config_map: None,
+            first: false,
+        };
+        // The number is written to the inventory first, because other commands read it there.
+        let lock = lock.insert(platform.lock(&baseline, intent).await?);
+        let scaled = lock
+            .platform()
+            .scale(&set, options.workers, options.force_conflicts)
+            .await;
+        create::finish(lock.as_mut(), scaled.map_err(Error::from), &new, &old, false).await?;
         progress.done(&format!("{set_name} scaled to {}", counted(options.workers, "worker")));
         remind(&new, progress);
     }
     if !options.wait {
         return Ok(None);
     }
-    let view = wait::KubernetesView::of(cluster, name).await;
-    let waiting = wait::until_ready(view, cluster.namespace(), &new, options.timeout, progress);
-    waiting.await.map(Some)
+    wait::until_ready(platform, &new, options.timeout, progress)
+        .await
+        .map(Some)
+}
+
+/// Refuses numbers of workers that the platform cannot have.
+fn check(platform: &dyn Platform, old: &Inventory, set: &DynamicObject, workers: u32) -> Result<(), Error> {
+    match platform.backend() {
+        Backend::Kubernetes(_) if old.is_autoscaled() => Err(Error::Usage {
+            message: "an autoscaler controls the number of this cluster's workers".into(),
+            help: "change workers.autoscale in the cluster file and run `sparkha create`".into(),
+        }),
+        Backend::Kubernetes(_) => Ok(()),
+        Backend::Local(local) => preflight::local::check_workers(local, &set.name_any(), workers),
+    }
 }
 
 /// Reports which workers will be decommissioned and what they run now.
-pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
+fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
     let decommissioning = decommissioning(state, workers);
     if decommissioning.is_empty() {
         return;
@@ -88,7 +101,7 @@ pub fn announce(state: &ClusterState, workers: u32, progress: &Progress) {
 
 /// The default cores of an application depend on the number of workers, but only create updates them: scale changes
 /// nothing but the number.
-pub fn remind(new: &Inventory, progress: &Progress) {
+fn remind(new: &Inventory, progress: &Progress) {
     let of_file = |text: &str| {
         let source = Source { name: "", text };
         resolve(Some(source), &Overrides::default()).ok()?.default_cores
@@ -102,30 +115,5 @@ pub fn remind(new: &Inventory, progress: &Progress) {
             "applications still get {} by default; `sparkha create` changes that to {then} without restarting pods",
             counted(now, "core")
         ));
-    }
-}
-
-/// Writes the number to the inventory first, because other commands read it there, then to the StatefulSet.
-async fn write(
-    cluster: &Cluster,
-    name: &ClusterName,
-    (object, old): (&DynamicObject, &Inventory),
-    (set, new): (&DynamicObject, &Inventory),
-    options: &ScaleOptions,
-) -> Result<(), Error> {
-    let mut applied = owned(set, FIELD_MANAGER);
-    applied["spec"]["replicas"] = json!(options.workers);
-    let lock = lock::take(cluster, name, Some(object), owned(object, FIELD_MANAGER), new, false).await?;
-    let force = options.force_conflicts;
-    match lock
-        .fenced()
-        .apply(Kind::StatefulSet, &name.workers_set(), &applied, force)
-        .await
-    {
-        Ok(_) => lock.release(new, false).await,
-        Err(error) => {
-            create::abort(lock, old, false).await;
-            Err(error.into())
-        }
     }
 }

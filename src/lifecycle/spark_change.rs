@@ -7,10 +7,10 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::differences::Applications;
-use crate::lifecycle::plan::LiveObjects;
+use crate::lifecycle::applications::Applications;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
+use crate::platform::LiveObjects;
 use crate::platform::local::software::SPARK;
 use crate::render::Resource;
 use crate::render::inventory::{Upgrade, UpgradePhase};

@@ -2,30 +2,29 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use kube::api::Api;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA, cluster_selector};
-use crate::platform::kubernetes::{Cluster, NodeReader};
-use crate::platform::observer::{Observer, PodFilter};
+use crate::lifecycle::inventory::inventory;
+use crate::model::error_chain::with_sources;
+use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::platform::kubernetes::Cluster;
+use crate::platform::local::LocalPlatform;
+use crate::platform::local::store::Store;
+use crate::platform::{Observation, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::ClusterName;
-use crate::state::overview::{Overview, overview};
+use crate::spec::names::Namespace;
+use crate::state::overview::{Overview, of_state, overview};
 use crate::state::{ClusterState, Facts, cluster_state};
 
-/// The current state of one cluster. The observer keeps its connections for the next call.
-pub async fn status(
-    cluster: &Cluster,
-    name: &ClusterName,
-    observer: &mut Observer<Cluster>,
-) -> Result<ClusterState, Error> {
-    let inventory = read_inventory(&inventory_object(cluster, name).await?)?;
-    let facts = observe(cluster, name, observer).await?;
-    Ok(cluster_state(cluster.namespace().as_str(), &inventory, &facts))
+/// The current state of one cluster. The platform keeps its connections for the next call.
+pub async fn status(platform: &dyn Platform) -> Result<ClusterState, Error> {
+    let inventory = inventory(platform).await?;
+    let facts = platform.facts(Observation::Once).await?;
+    Ok(cluster_state(platform.namespace().as_str(), &inventory, &facts))
 }
 
 /// Summaries of all clusters in the namespace or in all namespaces, from one list of inventories and one of pods.
@@ -62,14 +61,20 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
     Ok(overviews)
 }
 
-/// Lists pods and StatefulSets and queries them.
-async fn observe(cluster: &Cluster, name: &ClusterName, observer: &mut Observer<Cluster>) -> Result<Facts, Error> {
-    let selector = cluster_selector(name);
-    let (pods, sets) = futures::try_join!(
-        cluster.list_of::<Pod>(&selector),
-        cluster.list_of::<StatefulSet>(&selector),
-    )?;
-    let mut facts = observer.query(pods, sets, PodFilter::Running).await;
-    NodeReader::default().complete(cluster, &mut facts).await;
-    Ok(facts)
+/// Summaries of the clusters on this machine, in one namespace or in all.
+pub async fn list_local(namespace: Option<&Namespace>) -> Result<Vec<Overview>, Error> {
+    let dirs = Store::open()?.clusters(namespace)?;
+    let states = dirs.into_iter().map(async |dir| {
+        let platform = LocalPlatform::new(dir, None);
+        match status(&platform).await {
+            Ok(state) => Some(of_state(&state)),
+            Err(Error::Platform(crate::platform::Error::NoCluster { .. })) => None,
+            Err(error) => {
+                let (namespace, name) = (platform.namespace(), platform.name());
+                tracing::warn!("{namespace}/{name}: {}", with_sources(&error));
+                None
+            }
+        }
+    });
+    Ok(join_all(states).await.into_iter().flatten().collect())
 }

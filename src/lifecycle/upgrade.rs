@@ -12,20 +12,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::differences::described;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
-use crate::lifecycle::local::desired_of;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::{Error, lock};
-use crate::model::labels::{Component, cluster_selector};
-use crate::model::managed_fields::owned;
+use crate::lifecycle::Error;
+use crate::lifecycle::applications::described;
+use crate::lifecycle::inventory::{baseline, inventory};
+use crate::model::labels::Component;
 use crate::model::reports::ApplicationReport;
-use crate::platform::kubernetes::{FIELD_MANAGER, drivers};
 use crate::platform::leader::{Leader, LeaderReport};
-use crate::platform::local::store::LockHolder;
-use crate::platform::local::{Loopback, submitted};
-use crate::platform::observer::PodConnector;
 use crate::platform::poll::poll_until;
+use crate::platform::{Intent, Platform};
 use crate::render::inventory::{Inventory, Upgrade, UpgradePhase};
 use crate::state::{Facts, cluster_state};
 
@@ -38,68 +32,36 @@ pub const NEXT_BESIDE: &str = "run the same command to continue, or `sparkha upg
 pub const NEXT: &str = "run the same command to continue; until then `sparkha submit` accepts no jobs for this cluster, unless `sparkha upgrade --abort` aborts \
                         the upgrade";
 
-impl Place {
-    /// Records in the inventory whether an upgrade is in progress.
-    pub async fn mark(&self, upgrade: Option<Upgrade>) -> Result<(), Error> {
-        match self {
-            Place::Kubernetes(cluster, name) => {
-                let mut object = inventory_object(cluster, name).await?;
-                if lock::wait_for_lock(cluster, name, Some(&object)).await? {
-                    object = inventory_object(cluster, name).await?;
-                }
-                let marked = read_inventory(&object)?.with_upgrade(upgrade);
-                let fields = owned(&object, FIELD_MANAGER);
-                let lock = lock::take(cluster, name, Some(&object), fields, &marked, false).await?;
-                lock.release(&marked, false).await
-            }
-            Place::Local(dir) => {
-                let _lock = dir.lock()?.map_err(|LockHolder(holder)| Error::Busy { holder })?;
-                let (mut desired, inventory) = desired_of(dir)?;
-                desired.set_inventory(&dir.name, &inventory.with_upgrade(upgrade));
-                Ok(dir.write_desired(&desired)?)
-            }
-        }
-    }
-
-    async fn active(&self, inventory: &Inventory) -> Result<ActiveJobs, Error> {
-        let (pods, drivers) = match self {
-            Place::Kubernetes(cluster, name) => {
-                let pods = cluster.list_of::<Pod>(&cluster_selector(name)).await?;
-                let drivers = drivers::list(cluster, name).await?;
-                let running = drivers.iter().filter(|pod| !drivers::is_over(pod));
-                (pods, running.map(ResourceExt::name_any).collect::<Vec<_>>())
-            }
-            Place::Local(dir) => {
-                let pods = dir.observed()?.pods.into_iter().map(|record| record.pod).collect();
-                let records = submitted::records(dir)?.into_iter();
-                let running = records.filter(|record| record.process.is_alive());
-                (pods, running.map(|record| record.name).collect())
-            }
-        };
-        let pods: Vec<Pod> = pods;
-        let reply = match self {
-            Place::Kubernetes(cluster, _) => query_leader(cluster.clone(), &pods).await,
-            Place::Local(_) => query_leader(Loopback, &pods).await,
-        };
-        let facts = Facts {
-            pods,
-            ..Facts::default()
-        };
-        let connect = cluster_state(self.namespace().as_str(), inventory, &facts).connect;
-        let connect_ui = connect.and_then(|connect| connect.web_ui);
-        let are_masters_up = facts.pods.iter().any(is_running_master);
-        Ok(ActiveJobs::of(
-            reply,
-            drivers,
-            inventory,
-            connect_ui.as_deref(),
-            are_masters_up,
-        ))
-    }
+/// Records in the inventory whether an upgrade is in progress.
+pub async fn mark(platform: &dyn Platform, upgrade: Option<Upgrade>) -> Result<(), Error> {
+    let (baseline, inventory) = baseline(platform).await?;
+    let marked = inventory.with_upgrade(upgrade);
+    let intent = Intent {
+        inventory: Some(&marked),
+        config_map: None,
+        first: false,
+    };
+    let mut lock = platform.lock(&baseline, intent).await?;
+    Ok(lock.release(&marked, false).await?)
 }
 
-async fn query_leader<R: PodConnector + Clone>(reach: R, pods: &[Pod]) -> Option<LeaderReport> {
-    Leader::new(reach).query(pods.to_vec()).await
+async fn active(platform: &dyn Platform, inventory: &Inventory) -> Result<ActiveJobs, Error> {
+    let pods = platform.pods().await?;
+    let running = platform.drivers().await?.into_iter().filter(|driver| !driver.ended);
+    let reply = Leader::new(platform.transport()).query(pods.clone()).await;
+    let facts = Facts {
+        pods,
+        ..Facts::default()
+    };
+    let connect = cluster_state(platform.namespace().as_str(), inventory, &facts).connect;
+    let connect_ui = connect.and_then(|connect| connect.web_ui);
+    Ok(ActiveJobs::of(
+        reply,
+        running.map(|driver| driver.pod.name_any()).collect(),
+        inventory,
+        connect_ui.as_deref(),
+        facts.pods.iter().any(is_running_master),
+    ))
 }
 
 fn is_running_master(pod: &Pod) -> bool {
@@ -178,8 +140,13 @@ fn age(seconds: u64) -> String {
 }
 
 /// Stops accepting new jobs, or sends them to the successor, and waits until no application runs.
-pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress: &Progress) -> Result<(), Error> {
-    let inventory = place.inventory().await?;
+pub async fn drain(
+    platform: &dyn Platform,
+    upgrade: Upgrade,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let inventory = inventory(platform).await?;
     let is_marked = inventory
         .cluster
         .upgrade
@@ -188,14 +155,14 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
     let what = format!("Spark {} → {}", upgrade.from, upgrade.to);
     let successor = upgrade.successor.clone();
     if !is_marked {
-        place.mark(Some(upgrade)).await?;
+        mark(platform, Some(upgrade)).await?;
     }
     progress.done(&match &successor {
         Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
         None => format!("{what}: `sparkha submit` accepts no new jobs until it is done"),
     });
     poll_until(LOOK_EVERY, timeout, async || {
-        let active = place.active(&inventory).await?;
+        let active = active(platform, &inventory).await?;
         if active.are_none() {
             progress.clear_parts();
             progress.done("No application runs");
@@ -216,11 +183,11 @@ pub async fn drain(place: &Place, upgrade: Upgrade, timeout: Duration, progress:
 }
 
 /// Accepts new jobs again, if no pod was changed yet.
-pub async fn abort(place: &Place, progress: &Progress) -> Result<(), Error> {
-    match place.inventory().await?.cluster.upgrade {
+pub async fn abort(platform: &dyn Platform, progress: &Progress) -> Result<(), Error> {
+    match inventory(platform).await?.cluster.upgrade {
         None => progress.done("No upgrade is in progress"),
         Some(upgrade) if upgrade.phase != UpgradePhase::Changing => {
-            place.mark(None).await?;
+            mark(platform, None).await?;
             progress.done(&format!(
                 "Spark stays {}: `sparkha submit` accepts jobs again",
                 upgrade.from

@@ -5,92 +5,23 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::reports::MasterStatus;
-use crate::platform::kubernetes::watch::Watch;
-use crate::platform::kubernetes::{Cluster, NodeReader};
-use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::poll::poll_until;
+use crate::platform::{Observation, Platform};
 use crate::render::inventory::Inventory;
-use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::words::counted;
 use crate::state::decommissioning::decommissioning;
 use crate::state::readiness::NotReady;
 use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
 
-/// Lines that are shown of a crashed container's log.
-pub const LOG_LINES: i64 = 12;
-
-/// Observes a cluster while it starts.
-pub trait View {
-    /// Poll interval.
-    const EVERY: Duration;
-
-    async fn facts(&mut self) -> Result<Facts, Error>;
-
-    /// Warning events of its objects.
-    fn events(&self) -> Vec<Event>;
-
-    /// The last log lines of the pod's previous container.
-    async fn last_words(&self, pod: &Pod) -> String;
-}
-
-/// Observes a cluster on Kubernetes through watches and persistent connections.
-pub struct KubernetesView {
-    cluster: Cluster,
-    watch: Watch,
-    observer: Observer<Cluster>,
-    nodes: NodeReader,
-}
-
-impl KubernetesView {
-    pub async fn of(cluster: &Cluster, name: &ClusterName) -> Self {
-        Self {
-            cluster: cluster.clone(),
-            watch: Watch::start(cluster, name).await,
-            observer: Observer::new(cluster.clone()),
-            nodes: NodeReader::default(),
-        }
-    }
-}
-
-impl View for KubernetesView {
-    const EVERY: Duration = Duration::from_millis(200);
-
-    async fn facts(&mut self) -> Result<Facts, Error> {
-        let mut facts = self
-            .observer
-            .query(self.watch.pods(), self.watch.sets(), PodFilter::Ready)
-            .await;
-        self.nodes.complete(&self.cluster, &mut facts).await;
-        Ok(facts)
-    }
-
-    fn events(&self) -> Vec<Event> {
-        self.watch.events()
-    }
-
-    async fn last_words(&self, pod: &Pod) -> String {
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let Some(container) = containers.map(|container| container.name.clone()).next() else {
-            return String::new();
-        };
-        match self.cluster.log_tail(pod, &container, LOG_LINES, true).await {
-            Ok(log) => log,
-            Err(error) => format!("({error})"),
-        }
-    }
-}
-
 /// Waits until the cluster is in service.
-pub async fn until_ready<V: View>(
-    mut view: V,
-    namespace: &Namespace,
+pub async fn until_ready(
+    platform: &dyn Platform,
     inventory: &Inventory,
     timeout: Duration,
     progress: &Progress,
@@ -98,9 +29,9 @@ pub async fn until_ready<V: View>(
     let started = Instant::now();
     let mut patience = Patience::default();
     let mut before = RestartBaseline::default();
-    poll_until(V::EVERY, timeout, async || {
-        let facts = view.facts().await?;
-        let state = cluster_state(namespace.as_str(), inventory, &facts);
+    poll_until(platform.poll_interval(), timeout, async || {
+        let facts = platform.facts(Observation::Repeated).await?;
+        let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
         show(&state, progress);
         if state.ready {
             progress.clear_parts();
@@ -108,7 +39,7 @@ pub async fn until_ready<V: View>(
             return Ok(Break(state));
         }
         before.remember(&facts);
-        let observed = troubles(&facts, &view.events(), &before);
+        let observed = troubles(&facts, &platform.events().await, &before);
         for trouble in patience.news(&observed) {
             progress.warn(&trouble.to_string());
         }
@@ -116,7 +47,7 @@ pub async fn until_ready<V: View>(
         hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
-                troubles: with_logs(&view, &facts, hopeless).await,
+                troubles: with_logs(platform, &facts, hopeless).await,
             });
         }
         Ok(Continue(Error::NotInTime {
@@ -210,12 +141,12 @@ impl Patience {
 }
 
 /// Problems, with the last log lines of crashed containers.
-pub async fn with_logs(view: &impl View, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
+pub async fn with_logs(platform: &dyn Platform, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
     let mut reported = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
         let log = match pod {
-            Some(pod) if trouble.kind == TroubleKind::Crash => view.last_words(pod).await,
+            Some(pod) if trouble.kind == TroubleKind::Crash => platform.last_log(pod).await,
             _ => String::new(),
         };
         reported.push((trouble, log));

@@ -13,19 +13,17 @@ use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::lifecycle::inventory::inventory_object;
+use crate::lifecycle::inventory::inventory;
 use crate::logs::position::TimestampedLine;
 use crate::logs::reader::{LogReader, NewLine, Unread};
 use crate::logs::selection::{LogLine, LogSelection, Time};
 use crate::logs::streams::unmarked;
-use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order};
+use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order, leading_master};
 use crate::model::labels::{Component, INSTANCE};
-use crate::model::reports::MasterStatus;
+use crate::platform::Platform;
 use crate::platform::kubernetes::{self, Cluster};
-use crate::platform::observer::{Observer, PodFilter};
 use crate::routing::RoutedPod;
 use crate::spec::names::ClusterName;
-use crate::state::Facts;
 
 /// Pause before a lost stream is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -44,14 +42,14 @@ pub struct PodLogs {
 
 impl PodLogs {
     /// Writes the lines. Following never ends by itself.
-    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, platform: &dyn Platform, write: LineWriter<'_>) -> Result<(), Error> {
         let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
         let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
         if pods.is_empty() {
-            inventory_object(&self.cluster, &self.name).await?;
+            inventory(platform).await?;
         }
         if self.options.leader {
-            self.only_the_leader(&pods).await?;
+            self.selection.sources = vec![leading_master(platform, pods.clone()).await?];
         }
         let workers: Vec<_> = pods
             .iter()
@@ -105,30 +103,6 @@ impl PodLogs {
 
     fn is_selected(&self, pod: &Pod) -> bool {
         self.selection.has(Component::of(pod.labels()), &pod.name_any())
-    }
-
-    async fn only_the_leader(&mut self, pods: &[Pod]) -> Result<(), Error> {
-        let masters = pods
-            .iter()
-            .filter(|pod| Component::of(pod.labels()) == Some(Component::Master));
-        let mut observer = Observer::new(self.cluster.clone());
-        let facts: Facts = observer
-            .query(masters.cloned().collect(), vec![], PodFilter::Running)
-            .await;
-        let alive = facts
-            .masters
-            .iter()
-            .find(|(_, report)| report.as_ref().is_ok_and(|report| report.status == MasterStatus::Alive));
-        match alive {
-            Some((leader, _)) => {
-                self.selection.sources = vec![crate::logs::selection::LogSource::Pod(leader.clone())];
-                Ok(())
-            }
-            None => Err(Error::Usage {
-                message: "no master leads now".into(),
-                help: "leave --leader out: `sparkha logs masters`".into(),
-            }),
-        }
     }
 
     async fn open(&self, pod: &Pod) -> Result<Lines, kubernetes::Error> {

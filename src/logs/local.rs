@@ -14,11 +14,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kube::ResourceExt;
 
-use crate::lifecycle::local::LocalView;
-use crate::logs::selection::{LogLine, LogSelection, LogSource, Time, sparks_time};
-use crate::logs::{Error, LineWriter, LogOptions, in_order, trimmed};
+use crate::logs::selection::{LogLine, LogSelection, Time, sparks_time};
+use crate::logs::{Error, LineWriter, LogOptions, in_order, leading_master, trimmed};
 use crate::model::labels::Component;
-use crate::model::reports::MasterStatus;
+use crate::platform::Platform;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
 
@@ -89,12 +88,12 @@ impl LogFile {
 
 impl LocalLogs {
     /// Writes the lines. Following ends when the cluster is gone.
-    pub async fn write(mut self, write: LineWriter<'_>) -> Result<(), Error> {
+    pub async fn write(mut self, platform: &dyn Platform, write: LineWriter<'_>) -> Result<(), Error> {
         if !self.dir.exists() {
-            return Err(Error::no_cluster(&self.dir.name, &self.dir.namespace));
+            return Err(Error::no_cluster(platform));
         }
         if self.options.leader {
-            self.only_the_leader().await?;
+            self.selection.sources = vec![leading_master(platform, platform.pods().await?).await?];
         }
         let since = self.options.since.and_then(oldest);
         if self.options.follow {
@@ -129,24 +128,6 @@ impl LocalLogs {
                 ),
             },
         })
-    }
-
-    async fn only_the_leader(&mut self) -> Result<(), Error> {
-        let state = LocalView::of(&self.dir).state().await?;
-        let leader = state
-            .masters
-            .into_iter()
-            .find(|master| master.status == Some(MasterStatus::Alive));
-        match leader {
-            Some(master) => {
-                self.selection.sources = vec![LogSource::Pod(master.pod.name)];
-                Ok(())
-            }
-            None => Err(Error::Usage {
-                message: "no master leads now".into(),
-                help: "leave --leader out: `sparkha logs masters --local`".into(),
-            }),
-        }
     }
 
     /// The selected files, by the source of their lines.

@@ -15,11 +15,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-pub use kubernetes::PodLogs;
-pub use local::LocalLogs;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 
+use self::kubernetes::PodLogs;
+use self::local::LocalLogs;
+use self::selection::{LogLine, LogSelection, LogSource, Time};
 use crate::lifecycle::Error;
-use crate::logs::selection::{LogLine, Time};
+use crate::platform::leader::Leader;
+use crate::platform::{Backend, Platform};
 
 /// Which part of the logs to show.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,43 @@ type Lines = BoxStream<'static, LogLine>;
 
 /// Receives the lines; an error ends everything.
 pub type LineWriter<'a> = &'a mut dyn FnMut(&LogLine) -> Result<(), Error>;
+
+/// Writes the selected lines of a cluster's logs.
+pub async fn write_logs(
+    platform: &dyn Platform,
+    selection: LogSelection,
+    options: LogOptions,
+    write: LineWriter<'_>,
+) -> Result<(), Error> {
+    match platform.backend() {
+        Backend::Kubernetes(cluster) => {
+            let pods = PodLogs {
+                cluster: cluster.clone(),
+                name: platform.name().clone(),
+                selection,
+                options,
+            };
+            pods.write(platform, write).await
+        }
+        Backend::Local(local) => {
+            let files = LocalLogs {
+                dir: local.dir.clone(),
+                selection,
+                options,
+            };
+            files.write(platform, write).await
+        }
+    }
+}
+
+async fn leading_master(platform: &dyn Platform, pods: Vec<Pod>) -> Result<LogSource, Error> {
+    let leading = Leader::new(platform.transport()).report(pods).await;
+    let leader = leading.map(|(pod, _)| LogSource::Pod(pod.name_any()));
+    leader.ok_or_else(|| Error::Usage {
+        message: "no master leads now".into(),
+        help: "leave --leader out: `sparkha logs masters`".into(),
+    })
+}
 
 /// Writes the lines of all logs, the oldest first. Holds only the next line of each log.
 async fn in_order(mut logs: Vec<Lines>, write: LineWriter<'_>) -> Result<(), Error> {

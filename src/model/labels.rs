@@ -37,6 +37,18 @@ pub enum Component {
 }
 
 impl Component {
+    /// Name of its StatefulSet; `None` for drivers and for objects that all components share.
+    pub fn set_name(self, cluster: &ClusterName) -> Option<String> {
+        match self {
+            Component::Master => Some(cluster.masters_set()),
+            Component::Worker => Some(cluster.workers_set()),
+            Component::ZooKeeper => Some(cluster.zookeeper()),
+            Component::History => Some(cluster.history()),
+            Component::Connect => Some(cluster.connect()),
+            Component::Driver | Component::Cluster => None,
+        }
+    }
+
     /// Value of the component label.
     pub const fn as_str(self) -> &'static str {
         match self {

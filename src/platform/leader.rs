@@ -7,20 +7,21 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::clients::spark::{MasterPage, MasterUi};
+use crate::model::labels::Component;
 use crate::model::ports::MASTER_UI_PORT;
 use crate::model::reports::{MasterReport, MasterStatus};
-use crate::platform::observer::{Observer, PodConnector, PodFilter};
+use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::poll::poll_until;
+use crate::platform::transport::Transport;
 use crate::state::Facts;
 
 /// How long the page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Queries the leading master repeatedly.
-pub struct Leader<R> {
-    /// Opens connections to the pods.
-    pub connector: R,
-    observer: Observer<R>,
+pub struct Leader {
+    pub transport: Transport,
+    observer: Observer,
 }
 
 /// The leading master's state and page.
@@ -30,16 +31,17 @@ pub struct LeaderReport {
     pub page: MasterPage,
 }
 
-impl<R: PodConnector + Clone> Leader<R> {
-    pub fn new(connector: R) -> Self {
+impl Leader {
+    pub fn new(transport: Transport) -> Self {
         Self {
-            observer: Observer::new(connector.clone()),
-            connector,
+            observer: Observer::new(transport.clone()),
+            transport,
         }
     }
 
     /// The leading master among these pods and its state; `None` if none leads.
-    pub async fn report(&mut self, pods: Vec<Pod>) -> Option<(Pod, MasterReport)> {
+    pub async fn report(&mut self, mut pods: Vec<Pod>) -> Option<(Pod, MasterReport)> {
+        pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
         let facts = self.observer.query(pods, vec![], PodFilter::Running).await;
         leading(facts)
     }
@@ -55,7 +57,7 @@ impl<R: PodConnector + Clone> Leader<R> {
     }
 
     async fn page(&self, pod: &Pod) -> Option<MasterPage> {
-        let connect = self.connector.open(pod, MASTER_UI_PORT);
+        let connect = self.transport.open(pod, MASTER_UI_PORT);
         MasterUi::default().page(connect).await.ok()
     }
 

@@ -8,8 +8,8 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::transport::Transport;
 use crate::clients::spark::MasterUi;
 use crate::clients::zookeeper;
 use crate::model::labels::Component;
@@ -31,20 +31,9 @@ pub enum PodFilter {
     Ready,
 }
 
-/// Opens connections to pods.
-pub trait PodConnector {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// How long to wait after a failed query before the next one to the same pod.
-    const PAUSE_AFTER_FAILURE: Duration;
-
-    /// Opens a connection to a port of a pod. The error is the reason as text.
-    fn open(&self, pod: &Pod, port: u16) -> impl Future<Output = Result<Self::Stream, String>>;
-}
-
 /// Observes one cluster repeatedly.
-pub struct Observer<R> {
-    connector: R,
+pub struct Observer {
+    transport: Transport,
     /// By the pod's UID, so that a pod is not mistaken for its predecessor of the same name.
     masters: HashMap<String, PolledMaster>,
     zookeepers: HashMap<String, PolledZooKeeper>,
@@ -61,10 +50,10 @@ struct PolledZooKeeper {
     not_before: Instant,
 }
 
-impl<R: PodConnector> Observer<R> {
-    pub fn new(connector: R) -> Self {
+impl Observer {
+    pub fn new(transport: Transport) -> Self {
         Self {
-            connector,
+            transport,
             masters: HashMap::new(),
             zookeepers: HashMap::new(),
         }
@@ -91,17 +80,17 @@ impl<R: PodConnector> Observer<R> {
 
         let masters = masters.into_iter().map(|(uid, pod)| {
             let master = self.masters.remove(&uid).unwrap_or_else(PolledMaster::new);
-            let connector = &self.connector;
+            let transport = &self.transport;
             async move {
-                let master = master.query(connector, &pod).await;
+                let master = master.query(transport, &pod).await;
                 (uid, pod.name_any(), master)
             }
         });
         let servers = zookeepers.into_iter().map(|(uid, pod)| {
             let server = self.zookeepers.remove(&uid).unwrap_or_else(PolledZooKeeper::new);
-            let connector = &self.connector;
+            let transport = &self.transport;
             async move {
-                let server = server.query(connector, &pod).await;
+                let server = server.query(transport, &pod).await;
                 (uid, pod.name_any(), server)
             }
         });
@@ -130,17 +119,17 @@ impl PolledMaster {
         }
     }
 
-    async fn query<R: PodConnector>(mut self, connector: &R, pod: &Pod) -> Self {
+    async fn query(mut self, transport: &Transport, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
-        let query = self.ui.report(connector.open(pod, MASTER_UI_PORT));
+        let query = self.ui.report(transport.open(pod, MASTER_UI_PORT));
         match tokio::time::timeout(QUERY_TIMEOUT, query).await {
             Ok(Ok(report)) => self.last = Ok(report),
-            Ok(Err(error)) => self.failed(error.to_string(), R::PAUSE_AFTER_FAILURE),
+            Ok(Err(error)) => self.failed(error.to_string(), transport.pause_after_failure()),
             Err(_) => self.failed(
                 format!("no answer within {} s", QUERY_TIMEOUT.as_secs()),
-                R::PAUSE_AFTER_FAILURE,
+                transport.pause_after_failure(),
             ),
         }
         self
@@ -160,12 +149,12 @@ impl PolledZooKeeper {
         }
     }
 
-    async fn query<R: PodConnector>(mut self, connector: &R, pod: &Pod) -> Self {
+    async fn query(mut self, transport: &Transport, pod: &Pod) -> Self {
         if Instant::now() < self.not_before {
             return self;
         }
         let query = async {
-            let stream = connector.open(pod, ZOOKEEPER_PORT).await?;
+            let stream = transport.open(pod, ZOOKEEPER_PORT).await?;
             zookeeper::query(stream).await.map_err(|error| error.to_string())
         };
         self.last = match tokio::time::timeout(QUERY_TIMEOUT, query).await {
@@ -175,7 +164,7 @@ impl PolledZooKeeper {
         let pause = if self.last.is_ok() {
             REPORT_VALIDITY
         } else {
-            R::PAUSE_AFTER_FAILURE
+            transport.pause_after_failure()
         };
         self.not_before = Instant::now() + pause;
         self
@@ -198,27 +187,18 @@ fn is_selected(pod: &Pod, filter: PodFilter) -> bool {
 mod tests {
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
     use tokio::sync::mpsc;
 
     use super::*;
 
-    /// Every pod is at this address.
-    struct Fixed(std::net::SocketAddr);
-
-    impl PodConnector for Fixed {
-        type Stream = TcpStream;
-        const PAUSE_AFTER_FAILURE: Duration = Duration::ZERO;
-
-        async fn open(&self, _: &Pod, _: u16) -> Result<TcpStream, String> {
-            TcpStream::connect(self.0).await.map_err(|error| error.to_string())
-        }
-    }
+    /// No other test listens at this address.
+    const ADDRESS: &str = "127.81.82.83";
 
     fn master() -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": "spark-master-0", "uid": "u", "labels": {"app.kubernetes.io/component": "master"}},
-            "status": {"containerStatuses": [{
+            "status": {"podIP": ADDRESS, "containerStatuses": [{
                 "name": "master", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}
             }]},
         }))
@@ -240,8 +220,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_master_that_closed_a_kept_connection_still_answers() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut observer = Observer::new(Fixed(listener.local_addr().unwrap()));
+        let listener = TcpListener::bind((ADDRESS, MASTER_UI_PORT)).await.unwrap();
+        let mut observer = Observer::new(Transport::Direct);
         let (sender, mut closed) = mpsc::channel(1);
         let server = tokio::spawn(answers_once(listener, sender));
         for _ in 0..3 {

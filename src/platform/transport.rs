@@ -7,11 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::kubernetes::Cluster;
 use crate::spec::names::Namespace;
+use crate::state::address_of;
 
 /// How long a browser may wait for a pod that is gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +43,30 @@ impl Transport {
             (Transport::Direct, IpAddr::V4(address)) => address.to_string(),
             (Transport::Direct, IpAddr::V6(address)) => format!("[{address}]"),
             (Transport::PortForward(_), _) => format!("{pod}.{namespace}"),
+        }
+    }
+
+    /// Opens a connection to a port of a pod, to query it. The error is the reason as text.
+    pub async fn open(&self, pod: &Pod, port: u16) -> Result<PodStream, String> {
+        match self {
+            Transport::Direct => {
+                let address = address_of(pod).ok_or("the pod has no address yet")?;
+                let opened = TcpStream::connect((address, port)).await;
+                opened.map(PodStream::Direct).map_err(|error| error.to_string())
+            }
+            Transport::PortForward(cluster) => {
+                let opened = cluster.forward(&pod.name_any(), port).await;
+                opened.map(PodStream::PortForward).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// How long to wait after a failed query before the next one to the same pod. A JVM takes seconds to start, and an attempt to forward a port
+    /// is a request to the API server; a direct one costs little.
+    pub fn pause_after_failure(&self) -> Duration {
+        match self {
+            Transport::Direct => Duration::from_millis(100),
+            Transport::PortForward(_) => Duration::from_secs(1),
         }
     }
 

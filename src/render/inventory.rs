@@ -211,6 +211,10 @@ impl Summary {
         Alias::active(self.alias.as_ref())
     }
 
+    pub fn is_known_as(&self, alias: &ClusterName) -> bool {
+        self.alias.as_ref().is_some_and(|known| known.name == *alias)
+    }
+
     /// The name in the addresses of its web UIs.
     pub fn known_name(&self) -> &ClusterName {
         self.active_alias().unwrap_or(&self.name)

@@ -97,7 +97,10 @@ mod tests {
 
     fn objects(text: &str, kind: Kind) -> Vec<Value> {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let objects = render(&spec).into_iter().filter(|resource| resource.kind == kind);
+        let objects = render(&spec)
+            .objects
+            .into_iter()
+            .filter(|resource| resource.kind == kind);
         objects.map(|resource| resource.object).collect()
     }
 

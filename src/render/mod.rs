@@ -37,8 +37,38 @@ pub struct Resource {
     pub object: Value,
 }
 
-/// All objects of a cluster, in the order of applying (see [`Kind`]).
-pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
+/// A cluster's objects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// Lists the objects.
+    pub inventory: Inventory,
+    /// In the order of applying (see [`Kind`]), without the inventory's own ConfigMap.
+    pub objects: Vec<Resource>,
+}
+
+impl Rendered {
+    /// These objects with an inventory that lists them.
+    pub fn of(spec: &ClusterSpec, objects: Vec<Resource>) -> Self {
+        Self {
+            inventory: Inventory::of(spec, &objects),
+            objects,
+        }
+    }
+
+    /// The inventory's ConfigMap.
+    pub fn config_map(&self, spec: &ClusterSpec) -> Resource {
+        resource(Kind::ConfigMap, &self.inventory.config_map(spec))
+    }
+
+    /// All objects, the inventory's ConfigMap first.
+    pub fn all(mut self, spec: &ClusterSpec) -> Vec<Resource> {
+        self.objects.insert(0, self.config_map(spec));
+        self.objects
+    }
+}
+
+/// Renders all objects of a cluster.
+pub fn render(spec: &ClusterSpec) -> Rendered {
     let config = config::config_map(spec);
     let mut resources = vec![resource(Kind::ConfigMap, &config)];
     resources.extend(auth::secret(spec).map(|secret| resource(Kind::Secret, &secret)));
@@ -65,14 +95,7 @@ pub fn render(spec: &ClusterSpec) -> Vec<Resource> {
             .map(|s| resource(Kind::StatefulSet, s)),
     );
     resources.extend(autoscaler::autoscaler(spec).map(|scaler| resource(Kind::HorizontalPodAutoscaler, &scaler)));
-    with_inventory(spec, resources)
-}
-
-/// The inventory of these resources, followed by the resources.
-pub fn with_inventory(spec: &ClusterSpec, mut resources: Vec<Resource>) -> Vec<Resource> {
-    let inventory = Inventory::of(spec, &resources);
-    resources.insert(0, resource(Kind::ConfigMap, &inventory.config_map(spec)));
-    resources
+    Rendered::of(spec, resources)
 }
 
 /// The objects of one component and its configuration, without network policy and secrets: these admit only the rest of the cluster, and a
@@ -88,7 +111,7 @@ pub fn only(spec: &ClusterSpec, component: labels::Component) -> Vec<Resource> {
             || (resource.kind == Kind::ConfigMap && resource.name == spec.name.conf())
             || resource.kind == Kind::ServiceAccount
     };
-    render(spec).into_iter().filter(of_part).collect()
+    render(spec).objects.into_iter().filter(of_part).collect()
 }
 
 fn service_account(spec: &ClusterSpec) -> Resource {

@@ -540,7 +540,10 @@ mod tests {
     /// Volumes and mounts of the event logs in a component's pods.
     fn events(text: &str, set: &str) -> serde_json::Value {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
+        let sets = render(&spec)
+            .objects
+            .into_iter()
+            .filter(|resource| resource.name == set);
         let set = sets
             .map(|set| set.object)
             .find(|object| object["kind"] == "StatefulSet")
@@ -562,7 +565,10 @@ mod tests {
     /// The pod template of a component.
     fn pod_of(text: &str, set: &str) -> serde_json::Value {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let sets = render(&spec).into_iter().filter(|resource| resource.name == set);
+        let sets = render(&spec)
+            .objects
+            .into_iter()
+            .filter(|resource| resource.name == set);
         let mut sets = sets
             .map(|set| set.object)
             .filter(|object| object["kind"] == "StatefulSet");

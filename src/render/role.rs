@@ -244,7 +244,7 @@ mod tests {
         ] {
             let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
             let named = objects(&spec.name);
-            for Resource { kind, name, .. } in render(&spec) {
+            for Resource { kind, name, .. } in render(&spec).all(&spec) {
                 let (_, names) = named.iter().find(|(of, _)| *of == kind).unwrap();
                 assert!(names.contains(&name), "{kind} {name}");
             }

@@ -21,6 +21,8 @@ use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Rec
 
 /// Update strategy of StatefulSets whose pods sparkha does not replace itself.
 pub const ROLLING_UPDATE: &str = "RollingUpdate";
+/// The update strategy that replaces a pod only when it is deleted.
+pub const ON_DELETE: &str = "OnDelete";
 
 /// The StatefulSets in the order of their dependencies.
 pub fn stateful_sets(spec: &ClusterSpec, config: &ConfigMap) -> Vec<StatefulSet> {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::clients::{etcd, vulcand};
 use crate::lifecycle::Error;
 use crate::model::finding::Severity;
-use crate::platform::{kubernetes, local};
+use crate::platform::{self, kubernetes, local};
 
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,17 +79,7 @@ impl From<&Error> for ExitCode {
     fn from(error: &Error) -> Self {
         match error {
             Error::Input(_) | Error::Usage { .. } => ExitCode::BadInput,
-            Error::Kubernetes(error) => match error {
-                kubernetes::Error::NoCluster { .. } | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
-                kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
-                kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
-                kubernetes::Error::Conflict { .. } | kubernetes::Error::LockLost { .. } => ExitCode::Conflict,
-                kubernetes::Error::Rejected {
-                    code: 429 | 502..=504, ..
-                } => ExitCode::Unreachable,
-                kubernetes::Error::Rejected { .. } => ExitCode::Impossible,
-                kubernetes::Error::Protocol { .. } => ExitCode::Failure,
-            },
+            Error::Platform(error) => of_platform(error),
             Error::ZooKeeper(_) | Error::Spark(_) => ExitCode::Unreachable,
             Error::Etcd(error) => match error {
                 etcd::Error::Unreachable { .. } => ExitCode::Unreachable,
@@ -108,26 +98,45 @@ impl From<&Error> for ExitCode {
                 Some(Severity::NotAllowed) => ExitCode::NotAllowed,
                 _ => ExitCode::Impossible,
             },
-            Error::Busy { .. } | Error::InUse { .. } => ExitCode::Conflict,
+            Error::InUse { .. } => ExitCode::Conflict,
             Error::Access(_) | Error::Certificate { .. } => ExitCode::BadInput,
             Error::DoesNotComeUp { .. } | Error::DoesNotStart { .. } | Error::NoCapacity { .. } => ExitCode::Impossible,
             Error::NotInService { .. } | Error::NoResult { .. } => ExitCode::NotReady,
             Error::Driver { .. } => ExitCode::Failure,
             Error::Incomplete { .. } => ExitCode::Incomplete,
-            Error::NotInTime { .. } | Error::NotDrained { .. } | Error::StillThere { .. } | Error::LostNodes { .. } => {
-                ExitCode::TimedOut
-            }
-            Error::NoCluster { .. } | Error::NoJob { .. } => ExitCode::NotFound,
+            Error::NotInTime { .. } | Error::NotDrained { .. } => ExitCode::TimedOut,
+            Error::NoJob { .. } => ExitCode::NotFound,
             Error::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => ExitCode::BadInput,
             Error::Listen { source, .. } | Error::Io { source, .. } | Error::Output(source) => of_io(source),
             Error::Interrupted { .. } => ExitCode::Interrupted,
-            Error::Local(error) => match error {
-                local::Error::File { source, .. } => of_io(source),
-                local::Error::Fetch { .. } => ExitCode::Unreachable,
-                _ => ExitCode::Failure,
-            },
-            Error::Inventory(_) => ExitCode::Failure,
         }
+    }
+}
+
+fn of_platform(error: &platform::Error) -> ExitCode {
+    use platform::Error;
+    match error {
+        Error::Kubernetes(error) => match error {
+            kubernetes::Error::NoCluster { .. } | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
+            kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
+            kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
+            kubernetes::Error::Conflict { .. } | kubernetes::Error::LockLost { .. } => ExitCode::Conflict,
+            kubernetes::Error::Rejected {
+                code: 429 | 502..=504, ..
+            } => ExitCode::Unreachable,
+            kubernetes::Error::Rejected { .. } => ExitCode::Impossible,
+            kubernetes::Error::Protocol { .. } => ExitCode::Failure,
+        },
+        Error::Local(error) => match error {
+            local::Error::File { source, .. } | local::Error::Signal { source, .. } => of_io(source),
+            local::Error::Fetch { .. } => ExitCode::Unreachable,
+            _ => ExitCode::Failure,
+        },
+        Error::NoSecret { .. } => ExitCode::BadInput,
+        Error::NoCluster { .. } => ExitCode::NotFound,
+        Error::Busy { .. } => ExitCode::Conflict,
+        Error::StillThere { .. } | Error::LostNodes { .. } => ExitCode::TimedOut,
+        Error::Inventory(_) | Error::Random => ExitCode::Failure,
     }
 }
 

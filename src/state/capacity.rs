@@ -368,7 +368,7 @@ mod tests {
         let left_over = |text: &str| {
             let source = crate::spec::resolve::Source { name: "f", text };
             let spec = crate::spec::resolve::resolve(Some(source), &Default::default()).unwrap();
-            let sets = crate::render::render(&spec).into_iter();
+            let sets = crate::render::render(&spec).objects.into_iter();
             let sets = sets.filter(|resource| resource.kind == crate::model::kind::Kind::StatefulSet);
             let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();
             let requests = pods(&sets);

@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("state", &["model", "render", "spec"]),
     ("clients", &["model", "routing"]),
     ("console", &["spec"]),
-    ("platform", &["clients", "model", "render", "spec", "state"]),
+    ("platform", &["clients", "console", "model", "render", "spec", "state"]),
     ("router", &["clients", "model", "platform", "routing"]),
     (
         "lifecycle",

@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 
 use crate::jobs::orphans::Orphan;
-use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::Finding;
+use crate::platform::kubernetes::namespace::NamespaceState;
 use crate::render::inventory::Inventory;
 use crate::routes::check::RouteReport;
 use crate::state::{self, ClusterState};

@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 use super::{clocks, dns, probe, routes};
 use crate::doctor::kubernetes::facts::{ApiServer, DiagnosticFacts, Existing, Observed};
 use crate::jobs::orphans_of;
-use crate::lifecycle::place::Place;
-use crate::lifecycle::preflight::{NamespaceState, capacity, permissions};
-use crate::lifecycle::{external_zookeeper, preflight};
+use crate::lifecycle::external_zookeeper;
+use crate::lifecycle::preflight::kubernetes::{server_version, typed};
+use crate::lifecycle::preflight::{capacity, permissions};
 use crate::model::finding::Finding;
 use crate::model::labels::is_of_cluster;
-use crate::platform::kubernetes::{self, Cluster, NodeReader};
+use crate::platform::Platform;
+use crate::platform::kubernetes::namespace::{NamespaceState, namespace_state};
+use crate::platform::kubernetes::{self, Cluster, KubernetesPlatform, NodeReader};
 use crate::platform::observer::{Observer, PodFilter};
 use crate::render::inventory::Inventory;
 use crate::render::render;
@@ -25,12 +27,7 @@ use crate::state::cluster_state;
 /// Gathers all facts. Only an API server that does not respond is an error.
 pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticFacts, kubernetes::Error> {
     let server = server(cluster).await?;
-    let namespace = match preflight::namespace_state(cluster).await {
-        Ok(state) => state,
-        Err(crate::lifecycle::Error::Kubernetes(error)) => return Err(error),
-        // There are no other errors.
-        Err(_) => NamespaceState::Others,
-    };
+    let namespace = namespace_state(cluster).await?;
     let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
         list::<Pod>(cluster, namespace),
         list::<Service>(cluster, namespace),
@@ -41,33 +38,33 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         inventory(cluster, spec, namespace),
     );
     let name = spec.name.as_str();
-    let desired = render(spec);
+    let desired = render(spec).all(spec);
     let sets: Vec<_> = sets.unwrap_or_default();
     let live: Vec<StatefulSet> = sets
         .iter()
         .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
         .cloned()
         .collect();
-    let planned: Vec<StatefulSet> = preflight::typed(desired.iter().map(|resource| &resource.object).filter(is_set));
+    let planned: Vec<StatefulSet> = typed(desired.iter().map(|resource| &resource.object).filter(is_set));
     // An existing cluster is judged by its live objects.
     let (sets_to_place, claim_requests) = match &inventory {
         Ok(Some(_)) => (&live, vec![]),
         Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
     };
+    let platform = &KubernetesPlatform::new(cluster, &spec.name);
     let old = inventory.clone().ok().flatten();
     let existing = async {
         Ok(match inventory? {
-            Some(inventory) => Some(existing(cluster, inventory, spec, &pods, &services, live.clone()).await),
+            Some(inventory) => Some(existing(cluster, platform, inventory, spec, &pods, &services, live.clone()).await),
             None => None,
         })
     };
-    let location = &Place::Kubernetes(cluster.clone(), spec.name.clone());
     let (permissions, room, quota, storage, external_zookeeper, name_server, cluster_seen) = futures::join!(
         permissions::missing_permissions(cluster, &desired, namespace),
         capacity::nodes_and_pods(cluster),
         capacity::quota(cluster, sets_to_place, &live, namespace),
         storage(cluster, claim_requests, &claims),
-        external_zookeeper::check(location, spec, old.as_ref()),
+        external_zookeeper::check(platform, spec, old.as_ref()),
         dns::query_cluster_dns(cluster, spec, &services),
         existing,
     );
@@ -112,7 +109,7 @@ fn is_set(object: &&serde_json::Value) -> bool {
 }
 
 async fn server(cluster: &Cluster) -> Result<ApiServer, kubernetes::Error> {
-    let version = preflight::server_version(cluster).await?;
+    let version = server_version(cluster).await?;
     Ok(ApiServer {
         address: cluster.server().to_owned(),
         version,
@@ -163,6 +160,7 @@ async fn storage(
 
 async fn existing(
     cluster: &Cluster,
+    platform: &KubernetesPlatform,
     inventory: Inventory,
     spec: &ClusterSpec,
     pods: &Observed<Vec<Pod>>,
@@ -175,7 +173,7 @@ async fn existing(
         .filter(|pod| is_of_cluster(pod.metadata.labels.as_ref(), name))
         .cloned()
         .collect();
-    let mut observer = Observer::new(cluster.clone());
+    let mut observer = Observer::new(platform.transport());
     let mut observed = observer.query(own, sets, PodFilter::Running).await;
     observed.nodes = NodeReader::default().read(cluster).await;
     let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
@@ -184,7 +182,7 @@ async fn existing(
     let (probes, routes, orphans) = futures::join!(
         probe::query_pods(cluster, &observed, &services),
         routes::check_routes(cluster, &inventory, &observed, pods),
-        orphans_of(cluster, &spec.name, &observed.pods, domain),
+        orphans_of(platform, observed.pods.clone(), domain),
     );
     Existing {
         inventory,
@@ -192,6 +190,6 @@ async fn existing(
         state,
         probes,
         routes,
-        orphans,
+        orphans: orphans.unwrap_or_default(),
     }
 }

@@ -3,9 +3,10 @@
 use super::facts::{ApiServer, Observed};
 use super::from_findings;
 use crate::doctor::{Check, or_ok};
-use crate::lifecycle::preflight::{NamespaceState, too_old};
+use crate::lifecycle::preflight::kubernetes::too_old;
 use crate::model::finding::Finding;
 use crate::platform::kubernetes::Error;
+use crate::platform::kubernetes::namespace::NamespaceState;
 
 const NAME: &str = "API server";
 

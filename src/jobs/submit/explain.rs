@@ -11,7 +11,6 @@ use crate::jobs::submit::job::ResourceRequest;
 use crate::lifecycle::Error;
 use crate::model::reports::{ApplicationReport, WorkerReport};
 use crate::platform::leader::{Leader, LeaderReport};
-use crate::platform::observer::PodConnector;
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
 
@@ -40,8 +39,8 @@ pub struct Explained<'a> {
 
 /// Reports with numbers why the application gets no executors, until it has some. Returns only if it can never get any.
 /// Afterwards reports if the leader no longer knows the application.
-pub async fn explain<R: PodConnector + Clone>(
-    leader: &mut Leader<R>,
+pub async fn explain(
+    leader: &mut Leader,
     application: &mut Option<String>,
     masters: impl Fn() -> Vec<Pod>,
     explained: Explained<'_>,
@@ -99,12 +98,7 @@ pub async fn explain<R: PodConnector + Clone>(
 }
 
 /// Waits until the leader does not know the driver's application, and reports that.
-async fn until_orphaned<R: PodConnector + Clone>(
-    leader: &mut Leader<R>,
-    masters: impl Fn() -> Vec<Pod>,
-    reach: DriverUi,
-    progress: &Progress,
-) {
+async fn until_orphaned(leader: &mut Leader, masters: impl Fn() -> Vec<Pod>, reach: DriverUi, progress: &Progress) {
     loop {
         tokio::time::sleep(ORPHAN_CHECK_EVERY).await;
         let found = orphans(leader, masters(), vec![reach.clone()]).await;

@@ -4,53 +4,52 @@
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
-use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
-use crate::jobs::submit::job::{LocalFile, ResourceRequest};
+use crate::jobs::submit::job::LocalFile;
 use crate::jobs::submit::{
-    Explained, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, explain, template, texts,
+    DriverContext, Explained, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, check_capacity,
+    explain, texts,
 };
-use crate::lifecycle::local::{desired_of, masters_of};
-use crate::lifecycle::{Error, upgrade};
+use crate::lifecycle::{Error, inventory, upgrade};
 use crate::model::hosts::pod_host;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::drivers;
 use crate::platform::leader::Leader;
-use crate::platform::local::Loopback;
+use crate::platform::local::LocalPlatform;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
-use crate::platform::local::submitted::{self as process, DriverOutput, DriverRecord, DriverStart};
+use crate::platform::local::submitted::{self as process, DriverOutput, DriverStart};
+use crate::platform::transport::Transport;
 use crate::render::driver::{self, Driver};
 
 /// Runs a job. Its output goes to sparkha's output.
-pub async fn submit(
-    dir: &ClusterDir,
+pub(super) async fn submit(
+    platform: &LocalPlatform,
+    context: DriverContext,
     submission: &Submission,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<JobResult, Error> {
-    let (desired, inventory) = desired_of(dir)?;
-    upgrade::takes_jobs(&inventory)?;
-    let conf = desired
-        .config_map(&dir.name.conf())
-        .ok_or_else(|| Error::no_cluster(&dir.name, &dir.namespace))?;
-    let (pod, defaults) = template(&conf, &inventory)?;
+    let DriverContext {
+        inventory,
+        template,
+        defaults,
+        ..
+    } = context;
+    let dir = &platform.dir;
     process::clean(dir)?;
-    let submission = &submission.fitted(&defaults, &inventory);
     let request = submission.job.job.resource_request(&defaults);
-    let mut leader = Leader::new(Loopback);
-    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters_of(dir)?))
+    let masters = || observed_pods(dir);
+    let mut leader = Leader::new(Transport::Direct);
+    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters()))
         .await
         .ok()
         .flatten();
-    if let Some(reply) = &before
-        && request != ResourceRequest::default()
-        && !submission.wait
-        && let ExecutorCapacity::Never(message) =
-            executor_capacity(request, &reply.report.workers, &inventory.cluster.workers)
-    {
-        return Err(Error::NoCapacity { message });
+    if let Some(reply) = &before {
+        check_capacity(request, submission, &inventory, reply)?;
     }
     let Some(address) = dir.observed()?.driver_address else {
         return Err(Error::Driver {
@@ -80,8 +79,8 @@ pub async fn submit(
     };
     let start = DriverStart {
         dir,
-        desired: &desired,
-        pod: driver::pod(pod, &driver),
+        desired: &platform.desired()?,
+        pod: driver::pod(template, &driver),
         address,
         texts: texts(&job, |file: &LocalFile| file.path.display().to_string()),
         ui_port,
@@ -97,7 +96,7 @@ pub async fn submit(
         help: "`sparkha doctor` shows what this machine lacks".into(),
     })?;
     // From now on an upgrade waits for this driver, unless it checked before.
-    if let Err(refused) = upgrade::takes_jobs(&desired_of(dir)?.1) {
+    if let Err(refused) = upgrade::takes_jobs(&inventory::inventory(platform).await?) {
         process::terminate(&record).await;
         process::remove(dir, &record.name)?;
         return Err(refused);
@@ -109,15 +108,22 @@ pub async fn submit(
     let explaining = explain(
         &mut leader,
         &mut application,
-        || masters_of(dir).unwrap_or_default(),
+        masters,
         Explained {
             inventory: &inventory,
             known: before
                 .iter()
                 .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
                 .collect(),
-            ui: driver_ui(dir, &record),
-            reach: Some(DriverUi::local(&record.name, address, ui_port)),
+            ui: Some(format!(
+                "http://{}:{ui_port}",
+                pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain)
+            )),
+            reach: Some(DriverUi {
+                driver: record.name.clone(),
+                pod: at(address),
+                port: ui_port,
+            }),
             request,
             sets_cores: submission.sets_cores(),
             wait: submission.wait,
@@ -140,7 +146,6 @@ pub async fn submit(
     // Also stops processes that the application left behind.
     process::terminate(&record).await;
     if let (Some(application), true) = (&application, outcome.is_err()) {
-        let masters = || masters_of(dir).unwrap_or_default();
         leader.until_gone(application, masters, UNREGISTER_TIMEOUT).await;
     }
     if !submission.keep {
@@ -162,13 +167,18 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
     Ok(free.unwrap_or(*DRIVER_UI_PORTS.start()))
 }
 
-/// The address of a driver's web UI.
-pub fn driver_ui(dir: &ClusterDir, record: &DriverRecord) -> Option<String> {
-    let (_, inventory) = desired_of(dir).ok()?;
-    let host = pod_host(
-        dir.observed().ok()?.driver_address?,
-        dir.namespace.as_str(),
-        &inventory.cluster.ui_domain,
-    );
-    Some(format!("http://{host}:{}", record.ui_port))
+fn observed_pods(dir: &ClusterDir) -> Vec<Pod> {
+    let observed = dir.observed().unwrap_or_default();
+    observed.pods.into_iter().map(|record| record.pod).collect()
+}
+
+/// A pod at this address.
+fn at(address: IpAddr) -> Pod {
+    Pod {
+        status: Some(PodStatus {
+            pod_ip: Some(address.to_string()),
+            ..PodStatus::default()
+        }),
+        ..Pod::default()
+    }
 }

@@ -6,7 +6,7 @@ mod driver_log;
 mod driver_pod;
 pub mod explain;
 pub mod job;
-pub mod local;
+mod local;
 mod package;
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
-use crate::lifecycle::inventory::{inventory_object, read_inventory};
+use crate::lifecycle::inventory::inventory;
 use crate::lifecycle::{Error, upgrade};
 use crate::logs::streams::OutputStream;
 use crate::model::kind::Kind;
@@ -30,11 +30,12 @@ use crate::model::labels::Component;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::kubernetes::{self, Cluster, drivers, watch::Watch};
 use crate::platform::leader::{Leader, LeaderReport};
+use crate::platform::transport::Transport;
+use crate::platform::{Backend, Platform};
 use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::own_driver;
 use crate::spec::image::version_in_image;
-use crate::spec::names::ClusterName;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 use crate::state::ui_prefix;
@@ -109,17 +110,34 @@ struct DriverContext {
     marks_end: bool,
 }
 
-/// Runs a job and sends its output to `sink`. `interrupted` kills the job.
+/// Runs a job. In a pod, its output goes to `sink`; on this machine to sparkha's own. `interrupted` kills the job.
 pub async fn submit(
-    cluster: &Cluster,
-    name: &ClusterName,
+    platform: &dyn Platform,
     submission: &Submission,
     sink: Sink<'_>,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<JobResult, Error> {
-    let context = context(cluster, name).await?;
+    let context = context(platform).await?;
     let submission = &submission.fitted(&context.defaults, &context.inventory);
+    match platform.backend() {
+        Backend::Kubernetes(cluster) => {
+            in_a_pod(platform, cluster, context, submission, sink, progress, interrupted).await
+        }
+        Backend::Local(local) => local::submit(local, context, submission, progress, interrupted).await,
+    }
+}
+
+async fn in_a_pod(
+    platform: &dyn Platform,
+    cluster: &Cluster,
+    context: DriverContext,
+    submission: &Submission,
+    sink: Sink<'_>,
+    progress: &Progress,
+    interrupted: impl Future<Output = ()>,
+) -> Result<JobResult, Error> {
+    let name = platform.name();
     if let Some(image) = &submission.image {
         same_version(image, &context.inventory.cluster.image)?;
     }
@@ -134,8 +152,8 @@ pub async fn submit(
         one_log: true,
     };
     let mut run = JobRun {
+        platform,
         cluster,
-        name,
         submission,
         request: submission.job.job.resource_request(&context.defaults),
         inventory: &context.inventory,
@@ -143,7 +161,7 @@ pub async fn submit(
         marks_end: context.marks_end,
         kept: None,
         watch: Watch::start(cluster, name).await,
-        leader: Leader::new(cluster.clone()),
+        leader: Leader::new(Transport::PortForward(cluster.clone())),
         application: None,
         progress,
     };
@@ -174,13 +192,12 @@ pub async fn submit(
     outcome
 }
 
-async fn context(cluster: &Cluster, name: &ClusterName) -> Result<DriverContext, Error> {
-    let conf = name.conf();
-    let conf = async { Ok(cluster.get(Kind::ConfigMap, &conf).await?) };
-    let (inventory, conf) = futures::try_join!(inventory_object(cluster, name), conf)?;
-    let inventory = read_inventory(&inventory)?;
+async fn context(platform: &dyn Platform) -> Result<DriverContext, Error> {
+    let name = platform.name().conf();
+    let (inventory, conf) = futures::join!(inventory(platform), platform.object(Kind::ConfigMap, &name));
+    let inventory = inventory?;
     upgrade::takes_jobs(&inventory)?;
-    let conf = conf.ok_or_else(|| Error::no_cluster(name, cluster.namespace()))?;
+    let conf = conf?.ok_or_else(|| Error::no_cluster(platform))?;
     let conf: ConfigMap = conf.try_parse().map_err(|_| outdated(&inventory))?;
     let (template, defaults) = template(&conf, &inventory)?;
     let script = conf.data.as_ref().and_then(|data| data.get(driver::SCRIPT));
@@ -234,8 +251,8 @@ fn same_version(image: &str, clusters: &str) -> Result<(), Error> {
 
 /// One run of a job.
 struct JobRun<'a> {
+    platform: &'a dyn Platform,
     cluster: &'a Cluster,
-    name: &'a ClusterName,
     submission: &'a Submission,
     inventory: &'a Inventory,
     request: ResourceRequest,
@@ -246,7 +263,7 @@ struct JobRun<'a> {
     /// removes it.
     kept: Option<bool>,
     watch: Watch,
-    leader: Leader<Cluster>,
+    leader: Leader,
     /// The application's ID, once the master knows it.
     application: Option<String>,
     progress: &'a Progress,
@@ -266,7 +283,7 @@ impl JobRun<'_> {
             Err(error) => return Err(error.into()),
         }
         // From now on an upgrade waits for this driver, unless it checked before.
-        upgrade::takes_jobs(&read_inventory(&inventory_object(self.cluster, self.name).await?)?)?;
+        upgrade::takes_jobs(&inventory(self.platform).await?)?;
         let before = self.leader.query(masters(&self.watch));
         let (started, before) = tokio::join!(
             until_started(&self.watch, self.driver, self.submission.timeout, self.progress),
@@ -275,7 +292,7 @@ impl JobRun<'_> {
         let started = started?;
         let before = before.ok().flatten();
         match &before {
-            Some(reply) => self.check_capacity(reply)?,
+            Some(reply) => check_capacity(self.request, self.submission, self.inventory, reply)?,
             None => self
                 .progress
                 .warn("no master leads at the moment: the job waits for one"),
@@ -399,18 +416,6 @@ impl JobRun<'_> {
         )
     }
 
-    /// Fails immediately if no worker can ever run the requested executors.
-    fn check_capacity(&self, reply: &LeaderReport) -> Result<(), Error> {
-        // The application itself may still set what the options do not.
-        if self.request == ResourceRequest::default() || self.submission.wait {
-            return Ok(());
-        }
-        match executor_capacity(self.request, &reply.report.workers, &self.inventory.cluster.workers) {
-            ExecutorCapacity::Never(message) => Err(Error::NoCapacity { message }),
-            _ => Ok(()),
-        }
-    }
-
     /// The Python version of the workers, if the driver's may differ.
     async fn workers_python(&self) -> Option<String> {
         if self.submission.image.is_none() || !self.submission.job.job.is_python() {
@@ -517,6 +522,23 @@ impl JobRun<'_> {
             None => drivers::wait_until_ended(self.cluster, self.driver).await?,
         }
         Ok(())
+    }
+}
+
+/// Fails if no worker can ever run the requested executors.
+fn check_capacity(
+    request: ResourceRequest,
+    submission: &Submission,
+    inventory: &Inventory,
+    reply: &LeaderReport,
+) -> Result<(), Error> {
+    // The application itself may still set what the options do not.
+    if request == ResourceRequest::default() || submission.wait {
+        return Ok(());
+    }
+    match executor_capacity(request, &reply.report.workers, &inventory.cluster.workers) {
+        ExecutorCapacity::Never(message) => Err(Error::NoCapacity { message }),
+        _ => Ok(()),
     }
 }
 

@@ -7,9 +7,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::Api;
 
-use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::{Finding, Severity};
 use crate::model::labels::is_of_cluster;
+use crate::platform::kubernetes::namespace::NamespaceState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::is_claim_of;
 use crate::spec::words::counted;
@@ -353,6 +353,7 @@ mod tests {
     fn findings(text: &str, mode: &str) -> Vec<String> {
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
         let sets = render(&spec)
+            .objects
             .into_iter()
             .filter(|resource| resource.kind == Kind::StatefulSet);
         let sets: Vec<_> = sets.map(|set| serde_json::from_value(set.object).unwrap()).collect();

@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, ResourceRule, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
-    SelfSubjectRulesReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceRule, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use kube::api::{Api, PostParams};
 
 use crate::lifecycle::Error;
-use crate::lifecycle::preflight::NamespaceState;
 use crate::model::finding::{Finding, Severity};
+use crate::platform::kubernetes::namespace::NamespaceState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::Resource;
 use crate::render::role::{Permission, permissions};
@@ -36,7 +33,7 @@ pub async fn missing_permissions(
         .filter(|request| !rules.iter().any(|rule| allows(rule, request)))
         .map(|request| async move {
             let Permission { group, resource, .. } = request.permission;
-            let allowed = may(cluster, group, resource, request.verb, request.name).await?;
+            let allowed = cluster.may(group, resource, request.verb, request.name).await?;
             Ok::<_, Error>((!allowed).then_some(request))
         });
     let denied = futures::future::try_join_all(requests).await?;
@@ -120,43 +117,6 @@ async fn rules(cluster: &Cluster) -> Result<Vec<ResourceRule>, Error> {
         Err(kubernetes::Error::Forbidden { .. }) => Ok(vec![]),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Whether the user may do this in the namespace: to the object with this name, or to all objects.
-pub async fn may(
-    cluster: &Cluster,
-    group: &str,
-    resource: &str,
-    verb: &str,
-    name: Option<&str>,
-) -> Result<bool, Error> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client());
-    let (resource, subresource) = match resource.split_once('/') {
-        Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
-        None => (resource, None),
-    };
-    let review = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                namespace: (resource != "namespaces").then(|| cluster.namespace().to_string()),
-                group: Some(group.into()),
-                resource: Some(resource.into()),
-                subresource,
-                verb: Some(verb.into()),
-                name: name.map(Into::into),
-                ..Default::default()
-            }),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    let params = PostParams::default();
-    let answer = cluster
-        .call(&format!("check whether you may {verb} {resource}"), || {
-            api.create(&params, &review)
-        })
-        .await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 fn allows(rule: &ResourceRule, request: &AccessRequest<'_>) -> bool {

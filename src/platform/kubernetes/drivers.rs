@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Error;
 use crate::model::labels::{COMPONENT, Component, cluster_selector};
+use crate::platform::DriverState;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::render::digest::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
@@ -37,6 +38,29 @@ pub fn selector(cluster: &ClusterName) -> String {
         cluster_selector(cluster),
         Component::Driver.as_str()
     )
+}
+
+/// The drivers that sparkha created for a cluster, among its pods.
+pub fn among(pods: &[Pod], cluster: &ClusterName) -> Vec<DriverState> {
+    let ours = pods
+        .iter()
+        .filter(|pod| Component::of(pod.labels()) == Some(Component::Driver) && is_ours(pod, cluster));
+    // Ended drivers that are being deleted were removed by `jobs --kill`.
+    let listed = ours.filter(|pod| ended(pod).is_none() || pod.metadata.deletion_timestamp.is_none());
+    listed.map(state).collect()
+}
+
+fn state(pod: &Pod) -> DriverState {
+    let end = ended(pod);
+    let message = end.and_then(|end| end.message.as_deref()).unwrap_or_default();
+    let applications = message.lines().filter(|line| line.starts_with("app-"));
+    DriverState {
+        pod: pod.clone(),
+        ui_port: None,
+        applications: applications.map(str::to_owned).collect(),
+        ended: is_over(pod),
+        exit_code: end.map(|end| end.exit_code),
+    }
 }
 
 /// The driver pods that sparkha created for a cluster.

@@ -1,27 +1,11 @@
 //! Streams to pods through the API server's port-forward, so that sparkha can query masters and ZooKeeper servers from a laptop.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
 use super::{Cluster, Error};
-use crate::platform::observer::PodConnector;
 use crate::platform::peers;
-
-impl PodConnector for Cluster {
-    type Stream = DuplexStream;
-
-    /// A JVM takes seconds to start, and every attempt is a request to the API server.
-    const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(1000);
-
-    async fn open(&self, pod: &Pod, port: u16) -> Result<DuplexStream, String> {
-        let opened = self.forward(&pod.name_any(), port).await;
-        opened.map_err(|error| error.to_string())
-    }
-}
 
 impl Cluster {
     /// Opens a stream to a port of a pod.

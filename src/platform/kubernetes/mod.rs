@@ -1,13 +1,18 @@
 //! A client for one Kubernetes cluster. Every request goes through [`Cluster`], which bounds it in time, retries transient errors,
 //! counts requests, and classifies errors by their remedy.
 
+mod access;
 mod connect;
 pub mod drivers;
 mod error;
 mod exec;
 mod forward;
+pub mod lock;
+pub mod namespace;
 mod nodes;
 mod pause;
+mod platform;
+mod removal;
 pub mod watch;
 
 use std::sync::Arc;
@@ -27,6 +32,7 @@ pub use error::Error;
 pub use forward::ForwardGuard;
 pub use nodes::NodeReader;
 pub use pause::unless_paused;
+pub use platform::KubernetesPlatform;
 
 use crate::model::kind::Kind;
 use crate::spec::names::Namespace;

@@ -231,7 +231,7 @@ mod tests {
                 java_version: 17,
                 path: "/bin".into(),
             },
-            resources: crate::render::render(&spec),
+            resources: crate::render::render(&spec).all(&spec),
         };
         let set = desired.sets().pop().unwrap();
         let pod = crate::platform::local::stateful_set::pod(&set, 1, "n", "127.64.0.1", "u".into());

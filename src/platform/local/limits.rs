@@ -159,7 +159,7 @@ mod tests {
         limits(
             &DesiredState {
                 software,
-                resources: render(&spec),
+                resources: render(&spec).objects,
             },
             true,
         )

@@ -15,6 +15,7 @@ pub mod limits;
 mod logs;
 pub mod machine;
 pub mod paths;
+mod platform;
 pub mod pod;
 mod probe;
 pub mod process;
@@ -27,12 +28,8 @@ mod translate;
 pub mod volumes;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use tokio::net::TcpStream;
-
-use super::observer::PodConnector;
+pub use platform::LocalPlatform;
 
 /// An operation on this machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +47,12 @@ pub enum Error {
     Supervisor { reason: String },
     #[error("failed to fetch Spark: {reason}")]
     Fetch { reason: String, help: String },
+    #[error("failed to signal the process of {pod}")]
+    Signal {
+        pod: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("failed to find your home directory")]
     NoHome,
 }
@@ -73,7 +76,7 @@ impl Error {
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "make it writable for you, or set XDG_STATE_HOME to another folder".into()
             }
-            Error::File { .. } => return None,
+            Error::File { .. } | Error::Signal { .. } => return None,
             Error::Unreadable { .. } => {
                 "use the version of sparkha that wrote it; if the file is damaged, `sparkha teardown` still removes the cluster".into()
             }
@@ -88,22 +91,4 @@ impl Error {
 pub fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-/// Connects to pods on this machine at their loopback addresses.
-#[derive(Clone, Copy)]
-pub struct Loopback;
-
-impl PodConnector for Loopback {
-    type Stream = TcpStream;
-
-    /// Short, because a query on this machine costs little.
-    const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-
-    async fn open(&self, pod: &Pod, port: u16) -> Result<TcpStream, String> {
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let address = address.ok_or("the pod has no address yet")?;
-        let opened = TcpStream::connect((address.as_str(), port)).await;
-        opened.map_err(|error| error.to_string())
-    }
 }

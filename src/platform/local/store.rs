@@ -22,7 +22,7 @@ use super::{Error, paths};
 use crate::model::kind::Kind;
 use crate::render::Resource;
 use crate::render::digest::short_digest;
-use crate::render::inventory::{Inventory, is_claim_of};
+use crate::render::inventory::{Inventory, InventoryError, is_claim_of};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::state::address_of;
 
@@ -43,7 +43,7 @@ pub struct ClusterDir {
 }
 
 /// The cluster's desired state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DesiredState {
     pub software: Software,
     pub resources: Vec<Resource>,
@@ -232,17 +232,6 @@ impl ClusterDir {
         self.path.join("secrets").join(secret)
     }
 
-    /// The keys and values of one of the cluster's own Secrets.
-    pub fn secret(&self, secret: &str) -> Result<BTreeMap<String, ByteString>, Error> {
-        let folder = self.secret_folder(secret);
-        let keys = names(&folder)?.into_iter().map(|key| {
-            let path = folder.join(&key);
-            let value = fs::read(&path).map_err(Error::file("read", &path))?;
-            Ok((key, ByteString(value)))
-        });
-        keys.collect()
-    }
-
     pub fn write_secret(&self, secret: &str, key: &str, value: &[u8]) -> Result<(), Error> {
         let folder = self.secret_folder(secret);
         make_folder(&folder)?;
@@ -313,16 +302,17 @@ impl ClusterDir {
         process.is_alive().then_some(process)
     }
 
-    /// Removes the folder's contents, the data of volume claims only if `data`.
-    pub fn remove(&self, data: bool) -> Result<(), Error> {
+    /// Removes the folder's contents, and the data of these volume claims.
+    pub fn remove(&self, claims: &[String]) -> Result<(), Error> {
         // The desired state goes last, so that an interrupted teardown can be repeated. After it goes the lock: without it, another command could
         // start during this one.
-        let last = ["wanted.json", "lock"];
-        let is_first = |name: &&String| !last.contains(&name.as_str()) && (data || *name != "claims");
-        let there = names(&self.path)?;
-        let first = there.iter().filter(is_first).map(String::as_str);
-        for name in first.chain(last) {
-            let path = self.path.join(name);
+        let last = ["wanted.json", "lock"].map(|name| self.path.join(name));
+        let claims = claims.iter().map(|claim| self.claim(claim));
+        let there = names(&self.path)?.into_iter().filter(|name| name != "claims");
+        let first = there
+            .map(|name| self.path.join(name))
+            .filter(|path| !last.contains(path));
+        for path in claims.chain(first).chain(last.clone()) {
             let removed = if path.is_dir() && !path.is_symlink() {
                 fs::remove_dir_all(&path)
             } else {
@@ -333,7 +323,8 @@ impl ClusterDir {
                 removed => removed.map_err(Error::file("remove", &path))?,
             }
         }
-        // Removes parent folders that are now empty.
+        // Removes folders that are now empty.
+        let _ = fs::remove_dir(self.path.join("claims"));
         for folder in self.path.ancestors().take(4) {
             if fs::remove_dir(folder).is_err() {
                 break;
@@ -356,6 +347,21 @@ impl DesiredState {
         self.of_kind::<ConfigMap>(Kind::ConfigMap)
             .into_iter()
             .find(|config_map| config_map.name_any() == name)
+    }
+
+    /// Adds an object, or replaces it.
+    pub fn put(&mut self, new: Resource) {
+        let is_it = |resource: &&mut Resource| (resource.kind, &resource.name) == (new.kind, &new.name);
+        match self.resources.iter_mut().find(is_it) {
+            Some(resource) => *resource = new,
+            None => self.resources.push(new),
+        }
+    }
+
+    /// The inventory in its ConfigMap, if there is one.
+    pub fn inventory(&self, name: &ClusterName) -> Result<Option<Inventory>, InventoryError> {
+        let config_map = self.config_map(&name.inventory());
+        config_map.as_ref().map(Inventory::read).transpose()
     }
 
     /// Replaces the inventory.
@@ -437,6 +443,18 @@ fn is_still(file: &File, path: &Path) -> bool {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
         _ => false,
     }
+}
+
+/// The files in a folder with a Secret's values, by key.
+pub(super) fn keys_in(folder: &Path) -> Result<BTreeMap<String, ByteString>, Error> {
+    let mut keys = BTreeMap::new();
+    for key in names(folder)? {
+        let path = folder.join(&key);
+        if path.is_file() {
+            keys.insert(key, ByteString(fs::read(&path).map_err(Error::file("read", &path))?));
+        }
+    }
+    Ok(keys)
 }
 
 pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {

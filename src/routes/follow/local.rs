@@ -7,9 +7,9 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::local::inventory_of;
 use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, INSTANCE};
+use crate::platform;
 use crate::platform::local::store::{ClusterDir, ObservedState, Store};
 use crate::platform::transport::Transport;
 use crate::routes::follow::{Addresses, Event, Follow, ListChange, ObjectKey, ObservedPod, folder_watcher};
@@ -66,7 +66,7 @@ fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<LocalClu
 
 fn cluster(dir: &ClusterDir) -> Result<Option<LocalCluster>, Error> {
     let Some(wanted) = dir.desired()? else { return Ok(None) };
-    let Some(inventory) = inventory_of(&wanted, dir)? else {
+    let Some(inventory) = wanted.inventory(&dir.name).map_err(platform::Error::from)? else {
         return Ok(None);
     };
     let key = (dir.namespace.to_string(), dir.name.to_string());

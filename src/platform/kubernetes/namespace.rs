@@ -11,10 +11,10 @@ use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use serde_json::json;
 
-use crate::lifecycle::Error;
+use super::{Cluster, unless_paused};
 use crate::model::kind::Kind;
 use crate::model::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
-use crate::platform::kubernetes::{self, Cluster, unless_paused};
+use crate::platform::{Error, kubernetes};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
@@ -41,6 +41,30 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const PAGE: u32 = 500;
 /// Concurrent list requests.
 const CONCURRENCY: usize = 8;
+
+/// Whether a namespace exists, and who created it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamespaceState {
+    Missing,
+    /// Created by sparkha.
+    Ours,
+    Others,
+}
+
+pub async fn namespace_state(cluster: &Cluster) -> Result<NamespaceState, kubernetes::Error> {
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let name = cluster.namespace().as_str();
+    let found = cluster
+        .call(&format!("read Namespace {name}"), || api.get_opt(name))
+        .await;
+    match found {
+        Ok(None) => Ok(NamespaceState::Missing),
+        Ok(Some(namespace)) if is_ours(namespace.metadata.labels.as_ref()) => Ok(NamespaceState::Ours),
+        // A user who may not read namespaces was given an existing one.
+        Ok(Some(_)) | Err(kubernetes::Error::Forbidden { .. }) => Ok(NamespaceState::Others),
+        Err(error) => Err(error),
+    }
+}
 
 /// Creates the namespace with sparkha's label.
 pub async fn create(cluster: &Cluster) -> Result<(), Error> {
@@ -246,7 +270,7 @@ mod tests {
 
     fn explains(group: &str, plural: &str, metadata: serde_json::Value) -> bool {
         let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
-        let inventory = Inventory::of(&spec, &crate::render::render(&spec));
+        let inventory = crate::render::render(&spec).inventory;
         let leftovers = Leftovers {
             name: &spec.name,
             inventory: &inventory,

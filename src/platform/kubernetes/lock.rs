@@ -3,7 +3,7 @@
 //! Another process takes it over if the holder is known to have ended, or if the lock was not renewed for a while.
 //!
 //! The lock is a fence: a process that was paused for longer finds the lock taken over before its next write. Taking,
-//! renewing and releasing the lock are conditional on the inventory version that was read. [`Lock::fenced`] returns a
+//! renewing and releasing the lock are conditional on the inventory version that was read. [`AnnotationLock::fenced`] returns a
 //! [`Cluster`] whose writes check the lock first, and again if the process was paused before they were sent. A write
 //! that the network delays after it was sent is not covered.
 
@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::lifecycle::{Error, secret};
+use super::{Cluster, FIELD_MANAGER, Fence, unless_paused};
 use crate::model::kind::Kind;
-use crate::platform::kubernetes::{self, Cluster, Fence, unless_paused};
+use crate::model::managed_fields::owned;
 use crate::platform::local::process::ProcessId;
+use crate::platform::{Error, Intent, kubernetes, random_id};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
@@ -45,7 +46,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(8);
 const TRIES: u32 = 10;
 
 /// A held lock. Renewed in the background until it is released or dropped.
-pub struct Lock {
+pub(super) struct AnnotationLock {
     held: Arc<HeldLock>,
     renewal: tokio::task::AbortHandle,
 }
@@ -58,20 +59,19 @@ struct HeldLock {
     checked: Mutex<SystemTime>,
 }
 
-/// Takes the lock by writing `inventory`, with the `labels` and `annotations` of its ConfigMap.
-///
-/// `observed` is the inventory that the plan is based on, read after [`wait_for_lock`]. Fails if it has changed since.
-/// `first` marks the cluster as created by this run, see [`undoable`].
-pub async fn take(
+/// Takes the lock by writing the inventory. `observed` is the one that the plan is based on, read after [`wait_for_lock`]. Fails if it has changed
+/// since. [`Intent::first`] marks the cluster as created by this run, see [`undoable`].
+pub(super) async fn take(
     cluster: &Cluster,
     name: &ClusterName,
     observed: Option<&DynamicObject>,
-    mut object: Value,
     inventory: &Inventory,
-    first: bool,
-) -> Result<Lock, Error> {
+    Intent { config_map, first, .. }: Intent<'_>,
+) -> Result<AnnotationLock, Error> {
+    let kept = || observed.map(|observed| owned(observed, FIELD_MANAGER));
+    let mut object = config_map.cloned().or_else(kept).unwrap_or_default();
     let version = observed.and_then(ResourceExt::resource_version);
-    let me = Holder::me(secret::id()?);
+    let me = Holder::me(random_id()?);
     // The response may be read long after the lock was written.
     let began = SystemTime::now();
     object["data"] = json!(inventory.data());
@@ -99,12 +99,12 @@ pub async fn take(
         }
     };
     match written {
-        Ok(()) => Ok(Lock::held(cluster, name, me, began)),
+        Ok(()) => Ok(AnnotationLock::held(cluster, name, me, began)),
         Err(kubernetes::Error::Rejected { code: 404 | 409, .. }) => {
             let current = cluster.get(Kind::ConfigMap, &inventory_name).await?;
             match current.as_ref().and_then(holder_of) {
                 // The response to our write was lost, and the retry conflicts with it.
-                Some(holder) if holder.id == me.id => Ok(Lock::held(cluster, name, me, began)),
+                Some(holder) if holder.id == me.id => Ok(AnnotationLock::held(cluster, name, me, began)),
                 Some(holder) => Err(Error::Busy { holder: holder.who }),
                 None => Err(Error::has_just_finished()),
             }
@@ -113,7 +113,7 @@ pub async fn take(
     }
 }
 
-impl Lock {
+impl AnnotationLock {
     fn held(cluster: &Cluster, name: &ClusterName, me: Holder, since: SystemTime) -> Self {
         let held = Arc::new(HeldLock {
             cluster: cluster.clone(),
@@ -152,21 +152,12 @@ impl Lock {
         self.held.cluster.with_fence(self.held.clone())
     }
 
-    /// Does `work` while the lock is held. Repeats it if the process was paused meanwhile and the lock is still held.
-    pub async fn guard<F>(&self, action: &str, mut work: impl FnMut() -> F) -> Result<(), Error>
-    where
-        F: Future<Output = Result<(), Error>>,
-    {
-        loop {
-            let checked = self.held.check(action).await?;
-            if let Some(done) = unless_paused(checked, work()).await {
-                return done;
-            }
-        }
+    pub async fn check(&self, action: &str) -> Result<SystemTime, kubernetes::Error> {
+        self.held.check(action).await
     }
 
     /// Releases the lock and writes the final inventory. `undoable` keeps the right of a first create to undo itself.
-    pub async fn release(self, inventory: &Inventory, undoable: bool) -> Result<(), Error> {
+    pub async fn release(&self, inventory: &Inventory, undoable: bool) -> Result<(), Error> {
         self.renewal.abort();
         let mut patch = json!({
             "metadata": {"annotations": {LOCK: null}},
@@ -179,13 +170,13 @@ impl Lock {
     }
 
     /// Removes the inventory and with it the lock.
-    pub async fn remove_inventory(self) -> Result<(), Error> {
+    pub async fn remove_inventory(&self) -> Result<(), Error> {
         self.renewal.abort();
         Ok(self.held.remove("remove the inventory").await?)
     }
 }
 
-impl Drop for Lock {
+impl Drop for AnnotationLock {
     fn drop(&mut self) {
         self.renewal.abort();
     }

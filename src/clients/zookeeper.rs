@@ -61,6 +61,7 @@ fn parse(srvr: &str) -> Option<ZooKeeperReport> {
 }
 
 /// Credentials for an ensemble, for SASL's DIGEST-MD5.
+#[derive(Clone)]
 pub struct ZooKeeperLogin {
     pub username: String,
     pub password: String,

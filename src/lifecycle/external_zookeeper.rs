@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::zookeeper::{self, ZooKeeperLogin};
 use crate::console::progress::Progress;
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, secret};
 use crate::model::error_chain::with_sources;
 use crate::model::finding::{Finding, Severity};
 use crate::model::kind::Kind;
@@ -330,6 +330,7 @@ async fn leads(platform: &dyn Platform, spec: &ClusterSpec, external: &ExternalZ
         });
     is_configured && leader.is_some()
 }
+
 /// A session with an external ensemble, and the port-forward that it may need.
 struct Session {
     client: zookeeper_client::Client,
@@ -345,25 +346,21 @@ async fn connect(
     secret: Option<&str>,
 ) -> Result<Session, zookeeper::Error> {
     let all = servers.join(",");
+    let refused = |reason| zookeeper::Error::Connect {
+        servers: all.clone(),
+        reason,
+    };
     let login = match secret {
-        Some(name) => Some(
-            login(platform, name)
-                .await
-                .map_err(|reason| zookeeper::Error::Connect {
-                    servers: all.clone(),
-                    reason,
-                })?,
-        ),
+        Some(name) => Some(login(platform, name).await.map_err(refused)?),
         None => None,
     };
+    let connected = |client, forward| Session {
+        client,
+        login: login.clone(),
+        _forward: forward,
+    };
     let refused = match zookeeper::connect(&all, login.as_ref(), TIMEOUT).await {
-        Ok(client) => {
-            return Ok(Session {
-                client,
-                login,
-                _forward: None,
-            });
-        }
+        Ok(client) => return Ok(connected(client, None)),
         Err(error) => error,
     };
     let Backend::Kubernetes(cluster) = platform.backend() else {
@@ -379,11 +376,7 @@ async fn connect(
         };
         let address = forward.address.to_string();
         if let Ok(client) = zookeeper::connect(&address, login.as_ref(), TIMEOUT).await {
-            return Ok(Session {
-                client,
-                login,
-                _forward: Some(forward),
-            });
+            return Ok(connected(client, Some(forward)));
         }
     }
     Err(refused)
@@ -391,14 +384,7 @@ async fn connect(
 
 async fn login(platform: &dyn Platform, name: &str) -> Result<ZooKeeperLogin, String> {
     let values = platform.secret(name).await.map_err(|error| with_sources(&error))?;
-    // The shell that reads the mounted files strips the trailing newline, too.
-    let read = |key: &str| {
-        let value = values
-            .get(key)
-            .and_then(|value| String::from_utf8(value.0.clone()).ok());
-        let value = value.map(|value| value.trim_end_matches('\n').to_owned());
-        value.ok_or_else(|| format!("Secret {name} has no {key}"))
-    };
+    let read = |key: &str| secret::text(&values, key).ok_or_else(|| format!("Secret {name} has no {key}"));
     Ok(ZooKeeperLogin {
         username: read("username")?,
         password: read("password")?,

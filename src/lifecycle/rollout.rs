@@ -28,7 +28,6 @@ use crate::render::inventory::Inventory;
 use crate::render::workloads::ON_DELETE;
 use crate::spec::words::{are, counted};
 use crate::state::readiness::NotReady;
-use crate::state::trouble::{RestartBaseline, troubles};
 use crate::state::{ClusterState, Facts, cluster_state, is_ready, pods_of};
 
 /// The label with the revision of a pod's StatefulSet.
@@ -183,7 +182,6 @@ pub async fn replace(
     progress: &Progress,
 ) -> Result<(), Error> {
     let mut patience = Patience::default();
-    let mut before = RestartBaseline::default();
     let mut stalled_since: Option<Instant> = None;
     poll_until(platform.poll_interval(), timeout, async || {
         let facts = platform.facts(Observation::Repeated).await?;
@@ -207,14 +205,9 @@ pub async fn replace(
                 missing
             }
         };
-        before.remember(&facts);
-        let observed = troubles(&facts, &platform.events().await, &before);
-        for trouble in patience.news(&observed) {
-            progress.warn(&trouble.to_string());
-        }
         // Other pods may fail because of the replacement, such as masters while their ZooKeeper server restarts, or for
         // a reason that the change fixes.
-        let mut hopeless = patience.exhausted(&observed);
+        let mut hopeless = patience.observe(platform, &facts, progress).await;
         hopeless.retain(|trouble| trouble.subject == set || is_new_pod(&facts, set, &trouble.subject));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {

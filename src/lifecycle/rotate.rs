@@ -36,12 +36,7 @@ pub async fn rotate(platform: &dyn Platform, timeout: Duration, progress: &Progr
         });
     }
     let bounds = Bounds::new(timeout, progress);
-    let intent = Intent {
-        inventory: Some(&inventory),
-        config_map: None,
-        first: false,
-    };
-    let mut lock = platform.lock(&baseline, intent).await?;
+    let mut lock = platform.lock(&baseline, Intent::change(&inventory)).await?;
     let work = async {
         let platform = lock.platform();
         secret::replace(platform, &name).await?;

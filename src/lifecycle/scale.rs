@@ -52,13 +52,8 @@ pub async fn scale(
         progress.done(create::nothing_to_change(platform).await?);
     } else {
         announce(&status(platform).await?, options.workers, progress);
-        let intent = Intent {
-            inventory: Some(&new),
-            config_map: None,
-            first: false,
-        };
         // The number is written to the inventory first, because other commands read it there.
-        let lock = lock.insert(platform.lock(&baseline, intent).await?);
+        let lock = lock.insert(platform.lock(&baseline, Intent::change(&new)).await?);
         let scaled = lock
             .platform()
             .scale(&set, options.workers, options.force_conflicts)

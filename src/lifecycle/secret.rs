@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
+
 use crate::lifecycle::Error;
 use crate::platform::{self, Platform, random_secret};
 use crate::render::Resource;
@@ -27,17 +29,22 @@ fn random_values<'a>(keys: impl Iterator<Item = &'a str>) -> Result<BTreeMap<Str
     values.collect()
 }
 
-/// The value of a key, as the shells in the pods read it.
+/// The value of a key.
 pub async fn value(platform: &dyn Platform, secret: &str, key: &str) -> Result<String, Error> {
-    let mut values = match platform.secret(secret).await {
+    let values = match platform.secret(secret).await {
         Err(platform::Error::NoSecret { .. }) => BTreeMap::new(),
         values => values?,
     };
-    let text = values.remove(key).and_then(|value| String::from_utf8(value.0).ok());
-    let text = text.map(|text| text.trim_end_matches('\n').to_owned());
-    text.filter(|text| !text.is_empty()).ok_or_else(|| Error::Usage {
+    let value = text(&values, key).filter(|text| !text.is_empty());
+    value.ok_or_else(|| Error::Usage {
         message: format!("Secret {secret} has no {key}"),
         help: "run `sparkha create` with the same arguments to create it; add it yourself if the Secret is your own"
             .into(),
     })
+}
+
+/// A value as the shells in the pods read it: without the newline at its end.
+pub fn text(values: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
+    let text = std::str::from_utf8(&values.get(key)?.0).ok()?;
+    Some(text.trim_end_matches('\n').to_owned())
 }

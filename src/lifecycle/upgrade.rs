@@ -36,12 +36,7 @@ pub const NEXT: &str = "run the same command to continue; until then `sparkha su
 pub async fn mark(platform: &dyn Platform, upgrade: Option<Upgrade>) -> Result<(), Error> {
     let (baseline, inventory) = baseline(platform).await?;
     let marked = inventory.with_upgrade(upgrade);
-    let intent = Intent {
-        inventory: Some(&marked),
-        config_map: None,
-        first: false,
-    };
-    let mut lock = platform.lock(&baseline, intent).await?;
+    let mut lock = platform.lock(&baseline, Intent::change(&marked)).await?;
     Ok(lock.release(&marked, false).await?)
 }
 

@@ -28,7 +28,6 @@ pub async fn until_ready(
 ) -> Result<ClusterState, Error> {
     let started = Instant::now();
     let mut patience = Patience::default();
-    let mut before = RestartBaseline::default();
     poll_until(platform.poll_interval(), timeout, async || {
         let facts = platform.facts(Observation::Repeated).await?;
         let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
@@ -38,12 +37,7 @@ pub async fn until_ready(
             progress.done(&format!("In service after {:.1} s", started.elapsed().as_secs_f64()));
             return Ok(Break(state));
         }
-        before.remember(&facts);
-        let observed = troubles(&facts, &platform.events().await, &before);
-        for trouble in patience.news(&observed) {
-            progress.warn(&trouble.to_string());
-        }
-        let mut hopeless = patience.exhausted(&observed);
+        let mut hopeless = patience.observe(platform, &facts, progress).await;
         hopeless.retain(|trouble| !waits_for_quorum(trouble, &state));
         if !hopeless.is_empty() {
             return Err(Error::DoesNotComeUp {
@@ -106,11 +100,22 @@ fn show(state: &ClusterState, progress: &Progress) {
 /// How long each problem has lasted.
 #[derive(Default)]
 pub struct Patience {
+    restarts: RestartBaseline,
     since: BTreeMap<(TroubleKind, String), Instant>,
     reported: BTreeMap<(TroubleKind, String), String>,
 }
 
 impl Patience {
+    /// Reports new problems, and returns those that have lasted too long.
+    pub async fn observe(&mut self, platform: &dyn Platform, facts: &Facts, progress: &Progress) -> Vec<Trouble> {
+        self.restarts.remember(facts);
+        let observed = troubles(facts, &platform.events().await, &self.restarts);
+        for trouble in self.news(&observed) {
+            progress.warn(&trouble.to_string());
+        }
+        self.exhausted(&observed)
+    }
+
     /// Problems that were not reported yet.
     pub fn news(&mut self, observed: &[Trouble]) -> Vec<Trouble> {
         observed

@@ -230,6 +230,17 @@ pub struct Intent<'a> {
     pub first: bool,
 }
 
+impl<'a> Intent<'a> {
+    /// To change an existing cluster.
+    pub fn change(inventory: &'a Inventory) -> Self {
+        Self {
+            inventory: Some(inventory),
+            config_map: None,
+            first: false,
+        }
+    }
+}
+
 /// The limits of a long operation.
 pub struct Bounds<'a> {
     pub deadline: Instant,

@@ -263,3 +263,31 @@ fn the_manifests_alone_make_a_working_cluster() {
         sandbox.contents() == before
     });
 }
+
+/// Rendered by an earlier version of sparkha, and applied as that version applied it.
+#[test]
+fn a_cluster_of_an_earlier_version_is_found_changed_and_removed() {
+    let sandbox = Sandbox::new("earlier");
+    let before = sandbox.contents();
+    let manifest = include_str!("earlier-cluster.yaml").replace("REPLACE-ME", "0123456789abcdef");
+    let file = sandbox_file(&manifest);
+    let path = file.path().to_str().unwrap();
+    sandbox.kubectl(&["apply", "--server-side", "--field-manager=sparkha", "-f", path]);
+    sandbox.wait_for(Duration::from_secs(180), "the cluster", || {
+        sandbox.status("spark")["ready"] == true
+    });
+    let listed = sandbox.run(&["list", "-o", "name"]).exits(0).stdout;
+    assert_eq!(listed, format!("{}/spark\n", sandbox.namespace));
+
+    // Without a file it stays as it was created, but for what the flag changes.
+    let created = sandbox
+        .run(&["create", "--workers", "1", "--yes", "-o", "json"])
+        .exits(0);
+    let state = created.says("pods of spark-worker: 2 → 1").json();
+    assert_eq!(state["masters"].as_array().unwrap().len(), 1);
+    assert_eq!(state["workers"]["registered"], 1);
+    sandbox.run(&["scale", "--workers", "2"]).exits(0);
+    sandbox.run(&["rotate-secret", "--yes"]).exits(0);
+    sandbox.run(&["teardown", "--yes"]).exits(0);
+    assert_eq!(sandbox.contents(), before);
+}

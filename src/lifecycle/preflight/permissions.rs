@@ -96,7 +96,7 @@ fn finding(denied: &[AccessRequest<'_>], namespace: &str) -> Finding {
             "you may not {} {resource}{names} in namespace {namespace}; it is needed to {purpose}",
             verbs.join(", ")
         ),
-        "request the Roles that `sparkha render --role` prints",
+        "ask for the Roles that `sparkha render --role` prints",
     )
 }
 

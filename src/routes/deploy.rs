@@ -77,8 +77,7 @@ pub async fn remove(cluster: &Cluster, objects: &[Value], progress: &Progress) -
         let Some(found) = found.filter(|found| is_ours(found.metadata.labels.as_ref())) else {
             continue;
         };
-        let action = format!("delete {kind} {name}");
-        cluster.delete_in(&api, &name, found.metadata.uid, &action).await?;
+        cluster.delete_in(&api, &kind, &name, found.metadata.uid).await?;
         progress.done(&format!("{kind} {name} removed"));
     }
     Ok(())

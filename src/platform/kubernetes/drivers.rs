@@ -100,18 +100,10 @@ pub async fn clean(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     for pod in list(cluster, name).await? {
         if is_left_over(&pod, now) {
             tracing::info!("deleting driver {} of an interrupted submit", pod.name_any());
-            delete(cluster, &pod).await?;
+            cluster.delete_pod(&pod, None).await?;
         }
     }
     Ok(())
-}
-
-async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), Error> {
-    let name = pod.name_any();
-    let action = format!("delete Pod {name}");
-    cluster
-        .delete_in(&cluster.api::<Pod>(), &name, pod.uid(), &action)
-        .await
 }
 
 /// Annotates a driver's pod so that no other submit deletes it.
@@ -129,8 +121,7 @@ pub async fn keep(cluster: &Cluster, driver: &str) -> Result<(), Error> {
 
 /// Terminates a driver and deletes its pod. A pod that is already gone is no error.
 pub async fn terminate(cluster: &Cluster, driver: &str) -> Result<(), Error> {
-    let action = format!("delete Pod {driver}");
-    cluster.delete_in(&cluster.api::<Pod>(), driver, None, &action).await
+    cluster.delete_in(&cluster.api::<Pod>(), "Pod", driver, None).await
 }
 
 /// Waits until the API server reports that a driver has ended, or for `END_TIMEOUT`. A node may report late.
@@ -150,7 +141,7 @@ pub async fn wait_until_ended(cluster: &Cluster, driver: &str) -> Result<(), Err
 /// Terminates all drivers of a cluster.
 pub async fn terminate_all(cluster: &Cluster, name: &ClusterName) -> Result<(), Error> {
     let pods = list(cluster, name).await?;
-    futures::future::try_join_all(pods.iter().map(|pod| delete(cluster, pod))).await?;
+    futures::future::try_join_all(pods.iter().map(|pod| cluster.delete_pod(pod, None))).await?;
     Ok(())
 }
 

@@ -22,7 +22,9 @@ use std::time::{Duration, SystemTime};
 use backon::{ExponentialBuilder, Retryable};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::{NamespaceResourceScope, ObjectMeta, Resource};
 use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -252,62 +254,53 @@ impl Cluster {
 
     /// Deletes an object if it still has the resource version with which it was read.
     pub async fn delete_if_unchanged(&self, kind: Kind, read: &DynamicObject) -> Result<(), Error> {
-        let api = self.objects(kind);
-        let name = read.name_any();
-        let params = DeleteParams::background().preconditions(kube::api::Preconditions {
+        let params = DeleteParams::background().preconditions(Preconditions {
             uid: read.uid(),
             resource_version: read.resource_version(),
         });
-        let action = format!("delete {kind} {name}");
-        ignore_not_found(self.write(&action, || api.delete(&name, &params)).await.map(drop))
+        self.delete_with(&self.objects(kind), kind.name(), &read.name_any(), &params)
+            .await
     }
 
     /// Deletes an object if it still has this UID. An object that is already gone is no error.
     pub async fn delete(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
-        let api = self.objects(kind);
-        self.delete_in(&api, name, uid, &format!("delete {kind} {name}")).await
+        self.delete_in(&self.objects(kind), kind.name(), name, uid).await
     }
 
     /// As [`Cluster::delete`], for any kind.
-    pub async fn delete_in<K>(&self, api: &Api<K>, name: &str, uid: Option<String>, action: &str) -> Result<(), Error>
+    pub async fn delete_in<K>(&self, api: &Api<K>, kind: &str, name: &str, uid: Option<String>) -> Result<(), Error>
     where
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let mut params = DeleteParams::background();
-        if uid.is_some() {
-            params = params.preconditions(kube::api::Preconditions {
-                uid,
-                resource_version: None,
-            });
-        }
-        ignore_not_found(self.write(action, || api.delete(name, &params)).await.map(drop))
+        let params = of_uid(DeleteParams::background(), uid);
+        self.delete_with(api, kind, name, &params).await
     }
 
     /// Deletes an object if it still has this UID, and orphans its dependents.
     pub async fn delete_alone(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
-        let api = self.objects(kind);
-        let params = DeleteParams::orphan().preconditions(kube::api::Preconditions {
-            uid,
-            resource_version: None,
-        });
-        let action = format!("delete {kind} {name}");
-        ignore_not_found(self.write(&action, || api.delete(name, &params)).await.map(drop))
+        let params = of_uid(DeleteParams::orphan(), uid);
+        self.delete_with(&self.objects(kind), kind.name(), name, &params).await
     }
 
     /// Deletes a pod if its UID is still the same. `grace_seconds` replaces the pod's own grace period; 0 removes the pod from the API server
     /// at once and kills it.
     pub async fn delete_pod(&self, pod: &Pod, grace_seconds: Option<u32>) -> Result<(), Error> {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let mut params = DeleteParams::background().preconditions(kube::api::Preconditions {
-            uid: pod.metadata.uid.clone(),
-            resource_version: None,
-        });
-        if let Some(seconds) = grace_seconds {
-            params = params.grace_period(seconds);
+        let mut params = of_uid(DeleteParams::background(), pod.uid());
+        params.grace_period_seconds = grace_seconds;
+        self.delete_with(&self.api::<Pod>(), "Pod", &pod.name_any(), &params)
+            .await
+    }
+
+    async fn delete_with<K>(&self, api: &Api<K>, kind: &str, name: &str, params: &DeleteParams) -> Result<(), Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let action = format!("delete {kind} {name}");
+        match self.write(&action, || api.delete(name, params)).await {
+            // It is already gone.
+            Ok(_) | Err(Error::Rejected { code: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        let api = self.api::<Pod>();
-        let action = format!("delete Pod {name}");
-        ignore_not_found(self.write(&action, || api.delete(&name, &params)).await.map(drop))
     }
 
     /// Creates an object of any kind.
@@ -400,10 +393,11 @@ impl Cluster {
     }
 }
 
-/// Turns a 404 into success: the object is already gone.
-fn ignore_not_found(deleted: Result<(), Error>) -> Result<(), Error> {
-    match deleted {
-        Err(Error::Rejected { code: 404, .. }) => Ok(()),
-        deleted => deleted,
-    }
+/// Deletes only the object with this UID, if there is one.
+fn of_uid(mut params: DeleteParams, uid: Option<String>) -> DeleteParams {
+    params.preconditions = uid.map(|uid| Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    });
+    params
 }

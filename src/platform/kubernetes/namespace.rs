@@ -112,7 +112,6 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
         return Ok(Removal::Removed);
     }
     let leftovers = Leftovers { name, inventory };
-    let action = format!("delete Namespace {namespace}");
     loop {
         let removal = async {
             match first_tenant(cluster, &leftovers).await {
@@ -120,7 +119,7 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
                 Ok(Some(tenant)) => return Ok(Removal::InUse(format!("it still contains {tenant}"))),
                 Err(error) => return Ok(Removal::InUse(format!("failed to list its objects: {error}"))),
             }
-            match cluster.delete_in(&api, namespace, found.uid(), &action).await {
+            match cluster.delete_in(&api, "Namespace", namespace, found.uid()).await {
                 Ok(()) => Ok(Removal::Removed),
                 Err(kubernetes::Error::Forbidden { .. }) => Ok(Removal::InUse("you may not delete it".into())),
                 Err(error) => Err(error.into()),

@@ -213,8 +213,8 @@ impl KubernetesPlatform {
     async fn remove_claims(&self, claims: &[Claim], bounds: &Bounds<'_>) -> Result<(), Error> {
         let api = &self.cluster.api::<PersistentVolumeClaim>();
         try_join_all(claims.iter().map(|Claim { name, uid }| async move {
-            let action = format!("delete PersistentVolumeClaim {name}");
-            self.cluster.delete_in(api, name, uid.clone(), &action).await
+            let kind = "PersistentVolumeClaim";
+            self.cluster.delete_in(api, kind, name, uid.clone()).await
         }))
         .await?;
         poll_until(LOOK_EVERY, bounds.remaining(), async || {

@@ -26,16 +26,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ),
     (
         "logs",
-        &[
-            "clients",
-            "lifecycle",
-            "model",
-            "platform",
-            "render",
-            "routing",
-            "spec",
-            "state",
-        ],
+        &["clients", "lifecycle", "model", "platform", "render", "routing", "spec"],
     ),
     (
         "jobs",
@@ -131,7 +122,6 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "routes",
             "routing",
             "spec",
-            "state",
         ],
     ),
     ("cli", &["commands", "console", "lifecycle", "report", "spec"]),

@@ -89,6 +89,7 @@ mod tests {
     fn without_a_leader_running_pods_mean_unknown_applications() {
         let mut state = crate::state::tests::state();
         state.masters.truncate(1);
+        state.workers.pods.clear();
         state.masters[0].pod.phase = "Pending".into();
         state.masters[0].status = None;
         let of = |state: &ClusterState| Applications::of(Ok(state.clone()));

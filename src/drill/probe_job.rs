@@ -1,30 +1,33 @@
 //! A small job that runs during a failover drill. It sums squares repeatedly, so that pauses show.
 
+use std::any::Any;
 use std::io::{self, Write};
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::console::progress::Progress;
-use crate::jobs::submit;
+use crate::jobs;
 use crate::jobs::submit::Submission;
 use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
-use crate::jobs::submit::explain::{Explained, explain};
+use crate::jobs::submit::explain::{Explained, active_ids, explain};
 use crate::jobs::submit::job::{Job, ResourceRequest};
+use crate::jobs::submit::local::observed_pods;
 use crate::lifecycle::Error;
 use crate::logs::streams::OutputStream;
 use crate::model::reports::WorkerReport;
 use crate::platform::leader::Leader;
 use crate::platform::local::LocalPlatform;
-use crate::platform::local::store::ClusterDir;
 use crate::platform::{Backend, Platform};
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
@@ -43,6 +46,10 @@ const EXECUTOR_MEMORY: Memory = Memory::from_mib(512);
 /// A running probe job.
 pub struct ProbeJob {
     driver: ProbeDriver,
+    /// The job runs until this is dropped: the process's standard input, or what interrupts the submission.
+    input: Option<Box<dyn Any>>,
+    /// Ends if the job can never get its executor.
+    hopeless: LocalBoxFuture<'static, Error>,
     /// Each line with its arrival time.
     lines: UnboundedReceiver<(Instant, String)>,
     results: Vec<Instant>,
@@ -71,32 +78,6 @@ impl std::fmt::Display for LastError {
     }
 }
 
-/// A job on this machine that waits for executors.
-struct WaitingJob {
-    dir: ClusterDir,
-    inventory: Inventory,
-    leader: Leader,
-    /// Applications that existed before.
-    known: Vec<String>,
-}
-
-impl WaitingJob {
-    async fn explain(&mut self, progress: &Progress) -> Error {
-        let explained = Explained {
-            inventory: &self.inventory,
-            known: std::mem::take(&mut self.known),
-            ui: None,
-            reach: None,
-            request: resource_request(),
-            sets_cores: true,
-            wait: false,
-        };
-        let observed = || self.dir.observed().unwrap_or_default().pods.into_iter();
-        let masters = || observed().map(|record| record.pod).collect();
-        explain(&mut self.leader, &mut None, masters, explained, progress).await
-    }
-}
-
 /// The resources that the job requests.
 fn resource_request() -> ResourceRequest {
     ResourceRequest {
@@ -121,17 +102,11 @@ fn each_line(from: Option<impl AsyncRead + Unpin + Send + 'static>, take: impl F
     });
 }
 
-/// The driver of the job. The job runs until `input` is dropped.
+/// The driver of the job.
 enum ProbeDriver {
-    Process {
-        child: Box<Child>,
-        input: Option<ChildStdin>,
-        waiting: Box<WaitingJob>,
-    },
-    Pod {
-        job: JoinHandle<Result<(), Error>>,
-        input: Option<oneshot::Sender<()>>,
-    },
+    Process(Box<Child>),
+    /// The submission of a driver pod.
+    Pod(JoinHandle<Result<(), Error>>),
 }
 
 /// Result of the probe job.
@@ -154,14 +129,18 @@ impl ProbeJob {
         progress: &Arc<Progress>,
     ) -> Result<Self, Error> {
         match platform.backend() {
-            Backend::Kubernetes(_) => Ok(Self::in_a_pod(platform.clone(), at_most, progress)),
-            Backend::Local(local) => Self::as_a_process(local, inventory).await,
+            Backend::Kubernetes(_) => Ok(Self::in_a_pod(platform.clone(), at_most, progress.clone())),
+            Backend::Local(local) => Self::as_a_process(local, inventory.clone(), progress.clone()).await,
         }
     }
 
     /// Starts the job as a process on this machine, in a driver's environment. It ends together with sparkha.
-    async fn as_a_process(platform: &LocalPlatform, inventory: &Inventory) -> Result<Self, Error> {
-        let (variables, _) = platform.driver_environment(inventory)?;
+    async fn as_a_process(
+        platform: &LocalPlatform,
+        inventory: Inventory,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Error> {
+        let (variables, _) = platform.driver_environment(&inventory)?;
         let mut leader = Leader::new(platform.transport());
         let before = leader.report(platform.pods().await?).await;
         let mut child = Command::new("python3")
@@ -181,22 +160,24 @@ impl ProbeJob {
         let last_error = LastError::default();
         let errors = last_error.clone();
         each_line(child.stderr.take(), move |line| errors.is(&line));
-        let input = child.stdin.take();
-        let waiting = WaitingJob {
-            dir: platform.dir.clone(),
-            inventory: inventory.clone(),
-            leader,
-            known: before
-                .iter()
-                .flat_map(|(_, report)| report.activeapps.iter().map(|app| app.id.clone()))
-                .collect(),
+        let dir = platform.dir.clone();
+        let known = before.map(|(_, report)| active_ids(&report)).unwrap_or_default();
+        let hopeless = async move {
+            let explained = Explained {
+                inventory: &inventory,
+                known,
+                ui_prefix: None,
+                ui: None,
+                request: resource_request(),
+                sets_cores: true,
+                wait: false,
+            };
+            explain(&mut leader, &mut None, || observed_pods(&dir), explained, &progress).await
         };
         Ok(Self {
-            driver: ProbeDriver::Process {
-                child: Box::new(child),
-                input,
-                waiting: Box::new(waiting),
-            },
+            input: child.stdin.take().map(|input| Box::new(input) as Box<dyn Any>),
+            driver: ProbeDriver::Process(Box::new(child)),
+            hopeless: hopeless.boxed_local(),
             lines,
             results: vec![],
             last_error,
@@ -204,18 +185,16 @@ impl ProbeJob {
     }
 
     /// Submits the job.
-    fn in_a_pod(platform: Rc<dyn Platform>, at_most: Duration, progress: &Arc<Progress>) -> Self {
+    fn in_a_pod(platform: Rc<dyn Platform>, at_most: Duration, progress: Arc<Progress>) -> Self {
         let (sender, lines) = unbounded_channel();
         let (input, ended) = oneshot::channel();
         let last_error = LastError::default();
-        let writes = OutputSink {
-            lines: sender,
-            last_error: last_error.clone(),
-        };
-        let job = tokio::task::spawn_local(in_a_pod(platform, at_most, writes, progress.clone(), ended));
-        let input = Some(input);
+        let submitted = submit(platform, at_most, sender, last_error.clone(), progress, ended);
         Self {
-            driver: ProbeDriver::Pod { job, input },
+            driver: ProbeDriver::Pod(tokio::task::spawn_local(submitted)),
+            input: Some(Box::new(input)),
+            // The submission explains that.
+            hopeless: std::future::pending().boxed_local(),
             lines,
             results: vec![],
             last_error,
@@ -231,17 +210,10 @@ impl ProbeJob {
             "Job",
             &format!("starting; waiting up to {} s for its first result", within.as_secs()),
         );
-        let Self { driver, lines, .. } = self;
-        let explaining = async {
-            match driver {
-                ProbeDriver::Process { waiting, .. } => waiting.explain(progress).await,
-                // Submit explains that.
-                ProbeDriver::Pod { .. } => std::future::pending().await,
-            }
-        };
+        let hopeless = std::mem::replace(&mut self.hopeless, std::future::pending().boxed_local());
         let first = tokio::select! {
-            first = tokio::time::timeout(within, lines.recv()) => first,
-            hopeless = explaining => {
+            first = tokio::time::timeout(within, self.lines.recv()) => first,
+            hopeless = hopeless => {
                 self.end().await?;
                 return Err(hopeless);
             }
@@ -262,9 +234,9 @@ impl ProbeJob {
     /// Stops the job and removes its driver.
     pub async fn end(&mut self) -> Result<(), Error> {
         match &mut self.driver {
-            ProbeDriver::Process { child, .. } => child.kill().await.map_err(Error::io("stop the probe job")),
-            ProbeDriver::Pod { job, input } => {
-                input.take();
+            ProbeDriver::Process(child) => child.kill().await.map_err(Error::io("stop the probe job")),
+            ProbeDriver::Pod(job) => {
+                self.input = None;
                 let ended = job.await.map_err(io::Error::other);
                 ended.map_err(Error::io("stop the probe job"))?
             }
@@ -284,10 +256,7 @@ impl ProbeJob {
                 }
                 if at > recovered_at {
                     right = true;
-                    match &mut self.driver {
-                        ProbeDriver::Process { input, .. } => drop(input.take()),
-                        ProbeDriver::Pod { input, .. } => drop(input.take()),
-                    }
+                    self.input = None;
                 }
             }
             false
@@ -304,17 +273,12 @@ impl ProbeJob {
     }
 }
 
-/// Receives the output of a job.
-struct OutputSink {
-    lines: UnboundedSender<(Instant, String)>,
-    last_error: LastError,
-}
-
 /// Submits the job, passes its lines on, and stops it on `ended`.
-async fn in_a_pod(
+async fn submit(
     platform: Rc<dyn Platform>,
     at_most: Duration,
-    OutputSink { lines, last_error }: OutputSink,
+    lines: UnboundedSender<(Instant, String)>,
+    last_error: LastError,
     progress: Arc<Progress>,
     ended: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
@@ -346,8 +310,7 @@ async fn in_a_pod(
     let interrupted = async {
         let _ = ended.await;
     };
-    let outcome = submit::submit(platform.as_ref(), &submission, &sink, &progress, interrupted).await;
-    match outcome {
+    match jobs::submit::submit(platform.as_ref(), &submission, &sink, &progress, interrupted).await {
         Ok(_) | Err(Error::Interrupted { .. }) => {
             let _ = lines.send((Instant::now(), END.to_owned()));
             Ok(())

@@ -88,9 +88,9 @@ impl JobState {
 pub struct ObservedDriver {
     pub name: String,
     /// Prefix of its web UI's address: the host, and on this machine the port.
-    pub ui: Option<String>,
+    pub ui_prefix: Option<String>,
     /// The web UI to query.
-    pub reach: DriverUi,
+    pub ui: DriverUi,
     /// The IDs of its applications, the latest last. For a pod they are known once it has ended.
     pub applications: Vec<String>,
     pub ended: bool,
@@ -105,8 +105,8 @@ impl ObservedDriver {
             None => prefix,
         };
         Self {
-            ui: ui_prefix(&driver.pod, namespace, domain).map(port),
-            reach: DriverUi {
+            ui_prefix: ui_prefix(&driver.pod, namespace, domain).map(port),
+            ui: DriverUi {
                 driver: name.clone(),
                 port: driver.ui_port.unwrap_or(*DRIVER_UI_PORTS.start()),
                 pod: driver.pod,
@@ -187,7 +187,7 @@ fn without_application(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<
             .any(|job| job.driver.as_ref() == Some(&driver.name) && is_active(&job.id))
     };
     let idle = drivers.iter().filter(|driver| !driver.ended && !has_active(driver));
-    idle.map(|driver| driver.reach.clone()).collect()
+    idle.map(|driver| driver.ui.clone()).collect()
 }
 
 /// The drivers whose applications the leader does not know.
@@ -352,7 +352,7 @@ fn join(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<JobState> {
         let has_recorded = |driver: &&ObservedDriver| driver.applications.contains(&app.id);
         // Another driver may have its address once it has ended.
         let has_ui = |driver: &&ObservedDriver| {
-            let its = driver.ui.as_ref().zip(web_ui.as_ref());
+            let its = driver.ui_prefix.as_ref().zip(web_ui.as_ref());
             !driver.ended && driver.applications.is_empty() && its.is_some_and(|(its, ui)| ui.starts_with(its.as_str()))
         };
         let driver = drivers.iter().find(has_recorded);
@@ -479,8 +479,8 @@ mod tests {
         });
         let driver = |name: &str, applications: &[&str], ended: bool, exit_code: Option<i32>| ObservedDriver {
             name: name.into(),
-            ui: None,
-            reach: ui(name),
+            ui_prefix: None,
+            ui: ui(name),
             applications: applications.iter().map(|id| id.to_string()).collect(),
             ended,
             exit_code,
@@ -531,8 +531,8 @@ mod tests {
         let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
         let driver = |name: &str, applications: &[&str]| ObservedDriver {
             name: name.into(),
-            ui: None,
-            reach: ui(name),
+            ui_prefix: None,
+            ui: ui(name),
             applications: applications.iter().map(|id| id.to_string()).collect(),
             ended: false,
             exit_code: None,
@@ -573,8 +573,8 @@ mod tests {
         let reply = reply([("app-3", "RUNNING"), ("app-2", "FINISHED"), ("app-1", "FINISHED")]);
         let driver = |name: &str, application: &str, ended: bool| ObservedDriver {
             name: name.into(),
-            ui: None,
-            reach: ui(name),
+            ui_prefix: None,
+            ui: ui(name),
             applications: vec![application.into()],
             ended,
             exit_code: None,
@@ -606,7 +606,7 @@ mod tests {
             (observed.applications, observed.ended, observed.exit_code),
             (vec!["app-1".into(), "app-2".into()], true, Some(3))
         );
-        assert_eq!(observed.ui.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
+        assert_eq!(observed.ui_prefix.as_deref(), Some("http://spark-10-1-2-3.ns.k8s:"));
     }
 
     #[test]
@@ -631,8 +631,8 @@ mod tests {
         };
         let driver = |name: &str, host: &str, ended| ObservedDriver {
             name: name.into(),
-            ui: Some(format!("http://{host}:")),
-            reach: ui(name),
+            ui_prefix: Some(format!("http://{host}:")),
+            ui: ui(name),
             applications: vec![],
             ended,
             exit_code: None,

@@ -9,7 +9,7 @@ use crate::jobs::orphans::{DriverUi, orphans};
 use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
 use crate::jobs::submit::job::ResourceRequest;
 use crate::lifecycle::Error;
-use crate::model::reports::{ApplicationReport, WorkerReport};
+use crate::model::reports::{ApplicationReport, MasterReport, WorkerReport};
 use crate::platform::leader::{Leader, LeaderReport};
 use crate::render::inventory::Inventory;
 use crate::spec::quantity::Memory;
@@ -28,13 +28,18 @@ pub struct Explained<'a> {
     /// Applications that existed before.
     pub known: Vec<String>,
     /// Prefix of the address of the driver's web UI.
-    pub ui: Option<String>,
+    pub ui_prefix: Option<String>,
     /// The driver's web UI, if the driver is followed to its end.
-    pub reach: Option<DriverUi>,
+    pub ui: Option<DriverUi>,
     pub request: ResourceRequest,
     /// The job sets its number of cores.
     pub sets_cores: bool,
     pub wait: bool,
+}
+
+/// The IDs of the applications that have not ended.
+pub fn active_ids(report: &MasterReport) -> Vec<String> {
+    report.activeapps.iter().map(|app| app.id.clone()).collect()
 }
 
 /// Reports with numbers why the application gets no executors, until it has some. Returns only if it can never get any.
@@ -65,8 +70,8 @@ pub async fn explain(
         };
         if app.state != "WAITING" {
             progress.part("Job", &format!("{id} runs{}", share(app, &report.workers, &explained)));
-            if let Some(reach) = explained.reach {
-                until_orphaned(leader, masters, reach, progress).await;
+            if let Some(ui) = explained.ui {
+                until_orphaned(leader, masters, ui, progress).await;
             }
             return std::future::pending().await;
         }
@@ -98,10 +103,10 @@ pub async fn explain(
 }
 
 /// Waits until the leader does not know the driver's application, and reports that.
-async fn until_orphaned(leader: &mut Leader, masters: impl Fn() -> Vec<Pod>, reach: DriverUi, progress: &Progress) {
+async fn until_orphaned(leader: &mut Leader, masters: impl Fn() -> Vec<Pod>, ui: DriverUi, progress: &Progress) {
     loop {
         tokio::time::sleep(ORPHAN_CHECK_EVERY).await;
-        let found = orphans(leader, masters(), vec![reach.clone()]).await;
+        let found = orphans(leader, masters(), vec![ui.clone()]).await;
         if let Some(orphan) = found.first() {
             progress.warn(&orphan.warning());
             return;
@@ -127,9 +132,9 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
 /// The application of this driver: the one with its web UI, or without a web UI the only new one.
 fn own(reply: &LeaderReport, explained: &Explained<'_>) -> Option<String> {
     let uis = &reply.page.driver_uis;
-    let is_its = |address: &str| explained.ui.as_ref().is_some_and(|ui| address.starts_with(ui.as_str()));
-    let by_ui = uis.iter().find(|(_, address)| is_its(address));
-    if let Some((id, _)) = by_ui {
+    let prefix = explained.ui_prefix.as_deref();
+    let is_its = |address: &str| prefix.is_some_and(|prefix| address.starts_with(prefix));
+    if let Some((id, _)) = uis.iter().find(|(_, address)| is_its(address)) {
         return Some(id.clone());
     }
     let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::console::progress::Progress;
 use crate::jobs::orphans::DriverUi;
+use crate::jobs::submit::explain::{Explained, active_ids, explain};
 use crate::jobs::submit::job::LocalFile;
 use crate::jobs::submit::{
-    DriverContext, Explained, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, check_capacity,
-    explain, texts,
+    DriverContext, JobResult, LEADER_TIMEOUT, Submission, UI_PORT, UNREGISTER_TIMEOUT, check_capacity, texts,
 };
 use crate::lifecycle::{Error, inventory, upgrade};
 use crate::model::hosts::pod_host;
@@ -44,10 +44,8 @@ pub(super) async fn submit(
     let request = submission.job.job.resource_request(&defaults);
     let masters = || observed_pods(dir);
     let mut leader = Leader::new(Transport::Direct);
-    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters()))
-        .await
-        .ok()
-        .flatten();
+    let before = tokio::time::timeout(LEADER_TIMEOUT, leader.query(masters())).await;
+    let before = before.ok().flatten();
     if let Some(reply) = &before {
         check_capacity(request, submission, &inventory, reply)?;
     }
@@ -111,15 +109,12 @@ pub(super) async fn submit(
         masters,
         Explained {
             inventory: &inventory,
-            known: before
-                .iter()
-                .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
-                .collect(),
-            ui: Some(format!(
+            known: before.map(|reply| active_ids(&reply.report)).unwrap_or_default(),
+            ui_prefix: Some(format!(
                 "http://{}:{ui_port}",
                 pod_host(address, dir.namespace.as_str(), &inventory.cluster.ui_domain)
             )),
-            reach: Some(DriverUi {
+            ui: Some(DriverUi {
                 driver: record.name.clone(),
                 pod: at(address),
                 port: ui_port,
@@ -167,7 +162,8 @@ fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
     Ok(free.unwrap_or(*DRIVER_UI_PORTS.start()))
 }
 
-fn observed_pods(dir: &ClusterDir) -> Vec<Pod> {
+/// The pods as the supervisor last observed them; none if that cannot be read.
+pub fn observed_pods(dir: &ClusterDir) -> Vec<Pod> {
     let observed = dir.observed().unwrap_or_default();
     observed.pods.into_iter().map(|record| record.pod).collect()
 }

@@ -6,7 +6,7 @@ mod driver_log;
 mod driver_pod;
 pub mod explain;
 pub mod job;
-mod local;
+pub mod local;
 mod package;
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use kube::ResourceExt;
 use self::capacity::{ExecutorCapacity, executor_capacity};
 use self::driver_log::{Followed, MissingLines, follow};
 use self::driver_pod::{driver_in, exit_code, masters, running, until_started};
-use self::explain::{Explained, explain};
+use self::explain::{Explained, active_ids, explain};
 use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
 use crate::console::progress::Progress;
@@ -335,16 +335,13 @@ impl JobRun<'_> {
             || masters(&self.watch),
             Explained {
                 inventory: self.inventory,
-                known: before
-                    .iter()
-                    .flat_map(|reply| reply.report.activeapps.iter().map(|app| app.id.clone()))
-                    .collect(),
-                ui: ui_prefix(
+                known: before.map(|reply| active_ids(&reply.report)).unwrap_or_default(),
+                ui_prefix: ui_prefix(
                     &started,
                     cluster.namespace().as_str(),
                     &self.inventory.cluster.ui_domain,
                 ),
-                reach: Some(DriverUi {
+                ui: Some(DriverUi {
                     driver: driver.to_owned(),
                     port,
                     pod: started,

@@ -3,13 +3,12 @@
 use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::wait::Patience;
-use crate::model::labels::Component;
 use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::poll::poll_until;
@@ -20,28 +19,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The exit code of a driver that was terminated.
 pub const TERMINATED: u8 = 143;
 
-pub fn masters(watch: &Watch) -> Vec<Pod> {
-    let mut pods = watch.pods();
-    pods.retain(|pod| Component::of(pod.labels()) == Some(Component::Master));
-    pods
-}
-
 pub fn driver_in(watch: &Watch, driver: &str) -> Option<Pod> {
     watch.pods().into_iter().find(|pod| pod.name_any() == driver)
 }
 
-fn state(pod: &Pod) -> Option<&ContainerState> {
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .as_ref()?
-        .first()?
-        .state
-        .as_ref()
-}
-
-pub fn running(pod: &Pod) -> Option<()> {
-    state(pod)?.running.as_ref().map(|_| ())
+pub fn is_running(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .iter()
+        .filter_map(|status| status.container_statuses.as_ref());
+    let state = statuses.flatten().next().and_then(|container| container.state.as_ref());
+    state.is_some_and(|state| state.running.is_some())
 }
 
 /// Waits until the driver's container runs, and reports what prevents that.
@@ -50,15 +38,15 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
     poll_until(LOOK_EVERY, timeout, async || {
         let pod = driver_in(watch, driver);
         if let Some(pod) = &pod {
-            if running(pod).is_some() {
+            if is_running(pod) {
                 return Ok(Break(pod.clone()));
             }
             if let Some(ended) = drivers::ended(pod) {
                 let reason = ended
                     .message
-                    .clone()
-                    .or_else(|| ended.reason.clone())
-                    .unwrap_or_default();
+                    .as_ref()
+                    .or(ended.reason.as_ref())
+                    .map_or("", String::as_str);
                 return Err(Error::Driver {
                     message: format!(
                         "the driver ended before it received its files (exit code {}) {reason}",
@@ -74,10 +62,9 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
             };
             let mut observed = troubles(&facts, &watch.events(), &RestartBaseline::default());
             observed.retain(|trouble| trouble.subject == driver);
-            patience
-                .news(&observed)
-                .iter()
-                .for_each(|trouble| progress.warn(&trouble.to_string()));
+            for trouble in patience.news(&observed) {
+                progress.warn(&trouble.to_string());
+            }
             let hopeless = patience.exhausted(&observed);
             if !hopeless.is_empty() {
                 return Err(Error::DoesNotStart {

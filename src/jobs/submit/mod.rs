@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use self::capacity::{ExecutorCapacity, executor_capacity};
 use self::driver_log::{Followed, MissingLines, follow};
-use self::driver_pod::{driver_in, exit_code, masters, running, until_started};
+use self::driver_pod::{driver_in, exit_code, is_running, until_started};
 use self::explain::{Explained, active_ids, explain};
 use self::job::{CheckedJob, ResourceRequest};
 use self::package::Package;
@@ -284,7 +284,7 @@ impl JobRun<'_> {
         }
         // From now on an upgrade waits for this driver, unless it checked before.
         upgrade::takes_jobs(&inventory(self.platform).await?)?;
-        let before = self.leader.query(masters(&self.watch));
+        let before = self.leader.query(self.watch.pods());
         let (started, before) = tokio::join!(
             until_started(&self.watch, self.driver, self.submission.timeout, self.progress),
             tokio::time::timeout(LEADER_TIMEOUT, before),
@@ -332,7 +332,7 @@ impl JobRun<'_> {
         let explaining = explain(
             &mut self.leader,
             &mut self.application,
-            || masters(&self.watch),
+            || self.watch.pods(),
             Explained {
                 inventory: self.inventory,
                 known: before.map(|reply| active_ids(&reply.report)).unwrap_or_default(),
@@ -390,10 +390,10 @@ impl JobRun<'_> {
         };
         // The exit code of a removed pod is a guess.
         let code = code.filter(|_| driver_in(&self.watch, self.driver).is_some());
-        let ended = code.map_or_else(
-            || "the exit code of the job is unknown".to_owned(),
-            |code| format!("the job ended with exit code {code}"),
-        );
+        let ended = match code {
+            Some(code) => format!("the job ended with exit code {code}"),
+            None => "the exit code of the job is unknown".to_owned(),
+        };
         Error::Incomplete {
             message: format!("{missing}; {ended}"),
             help,
@@ -421,7 +421,7 @@ impl JobRun<'_> {
         let pods = self.watch.pods();
         let worker = pods
             .iter()
-            .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && running(pod).is_some())?;
+            .find(|pod| Component::of(pod.labels()) == Some(Component::Worker) && is_running(pod))?;
         let program = "import sys; print(\"%d.%d\" % sys.version_info[:2])";
         let command = ["python3", "-c", program].map(str::to_owned);
         let ran = self
@@ -449,12 +449,9 @@ impl JobRun<'_> {
         let job = &self.submission.job;
         let mut texts = texts(job, |file| format!("{folder}/{}", file.sent_as));
         let version = before.and_then(|reply| reply.page.version.clone());
-        let expected = [("Spark", version), ("Python", python)];
-        texts.extend(
-            expected
-                .into_iter()
-                .filter_map(|(what, version)| Some((format!("expected-{what}"), version?.into_bytes()))),
-        );
+        for (what, version) in [("Spark", version), ("Python", python)] {
+            texts.extend(version.map(|version| (format!("expected-{what}"), version.into_bytes())));
+        }
         let package = Package::of(&job.files, texts).map_err(Error::io("read the files to send"))?;
         let length = package.length().map_err(Error::io("pack the files to send"))?;
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
@@ -465,18 +462,14 @@ impl JobRun<'_> {
         command.extend(["receive".to_owned(), length.to_string()]);
         let mut tries = 1;
         loop {
-            let feed = async |to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin)| {
-                let mut to = to;
-                let files = job.files.len();
-                package
-                    .send(&mut to, |sent| {
-                        if length > 1024 * 1024 {
-                            self.progress
-                                .bytes(&format!("Sending {}", counted(files, "file")), sent, length);
-                        }
-                    })
-                    .await
+            let show = |sent: u64| {
+                if length > 1024 * 1024 {
+                    let what = format!("Sending {}", counted(job.files.len(), "file"));
+                    self.progress.bytes(&what, sent, length);
+                }
             };
+            let feed =
+                async |mut to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin)| package.send(&mut to, show).await;
             let sent = self.cluster.exec(self.driver, CONTAINER, &command, feed).await;
             let error = match sent {
                 Ok(ended) if ended.success => break,
@@ -493,30 +486,28 @@ impl JobRun<'_> {
             tries += 1;
             tracing::info!("{error}; sending again");
         }
-        let bytes: u64 = job
+        let sizes = job
             .files
             .iter()
-            .filter_map(|file| file.path.metadata().ok())
-            .map(|file| file.len())
-            .sum();
+            .filter_map(|file| Some(file.path.metadata().ok()?.len()));
+        let bytes = sizes.sum();
         self.progress.part("Files", &sent_text(job.files.len(), bytes));
         Ok(())
     }
 
     /// Stops the driver, and waits until the master has unregistered its application.
     async fn end(&mut self, outcome: &Result<JobResult, Error>) -> Result<(), Error> {
-        let has_ended = matches!(outcome, Ok(JobResult::Ended { .. }));
         drivers::terminate(self.cluster, self.driver).await?;
-        match self.application.take() {
-            _ if has_ended => {}
-            // The master notices sooner than the API server.
-            Some(application) => {
-                let masters = || masters(&self.watch);
-                if !self.leader.until_gone(&application, masters, UNREGISTER_TIMEOUT).await {
-                    self.progress.warn(&format!("the master still lists {application}"));
-                }
-            }
-            None => drivers::wait_until_ended(self.cluster, self.driver).await?,
+        if matches!(outcome, Ok(JobResult::Ended { .. })) {
+            return Ok(());
+        }
+        let Some(application) = self.application.take() else {
+            return Ok(drivers::wait_until_ended(self.cluster, self.driver).await?);
+        };
+        // The master notices sooner than the API server.
+        let pods = || self.watch.pods();
+        if !self.leader.until_gone(&application, pods, UNREGISTER_TIMEOUT).await {
+            self.progress.warn(&format!("the master still lists {application}"));
         }
         Ok(())
     }
@@ -551,13 +542,13 @@ fn sent_text(files: usize, bytes: u64) -> String {
 /// The texts beside the files: the arguments of spark-submit, each terminated by NUL, and the application's
 /// configuration.
 fn texts(job: &CheckedJob, folder: impl Fn(&job::LocalFile) -> String) -> Vec<(String, Vec<u8>)> {
-    let arguments = job.arguments(folder).into_iter().fold(Vec::new(), |mut all, argument| {
-        all.extend(argument.into_bytes());
-        all.push(0);
-        all
-    });
+    let arguments: String = job
+        .arguments(folder)
+        .into_iter()
+        .map(|argument| argument + "\0")
+        .collect();
     vec![
-        ("arguments".into(), arguments),
+        ("arguments".into(), arguments.into_bytes()),
         ("spark.conf".into(), job.job.conf_text().into_bytes()),
     ]
 }

@@ -34,31 +34,25 @@ pub fn executor_capacity(
     let alive: Vec<_> = workers.iter().filter(|worker| worker.state == "ALIVE").collect();
     let each = format!("each executor requests {memory} MiB and {}", counted(cores, "core"));
     let offers = alive.iter().map(|worker| (worker.memory, worker.cores));
-    let mut offers = offers.chain([(expected.memory_mib, expected.cores)]);
-    if offers.all(|(offered, offered_cores)| offered < memory || offered_cores < cores) {
-        let largest = alive
-            .iter()
-            .map(|worker| worker.memory)
-            .chain([expected.memory_mib])
-            .max();
-        let most = alive.iter().map(|worker| worker.cores).chain([expected.cores]).max();
+    let offers: Vec<_> = offers.chain([(expected.memory_mib, expected.cores)]).collect();
+    let fits = |&(offered, offered_cores): &(u64, u32)| offered >= memory && offered_cores >= cores;
+    if !offers.iter().any(fits) {
+        let largest = offers.iter().map(|(memory, _)| *memory).max();
+        let most = offers.iter().map(|(_, cores)| *cores).max();
         return ExecutorCapacity::Never(format!(
             "{each}, and no worker offers more than {} MiB and {}",
             largest.unwrap_or_default(),
             counted(most.unwrap_or_default(), "core")
         ));
     }
-    let free = |worker: &WorkerReport| {
+    let free = alive.iter().map(|worker| {
         (
             worker.memory.saturating_sub(worker.memoryused),
             worker.cores.saturating_sub(worker.coresused),
         )
-    };
-    let has_capacity = |worker: &&WorkerReport| {
-        let (free_memory, free_cores) = free(worker);
-        free_memory >= memory && free_cores >= cores
-    };
-    if alive.iter().copied().any(|worker| has_capacity(&worker)) {
+    });
+    let free: Vec<_> = free.collect();
+    if free.iter().any(fits) {
         return ExecutorCapacity::Enough;
     }
     if alive.is_empty() {
@@ -66,9 +60,9 @@ pub fn executor_capacity(
     }
     let mut list: Vec<_> = alive
         .iter()
+        .zip(free)
         .take(LISTED)
-        .map(|worker| {
-            let (free_memory, free_cores) = free(worker);
+        .map(|(worker, (free_memory, free_cores))| {
             format!(
                 "{} has {free_memory} of {} MiB and {free_cores} of {} free",
                 worker.host,

@@ -91,11 +91,8 @@ impl Job {
             problem("APPLICATION", message);
         }
         for (flag, files) in self.lists() {
-            for file in files {
-                if let Err(message) = readable(file) {
-                    problem(flag, message);
-                }
-            }
+            let unreadable = files.iter().filter_map(|file| readable(file).err());
+            unreadable.for_each(|message| problem(flag, message));
         }
         for clash in self.clashes() {
             problem("--files", clash);
@@ -107,10 +104,9 @@ impl Job {
             });
         }
         let mut files: Vec<LocalFile> = Vec::new();
-        let all = self.lists().into_iter().flat_map(|(_, files)| files);
-        for path in [&self.application]
-            .into_iter()
-            .chain(all)
+        let listed = self.lists().into_iter().flat_map(|(_, files)| files);
+        for path in std::iter::once(&self.application)
+            .chain(listed)
             .filter_map(|file| local(file))
         {
             if files.iter().all(|file| file.path != path) {
@@ -126,12 +122,9 @@ impl Job {
     /// Spark puts all files in one folder of the executor, and all jars in another. It fails on two files with the same
     /// name, possibly after minutes.
     fn clashes(&self) -> Vec<String> {
+        let application = Some(&self.application).filter(|file| file.ends_with(".jar"));
         let groups: [Vec<&String>; 2] = [
-            [&self.application]
-                .into_iter()
-                .filter(|file| file.ends_with(".jar"))
-                .chain(&self.jars)
-                .collect(),
+            application.into_iter().chain(&self.jars).collect(),
             self.files.iter().chain(&self.py_files).chain(&self.archives).collect(),
         ];
         let mut clashes = Vec::new();
@@ -210,19 +203,14 @@ impl CheckedJob {
             }
         };
         let mut arguments = Vec::new();
-        for (flag, files) in self.job.lists() {
-            if !files.is_empty() {
-                let files: Vec<_> = files.iter().map(placed).collect();
-                arguments.extend([flag.to_owned(), files.join(",")]);
-            }
-        }
-        for (flag, names) in [
-            ("--packages", &self.job.packages),
-            ("--repositories", &self.job.repositories),
-        ] {
-            if !names.is_empty() {
-                arguments.extend([flag.to_owned(), names.join(",")]);
-            }
+        let files = self.job.lists().into_iter();
+        let files = files.map(|(flag, files)| (flag, files.iter().map(placed).collect()));
+        let names: [(_, Vec<_>); 2] = [
+            ("--packages", self.job.packages.clone()),
+            ("--repositories", self.job.repositories.clone()),
+        ];
+        for (flag, values) in files.chain(names).filter(|(_, values)| !values.is_empty()) {
+            arguments.extend([flag.to_owned(), values.join(",")]);
         }
         if let Some(class) = &self.job.class {
             arguments.extend(["--class".to_owned(), class.clone()]);
@@ -267,15 +255,16 @@ fn readable(file: &str) -> Result<(), String> {
     }
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!("{shown} does not exist")),
-        Err(error) => Err(format!("{shown} cannot be read: {error}")),
         Ok(found) if found.is_dir() => Err(format!(
             "{shown} is a folder, and Spark accepts only files: pack it (`zip -r`) first"
         )),
         Ok(found) if !found.is_file() => Err(format!("{shown} is not a regular file")),
-        Ok(_) => match std::fs::File::open(&path) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{shown} cannot be read: {error}")),
-        },
+        found => {
+            let opened = found.and_then(|_| std::fs::File::open(&path));
+            opened
+                .map(drop)
+                .map_err(|error| format!("{shown} cannot be read: {error}"))
+        }
     }
 }
 

@@ -157,10 +157,8 @@ async fn snapshot(platform: &dyn Platform) -> Result<JobsSnapshot, Error> {
 
 async fn drivers(platform: &dyn Platform, domain: &UiDomain) -> Result<Vec<ObservedDriver>, platform::Error> {
     let drivers = platform.drivers().await?.into_iter();
-    let namespace = platform.namespace().as_str();
-    Ok(drivers
-        .map(|driver| ObservedDriver::of(driver, namespace, domain))
-        .collect())
+    let observed = |driver| ObservedDriver::of(driver, platform.namespace().as_str(), domain);
+    Ok(drivers.map(observed).collect())
 }
 
 /// Queries the leader, and finds the drivers whose applications it does not know.
@@ -170,12 +168,11 @@ async fn query_leader(
     drivers: &[ObservedDriver],
 ) -> (Option<LeaderReport>, Vec<Orphan>) {
     let mut leader = Leader::new(transport);
-    let reply = leader.query(pods.clone()).await;
-    let orphans = match &reply {
-        Some(reply) => orphans(&mut leader, pods, without_application(reply, drivers)).await,
-        None => vec![],
+    let Some(reply) = leader.query(pods.clone()).await else {
+        return (None, vec![]);
     };
-    (reply, orphans)
+    let orphans = orphans(&mut leader, pods, without_application(&reply, drivers)).await;
+    (Some(reply), orphans)
 }
 
 /// The web UIs of running drivers that have no known active application.
@@ -202,20 +199,16 @@ pub async fn orphans_of(platform: &dyn Platform, pods: Vec<Pod>, domain: &UiDoma
 /// All jobs that the leader knows, newest first, and drivers without an application.
 pub async fn jobs(platform: &dyn Platform) -> Result<Vec<JobState>, Error> {
     let snapshot = snapshot(platform).await?;
-    match &snapshot.reply {
-        Some(reply) => {
-            let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
-            link_history(&mut jobs, platform.namespace().as_str(), &snapshot.inventory);
-            if let Backend::Local(local) = platform.backend() {
-                link_locally(&mut jobs, &local.dir, &snapshot.inventory)?;
-            }
-            Ok(jobs)
-        }
-        None => Err(Error::Driver {
-            message: "no master leads at the moment, and only the leader knows the jobs".into(),
-            help: "`sparkha status` shows what is missing".into(),
-        }),
+    let reply = snapshot.reply.as_ref().ok_or_else(|| Error::Driver {
+        message: "no master leads at the moment, and only the leader knows the jobs".into(),
+        help: "`sparkha status` shows what is missing".into(),
+    })?;
+    let mut jobs = marked(join(reply, &snapshot.drivers), &snapshot.orphans);
+    link_history(&mut jobs, platform.namespace().as_str(), &snapshot.inventory);
+    if let Backend::Local(local) = platform.backend() {
+        link_locally(&mut jobs, &local.dir, &snapshot.inventory)?;
     }
+    Ok(jobs)
 }
 
 /// Links ended applications to the history server, if the cluster has one.
@@ -242,10 +235,8 @@ fn link_locally(jobs: &mut [JobState], dir: &ClusterDir, inventory: &Inventory) 
         let Some(address) = address_of(pod) else { continue };
         hosts.push((pod_host(address, namespace, &cluster.ui_domain), address));
         if is_of(pod, Component::History) {
-            hosts.push((
-                history_host(cluster.known_name(), namespace, &cluster.ui_domain),
-                address,
-            ));
+            let host = history_host(cluster.known_name(), namespace, &cluster.ui_domain);
+            hosts.push((host, address));
         }
     }
     for job in jobs {
@@ -281,10 +272,10 @@ pub async fn running(platform: &dyn Platform) -> Result<RunningJobs, Error> {
 pub async fn end(platform: &dyn Platform, requested: &str) -> Result<String, Error> {
     let drivers = platform.drivers().await?;
     let known = |driver: &str| drivers.iter().any(|observed| observed.pod.name_any() == driver);
-    let jobs = if known(requested) {
-        jobs(platform).await.unwrap_or_default()
-    } else {
-        jobs(platform).await?
+    let jobs = match jobs(platform).await {
+        // The driver can be ended without them.
+        Err(_) if known(requested) => vec![],
+        jobs => jobs?,
     };
     let is_it = |job: &&JobState| job.id.as_deref() == Some(requested) || job.driver.as_deref() == Some(requested);
     let job = jobs.iter().find(is_it);
@@ -304,10 +295,8 @@ pub async fn end(platform: &dyn Platform, requested: &str) -> Result<String, Err
     if let Some(application) = application {
         let pods = platform.pods().await?;
         let mut leader = Leader::new(platform.transport());
-        if !leader
-            .until_gone(application, || pods.clone(), UNREGISTER_TIMEOUT)
-            .await
-        {
+        let pods = || pods.clone();
+        if !leader.until_gone(application, pods, UNREGISTER_TIMEOUT).await {
             tracing::warn!("the master still lists {application}");
         }
     }
@@ -376,17 +365,18 @@ fn join(reply: &LeaderReport, drivers: &[ObservedDriver]) -> Vec<JobState> {
             driver: driver.map(|driver| driver.name.clone()),
             driver_ended: driver.is_some_and(|driver| driver.ended),
             web_ui,
-            history_ui: None,
-            local_ui: None,
+            ..JobState::default()
         }
     };
     let report = &reply.report;
     let mut jobs: Vec<_> = report.activeapps.iter().chain(&report.completedapps).map(job).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.submitted_ms));
-    let others = drivers
+    let is_listed = |driver: &&ObservedDriver| jobs.iter().any(|job| job.driver.as_ref() == Some(&driver.name));
+    let others: Vec<_> = drivers
         .iter()
-        .filter(|driver| jobs.iter().all(|job| job.driver.as_ref() != Some(&driver.name)));
-    let others: Vec<_> = others.map(driver_only).collect();
+        .filter(|driver| !is_listed(driver))
+        .map(driver_only)
+        .collect();
     jobs.splice(0..0, others);
     jobs
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::clients::spark::{self};
-use crate::model::reports::MasterReport;
+use crate::clients::spark;
 use crate::platform::leader::Leader;
 use crate::platform::transport::Transport;
 
@@ -82,7 +81,7 @@ pub async fn orphans(leader: &mut Leader, masters: Vec<Pod>, uis: Vec<DriverUi>)
     };
     let unknown = before
         .into_iter()
-        .filter(|(_, application)| !is_active(&report, application));
+        .filter(|(_, application)| report.activeapps.iter().all(|app| app.id != *application));
     let orphans = futures::future::join_all(unknown.map(async |(ui, application)| {
         let still = ui.application(transport).await.as_ref() == Some(&application);
         still.then_some(Orphan {
@@ -91,8 +90,4 @@ pub async fn orphans(leader: &mut Leader, masters: Vec<Pod>, uis: Vec<DriverUi>)
         })
     }));
     orphans.await.into_iter().flatten().collect()
-}
-
-fn is_active(report: &MasterReport, application: &str) -> bool {
-    report.activeapps.iter().any(|app| app.id == application)
 }

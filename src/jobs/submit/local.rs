@@ -152,13 +152,11 @@ pub(super) async fn submit(
 /// The first free port for a driver's web UI.
 fn free_port(dir: &ClusterDir, address: IpAddr) -> Result<u16, Error> {
     let records = process::records(dir)?;
-    let is_given = |port: u16| {
-        records
-            .iter()
-            .any(|record| record.ui_port == port && record.process.is_alive())
-    };
-    let mut ports = DRIVER_UI_PORTS;
-    let free = ports.find(|&port| !is_given(port) && is_free(address, port));
+    let given = records.iter().filter(|record| record.process.is_alive());
+    let is_given = |port: u16| given.clone().any(|record| record.ui_port == port);
+    let free = DRIVER_UI_PORTS
+        .into_iter()
+        .find(|&port| !is_given(port) && is_free(address, port));
     Ok(free.unwrap_or(*DRIVER_UI_PORTS.start()))
 }
 

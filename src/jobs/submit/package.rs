@@ -38,12 +38,10 @@ impl Package {
     pub fn of(files: &[LocalFile], texts: Vec<(String, Vec<u8>)>) -> io::Result<Self> {
         let mut entries = Vec::new();
         for file in files {
-            let size = std::fs::metadata(&file.path)
-                .map_err(|error| named(file.path.display(), error))?
-                .len();
+            let found = std::fs::metadata(&file.path).map_err(|error| named(file.path.display(), error))?;
             entries.push(ArchiveEntry {
                 name: file.sent_as.clone(),
-                size,
+                size: found.len(),
                 content: EntryContent::File(file.path.clone()),
             });
         }
@@ -59,13 +57,8 @@ impl Package {
     /// Length of the archive in bytes.
     pub fn length(&self) -> io::Result<u64> {
         let mut length = 2 * BLOCK;
-        let sums = (SUMS, self.sums_length);
-        let all = self
-            .entries
-            .iter()
-            .map(|entry| (entry.name.as_str(), entry.size))
-            .chain([sums]);
-        for (name, size) in all {
+        let entries = self.entries.iter().map(|entry| (entry.name.as_str(), entry.size));
+        for (name, size) in entries.chain([(SUMS, self.sums_length)]) {
             length += header(name, size)?.len() as u64 + size + padding(size);
         }
         Ok(length)

@@ -141,12 +141,9 @@ pub async fn logs(
     let mut found: Vec<Lines> = Vec::new();
     for worker in workers {
         let name = worker.name_any();
-        let mut ui = match ui(cluster, &name).await {
-            Ok(ui) => ui,
-            Err(error) => {
-                tracing::warn!("{name}: {error}");
-                continue;
-            }
+        let opened = ui(cluster, &name).await;
+        let Ok(mut ui) = opened.inspect_err(|error| tracing::warn!("{name}: {error}")) else {
+            continue;
         };
         for executor in ui.executors(application).await? {
             for kind in KINDS {
@@ -156,7 +153,7 @@ pub async fn logs(
                     let rest = std::mem::take(&mut log.rest);
                     lines.push(log.line(rest));
                 }
-                found.push(stream::iter(trimmed(lines.into_iter(), oldest(options), options.tail)).boxed());
+                found.push(stream::iter(trimmed(lines, oldest(options), options.tail)).boxed());
             }
         }
     }
@@ -210,15 +207,14 @@ async fn follow_worker(
     let mut logs: Vec<ExecutorLog> = Vec::new();
     let mut connection = None;
     while is_there() && !sender.is_closed() {
-        let taken = match connection.take() {
-            Some(ui) => Ok(ui),
-            None => ui(cluster, worker).await,
+        let polled = async {
+            let ui = match connection.take() {
+                Some(ui) => ui,
+                None => ui(cluster, worker).await?,
+            };
+            poll(ui, worker, application, options, &mut logs, sender).await
         };
-        let outcome = match taken {
-            Ok(ui) => poll(ui, worker, application, options, &mut logs, sender).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
+        match polled.await {
             Ok(ui) => connection = Some(ui),
             // The position is kept, so nothing is read twice.
             Err(error) => tracing::info!("{worker}: {error}; trying again"),
@@ -245,8 +241,8 @@ async fn poll(
         let is_first = log.end == 0;
         let lines = log.more(&mut ui).await?;
         let lines = match is_first {
-            true => trimmed(lines.into_iter(), oldest(options), options.tail),
-            false => lines.into(),
+            true => trimmed(lines, oldest(options), options.tail),
+            false => lines,
         };
         for line in lines {
             if sender.send(Ok(line)).await.is_err() {

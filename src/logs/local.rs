@@ -41,6 +41,25 @@ struct LogFile {
     rest: Vec<u8>,
 }
 
+impl Iterator for LogFile {
+    type Item = LogLine;
+
+    /// The next whole line, if there is one. After a log was truncated because it had become too long, it is the first line.
+    fn next(&mut self) -> Option<LogLine> {
+        self.reader.read_until(b'\n', &mut self.rest).ok()?;
+        if self.rest.ends_with(b"\n") {
+            return Some(self.take_line());
+        }
+        let length = self.reader.get_ref().metadata().ok()?.len();
+        if length >= self.reader.stream_position().ok()? {
+            return None;
+        }
+        self.reader.rewind().ok()?;
+        // The end of the incomplete line is lost.
+        self.incomplete().or_else(|| self.next())
+    }
+}
+
 impl LogFile {
     fn open(source: &str, path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
@@ -53,27 +72,19 @@ impl LogFile {
         })
     }
 
-    /// The next whole line, if there is one. After a log was truncated because it had become too long, it is the first line.
-    fn next(&mut self) -> Option<LogLine> {
-        self.reader.read_until(b'\n', &mut self.rest).ok()?;
-        if self.rest.ends_with(b"\n") {
-            return Some(self.take());
-        }
-        let length = self.reader.get_ref().metadata().ok()?.len();
-        if length >= self.reader.stream_position().ok()? {
-            return None;
-        }
-        self.reader.rewind().ok()?;
-        // The end of the incomplete line is lost.
-        self.last().or_else(|| self.next())
-    }
-
     /// The incomplete last line, if any.
-    fn last(&mut self) -> Option<LogLine> {
-        (!self.rest.is_empty()).then(|| self.take())
+    fn incomplete(&mut self) -> Option<LogLine> {
+        (!self.rest.is_empty()).then(|| self.take_line())
     }
 
-    fn take(&mut self) -> LogLine {
+    /// All lines up to the end of the file, which may lack a newline.
+    fn remaining_lines(mut self) -> Vec<LogLine> {
+        let mut lines: Vec<_> = self.by_ref().collect();
+        lines.extend(self.incomplete());
+        lines
+    }
+
+    fn take_line(&mut self) -> LogLine {
         let bytes = std::mem::take(&mut self.rest);
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
@@ -101,12 +112,9 @@ impl LocalLogs {
         }
         let mut logs = Vec::new();
         for (source, path) in self.files()? {
-            let Ok(mut log) = LogFile::open(&source, &path) else {
-                continue;
-            };
-            let mut lines: Vec<_> = std::iter::from_fn(|| log.next()).collect();
-            lines.extend(log.last());
-            logs.push(stream::iter(trimmed(lines.into_iter(), since, self.options.tail)).boxed());
+            if let Ok(log) = LogFile::open(&source, &path) {
+                logs.push(stream::iter(trimmed(log.remaining_lines(), since, self.options.tail)).boxed());
+            }
         }
         if logs.is_empty() {
             return Err(self.no_log()?);
@@ -133,11 +141,9 @@ impl LocalLogs {
     /// The selected files, by the source of their lines.
     fn files(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
         let mut files = BTreeMap::new();
-        let drivers = self
-            .drivers()?
-            .into_iter()
-            .filter_map(|name| Some((self.log(&name)?, name)));
-        files.extend(drivers.map(|(path, name)| (name, path)));
+        for name in self.drivers()? {
+            files.extend(self.log(&name).map(|path| (name, path)));
+        }
         for PodRecord { pod, .. } in self.dir.observed()?.pods {
             let name = pod.name_any();
             if self.selection.has(Component::of(pod.labels()), &name) {
@@ -178,34 +184,25 @@ impl LocalLogs {
             for (source, path) in self.files()? {
                 let inode = fs::metadata(&path).map(|metadata| metadata.ino()).ok();
                 // The run before has ended: the rest of its log is in the renamed file.
-                let ended = logs
-                    .get(&source)
-                    .is_some_and(|log| inode.is_some_and(|inode| inode != log.inode));
-                if ended && let Some(mut log) = logs.remove(&source) {
-                    while let Some(line) = log.next() {
-                        write(&line)?;
-                    }
-                    if let Some(line) = log.last() {
-                        write(&line)?;
-                    }
+                let is_another = |log: &LogFile| inode.is_some_and(|inode| inode != log.inode);
+                if logs.get(&source).is_some_and(is_another)
+                    && let Some(log) = logs.remove(&source)
+                {
+                    log.remaining_lines().iter().try_for_each(&mut *write)?;
                 }
                 if !logs.contains_key(&source)
                     && let Ok(mut log) = LogFile::open(&source, &path)
                 {
                     if is_first {
-                        let lines = std::iter::from_fn(|| log.next());
-                        for line in trimmed(lines, since, self.options.tail) {
-                            write(&line)?;
-                        }
+                        let lines = trimmed(log.by_ref().collect(), since, self.options.tail);
+                        lines.iter().try_for_each(&mut *write)?;
                     }
                     logs.insert(source, log);
                 }
             }
             is_first = false;
-            for log in logs.values_mut() {
-                while let Some(line) = log.next() {
-                    write(&line)?;
-                }
+            for line in logs.values_mut().flatten() {
+                write(&line)?;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -217,9 +214,7 @@ impl LocalLogs {
 fn executors(folder: &Path, worker: &str, rolled: bool) -> BTreeMap<String, PathBuf> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let is_log = |name: &str| {
-        let rest = ["stdout", "stderr"]
-            .into_iter()
-            .find_map(|kind| name.strip_prefix(kind));
+        let rest = name.strip_prefix("stdout").or(name.strip_prefix("stderr"));
         rest.is_some_and(|rest| rest.is_empty() || rolled && rest.starts_with("--"))
     };
     let logs = entries(folder).flat_map(|executor| {

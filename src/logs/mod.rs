@@ -9,7 +9,7 @@ pub mod selection;
 pub mod streams;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -102,23 +102,15 @@ async fn in_order(mut logs: Vec<Lines>, write: LineWriter<'_>) -> Result<(), Err
 
 /// The last lines of those that are new enough. A line without a time has that of the line before; lines at the beginning have that of the first line
 /// with a time. If no line has a time, all are new enough.
-fn trimmed(lines: impl Iterator<Item = LogLine>, since: Option<Time>, tail: Option<usize>) -> VecDeque<LogLine> {
-    let mut lines: Vec<_> = lines.collect();
+fn trimmed(mut lines: Vec<LogLine>, since: Option<Time>, tail: Option<usize>) -> Vec<LogLine> {
     if let Some(first) = lines.iter().map(|line| line.time).find(|&time| time != 0) {
         let untimed = lines.iter_mut().take_while(|line| line.time == 0);
         untimed.for_each(|line| line.time = first);
     }
     let is_new = |line: &LogLine| since.is_none_or(|since| line.time == 0 || line.time >= since);
-    let mut kept = VecDeque::new();
-    for line in lines.into_iter().filter(is_new) {
-        if tail == Some(kept.len()) {
-            kept.pop_front();
-        }
-        if tail != Some(0) {
-            kept.push_back(line);
-        }
-    }
-    kept
+    lines.retain(is_new);
+    let first = tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    lines.split_off(first)
 }
 
 #[cfg(test)]
@@ -150,15 +142,15 @@ mod tests {
     #[test]
     fn since_and_tail_limit_the_lines() {
         let times = |since, tail| {
-            let kept = trimmed(log("a", &[1, 2, 3, 4]).into_iter(), since, tail);
+            let kept = trimmed(log("a", &[1, 2, 3, 4]), since, tail);
             kept.iter().map(|line| line.time).collect::<Vec<_>>()
         };
         assert_eq!(times(None, None), [1, 2, 3, 4]);
         assert_eq!(times(None, Some(2)), [3, 4]);
         assert_eq!(times(Some(2), Some(9)), [2, 3, 4]);
         assert_eq!(times(None, Some(0)), Vec::<Time>::new());
-        let begun = trimmed(log("a", &[0, 0, 3, 4]).into_iter(), Some(3), None);
+        let begun = trimmed(log("a", &[0, 0, 3, 4]), Some(3), None);
         assert_eq!(begun.len(), 4);
-        assert_eq!(trimmed(log("a", &[0, 0]).into_iter(), Some(3), None).len(), 2);
+        assert_eq!(trimmed(log("a", &[0, 0]), Some(3), None).len(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! Logs of pods, through the API server. Following includes pods that appear and containers that restart, and resumes a lost stream where it ended.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,11 @@ impl PodLogs {
             return self.follow(applications, write).await;
         }
         let mut logs: Vec<Lines> = Vec::new();
-        let opened = futures::future::join_all(pods.iter().map(|pod| self.open(pod))).await;
+        let params = LogParams {
+            previous: self.options.previous,
+            ..self.first()
+        };
+        let opened = futures::future::join_all(pods.iter().map(|pod| open(&self.cluster, pod, &params))).await;
         for (pod, opened) in pods.iter().zip(opened) {
             match opened {
                 Ok(lines) => logs.push(lines),
@@ -103,14 +108,6 @@ impl PodLogs {
 
     fn is_selected(&self, pod: &Pod) -> bool {
         self.selection.has(Component::of(pod.labels()), &pod.name_any())
-    }
-
-    async fn open(&self, pod: &Pod) -> Result<Lines, kubernetes::Error> {
-        let params = LogParams {
-            previous: self.options.previous,
-            ..self.first()
-        };
-        open(&self.cluster, pod, &params).await
     }
 
     /// What to read of a log at first.
@@ -147,18 +144,15 @@ impl PodLogs {
         // Of existing logs, only the end may be selected; new logs are read whole.
         let mut is_first = true;
         while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::info!("the watch of pods was interrupted and is restarted: {error}");
-                    continue;
-                }
+            let interrupted = "the watch of pods was interrupted and is restarted";
+            let Ok(event) = event.inspect_err(|error| tracing::info!("{interrupted}: {error}")) else {
+                continue;
             };
             let was_listed = matches!(event, watcher::Event::InitDone);
             let (pod, gone) = known.take(event);
             if !gone.is_empty() {
-                workers
-                    .send_modify(|workers| workers.retain(|worker| !gone.contains(&worker.uid().unwrap_or_default())));
+                let is_gone = |worker: &Pod| gone.contains(&worker.uid().unwrap_or_default());
+                workers.send_modify(|workers| workers.retain(|worker| !is_gone(worker)));
             }
             is_first &= !was_listed;
             let Some(pod) = pod.filter(|pod| self.is_of_cluster(pod)) else {
@@ -292,8 +286,8 @@ async fn follow_container(
             return;
         }
         match read(&mut reader, log_location, &log_sender).await {
-            Ok(Remaining::Nothing) => return,
-            Ok(Remaining::More) => {}
+            Ok(Break(())) => return,
+            Ok(Continue(())) => {}
             Err(error @ kubernetes::Error::Forbidden { .. }) => {
                 let _ = log_sender.sender.send(Err(error.into())).await;
                 return;
@@ -330,33 +324,28 @@ impl LogSender {
     }
 }
 
-/// What to do after a stream's end.
-enum Remaining {
-    Nothing,
-    More,
-}
-
+/// Reads a stream to its end. Breaks if nothing more is to be read.
 async fn read(
     reader: &mut LogReader<Cluster>,
     log_location: LogLocation,
     log_sender: &LogSender,
-) -> Result<Remaining, kubernetes::Error> {
+) -> Result<ControlFlow<()>, kubernetes::Error> {
     let previous = log_location == LogLocation::Previous;
     reader.open(log_location == LogLocation::Running, previous).await?;
     while let Some(new) = reader.next().await? {
         if !log_sender.send(new).await {
-            return Ok(Remaining::Nothing);
+            return Ok(Break(()));
         }
     }
     if log_location == LogLocation::Running {
-        return Ok(Remaining::More);
+        return Ok(Continue(()));
     }
     match reader.unread(previous).await? {
-        Unread::More => return Ok(Remaining::More),
+        Unread::More => return Ok(Continue(())),
         Unread::Half(new) => drop(log_sender.send(new).await),
         Unread::Nothing | Unread::Unknown => {}
     }
-    Ok(Remaining::Nothing)
+    Ok(Break(()))
 }
 
 fn is_driver(pod: &Pod) -> bool {
@@ -365,12 +354,10 @@ fn is_driver(pod: &Pod) -> bool {
 
 /// A line without newline and marks; `None` if it was only a mark.
 fn line(source: &Arc<str>, is_driver: bool, time: Time, text: &[u8]) -> Option<LogLine> {
-    let text = match is_driver {
-        true => match unmarked(text) {
-            line if line.is_last && line.text.is_empty() => return None,
-            line => line.text,
-        },
-        false => text,
+    let text = match unmarked(text) {
+        _ if !is_driver => text,
+        line if line.is_last && line.text.is_empty() => return None,
+        line => line.text,
     };
     Some(LogLine {
         source: source.clone(),
@@ -391,11 +378,11 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
         async move {
             loop {
                 let mut bytes = Vec::new();
-                let read = reader.read_until(b'\n', &mut bytes).await;
-                if let Err(error) = &read {
+                if let Err(error) = reader.read_until(b'\n', &mut bytes).await {
                     tracing::warn!("{source}: reading its log failed here ({error}); run this again to read all of it");
+                    return None;
                 }
-                if read.is_err() || bytes.is_empty() {
+                if bytes.is_empty() {
                     return None;
                 }
                 let (time, text) = match TimestampedLine::parse(&bytes) {

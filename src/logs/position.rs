@@ -75,10 +75,10 @@ pub enum LineStatus {
 }
 
 impl LogPosition {
-    /// For a log that is not read from its beginning: only its last lines, or recent ones.
-    pub fn within() -> Self {
+    /// Before anything was read. `is_whole`: the log is read from its beginning, not only its last lines or recent ones.
+    pub fn new(is_whole: bool) -> Self {
         Self {
-            within: true,
+            within: !is_whole,
             ..Self::default()
         }
     }
@@ -349,7 +349,7 @@ mod tests {
             (1600, "b"),
             (1700, "c"),
         ]);
-        let mut position = LogPosition::within();
+        let mut position = LogPosition::new(false);
         position.resume();
         for line in &log.since(None)[2..4] {
             assert_eq!(position.take(line), LineStatus::New);

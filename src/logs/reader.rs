@@ -89,11 +89,7 @@ impl<L: Logs> LogReader<L> {
             pod,
             first,
             longest_silence,
-            position: if is_whole {
-                LogPosition::default()
-            } else {
-                LogPosition::within()
-            },
+            position: LogPosition::new(is_whole),
             was_opened: false,
             stream: None,
             half: Vec::new(),
@@ -209,38 +205,27 @@ impl<L: Logs> LogReader<L> {
             self.half.clear();
             return Ok(self.take(&half)?.map_or(Unread::Nothing, Unread::Half));
         }
-        let Some(last) = last else {
-            return Ok(if self.position.is_empty() {
-                Unread::Nothing
-            } else {
-                Unread::Unknown
-            });
+        let is_read = match last {
+            None if self.position.is_empty() => true,
+            None => return Ok(Unread::Unknown),
+            Some(last) if self.position.is_empty() => {
+                // It may be older than what is to be read.
+                let is_known = self.last.is_empty() || self.last == last;
+                self.last = last;
+                is_known && self.was_opened
+            }
+            Some(last) => {
+                let line = TimestampedLine::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
+                self.position.has(&line)
+            }
         };
-        if self.position.is_empty() {
-            // It may be older than what is to be read.
-            let is_known = self.last.is_empty() || self.last == last;
-            self.last = last;
-            return Ok(if is_known && self.was_opened {
-                Unread::Nothing
-            } else {
-                Unread::More
-            });
-        }
-        let line = TimestampedLine::parse(&last).ok_or_else(|| self.not_the_containers(&last))?;
-        Ok(if self.position.has(&line) {
-            Unread::Nothing
-        } else {
-            Unread::More
-        })
+        Ok(if is_read { Unread::Nothing } else { Unread::More })
     }
 
     fn take(&mut self, line: &[u8]) -> Result<Option<NewLine>, Error> {
-        let stamped = match TimestampedLine::parse(line) {
-            Some(stamped) => stamped,
-            None => {
-                self.stream = None;
-                return Err(self.not_the_containers(line));
-            }
+        let Some(stamped) = TimestampedLine::parse(line) else {
+            self.stream = None;
+            return Err(self.not_the_containers(line));
         };
         let gap = match self.position.take(&stamped) {
             LineStatus::Repeated => return Ok(None),
@@ -265,11 +250,9 @@ impl<L: Logs> LogReader<L> {
         };
         let mut bytes = self.logs.log(&self.pod, &params, ANSWER_TIMEOUT).await?;
         let mut text = Vec::new();
-        match timeout(ANSWER_TIMEOUT, bytes.read_to_end(&mut text)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.unreadable(error.to_string())),
-            Err(_) => return Err(self.unreadable(format!("no more came within {} s", ANSWER_TIMEOUT.as_secs()))),
-        }
+        let read = timeout(ANSWER_TIMEOUT, bytes.read_to_end(&mut text)).await;
+        let read = read.map_err(|_| self.unreadable(format!("no more came within {} s", ANSWER_TIMEOUT.as_secs())))?;
+        read.map_err(|error| self.unreadable(error.to_string()))?;
         let mut lines: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').collect();
         let half = lines.pop_if(|line| !line.ends_with(b"\n")).map(<[u8]>::to_vec);
         Ok((lines.last().map(|line| line.to_vec()), half.unwrap_or_default()))

@@ -43,17 +43,17 @@ impl LogSelection {
     pub fn parse(words: &[String]) -> Self {
         let mut selection = Self::default();
         for (at, word) in words.iter().enumerate() {
-            match source(word) {
-                Some(source) => selection.sources.push(source),
-                None => match pod_of_cluster(word) {
-                    Some(cluster) if at == 0 => {
-                        selection.cluster = Some(cluster.to_owned());
-                        selection.sources.push(LogSource::Pod(word.clone()));
-                    }
-                    None if at == 0 => selection.cluster = Some(word.clone()),
-                    _ => selection.sources.push(LogSource::Pod(word.clone())),
-                },
+            let part = source(word);
+            if at == 0 && part.is_none() {
+                let cluster = pod_of_cluster(word);
+                selection.cluster = Some(cluster.unwrap_or(word).to_owned());
+                if cluster.is_none() {
+                    continue;
+                }
             }
+            selection
+                .sources
+                .push(part.unwrap_or_else(|| LogSource::Pod(word.clone())));
         }
         selection
     }

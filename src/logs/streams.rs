@@ -28,10 +28,9 @@ pub fn unmarked(line: &[u8]) -> Unmarked<'_> {
     };
     let of_errors = whole.ends_with(END_OF_ERRORS) || whole.first() == Some(&ERROR_MARK);
     Unmarked {
-        stream: if of_errors {
-            OutputStream::Errors
-        } else {
-            OutputStream::Output
+        stream: match of_errors {
+            true => OutputStream::Errors,
+            false => OutputStream::Output,
         },
         text: text.strip_prefix(&[ERROR_MARK]).unwrap_or(text),
         is_last,

@@ -1,11 +1,10 @@
 //! Lists the settings of a cluster that have no effect on this machine, because it has no kubelet, pod network or images. Pure.
 
-use k8s_openapi::api::core::v1::{PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Affinity, PodSpec, Volume};
 
 use super::software::Software;
 use super::store::DesiredState;
 use crate::model::kind::Kind;
-use crate::render::Resource;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::RESERVED_VOLUMES;
 
@@ -28,73 +27,61 @@ pub fn limits(desired: &DesiredState, cgroups: bool) -> Vec<String> {
         .filter_map(|set| Some((set.metadata.name.clone()?, set.spec.template.spec.as_ref()?)))
         .collect();
     let mut of_pods = |what: &str, has: &dyn Fn(&PodSpec) -> bool| {
-        let names: Vec<_> = pods
-            .iter()
-            .filter(|(_, pod)| has(pod))
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let having = pods.iter().filter(|(_, pod)| has(pod));
+        let names: Vec<_> = having.map(|(name, _)| name.as_str()).collect();
         if !names.is_empty() {
             lines.push(format!("{what} ({})", names.join(", ")));
         }
     };
     of_pods("node selectors: there is one node", &|pod| pod.node_selector.is_some());
     of_pods("node affinity: there is one node", &|pod| {
-        pod.affinity
-            .as_ref()
-            .is_some_and(|affinity| affinity.node_affinity.is_some())
+        affinity(pod).is_some_and(|affinity| affinity.node_affinity.is_some())
     });
     of_pods("pods on different nodes: there is one node", &|pod| {
-        let anti_affinity = pod
-            .affinity
-            .as_ref()
-            .and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        let anti_affinity = affinity(pod).and_then(|affinity| affinity.pod_anti_affinity.as_ref());
         pod.topology_spread_constraints.is_some()
             || anti_affinity.is_some_and(|terms| terms.required_during_scheduling_ignored_during_execution.is_some())
     });
     of_pods("priority classes", &|pod| pod.priority_class_name.is_some());
-    of_pods("size limits of emptyDirs", &|pod| {
-        volumes(pod).any(|volume| {
-            volume
-                .empty_dir
-                .as_ref()
-                .is_some_and(|source| source.size_limit.is_some())
-        })
+    let mut of_volumes = |what: &str, has: &dyn Fn(&Volume) -> bool| {
+        of_pods(what, &|pod| pod.volumes.iter().flatten().any(has));
+    };
+    of_volumes("size limits of emptyDirs", &|volume| {
+        volume
+            .empty_dir
+            .as_ref()
+            .is_some_and(|source| source.size_limit.is_some())
     });
-    of_pods("emptyDirs in memory: they are on disk", &|pod| {
-        volumes(pod).any(|volume| volume.empty_dir.as_ref().is_some_and(|source| source.medium.is_some()))
+    of_volumes("emptyDirs in memory: they are on disk", &|volume| {
+        volume.empty_dir.as_ref().is_some_and(|source| source.medium.is_some())
     });
-    of_pods("NFS volumes: mount them yourself and use hostPath", &|pod| {
-        volumes(pod).any(|volume| volume.nfs.is_some())
+    of_volumes("NFS volumes: mount them yourself and use hostPath", &|volume| {
+        volume.nfs.is_some()
     });
-    of_pods("existing claims: each is a folder of its name", &|pod| {
-        let mut claims = volumes(pod).filter_map(|volume| volume.persistent_volume_claim.as_ref());
-        claims.any(|claim| !desired.owns_claim(&claim.claim_name))
+    of_volumes("existing claims: each is a folder of its name", &|volume| {
+        let claim = volume.persistent_volume_claim.as_ref();
+        claim.is_some_and(|claim| !desired.owns_claim(&claim.claim_name))
     });
-    of_pods(
+    of_volumes(
         "mount paths of your own volumes: they are translated in commands, arguments and environment only",
-        &|pod| volumes(pod).any(is_users),
+        // Not one that sparkha renders itself.
+        &|volume| !RESERVED_VOLUMES.contains(&volume.name.as_str()),
     );
     let claims = sets.iter().filter(|set| set.spec.volume_claim_templates.is_some());
     let claims: Vec<_> = claims.filter_map(|set| set.metadata.name.clone()).collect();
     if !claims.is_empty() {
-        lines.push(format!(
-            "storage classes, access modes and sizes of claims ({})",
-            claims.join(", ")
-        ));
+        let names = claims.join(", ");
+        lines.push(format!("storage classes, access modes and sizes of claims ({names})"));
     }
     let kinds = desired.services().into_iter().filter_map(|service| service.spec?.type_);
     if kinds.into_iter().any(|kind| kind != "ClusterIP") {
         lines.push("node ports and load balancers: the web UI is at the pods' own addresses".into());
     }
-    let is_autoscaler = |resource: &Resource| resource.kind == Kind::HorizontalPodAutoscaler;
-    if desired.resources.iter().any(is_autoscaler) {
+    let has_any = |kind| desired.resources.iter().any(|resource| resource.kind == kind);
+    if has_any(Kind::HorizontalPodAutoscaler) {
         lines.push("workers.autoscale: the minimum number of workers runs; `sparkha scale` changes it".into());
     }
-    if desired
-        .resources
-        .iter()
-        .any(|resource| resource.kind == Kind::NetworkPolicy)
-    {
+    if has_any(Kind::NetworkPolicy) {
         lines.push("network policies: every user of this machine can reach the cluster's ports".into());
     }
     lines
@@ -115,15 +102,11 @@ fn image(desired: &DesiredState) -> String {
         spark_version,
         ..
     } = &desired.software;
-    let sets = desired.sets();
-    let containers = sets
-        .iter()
-        .filter_map(|set| set.spec.template.spec.as_ref())
-        .flat_map(|pod| &pod.containers);
-    let image = containers
-        .filter_map(|container| container.image.clone())
-        .next()
-        .unwrap_or_default();
+    let pods = desired.sets().into_iter().filter_map(|set| set.spec.template.spec);
+    let mut images = pods
+        .flat_map(|pod| pod.containers)
+        .filter_map(|container| container.image);
+    let image = images.next().unwrap_or_default();
     let differs = version_in_image(&image).is_some_and(|version| version != *spark_version);
     let runs = format!("Spark {spark_version} at {} runs instead", spark_home.display());
     match differs {
@@ -132,13 +115,8 @@ fn image(desired: &DesiredState) -> String {
     }
 }
 
-fn volumes(pod: &PodSpec) -> impl Iterator<Item = &Volume> {
-    pod.volumes.iter().flatten()
-}
-
-/// Whether the volume is the user's, not one that sparkha renders itself.
-fn is_users(volume: &Volume) -> bool {
-    !RESERVED_VOLUMES.contains(&volume.name.as_str())
+fn affinity(pod: &PodSpec) -> Option<&Affinity> {
+    pod.affinity.as_ref()
 }
 
 #[cfg(test)]

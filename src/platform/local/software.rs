@@ -77,11 +77,12 @@ fn find_spark(
             }),
         };
     }
-    let found = on_path(path).or_else(|| fetched(image_version));
-    found.ok_or_else(|| MissingDependency {
-        message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
-        help: format!("`{fetch}` downloads it; or pass --spark-home FOLDER"),
-    })
+    on_path(path)
+        .or_else(|| fetched(image_version))
+        .ok_or_else(|| MissingDependency {
+            message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
+            help: format!("`{fetch}` downloads it; or pass --spark-home FOLDER"),
+        })
 }
 
 /// The Spark whose `bin` folder is on the PATH.
@@ -110,10 +111,8 @@ fn fetched(image_version: Option<&str>) -> Option<(PathBuf, String)> {
     let homes = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("spark-"));
     let versions = homes.filter_map(|entry| Some((entry.path(), version_of(&entry.path())?)));
     versions.max_by_key(|(_, version)| {
-        version
-            .split('.')
-            .map(|part| part.parse().unwrap_or(0))
-            .collect::<Vec<u32>>()
+        let parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        parts.collect::<Vec<u32>>()
     })
 }
 
@@ -125,13 +124,8 @@ pub fn version_of(home: &Path) -> Option<String> {
     let jars = std::fs::read_dir(home.join("jars")).ok()?.flatten();
     jars.filter_map(|jar| jar.file_name().into_string().ok())
         .find_map(|jar| {
-            Some(
-                jar.strip_prefix("spark-core_")?
-                    .strip_suffix(".jar")?
-                    .split_once('-')?
-                    .1
-                    .to_owned(),
-            )
+            let versions = jar.strip_prefix("spark-core_")?.strip_suffix(".jar")?;
+            Some(versions.split_once('-')?.1.to_owned())
         })
 }
 
@@ -143,22 +137,15 @@ fn java_version(home: Option<&Path>) -> Result<u32, MissingDependency> {
             "install Java {OLDEST_JAVA} or newer (Debian: apt-get install default-jre-headless), or point JAVA_HOME to one"
         ),
     };
-    let output = Command::new(&program).arg("-version").output().map_err(|error| {
-        missing(format!(
-            "there is no Java: failed to run {}: {error}",
-            program.display()
-        ))
-    })?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = Command::new(&program).arg("-version").output();
+    let program = program.display();
+    let output = output.map_err(|error| missing(format!("there is no Java: failed to run {program}: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stderr);
     match parse_java_version(&text) {
         Some(version) if version >= OLDEST_JAVA => Ok(version),
-        Some(version) => Err(missing(format!(
-            "Java {version} ({}) is too old for Spark 4",
-            program.display()
-        ))),
+        Some(version) => Err(missing(format!("Java {version} ({program}) is too old for Spark 4"))),
         None => Err(missing(format!(
-            "failed to read the version of {}: {}",
-            program.display(),
+            "failed to read the version of {program}: {}",
             text.trim()
         ))),
     }
@@ -188,8 +175,7 @@ impl Software {
 
     /// This software with the Spark of a pod's annotation. During an upgrade, pods of both versions run.
     pub fn of_pod(&self, annotation: Option<&String>) -> Self {
-        let own = annotation.and_then(|text| text.split_once(" at "));
-        match own {
+        match annotation.and_then(|text| text.split_once(" at ")) {
             Some((version, home)) => Self {
                 spark_home: home.into(),
                 spark_version: version.to_owned(),
@@ -206,11 +192,9 @@ impl Software {
             ("SPARK_HOME".to_owned(), self.spark_home.display().to_string()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
         ];
-        if let Some(java_home) = &self.java_home {
-            environment.push(("JAVA_HOME".to_owned(), java_home.display().to_string()));
-        }
-        if let Some(python_path) = self.python_path() {
-            environment.push(("PYTHONPATH".to_owned(), python_path));
+        let java_home = self.java_home.as_ref().map(|home| home.display().to_string());
+        for (name, value) in [("JAVA_HOME", java_home), ("PYTHONPATH", self.python_path())] {
+            environment.extend(value.map(|value| (name.to_owned(), value)));
         }
         environment
     }
@@ -218,23 +202,13 @@ impl Software {
     /// `PYTHONPATH` of PySpark and Py4J, which distributions keep in different folders.
     pub fn python_path(&self) -> Option<String> {
         let python = self.spark_home.join("python");
-        let mut parts: Vec<PathBuf> = Some(python.clone())
-            .filter(|path| path.join("pyspark").exists())
-            .into_iter()
-            .collect();
         let libraries = std::fs::read_dir(python.join("lib")).into_iter().flatten().flatten();
-        parts.extend(
-            libraries
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|end| end == "zip")),
-        );
+        let mut parts: Vec<_> = libraries.map(|entry| entry.path()).collect();
+        parts.retain(|path| path.extension().is_some_and(|end| end == "zip"));
+        parts.extend(Some(python).filter(|path| path.join("pyspark").exists()));
         parts.sort();
-        let text = parts
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-            .join(":");
-        Some(text).filter(|text| !text.is_empty())
+        let parts: Vec<_> = parts.iter().map(|path| path.display().to_string()).collect();
+        (!parts.is_empty()).then(|| parts.join(":"))
     }
 }
 

@@ -67,6 +67,10 @@ fn fetch_error(reason: String) -> Error {
     }
 }
 
+fn network_error(error: reqwest::Error) -> Error {
+    fetch_error(with_sources(&error))
+}
+
 /// pip's configuration.
 struct Pip {
     index: Url,
@@ -79,21 +83,18 @@ struct Pip {
 impl Pip {
     /// Reads the configuration of this machine's pip.
     fn configured() -> Result<Self, Error> {
-        let help = "install pip (Debian: apt-get install python3-pip), or pass --spark-home";
         let failed = |reason: String| Error::Fetch {
             reason,
-            help: help.into(),
+            help: "install pip (Debian: apt-get install python3-pip), or pass --spark-home".into(),
         };
         let python = |arguments: &[&str]| {
             let output = Command::new("python3").args(arguments).output();
             let output = output.map_err(|error| failed(format!("failed to run python3: {error}")))?;
-            match output.status.success() {
-                true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-                false => Err(failed(format!(
-                    "failed to query pip: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                ))),
+            if !output.status.success() {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                return Err(failed(format!("failed to query pip: {}", errors.trim())));
             }
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         };
         let settings = python(&["-m", "pip", "--disable-pip-version-check", "config", "list"])?;
         let setting = |name: &str| setting(&settings, name);
@@ -106,16 +107,13 @@ impl Pip {
             ])?,
         };
         let index = format!("{}/", index.trim().trim_end_matches('/'));
+        let url = Url::parse(&index);
+        let trusted = setting("trusted-host").unwrap_or_default();
         Ok(Self {
-            index: Url::parse(&index)
-                .map_err(|error| failed(format!("pip's index-url {index} is not a URL: {error}")))?,
+            index: url.map_err(|error| failed(format!("pip's index-url {index} is not a URL: {error}")))?,
             certificates: setting("cert").map(PathBuf::from),
             proxy: setting("proxy"),
-            trusted_hosts: setting("trusted-host")
-                .iter()
-                .flat_map(|hosts| hosts.split_whitespace())
-                .map(str::to_owned)
-                .collect(),
+            trusted_hosts: trusted.split_whitespace().map(str::to_owned).collect(),
         })
     }
 
@@ -138,9 +136,8 @@ impl Pip {
         let host = self.index.host_str().unwrap_or_default();
         let port = self.index.port_or_known_default().unwrap_or_default();
         let with_port = format!("{host}:{port}");
-        self.trusted_hosts
-            .iter()
-            .any(|trusted| [host, &with_port].contains(&trusted.as_str()))
+        let mut trusted = self.trusted_hosts.iter();
+        trusted.any(|trusted| [host, &with_port].contains(&trusted.as_str()))
     }
 
     fn client(&self) -> Result<Client, Error> {
@@ -190,13 +187,8 @@ fn setting(list: &str, name: &str) -> Option<String> {
                 .strip_prefix(name)?
                 .strip_prefix('=')
         })?;
-        Some(
-            line.trim()
-                .trim_matches(['\'', '"'])
-                .replace("\\n", " ")
-                .trim()
-                .to_owned(),
-        )
+        let value = line.trim().trim_matches(['\'', '"']).replace("\\n", " ");
+        Some(value.trim().to_owned())
     };
     [":env:", "download", "install", "global"]
         .into_iter()
@@ -212,20 +204,15 @@ struct Distribution {
 }
 
 async fn find(client: &Client, pip: &Pip, version: &str) -> Result<Distribution, Error> {
-    let page = pip
-        .index
-        .join("pyspark/")
-        .map_err(|error| fetch_error(error.to_string()))?;
+    let page = pip.index.join("pyspark/");
+    let page = page.map_err(|error| fetch_error(error.to_string()))?;
     let sent = client.get(page.clone()).header("accept", "text/html").send().await;
     let response = sent
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| fetch_error(with_sources(&error)))?;
+        .map_err(network_error)?;
     // Links are relative to the final URL after redirects.
     let base = response.url().clone();
-    let html = response
-        .text()
-        .await
-        .map_err(|error| fetch_error(with_sources(&error)))?;
+    let html = response.text().await.map_err(network_error)?;
     find_in_page(&html, &base, version).ok_or_else(|| Error::Fetch {
         reason: format!(
             "{} has no pyspark-{version}.tar.gz with a SHA-256",
@@ -304,12 +291,11 @@ async fn resume(
     part: &Path,
     report: &mut impl FnMut(FetchStage),
 ) -> Result<(), Error> {
-    let network = |error: reqwest::Error| fetch_error(with_sources(&error));
     let mut request = client.get(source.url.clone());
     if *downloaded > 0 {
         request = request.header(RANGE, format!("bytes={downloaded}-"));
     }
-    let mut response = request.send().await.map_err(network)?;
+    let mut response = request.send().await.map_err(network_error)?;
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {}
         // The file is already complete. The checksum verifies it.
@@ -321,23 +307,21 @@ async fn resume(
             *downloaded = 0;
         }
         _ => {
-            return Err(response
-                .error_for_status()
-                .map_or_else(network, |_| fetch_error("unexpected response".into())));
+            response.error_for_status().map_err(network_error)?;
+            return Err(fetch_error("unexpected response".into()));
         }
     }
     let total = response.content_length().map_or(0, |rest| rest + *downloaded);
     report(FetchStage::Downloading(*downloaded, total));
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
+    while let Some(chunk) = response.chunk().await.map_err(network_error)? {
         file.write_all(&chunk).map_err(Error::file("write", part))?;
         sha.update(&chunk);
         *downloaded += chunk.len() as u64;
         report(FetchStage::Downloading(*downloaded, total));
     }
-    match total {
-        0 => Ok(()),
-        total if *downloaded == total => Ok(()),
-        total => Err(fetch_error(format!(
+    match total == 0 || *downloaded == total {
+        true => Ok(()),
+        false => Err(fetch_error(format!(
             "the connection was closed at byte {downloaded} of {total}"
         ))),
     }

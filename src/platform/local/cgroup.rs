@@ -26,18 +26,13 @@ impl Groups {
             .and_then(|resources| resources.limits.clone())
             .unwrap_or_default();
         let text = |key: &str| limits.get(key).map(|Quantity(text)| text.as_str());
-        let memory = text("memory")
-            .and_then(|text| Memory::parse(text).ok())
-            .map(Memory::bytes);
-        let quota = text("cpu")
-            .and_then(|text| Cpu::parse(text).ok())
-            .map(|cpu| u64::from(cpu.millis()) * PERIOD / 1000);
-        Self(
-            parents()
-                .into_iter()
-                .filter_map(|parent| parent.make(name, memory, quota))
-                .collect(),
-        )
+        let memory = text("memory").and_then(|text| Some(Memory::parse(text).ok()?.bytes()));
+        let millis = text("cpu").and_then(|text| Some(Cpu::parse(text).ok()?.millis()));
+        let quota = millis.map(|millis| u64::from(millis) * PERIOD / 1000);
+        let groups = parents()
+            .into_iter()
+            .filter_map(|parent| parent.make(name, memory, quota));
+        Self(groups.collect())
     }
 
     /// The `cgroup.procs` files. A process joins the groups by writing its PID to each.
@@ -78,10 +73,8 @@ fn remove(group: &Path) -> std::io::Result<()> {
 /// Whether this user can limit the memory of pods.
 pub fn is_permitted() -> bool {
     let name = format!("sparkha-try-{}", std::process::id());
-    let parents = parents();
-    let made = parents
-        .iter()
-        .any(|parent| parent.make(&name, Some(1 << 30), None).is_some());
+    let mut parents = parents().into_iter();
+    let made = parents.any(|parent| parent.make(&name, Some(1 << 30), None).is_some());
     Groups::remove(&name);
     made
 }
@@ -102,25 +95,17 @@ fn parents() -> Vec<Parent> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path_of = |controller: &str| {
         own.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (names, path) = (parts.next()?, parts.next()?);
-            names
-                .split(',')
-                .any(|name| name == controller)
-                .then(|| path.trim_start_matches('/').to_owned())
+            let (names, path) = line.split_once(':')?.1.split_once(':')?;
+            let is_its = names.split(',').any(|name| name == controller);
+            is_its.then(|| path.trim_start_matches('/').to_owned())
         })
     };
     let root = Path::new(ROOT);
     if root.join("cgroup.controllers").exists() {
         let handed_down = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
         let usable = handed_down.split_whitespace().any(|controller| controller == "memory");
-        return usable
-            .then(|| Parent {
-                folder: root.to_owned(),
-                version: Version::V2,
-            })
-            .into_iter()
-            .collect();
+        let (folder, version) = (root.to_owned(), Version::V2);
+        return Vec::from_iter(usable.then_some(Parent { folder, version }));
     }
     let v1 = [("memory", Version::V1Memory), ("cpu", Version::V1Cpu)]
         .into_iter()

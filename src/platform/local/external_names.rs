@@ -2,7 +2,6 @@
 //! in the hosts file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::store::DesiredState;
@@ -47,40 +46,32 @@ impl ExternalNames {
 
     /// Lines for the hosts file.
     pub fn lines(&self) -> String {
-        let mut lines = String::new();
-        for (name, addresses) in &self.0 {
-            for address in addresses {
-                // Writing to a String cannot fail.
-                let _ = writeln!(lines, "{address} {name}");
-            }
-        }
-        lines
+        let lines = self.0.iter().flat_map(|(name, addresses)| {
+            let line = move |address| format!("{address} {name}\n");
+            addresses.iter().map(line)
+        });
+        lines.collect()
     }
 }
 
 /// The hosts in URLs, and ZooKeeper's servers.
 fn configured_hosts(desired: &DesiredState) -> BTreeSet<String> {
-    let objects = desired
-        .resources
-        .iter()
-        .filter(|resource| matches!(resource.kind, Kind::ConfigMap | Kind::StatefulSet));
-    let own: BTreeSet<_> = desired
-        .sets()
-        .iter()
-        .flat_map(|set| set.metadata.name.clone())
-        .collect();
     let mut found = BTreeSet::new();
-    for object in objects {
-        hosts_in(&object.object.to_string(), &mut found);
+    for resource in &desired.resources {
+        if matches!(resource.kind, Kind::ConfigMap | Kind::StatefulSet) {
+            hosts_in(&resource.object.to_string(), &mut found);
+        }
     }
-    found.retain(|name| !own.iter().any(|set| name.starts_with(&format!("{set}-"))));
+    let own = desired.sets().into_iter().filter_map(|set| set.metadata.name);
+    let own: Vec<_> = own.map(|set| format!("{set}-")).collect();
+    found.retain(|name| !own.iter().any(|prefix| name.starts_with(prefix)));
     found
 }
 
 fn hosts_in(text: &str, found: &mut BTreeSet<String>) {
     let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.');
     let mut add = |name: &str| {
-        if name.parse::<std::net::IpAddr>().is_err() && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        if name.parse::<IpAddr>().is_err() && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             found.insert(name.trim_end_matches('.').to_owned());
         }
     };
@@ -88,13 +79,10 @@ fn hosts_in(text: &str, found: &mut BTreeSet<String>) {
         add(after.split(ends).next().unwrap_or_default());
     }
     for after in text.split("spark.deploy.zookeeper.url=").skip(1) {
-        let servers = after
-            .split(|c: char| c == '\\' || c == '"' || c.is_whitespace())
-            .next()
-            .unwrap_or_default();
-        servers
-            .split(',')
-            .for_each(|server| add(server.split(ends).next().unwrap_or_default()));
+        let servers = after.split(|c: char| c == '\\' || c == '"' || c.is_whitespace()).next();
+        for server in servers.unwrap_or_default().split(',') {
+            add(server.split(ends).next().unwrap_or_default());
+        }
     }
 }
 

@@ -13,23 +13,18 @@ pub fn hosts(namespace: &str, services: &[Service], pods: &[Pod], external_lines
     for pod in pods {
         let Some(address) = address(pod) else { continue };
         let mut names = vec![pod.name_any()];
-        let governing = pod.spec.as_ref().and_then(|spec| spec.subdomain.as_ref());
-        if let Some(service) = governing {
+        if let Some(service) = pod.spec.as_ref().and_then(|spec| spec.subdomain.as_ref()) {
             names.extend(qualified(&format!("{}.{service}", pod.name_any()), namespace));
         }
         line(&mut text, address, &names);
     }
     for service in services {
-        let selector = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.selector.clone())
-            .unwrap_or_default();
-        let name = service.name_any();
-        for pod in pods.iter().filter(|pod| is_selected(pod, &selector)) {
-            if let Some(address) = address(pod) {
-                line(&mut text, address, &qualified(&name, namespace));
-            }
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone());
+        let selector = selector.unwrap_or_default();
+        let names = qualified(&service.name_any(), namespace);
+        let selected = pods.iter().filter(|pod| is_selected(pod, &selector));
+        for address in selected.filter_map(address) {
+            line(&mut text, address, &names);
         }
     }
     text.push_str(external_lines);
@@ -46,14 +41,9 @@ fn is_selected(pod: &Pod, selector: &BTreeMap<String, String>) -> bool {
 
 /// The forms of a name that pods of this and of other namespaces use.
 fn qualified(name: &str, namespace: &str) -> Vec<String> {
-    [
-        "",
-        &format!(".{namespace}"),
-        &format!(".{namespace}.svc"),
-        &format!(".{namespace}.svc.cluster.local"),
-    ]
-    .map(|suffix| format!("{name}{suffix}"))
-    .into()
+    let in_namespace = format!("{name}.{namespace}");
+    let [svc, cluster_local] = ["svc", "svc.cluster.local"].map(|domain| format!("{in_namespace}.{domain}"));
+    vec![name.to_owned(), in_namespace, svc, cluster_local]
 }
 
 fn line(text: &mut String, address: &str, names: &[String]) {

@@ -37,11 +37,10 @@ pub struct Series<'a> {
 
 impl<'a> Series<'a> {
     pub fn new(probe: &'a Probe, target: &'a ProbeTarget) -> Self {
-        let failures = None;
         Self {
             probe,
             target,
-            failures,
+            failures: None,
         }
     }
 
@@ -73,7 +72,7 @@ async fn once(probe: &Probe, target: &ProbeTarget) -> Result<(), String> {
     }
     if let Some(tcp) = &probe.tcp_socket {
         let opened = TcpStream::connect((target.address.as_str(), port(&tcp.port)?)).await;
-        return opened.map(|_| ()).map_err(|error| error.to_string());
+        return opened.map(drop).map_err(text);
     }
     if let Some(exec) = &probe.exec {
         return command(exec.command.as_deref().unwrap_or_default(), target).await;
@@ -88,21 +87,20 @@ fn port(port: &IntOrString) -> Result<u16, String> {
     }
 }
 
+fn text(error: impl std::error::Error) -> String {
+    error.to_string()
+}
+
 async fn get(address: &str, port: u16, path: &str) -> Result<(), String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let stream = TcpStream::connect((address, port))
-        .await
-        .map_err(|error| text(&error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| text(&error))?;
+    let stream = TcpStream::connect((address, port)).await.map_err(text)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     let request = Request::get(path)
         .header("host", address)
         .header("connection", "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| text(&error))?;
+        .map_err(text)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+        let response = sender.send_request(request).await.map_err(text)?;
         match response.status().as_u16() {
             200..400 => Ok(()),
             code => Err(format!("status {code}")),

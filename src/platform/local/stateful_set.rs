@@ -25,8 +25,8 @@ pub enum PodStep {
 pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<PodStep> {
     let mut steps = Vec::new();
     let known = |pod: &&Pod| sets.iter().any(|set| ordinal_in(pod, set).is_some());
-    let orphans = pods.iter().filter(|pod| !known(pod) && !is_deleting(pod));
-    steps.extend(orphans.map(|pod| PodStep::Delete { pod: pod.name_any() }));
+    let delete = |pod: &Pod| PodStep::Delete { pod: pod.name_any() };
+    steps.extend(pods.iter().filter(|pod| !known(pod) && !is_deleting(pod)).map(delete));
     for set in sets {
         let replicas = set.spec.replicas.unwrap_or(1);
         let member = |ordinal| pods.iter().find(move |pod| ordinal_in(pod, set) == Some(ordinal));
@@ -36,31 +36,21 @@ pub fn steps(sets: &[StatefulSet], pods: &[Pod]) -> Vec<PodStep> {
             set: name.clone(),
             ordinal,
         }));
-        let surplus = pods
-            .iter()
-            .filter(|pod| ordinal_in(pod, set) >= Some(replicas) && !is_deleting(pod));
-        steps.extend(surplus.map(|pod| PodStep::Delete { pod: pod.name_any() }));
+        let surplus = pods.iter().filter(|pod| ordinal_in(pod, set) >= Some(replicas));
+        steps.extend(surplus.filter(|pod| !is_deleting(pod)).map(delete));
         let revision = revision(set);
+        let is_outdated = |pod: &Pod| pod.labels().get(REVISION) != Some(&revision);
         if is_on_delete(set) {
             let named = set.annotations().get(REPLACE).map(String::as_str).unwrap_or_default();
             let is_named = |pod: &&Pod| pod.uid().is_some_and(|uid| named.split(',').any(|named| named == uid));
             let members = (0..replicas).filter_map(member);
-            let outdated = members.filter(|pod| pod.labels().get(REVISION) != Some(&revision) && !is_deleting(pod));
-            steps.extend(
-                outdated
-                    .filter(is_named)
-                    .map(|pod| PodStep::Delete { pod: pod.name_any() }),
-            );
+            let outdated = members.filter(|pod| is_outdated(pod) && !is_deleting(pod));
+            steps.extend(outdated.filter(is_named).map(delete));
             continue;
         }
         for pod in (0..replicas).rev().map_while(member) {
-            if pod.labels().get(REVISION) != Some(&revision) {
-                if !is_deleting(pod) {
-                    steps.push(PodStep::Delete { pod: pod.name_any() });
-                }
-                break;
-            }
-            if !is_ready(pod) {
+            if is_outdated(pod) || !is_ready(pod) {
+                steps.extend((is_outdated(pod) && !is_deleting(pod)).then(|| delete(pod)));
                 break;
             }
         }
@@ -140,13 +130,8 @@ fn revision(set: &StatefulSet) -> String {
 }
 
 fn ordinal_in(pod: &Pod, set: &StatefulSet) -> Option<i32> {
-    let owner = pod
-        .owner_references()
-        .iter()
-        .find(|owner| owner.kind == "StatefulSet")?;
-    if owner.name != set.name_any() {
-        return None;
-    }
+    let mut owners = pod.owner_references().iter();
+    owners.find(|owner| owner.kind == "StatefulSet" && owner.name == set.name_any())?;
     pod.name_any().rsplit('-').next()?.parse().ok()
 }
 

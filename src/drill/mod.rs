@@ -162,11 +162,10 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Re
         DrillTarget::ZooKeeper => match &state.zookeeper {
             ZooKeeperState::Managed { servers } if servers.len() > 1 => {
                 // The leading server, because stopping it causes an election.
-                let leading = servers
+                let mut leading = servers
                     .iter()
-                    .find(|server| server.mode == Some(ZooKeeperMode::Leader))
-                    .or(servers.first());
-                leading.map(|server| server.pod.name.clone())
+                    .filter(|server| server.mode == Some(ZooKeeperMode::Leader));
+                leading.next().or(servers.first()).map(|server| server.pod.name.clone())
             }
             _ => {
                 return Err(refused(
@@ -274,11 +273,8 @@ async fn disturb(
         let facts = platform.facts(Observation::Repeated).await?;
         let state = cluster_state(namespace, inventory, &facts);
         for phase in timeline.observe(&state, &facts, began.elapsed()) {
-            progress.done(&format!(
-                "{} after {:.2} s",
-                phase.as_str(options.target),
-                began.elapsed().as_secs_f64()
-            ));
+            let seconds = began.elapsed().as_secs_f64();
+            progress.done(&format!("{} after {seconds:.2} s", phase.as_str(options.target)));
         }
         if timeline.is_over() || began.elapsed() >= options.timeout {
             return Ok((timeline, state));
@@ -288,11 +284,7 @@ async fn disturb(
 }
 
 fn leader(state: &ClusterState) -> Option<String> {
-    let leads = state
-        .masters
-        .iter()
-        .find(|master| master.status == Some(MasterStatus::Alive));
-    leads.map(|master| master.pod.name.clone())
+    state.leader().map(|master| master.pod.name.clone())
 }
 
 impl Phase {
@@ -388,11 +380,11 @@ impl Timeline {
 }
 
 fn identity(pod: &Pod) -> (Option<String>, i32) {
-    let statuses = pod
+    let mut statuses = pod
         .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    let restarts = statuses.and_then(|statuses| Some(statuses.first()?.restart_count));
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let restarts = statuses.next().map(|container| container.restart_count);
     (pod.uid(), restarts.unwrap_or_default())
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
+use k8s_openapi::api::core::v1::{EnvVar, Pod};
 use kube::ResourceExt;
+use tokio::process::{Child, Command};
 
+use super::cgroup::Groups;
 use super::pod::container_of;
-use super::process::{CLUSTER_DIR, CONTAINER_ID};
+use super::process::{CLUSTER_DIR, CONTAINER_ID, ProcessId};
 use super::software::SPARK;
 use super::store::{ClusterDir, DesiredState};
 use super::translate::Translation;
@@ -19,6 +22,54 @@ pub struct Launch {
     pub program: String,
     pub arguments: Vec<String>,
     pub environment: BTreeMap<String, String>,
+}
+
+impl Launch {
+    /// Starts the process in a process group of its own, so that Ctrl-C does not reach it.
+    ///
+    /// # Errors
+    /// The reason, as a kubelet would report it.
+    pub fn start(
+        &self,
+        groups: &Groups,
+        folder: &Path,
+        output: Stdio,
+        errors: Stdio,
+    ) -> Result<(Child, ProcessId), String> {
+        let child = self
+            .command(groups)
+            .current_dir(folder)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("failed to start {}: {error}", self.program))?;
+        let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
+        let process = process.ok_or_else(|| format!("{} exited at once", self.program))?;
+        Ok((child, process))
+    }
+
+    /// A command that joins the cgroups by itself before it executes the container's program.
+    fn command(&self, groups: &Groups) -> Command {
+        let cgroup_procs: Vec<_> = groups.cgroup_procs().collect();
+        if cgroup_procs.is_empty() {
+            let mut command = Command::new(&self.program);
+            command.args(&self.arguments);
+            return command;
+        }
+        let mut command = Command::new("/bin/sh");
+        let enter = "until [ \"$1\" = -- ]; do echo $$ >\"$1\" || true; shift; done; shift; exec \"$@\"";
+        command
+            .args(["-c", enter, "sh"])
+            .args(cgroup_procs)
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.arguments);
+        command
+    }
 }
 
 /// The inputs of [`launch`] besides the pod.
@@ -44,12 +95,11 @@ pub fn launch(pod: &Pod, context: &LaunchContext<'_>) -> Result<Launch, String> 
     }
     let users_java = own.remove("JDK_JAVA_OPTIONS");
     environment.extend(own.clone());
-    if let Some(options) = users_java {
-        environment
-            .entry("JDK_JAVA_OPTIONS".into())
-            .and_modify(|ours| *ours = format!("{ours} {options}"));
+    if let (Some(options), Some(ours)) = (users_java, environment.get_mut("JDK_JAVA_OPTIONS")) {
+        *ours = format!("{ours} {options}");
     }
-    let mut words = command(container).map(|word| expand(&context.translation.text(word), &own));
+    let words = [&container.command, &container.args].into_iter().flatten().flatten();
+    let mut words = words.map(|word| expand(&context.translation.text(word), &own));
     Ok(Launch {
         program: words.next().ok_or("the container has no command")?,
         arguments: words.collect(),
@@ -57,18 +107,11 @@ pub fn launch(pod: &Pod, context: &LaunchContext<'_>) -> Result<Launch, String> 
     })
 }
 
-fn command(container: &Container) -> impl Iterator<Item = &String> {
-    container
-        .command
-        .iter()
-        .flatten()
-        .chain(container.args.iter().flatten())
-}
-
 /// The variables that the image and the platform set in every container.
 fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
     let home = context.dir.pod(&pod.name_any()).display().to_string();
     let temporary = context.translation.text("/tmp");
+    let hosts_file = context.dir.hosts_file();
     let software = context.desired.software.of_pod(pod.annotations().get(SPARK));
     let mut environment: BTreeMap<_, _> = software.environment().into_iter().collect();
     environment.extend([
@@ -79,13 +122,10 @@ fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
         ("SPARK_LOCAL_IP".to_owned(), pod_ip(pod)),
         (
             "JDK_JAVA_OPTIONS".to_owned(),
-            java_options(&context.dir.hosts_file(), Some(&temporary)),
+            java_options(&hosts_file, Some(&temporary)),
         ),
         // For programs other than Java.
-        (
-            "SPARKHA_HOSTS_FILE".to_owned(),
-            context.dir.hosts_file().display().to_string(),
-        ),
+        ("SPARKHA_HOSTS_FILE".to_owned(), hosts_file.display().to_string()),
         (CONTAINER_ID.to_owned(), context.container_id.to_owned()),
         (CLUSTER_DIR.to_owned(), context.dir.path().display().to_string()),
     ]);
@@ -102,10 +142,8 @@ pub fn java_options(hosts_file: &Path, temporary: Option<&str>) -> String {
 }
 
 fn pod_ip(pod: &Pod) -> String {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.pod_ip.clone())
-        .unwrap_or_default()
+    let status = pod.status.as_ref();
+    status.and_then(|status| status.pod_ip.clone()).unwrap_or_default()
 }
 
 fn value(
@@ -125,9 +163,9 @@ fn value(
         (Some(secret), _) => ("secrets", &secret.name, &secret.key, secret.optional),
         (_, Some(config_map)) => ("configmaps", &config_map.name, &config_map.key, config_map.optional),
         _ => {
+            let name = &variable.name;
             return Err(format!(
-                "environment {}: this source is not supported on this machine",
-                variable.name
+                "environment {name}: this source is not supported on this machine"
             ));
         }
     };
@@ -135,7 +173,7 @@ fn value(
     if let Some(text) = rendered.and_then(|config_map| config_map.data?.get(key).cloned()) {
         return Ok(Some(text));
     }
-    let folder = volumes::users_folder(kind, context.dir, name).map_err(|error| error.to_string())?;
+    let folder = volumes::users_folder(kind, context.dir, name)?;
     match std::fs::read_to_string(folder.join(key)) {
         // Editors end files with a line break that is not part of the value.
         Ok(text) => Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())),
@@ -156,22 +194,15 @@ fn field_of(pod: &Pod, path: &str) -> Result<String, String> {
         let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
         Some(map.get(key).cloned().unwrap_or_default())
     };
+    let spec = pod.spec.clone().unwrap_or_default();
     Ok(match path {
         "metadata.name" => pod.name_any(),
         "metadata.namespace" => pod.namespace().unwrap_or_default(),
         "metadata.uid" => pod.uid().unwrap_or_default(),
         "status.podIP" | "status.podIPs" => pod_ip(pod),
         "status.hostIP" => "127.0.0.1".into(),
-        "spec.nodeName" => pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_default(),
-        "spec.serviceAccountName" => pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone())
-            .unwrap_or_default(),
+        "spec.nodeName" => spec.node_name.unwrap_or_default(),
+        "spec.serviceAccountName" => spec.service_account_name.unwrap_or_default(),
         _ => of_map("metadata.labels", pod.labels())
             .or_else(|| of_map("metadata.annotations", pod.annotations()))
             .ok_or_else(|| format!("the field {path} is not supported on this machine"))?,

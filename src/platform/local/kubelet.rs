@@ -6,20 +6,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow::{Break, Continue};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    Pod, PodSpec,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+    PodSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use rustix::process::Signal;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::Notify;
 
 use super::cgroup::Groups;
@@ -27,10 +26,9 @@ use super::container::{self, Launch, LaunchContext};
 use super::pod::{container_of, grace_of};
 use super::probe::{ProbeTarget, Series, Verdict};
 use super::process::{CONTAINER_ID, ProcessId, kill_with_env, with_env};
-use super::store::{ClusterDir, DesiredState, PodRecord, Store};
-use super::translate::Translation;
-use super::{addresses, logs, volumes};
-use crate::model::error_chain::with_sources;
+use super::store::{ClusterDir, DesiredState, ObservedState, PodRecord, Store};
+use super::volumes::{self, Volumes};
+use super::{addresses, logs};
 use crate::platform::poll::poll_until;
 use crate::state::address_of;
 
@@ -102,38 +100,32 @@ impl Kubelet {
         *self.desired.borrow_mut() = Rc::new(desired);
     }
 
-    pub fn records(&self) -> Vec<PodRecord> {
-        self.managed_pods
-            .borrow()
-            .values()
-            .map(|managed| managed.record.borrow().clone())
-            .collect()
+    pub fn pods(&self) -> Vec<Pod> {
+        let managed_pods = self.managed_pods.borrow();
+        let pods = managed_pods.values().map(|managed| managed.record.borrow().pod.clone());
+        pods.collect()
     }
 
-    pub fn pods(&self) -> Vec<Pod> {
-        self.managed_pods
-            .borrow()
-            .values()
-            .map(|managed| managed.record.borrow().pod.clone())
-            .collect()
+    /// The observed state, with these sets.
+    pub fn observed(&self, sets: Vec<StatefulSet>) -> ObservedState {
+        let managed_pods = self.managed_pods.borrow();
+        let records = managed_pods.values().map(|managed| managed.record.borrow().clone());
+        ObservedState {
+            pods: records.collect(),
+            sets,
+            pods_created: self.pods_created.get(),
+            driver_address: self.driver_address.get(),
+        }
     }
 
     /// Starts to manage pods: new ones, or those of an earlier supervisor.
     pub fn manage(self: &Rc<Self>, records: Vec<PodRecord>) {
-        let managed_pods: Vec<_> = records
-            .into_iter()
-            .map(|record| {
-                Rc::new(ManagedPod {
-                    record: RefCell::new(record),
-                    deletion: Notify::new(),
-                })
-            })
-            .collect();
-        for managed in &managed_pods {
-            let name = managed.record.borrow().pod.name_any();
-            self.managed_pods.borrow_mut().insert(name, managed.clone());
-        }
-        for managed in managed_pods {
+        for record in records {
+            let managed = Rc::new(ManagedPod {
+                record: RefCell::new(record),
+                deletion: Notify::new(),
+            });
+            self.managed_pods.borrow_mut().insert(managed.name(), managed.clone());
             tokio::task::spawn_local(self.clone().run_pod(managed));
         }
     }
@@ -149,9 +141,12 @@ impl Kubelet {
 
     async fn run_pod(self: Rc<Self>, managed: Rc<ManagedPod>) {
         loop {
-            if managed.is_deleting() {
+            let PodRecord { pod, process, .. } = managed.record.borrow().clone();
+            if pod.metadata.deletion_timestamp.is_some() {
                 // An earlier supervisor began the deletion: the grace period applies all the same.
-                managed.terminate().await;
+                if let Some(process) = process {
+                    terminate_process(&process, grace_of(&pod)).await;
+                }
                 break;
             }
             match self.run_container(&managed).await {
@@ -221,10 +216,12 @@ impl Kubelet {
     ) -> Result<(ContainerProcess, ProbeTarget), (&'static str, String)> {
         const CONFIG: &str = "CreateContainerConfigError";
         let desired = self.desired();
-        let (pod, process, container_id) = {
-            let record = managed.record.borrow();
-            (record.pod.clone(), record.process.clone(), record.container_id.clone())
-        };
+        let PodRecord {
+            pod,
+            process,
+            container_id,
+            ..
+        } = managed.record.borrow().clone();
         let adopted =
             process.filter(|process| process.is_alive() && with_env(CONTAINER_ID, &container_id).contains(process));
         if adopted.is_none() {
@@ -239,13 +236,12 @@ impl Kubelet {
                 format!("its ports {} are not free on any loopback address", ports.join(", ")),
             )
         })?;
-        let volumes = volumes::prepare(&self.store, &self.dir, &desired, &pod).map_err(|reason| (CONFIG, reason));
-        let translation = match &volumes {
-            Ok(volumes) => volumes.translation.clone(),
+        let volumes = match volumes::prepare(&self.store, &self.dir, &desired, &pod) {
             // A running process stays, even if its volumes have an error now.
-            Err(_) if adopted.is_some() => Translation::default(),
-            Err(waiting) => return Err(waiting.clone()),
+            Err(_) if adopted.is_some() => Volumes::default(),
+            volumes => volumes.map_err(|reason| (CONFIG, reason))?,
         };
+        let translation = volumes.translation.clone();
         let context = LaunchContext {
             dir: &self.dir,
             desired: &desired,
@@ -259,15 +255,17 @@ impl Kubelet {
         let running = match adopted {
             Some(process) => ContainerProcess::Adopted(process),
             None => {
-                volumes?.fill().map_err(|reason| (CONFIG, reason))?;
+                volumes.fill().map_err(|reason| (CONFIG, reason))?;
                 let mut record = managed.record.borrow_mut();
                 if record.process.take().is_some() {
                     // It ended while no supervisor ran.
                     managed.status(&mut record, |status| status.restart_count += 1);
                 }
                 drop(record);
-                self.spawn(&pod, &launch, &container_id)
-                    .map_err(|reason| ("RunContainerError", reason))?
+                let (child, process) = self
+                    .start(&pod, &launch, &container_id)
+                    .map_err(|reason| ("RunContainerError", reason))?;
+                ContainerProcess::Child(Box::new(child), process)
             }
         };
         managed.record.borrow_mut().process = Some(running.process().clone());
@@ -282,26 +280,12 @@ impl Kubelet {
         ))
     }
 
-    fn spawn(&self, pod: &Pod, launch: &Launch, container_id: &str) -> Result<ContainerProcess, String> {
+    fn start(&self, pod: &Pod, launch: &Launch, container_id: &str) -> Result<(Child, ProcessId), String> {
         let name = pod.name_any();
-        let (output, errors) = logs::open(&self.dir, &name).map_err(|error| with_sources(&error))?;
-        let groups = Groups::limit(
-            container_id,
-            container_of(pod).and_then(|container| container.resources.as_ref()),
-        );
-        let child = command(launch, &groups)
-            .current_dir(self.dir.pod(&name))
-            .env_clear()
-            .envs(&launch.environment)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
-        let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
-        let process = process.ok_or_else(|| format!("{} exited at once", launch.program))?;
-        Ok(ContainerProcess::Child(Box::new(child), process))
+        let (output, errors) = logs::open(&self.dir, &name)?;
+        let resources = container_of(pod).and_then(|container| container.resources.as_ref());
+        let groups = Groups::limit(container_id, resources);
+        launch.start(&groups, &self.dir.pod(&name), output.into(), errors.into())
     }
 
     async fn record_termination(&self, managed: &ManagedPod, end: Termination, ran: Duration) {
@@ -343,17 +327,14 @@ impl Kubelet {
 
     fn set_running(&self, managed: &ManagedPod) {
         let mut record = managed.record.borrow_mut();
+        let started_at = Some(Time(Timestamp::now()));
         managed.status(&mut record, |status| {
             status.state = Some(ContainerState {
-                running: Some(ContainerStateRunning {
-                    started_at: Some(Time(Timestamp::now())),
-                }),
+                running: Some(ContainerStateRunning { started_at }),
                 ..Default::default()
             });
         });
-        if let Some(status) = &mut record.pod.status {
-            status.phase = Some("Running".into());
-        }
+        record.pod.status.get_or_insert_default().phase = Some("Running".into());
         self.changed.notify_one();
     }
 
@@ -378,19 +359,11 @@ impl ManagedPod {
         self.record.borrow().pod.name_any()
     }
 
-    fn is_deleting(&self) -> bool {
-        self.record.borrow().pod.metadata.deletion_timestamp.is_some()
-    }
-
     /// Updates the status of the only container.
     fn status(&self, record: &mut PodRecord, change: impl FnOnce(&mut ContainerStatus)) {
         let container = container_of(&record.pod).cloned().unwrap_or_default();
-        let statuses = record
-            .pod
-            .status
-            .get_or_insert_default()
-            .container_statuses
-            .get_or_insert_default();
+        let status = record.pod.status.get_or_insert_default();
+        let statuses = status.container_statuses.get_or_insert_default();
         if statuses.is_empty() {
             statuses.push(ContainerStatus {
                 name: container.name,
@@ -410,18 +383,17 @@ impl ManagedPod {
 
     /// Waits until all ports of an ended container are free again. False if another program took one.
     async fn wait_for_ports(&self) -> bool {
+        let (address, ports) = {
+            let record = self.record.borrow();
+            (address_of(&record.pod), ports(&record.pod))
+        };
         let free = poll_until(PORTS_POLL_INTERVAL, PORTS_TIMEOUT, async || {
-            match self.ports_are_free() {
+            match address.is_some_and(|address| ports.iter().all(|&port| addresses::is_free(address, port))) {
                 true => Ok(Break(())),
                 false => Ok(Continue(())),
             }
         });
         free.await.is_ok()
-    }
-
-    fn ports_are_free(&self) -> bool {
-        let record = self.record.borrow();
-        address_of(&record.pod).is_some_and(|ip| ports(&record.pod).iter().all(|&port| addresses::is_free(ip, port)))
     }
 
     async fn wait_for_end(&self, mut running: ContainerProcess, target: &ProbeTarget, changed: &Notify) -> Termination {
@@ -432,28 +404,13 @@ impl ManagedPod {
         };
         let process = running.process().clone();
         let grace = grace_of(&self.record.borrow().pod);
-        let ending = async {
-            let reaped = running.ended();
-            futures::join!(terminate_process(&process, grace), reaped);
-        };
-        ending.await;
+        futures::join!(terminate_process(&process, grace), running.ended());
         end
-    }
-
-    /// Terminates a process that is not this supervisor's child.
-    async fn terminate(&self) {
-        let (process, grace) = {
-            let record = self.record.borrow();
-            (record.process.clone(), grace_of(&record.pod))
-        };
-        if let Some(process) = process {
-            terminate_process(&process, grace).await;
-        }
     }
 
     /// Runs the probes, the startup probe before the others. Returns the reason once the container must be terminated.
     async fn probes(&self, target: &ProbeTarget, changed: &Notify) -> String {
-        let container = self.container();
+        let container = container_of(&self.record.borrow().pod).cloned().unwrap_or_default();
         let set_ready = |ready: bool| {
             let mut record = self.record.borrow_mut();
             self.status(&mut record, |status| {
@@ -493,10 +450,6 @@ impl ManagedPod {
             never = readiness => never,
             reason = liveness => reason,
         }
-    }
-
-    fn container(&self) -> Container {
-        container_of(&self.record.borrow().pod).cloned().unwrap_or_default()
     }
 }
 
@@ -552,23 +505,4 @@ fn ports_of(spec: Option<&PodSpec>) -> Vec<u16> {
     ports
         .filter_map(|port| u16::try_from(port.container_port).ok())
         .collect()
-}
-
-/// A command that joins the cgroups by itself before it executes the container's program.
-fn command(launch: &Launch, groups: &Groups) -> Command {
-    let cgroup_procs: Vec<_> = groups.cgroup_procs().collect();
-    if cgroup_procs.is_empty() {
-        let mut command = Command::new(&launch.program);
-        command.args(&launch.arguments);
-        return command;
-    }
-    let mut command = Command::new("/bin/sh");
-    let enter = "until [ \"$1\" = -- ]; do echo $$ >\"$1\" || true; shift; done; shift; exec \"$@\"";
-    command
-        .args(["-c", enter, "sh"])
-        .args(cgroup_procs)
-        .arg("--")
-        .arg(&launch.program)
-        .args(&launch.arguments);
-    command
 }

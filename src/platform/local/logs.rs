@@ -16,9 +16,14 @@ pub fn open(dir: &ClusterDir, name: &str) -> Result<(File, File), Error> {
     if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
         fs::rename(&log, &previous).map_err(Error::file("rename", &log))?;
     }
-    let opened = File::options().create(true).append(true).open(&log);
+    append(&log)
+}
+
+/// Opens a log for both the output and the errors of a process.
+pub fn append(log: &Path) -> Result<(File, File), Error> {
+    let opened = File::options().create(true).append(true).open(log);
     let both = opened.and_then(|file| Ok((file.try_clone()?, file)));
-    both.map_err(Error::file("write", &log))
+    both.map_err(Error::file("write", log))
 }
 
 /// Truncates logs that are too long. Their contents become the previous log.

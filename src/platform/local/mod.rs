@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 
 pub use platform::LocalPlatform;
 
+use crate::model::error_chain::with_sources;
+
 /// An operation on this machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,6 +86,13 @@ impl Error {
             Error::Fetch { help, .. } => help.clone(),
             Error::NoHome => "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME".into(),
         })
+    }
+}
+
+/// The reason as a kubelet would report it.
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        with_sources(&error)
     }
 }
 

@@ -6,8 +6,9 @@ use std::process::Stdio;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
+use super::cgroup::Groups;
 use super::container::{LaunchContext, launch};
 use super::kubelet::terminate_process;
 use super::process::{CONTAINER_ID, ProcessId, kill_with_env};
@@ -79,15 +80,13 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
     let DriverStart {
         dir, desired, mut pod, ..
     } = start;
-    let plain = |error: Error| crate::model::error_chain::with_sources(&error);
     let name = pod.name_any();
     pod.metadata.namespace = Some(dir.namespace.to_string());
     pod.status = Some(PodStatus {
         pod_ip: Some(start.address.to_string()),
         ..PodStatus::default()
     });
-    let store = Store::open().map_err(plain)?;
-    let volumes = volumes::prepare(&store, dir, desired, &pod)?;
+    let volumes = volumes::prepare(&Store::open()?, dir, desired, &pod)?;
     let container_id = format!("{}{name}", dir.container_id_prefix());
     let context = LaunchContext {
         dir,
@@ -97,38 +96,24 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
     };
     let launch = launch(&pod, &context)?;
     volumes.fill()?;
-    let driver_dir = launch
-        .environment
-        .get("SPARKHA_DRIVER_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_default();
+    let driver_dir = launch.environment.get("SPARKHA_DRIVER_DIR").map(PathBuf::from);
+    let driver_dir = driver_dir.unwrap_or_default();
     let sent = driver_dir.join("sent");
-    make_folder(&sent).map_err(plain)?;
+    make_folder(&sent)?;
     for (name, text) in &start.texts {
-        write_file(&sent.join(name), text).map_err(plain)?;
+        write_file(&sent.join(name), text)?;
     }
     let (output, errors) = match start.output {
         DriverOutput::Inherited => (Stdio::inherit(), Stdio::inherit()),
         DriverOutput::Log => {
-            let (output, errors) = logs::open(dir, &name).map_err(plain)?;
+            let (output, errors) = logs::open(dir, &name)?;
             (output.into(), errors.into())
         }
     };
-    let child = Command::new(&launch.program)
-        .args(&launch.arguments)
-        .current_dir(&driver_dir)
-        .env_clear()
-        .envs(&launch.environment)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        // Ctrl-C must reach only sparkha, which terminates the driver gracefully.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("failed to start {}: {error}", launch.program))?;
-    let process = child.id().and_then(|pid| ProcessId::of(pid as i32));
+    // Ctrl-C must reach only sparkha, which terminates the driver gracefully.
+    let (child, process) = launch.start(&Groups::default(), &driver_dir, output, errors)?;
     let record = DriverRecord {
-        process: process.ok_or_else(|| format!("{} exited at once", launch.program))?,
+        process,
         ui_port: start.ui_port,
         keep: start.keep,
         folder: driver_dir,
@@ -136,8 +121,8 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
         name,
     };
     let path = record_file(dir, &record.name);
-    path.parent().map_or(Ok(()), make_folder).map_err(plain)?;
-    write(&path, &record).map_err(plain)?;
+    path.parent().map_or(Ok(()), make_folder)?;
+    write(&path, &record)?;
     Ok((child, record))
 }
 
@@ -149,10 +134,9 @@ fn record_file(dir: &ClusterDir, name: &str) -> PathBuf {
 pub fn records(dir: &ClusterDir) -> Result<Vec<DriverRecord>, Error> {
     let mut records = Vec::new();
     for name in super::store::names(&dir.path().join("submitted"))? {
-        let Some(name) = name.strip_suffix(".json") else {
-            continue;
-        };
-        records.extend(read::<DriverRecord>(&record_file(dir, name))?);
+        if let Some(name) = name.strip_suffix(".json") {
+            records.extend(read::<DriverRecord>(&record_file(dir, name))?);
+        }
     }
     Ok(records)
 }
@@ -176,10 +160,8 @@ pub fn remove(dir: &ClusterDir, name: &str) -> Result<(), Error> {
             false => std::fs::remove_file(&path),
         };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file("remove", &path)(error));
-            }
-            _ => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(Error::file("remove", &path))?,
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,7 @@ use super::external_names::{self, ExternalNames};
 use super::kubelet::{Kubelet, ports};
 use super::process::{CLUSTER_DIR, CONTAINER_ID, kill_with_env};
 use super::stateful_set::{self, PodStep};
-use super::store::{ClusterDir, ObservedState, PodRecord, Store, tail, write_file};
+use super::store::{ClusterDir, PodRecord, Store, tail, write_file};
 use super::{Error, addresses, hosts, logs};
 use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
@@ -37,21 +38,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ensures that a supervisor reconciles the current desired state: signals the running one, or starts one. True if it started one.
 pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
-    let failed = |reason: String| Error::Supervisor { reason };
     if let Some(supervisor) = dir.supervisor() {
-        let signalled = supervisor.signal(rustix::process::Signal::HUP);
-        signalled.map_err(|error| failed(error.to_string()))?;
+        supervisor.signal(rustix::process::Signal::HUP).map_err(failed)?;
         if supervisor.is_alive() {
             return Ok(false);
         }
     }
-    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(dir.supervisor_log());
-    let log = log.map_err(Error::file("write", &dir.supervisor_log()))?;
-    let errors = log.try_clone().map_err(Error::file("write", &dir.supervisor_log()))?;
+    let program = std::env::current_exe().map_err(failed)?;
+    let (output, errors) = logs::append(&dir.supervisor_log())?;
     let mut child = Command::new(program)
         .args(["-v", "local", "supervise"])
         .arg(dir.path())
@@ -60,10 +54,10 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
         .env_remove(CLUSTER_DIR)
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(log)
+        .stdout(output)
         .stderr(errors)
         .spawn()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(failed)?;
     poll_until(Duration::from_millis(5), START_TIMEOUT, async || {
         if dir.supervisor().is_some() {
             return Ok(Break(true));
@@ -78,6 +72,12 @@ pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     .await
 }
 
+fn failed(reason: impl ToString) -> Error {
+    Error::Supervisor {
+        reason: reason.to_string(),
+    }
+}
+
 /// Terminates the supervisor. The pods' processes keep running.
 pub async fn terminate(dir: &ClusterDir) {
     if let Some(supervisor) = dir.supervisor() {
@@ -87,18 +87,15 @@ pub async fn terminate(dir: &ClusterDir) {
 
 /// Runs the supervisor of the cluster in this folder until it gets SIGTERM or the folder is removed.
 pub async fn supervise(folder: &Path) -> Result<(), Error> {
-    let dir = ClusterDir::at(folder).ok_or_else(|| Error::Supervisor {
-        reason: format!("{} is not a cluster's folder", folder.display()),
-    })?;
+    let dir = ClusterDir::at(folder);
+    let dir = dir.ok_or_else(|| failed(format!("{} is not a cluster's folder", folder.display())))?;
     // In a session of its own: neither Ctrl-C in the terminal of a create nor the terminal's end must reach it.
     if let Err(error) = rustix::process::setsid() {
         tracing::warn!("failed to start a session, the supervisor stays in its parent's: {error}");
     }
     // Before the lock makes this process known: an unhandled signal would kill it.
     let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?)));
-    let signals = signals.map_err(|error| Error::Supervisor {
-        reason: format!("failed to handle signals: {error}"),
-    })?;
+    let signals = signals.map_err(|error| failed(format!("failed to handle signals: {error}")))?;
     let Some(_lock) = dir.lock_supervisor()? else {
         return Ok(());
     };
@@ -116,10 +113,9 @@ async fn run(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> 
     tokio::task::spawn_local(housekeeping(kubelet.clone(), external_names, lines.clone()));
     let observed = kubelet.dir.observed()?;
     tracing::info!("supervisor started with {} existing pods", observed.pods.len());
-    kubelet.pods_created.set(if observed.pods_created == 0 {
-        first_number()
-    } else {
-        observed.pods_created
+    kubelet.pods_created.set(match observed.pods_created {
+        0 => first_number(),
+        created => created,
     });
     kubelet.driver_address.set(observed.driver_address);
     kubelet.manage(observed.pods);
@@ -187,20 +183,13 @@ fn create_and_delete(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: 
         let mut taken = taken(&kubelet.store)?;
         choose_driver_address(kubelet, &mut taken);
         for step in &steps {
-            let PodStep::Create { set, ordinal } = step else {
-                continue;
-            };
-            let Some(set) = sets.iter().find(|candidate| candidate.name_any() == *set) else {
-                continue;
-            };
-            new.push(new_pod(kubelet, set, *ordinal, &mut taken));
+            if let PodStep::Create { set, ordinal } = step
+                && let Some(set) = sets.iter().find(|candidate| candidate.name_any() == *set)
+            {
+                new.push(new_pod(kubelet, set, *ordinal, &mut taken));
+            }
         }
-        let mut observed = ObservedState {
-            pods: kubelet.records(),
-            sets: vec![],
-            pods_created: kubelet.pods_created.get(),
-            driver_address: kubelet.driver_address.get(),
-        };
+        let mut observed = kubelet.observed(vec![]);
         observed.pods.extend(new.iter().cloned());
         last_written.clear();
         kubelet.dir.write_observed(&observed)?;
@@ -224,28 +213,17 @@ fn first_number() -> u32 {
     (Timestamp::now().as_millisecond() as u32).wrapping_mul(16).max(1)
 }
 
-fn new_pod(
-    kubelet: &Kubelet,
-    set: &k8s_openapi::api::apps::v1::StatefulSet,
-    ordinal: i32,
-    taken: &mut BTreeSet<IpAddr>,
-) -> PodRecord {
+fn new_pod(kubelet: &Kubelet, set: &StatefulSet, ordinal: i32, taken: &mut BTreeSet<IpAddr>) -> PodRecord {
     let namespace = kubelet.dir.namespace.as_str();
-    let uid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let uid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let uid = uid.trim().to_owned();
     let mut pod = stateful_set::pod(set, ordinal, namespace, "", uid.clone());
     // The path differs per user: the addresses of another user's cluster of the same name are not among the known ones.
     let seed = kubelet.dir.path().display().to_string();
-    match addresses::free(&seed, kubelet.pods_created.get(), &ports(&pod), taken) {
-        Ok(address) => {
-            taken.insert(address);
-            pod.status.get_or_insert_default().pod_ip = Some(address.to_string());
-        }
-        Err(port) => tracing::warn!("{}: {}", pod.name_any(), addresses::taken_message(port)),
-    }
-    kubelet.pods_created.set(kubelet.pods_created.get() + 1);
+    let number = kubelet.pods_created.get();
+    let address = choose_address(&pod.name_any(), &seed, number, &ports(&pod), taken);
+    pod.status.get_or_insert_default().pod_ip = address.map(|address| address.to_string());
+    kubelet.pods_created.set(number + 1);
     PodRecord {
         pod,
         process: None,
@@ -261,13 +239,24 @@ fn choose_driver_address(kubelet: &Kubelet, taken: &mut BTreeSet<IpAddr>) {
     }
     let seed = format!("{} drivers", kubelet.dir.path().display());
     let ports: Vec<_> = DRIVER_UI_PORTS.collect();
-    match addresses::free(&seed, 0, &ports, taken) {
-        Ok(address) => {
-            taken.insert(address);
-            kubelet.driver_address.set(Some(address));
-        }
-        Err(port) => tracing::warn!("drivers: {}", addresses::taken_message(port)),
-    }
+    kubelet
+        .driver_address
+        .set(choose_address("drivers", &seed, 0, &ports, taken));
+}
+
+/// An address on which these ports are free, as in [`addresses::free`]. It counts as taken from now on.
+fn choose_address(
+    subject: &str,
+    seed: &str,
+    further: u32,
+    ports: &[u16],
+    taken: &mut BTreeSet<IpAddr>,
+) -> Option<IpAddr> {
+    let free = addresses::free(seed, further, ports, taken);
+    let reported = free.inspect_err(|&port| tracing::warn!("{subject}: {}", addresses::taken_message(port)));
+    let address = reported.ok()?;
+    taken.insert(address);
+    Some(address)
 }
 
 /// Addresses of all clusters' pods and drivers.
@@ -293,18 +282,9 @@ fn write_hosts(kubelet: &Kubelet, pods: &[Pod], external_lines: &str) -> Result<
 
 fn write_observed(kubelet: &Kubelet, last_written: &mut String) -> Result<(), Error> {
     let pods = kubelet.pods();
-    let sets = kubelet
-        .desired()
-        .sets()
-        .iter()
-        .map(|set| stateful_set::with_status(set, &pods))
-        .collect();
-    let observed = ObservedState {
-        pods: kubelet.records(),
-        sets,
-        pods_created: kubelet.pods_created.get(),
-        driver_address: kubelet.driver_address.get(),
-    };
+    let sets = kubelet.desired().sets();
+    let sets = sets.iter().map(|set| stateful_set::with_status(set, &pods));
+    let observed = kubelet.observed(sets.collect());
     let text = serde_json::to_string(&observed).unwrap_or_default();
     if *last_written == text {
         return Ok(());

@@ -11,10 +11,10 @@ use super::pod::container_of;
 use super::store::{ClusterDir, DesiredState, Store, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths, stateful_set};
-use crate::model::error_chain::with_sources;
 use crate::render::pods::EVENTS;
 
 /// A pod's prepared volumes.
+#[derive(Default)]
 pub struct Volumes {
     /// Maps mount paths to folders.
     pub translation: Translation,
@@ -28,7 +28,7 @@ impl Volumes {
         for (folder, config_map) in self.files {
             for (name, text) in config_map.data.unwrap_or_default() {
                 let path = folder.join(name);
-                write_file(&path, self.translation.text(&text).as_bytes()).map_err(|error| with_sources(&error))?;
+                write_file(&path, self.translation.text(&text).as_bytes())?;
             }
         }
         Ok(())
@@ -40,33 +40,22 @@ impl Volumes {
 /// # Errors
 /// The reason, as a kubelet would report it.
 pub fn prepare(store: &Store, dir: &ClusterDir, desired: &DesiredState, pod: &Pod) -> Result<Volumes, String> {
-    let plain = |error: Error| with_sources(&error);
-    make_folder(&dir.pod(&pod.name_any())).map_err(plain)?;
+    make_folder(&dir.pod(&pod.name_any()))?;
     let mut mounts = Vec::new();
     let mut files = Vec::new();
-    let spec = pod.spec.as_ref();
-    let container = container_of(pod);
-    let volumes = spec.and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-    for mount in container
-        .and_then(|container| container.volume_mounts.as_deref())
-        .unwrap_or_default()
-    {
-        let volume = volumes
-            .iter()
-            .find(|volume| volume.name == mount.name)
-            .ok_or_else(|| format!("the pod has no volume {} to mount", mount.name))?;
+    let mounted = container_of(pod).and_then(|container| container.volume_mounts.as_ref());
+    for mount in mounted.into_iter().flatten() {
+        let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let volume = volumes.find(|volume| volume.name == mount.name);
+        let volume = volume.ok_or_else(|| format!("the pod has no volume {} to mount", mount.name))?;
         let mut folder = folder(store, dir, desired, pod, volume)?;
-        if let Some(rendered) = volume
-            .config_map
-            .as_ref()
-            .and_then(|source| desired.config_map(&source.name))
-        {
-            files.push((folder.clone(), rendered));
-        }
+        let source = volume.config_map.as_ref();
+        let rendered = source.and_then(|source| desired.config_map(&source.name));
+        files.extend(rendered.map(|rendered| (folder.clone(), rendered)));
         if let Some(sub_path) = &mount.sub_path {
-            folder = folder.join(sub_path);
+            folder.push(sub_path);
             if !folder.exists() {
-                make_folder(&folder).map_err(plain)?;
+                make_folder(&folder)?;
             }
         }
         let path = mount.mount_path.trim_end_matches('/');
@@ -85,7 +74,7 @@ fn folder(
     pod: &Pod,
     volume: &Volume,
 ) -> Result<PathBuf, String> {
-    let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(|error| with_sources(&error));
+    let made = |path: PathBuf| make_folder(&path).map(|()| path).map_err(String::from);
     if let Some(host) = &volume.host_path {
         return host_path(&host.path, host.type_.as_deref().unwrap_or_default());
     }
@@ -176,7 +165,7 @@ pub fn users_folder(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf,
 
 /// The existing folder of a user's Secret or ConfigMap.
 pub fn users(kind: &str, dir: &ClusterDir, name: &str) -> Result<PathBuf, String> {
-    let folder = users_folder(kind, dir, name).map_err(|error| error.to_string())?;
+    let folder = users_folder(kind, dir, name)?;
     match folder.is_dir() {
         true => Ok(folder),
         false => Err(missing(kind, name, &folder)),

@@ -33,10 +33,9 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that now has this PID; `None` if there is none, or a zombie.
     pub fn of(pid: i32) -> Option<Self> {
-        let started = started(pid)?;
         Some(Self {
             pid,
-            started,
+            started: started(pid)?,
             boot: boot(),
         })
     }
@@ -105,10 +104,16 @@ impl ProcessId {
 /// Every process with this variable in its environment, which children inherit.
 pub fn with_env(variable: &str, value: &str) -> Vec<ProcessId> {
     let entry = format!("{variable}={value}");
-    all()
-        .filter(|&pid| has_in_environment(pid, entry.as_bytes()))
-        .filter_map(ProcessId::of)
-        .collect()
+    let has_entry = |pid: &i32| {
+        // The environments of other users' processes cannot be read. Those processes are not sparkha's.
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == entry.as_bytes())
+    };
+    let files = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = files.filter_map(|file| file.file_name().to_str()?.parse().ok());
+    pids.filter(has_entry).filter_map(ProcessId::of).collect()
 }
 
 /// Kills every process with this variable in its environment, and repeats until there is none: a process may start another meanwhile. Two
@@ -139,17 +144,6 @@ pub async fn kill_with_env(variable: &str, value: &str) {
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-}
-
-fn all() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-fn has_in_environment(pid: i32, entry: &[u8]) -> bool {
-    // The environments of other users' processes cannot be read. Those processes are not sparkha's.
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|&byte| byte == 0).any(|variable| variable == entry)
 }
 
 fn started(pid: i32) -> Option<u64> {

@@ -23,6 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const KINDS: [&str; 2] = ["stdout", "stderr"];
 
 /// One of an executor's two logs.
+#[derive(Default)]
 struct ExecutorLog {
     application: String,
     executor: u32,
@@ -45,10 +46,7 @@ impl ExecutorLog {
             executor,
             kind,
             source: format!("{pod}/{executor} {kind}").into(),
-            end: 0,
-            tail: String::new(),
-            rest: String::new(),
-            time: 0,
+            ..Self::default()
         }
     }
 

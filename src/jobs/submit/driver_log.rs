@@ -236,14 +236,12 @@ struct Outage {
 
 impl Outage {
     fn goes_on<L>(&mut self, followed: &Followed<'_, L>, reason: &str) {
-        tracing::info!("the log of {} cannot be read at the moment: {reason}", followed.driver);
+        let message = format!("the log of {} cannot be read at the moment: {reason}", followed.driver);
+        tracing::info!("{message}");
         let since = *self.since.get_or_insert_with(Instant::now);
         if !self.is_reported && since.elapsed() > REPORT_AFTER {
             self.is_reported = true;
-            followed.progress.warn(&format!(
-                "the log of {} cannot be read at the moment: {reason}; retrying",
-                followed.driver
-            ));
+            followed.progress.warn(&format!("{message}; retrying"));
         }
     }
 

@@ -171,7 +171,7 @@ where
 /// Returns the function that serves the connections of one thread.
 fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
     let shared = shared.clone();
-    let pods = ConnectionPool::new(shared.router.way.clone());
+    let pods = ConnectionPool::new(shared.router.transport.clone());
     let tidied = pods.clone();
     tokio::spawn(async move {
         let mut tidy = tokio::time::interval(TIDY);

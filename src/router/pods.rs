@@ -35,7 +35,7 @@ pub enum Error {
 
 /// The connections of one thread.
 pub struct ConnectionPool {
-    way: Transport,
+    transport: Transport,
     /// By host and port; the longest unused first.
     idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
 }
@@ -75,9 +75,9 @@ impl PodConnection {
 }
 
 impl ConnectionPool {
-    pub fn new(way: Transport) -> Arc<Self> {
+    pub fn new(transport: Transport) -> Arc<Self> {
         Arc::new(Self {
-            way,
+            transport,
             idle: Mutex::default(),
         })
     }
@@ -155,7 +155,7 @@ impl ConnectionPool {
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<PodConnection, Error> {
-        let stream = self.way.connect(host, port).await.map_err(Error::Connect)?;
+        let stream = self.transport.connect(host, port).await.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(PodConnection {
             sender,

@@ -44,7 +44,7 @@ pub const ACCESS_LOG: &str = "sparkha::access";
 /// What all connections share.
 pub struct Router {
     routes: watch::Receiver<Published>,
-    pub way: Transport,
+    pub transport: Transport,
     naming: UiNaming,
     access: RwLock<Arc<Access>>,
     /// Responses by the first digit of their status.
@@ -72,10 +72,10 @@ pub struct ClientConnection<'a> {
 }
 
 impl Router {
-    pub fn new(routes: watch::Receiver<Published>, way: Transport, naming: UiNaming, access: Access) -> Self {
+    pub fn new(routes: watch::Receiver<Published>, transport: Transport, naming: UiNaming, access: Access) -> Self {
         Self {
             routes,
-            way,
+            transport,
             naming,
             access: RwLock::new(Arc::new(access)),
             answers: Default::default(),
@@ -221,7 +221,9 @@ impl Router {
             .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
             .flatten();
         let request = Request::from_parts(parts, body);
-        let host = self.way.host(&route.owner.namespace, &route.owner.pod, route.target);
+        let host = self
+            .transport
+            .host(&route.owner.namespace, &route.owner.pod, route.target);
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request(&host, route.port, request)).await;
         let mut response = answered.map_err(|_| ForwardError::TooLong)?.map_err(ForwardError::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {

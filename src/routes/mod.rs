@@ -19,8 +19,11 @@ use crate::spec::names::Namespace;
 
 /// Routes to the clusters of the namespace, or of all namespaces.
 pub async fn routes(cluster: &Cluster, all_namespaces: bool) -> Result<Arc<Table>, Error> {
-    let way = Transport::PortForward(cluster.clone());
-    Follow::kubernetes(cluster, all_namespaces, way).await?.first().await
+    let transport = Transport::PortForward(cluster.clone());
+    Follow::kubernetes(cluster, all_namespaces, transport)
+        .await?
+        .first()
+        .await
 }
 
 /// Routes to the clusters on this machine.

@@ -88,7 +88,7 @@ impl BoundRouter {
         };
         let http = async {
             match (self.http, routes) {
-                (Some(http), Some((follow, way))) => http.serve(follow, way).await,
+                (Some(http), Some((follow, transport))) => http.serve(follow, transport).await,
                 _ => {
                     until_terminated(|| Ok(()))?.await;
                     Ok(())
@@ -137,9 +137,14 @@ impl Http {
         })
     }
 
-    async fn serve(self, follow: &Follow, way: Transport) -> Result<(), Error> {
+    async fn serve(self, follow: &Follow, transport: Transport) -> Result<(), Error> {
         let (certificates, tls) = self.certificate.map(watch::channel).unzip();
-        let router = Arc::new(Router::new(follow.published(), way, self.options.naming, self.access));
+        let router = Arc::new(Router::new(
+            follow.published(),
+            transport,
+            self.options.naming,
+            self.access,
+        ));
         let listeners = HttpListeners {
             listeners: self.listeners,
             tls,

@@ -55,13 +55,13 @@ pub fn leader<'a>(answers: &[(&'a str, &'a Leadership)]) -> Option<(&'a str, &'a
 }
 
 /// Queries until aborted, and reports changes.
-pub async fn query(way: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
+pub async fn query(transport: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
     let mut last_response = Instant::now();
     loop {
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, query_once(&way, &host, &mut ui, &mut drivers)).await;
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, query_once(&transport, &host, &mut ui, &mut drivers)).await;
         let failed = !matches!(response, Ok(Ok(_)));
         let leadership = match response {
             Ok(Ok(leadership)) => {
@@ -81,7 +81,7 @@ pub async fn query(way: Transport, host: String, uid: String, events: mpsc::Send
                 _ => Leadership::DoesNotLead,
             },
         };
-        let pause = match way {
+        let pause = match transport {
             Transport::PortForward(_) if failed => PAUSE_FORWARDED,
             _ => EVERY,
         };
@@ -104,12 +104,12 @@ struct Drivers {
 }
 
 async fn query_once(
-    way: &Transport,
+    transport: &Transport,
     host: &str,
     ui: &mut MasterUi,
     drivers: &mut Drivers,
 ) -> Result<Leadership, spark::Error> {
-    let report = ui.report(way.connect(host, MASTER_UI_PORT)).await?;
+    let report = ui.report(transport.connect(host, MASTER_UI_PORT)).await?;
     if report.status != MasterStatus::Alive {
         return Ok(Leadership::DoesNotLead);
     }
@@ -118,7 +118,7 @@ async fn query_once(
         drivers.uis = match applications.is_empty() {
             true => vec![],
             false => {
-                let page = ui.page(way.connect(host, MASTER_UI_PORT)).await?;
+                let page = ui.page(transport.connect(host, MASTER_UI_PORT)).await?;
                 page.driver_uis.into_iter().map(|(_, ui)| ui).collect()
             }
         };

@@ -104,22 +104,22 @@ impl Follow {
     ///
     /// # Errors
     /// If pods or inventories may not be listed, or the API server does not respond. Later failures are retried.
-    pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, way: Transport) -> Result<Self, Error> {
+    pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, transport: Transport) -> Result<Self, Error> {
         kubernetes::check(cluster, all_namespaces).await?;
         let (events, source) = mpsc::channel(1024);
         let tasks = kubernetes::follow(cluster, all_namespaces, events.clone());
-        Ok(Self::start(way, events, source, tasks))
+        Ok(Self::start(transport, events, source, tasks))
     }
 
     fn start(
-        way: Transport,
+        transport: Transport,
         events: mpsc::Sender<Event>,
         source: mpsc::Receiver<Event>,
         mut tasks: Vec<tokio::task::AbortHandle>,
     ) -> Self {
         let (sender, published) = watch::channel(Published::default());
         let state = State {
-            way,
+            transport,
             events,
             clusters: Listed::default(),
             pods: Listed::default(),
@@ -221,7 +221,7 @@ impl<T: PartialEq> Listed<T> {
 }
 
 struct State {
-    way: Transport,
+    transport: Transport,
     /// For the masters' tasks.
     events: mpsc::Sender<Event>,
     /// Clusters' UI domains.
@@ -292,8 +292,8 @@ impl State {
         self.masters.retain(|uid, _| desired.contains_key(uid));
         for (uid, (namespace, name, address)) in desired {
             self.masters.entry(uid.clone()).or_insert_with(|| {
-                let host = self.way.host(namespace, name, address);
-                let querying = masters::query(self.way.clone(), host, uid.clone(), self.events.clone());
+                let host = self.transport.host(namespace, name, address);
+                let querying = masters::query(self.transport.clone(), host, uid.clone(), self.events.clone());
                 MasterTask {
                     task: tokio::spawn(querying).abort_handle(),
                     last: None,

@@ -3,14 +3,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
 use super::kubernetes::Cluster;
 use crate::spec::names::Namespace;
@@ -30,11 +29,8 @@ pub enum Transport {
     PortForward(Cluster),
 }
 
-/// An open connection to a pod.
-pub enum PodStream {
-    Direct(TcpStream),
-    PortForward(DuplexStream),
-}
+/// An open connection to a pod: direct, or a forwarded port.
+pub type PodStream = Either<TcpStream, DuplexStream>;
 
 impl Transport {
     /// The host of a pod in a URL: its address, or its name and namespace.
@@ -52,11 +48,11 @@ impl Transport {
             Transport::Direct => {
                 let address = address_of(pod).ok_or("the pod has no address yet")?;
                 let opened = TcpStream::connect((address, port)).await;
-                opened.map(PodStream::Direct).map_err(|error| error.to_string())
+                opened.map(Either::Left).map_err(|error| error.to_string())
             }
             Transport::PortForward(cluster) => {
                 let opened = cluster.forward(&pod.name_any(), port).await;
-                opened.map(PodStream::PortForward).map_err(|error| error.to_string())
+                opened.map(Either::Right).map_err(|error| error.to_string())
             }
         }
     }
@@ -76,7 +72,7 @@ impl Transport {
             Transport::Direct => {
                 let address = host.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
                 let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect_with_retry(address, port)).await?;
-                Ok(PodStream::Direct(connected?))
+                Ok(Either::Left(connected?))
             }
             Transport::PortForward(cluster) => {
                 // A pod's name may contain dots. A namespace's cannot.
@@ -84,7 +80,7 @@ impl Transport {
                 let namespace = Namespace::parse(namespace).map_err(io::Error::other)?;
                 let cluster = cluster.in_namespace(namespace);
                 let opened = tokio::time::timeout(FORWARD_TIMEOUT, cluster.forward(pod, port)).await?;
-                Ok(PodStream::PortForward(opened.map_err(io::Error::other)?))
+                Ok(Either::Right(opened.map_err(io::Error::other)?))
             }
         }
     }
@@ -97,56 +93,6 @@ async fn connect_with_retry(address: IpAddr, port: u16) -> io::Result<TcpStream>
             let stream = connected?;
             stream.set_nodelay(true)?;
             return Ok(stream);
-        }
-    }
-}
-
-impl AsyncRead for PodStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            PodStream::Direct(stream) => Pin::new(stream).poll_read(cx, buf),
-            PodStream::PortForward(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for PodStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            PodStream::Direct(stream) => Pin::new(stream).poll_write(cx, buf),
-            PodStream::PortForward(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            PodStream::Direct(stream) => Pin::new(stream).poll_flush(cx),
-            PodStream::PortForward(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            PodStream::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
-            PodStream::PortForward(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            PodStream::Direct(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            PodStream::PortForward(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            PodStream::Direct(stream) => stream.is_write_vectored(),
-            PodStream::PortForward(stream) => stream.is_write_vectored(),
         }
     }
 }

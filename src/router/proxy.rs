@@ -1,17 +1,17 @@
 //! One request: the router finds its route, forwards it to the pod, and returns the response.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{self, HeaderValue};
+use futures::{StreamExt, TryStreamExt, future, stream};
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
@@ -120,7 +120,7 @@ impl Router {
         let (mut parts, body) = request.into_parts();
         let requested = match head::authority(&parts) {
             Ok(requested) => requested,
-            Err(refusal) => return refused(refusal),
+            Err(refusal) => return malformed(refusal),
         };
         if !by.peer.is_own {
             return forbidden("these web UIs belong to another user: run `sparkha ui` yourself");
@@ -166,7 +166,10 @@ impl Router {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
                 ForwardError::TooLong => PageReason::Slow(route),
-                ForwardError::TooLarge => return too_large(),
+                ForwardError::TooLarge => {
+                    let why = "the request body is too large for a web UI\n";
+                    return own(StatusCode::PAYLOAD_TOO_LARGE, why.into());
+                }
                 ForwardError::Pod(_) if route.owner.role == Role::Leader => {
                     match table.clusters.iter().find(|cluster| cluster.host == route.host) {
                         Some(cluster) => PageReason::NoLeader(cluster),
@@ -250,11 +253,7 @@ impl Router {
             if has_links(&parts.headers) {
                 parts.headers.remove(header::CONTENT_LENGTH);
                 let rewriter = Rewriter::new(self.naming, table.clone());
-                let body = Rewritten {
-                    body: body.boxed_unsync(),
-                    rewriter: Some(rewriter),
-                };
-                return Ok(Response::from_parts(parts, body.boxed_unsync()));
+                return Ok(Response::from_parts(parts, rewritten(body, rewriter)));
             }
         }
         Ok(Response::from_parts(parts, body.boxed_unsync()))
@@ -347,47 +346,32 @@ fn own(status: StatusCode, text: String) -> Response<AnyBody> {
     response
 }
 
-fn refused(refusal: Refusal) -> Response<AnyBody> {
-    let mut response = own(refusal.status(), format!("{}\n", refusal.reason()));
+/// A line of text and a header instead of a web UI.
+fn refused(status: StatusCode, why: &str, name: HeaderName, value: &'static str) -> Response<AnyBody> {
+    let mut response = own(status, format!("{why}\n"));
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+fn malformed(refusal: Refusal) -> Response<AnyBody> {
     // The sender may find the next request at another position than the router does.
-    response
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    refused(refusal.status(), refusal.reason(), header::CONNECTION, "close")
 }
 
 fn forbidden(why: &str) -> Response<AnyBody> {
     own(StatusCode::FORBIDDEN, format!("{why}\n"))
 }
 
-fn too_large() -> Response<AnyBody> {
-    own(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "the request body is too large for a web UI\n".into(),
-    )
-}
-
 /// Too many passwords wait to be checked.
 fn busy() -> Response<AnyBody> {
-    let mut response = own(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too many passwords are being checked: try again in a moment\n".into(),
-    );
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-    response
+    let why = "too many passwords are being checked: try again in a moment";
+    refused(StatusCode::TOO_MANY_REQUESTS, why, header::RETRY_AFTER, "2")
 }
 
 fn unauthorized() -> Response<AnyBody> {
-    let mut response = own(
-        StatusCode::UNAUTHORIZED,
-        "a name and password, or a token, is required\n".into(),
-    );
-    response.headers_mut().insert(
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Basic realm=\"Spark\", charset=\"UTF-8\""),
-    );
-    response
+    let why = "a name and password, or a token, is required";
+    let scheme = "Basic realm=\"Spark\", charset=\"UTF-8\"";
+    refused(StatusCode::UNAUTHORIZED, why, header::WWW_AUTHENTICATE, scheme)
 }
 
 /// Whether a body may have links for browsers.
@@ -410,14 +394,11 @@ enum ForwardError {
 
 impl ForwardError {
     fn of(error: pods::Error) -> Self {
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            if cause.is::<http_body_util::LengthLimitError>() {
-                return ForwardError::TooLarge;
-            }
-            source = cause.source();
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        match causes.any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+            true => ForwardError::TooLarge,
+            false => ForwardError::Pod(crate::model::error_chain::with_sources(&error).into()),
         }
-        ForwardError::Pod(crate::model::error_chain::with_sources(&error).into())
     }
 }
 
@@ -457,42 +438,15 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: S, pod: S) -> io::Result<()> {
     }
 }
 
-/// A body whose links are rewritten.
-struct Rewritten {
-    body: AnyBody,
-    /// `None` at the end.
-    rewriter: Option<Rewriter>,
-}
-
-impl Body for Rewritten {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        loop {
-            let this = &mut *self;
-            let Some(rewriter) = &mut this.rewriter else {
-                return Poll::Ready(None);
-            };
-            let written = match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(part) => rewriter.next(&part),
-                    Err(_trailers) => continue,
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => {
-                    let rest = rewriter.end();
-                    this.rewriter = None;
-                    rest
-                }
-            };
-            if !written.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(written.into()))));
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
+/// A body whose links are rewritten. Trailers are left out.
+fn rewritten(body: impl Body<Data = Bytes, Error = BoxError> + Send + 'static, mut rewriter: Rewriter) -> AnyBody {
+    let parts = body.into_data_stream().map(Some).chain(stream::iter([None]));
+    let written = parts.map(move |part| match part {
+        Some(part) => part.map(|part| rewriter.next(&part)),
+        None => Ok(rewriter.end()),
+    });
+    let frames = written
+        .try_filter(|written| future::ready(!written.is_empty()))
+        .map_ok(|written| Frame::data(written.into()));
+    StreamBody::new(frames).boxed_unsync()
 }

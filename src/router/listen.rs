@@ -3,14 +3,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::pods::{AnyBody, BoxError, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
@@ -38,8 +37,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head of a request.
 const HEAD_LIMIT: usize = 32 * 1024;
-/// How often idle connections to pods are checked.
-const TIDY: Duration = Duration::from_secs(5);
 /// How long open requests may take when the router ends.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -58,8 +55,8 @@ pub struct HttpListeners {
 /// What all connections share.
 struct Shared {
     router: Arc<Router>,
-    /// Becomes true when the router ends.
-    is_ending: watch::Receiver<bool>,
+    /// Cancelled when the router ends.
+    ending: CancellationToken,
 }
 
 /// An accepted connection and its slot.
@@ -68,23 +65,16 @@ struct Accepted {
     tls: Option<TlsAcceptor>,
     peer: Peer,
     slot: Arc<Slot>,
+    /// Counts the connection at its thread.
+    load: Arc<()>,
 }
 
 /// One of the threads that serve connections.
 #[derive(Clone)]
 struct ServingThread {
     accepted: mpsc::UnboundedSender<Accepted>,
-    /// Number of its connections.
-    load: Arc<AtomicUsize>,
-}
-
-/// Decrements the number of connections when dropped.
-struct LoadGuard(Arc<AtomicUsize>);
-
-impl Drop for LoadGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Each of its connections has a reference.
+    load: Arc<()>,
 }
 
 /// Serves until `end`, then until open requests are answered or time out.
@@ -92,15 +82,20 @@ impl Drop for LoadGuard {
 /// # Errors
 /// If a thread or a socket cannot be created.
 pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Output = ()>) -> io::Result<()> {
-    let (end_sender, is_ending) = watch::channel(false);
-    let shared = Arc::new(Shared { router, is_ending });
+    let ending = CancellationToken::new();
+    let until_end = ending.clone().drop_guard();
+    let shared = Arc::new(Shared { router, ending });
     let most = connections();
     let slots = Slots::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let servers: Vec<_> = (0..processors)
         .map(|_| {
             let shared = shared.clone();
-            server(move || serving(&shared))
+            server(move || {
+                let pods = ConnectionPool::new(shared.router.transport.clone());
+                tokio::spawn(pods.clone().tidy());
+                move |accepted| connection(accepted, shared.clone(), pods.clone())
+            })
         })
         .collect::<io::Result<_>>()?;
     let mut accepting = JoinSet::new();
@@ -116,7 +111,7 @@ pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Ou
     }
     end.await;
     accepting.shutdown().await;
-    end_sender.send_replace(true);
+    drop(until_end);
     if tokio::time::timeout(DRAIN, slots.until_free()).await.is_err() {
         tracing::info!("some connections were still in use");
     }
@@ -147,40 +142,19 @@ where
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, mut accepted) = mpsc::unbounded_channel();
-    let load = Arc::new(AtomicUsize::new(0));
-    let server = ServingThread {
-        accepted: sender,
-        load: load.clone(),
-    };
     let work = move || {
         runtime.block_on(async move {
             let serve = begin();
             while let Some(accepted) = accepted.recv().await {
-                let (served, loaded) = (serve(accepted), LoadGuard(load.clone()));
-                tokio::spawn(async move {
-                    served.await;
-                    drop(loaded);
-                });
+                tokio::spawn(serve(accepted));
             }
         });
     };
     std::thread::Builder::new().name("router".into()).spawn(work)?;
-    Ok(server)
-}
-
-/// Returns the function that serves the connections of one thread.
-fn serving(shared: &Arc<Shared>) -> impl Fn(Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> + use<> {
-    let shared = shared.clone();
-    let pods = ConnectionPool::new(shared.router.transport.clone());
-    let tidied = pods.clone();
-    tokio::spawn(async move {
-        let mut tidy = tokio::time::interval(TIDY);
-        loop {
-            tidy.tick().await;
-            tidied.tidy();
-        }
-    });
-    move |accepted| Box::pin(connection(accepted, shared.clone(), pods.clone()))
+    Ok(ServingThread {
+        accepted: sender,
+        load: Arc::default(),
+    })
 }
 
 /// Accepts connections and gives each to the thread with the fewest: if the threads accepted themselves, one would get them all.
@@ -221,23 +195,18 @@ async fn accept(
             secure: tls.is_some(),
             is_own,
         };
-        if let Some(server) = servers.iter().min_by_key(|server| server.load.load(Ordering::Relaxed)) {
-            server.load.fetch_add(1, Ordering::Relaxed);
+        if let Some(server) = servers.iter().min_by_key(|server| Arc::strong_count(&server.load)) {
             let accepted = Accepted {
                 stream,
                 tls,
                 peer,
                 slot,
+                load: server.load.clone(),
             };
             // The threads last as long as the process.
             drop(server.accepted.send(accepted));
         }
     }
-}
-
-async fn until_ending(is_ending: &mut watch::Receiver<bool>) {
-    // A dropped sender also means the end.
-    drop(is_ending.wait_for(|ends| *ends).await);
 }
 
 async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<ConnectionPool>) {
@@ -246,7 +215,9 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Connectio
         tls,
         peer,
         slot,
+        load: _load,
     } = accepted;
+    let client = ClientConnection { peer, slot, pods };
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("failed to serve a connection: {error}"),
@@ -255,60 +226,35 @@ async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<Connectio
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let stream = Box::pin(stream);
     match tls {
-        None => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
+        None => serve_stream(TokioIo::new(stream), shared, client).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, pods, peer, slot).await,
+            Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, client).await,
             Ok(Err(error)) => tracing::debug!("{}: the TLS handshake failed: {error}", peer.from),
             Err(_) => tracing::debug!("{}: the TLS handshake timed out", peer.from),
         },
     }
 }
 
-/// Keeps the connection in use until the end of the response is sent.
-struct InUse {
-    body: AnyBody,
-    _busy: Busy,
+/// A body that keeps the connection in use until its end is sent, because it owns the mark.
+fn in_use(body: AnyBody, busy: Busy) -> impl Body<Data = Bytes, Error = BoxError> {
+    body.map_err(move |error| {
+        let _owned = &busy;
+        error
+    })
 }
 
-impl Body for InUse {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-async fn serve_stream<I>(stream: I, shared: Arc<Shared>, pods: Arc<ConnectionPool>, peer: Peer, slot: Arc<Slot>)
+async fn serve_stream<I>(stream: I, shared: Arc<Shared>, client: ClientConnection)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let mut is_ending = shared.is_ending.clone();
-    let of_requests = slot.clone();
+    let ClientConnection { peer, slot, .. } = client.clone();
+    let ending = shared.ending.clone();
     let service = service_fn(move |request| {
-        let (shared, pods, slot) = (shared.clone(), pods.clone(), of_requests.clone());
+        let (shared, client) = (shared.clone(), client.clone());
         async move {
-            let busy = slot.busy();
-            let response = shared
-                .router
-                .answer(
-                    request,
-                    ClientConnection {
-                        peer,
-                        slot: &slot,
-                        pods: &pods,
-                    },
-                )
-                .await;
-            Ok::<_, Infallible>(response.map(|body| InUse { body, _busy: busy }))
+            let busy = client.slot.busy();
+            let response = shared.router.answer(request, &client).await;
+            Ok::<_, Infallible>(response.map(|body| in_use(body, busy)))
         }
     });
     let served = http1::Builder::new()
@@ -327,7 +273,7 @@ where
             served.as_mut().graceful_shutdown();
             served.await
         }
-        () = until_ending(&mut is_ending) => {
+        () = ending.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }
@@ -380,12 +326,12 @@ mod tests {
                 assert!(std::time::Instant::now() < deadline, "the slot was not freed");
                 std::thread::yield_now();
             };
-            server.load.fetch_add(1, Ordering::Relaxed);
             let accepted = Accepted {
                 stream,
                 tls: None,
                 peer,
                 slot,
+                load: server.load.clone(),
             };
             assert!(server.accepted.send(accepted).is_ok(), "the thread has ended");
             client.write_all(word).unwrap();

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,6 +20,8 @@ use crate::clients::spark::MAX_IDLE;
 use crate::platform::transport::Transport;
 
 const IDLE_PER_POD: usize = 64;
+/// How often idle connections are checked.
+const TIDY: Duration = Duration::from_secs(5);
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -33,16 +35,13 @@ pub enum Error {
     Http(#[from] hyper::Error),
 }
 
+/// By host and port, each with the time of its last use; the longest unused first.
+type IdleConnections = HashMap<(String, u16), Vec<(PodConnection, Instant)>>;
+
 /// The connections of one thread.
 pub struct ConnectionPool {
     transport: Transport,
-    /// By host and port; the longest unused first.
-    idle: Mutex<HashMap<(String, u16), Vec<Idle>>>,
-}
-
-struct Idle {
-    connection: PodConnection,
-    since: Instant,
+    idle: Mutex<IdleConnections>,
 }
 
 struct PodConnection {
@@ -167,32 +166,36 @@ impl ConnectionPool {
     /// A kept connection that, as far as is known, is still open.
     fn take(&self, host: &str, port: u16) -> Option<PodConnection> {
         loop {
-            let idle = {
-                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                idle.get_mut(&(host.to_owned(), port))?.pop()?
-            };
-            if idle.since.elapsed() < MAX_IDLE {
-                return Some(idle.connection);
+            let (connection, since) = self.idle().get_mut(&(host.to_owned(), port))?.pop()?;
+            if since.elapsed() < MAX_IDLE {
+                return Some(connection);
             }
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn keep(&self, host: String, port: u16, connection: PodConnection) {
         let now = Instant::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         let of_pod = idle.entry((host, port)).or_default();
         if of_pod.len() < IDLE_PER_POD {
-            of_pod.push(Idle { connection, since: now });
+            of_pod.push((connection, now));
         }
     }
 
-    /// Closes connections that have not been used for a while.
-    pub fn tidy(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|_, of_pod| {
-            of_pod.retain(|idle| idle.since.elapsed() < MAX_IDLE);
-            !of_pod.is_empty()
-        });
+    /// Closes connections that have not been used for a while, until aborted.
+    pub async fn tidy(self: Arc<Self>) {
+        let mut tidy = tokio::time::interval(TIDY);
+        loop {
+            tidy.tick().await;
+            self.idle().retain(|_, of_pod| {
+                of_pod.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+                !of_pod.is_empty()
+            });
+        }
     }
 }
 

@@ -63,12 +63,12 @@ pub struct Peer {
 }
 
 /// The connection on which a request arrived.
-#[derive(Clone, Copy)]
-pub struct ClientConnection<'a> {
+#[derive(Clone)]
+pub struct ClientConnection {
     pub peer: Peer,
-    pub slot: &'a Arc<Slot>,
+    pub slot: Arc<Slot>,
     /// Of the thread that serves it.
-    pub pods: &'a Arc<ConnectionPool>,
+    pub pods: Arc<ConnectionPool>,
 }
 
 impl Router {
@@ -88,7 +88,7 @@ impl Router {
     }
 
     /// Answers any request.
-    pub async fn answer(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
+    pub async fn answer(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnyBody> {
         let began = Instant::now();
         let logged = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
@@ -116,7 +116,7 @@ impl Router {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, by: ClientConnection<'_>) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnyBody> {
         let (mut parts, body) = request.into_parts();
         let requested = match head::authority(&parts) {
             Ok(requested) => requested,
@@ -194,7 +194,7 @@ impl Router {
         mut parts: hyper::http::request::Parts,
         body: Incoming,
         table: &Arc<Table>,
-        ClientConnection { peer, slot, pods }: ClientConnection<'_>,
+        ClientConnection { peer, slot, pods }: &ClientConnection,
     ) -> Result<Response<AnyBody>, ForwardError> {
         let came = ClientAddress {
             from: peer.from.ip().to_canonical(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::lifecycle::Error;
 use crate::routes::follow::{Follow, Published, folder_watcher};
@@ -17,10 +18,10 @@ pub fn follow(path: &Path) -> Result<Follow, Error> {
         settled: true,
     };
     let (sender, published) = watch::channel(first);
-    let task = tokio::spawn(poll(path.to_owned(), sender)).abort_handle();
+    let tasks = JoinSet::from_iter([poll(path.to_owned(), sender)]);
     Ok(Follow {
         published,
-        tasks: vec![task],
+        _tasks: tasks,
     })
 }
 

@@ -2,12 +2,13 @@
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, NotUsed, Object};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::{Cluster, Error};
@@ -26,19 +27,13 @@ struct SlimStatus {
     pod_ip: Option<String>,
 }
 
-fn api<K>(cluster: &Cluster, all_namespaces: bool, kind: &K::DynamicType) -> Api<K>
-where
-    K: Resource<Scope = kube::core::DynamicResourceScope>,
-{
-    if all_namespaces {
-        Api::all_with(cluster.client(), kind)
-    } else {
-        Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), kind)
-    }
-}
-
 fn pods(cluster: &Cluster, all_namespaces: bool) -> Api<SlimPod> {
-    api(cluster, all_namespaces, &ApiResource::erase::<Pod>(&()))
+    let kind = ApiResource::erase::<Pod>(&());
+    if all_namespaces {
+        Api::all_with(cluster.client(), &kind)
+    } else {
+        Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), &kind)
+    }
 }
 
 fn inventories(cluster: &Cluster, all_namespaces: bool) -> Api<ConfigMap> {
@@ -79,7 +74,7 @@ pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error>
 }
 
 /// Starts to list and watch.
-pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Event>) -> Vec<tokio::task::AbortHandle> {
+pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Event>, tasks: &mut JoinSet<()>) {
     let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
     let pods = watcher(pods(cluster, all_namespaces), config(&pod_selector()));
     let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
@@ -87,9 +82,9 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
         Some((key(pod), ObservedPod::of(&pod.metadata, address)?))
     };
-    let addresses = |config_map: &ConfigMap| {
+    let summary = |config_map: &ConfigMap| {
         let cluster = Inventory::read_among(config_map)?.cluster;
-        Some(((config_map.namespace()?, cluster.name.to_string()), cluster.into()))
+        Some(((config_map.namespace()?, cluster.name.to_string()), Box::new(cluster)))
     };
     // A pod that is no longer routed (it is being deleted) counts as gone; an inventory's name contains the cluster's.
     let inventory_key = |config_map: &ConfigMap| {
@@ -99,10 +94,8 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     };
     cluster.count_request();
     cluster.count_request();
-    vec![
-        tokio::spawn(forward(pods, convert, key, Event::Pod, events.clone())).abort_handle(),
-        tokio::spawn(forward(inventories, addresses, inventory_key, Event::Cluster, events)).abort_handle(),
-    ]
+    tasks.spawn(forward(pods, convert, key, Event::Pod, events.clone()));
+    tasks.spawn(forward(inventories, summary, inventory_key, Event::Cluster, events));
 }
 
 fn key(object: &impl ResourceExt) -> ObjectKey {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
@@ -12,7 +13,8 @@ use crate::model::labels::{COMPONENT, Component, INSTANCE};
 use crate::platform;
 use crate::platform::local::store::{ClusterDir, ObservedState, Store};
 use crate::platform::transport::Transport;
-use crate::routes::follow::{Addresses, Event, Follow, ListChange, ObjectKey, ObservedPod, folder_watcher};
+use crate::render::inventory::Summary;
+use crate::routes::follow::{Event, Follow, ListChange, ObjectKey, ObservedPod, folder_watcher};
 use crate::spec::names::Namespace;
 
 /// How often to reread without a notification: a file system may send none.
@@ -21,8 +23,8 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 /// Follows the clusters of a namespace, or of all, on this machine.
 pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
     let (events, source) = mpsc::channel(1024);
-    let task = tokio::spawn(poll(store, namespace, events.clone())).abort_handle();
-    Follow::start(Transport::Direct, events, source, vec![task])
+    let tasks = JoinSet::from_iter([poll(store, namespace, events.clone())]);
+    Follow::start(Transport::Direct, events, source, tasks)
 }
 
 async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {
@@ -50,8 +52,8 @@ async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
     }
 }
 
-/// The addresses and pods of a cluster.
-type LocalCluster = (ObjectKey, Addresses, ObservedState);
+/// The inventory and pods of a cluster.
+type LocalCluster = (ObjectKey, Summary, ObservedState);
 
 fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<LocalCluster>, Error> {
     let mut found = Vec::new();
@@ -70,7 +72,7 @@ fn cluster(dir: &ClusterDir) -> Result<Option<LocalCluster>, Error> {
         return Ok(None);
     };
     let key = (dir.namespace.to_string(), dir.name.to_string());
-    Ok(Some((key, inventory.cluster.into(), dir.observed()?)))
+    Ok(Some((key, inventory.cluster, dir.observed()?)))
 }
 
 async fn report(
@@ -79,7 +81,7 @@ async fn report(
 ) -> Result<(), mpsc::error::SendError<Event>> {
     events.send(Event::Cluster(ListChange::Begin)).await?;
     events.send(Event::Pod(ListChange::Begin)).await?;
-    for ((namespace, name), addresses, seen) in clusters {
+    for ((namespace, name), summary, seen) in clusters {
         let drivers = drivers(&namespace, &name);
         let drivers_address = seen.driver_address.map(|address| address.to_string());
         let pods = seen.pods.into_iter().map(|record| {
@@ -92,7 +94,7 @@ async fn report(
                 events.send(Event::Pod(ListChange::Is(key, pod))).await?;
             }
         }
-        let cluster = ListChange::Is((namespace, name), addresses);
+        let cluster = ListChange::Is((namespace, name), Box::new(summary));
         events.send(Event::Cluster(cluster)).await?;
     }
     events.send(Event::Pod(ListChange::End)).await?;

@@ -33,25 +33,22 @@ pub enum Leadership {
 /// The pod that leads, and its drivers' web UIs. Of a leader that responds and one that is silent, the one that responds. Two responding leaders are
 /// possible for a moment: then neither counts.
 pub fn leader<'a>(answers: &[(&'a str, &'a Leadership)]) -> Option<(&'a str, &'a [String])> {
-    let only = |led: Vec<(&'a str, &'a [String])>| match led[..] {
-        [leader] => Some(leader),
+    let leading = answers.iter().filter_map(|(pod, leadership)| match leadership {
+        Leadership::Leads(drivers) => Some((*pod, drivers.as_slice())),
         _ => None,
-    };
-    let leading: Vec<_> = answers
-        .iter()
-        .filter_map(|(pod, leadership)| match leadership {
-            Leadership::Leads(drivers) => Some((*pod, drivers.as_slice())),
-            _ => None,
-        })
-        .collect();
-    if !leading.is_empty() {
-        return only(leading);
-    }
+    });
     let silent = answers.iter().filter_map(|(pod, leadership)| match leadership {
         Leadership::LedUntilSilent(drivers) => Some((*pod, drivers.as_slice())),
         _ => None,
     });
-    only(silent.collect())
+    let mut led: Vec<_> = leading.collect();
+    if led.is_empty() {
+        led.extend(silent);
+    }
+    match led[..] {
+        [leader] => Some(leader),
+        _ => None,
+    }
 }
 
 /// Queries until aborted, and reports changes.

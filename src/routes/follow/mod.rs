@@ -17,6 +17,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::EventKind;
 use notify::event::{ModifyKind, RenameMode};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use file::follow as follow_file;
 pub use local::follow as follow_local;
@@ -28,7 +30,6 @@ use crate::platform::kubernetes::Cluster;
 use crate::platform::transport::Transport;
 use crate::render::inventory::Summary;
 use crate::routing::{self, Published, RoutedPod, Table};
-use crate::spec::names::{ClusterName, UiDomain};
 
 /// How long the first listing may take: a command that needs the routes only once waits no longer.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
@@ -36,12 +37,12 @@ const FIRST_LOOK: Duration = Duration::from_secs(15);
 /// The routes being followed. Following ends when this is dropped.
 pub struct Follow {
     published: watch::Receiver<Published>,
-    tasks: Vec<tokio::task::AbortHandle>,
+    _tasks: JoinSet<()>,
 }
 
 /// A report of a source or of a master's task.
 enum Event {
-    Cluster(ListChange<Addresses>),
+    Cluster(ListChange<Box<Summary>>),
     Pod(ListChange<ObservedPod>),
     Master { uid: String, leadership: Leadership },
 }
@@ -67,24 +68,6 @@ struct ObservedPod {
     member: RoutedPod,
 }
 
-/// The web UIs' addresses, as an inventory states them.
-#[derive(PartialEq)]
-struct Addresses {
-    name: ClusterName,
-    ui_domain: UiDomain,
-    alias: Option<ClusterName>,
-}
-
-impl From<Summary> for Addresses {
-    fn from(cluster: Summary) -> Self {
-        Self {
-            alias: cluster.active_alias().cloned(),
-            name: cluster.name,
-            ui_domain: cluster.ui_domain,
-        }
-    }
-}
-
 impl ObservedPod {
     /// The pod, if it can be the target of a route.
     fn of(metadata: &ObjectMeta, pod_ip: Option<&str>) -> Option<Self> {
@@ -107,7 +90,8 @@ impl Follow {
     pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, transport: Transport) -> Result<Self, Error> {
         kubernetes::check(cluster, all_namespaces).await?;
         let (events, source) = mpsc::channel(1024);
-        let tasks = kubernetes::follow(cluster, all_namespaces, events.clone());
+        let mut tasks = JoinSet::new();
+        kubernetes::follow(cluster, all_namespaces, events.clone(), &mut tasks);
         Ok(Self::start(transport, events, source, tasks))
     }
 
@@ -115,7 +99,7 @@ impl Follow {
         transport: Transport,
         events: mpsc::Sender<Event>,
         source: mpsc::Receiver<Event>,
-        mut tasks: Vec<tokio::task::AbortHandle>,
+        mut tasks: JoinSet<()>,
     ) -> Self {
         let (sender, published) = watch::channel(Published::default());
         let state = State {
@@ -125,8 +109,11 @@ impl Follow {
             pods: Listed::default(),
             masters: HashMap::new(),
         };
-        tasks.push(tokio::spawn(state.run(source, sender)).abort_handle());
-        Self { published, tasks }
+        tasks.spawn(state.run(source, sender));
+        Self {
+            published,
+            _tasks: tasks,
+        }
     }
 
     /// The routes, now and after each change.
@@ -166,12 +153,6 @@ fn folder_watcher(
     (watcher, changes)
 }
 
-impl Drop for Follow {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
-    }
-}
-
 /// Objects of one kind.
 struct Listed<T> {
     objects: HashMap<ObjectKey, (T, u64)>,
@@ -200,14 +181,9 @@ impl<T: PartialEq> Listed<T> {
                 false
             }
             ListChange::Is(key, object) => {
-                let round = self.round;
-                match self.objects.get_mut(&key) {
-                    Some((known, last_round)) => {
-                        *last_round = round;
-                        std::mem::replace(known, object) != *known
-                    }
-                    None => self.objects.insert(key, (object, round)).is_none(),
-                }
+                let differs = self.objects.get(&key).is_none_or(|(known, _)| *known != object);
+                self.objects.insert(key, (object, self.round));
+                differs
             }
             ListChange::Gone(key) => self.objects.remove(&key).is_some(),
             ListChange::End => {
@@ -224,8 +200,7 @@ struct State {
     transport: Transport,
     /// For the masters' tasks.
     events: mpsc::Sender<Event>,
-    /// Clusters' UI domains.
-    clusters: Listed<Addresses>,
+    clusters: Listed<Box<Summary>>,
     pods: Listed<ObservedPod>,
     /// By pod UID, so that a pod's successor is not taken for it.
     masters: HashMap<String, MasterTask>,
@@ -233,14 +208,8 @@ struct State {
 
 /// A master that is queried.
 struct MasterTask {
-    task: tokio::task::AbortHandle,
+    _task: AbortOnDropHandle<()>,
     last: Option<Leadership>,
-}
-
-impl Drop for MasterTask {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl State {
@@ -295,7 +264,7 @@ impl State {
                 let host = self.transport.host(namespace, name, address);
                 let querying = masters::query(self.transport.clone(), host, uid.clone(), self.events.clone());
                 MasterTask {
-                    task: tokio::spawn(querying).abort_handle(),
+                    _task: AbortOnDropHandle::new(tokio::spawn(querying)),
                     last: None,
                 }
             });
@@ -307,26 +276,22 @@ impl State {
         for ((namespace, _), (pod, _)) in &self.pods.objects {
             members.entry((namespace, &pod.cluster)).or_default().push(pod);
         }
-        let clusters = self.clusters.objects.iter().map(|((namespace, name), (addresses, _))| {
+        let clusters = self.clusters.objects.iter().map(|((namespace, name), (summary, _))| {
             let mut pods = members.remove(&(namespace.as_str(), name.as_str())).unwrap_or_default();
-            if let Some(alias) = &addresses.alias {
+            let alias = summary.active_alias();
+            if let Some(alias) = alias {
                 // Users' own driver pods may still carry the alias as their cluster's name.
-                let others = members
-                    .remove(&(namespace.as_str(), alias.as_str()))
-                    .unwrap_or_default();
-                pods.extend(
-                    others
-                        .into_iter()
-                        .filter(|pod| pod.member.component == Component::Driver),
-                );
+                let mut others = members.remove(&(namespace, alias.as_str())).unwrap_or_default();
+                others.retain(|pod| pod.member.component == Component::Driver);
+                pods.extend(others);
             }
             let answers: Vec<_> = pods.iter().filter_map(|pod| self.leadership(pod)).collect();
             let leader = masters::leader(&answers);
             routing::RoutedCluster {
                 namespace: namespace.clone(),
-                name: addresses.name.clone(),
-                alias: addresses.alias.clone(),
-                ui_domain: addresses.ui_domain.clone(),
+                name: summary.name.clone(),
+                alias: alias.cloned(),
+                ui_domain: summary.ui_domain.clone(),
                 leader: leader.map(|(pod, _)| pod.to_owned()),
                 driver_uis: leader.map(|(_, drivers)| drivers.to_vec()).unwrap_or_default(),
                 members: pods.into_iter().map(|pod| pod.member.clone()).collect(),

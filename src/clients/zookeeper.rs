@@ -88,20 +88,19 @@ pub async fn connect(servers: &str, login: Option<&ZooKeeperLogin>, within: Dura
 
 /// A znode's data and version; `None` if it does not exist.
 pub async fn read(client: &zk::Client, path: &str) -> Result<Option<(Vec<u8>, i32)>, Error> {
-    match client.get_data(path).await {
-        Ok((data, stat)) => Ok(Some((data, stat.version))),
-        Err(zk::Error::NoNode) => Ok(None),
-        Err(source) => Err(failed("read", path)(source)),
-    }
+    let found = unless(&[zk::Error::NoNode], client.get_data(path).await).map_err(failed("read", path))?;
+    Ok(found.map(|(data, stat)| (data, stat.version)))
 }
 
 /// Whether a znode has children. A missing znode has none.
 pub async fn has_children(client: &zk::Client, path: &str) -> Result<bool, Error> {
-    match client.list_children(path).await {
-        Ok(children) => Ok(!children.is_empty()),
-        Err(zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(failed("list", path)(source)),
-    }
+    Ok(!children(client, path).await?.is_empty())
+}
+
+/// Names of a znode's children. A missing znode has none.
+async fn children(client: &zk::Client, path: &str) -> Result<Vec<String>, Error> {
+    let found = unless(&[zk::Error::NoNode], client.list_children(path).await);
+    Ok(found.map_err(failed("list", path))?.unwrap_or_default())
 }
 
 /// Creates a znode with this data, accessible to `login` only if there is one, and its ancestors, accessible to everyone. False if it already
@@ -126,19 +125,22 @@ pub async fn create(
         Some(own) => zk::CreateMode::Persistent.with_acls(zk::Acls::new(own)),
         None => all,
     };
-    match client.create(path, data, &options).await {
-        Ok(_) => Ok(true),
-        Err(zk::Error::NodeExists) => Ok(false),
-        Err(source) => Err(failed("create", path)(source)),
-    }
+    let created = unless(&[zk::Error::NodeExists], client.create(path, data, &options).await);
+    Ok(created.map_err(failed("create", path))?.is_some())
 }
 
 /// Replaces a znode's data if it still has this version. False if it does not.
 pub async fn write(client: &zk::Client, path: &str, data: &[u8], version: i32) -> Result<bool, Error> {
-    match client.set_data(path, data, Some(version)).await {
-        Ok(_) => Ok(true),
-        Err(zk::Error::BadVersion | zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(failed("write", path)(source)),
+    let changed = [zk::Error::BadVersion, zk::Error::NoNode];
+    let written = unless(&changed, client.set_data(path, data, Some(version)).await);
+    Ok(written.map_err(failed("write", path))?.is_some())
+}
+
+/// The result of a request; `None` if it failed with one of the expected errors.
+fn unless<T>(expected: &[zk::Error], outcome: Result<T, zk::Error>) -> Result<Option<T>, zk::Error> {
+    match outcome {
+        Err(error) if expected.contains(&error) => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
 
@@ -156,18 +158,16 @@ pub async fn remove_tree(client: &zk::Client, path: &str, root: &str) -> Result<
     let mut next = 0;
     while let Some(parent) = paths.get(next).cloned() {
         next += 1;
-        match client.list_children(&parent).await {
-            Ok(children) => paths.extend(children.iter().map(|child| format!("{parent}/{child}"))),
-            Err(zk::Error::NoNode) => {}
-            Err(source) => return Err(failed("list", &parent)(source)),
-        }
+        let children = children(client, &parent).await?;
+        paths.extend(children.iter().map(|child| format!("{parent}/{child}")));
     }
     for path in paths.iter().rev() {
-        removed += usize::from(delete(client, path).await?);
+        removed += usize::from(delete(client, path, &[zk::Error::NoNode]).await?);
     }
+    let still_used = [zk::Error::NotEmpty, zk::Error::NoNode];
     let mut ancestor = path;
     while let Some((parent, _)) = ancestor.rsplit_once('/') {
-        if parent.len() <= root.len() || !delete_if_empty(client, parent).await? {
+        if parent.len() <= root.len() || !delete(client, parent, &still_used).await? {
             break;
         }
         removed += 1;
@@ -176,20 +176,10 @@ pub async fn remove_tree(client: &zk::Client, path: &str, root: &str) -> Result<
     Ok(removed)
 }
 
-async fn delete(client: &zk::Client, path: &str) -> Result<bool, Error> {
-    match client.delete(path, None).await {
-        Ok(()) => Ok(true),
-        Err(zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(failed("delete", path)(source)),
-    }
-}
-
-async fn delete_if_empty(client: &zk::Client, path: &str) -> Result<bool, Error> {
-    match client.delete(path, None).await {
-        Ok(()) => Ok(true),
-        Err(zk::Error::NotEmpty | zk::Error::NoNode) => Ok(false),
-        Err(source) => Err(failed("delete", path)(source)),
-    }
+/// False if it fails with one of the expected errors.
+async fn delete(client: &zk::Client, path: &str, expected: &[zk::Error]) -> Result<bool, Error> {
+    let deleted = unless(expected, client.delete(path, None).await);
+    Ok(deleted.map_err(failed("delete", path))?.is_some())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod nginx;
 pub mod traefik;
 pub mod vulcand;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -274,21 +275,19 @@ pub fn domain<'a>(host: &'a str, namespace: &str) -> Option<&'a str> {
 
 /// The domains of a table's hosts.
 pub fn domains(routes: &[Route]) -> Vec<String> {
-    let mut domains: Vec<_> = routes
+    let domains = routes
         .iter()
-        .filter_map(|route| domain(&route.host, &route.owner.namespace).map(str::to_owned))
-        .collect();
-    domains.sort();
-    domains.dedup();
+        .filter_map(|route| domain(&route.host, &route.owner.namespace));
     domains
+        .map(str::to_owned)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 /// The ports on which a router must listen.
-pub fn ports(routes: &[Route]) -> Vec<u16> {
-    let mut ports: Vec<_> = routes.iter().map(|route| route.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+pub fn ports(routes: &[Route]) -> BTreeSet<u16> {
+    routes.iter().map(|route| route.port).collect()
 }
 
 /// `address:port`, as in URLs.
@@ -370,7 +369,7 @@ pub mod tests {
             ]
         );
         assert_eq!(domains(&table()), ["k8s"]);
-        assert_eq!(ports(&table()), [8080, 8081]);
+        assert_eq!(ports(&table()), [8080, 8081].into());
     }
 
     #[test]

@@ -354,6 +354,11 @@ fn conflicts(
             reason,
         });
     };
+    // A host whose writing was interrupted has no server or no frontend yet; nobody else writes the same objects.
+    let is_foreign = |object: &VulcandObject, host: &str| {
+        let found = present.get(&object.id);
+        found.is_some_and(|found| !contains(&found.value, &object.value)) && servers(present, host).next().is_none()
+    };
     let staying: BTreeSet<&str> = present
         .keys()
         .filter_map(Id::host)
@@ -368,44 +373,29 @@ fn conflicts(
                     conflict(backend, format!("its backend has server {theirs} of another owner"));
                 }
             }
-            // A host whose writing was interrupted has no server or no frontend yet; nobody else writes the same objects.
             Id::Backend(host) => {
-                let is_foreign = present
-                    .get(&object.id)
-                    .is_some_and(|found| !contains(&found.value, &object.value));
-                if is_foreign && servers(present, host).next().is_none() {
-                    conflict(
-                        host,
-                        "Vulcand already has a backend with this ID that sparkha does not own".into(),
-                    );
+                if is_foreign(object, host) {
+                    let reason = "Vulcand already has a backend with this ID that sparkha does not own";
+                    conflict(host, reason.into());
                 }
                 let of_prefix =
                     |other: &&&str| **other != host && (other.starts_with(host.as_str()) || host.starts_with(**other));
                 if let Some(other) = staying.iter().find(of_prefix) {
-                    conflict(
-                        host,
-                        format!("Vulcand would confuse it with {other}, because it reads IDs by prefix"),
-                    );
+                    let reason = format!("Vulcand would confuse it with {other}, because it reads IDs by prefix");
+                    conflict(host, reason);
                 }
             }
             Id::Frontend(host) => {
-                let is_foreign = present
-                    .get(&object.id)
-                    .is_some_and(|found| !contains(&found.value, &object.value));
-                if is_foreign && servers(present, host).next().is_none() {
-                    conflict(
-                        host,
-                        "Vulcand already has a frontend with this ID that sparkha does not own".into(),
-                    );
+                if is_foreign(object, host) {
+                    let reason = "Vulcand already has a frontend with this ID that sparkha does not own";
+                    conflict(host, reason.into());
                 }
                 let same_route = |(id, found): &(&str, &StoredObject)| {
                     id != host && found.value["Route"] == object.value["Route"] && !going.contains(id)
                 };
                 if let Some((id, _)) = frontends(present).find(same_route) {
-                    conflict(
-                        host,
-                        format!("frontend {id}, which sparkha does not own, has the same route"),
-                    );
+                    let reason = format!("frontend {id}, which sparkha does not own, has the same route");
+                    conflict(host, reason);
                 }
             }
         }

@@ -80,30 +80,22 @@ impl Access {
             checks: Semaphore::new(CHECKS),
             waiting: Semaphore::new(WAITING),
         };
-        for (path, line, text) in lines(users)? {
-            let wrong = |problem| AccessError::Line {
-                path: path.clone(),
-                line,
-                problem,
-            };
-            let (name, hash) = text
-                .split_once(':')
-                .ok_or_else(|| wrong("a colon between name and hash is missing"))?;
-            let known = ["$2a$", "$2b$", "$2x$", "$2y$"]
-                .iter()
-                .any(|kind| hash.starts_with(kind));
-            if !known {
-                return Err(wrong("the hash is not a bcrypt hash; create one with `htpasswd -B`"));
+        for_each_line(users, |line| {
+            let (name, hash) = line.split_once(':').ok_or("a colon between name and hash is missing")?;
+            let kinds = ["$2a$", "$2b$", "$2x$", "$2y$"];
+            if !kinds.iter().any(|kind| hash.starts_with(kind)) {
+                return Err("the hash is not a bcrypt hash; create one with `htpasswd -B`");
             }
             access.users.insert(name.to_owned(), hash.to_owned());
-        }
-        for (path, line, text) in lines(tokens)? {
-            if text.len() < 16 {
-                let problem = "a token needs at least 16 characters";
-                return Err(AccessError::Line { path, line, problem });
+            Ok(())
+        })?;
+        for_each_line(tokens, |line| match line.len() {
+            ..16 => Err("a token needs at least 16 characters"),
+            _ => {
+                access.tokens.insert(digest(line));
+                Ok(())
             }
-            access.tokens.insert(digest(&text));
-        }
+        })?;
         Ok(access)
     }
 
@@ -183,17 +175,24 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn lines(path: Option<&Path>) -> Result<Vec<(PathBuf, usize, String)>, AccessError> {
-    let Some(path) = path else { return Ok(vec![]) };
-    let text = std::fs::read_to_string(path).map_err(|source| AccessError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
-    Ok(lines
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(number, line)| (path.to_owned(), number, line.to_owned()))
-        .collect())
+/// Reads lines that are neither empty nor a comment. `read` returns what is wrong with one.
+fn for_each_line(
+    path: Option<&Path>,
+    mut read: impl FnMut(&str) -> Result<(), &'static str>,
+) -> Result<(), AccessError> {
+    let Some(path) = path else { return Ok(()) };
+    let path = path.to_owned();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(AccessError::File { path, source }),
+    };
+    let lines = text.lines().map(str::trim).zip(1..);
+    for (text, line) in lines.filter(|(text, _)| !text.is_empty() && !text.starts_with('#')) {
+        if let Err(problem) = read(text) {
+            return Err(AccessError::Line { path, line, problem });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -119,12 +119,9 @@ pub fn forward(headers: &mut HeaderMap, came: &ClientAddress) {
     for name in ONLY_ROUTERS_SAY {
         headers.remove(name);
     }
-    let earlier: Vec<_> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let hops = earlier.into_iter().map(str::to_owned).chain([came.from.to_string()]);
+    let from = came.from.to_string();
+    let earlier = headers.get_all(FORWARDED_FOR).iter();
+    let hops = earlier.filter_map(|value| value.to_str().ok()).chain([from.as_str()]);
     let forwarded_for = hops.collect::<Vec<_>>().join(", ");
     let scheme = if came.secure { "https" } else { "http" };
     if let Ok(value) = HeaderValue::from_str(&forwarded_for) {

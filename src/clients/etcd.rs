@@ -255,11 +255,7 @@ impl Etcd {
             });
         }
         // 3.4 sends `error` and `message`, later versions `message` alone.
-        let message = serde_json::from_str::<Value>(&text)
-            .ok()
-            .and_then(|response| response["message"].as_str().map(str::to_owned))
-            .unwrap_or_else(|| format!("HTTP {status}"));
-        Err(failure(status, name, message))
+        Err(failure(status, name, http::message(status, &text)))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, response: Value) -> Result<T, Error> {
@@ -276,22 +272,17 @@ fn failure(status: StatusCode, endpoint: String, message: String) -> RequestFail
     if says(&["invalid auth token", "revision of auth store is old"]) {
         return RequestFailure::Token(Error::NotAllowed { endpoint, message });
     }
-    match status {
+    let is_transient = match status {
         // A full database is not transient, although it has the code of too many requests.
-        StatusCode::TOO_MANY_REQUESTS if says(&["space exceeded"]) => {
-            RequestFailure::Final(Error::Rejected { endpoint, message })
-        }
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => RequestFailure::Transient(format!("{endpoint}: {message}")),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            RequestFailure::Final(Error::NotAllowed { endpoint, message })
-        }
-        _ if says(&["user name is empty", "authentication failed"]) => {
-            RequestFailure::Final(Error::NotAllowed { endpoint, message })
-        }
-        _ => RequestFailure::Final(Error::Rejected { endpoint, message }),
+        StatusCode::TOO_MANY_REQUESTS => !says(&["space exceeded"]),
+        _ => http::is_gateway_error(status),
+    };
+    let is_denied = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
+        || says(&["user name is empty", "authentication failed"]);
+    match is_transient {
+        true => RequestFailure::Transient(format!("{endpoint}: {message}")),
+        false if is_denied => RequestFailure::Final(Error::NotAllowed { endpoint, message }),
+        false => RequestFailure::Final(Error::Rejected { endpoint, message }),
     }
 }
 

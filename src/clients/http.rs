@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder, StatusCode, Url};
+use serde_json::Value;
 
 /// A client builder. Without `tls` it loads no root certificates: an image or machine may have none, and plain HTTP needs none.
 pub fn client(connect: Duration, whole: Duration, tls: bool) -> ClientBuilder {
@@ -26,4 +27,22 @@ pub fn server_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
     (is_plain && url.has_host() && matches!(url.scheme(), "http" | "https")).then_some(url)
+}
+
+/// Whether a gateway could not reach the server behind it.
+pub fn is_gateway_error(status: StatusCode) -> bool {
+    [
+        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::GATEWAY_TIMEOUT,
+    ]
+    .contains(&status)
+}
+
+/// The field `message` of a failed response, or its status.
+pub fn message(status: StatusCode, response: &str) -> String {
+    let response = serde_json::from_str::<Value>(response).unwrap_or_default();
+    response["message"]
+        .as_str()
+        .map_or_else(|| format!("HTTP {status}"), str::to_owned)
 }

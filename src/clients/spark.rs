@@ -28,11 +28,18 @@ pub const MAX_IDLE: Duration = Duration::from_secs(5);
 /// Most bytes of a response. A master with 1,000 workers sends less than 1 MB.
 const RESPONSE_LIMIT: usize = 16 * 1024 * 1024;
 
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A stream to a web UI.
+pub trait UiStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> UiStream for S {}
+
 /// A web UI could not be queried, or its response is not Spark's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Connect(Box<dyn std::error::Error + Send + Sync>),
+    Connect(BoxError),
     #[error("failed to query the master's web UI")]
     Http(#[from] hyper::Error),
     #[error("the master's web UI answered {0}")]
@@ -50,7 +57,7 @@ struct WebUiConnection {
 
 impl WebUiConnection {
     /// Opens an HTTP connection over a stream.
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+    async fn over(stream: impl UiStream) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // An error here reaches the caller too, as the failure of its next request.
         tokio::spawn(async move {
@@ -74,7 +81,7 @@ impl WebUiConnection {
         }
         let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
         // Either the connection broke, or the response was too long.
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| match error.downcast::<hyper::Error>() {
+        let failed = |error: BoxError| match error.downcast::<hyper::Error>() {
             Ok(error) => Error::Http(*error),
             Err(_) => Error::TooLong,
         };
@@ -93,22 +100,20 @@ pub struct MasterUi {
 
 impl MasterUi {
     /// Queries the master's state. `connect` opens a connection if a new one is needed.
-    pub async fn report<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterReport, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub async fn report(
+        &mut self,
+        connect: impl Future<Output = Result<impl UiStream, impl Into<BoxError>>>,
+    ) -> Result<MasterReport, Error> {
         // `/json` without the trailing slash is a redirect.
         let response = self.get("/json/", connect).await?;
         Ok(serde_json::from_slice(&response)?)
     }
 
     /// Queries the master's HTML page.
-    pub async fn page<S, E>(&mut self, connect: impl Future<Output = Result<S, E>>) -> Result<MasterPage, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub async fn page(
+        &mut self,
+        connect: impl Future<Output = Result<impl UiStream, impl Into<BoxError>>>,
+    ) -> Result<MasterPage, Error> {
         let page = self.get("/", connect).await?;
         let page = String::from_utf8_lossy(&page);
         Ok(MasterPage {
@@ -117,46 +122,34 @@ impl MasterUi {
         })
     }
 
-    async fn get<S, E>(
+    async fn get(
         &mut self,
         path: &'static str,
-        connect: impl Future<Output = Result<S, E>>,
-    ) -> Result<Bytes, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+        connect: impl Future<Output = Result<impl UiStream, impl Into<BoxError>>>,
+    ) -> Result<Bytes, Error> {
         let uri = || hyper::Uri::from_static(path);
         // Taken out: the response of an aborted request may still arrive on its connection.
         let kept = self.kept.take().filter(|(_, last)| last.elapsed() < MAX_IDLE);
-        let reused = match kept {
-            Some((mut connection, _)) => match connection.get(uri()).await {
-                Err(Error::Http(error)) => {
-                    tracing::debug!("a kept connection to a master failed: {error}");
-                    None
-                }
-                response => Some((connection, response?)),
-            },
-            None => None,
-        };
-        let (connection, response) = match reused {
-            Some(reused) => reused,
-            None => {
-                let stream = connect.await.map_err(|error| Error::Connect(error.into()))?;
-                let mut connection = WebUiConnection::over(stream).await?;
-                let response = connection.get(uri()).await?;
-                (connection, response)
+        if let Some((mut connection, _)) = kept {
+            match connection.get(uri()).await {
+                Err(Error::Http(error)) => tracing::debug!("a kept connection to a master failed: {error}"),
+                response => return self.keep(connection, response?),
             }
-        };
+        }
+        let stream = connect.await.map_err(|error| Error::Connect(error.into()))?;
+        let mut connection = WebUiConnection::over(stream).await?;
+        let response = connection.get(uri()).await?;
+        self.keep(connection, response)
+    }
+
+    fn keep(&mut self, connection: WebUiConnection, response: Bytes) -> Result<Bytes, Error> {
         self.kept = Some((connection, Instant::now()));
         Ok(response)
     }
 }
 
 /// The ID of a driver's current application, from the driver's own web UI.
-pub async fn application_of_driver(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Option<String>, Error> {
+pub async fn application_of_driver(stream: impl UiStream) -> Result<Option<String>, Error> {
     #[derive(Deserialize)]
     struct Application {
         id: String,
@@ -182,7 +175,7 @@ pub struct LogPart {
 
 impl WorkerUi {
     /// Opens an HTTP connection over a stream.
-    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Error> {
+    pub async fn over(stream: impl UiStream) -> Result<Self, Error> {
         Ok(Self(WebUiConnection::over(stream).await?))
     }
 

@@ -124,20 +124,16 @@ impl VulcandApi {
         let Some(response) = self.request(Method::GET, path, None).await? else {
             return Ok(Vec::new());
         };
-        let protocol = |reason: String| Error::Protocol {
-            url: self.url.to_string(),
-            reason,
-        };
         // An empty list is null.
         let list = match response.get(field) {
             Some(Value::Array(list)) => list.clone(),
             Some(Value::Null) => Vec::new(),
-            _ => return Err(protocol(format!("the list {field} is missing"))),
+            _ => return Err(self.protocol(format!("the list {field} is missing"))),
         };
         list.into_iter()
             .map(|value| match value["Id"].as_str() {
                 Some(id) => Ok((id.to_owned(), value.clone())),
-                None => Err(protocol(format!("an object in {field} has no ID"))),
+                None => Err(self.protocol(format!("an object in {field} has no ID"))),
             })
             .collect()
     }
@@ -172,23 +168,23 @@ impl VulcandApi {
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         let text = response.text().await.map_err(failed)?;
-        let parsed = serde_json::from_str::<Value>(&text);
         match status {
-            StatusCode::OK => parsed.map(Some).map_err(|error| Error::Protocol {
-                url: self.url.to_string(),
-                reason: error.to_string(),
-            }),
+            StatusCode::OK => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| self.protocol(error.to_string())),
             StatusCode::NOT_FOUND if *method != Method::POST => Ok(None),
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                Err(unreachable(format!("HTTP {status}")))
-            }
+            _ if http::is_gateway_error(status) => Err(unreachable(format!("HTTP {status}"))),
             _ => Err(Error::Rejected {
                 what: format!("{method} {}", url.path()),
-                message: parsed
-                    .ok()
-                    .and_then(|response| response["message"].as_str().map(str::to_owned))
-                    .unwrap_or_else(|| format!("HTTP {status}")),
+                message: http::message(status, &text),
             }),
+        }
+    }
+
+    fn protocol(&self, reason: String) -> Error {
+        Error::Protocol {
+            url: self.url.to_string(),
+            reason,
         }
     }
 }

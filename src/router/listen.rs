@@ -20,9 +20,10 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::pods::{AnyBody, BoxError, ConnectionPool};
+use super::pods::{AnyBody, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
 use super::slots::{Busy, Slot, Slots};
+use crate::clients::spark::BoxError;
 use crate::platform::peers;
 
 /// The most connections at a time, in all and of one client.

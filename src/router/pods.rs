@@ -16,14 +16,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use crate::clients::spark::MAX_IDLE;
+use crate::clients::spark::{BoxError, MAX_IDLE};
 use crate::platform::transport::Transport;
 
 const IDLE_PER_POD: usize = 64;
 /// How often idle connections are checked.
 const TIDY: Duration = Duration::from_secs(5);
 
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A pod could not be reached, or the connection broke.
@@ -120,8 +119,7 @@ impl ConnectionPool {
                     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                     let mut response = response.map(|body| ResponseBody {
                         body,
-                        connection: Some(connection),
-                        place: Some((self.clone(), host.to_owned(), port)),
+                        connection: Some((connection, self.clone(), host.to_owned(), port)),
                     });
                     let answer = response.body_mut();
                     if answer.body.is_end_stream() && !switches {
@@ -214,21 +212,21 @@ fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
 /// The body of a pod's response. Its connection is kept once the body has been read to the end.
 pub struct ResponseBody {
     body: Incoming,
-    connection: Option<PodConnection>,
-    place: Option<(Arc<ConnectionPool>, String, u16)>,
+    /// With its pool, host and port.
+    connection: Option<(PodConnection, Arc<ConnectionPool>, String, u16)>,
 }
 
 impl ResponseBody {
     /// Hands the connection over to the protocol that the pod has switched to.
     pub fn upgrade(mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some((connection, ..)) = self.connection.take() {
             // The task that waits for the upgrade reports a failure.
             tokio::spawn(connection.driver);
         }
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) {
-        if let (Some(mut connection), Some((pods, host, port))) = (self.connection.take(), self.place.take()) {
+        if let Some((mut connection, pods, host, port)) = self.connection.take() {
             // The pod's notice that it will close the connection may still be unread.
             connection.drive(cx);
             // A pod may respond before it has the whole request: the rest must not delay the next request.
@@ -247,7 +245,7 @@ impl Body for ResponseBody {
         let this = &mut *self;
         let mut polled = Pin::new(&mut this.body).poll_frame(cx);
         if polled.is_pending()
-            && let Some(connection) = &mut this.connection
+            && let Some((connection, ..)) = &mut this.connection
         {
             connection.drive(cx);
             polled = Pin::new(&mut this.body).poll_frame(cx);

@@ -24,8 +24,9 @@ use super::head::{self, ClientAddress, Refusal};
 use super::links::{Rewriter, UiNaming};
 use super::origin;
 use super::pages::{PageReason, page};
-use super::pods::{self, AnyBody, BoxError, ConnectionPool};
+use super::pods::{self, AnyBody, ConnectionPool};
 use super::slots::{Busy, Slot};
+use crate::clients::spark::BoxError;
 use crate::platform::transport::Transport;
 use crate::router::metrics::{Metric, MetricsSource};
 use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
@@ -94,17 +95,12 @@ impl Router {
             let host = request.headers().get(header::HOST).cloned();
             (request.method().clone(), host, request.uri().clone())
         });
-        let mut response = self.respond(request, by).await;
+        let response = self.respond(request, by).await;
         if let Some(answers) = self
             .answers
             .get(usize::from(response.status().as_u16() / 100).wrapping_sub(1))
         {
             answers.fetch_add(1, Ordering::Relaxed);
-        }
-        // The router's own pages are current only now.
-        if response.extensions().get::<OwnResponse>().is_some() {
-            let headers = response.headers_mut();
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some((method, host, uri)) = logged {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
@@ -307,11 +303,8 @@ fn empty() -> AnyBody {
 impl MetricsSource for Router {
     fn metrics(&self) -> Vec<Metric> {
         let table = self.routes.borrow().table.clone();
-        let led = table
-            .routes
-            .iter()
-            .filter(|route| route.owner.role == Role::Leader)
-            .count();
+        let is_led = |route: &&Route| route.owner.role == Role::Leader;
+        let led = table.routes.iter().filter(is_led).count();
         let answers = self.answers.iter().enumerate();
         vec![
             Metric {
@@ -335,14 +328,12 @@ impl MetricsSource for Router {
     }
 }
 
-/// Marks a response as the router's own.
-#[derive(Clone)]
-struct OwnResponse;
-
+/// A response of the router itself. Nobody may store it: it is current only now.
 fn own(status: StatusCode, text: String) -> Response<AnyBody> {
     let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
-    response.extensions_mut().insert(OwnResponse);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -75,6 +75,18 @@ impl RouteReport {
     pub fn is_right(&self) -> bool {
         self.problems.is_empty() && self.routes.iter().all(|route| route.problems.is_empty())
     }
+
+    /// Adds the problem to the routes of the host, or to the report if there are none.
+    fn add(&mut self, host: &str, problem: RouteProblem) {
+        let mut found = self.routes.iter_mut().filter(|route| route.host == host).peekable();
+        match found.peek() {
+            Some(_) => found.for_each(|route| route.problems.insert(0, problem.clone())),
+            None => self.problems.push(RouteProblem {
+                message: format!("{host}: {}", problem.message),
+                ..problem
+            }),
+        }
+    }
 }
 
 impl RouteProblem {
@@ -118,7 +130,9 @@ pub async fn check(
         })?),
         None => None,
     };
-    let client = client()?;
+    let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false)
+        .build()
+        .map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))?;
     let checks = routes
         .iter()
         .map(|route| check_route(route, &resolver, router.as_ref(), &client));
@@ -135,10 +149,8 @@ pub async fn check(
         Some(Err(Error::RouteConflict(conflicts))) => {
             for conflict in conflicts {
                 let hint = "delete it, or give the clusters another UI domain";
-                report.add(
-                    &conflict.host,
-                    RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint),
-                );
+                let problem = RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint);
+                report.add(&conflict.host, problem);
             }
         }
         Some(Err(error)) => return Err(error),
@@ -146,40 +158,15 @@ pub async fn check(
     Ok(report)
 }
 
-impl RouteReport {
-    /// Adds the problem to the routes of the host, or to the report if there are none.
-    fn add(&mut self, host: &str, problem: RouteProblem) {
-        let mut found = self.routes.iter_mut().filter(|route| route.host == host).peekable();
-        match found.peek() {
-            Some(_) => found.for_each(|route| route.problems.insert(0, problem.clone())),
-            None => self.problems.push(RouteProblem {
-                message: format!("{host}: {}", problem.message),
-                ..problem
-            }),
-        }
-    }
-}
-
 /// Every change that apply would make is a problem.
 fn compare(report: &mut RouteReport, changes: &Changes) {
     let hint = "run `sparkha route apply` with the same arguments";
-    for host in &changes.written {
-        let problem = RouteProblem::new(
-            RouteCheck::Vulcand,
-            "Vulcand has no such route, or a different one",
-            hint,
-        );
-        report.add(host, problem);
-    }
-    for host in &changes.deleted {
-        report.add(
-            host,
-            RouteProblem::new(
-                RouteCheck::Vulcand,
-                "Vulcand has this route, but it leads nowhere",
-                hint,
-            ),
-        );
+    let missing = "Vulcand has no such route, or a different one";
+    let stale = "Vulcand has this route, but it leads nowhere";
+    for (hosts, message) in [(&changes.written, missing), (&changes.deleted, stale)] {
+        for host in hosts {
+            report.add(host, RouteProblem::new(RouteCheck::Vulcand, message, hint));
+        }
     }
 }
 
@@ -194,15 +181,11 @@ fn same_address(routes: &mut [RouteState]) {
     };
     for route in routes.iter_mut() {
         if !route.addresses.is_empty() && route.addresses != most {
-            let message = format!(
-                "it resolves to {}, but most names to {}",
-                list(&route.addresses),
-                list(&most)
-            );
+            let (own, usual) = (list(&route.addresses), list(&most));
+            let message = format!("it resolves to {own}, but most names to {usual}");
             let hint = "all names of the UI domain must resolve to the router; pass its address with --router";
-            route
-                .problems
-                .insert(0, RouteProblem::new(RouteCheck::Name, message, hint));
+            let problem = RouteProblem::new(RouteCheck::Name, message, hint);
+            route.problems.insert(0, problem);
         }
     }
 }
@@ -221,25 +204,19 @@ async fn check_route(
         addresses: BTreeSet::new(),
         problems: Vec::new(),
     };
-    let names_hint = "resolve the UI domain to the router: `sparkha route render --format dnsmasq` (or coredns)";
-    match addresses(resolver, &route.host).await {
+    let problem = match addresses(resolver, &route.host).await {
         Ok(found) => {
-            if let Some(router) = router
-                && !found.is_subset(router)
-            {
-                let message = format!("it resolves to {}, but the router is at {}", list(&found), list(router));
-                state
-                    .problems
-                    .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
-            }
+            let elsewhere = router.filter(|router| !found.is_subset(router));
+            let problem = elsewhere
+                .map(|router| format!("it resolves to {}, but the router is at {}", list(&found), list(router)));
             state.addresses = found;
+            problem
         }
-        Err(reason) => {
-            let message = format!("it does not resolve: {reason}");
-            state
-                .problems
-                .push(RouteProblem::new(RouteCheck::Name, message, names_hint));
-        }
+        Err(reason) => Some(format!("it does not resolve: {reason}")),
+    };
+    if let Some(message) = problem {
+        let hint = "resolve the UI domain to the router: `sparkha route render --format dnsmasq` (or coredns)";
+        state.problems.push(RouteProblem::new(RouteCheck::Name, message, hint));
     }
     // As a browser does, or would do if names were right.
     if let Some(address) = router.unwrap_or(&state.addresses).first()
@@ -254,9 +231,8 @@ async fn check_route(
 async fn page(route: &Route, router: SocketAddr, client: &Client) -> Result<(), RouteProblem> {
     let wrong = |message: String, hint: &str| RouteProblem::new(RouteCheck::Page, message, hint);
     let (status, text) = get(route, router, "/", client).await?;
-    let is_redirect = status.is_redirection();
     // Pages of all Spark servers have its logo.
-    if !is_redirect && !text.contains("spark-logo") {
+    if !status.is_redirection() && !text.contains("spark-logo") {
         return Err(wrong(
             format!("{router} does not serve a page of Spark"),
             "something else listens there: check its other listeners, and --listen",
@@ -309,17 +285,12 @@ async fn get(
         StatusCode::NOT_FOUND => {
             "the router does not know the name: run `sparkha route apply`, or render its file again"
         }
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+        _ if http::is_gateway_error(status) => {
             "the router cannot reach the pod: it must be able to connect to pod addresses"
         }
         _ => "check the router's log",
     };
     Err(wrong(format!("{router} answers {status}"), hint))
-}
-
-fn client() -> Result<Client, Error> {
-    let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false).build();
-    client.map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))
 }
 
 /// Queries one name server, or those of this machine's configuration.

@@ -49,8 +49,7 @@ impl RoutePublisher {
             let present = self.present().await?;
             let lease = self.lease(&present, scope, !routes.is_empty()).await?;
             let plan = self.compare(&present, routes, scope, lease)?;
-            let outcome = self.write(&plan, &mut changes).await;
-            match outcome {
+            match self.write(&plan, &mut changes).await {
                 Ok(true) => {
                     changes.finish(&plan);
                     self.refresh(routes, &plan).await?;
@@ -109,14 +108,13 @@ impl RoutePublisher {
     ) -> Result<RoutePlan, Error> {
         let desired = objects(routes, &self.owner, self.listen);
         let plan = diff::plan(present, &desired, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
-        let swallowed = match self.server {
-            VulcandStore::Etcd { .. } => Vec::new(),
-            VulcandStore::Api { .. } => plan.swallowed(present),
-        };
-        match swallowed.is_empty() {
-            true => Ok(plan),
-            false => Err(Error::RouteConflict(swallowed)),
+        if let VulcandStore::Api { .. } = self.server {
+            let swallowed = plan.swallowed(present);
+            if !swallowed.is_empty() {
+                return Err(Error::RouteConflict(swallowed));
+            }
         }
+        Ok(plan)
     }
 
     async fn present(&mut self) -> Result<StoredObjects, Error> {

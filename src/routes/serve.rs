@@ -1,7 +1,7 @@
 //! The built-in router from its options to its end: binds sockets, reads files, rereads them at SIGHUP, and drains at SIGTERM.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::clients::spark::BoxError;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
@@ -167,11 +168,10 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Completes at SIGTERM or Ctrl-C, and rereads the files at every SIGHUP.
 fn until_terminated(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
-    let signals = || {
-        let [again, terminate] = [signal(SignalKind::hangup())?, signal(SignalKind::terminate())?];
-        Ok((again, terminate, signal(SignalKind::interrupt())?))
-    };
-    let (mut again, mut terminate, mut interrupt) = signals().map_err(Error::io("listen for signals"))?;
+    let listen = |kind| signal(kind).map_err(Error::io("listen for signals"));
+    let mut again = listen(SignalKind::hangup())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
     Ok(async move {
         loop {
             tokio::select! {
@@ -200,19 +200,19 @@ fn reload(
 }
 
 fn certificate(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
-    let wrong = |path: &PathBuf| {
-        let path = path.clone();
-        move |source: Box<dyn std::error::Error + Send + Sync>| Error::Certificate { path, source }
+    let wrong = |path: &Path, source: BoxError| Error::Certificate {
+        path: path.to_owned(),
+        source,
     };
     let chain = CertificateDer::pem_file_iter(&tls.chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(&tls.chain)(error.into()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key)(error.into()))?;
+        .map_err(|error| wrong(&tls.chain, error.into()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key, error.into()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| wrong(&tls.chain)(error.into()))?;
+        .map_err(|error| wrong(&tls.chain, error.into()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -109,12 +109,8 @@ pub async fn watch_routes(
         let pause = match target.reconcile(&table.routes, scope).await {
             Ok(changes) => {
                 statistics.done(&table, &changes);
-                if !changes.is_empty() {
-                    let names = |verb, names: &std::collections::BTreeSet<String>| {
-                        names.iter().map(|name| format!("{verb} {name}")).collect::<Vec<_>>()
-                    };
-                    let changed_names = [names("write", &changes.written), names("delete", &changes.deleted)].concat();
-                    changed_names.iter().for_each(|line| progress.done(line));
+                for (verb, names) in [("write", &changes.written), ("delete", &changes.deleted)] {
+                    names.iter().for_each(|name| progress.done(&format!("{verb} {name}")));
                 }
                 retries = RETRIES.build();
                 COMPARE_EVERY

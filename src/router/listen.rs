@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::server::conn::http1;
@@ -22,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::pods::{AnyBody, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
-use super::slots::{Busy, Slot, Slots};
+use super::slots::{Busy, Slots};
 use crate::clients::spark::BoxError;
 use crate::platform::peers;
+use crate::platform::transport::Transport;
 
 /// The most connections at a time, in all and of one client.
 const CONNECTIONS: usize = 4096;
@@ -56,26 +58,56 @@ pub struct HttpListeners {
 /// What all connections share.
 struct Shared {
     router: Arc<Router>,
+    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    only_own: bool,
+    slots: Arc<Slots>,
     /// Cancelled when the router ends.
     ending: CancellationToken,
-}
-
-/// An accepted connection and its slot.
-struct Accepted {
-    stream: std::net::TcpStream,
-    tls: Option<TlsAcceptor>,
-    peer: Peer,
-    slot: Arc<Slot>,
-    /// Counts the connection at its thread.
-    load: Arc<()>,
 }
 
 /// One of the threads that serve connections.
 #[derive(Clone)]
 struct ServingThread {
-    accepted: mpsc::UnboundedSender<Accepted>,
+    /// A panic ends only the connection in which it occurs.
+    connections: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    /// Its connections to pods.
+    pods: Arc<ConnectionPool>,
     /// Each of its connections has a reference.
     load: Arc<()>,
+}
+
+impl ServingThread {
+    /// Starts a thread that serves connections until all senders are dropped.
+    fn start(transport: Transport) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connections, mut received) = mpsc::unbounded_channel();
+        let pods = ConnectionPool::new(transport);
+        let tidy = pods.clone().tidy();
+        let work = move || {
+            runtime.block_on(async move {
+                tokio::spawn(tidy);
+                while let Some(connection) = received.recv().await {
+                    tokio::spawn(connection);
+                }
+            });
+        };
+        std::thread::Builder::new().name("router".into()).spawn(work)?;
+        Ok(Self {
+            connections,
+            pods,
+            load: Arc::default(),
+        })
+    }
+
+    fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let load = self.load.clone();
+        let counted = async move {
+            connection.await;
+            drop(load);
+        };
+        // The threads last as long as the process.
+        drop(self.connections.send(Box::pin(counted)));
+    }
 }
 
 /// Serves until `end`, then until open requests are answered or time out.
@@ -85,30 +117,23 @@ struct ServingThread {
 pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Output = ()>) -> io::Result<()> {
     let ending = CancellationToken::new();
     let until_end = ending.clone().drop_guard();
-    let shared = Arc::new(Shared { router, ending });
     let most = connections();
     let slots = Slots::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let servers: Vec<_> = (0..processors)
-        .map(|_| {
-            let shared = shared.clone();
-            server(move || {
-                let pods = ConnectionPool::new(shared.router.transport.clone());
-                tokio::spawn(pods.clone().tidy());
-                move |accepted| connection(accepted, shared.clone(), pods.clone())
-            })
-        })
+    let threads: Vec<_> = (0..processors)
+        .map(|_| ServingThread::start(router.transport.clone()))
         .collect::<io::Result<_>>()?;
+    let shared = Arc::new(Shared {
+        router,
+        tls: http.tls,
+        only_own: http.only_own,
+        slots: slots.clone(),
+        ending,
+    });
     let mut accepting = JoinSet::new();
     for listener in http.listeners {
         let listener = TcpListener::from_std(listener)?;
-        accepting.spawn(accept(
-            listener,
-            http.tls.clone(),
-            http.only_own,
-            servers.clone(),
-            slots.clone(),
-        ));
+        accepting.spawn(accept(listener, threads.clone(), shared.clone()));
     }
     end.await;
     accepting.shutdown().await;
@@ -134,38 +159,8 @@ fn connections() -> usize {
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }
 
-/// A thread that serves the connections sent to it until all senders are dropped. `begin` runs in that thread and returns the function that serves a
-/// connection. A panic ends only that connection.
-fn server<S, F>(begin: impl FnOnce() -> S + Send + 'static) -> io::Result<ServingThread>
-where
-    S: Fn(Accepted) -> F,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (sender, mut accepted) = mpsc::unbounded_channel();
-    let work = move || {
-        runtime.block_on(async move {
-            let serve = begin();
-            while let Some(accepted) = accepted.recv().await {
-                tokio::spawn(serve(accepted));
-            }
-        });
-    };
-    std::thread::Builder::new().name("router".into()).spawn(work)?;
-    Ok(ServingThread {
-        accepted: sender,
-        load: Arc::default(),
-    })
-}
-
 /// Accepts connections and gives each to the thread with the fewest: if the threads accepted themselves, one would get them all.
-async fn accept(
-    listener: TcpListener,
-    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
-    only_own: bool,
-    servers: Vec<ServingThread>,
-    slots: Arc<Slots>,
-) {
+async fn accept(listener: TcpListener, threads: Vec<ServingThread>, shared: Arc<Shared>) {
     let Ok(port) = listener.local_addr().map(|address| address.port()) else {
         return;
     };
@@ -173,7 +168,7 @@ async fn accept(
         let accepted = listener.accept().await.and_then(|(stream, from)| {
             // A response must not wait until earlier data is acknowledged.
             stream.set_nodelay(true)?;
-            let is_own = !only_own || peers::is_own(from, stream.local_addr()?);
+            let is_own = !shared.only_own || peers::is_own(from, stream.local_addr()?);
             Ok((stream.into_std()?, from, is_own))
         });
         let (stream, from, is_own) = match accepted {
@@ -185,40 +180,33 @@ async fn accept(
                 continue;
             }
         };
-        let Some(slot) = slots.take(from.ip()) else {
+        let Some(slot) = shared.slots.take(from.ip()) else {
             tracing::debug!("{from}: too many connections, none of them idle");
             continue;
         };
-        let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
+        let tls = shared.tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
         let peer = Peer {
             from,
             port,
             secure: tls.is_some(),
             is_own,
         };
-        if let Some(server) = servers.iter().min_by_key(|server| Arc::strong_count(&server.load)) {
-            let accepted = Accepted {
-                stream,
-                tls,
-                peer,
-                slot,
-                load: server.load.clone(),
-            };
-            // The threads last as long as the process.
-            drop(server.accepted.send(accepted));
+        if let Some(thread) = threads.iter().min_by_key(|thread| Arc::strong_count(&thread.load)) {
+            let pods = thread.pods.clone();
+            let client = ClientConnection { peer, slot, pods };
+            thread.serve(connection(stream, tls, client, shared.clone()));
         }
     }
 }
 
-async fn connection(accepted: Accepted, shared: Arc<Shared>, pods: Arc<ConnectionPool>) {
-    let Accepted {
-        stream,
-        tls,
-        peer,
-        slot,
-        load: _load,
-    } = accepted;
-    let client = ClientConnection { peer, slot, pods };
+async fn connection(
+    stream: std::net::TcpStream,
+    tls: Option<TlsAcceptor>,
+    client: ClientConnection,
+    shared: Arc<Shared>,
+) {
+    let peer = client.peer;
+    // In the thread that serves it.
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("failed to serve a connection: {error}"),
@@ -289,35 +277,28 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::router::slots::Slot;
 
     #[test]
     fn a_panic_ends_only_its_connection() {
         let slots = Slots::new(1, 1);
-        let server = server(|| {
-            |accepted: Accepted| async move {
-                let mut stream = TcpStream::from_std(accepted.stream).unwrap();
-                let mut word = [0; 1];
-                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word)
-                    .await
-                    .unwrap();
-                assert_eq!(&word, b"w", "this one panics");
-                tokio::io::AsyncWriteExt::write_all(&mut stream, b"well").await.unwrap();
-                drop(accepted.slot);
-            }
-        })
-        .unwrap();
+        let thread = ServingThread::start(Transport::Direct).unwrap();
+        let serve = async |stream: std::net::TcpStream, slot: Arc<Slot>| {
+            let mut stream = TcpStream::from_std(stream).unwrap();
+            let mut word = [0; 1];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word)
+                .await
+                .unwrap();
+            assert_eq!(&word, b"w", "this one panics");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"well").await.unwrap();
+            drop(slot);
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let ask = |word: &[u8]| {
             let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let (stream, from) = listener.accept().unwrap();
             stream.set_nonblocking(true).unwrap();
-            let peer = Peer {
-                from,
-                port: 0,
-                secure: false,
-                is_own: true,
-            };
             // There is one slot in all, so the previous connection must have freed it.
             let deadline = std::time::Instant::now() + Duration::from_secs(10);
             let slot = loop {
@@ -327,14 +308,7 @@ mod tests {
                 assert!(std::time::Instant::now() < deadline, "the slot was not freed");
                 std::thread::yield_now();
             };
-            let accepted = Accepted {
-                stream,
-                tls: None,
-                peer,
-                slot,
-                load: server.load.clone(),
-            };
-            assert!(server.accepted.send(accepted).is_ok(), "the thread has ended");
+            thread.serve(serve(stream, slot));
             client.write_all(word).unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).unwrap();

@@ -139,7 +139,8 @@ impl Router {
             let published = self.routes.borrow();
             (published.table.clone(), published.settled)
         };
-        let own_page = |why| self.own_page(why, &requested.host, &table, &parts.headers);
+        let accepts = parts.headers.get(header::ACCEPT).cloned();
+        let own_page = |why| self.own_page(why, &requested.host, &table, accepts.as_ref());
         let Some(route) = self.naming.find(&table, &requested.host, by.peer.port) else {
             let known = self.naming.host(&requested.host);
             // The leader has a route, but at another port.
@@ -156,7 +157,6 @@ impl Router {
                 }),
             };
         };
-        let accepts = parts.headers.get(header::ACCEPT).cloned();
         let sent = self.send(route, parts, body, &table, by).await;
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
@@ -174,8 +174,7 @@ impl Router {
                 }
                 ForwardError::Pod(_) => PageReason::Unreachable(route),
             };
-            let headers = accepts.map(|accepts| (header::ACCEPT, accepts)).into_iter().collect();
-            self.own_page(why, &requested.host, &table, &headers)
+            own_page(why)
         })
     }
 
@@ -267,9 +266,15 @@ impl Router {
         }
     }
 
-    fn own_page(&self, why: PageReason<'_>, host: &str, table: &Table, headers: &HeaderMap) -> Response<AnyBody> {
+    fn own_page(
+        &self,
+        why: PageReason<'_>,
+        host: &str,
+        table: &Table,
+        accepts: Option<&HeaderValue>,
+    ) -> Response<AnyBody> {
         let page = page(why, is_trusted(host, table), table, self.naming);
-        let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let accepts = accepts.and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
             true => ("text/html; charset=utf-8", page.html),
             false => ("text/plain; charset=utf-8", page.text),

@@ -70,36 +70,26 @@ impl VulcandApi {
     /// All listeners, backends, servers and frontends.
     pub async fn list(&self) -> Result<StoredObjects, Error> {
         let (listeners, backends, frontends) = futures::try_join!(
-            self.list_of(&["listeners"], "Listeners"),
-            self.list_of(&["backends"], "Backends"),
-            self.list_of(&["frontends"], "Frontends"),
+            self.list_of(&["listeners"], "Listeners", Id::Listener),
+            self.list_of(&["backends"], "Backends", Id::Backend),
+            self.list_of(&["frontends"], "Frontends", Id::Frontend),
         )?;
-        let lookups = backends.iter().map(|(backend, _)| self.servers(backend));
+        let hosts = backends.iter().filter_map(|(id, _)| id.host());
+        let lookups = hosts.map(|backend| self.servers(backend));
         let servers: Vec<_> = futures::stream::iter(lookups)
             .buffered(CONCURRENT)
             .try_collect()
             .await?;
-        let named = |name: fn(String) -> Id, list: Vec<(String, Value)>| {
-            list.into_iter().map(move |(id, value)| (name(id), value))
-        };
-        let all = named(Id::Listener, listeners)
-            .chain(named(Id::Backend, backends))
-            .chain(servers.concat())
-            .chain(named(Id::Frontend, frontends));
-        let found = |value| StoredObject {
-            value,
-            ..StoredObject::default()
-        };
-        Ok(all.map(|(id, value)| (id, found(value))).collect())
+        let all = [listeners, backends, servers.concat(), frontends];
+        Ok(all.into_iter().flatten().collect())
     }
 
-    async fn servers(&self, backend: &str) -> Result<Vec<(Id, Value)>, Error> {
-        let servers = self.list_of(&["backends", backend, "servers"], "Servers").await?;
+    async fn servers(&self, backend: &str) -> Result<Vec<(Id, StoredObject)>, Error> {
         let id = |id| Id::Server {
             backend: backend.to_owned(),
             id,
         };
-        Ok(servers.into_iter().map(|(server, value)| (id(server), value)).collect())
+        self.list_of(&["backends", backend, "servers"], "Servers", id).await
     }
 
     /// Writes one object. `ttl` applies to frontends and servers: other objects do not expire.
@@ -119,8 +109,13 @@ impl VulcandApi {
         self.request(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// IDs and values of a list. A missing list is empty.
-    async fn list_of(&self, path: &[&str], field: &str) -> Result<Vec<(String, Value)>, Error> {
+    /// The objects of a list. A missing list is empty.
+    async fn list_of(
+        &self,
+        path: &[&str],
+        field: &str,
+        id: impl Fn(String) -> Id,
+    ) -> Result<Vec<(Id, StoredObject)>, Error> {
         let Some(response) = self.request(Method::GET, path, None).await? else {
             return Ok(Vec::new());
         };
@@ -130,12 +125,15 @@ impl VulcandApi {
             Some(Value::Null) => Vec::new(),
             _ => return Err(self.protocol(format!("the list {field} is missing"))),
         };
-        list.into_iter()
-            .map(|value| match value["Id"].as_str() {
-                Some(id) => Ok((id.to_owned(), value.clone())),
-                None => Err(self.protocol(format!("an object in {field} has no ID"))),
-            })
-            .collect()
+        let found = |value| StoredObject {
+            value,
+            ..StoredObject::default()
+        };
+        let objects = list.into_iter().map(|value| match value["Id"].as_str() {
+            Some(name) => Ok((id(name.to_owned()), found(value.clone()))),
+            None => Err(self.protocol(format!("an object in {field} has no ID"))),
+        });
+        objects.collect()
     }
 
     /// Sends a request, with retries: any request may be sent twice. `None` on 404.

@@ -115,12 +115,13 @@ pub async fn check(
     servers: &CheckedServers,
 ) -> Result<RouteReport, Error> {
     // Report an unreachable Vulcand before waiting for anything.
-    let differences = match target {
+    let (changes, conflicts) = match target {
         Some(target) => match target.differences(routes, scope).await {
-            Err(error) if !matches!(error, Error::RouteConflict(_)) => return Err(error),
-            differences => Some(differences),
+            Ok(plan) => (Changes::from(&plan), Vec::new()),
+            Err(Error::RouteConflict(conflicts)) => (Changes::default(), conflicts),
+            Err(error) => return Err(error),
         },
-        None => None,
+        None => Default::default(),
     };
     let resolver = resolver(servers.dns)?;
     let router = match &servers.router {
@@ -143,17 +144,11 @@ pub async fn check(
     if router.is_none() {
         same_address(&mut report.routes);
     }
-    match differences {
-        None => {}
-        Some(Ok(plan)) => compare(&mut report, &Changes::from(&plan)),
-        Some(Err(Error::RouteConflict(conflicts))) => {
-            for conflict in conflicts {
-                let hint = "delete it, or give the clusters another UI domain";
-                let problem = RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint);
-                report.add(&conflict.host, problem);
-            }
-        }
-        Some(Err(error)) => return Err(error),
+    compare(&mut report, &changes);
+    for conflict in conflicts {
+        let hint = "delete it, or give the clusters another UI domain";
+        let problem = RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint);
+        report.add(&conflict.host, problem);
     }
     Ok(report)
 }

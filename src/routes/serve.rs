@@ -1,5 +1,6 @@
 //! The built-in router from its options to its end: binds sockets, reads files, rereads them at SIGHUP, and drains at SIGTERM.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,12 +108,10 @@ impl Http {
     async fn bind(mut options: ServeOptions) -> Result<Self, Error> {
         let access = Access::read(options.users.as_deref(), options.tokens.as_deref())?;
         let certificate = options.tls.as_ref().map(certificate).transpose()?;
-        let mut ports = options.ports.clone();
+        let mut ports = BTreeSet::from_iter(options.ports.iter().copied());
         if !matches!(options.naming, UiNaming::Localhost { .. }) {
             ports.extend(UI_PORTS.into_iter().chain(DRIVER_UI_PORTS));
         }
-        ports.sort_unstable();
-        ports.dedup();
         let mut listeners = Vec::new();
         let places = options
             .listen

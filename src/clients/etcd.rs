@@ -66,14 +66,12 @@ impl Error {
     }
 }
 
-/// Credentials of an etcd user.
 #[derive(Clone)]
 pub struct EtcdLogin {
     pub user: String,
     pub password: String,
 }
 
-/// How to connect to etcd.
 #[derive(Clone, Default)]
 pub struct EtcdOptions {
     /// `host:port` or URLs, tried in turn.
@@ -85,7 +83,6 @@ pub struct EtcdOptions {
     pub login: Option<EtcdLogin>,
 }
 
-/// A key with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EtcdKeyValue {
     pub key: String,

@@ -131,7 +131,7 @@ impl Router {
             Admission::Refused => return unauthorized(),
             Admission::Busy => return busy(),
         }
-        if !access.is_open() {
+        if !access.open {
             // The credentials are for the router, not for a pod.
             parts.headers.remove(header::AUTHORIZATION);
         }
@@ -166,13 +166,10 @@ impl Router {
                     let why = "the request body is too large for a web UI\n";
                     return own(StatusCode::PAYLOAD_TOO_LARGE, why.into());
                 }
-                ForwardError::Pod(_) if route.owner.role == Role::Leader => {
-                    match table.clusters.iter().find(|cluster| cluster.host == route.host) {
-                        Some(cluster) => PageReason::NoLeader(cluster),
-                        None => PageReason::Unreachable(route),
-                    }
-                }
-                ForwardError::Pod(_) => PageReason::Unreachable(route),
+                ForwardError::Pod(_) => match table.cluster_at(&route.host) {
+                    Some(cluster) if route.owner.role == Role::Leader => PageReason::NoLeader(cluster),
+                    _ => PageReason::Unreachable(route),
+                },
             };
             own_page(why)
         })

@@ -1,6 +1,5 @@
 //! A configuration for nginx: exact hosts only, all other requests get 404. Include it in the `http` block.
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Route, authority, ports};
@@ -9,22 +8,16 @@ use super::{Route, authority, ports};
 pub fn config(routes: &[Route], listen: IpAddr) -> String {
     let mut text =
         String::from("# Written by `sparkha route render --format nginx`. Include it in nginx's http block.\n");
-    let mut line = |content: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = text.write_fmt(content);
-    };
     if !routes.is_empty() {
         // The default only fits names of 64 bytes.
-        line(format_args!(
-            "map_hash_bucket_size 256;\nserver_names_hash_bucket_size 256;\n"
-        ));
+        text.push_str("map_hash_bucket_size 256;\nserver_names_hash_bucket_size 256;\n");
     }
     for port in ports(routes) {
-        line(format_args!("map $host $sparkha_{port} {{\n    default \"\";\n"));
+        text.push_str(&format!("map $host $sparkha_{port} {{\n    default \"\";\n"));
         for route in routes.iter().filter(|route| route.port == port) {
-            line(format_args!("    {} {};\n", route.host, authority(route)));
+            text.push_str(&format!("    {} {};\n", route.host, authority(route)));
         }
-        line(format_args!(
+        text.push_str(&format!(
             "}}\nserver {{\n    listen {};\n    server_name _;\n    location / {{\n        \
              if ($sparkha_{port} = \"\") {{ return 404; }}\n        proxy_pass http://$sparkha_{port};\n        \
              proxy_set_header Host $http_host;\n        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n        \

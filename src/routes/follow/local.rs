@@ -5,7 +5,6 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
@@ -22,9 +21,9 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the clusters of a namespace, or of all, on this machine.
 pub fn follow(store: Store, namespace: Option<Namespace>) -> Follow {
-    let (events, source) = mpsc::channel(1024);
-    let tasks = JoinSet::from_iter([poll(store, namespace, events.clone())]);
-    Follow::start(Transport::Direct, events, source, tasks)
+    Follow::start(Transport::Direct, |events, tasks| {
+        tasks.spawn(poll(store, namespace, events));
+    })
 }
 
 async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<Event>) {

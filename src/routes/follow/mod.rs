@@ -89,18 +89,15 @@ impl Follow {
     /// If pods or inventories may not be listed, or the API server does not respond. Later failures are retried.
     pub async fn kubernetes(cluster: &Cluster, all_namespaces: bool, transport: Transport) -> Result<Self, Error> {
         kubernetes::check(cluster, all_namespaces).await?;
-        let (events, source) = mpsc::channel(1024);
-        let mut tasks = JoinSet::new();
-        kubernetes::follow(cluster, all_namespaces, events.clone(), &mut tasks);
-        Ok(Self::start(transport, events, source, tasks))
+        let source = |events, tasks: &mut _| kubernetes::follow(cluster, all_namespaces, events, tasks);
+        Ok(Self::start(transport, source))
     }
 
-    fn start(
-        transport: Transport,
-        events: mpsc::Sender<Event>,
-        source: mpsc::Receiver<Event>,
-        mut tasks: JoinSet<()>,
-    ) -> Self {
+    /// `source` starts the tasks that report objects.
+    fn start(transport: Transport, source: impl FnOnce(mpsc::Sender<Event>, &mut JoinSet<()>)) -> Self {
+        let (events, received) = mpsc::channel(1024);
+        let mut tasks = JoinSet::new();
+        source(events.clone(), &mut tasks);
         let (sender, published) = watch::channel(Published::default());
         let state = State {
             transport,
@@ -109,7 +106,7 @@ impl Follow {
             pods: Listed::default(),
             masters: HashMap::new(),
         };
-        tasks.spawn(state.run(source, sender));
+        tasks.spawn(state.run(received, sender));
         Self {
             published,
             _tasks: tasks,

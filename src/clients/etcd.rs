@@ -17,8 +17,6 @@ use crate::model::error_chain::root_cause;
 
 /// Most operations in one transaction: etcd's default of `--max-txn-ops`.
 pub const MAX_OPERATIONS: usize = 128;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often all endpoints are tried, and the delay between two rounds.
 const ROUNDS: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -322,7 +320,7 @@ fn endpoint(text: &str, tls: bool) -> Result<Url, Error> {
 
 fn client(options: &EtcdOptions, endpoints: &[Url]) -> Result<Client, Error> {
     let tls = endpoints.iter().any(|url| url.scheme() == "https");
-    let mut builder = http::client(CONNECT_TIMEOUT, TIMEOUT, tls);
+    let mut builder = http::client(tls);
     if let Some(path) = &options.ca {
         let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(Error::Tls)?;
         builder = builder.tls_certs_only(certificates);

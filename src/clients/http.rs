@@ -5,14 +5,18 @@ use std::time::Duration;
 use reqwest::{Client, ClientBuilder, StatusCode, Url};
 use serde_json::Value;
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of a whole request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A client builder. Without `tls` it loads no root certificates: an image or machine may have none, and plain HTTP needs none.
-pub fn client(connect: Duration, whole: Duration, tls: bool) -> ClientBuilder {
+pub fn client(tls: bool) -> ClientBuilder {
     // Only the first call in a process counts, and all calls install the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .user_agent(concat!("sparkha/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect)
-        .timeout(whole)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         // A proxy would see passwords, and cannot reach pods.
         .no_proxy();

@@ -13,8 +13,6 @@ use crate::model::error_chain::root_cause;
 use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{StoredObject, StoredObjects};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const TIMEOUT: Duration = Duration::from_secs(10);
 const RETRIES: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_millis(500))
     .with_max_times(2);
@@ -61,9 +59,7 @@ impl VulcandApi {
             url: address.rsplit('@').next().unwrap_or_default().to_owned(),
         };
         let url = http::server_url(address).ok_or_else(invalid)?;
-        let http = http::client(CONNECT_TIMEOUT, TIMEOUT, url.scheme() == "https")
-            .build()
-            .map_err(Error::Client)?;
+        let http = http::client(url.scheme() == "https").build().map_err(Error::Client)?;
         Ok(Self { http, url })
     }
 

@@ -22,8 +22,7 @@ use crate::routing::{Role, Route};
 
 /// Hosts checked at a time.
 const CONCURRENT: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Timeout of one page, and of one name with all retries.
+/// Timeout of one name with all retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of one query to one name server; a query is sent twice at most.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
@@ -131,7 +130,7 @@ pub async fn check(
         })?),
         None => None,
     };
-    let client = http::client(CONNECT_TIMEOUT, TIMEOUT, false)
+    let client = http::client(false)
         .build()
         .map_err(|error| Error::io("prepare an HTTP client")(std::io::Error::other(error)))?;
     let checks = routes

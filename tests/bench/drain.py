@@ -81,7 +81,7 @@ def trial(masters, folder, moment):
         time.sleep(-moment / 4)
     scale = subprocess.Popen([SPARKHA, "scale", "--local", "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if moment >= 0:
-        until(lambda: "Asked to leave" in worker_log()[before:], SET_UP, f"{GOES} to be asked to leave")
+        until(lambda: "decommissioning the worker's executors" in worker_log()[before:], SET_UP, f"{GOES} to be asked to leave")
         time.sleep(moment)
         kill([jvm(leader)], signal.SIGKILL)
     began = time.monotonic()

@@ -159,7 +159,7 @@ fn leaders_end_while_a_worker_is_drained(sandbox: &Sandbox) {
         let mut scale = scale.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         if let Some(moment) = moment {
             sandbox.wait_for(SOON, "the worker to be asked to leave", || {
-                job_log(sandbox, "spark-worker-1").contains("Asked to leave")
+                job_log(sandbox, "spark-worker-1").contains("decommissioning the worker's executors")
             });
             std::thread::sleep(moment);
             kill_jvm(sandbox, &leader);

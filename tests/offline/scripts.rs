@@ -117,7 +117,7 @@ fn a_master_whose_recovery_went_wrong_is_started_anew() {
         assert_eq!((starts, code, said.as_str()), (1, Some(7), ""));
         let (starts, code, said) = master("wrong stays\nwell 7", arguments);
         assert_eq!((starts, code), (2, Some(7)), "{said}");
-        assert!(said.contains("the master starts anew"), "{said}");
+        assert!(said.contains("restarting the master"), "{said}");
         // An executor that ended before its application was back stays counted; afterwards they come and go.
         let (starts, code, said) = master("early stays\nlate 7", arguments);
         assert_eq!((starts, code), (2, Some(7)), "{said}");
@@ -266,7 +266,7 @@ fn a_drivers_script_records_its_exit_code() {
             .find_map(|line| line.strip_prefix("rootLogger.level = "));
         let told = logging
             .lines()
-            .find_map(|line| line.strip_prefix("logger.backend.appenderRef.stdout.filter.told.level = "));
+            .find_map(|line| line.strip_prefix("logger.backend.appenderRef.stdout.filter.threshold.level = "));
         (told.map(str::to_owned), root.map(str::to_owned))
     };
     assert_eq!(level(""), (None, Some("info".into())));

@@ -1,23 +1,23 @@
 #!/bin/bash
-# Runs an application's driver with what `sparkha submit` sends it. Nothing of the user's stands in the pod: files, arguments and
-# configuration come as one archive through standard input of `driver.sh receive BYTES`, and the driver waits for them.
+# Runs the driver of an application. The pod's spec contains nothing of the user's: `sparkha submit` sends files, arguments and
+# configuration as one archive to standard input of `driver.sh receive BYTES`, and the driver waits for them.
 set -euo pipefail
 cd "$SPARKHA_DRIVER_DIR"
 
 if [ "${1:-}" = receive ]; then
-  # A stream that was lost after everything had come is begun again by a client that does not know.
+  # A client that loses the connection after its last byte sends the archive again, because it does not know that it has arrived.
   [ ! -e sent ] || exit 0
   rm -rf incoming
   mkdir incoming
-  # Standard input cannot be closed from afar, so its length is told.
+  # The client cannot close standard input remotely, so it passes the length.
   head -c "$2" | tar -x -f - -C incoming --no-same-owner
   (cd incoming && sha256sum --check --strict --quiet SHA256SUMS)
   mv incoming sent
   exit
 fi
 
-# `sparkha jobs` reads the exit code and the applications' IDs from here, also after the end. In a pod, Kubernetes knows the exit code, and the termination
-# message holds the IDs.
+# `sparkha jobs` reads the exit code and the application IDs from these files, also after the driver has ended. In a pod, Kubernetes has
+# the exit code, and the termination message has the IDs.
 applications=$PWD/applications
 [ -z "${SPARKHA_MARK_ERRORS:-}" ] || [ ! -w /dev/termination-log ] || applications=/dev/termination-log
 [ -n "${SPARKHA_MARK_ERRORS:-}" ] || trap 'echo $? >exit-code' EXIT
@@ -26,26 +26,27 @@ mark=
 [ -z "${SPARKHA_MARK_ERRORS:-}" ] || mark=$'\x1e'
 say() { echo "${mark}sparkha: $*" >&2; }
 
-# These marks end the log: a reader that has both has every line. Output and errors reach the log separately, so each has its own.
+# These marks end the log: a reader that has received both has every line. Standard output and standard error reach the log separately,
+# so each has its own mark.
 [ -z "${SPARKHA_MARK_ERRORS:-}" ] || trap 'printf "\x1d\x04\n"; printf "\x1d\x1e\x04\n" >&2' EXIT
 
 trap 'exit 143' TERM INT
 waited=0
 until [ -e sent ]; do
   if [ "$waited" -ge "${SPARKHA_FILES_WAIT:-3000}" ]; then
-    say "no files came within $((waited / 10)) s: whoever submitted this has gone"
+    say "received no files within $((waited / 10)) s: the client that submitted this job has gone"
     exit 1
   fi
   waited=$((waited + 1))
   sleep 0.1
 done
 
-# The image may be another than the cluster's, or its tag may have moved: executors of another Spark or Python never answer as they should.
+# The image may differ from the cluster's, or its tag may have moved. Executors do not work with a driver of another Spark or Python.
 . "$SPARK_CONF_DIR/secret.sh"
 defaults=$(with_secret spark-defaults.conf)
 home=${SPARK_HOME:-/opt/spark}
 expected() { [ ! -e "sent/expected-$1" ] || [ "$(cat "sent/expected-$1")" = "$2" ] || {
-  say "this image has $1 $2, and the cluster $(cat "sent/expected-$1"): use one with the same (--image), or leave --image out"
+  say "this image has $1 $2, but the cluster has $(cat "sent/expected-$1"): use an image with the same version, or omit --image"
   exit 2
 }; }
 core=$(echo "$home"/jars/spark-core_*.jar)
@@ -55,19 +56,19 @@ if [ -e sent/expected-Python ]; then
   expected Python "$("${PYSPARK_PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 fi
 
-# Spark gives a driver up that finds no leader within a minute, and a failover on a busy machine may take longer.
+# Spark ends an application that finds no leader within a minute, and a failover on a busy machine may take longer.
 . "$SPARK_CONF_DIR/until_led.sh"
 until_led "$SPARKHA_MASTER_URL" 300 say "no master leads yet: the job starts when one does, or after 300 s"
 
-# The cluster's configuration, over it the application's; Spark's own log goes to standard error, for the output is the application's.
+# The application's configuration overrides the cluster's. Spark's log goes to standard error: standard output is the application's.
 umask 077
 mkdir -p conf
 for file in "$SPARK_CONF_DIR"/*; do ln -sf "$file" conf/; done
 rm -f conf/spark-defaults.conf conf/log4j2.properties
 {
-  # The user of an image has no home that can be written.
+  # The image's user has no writable home directory.
   [ -z "${SPARKHA_MARK_ERRORS:-}" ] || echo "spark.jars.ivy=/tmp/ivy"
-  # Spark takes these time-outs from those, where it is not told otherwise.
+  # If the application sets one of these two properties, Spark derives the other time-outs from it, so the cluster's values are omitted.
   if grep -Eq '^[[:space:]]*spark\.(network\.timeout|executor\.heartbeatInterval)[[:space:]=:]' sent/spark.conf; then
     grep -Ev '^spark\.(storage\.blockManagerHeartbeatTimeoutMs|shuffle\.io\.connection(Creation)?Timeout)=' "$defaults" || true
   else
@@ -77,10 +78,11 @@ rm -f conf/spark-defaults.conf conf/log4j2.properties
   cat sent/spark.conf
   echo
 } >conf/spark-defaults.conf
-# From the beginning, and not only from when the application has a context.
+# Spark applies spark.log.level only once the application has a context. Here it applies from the start.
 level=$(sed -n 's/^[[:space:]]*spark\.log\.level[[:space:]=:]*//p' conf/spark-defaults.conf | tail -n 1)
 {
-  sed -e 's/SYSTEM_OUT/SYSTEM_ERR/' ${level:+-e "s/^rootLogger.level = .*/rootLogger.level = ${level//[^A-Za-z]/}/"} "$SPARK_CONF_DIR/log4j2.properties"
+  sed -e 's/SYSTEM_OUT/SYSTEM_ERR/' ${level:+-e "s/^rootLogger.level = .*/rootLogger.level = ${level//[^A-Za-z]/}/"} \
+    "$SPARK_CONF_DIR/log4j2.properties"
   cat <<EOF
 
 appender.applications.type = File
@@ -94,13 +96,14 @@ appender.applications.filter.connected.regex = Connected to Spark cluster with a
 logger.backend.name = org.apache.spark.scheduler.cluster.StandaloneSchedulerBackend
 logger.backend.appenderRef.applications.ref = applications
 EOF
-  # The logger follows the root's level. Where that is told beforehand, it may hide the line: then only the console follows it.
+  # The logger inherits the root's level, which may suppress the line with the ID. So this logger stays at info, and the level applies
+  # to its console output only.
   [ -z "$level" ] || cat <<EOF
 logger.backend.level = info
 logger.backend.additivity = false
 logger.backend.appenderRef.stdout.ref = console
-logger.backend.appenderRef.stdout.filter.told.type = ThresholdFilter
-logger.backend.appenderRef.stdout.filter.told.level = $level
+logger.backend.appenderRef.stdout.filter.threshold.type = ThresholdFilter
+logger.backend.appenderRef.stdout.filter.threshold.level = $level
 EOF
 } >conf/log4j2.properties
 export SPARK_CONF_DIR=$PWD/conf
@@ -111,8 +114,9 @@ mapfile -d '' arguments <sent/arguments
 submit=("$home/bin/spark-submit" --master "$SPARKHA_MASTER_URL" --deploy-mode client
   --conf "spark.driver.host=$POD_IP" --conf "spark.driver.bindAddress=$POD_IP" "${arguments[@]}")
 
-# This shell stays, to record the exit code. A container's output and errors share one log: lines of the latter begin with an invisible mark, and with
-# its first process the container ends, and the last lines would be lost.
+# This shell stays the parent process, to record the exit code. In a container, standard output and standard error share one log, so sed
+# begins each line of standard error with an invisible mark. The container ends with its first process, so this shell waits for sed:
+# otherwise the last lines would be lost.
 marker=
 if [ -n "${SPARKHA_MARK_ERRORS:-}" ]; then
   exec {errors}> >(trap '' TERM INT; exec sed -u $'s/^/\x1e/' >&2)
@@ -130,7 +134,7 @@ while :; do
   kill -0 "$job" 2>/dev/null || break
 done
 if [ -n "$marker" ]; then
-  # A process that the job left behind may hold its errors open, and the marker ignores what is milder.
+  # A process that the job left behind may keep standard error open. The marker ignores SIGTERM, so only SIGKILL ends it.
   (sleep 2 && kill -KILL "$marker") 2>/dev/null &
   wait "$marker" || true
 fi

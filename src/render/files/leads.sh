@@ -1,5 +1,6 @@
 #!/bin/bash
-# Whether a master leads, by its web UI; also where that does not tell everybody, for then nobody can know.
+# Succeeds if the web UI of a master reports that the master leads. A status code other than 200 also counts as leading: with access
+# control, the state cannot be known.
 #
 #   leads.sh HOST PORT
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Lets nobody but this cluster's masters into their znodes: makes those that are not there, and sets the access control of all. Spark
-# leaves what it makes open to everybody.
+# Gives only this cluster's masters access to their znodes: creates missing znodes, and sets the access control list of each. Spark
+# leaves the znodes that it creates open to everybody.
 #
 #   protect.sh HOST:PORT ZNODE
 set -euo pipefail
@@ -8,13 +8,13 @@ set -euo pipefail
 . "$SPARK_CONF_DIR/zookeeper-client.sh"
 user=$(zookeeper_user)
 
-# acl SCHEME ID: all rights, and nothing for anybody else.
+# acl SCHEME ID: adds an access control list to the request. It grants all permissions to this ID, and none to others.
 acl() {
   ints 1 31
   string "$1"
   string "$2"
 }
-# make ZNODE SCHEME ID: empty, and lasting. That it is there already is as good.
+# make ZNODE SCHEME ID: creates an empty, persistent znode. An existing znode is not an error.
 make() {
   begin 3 1
   string "$1"
@@ -25,7 +25,7 @@ make() {
 }
 
 open_session "$1"
-# What others share with it stays open.
+# The parents may be shared with other clusters, so they stay open.
 above=''
 while IFS= read -r -d / part; do
   [ -n "$part" ] || continue
@@ -34,12 +34,12 @@ while IFS= read -r -d / part; do
 done <<<"${2%/*}/"
 for znode in "$2" "$2/leader_election" "$2/master_status"; do
   make "$znode" sasl "$user"
-  # In any version.
+  # setACL, for any version.
   begin 4 7
   string "$znode"
   acl sasl "$user"
   ints -1
   operate
 done
-echo "znodes below $2 are for $user alone"
+echo "access to the znodes below $2 is restricted to the user $user"
 close_session

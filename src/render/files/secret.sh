@@ -1,9 +1,9 @@
-# The secrets by which the parts of the cluster know each other, read from mounted files; to be sourced. What is made of them is
-# readable by this user alone, and lies in memory or on the node, where the Secret lies too.
+# Source this file. It reads the secrets with which the cluster's components authenticate each other from mounted files. Only this user
+# can read the files made from them, which are in memory or on the node, like the Secret itself.
 
-# secret_in FILE: what it has, if that is not what stands for a secret.
+# secret_in FILE: prints the secret in FILE. Fails if FILE is empty or still has the placeholder.
 secret_in() {
-  # In two words: whoever replaces it in a manifest would replace it here, too.
+  # Split in two, so that replacing the placeholder throughout a manifest does not change this script.
   local value placeholder=REPLACE
   value=$(cat "$1")
   if [ -z "$value" ] || [ "$value" = "$placeholder-ME" ]; then
@@ -13,11 +13,12 @@ secret_in() {
   printf %s "$value"
 }
 
-# with_secret FILE KEY…: a copy of a properties file that also has Spark's secret, and other keys of the Secret if they are there.
+# with_secret FILE KEY…: copies a properties file, adds Spark's secret and the KEYs that the Secret has, and prints the path of the copy.
+# Without a Secret it prints the path of the properties file itself.
 with_secret() {
   local value key file="/tmp/$1" secrets=''
   if [ -e "/etc/spark-tls/tls.crt" ]; then
-    # With PEM files Spark trusts the certificates in this file. The CA is among them, so that pods with an older or a renewed certificate still
+    # With PEM files, Spark trusts the certificates in this file. It includes the CA, so that pods with an old and a renewed certificate
     # trust each other.
     printf '%s\n' "$(<"/etc/spark-tls/tls.crt")" "$(<"/etc/spark-tls/ca.crt")" >"/tmp/certificates.pem"
   fi
@@ -42,7 +43,8 @@ zookeeper_user() {
   if [ -e "/etc/zookeeper-auth/username" ]; then cat "/etc/zookeeper-auth/username"; else printf spark; fi
 }
 
-# zookeeper_login: the path of a JAAS file for ZooKeeper's clients and servers, and for servers among themselves; empty without a password.
+# zookeeper_login: prints the path of a JAAS file for ZooKeeper's clients and servers, and for the quorum of servers. Prints nothing if
+# there is no password.
 zookeeper_login() {
   local user password file="/tmp/zookeeper-login"
   [ -e "/etc/zookeeper-auth/password" ] || return 0
@@ -53,11 +55,11 @@ zookeeper_login() {
   (
     umask 077
     module=org.apache.zookeeper.server.auth.DigestLoginModule
-    for who in Server QuorumServer; do
-      printf '%s { %s required %s="%s"; };\n' "$who" "$module" "user_$user" "$password"
+    for section in Server QuorumServer; do
+      printf '%s { %s required %s="%s"; };\n' "$section" "$module" "user_$user" "$password"
     done >"$file"
-    for who in Client QuorumLearner; do
-      printf '%s { %s required username="%s" password="%s"; };\n' "$who" "$module" "$user" "$password"
+    for section in Client QuorumLearner; do
+      printf '%s { %s required username="%s" password="%s"; };\n' "$section" "$module" "$user" "$password"
     done >>"$file"
   )
   printf '%s\n' "$file"

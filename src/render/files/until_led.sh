@@ -1,7 +1,7 @@
 #!/bin/bash
-# To be sourced: for whom it is too early before a master leads.
+# Source this file. Workers and drivers use it to wait for a leader before they start Spark.
 
-# is_led MASTERS: whether one of these masters (spark://HOST:PORT,…) leads.
+# is_led MASTERS: succeeds if one of the masters (spark://HOST:PORT,…) leads.
 is_led() {
   local masters=${1#spark://} master
   for master in ${masters//,/ }; do
@@ -9,13 +9,13 @@ is_led() {
   done
   return 1
 }
-# until_led MASTERS SECONDS COMMAND…: waits until one leads, so long at most; the command tells of it.
+# until_led MASTERS SECONDS COMMAND…: waits until a master leads, for SECONDS at most. If it has to wait, it runs COMMAND once.
 until_led() {
-  local deadline=$((SECONDS + $2)) told=
+  local deadline=$((SECONDS + $2)) reported=
   while [ "$SECONDS" -lt "$deadline" ]; do
     ! is_led "$1" || return 0
-    [ -n "$told" ] || "${@:3}"
-    told=yes
+    [ -n "$reported" ] || "${@:3}"
+    reported=yes
     sleep 0.5
   done
 }

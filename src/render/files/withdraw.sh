@@ -1,6 +1,6 @@
 #!/bin/bash
-# Withdraws a dead master from the election, so that another leads at once and not only when the dead one's session has expired:
-# deletes the latches of its sessions.
+# Withdraws a dead master from the leader election by deleting the latches of its sessions. Another master then leads at once, and not
+# only after the sessions have expired.
 #
 #   withdraw.sh HOST:PORT ZNODE FILE    ZNODE's children are the latches; FILE has "session id = 0x…" for each session
 set -euo pipefail
@@ -15,7 +15,7 @@ while read -r line; do
 done <"$3"
 
 open_session "$1"
-# The children, not watched.
+# getChildren, without a watch.
 begin 3 8
 string "$2"
 election=${request:24}
@@ -26,14 +26,14 @@ while [ $at -lt ${#children} ]; do
   length=$((16#${children:at:8} * 2))
   latch=${election}2f${children:at+8:length}
   at=$((at + 8 + length))
-  # Described, not watched: byte 44 begins with the session that it belongs to. One that has gone meanwhile needs nothing.
+  # exists, without a watch. The session that owns the latch begins at byte 44 of the answer. A latch that is gone by now needs nothing.
   begin 4 3
   string_of "$latch"
   request+=00
   operate || continue
   session=${answer:88:16}
   [ -n "${is_dead[$session]:-}" ] || continue
-  # Deleted in any version.
+  # delete, for any version.
   begin 5 2
   string_of "$latch"
   ints -1

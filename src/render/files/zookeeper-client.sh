@@ -1,15 +1,17 @@
-# What a master's entrypoint asks of ZooKeeper, by ZooKeeper's own protocol; to be sourced. A JVM would take a second to start.
+# Source this file. It speaks ZooKeeper's protocol for a master's entrypoint, because a JVM would take a second to start.
 . "$SPARK_CONF_DIR/tcp.sh"
 
-# A character is a byte.
+# One character is one byte.
 LC_ALL=C
 
-# What is sent and received is kept as hexadecimal digits. A character's are left in `digits`; none is the byte 0.
+# Requests and answers are kept as hexadecimal digits.
+
+# digits_of CHARACTER: sets `digits`. The empty string stands for the byte 0.
 digits_of() {
   printf -v digits %d "'$1"
   printf -v digits %02x $((digits & 255))
 }
-# These add to the request: numbers of 32 bits, a string, a string that is digits already.
+# These functions append to `request`: 32-bit integers, a string, and a string that is given as digits.
 ints() {
   local int
   for int; do
@@ -29,14 +31,14 @@ string_of() {
   ints $((${#1} / 2))
   request+=$1
 }
-# The bytes that digits stand for, to be printed as a format: `bytes`.
+# bytes_of DIGITS: sets `bytes` to a printf format that prints the bytes of these digits.
 bytes_of() {
   local i
   bytes=''
   for ((i = 0; i < ${#1}; i += 2)); do bytes+="\\x${1:i:2}"; done
 }
-# Sends the request, its length first, and takes the answer.
-ask() {
+# Sends the length of the request and the request, and sets `answer`.
+call() {
   local body=$request bytes
   request=''
   ints $((${#body} / 2))
@@ -46,25 +48,26 @@ ask() {
   receive 4
   receive $((16#$answer))
 }
+# receive COUNT: reads so many bytes into `answer`.
 receive() {
   local i byte
   answer=''
   for ((i = 0; i < $1; i++)); do
-    # It ends after one byte, or with the byte 0.
+    # `read` returns after one byte, or at the byte 0 with an empty string.
     IFS= read -r -d '' -n 1 byte <&3
     digits_of "$byte"
     answer+=$digits
   done
 }
-# Begins a request: its transaction, and the number of the operation.
+# begin XID OPERATION: begins a request with its transaction ID and the number of its operation.
 begin() {
   request=''
   ints "$1" "$2"
 }
-# Sends it; fails if ZooKeeper refuses, and leaves its word in `error`.
+# Sends the request. Fails if ZooKeeper returns an error, and sets `error` to its code.
 operate() {
-  ask
-  # Transaction (4 bytes), state (8), error (4), and what was asked for.
+  call
+  # The answer has the transaction ID (4 bytes), the zxid (8), the error (4) and the result.
   error=${answer:24:8}
   answer=${answer:32}
   [ "$error" = 00000000 ]
@@ -76,11 +79,11 @@ open_session() {
   # An IPv6 address has brackets.
   host=${host#[}
   open_tcp "${host%]}" "${1##*:}"
-  # Protocol 0, nothing seen yet (64 bits), 4 s, no session (64 bits) and its password, not read-only.
+  # Protocol version 0, last zxid 0 (64 bits), time-out 4000 ms, session ID 0 (64 bits), its password (16 bytes of 0), not read-only.
   request=''
   ints 0 0 0 4000 0 0 16 0 0 0 0
   request+=00
-  ask
+  call
   [ ! -e "/etc/zookeeper-auth/password" ] || login
 }
 close_session() {
@@ -88,9 +91,10 @@ close_session() {
   operate
 }
 
-# SASL's DIGEST-MD5 (RFC 2831), as ZooKeeper's DigestLoginModule has it. The password is in no argument: printf is the shell's own.
+# Logs in by SASL's DIGEST-MD5 (RFC 2831), like ZooKeeper's DigestLoginModule. The password is in no process's arguments, because printf
+# is a shell builtin.
 login() {
-  local bytes challenge realm='' nonce cnonce user password first second response
+  local bytes challenge realm='' nonce cnonce user password first second response reply
   user=$(zookeeper_user)
   password=$(secret_in "/etc/zookeeper-auth/password")
   begin 1 102
@@ -109,6 +113,8 @@ login() {
   second=$(printf %s "AUTHENTICATE:zookeeper/zk-sasl-md5" | md5sum)
   response=$(printf %s "${first%% *}:$nonce:00000001:$cnonce:auth:${second%% *}" | md5sum)
   begin 2 102
-  string "charset=utf-8,username=\"$user\",realm=\"$realm\",nonce=\"$nonce\",nc=00000001,cnonce=\"$cnonce\",digest-uri=\"zookeeper/zk-sasl-md5\",response=${response%% *},qop=auth"
+  reply="charset=utf-8,username=\"$user\",realm=\"$realm\",nonce=\"$nonce\",nc=00000001,cnonce=\"$cnonce\""
+  reply+=",digest-uri=\"zookeeper/zk-sasl-md5\",response=${response%% *},qop=auth"
+  string "$reply"
   operate
 }

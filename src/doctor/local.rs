@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Check, or_ok};
+use super::{Check, Findings};
 use crate::jobs::orphans::Orphan;
 use crate::lifecycle::preflight::local::{memory_in_use, requested_memory};
 use crate::platform::local::software::{self, Software};
@@ -15,15 +15,15 @@ use crate::state::readiness::NotReady;
 
 /// Whether an existing cluster is in service.
 pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
-    const NAME: &str = "cluster";
-    let lacks = state.not_ready.iter().map(|lack| {
+    let mut findings = Findings::of("cluster");
+    for lack in &state.not_ready {
         let hint = match lack {
             NotReady::Unattended => "",
             _ => "`sparkha status` shows its parts, `sparkha logs` their logs",
         };
-        Check::failed(NAME, lack.to_string(), hint)
-    });
-    let mut checks = or_ok(lacks.collect(), NAME, "in service");
+        findings.fail(lack.to_string(), hint);
+    }
+    let mut checks = findings.or_ok("in service");
     checks.extend(super::orphans(orphans));
     checks
 }
@@ -33,26 +33,16 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
     let mut checks = Vec::new();
     let software = match software::find(spark_home, spec.image.name.version()) {
         Ok(software) => {
-            let Software {
-                spark_home,
-                spark_version,
-                java_version,
-                ..
-            } = &software;
-            checks.push(Check::ok(
-                "Spark",
-                format!("{spark_version} at {}", spark_home.display()),
-            ));
-            checks.push(Check::ok("Java", java_version.to_string()));
+            let home = software.spark_home.display();
+            checks.push(Check::ok("Spark", format!("{} at {home}", software.spark_version)));
+            checks.push(Check::ok("Java", software.java_version.to_string()));
             Some(software)
         }
         Err(lacks) => {
-            let name = |message: &str| if message.contains("Java") { "Java" } else { "Spark" };
-            checks.extend(
-                lacks
-                    .into_iter()
-                    .map(|lack| Check::failed(name(&lack.message), lack.message, lack.help)),
-            );
+            for lack in lacks {
+                let name = if lack.message.contains("Java") { "Java" } else { "Spark" };
+                checks.push(Check::failed(name, lack.message, lack.help));
+            }
             None
         }
     };
@@ -73,10 +63,10 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
             "run as root to limit them",
         ),
     });
-    let cannot = limits::limits(&wanted, cgroups)
-        .into_iter()
-        .filter(|_| software.is_some());
-    checks.extend(cannot.map(|line| Check::warning("not honoured", line, "")));
+    if software.is_some() {
+        let cannot = limits::limits(&wanted, cgroups).into_iter();
+        checks.extend(cannot.map(|line| Check::warning("not honoured", line, "")));
+    }
     checks
 }
 
@@ -118,9 +108,9 @@ fn memory(wanted: &DesiredState, dir: &ClusterDir) -> Option<Check> {
 
 fn ports(wanted: &DesiredState) -> Vec<Check> {
     let wanted = wanted.sets().iter().flat_map(kubelet::ports_of_set).collect();
-    let busy: Vec<_> = addresses::taken_everywhere(&wanted)
-        .into_iter()
-        .map(|port| Check::failed("ports", addresses::taken_message(port), addresses::TAKEN_HELP))
-        .collect();
-    or_ok(busy, "ports", "free loopback addresses found")
+    let mut findings = Findings::of("ports");
+    for port in addresses::taken_everywhere(&wanted) {
+        findings.fail(addresses::taken_message(port), addresses::TAKEN_HELP);
+    }
+    findings.or_ok("free loopback addresses found")
 }

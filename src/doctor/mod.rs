@@ -6,6 +6,7 @@ pub mod local;
 use serde::Serialize;
 
 use crate::jobs::orphans::Orphan;
+use crate::model::finding::{Finding, Severity};
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,21 +62,68 @@ impl Check {
 
 /// Drivers whose applications the leader does not know.
 fn orphans(orphans: &[Orphan]) -> Vec<Check> {
-    const NAME: &str = "drivers";
-    let found = orphans
-        .iter()
-        .map(|orphan| Check::warning(NAME, orphan.message(), orphan.help()));
-    or_ok(
-        found.collect(),
-        NAME,
-        "the leader knows the application of every running driver",
-    )
+    let mut findings = Findings::of("drivers");
+    for orphan in orphans {
+        findings.warn(orphan.message(), orphan.help());
+    }
+    findings.or_ok("the leader knows the application of every running driver")
 }
 
-/// The findings, or a passed check if there are none.
-fn or_ok(found: Vec<Check>, name: &'static str, observed: impl Into<String>) -> Vec<Check> {
-    match found.is_empty() {
-        true => vec![Check::ok(name, observed)],
-        false => found,
+/// What one check has found so far.
+struct Findings {
+    name: &'static str,
+    found: Vec<Check>,
+}
+
+impl Findings {
+    fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            found: Vec::new(),
+        }
+    }
+
+    fn warn(&mut self, observed: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(Check::warning(self.name, observed, hint));
+    }
+
+    fn fail(&mut self, observed: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(Check::failed(self.name, observed, hint));
+    }
+
+    /// Adds preflight's findings.
+    fn add(&mut self, findings: &[Finding]) {
+        for Finding {
+            severity,
+            message,
+            help,
+        } in findings
+        {
+            match severity {
+                Severity::Warning => self.warn(message, help),
+                Severity::Failure | Severity::NotAllowed | Severity::Clash => self.fail(message, help),
+            }
+        }
+    }
+
+    /// Whether an observation begins like this.
+    fn mention(&self, subject: &str) -> bool {
+        self.found.iter().any(|check| check.observed.starts_with(subject))
+    }
+
+    /// The findings, or a passed check if there are none.
+    fn or_ok(self, observed: impl Into<String>) -> Vec<Check> {
+        match self.found.is_empty() {
+            true => vec![Check::ok(self.name, observed)],
+            false => self.found,
+        }
+    }
+
+    /// The findings, or a skipped check if there are none.
+    fn or_skipped(self, why: &str) -> Vec<Check> {
+        match self.found.is_empty() {
+            true => vec![Check::skipped(self.name, why, "")],
+            false => self.found,
+        }
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use super::facts::{NameServerReport, Observed, PodReport, Resolution, joined};
-use crate::doctor::Check;
+use crate::doctor::{Check, Findings};
 use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;
@@ -88,53 +88,38 @@ async fn query(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
 /// `probes` is `None` without a cluster whose pods could be queried.
 pub fn judge(server: &Observed<NameServerReport>, probes: Option<&Observed<Vec<PodReport>>>) -> Vec<Check> {
     let server_hint = "check the name server's log: `kubectl --namespace kube-system logs --selector k8s-app=kube-dns`";
-    let mut checks = Vec::new();
+    let mut findings = Findings::of(NAME);
     let mut observed = Vec::new();
     let mut why = Vec::new();
     match server {
         Ok(asked) if asked.wrong.is_empty() => {
             observed.push(format!("{} resolves {}", asked.server, counted(asked.names, "name")))
         }
-        Ok(asked) => checks.push(Check::failed(
-            NAME,
-            format!("{}: {}", asked.server, joined(&asked.wrong)),
-            server_hint,
-        )),
+        Ok(asked) => findings.fail(format!("{}: {}", asked.server, joined(&asked.wrong)), server_hint),
         Err(reason) => why.push(reason.clone()),
     }
     match probes {
         Some(Ok(answers)) => {
-            let wrong: Vec<_> = answers.iter().filter_map(unresolved).collect();
-            let asked = answers.iter().filter(|answer| !answer.names.is_empty()).count();
-            checks.extend(
-                wrong
-                    .iter()
-                    .cloned()
-                    .map(|(observed, hint)| Check::failed(NAME, observed, hint)),
-            );
-            match asked {
+            for (observed, hint) in answers.iter().filter_map(unresolved) {
+                findings.fail(observed, hint);
+            }
+            match answers.iter().filter(|answer| !answer.names.is_empty()).count() {
                 0 => why.push("its pods have no `getent` to resolve with".into()),
-                _ if wrong.is_empty() => observed.push(format!(
+                asked => observed.push(format!(
                     "masters and ZooKeeper servers resolve in {}",
                     counted(asked, "pod")
                 )),
-                _ => {}
             }
         }
         Some(Err(reason)) => why.push(reason.clone()),
         None => {}
     }
-    if !checks.is_empty() {
-        return checks;
+    if observed.is_empty() && findings.found.is_empty() {
+        let hint = "grant `pods/exec`, or access to the pods of kube-system";
+        return vec![Check::skipped(NAME, why.join("; "), hint)];
     }
-    vec![match observed.is_empty() {
-        false => Check::ok(NAME, observed.join(", ")),
-        true => Check::skipped(
-            NAME,
-            why.join("; "),
-            "grant `pods/exec`, or access to the pods of kube-system",
-        ),
-    }]
+    // Without findings, all that was observed is well.
+    findings.or_ok(observed.join(", "))
 }
 
 /// The names that a pod cannot resolve. A worker's own name is judged with the workers.

@@ -7,23 +7,21 @@ use kube::ResourceExt;
 
 use super::facts::Existing;
 use super::pods::all_troubles;
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::state::trouble::TroubleKind;
 
 const NAME: &str = "images";
 
 pub fn judge(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Check> {
-    let mut found: Vec<_> = all_troubles(existing, users, events)
-        .into_iter()
-        .filter(|trouble| trouble.kind == TroubleKind::Image)
-        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
-        .collect();
-    found.extend(different(existing.observed.pods.iter().chain(users)));
-    or_ok(
-        found,
-        NAME,
-        format!("{} is available", existing.inventory.cluster.image),
-    )
+    let mut findings = Findings::of(NAME);
+    for trouble in all_troubles(existing, users, events) {
+        if trouble.kind == TroubleKind::Image {
+            findings.fail(trouble.to_string(), trouble.help());
+        }
+    }
+    let different = different(existing.observed.pods.iter().chain(users));
+    findings.found.extend(different);
+    findings.or_ok(format!("{} is available", existing.inventory.cluster.image))
 }
 
 /// Different images of the same name.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use super::facts::{Observed, joined};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 
 const NAME: &str = "service links";
 /// The variables that Spark's scripts and daemons read.
@@ -26,30 +26,22 @@ pub fn judge(pods: &[Pod], services: &Observed<Vec<Service>>) -> Vec<Check> {
         .map(|service| format!("{}_PORT", service.name_any().to_uppercase().replace('-', "_")))
         .filter(|variable| READ.contains(&variable.as_str()))
         .collect();
-    let found = pods.iter().filter_map(|pod| {
-        let has: Vec<_> = variables
-            .iter()
-            .filter(|variable| gets(pod, variable))
-            .cloned()
-            .collect();
-        (!has.is_empty()).then(|| {
-            let observed = format!(
-                "{} is given {}=tcp://… for a Service of that name",
-                pod.name_any(),
-                joined(&has)
+    let mut findings = Findings::of(NAME);
+    for pod in pods {
+        let given = variables.iter().filter(|variable| gets(pod, variable));
+        let given: Vec<_> = given.cloned().collect();
+        if !given.is_empty() {
+            let (pod, given) = (pod.name_any(), joined(&given));
+            findings.fail(
+                format!("{pod} is given {given}=tcp://… for a Service of that name"),
+                "set enableServiceLinks: false in its pod, or Spark reads the variable as its own setting",
             );
-            let hint = "set enableServiceLinks: false in its pod, or Spark reads the variable as its own setting";
-            Check::failed(NAME, observed, hint)
-        })
-    });
-    or_ok(
-        found.collect(),
-        NAME,
-        match pods.len() {
-            0 => "there are no driver pods".into(),
-            count => format!("{count} driver pods have none"),
-        },
-    )
+        }
+    }
+    findings.or_ok(match pods.len() {
+        0 => "there are no driver pods".into(),
+        count => format!("{count} driver pods have none"),
+    })
 }
 
 /// Whether the pod gets the variable: its own definition would take precedence.

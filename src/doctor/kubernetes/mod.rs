@@ -20,7 +20,6 @@ mod versions;
 mod zookeeper;
 
 use super::Check;
-use crate::model::finding::{Finding, Severity};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::spec::ClusterSpec;
 
@@ -52,8 +51,10 @@ pub async fn diagnose(cluster: &Cluster, spec: &ClusterSpec) -> Diagnosis {
 fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) -> Vec<Check> {
     let existing = facts.existing();
     let probes = existing.map(|existing| &existing.probes);
-    let mut checks = vec![server::judge(&facts.server)];
-    checks.extend(server::namespace(facts.namespace, namespace));
+    let mut checks = vec![
+        server::judge(&facts.server),
+        server::namespace(facts.namespace, namespace),
+    ];
     checks.extend(server::permissions(&facts.permissions));
     checks.extend(nodes::judge(&facts.nodes));
     checks.extend(nodes::capacity(&facts.capacity, &facts.quota));
@@ -75,15 +76,4 @@ fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) ->
     }
     checks.extend(zookeeper::judge(existing, spec, &facts.external_zookeeper));
     checks
-}
-
-/// Converts preflight's findings to checks.
-fn from_findings(name: &'static str, findings: &[Finding]) -> Vec<Check> {
-    let check = |finding: &Finding| match finding.severity {
-        Severity::Warning => Check::warning(name, &finding.message, &finding.help),
-        Severity::Failure | Severity::NotAllowed | Severity::Clash => {
-            Check::failed(name, &finding.message, &finding.help)
-        }
-    };
-    findings.iter().map(check).collect()
 }

@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::ResourceExt;
 
 use super::facts::{Existing, Observed, joined};
-use super::from_findings;
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::finding::Finding;
 use crate::spec::words::counted;
 use crate::state::nodes::{Nodes, Warning};
@@ -19,20 +18,15 @@ pub fn judge(nodes: &Observed<Vec<Node>>) -> Vec<Check> {
     let is_ready =
         |node: &&Node| conditions(node).any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let ready = nodes.iter().filter(is_ready).count();
-    if ready == 0 {
-        let observed = format!(
-            "none of {} is ready: {}",
-            counted(nodes.len(), "node"),
-            joined(&troubles(nodes))
-        );
-        return vec![Check::failed(NAME, observed, HINT)];
-    }
     let troubles = troubles(nodes);
-    let found = match troubles.is_empty() {
-        true => vec![],
-        false => vec![Check::warning(NAME, joined(&troubles), HINT)],
-    };
-    or_ok(found, NAME, format!("{ready} of {} ready", nodes.len()))
+    let mut findings = Findings::of(NAME);
+    if ready == 0 {
+        let all = counted(nodes.len(), "node");
+        findings.fail(format!("none of {all} is ready: {}", joined(&troubles)), HINT);
+    } else if !troubles.is_empty() {
+        findings.warn(joined(&troubles), HINT);
+    }
+    findings.or_ok(format!("{ready} of {} ready", nodes.len()))
 }
 
 const HINT: &str = "`kubectl describe node` says more; a node without a network plugin never becomes ready, and one whose disk is full evicts \
@@ -67,37 +61,28 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
 
 /// Where the cluster's pods are: on nodes that respond, and members of one kind apart.
 pub fn placement(existing: &Existing) -> Vec<Check> {
-    const NAME: &str = "placement";
-    let found = existing.state.warnings.iter().map(|warning| match warning {
-        Warning::LostNode(_) => Check::failed(NAME, warning.to_string(), warning.help()),
-        Warning::SharedNode { .. } => Check::warning(NAME, warning.to_string(), warning.help()),
-    });
-    let found = found.collect();
+    let mut findings = Findings::of("placement");
+    for warning in &existing.state.warnings {
+        match warning {
+            Warning::LostNode(_) => findings.fail(warning.to_string(), warning.help()),
+            Warning::SharedNode { .. } => findings.warn(warning.to_string(), warning.help()),
+        }
+    }
     match existing.observed.nodes {
-        Nodes::Listed(_) => or_ok(
-            found,
-            NAME,
-            "masters and ZooKeeper servers are spread as far as the nodes allow",
-        ),
-        _ if found.is_empty() => vec![Check::skipped(NAME, "you may not list nodes", "")],
-        _ => found,
+        Nodes::Listed(_) => findings.or_ok("masters and ZooKeeper servers are spread as far as the nodes allow"),
+        _ => findings.or_skipped("you may not list nodes"),
     }
 }
 
 pub fn capacity(room: &Observed<Vec<Finding>>, quota: &[Finding]) -> Vec<Check> {
-    const NAME: &str = "capacity";
-    let mut found = from_findings(NAME, quota);
+    let mut findings = Findings::of("capacity");
+    findings.add(quota);
     match room {
-        Ok(findings) => {
-            found.extend(from_findings(NAME, findings));
-            or_ok(found, NAME, "the nodes and the quota have capacity for all pods")
+        Ok(found) => {
+            findings.add(found);
+            findings.or_ok("the nodes and the quota have capacity for all pods")
         }
-        Err(_) if found.is_empty() => vec![Check::skipped(
-            NAME,
-            "you may not list nodes and the pods of all namespaces",
-            "",
-        )],
-        Err(_) => found,
+        Err(_) => findings.or_skipped("you may not list nodes and the pods of all namespaces"),
     }
 }
 

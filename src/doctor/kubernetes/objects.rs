@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::ObjectMeta;
 
 use super::facts::{DiagnosticFacts, joined};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::kind::Kind;
 use crate::model::labels::{INSTANCE, is_of_cluster};
 use crate::spec::ClusterSpec;
@@ -28,36 +28,31 @@ pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
             return vec![Check::failed(NAME, why, hint)];
         }
     };
-    let mut found = match existing {
+    let mut findings = Findings::of(NAME);
+    match existing {
         Some(existing) => {
             let listed = |kind, name: &str| existing.inventory.entry(kind, name).is_some();
-            let mut found = left_over(name, &live, &listed);
+            left_over(name, &live, &listed, &mut findings);
             let entries = existing.inventory.objects.iter();
             let gone: Vec<_> = entries
                 .filter(|entry| matches!(entry.kind, Kind::Service | Kind::StatefulSet))
                 .filter(|entry| {
                     !live
                         .iter()
-                        .any(|(kind, metadata)| is(metadata, &entry.name) && *kind == entry.kind)
+                        .any(|(kind, metadata)| *kind == entry.kind && is(metadata, &entry.name))
                 })
                 .map(|entry| format!("{} {}", entry.kind, entry.name))
                 .collect();
             if !gone.is_empty() {
                 let observed = format!("objects of the inventory are missing: {}", joined(&gone));
-                found.push(Check::failed(
-                    NAME,
-                    observed,
-                    "`sparkha create` with the same arguments recreates it",
-                ));
+                findings.fail(observed, "`sparkha create` with the same arguments recreates it");
             }
-            found
         }
         None => {
-            let mut found = left_over(name, &live, &|_, _| false);
-            found.extend(taken(facts, spec, &live));
-            found
+            left_over(name, &live, &|_, _| false, &mut findings);
+            taken(facts, spec, &live, &mut findings);
         }
-    };
+    }
     let owns = |claim: &str| existing.is_some_and(|existing| existing.inventory.owns_claim(claim));
     let claims = facts.claims.iter().flatten();
     let forgotten: Vec<_> = claims
@@ -67,20 +62,13 @@ pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
         .collect();
     if !forgotten.is_empty() {
         let observed = format!("claims of a former cluster are left: {}", joined(&forgotten));
-        found.push(Check::warning(
-            NAME,
-            observed,
-            "the next cluster of this name reuses them; `kubectl delete pvc` removes them with their data",
-        ));
+        let hint = "the next cluster of this name reuses them; `kubectl delete pvc` removes them with their data";
+        findings.warn(observed, hint);
     }
-    or_ok(
-        found,
-        NAME,
-        match existing {
-            Some(existing) => format!("all {} of the inventory", existing.inventory.objects.len()),
-            None => format!("no object conflicts with a cluster {name}"),
-        },
-    )
+    findings.or_ok(match existing {
+        Some(existing) => format!("all {} of the inventory", existing.inventory.objects.len()),
+        None => format!("no object conflicts with a cluster {name}"),
+    })
 }
 
 fn is(metadata: &ObjectMeta, name: &str) -> bool {
@@ -88,7 +76,12 @@ fn is(metadata: &ObjectMeta, name: &str) -> bool {
 }
 
 /// Objects with the cluster's labels that are not in its inventory.
-fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, &str) -> bool) -> Vec<Check> {
+fn left_over(
+    cluster: &str,
+    live: &[(Kind, &ObjectMeta)],
+    listed: &dyn Fn(Kind, &str) -> bool,
+    findings: &mut Findings,
+) {
     let names: Vec<_> = live
         .iter()
         .filter(|(_, metadata)| is_of_cluster(metadata.labels.as_ref(), cluster))
@@ -96,37 +89,29 @@ fn left_over(cluster: &str, live: &[(Kind, &ObjectMeta)], listed: &dyn Fn(Kind, 
         .filter(|(kind, name)| !listed(**kind, name))
         .map(|(kind, name)| format!("{kind} {name}"))
         .collect();
-    if names.is_empty() {
-        return vec![];
+    if !names.is_empty() {
+        let names = joined(&names);
+        findings.warn(
+            format!("not in the cluster's inventory, but labelled as its own: {names}"),
+            "left over, or labelled by hand: `kubectl delete` what you do not need",
+        );
     }
-    let observed = format!(
-        "not in the cluster's inventory, but labelled as its own: {}",
-        joined(&names)
-    );
-    vec![Check::warning(
-        NAME,
-        observed,
-        "left over, or labelled by hand: `kubectl delete` what you do not need",
-    )]
 }
 
 /// Names that a new cluster would need.
-fn taken(facts: &DiagnosticFacts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)]) -> Vec<Check> {
+fn taken(facts: &DiagnosticFacts, spec: &ClusterSpec, live: &[(Kind, &ObjectMeta)], findings: &mut Findings) {
     let owners: BTreeMap<_, _> = live
         .iter()
         .filter(|(_, metadata)| !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str()))
         .filter_map(|(kind, metadata)| Some(((*kind, metadata.name.as_deref()?), *metadata)))
         .collect();
-    let clashes = facts.desired.iter().filter_map(|resource| {
-        let metadata = owners.get(&(resource.kind, resource.name.as_str()))?;
+    for resource in &facts.desired {
+        let Some(metadata) = owners.get(&(resource.kind, resource.name.as_str())) else {
+            continue;
+        };
         let instance = metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE));
         let owner = instance.map_or("not sparkha's".to_owned(), |instance| format!("of {instance}"));
         let observed = format!("{} {} exists already, {owner}", resource.kind, resource.name);
-        Some(Check::failed(
-            NAME,
-            observed,
-            "choose another NAME or namespace, or remove it",
-        ))
-    });
-    clashes.collect()
+        findings.fail(observed, "choose another NAME or namespace, or remove it");
+    }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Event, Pod};
 use kube::ResourceExt;
 
 use super::facts::{DiagnosticFacts, Existing};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
 use crate::spec::words::counted;
@@ -51,42 +51,30 @@ pub fn all_troubles(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec
 }
 
 pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> Vec<Check> {
-    let mut found: Vec<_> = all_troubles(existing, users, events)
-        .into_iter()
-        // Told as what they are.
-        .filter(|trouble| !matches!(trouble.kind, TroubleKind::Image | TroubleKind::LostNode))
-        .map(|trouble| Check::failed(NAME, trouble.to_string(), trouble.help()))
-        .collect();
-    for pod in existing.observed.pods.iter().chain(users) {
-        let told = found
-            .iter()
-            .any(|check| check.observed.starts_with(&format!("{}:", pod.name_any())));
-        if !told {
-            found.extend(ended(pod, now));
+    let mut findings = Findings::of(NAME);
+    for trouble in all_troubles(existing, users, events) {
+        // These have checks of their own.
+        if !matches!(trouble.kind, TroubleKind::Image | TroubleKind::LostNode) {
+            findings.fail(trouble.to_string(), trouble.help());
         }
     }
-    let lacks = existing.state.not_ready.iter();
-    found.extend(
-        lacks
-            .filter(|lack| matches!(lack, NotReady::RollingOut { .. }))
-            .map(|lack| {
-                Check::warning(
-                    NAME,
-                    lack.to_string(),
-                    "a change is in progress; if this persists, a pod does not become ready",
-                )
-            }),
-    );
+    for pod in existing.observed.pods.iter().chain(users) {
+        if !findings.mention(&format!("{}:", pod.name_any())) {
+            findings.found.extend(ended(pod, now));
+        }
+    }
+    for lack in &existing.state.not_ready {
+        if matches!(lack, NotReady::RollingOut { .. }) {
+            let hint = "a change is in progress; if this persists, a pod does not become ready";
+            findings.warn(lack.to_string(), hint);
+        }
+    }
     let missing = missing(&existing.state);
     if !missing.is_empty() {
-        let observed = format!("{} missing", missing.join(", "));
-        found.push(Check::failed(
-            NAME,
-            observed,
-            "their StatefulSet's events show why: `kubectl describe statefulset`",
-        ));
+        let hint = "their StatefulSet's events show why: `kubectl describe statefulset`";
+        findings.fail(format!("{} missing", missing.join(", ")), hint);
     }
-    or_ok(found, NAME, format!("{} run", existing.observed.pods.len()))
+    findings.or_ok(format!("{} run", existing.observed.pods.len()))
 }
 
 fn missing(state: &state::ClusterState) -> Vec<String> {

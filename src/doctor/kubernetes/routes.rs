@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::facts::{Observed, joined};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
@@ -70,19 +70,20 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
         .iter()
         .filter(|route| !route.addresses.is_empty() && !route.problems.is_empty())
         .collect();
-    let mut found = Vec::new();
+    let mut findings = Findings::of(NAME);
     if !without_name.is_empty() {
+        let mut hosts: Vec<_> = without_name.iter().map(|route| route.host.clone()).collect();
+        hosts.dedup();
         let observed = format!(
             "{} of {} of the UI domain {domain} not resolved here ({})",
             without_name.len(),
             counted(routes.len(), "name"),
-            joined(&hosts(without_name.iter().map(|route| route.host.as_str()))),
+            joined(&hosts),
         );
-        found.push(Check::warning(
-            NAME,
+        findings.warn(
             observed,
             "resolve the domain's names to a router (`sparkha route render --format dnsmasq`, `sparkha router --dns`); `sparkha ui` needs neither",
-        ));
+        );
     }
     if let Some(problem) = with_problem.first().and_then(|route| route.problems.first()) {
         let observed = format!(
@@ -92,19 +93,10 @@ pub fn judge(report: &Observed<RouteReport>, domain: &UiDomain) -> Vec<Check> {
             with_problem[0].host,
             problem.message
         );
-        found.push(Check::warning(NAME, observed, problem.hint.clone()));
+        findings.warn(observed, &problem.hint);
     }
     let addresses: std::collections::BTreeSet<&IpAddr> = routes.iter().flat_map(|route| &route.addresses).collect();
     let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    or_ok(
-        found,
-        NAME,
-        format!("{} are reached by their names, through {}", routes.len(), joined(&list)),
-    )
-}
-
-fn hosts<'a>(hosts: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut hosts: Vec<_> = hosts.map(str::to_owned).collect();
-    hosts.dedup();
-    hosts
+    let all = routes.len();
+    findings.or_ok(format!("{all} are reached by their names, through {}", joined(&list)))
 }

@@ -1,8 +1,7 @@
 //! The API server, the namespace, and your permissions there.
 
 use super::facts::{ApiServer, Observed};
-use super::from_findings;
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::lifecycle::preflight::kubernetes::too_old;
 use crate::model::finding::Finding;
 use crate::platform::kubernetes::Error;
@@ -21,25 +20,22 @@ pub fn judge(server: &ApiServer) -> Check {
     }
 }
 
-pub fn namespace(state: NamespaceState, namespace: &str) -> Vec<Check> {
-    vec![Check::ok(
-        "namespace",
-        match state {
-            NamespaceState::Missing => format!("{namespace} does not exist yet: create makes it"),
-            NamespaceState::Ours | NamespaceState::Others => format!("{namespace} exists"),
-        },
-    )]
+pub fn namespace(state: NamespaceState, namespace: &str) -> Check {
+    let observed = match state {
+        NamespaceState::Missing => format!("{namespace} does not exist yet: create makes it"),
+        NamespaceState::Ours | NamespaceState::Others => format!("{namespace} exists"),
+    };
+    Check::ok("namespace", observed)
 }
 
 pub fn permissions(missing: &Observed<Vec<Finding>>) -> Vec<Check> {
-    const NAME: &str = "permissions";
+    let mut findings = Findings::of("permissions");
     match missing {
-        Ok(missing) => or_ok(
-            from_findings(NAME, missing),
-            NAME,
-            "you have the permissions for create, status and teardown",
-        ),
-        Err(why) => vec![Check::skipped(NAME, why, "")],
+        Ok(missing) => {
+            findings.add(missing);
+            findings.or_ok("you have the permissions for create, status and teardown")
+        }
+        Err(why) => findings.or_skipped(why),
     }
 }
 

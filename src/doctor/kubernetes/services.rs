@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::ResourceExt;
 
-use super::facts::{DiagnosticFacts, Existing, Observed, joined, named};
-use crate::doctor::{Check, or_ok};
+use super::facts::{DiagnosticFacts, Existing, Observed, named};
+use crate::doctor::{Check, Findings};
 use crate::model::labels::is_of_cluster;
 use crate::state::is_ready;
 
@@ -22,14 +22,22 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
         .iter()
         .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), cluster))
         .collect();
-    let found: Vec<_> = own
-        .iter()
-        .filter_map(|service| of_service(service, pods, &facts.endpoints, cluster))
-        .collect();
-    or_ok(found, NAME, format!("{} lead to their pods", own.len()))
+    let mut findings = Findings::of(NAME);
+    for service in &own {
+        if let Some((observed, hint)) = of_service(service, pods, &facts.endpoints, cluster) {
+            findings.fail(observed, hint);
+        }
+    }
+    findings.or_ok(format!("{} lead to their pods", own.len()))
 }
 
-fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>, cluster: &str) -> Option<Check> {
+/// What is wrong with a Service, and the hint.
+fn of_service(
+    service: &Service,
+    pods: &[Pod],
+    endpoints: &Observed<Vec<Endpoints>>,
+    cluster: &str,
+) -> Option<(String, &'static str)> {
     let name = service.name_any();
     let spec = service.spec.as_ref()?;
     let selector = spec.selector.clone().unwrap_or_default();
@@ -37,11 +45,8 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
     if selected.is_empty() {
         let list: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let observed = format!("{name} selects no pod ({})", list.join(","));
-        return Some(Check::failed(
-            NAME,
-            observed,
-            "if its pods exist, its selector was changed: run `sparkha create --force-conflicts`",
-        ));
+        let hint = "if its pods exist, its selector was changed: run `sparkha create --force-conflicts`";
+        return Some((observed, hint));
     }
     let foreign: Vec<_> = selected
         .iter()
@@ -50,41 +55,32 @@ fn of_service(service: &Service, pods: &[Pod], endpoints: &Observed<Vec<Endpoint
         .collect();
     if !foreign.is_empty() {
         let observed = format!("{name} leads to pods that are not the cluster's: {}", named(foreign));
-        return Some(Check::failed(
-            NAME,
-            observed,
-            "those pods have the cluster's labels, or its selector was changed",
-        ));
+        let hint = "those pods have the cluster's labels, or its selector was changed";
+        return Some((observed, hint));
     }
     let has_address = match endpoints {
         Ok(endpoints) => {
-            let own = endpoints.iter().find(|endpoints| endpoints.name_any() == name);
-            let subsets = own.and_then(|endpoints| endpoints.subsets.as_ref());
-            subsets.is_some_and(|subsets| {
-                subsets
-                    .iter()
-                    .any(|subset| subset.addresses.iter().flatten().next().is_some())
-            })
+            let own = endpoints.iter().filter(|endpoints| endpoints.name_any() == name);
+            let mut subsets = own.flat_map(|endpoints| endpoints.subsets.iter().flatten());
+            subsets.any(|subset| subset.addresses.iter().flatten().next().is_some())
         }
         // Without permission to read Endpoints, the pods must do.
         Err(_) => selected.iter().any(|pod| is_ready(pod)),
     };
-    if !has_address {
-        let waiting = selected.iter().copied().filter(|pod| !is_ready(pod));
-        let names: Vec<_> = waiting.map(ResourceExt::name_any).collect();
-        let (observed, hint) = match names.is_empty() {
-            true => (
-                format!("{name} has no address, although its pods are ready"),
-                "no controller fills its Endpoints: check kube-controller-manager",
-            ),
-            false => (
-                format!("{name} has no ready address: {} not ready", joined(&names)),
-                "see the checks of pods",
-            ),
-        };
-        return Some(Check::failed(NAME, observed, hint));
+    if has_address {
+        return None;
     }
-    None
+    let waiting: Vec<_> = selected.into_iter().filter(|pod| !is_ready(pod)).collect();
+    Some(match waiting.is_empty() {
+        true => (
+            format!("{name} has no address, although its pods are ready"),
+            "no controller fills its Endpoints: check kube-controller-manager",
+        ),
+        false => (
+            format!("{name} has no ready address: {} not ready", named(waiting)),
+            "see the checks of pods",
+        ),
+    })
 }
 
 /// An empty selector selects nothing here: no controller fills its Endpoints.
@@ -112,7 +108,7 @@ mod tests {
 
     fn observed(selector: &serde_json::Value, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>) -> Option<String> {
         let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
-        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|check| check.observed)
+        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|(observed, _)| observed)
     }
 
     #[test]

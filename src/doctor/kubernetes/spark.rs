@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::facts::{Existing, Observed, PodReport, Resolution, joined};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::labels::Component;
 use crate::model::ports::MASTER_PORT;
 use crate::model::reports::{MasterReport, MasterStatus, WorkerReport};
@@ -22,13 +22,12 @@ pub fn judge(existing: &Existing) -> Vec<Check> {
 }
 
 fn masters(existing: &Existing) -> Vec<Check> {
-    const NAME: &str = "masters";
-    let mut found: Vec<_> = existing
-        .state
-        .not_ready
-        .iter()
-        .filter_map(|lack| of_master(NAME, lack, &existing.observed))
-        .collect();
+    let mut findings = Findings::of("masters");
+    for lack in &existing.state.not_ready {
+        if let Some((observed, hint)) = of_master(lack, &existing.observed) {
+            findings.fail(observed, hint);
+        }
+    }
     for (pod, report) in &existing.observed.masters {
         let Ok(report) = report else { continue };
         // Workers and drivers use its Service's name, and Spark drops messages to another name.
@@ -39,14 +38,15 @@ fn masters(existing: &Existing) -> Vec<Check> {
                 report.url
             );
             let hint = "SPARK_MASTER_HOST must be the name of the master's own Service: leave it to sparkha, in env and sparkConf alike";
-            found.push(Check::failed(NAME, observed, hint));
+            findings.fail(observed, hint);
         }
     }
     let standby = existing.state.masters.len().saturating_sub(1);
-    or_ok(found, NAME, format!("1 alive, {standby} standby"))
+    findings.or_ok(format!("1 alive, {standby} standby"))
 }
 
-fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check> {
+/// What masters lack, and the hint.
+fn of_master(lack: &NotReady, facts: &Facts) -> Option<(String, &'static str)> {
     let hint = match lack {
         NotReady::MastersSilent { .. } => {
             let reasons = facts
@@ -58,7 +58,7 @@ fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check
                 true => lack.to_string(),
                 false => format!("{lack} ({})", joined(&reasons)),
             };
-            return Some(Check::failed(name, observed, "see `sparkha logs masters`"));
+            return Some((observed, "see `sparkha logs masters`"));
         }
         NotReady::NoLeader { recovering: Some(_) } => "recovery takes up to spark.deploy.recoveryTimeout; check again",
         NotReady::NoLeader { recovering: None } => {
@@ -69,12 +69,12 @@ fn of_master(name: &'static str, lack: &NotReady, facts: &Facts) -> Option<Check
         }
         _ => return None,
     };
-    Some(Check::failed(name, lack.to_string(), hint))
+    Some((lack.to_string(), hint))
 }
 
 fn workers(existing: &Existing) -> Vec<Check> {
     const NAME: &str = "workers";
-    let mut found = Vec::new();
+    let mut findings = Findings::of(NAME);
     for lack in &existing.state.not_ready {
         let hint = match lack {
             NotReady::Workers { .. } => {
@@ -85,19 +85,16 @@ fn workers(existing: &Existing) -> Vec<Check> {
             }
             _ => continue,
         };
-        found.push(Check::failed(NAME, lack.to_string(), hint));
+        findings.fail(lack.to_string(), hint);
     }
     if let Some(leader) = leader(&existing.observed) {
         let pods: Vec<_> = pods_of(&existing.observed, Component::Worker).collect();
         let alive = leader.workers.iter().filter(|worker| worker.state == "ALIVE");
-        found.extend(alive.filter_map(|worker| advertised(NAME, worker, &pods, &existing.probes)));
+        let advertised = alive.filter_map(|worker| advertised(NAME, worker, &pods, &existing.probes));
+        findings.found.extend(advertised);
     }
-    let workers = &existing.state.workers;
-    or_ok(
-        found,
-        NAME,
-        format!("{}, with the configured resources", workers.registration()),
-    )
+    let registration = existing.state.workers.registration();
+    findings.or_ok(format!("{registration}, with the configured resources"))
 }
 
 fn leader(facts: &Facts) -> Option<&MasterReport> {
@@ -157,7 +154,8 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
         return vec![Check::skipped(NAME, "no master leads", "")];
     };
     let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
-    let found = waiting.map(|app| {
+    let mut findings = Findings::of(NAME);
+    for app in waiting {
         let observed = format!(
             "{} ({}) waits for executors; {} and {} MiB are free on {}",
             app.id,
@@ -168,13 +166,10 @@ fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Ch
         );
         let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
                     reach the driver: spark.driver.host must be an address of its pod";
-        Check::warning(NAME, observed, hint)
-    });
-    let run = format!(
-        "{}, none of them waiting",
-        counted(leader.activeapps.len(), "application")
-    );
-    or_ok(found.collect(), NAME, run)
+        findings.warn(observed, hint);
+    }
+    let all = counted(leader.activeapps.len(), "application");
+    findings.or_ok(format!("{all}, none of them waiting"))
 }
 
 #[cfg(test)]

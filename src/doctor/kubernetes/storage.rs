@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use kube::ResourceExt;
 
 use super::facts::Observed;
-use super::from_findings;
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::lifecycle::preflight::capacity::ClaimRequest;
 use crate::model::finding::Finding;
 use crate::spec::words::counted;
@@ -28,7 +27,7 @@ pub fn claim_request(claim: &PersistentVolumeClaim) -> Option<ClaimRequest> {
 }
 
 pub fn judge(
-    findings: &Observed<Vec<Finding>>,
+    impossible: &Observed<Vec<Finding>>,
     claims: &Observed<Vec<PersistentVolumeClaim>>,
     events: &[Event],
 ) -> Vec<Check> {
@@ -36,62 +35,42 @@ pub fn judge(
         Ok(claims) => claims,
         Err(why) => return vec![Check::skipped(NAME, why, "")],
     };
-    let mut found = from_findings(NAME, findings.as_deref().unwrap_or_default());
+    let mut findings = Findings::of(NAME);
+    findings.add(impossible.as_deref().unwrap_or_default());
     let waiting: Vec<_> = claims.iter().filter(|claim| !is_bound(claim)).collect();
     for claim in &waiting {
         let name = claim.name_any();
         // It has been reported, and more clearly.
-        let subject = format!("claim {name}:");
-        if found.iter().any(|check| check.observed.starts_with(&subject)) {
+        if findings.mention(&format!("claim {name}:")) {
             continue;
         }
-        let phase = claim
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.clone())
-            .unwrap_or_default();
-        let reason = newest_message(&name, events);
-        if reason
-            .as_deref()
-            .is_some_and(|reason| reason.contains("waiting for first consumer"))
-        {
+        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+        let phase = phase.unwrap_or_default();
+        let reason = newest_message(&name, events).unwrap_or("no event says why");
+        if reason.contains("waiting for first consumer") {
             // It is provisioned when a pod uses it.
             continue;
         }
-        let observed = format!(
-            "claim {name} is {phase}: {}",
-            reason.as_deref().unwrap_or("no event says why")
-        );
+        let observed = format!("claim {name} is {phase}: {reason}");
         let hint = "check storageClassName, accessMode and size; without a provisioner, create the volume yourself";
-        found.push(Check::failed(NAME, observed, hint));
+        findings.fail(observed, hint);
     }
-    match findings {
-        Err(why) if found.is_empty() => {
-            let observed = format!(
-                "{} bound; storage classes could not be read: {why}",
-                counted(claims.len(), "claim")
-            );
-            vec![Check::ok(NAME, observed)]
-        }
-        _ => or_ok(
-            found,
-            NAME,
-            match claims.len() {
-                0 => "no claim waits for a volume".into(),
-                count => format!("{} of {} bound", count - waiting.len(), counted(count, "claim")),
-            },
-        ),
-    }
+    let all = counted(claims.len(), "claim");
+    findings.or_ok(match (impossible, claims.len()) {
+        (Err(why), _) => format!("{all} bound; storage classes could not be read: {why}"),
+        (Ok(_), 0) => "no claim waits for a volume".into(),
+        (Ok(_), count) => format!("{} of {all} bound", count - waiting.len()),
+    })
 }
 
 /// The newest event about a claim.
-fn newest_message(claim: &str, events: &[Event]) -> Option<String> {
+fn newest_message<'a>(claim: &str, events: &'a [Event]) -> Option<&'a str> {
     let about = events.iter().filter(|event| {
         event.involved_object.kind.as_deref() == Some("PersistentVolumeClaim")
             && event.involved_object.name.as_deref() == Some(claim)
     });
     let newest = about.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0))?;
-    newest.message.clone()
+    newest.message.as_deref()
 }
 
 #[cfg(test)]

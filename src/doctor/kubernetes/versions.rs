@@ -1,12 +1,13 @@
 //! Whether all versions match: this sparkha and the one that made the cluster, and the Spark of its pods and of its drivers.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::facts::{Existing, joined};
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::spec::image::ImageReference;
 use crate::spec::version::is_same_feature_release;
 
@@ -16,7 +17,8 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
     let cluster = &existing.inventory.cluster;
     let made_by = cluster.sparkha_version.as_str();
-    let mut found = of_sparkha(made_by);
+    let mut findings = Findings::of(NAME);
+    findings.found.extend(of_sparkha(made_by));
     let others: BTreeSet<_> = existing
         .observed
         .pods
@@ -32,10 +34,11 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
             joined(&list)
         );
         let hint = "a change is still in progress, or a StatefulSet was changed: `sparkha create --dry-run` shows what differs";
-        found.push(Check::warning(NAME, observed, hint));
+        findings.warn(observed, hint);
     }
-    found.extend(users.iter().filter_map(|pod| of_driver(pod, &cluster.image)));
-    or_ok(found, NAME, format!("sparkha {OWN} and one image, {}", cluster.image))
+    let of_drivers = users.iter().filter_map(|pod| of_driver(pod, &cluster.image));
+    findings.found.extend(of_drivers);
+    findings.or_ok(format!("sparkha {OWN} and one image, {}", cluster.image))
 }
 
 fn images(pod: &Pod) -> impl Iterator<Item = &str> {
@@ -43,21 +46,20 @@ fn images(pod: &Pod) -> impl Iterator<Item = &str> {
     containers.filter_map(|container| container.image.as_deref())
 }
 
-fn of_sparkha(made_by: &str) -> Vec<Check> {
+fn of_sparkha(made_by: &str) -> Option<Check> {
     let number = |text: &str| -> Vec<u64> {
-        text.split(['.', '-', '+'])
-            .map_while(|part| part.parse().ok())
-            .collect()
+        let parts = text.split(['.', '-', '+']);
+        parts.map_while(|part| part.parse().ok()).collect()
+    };
+    let hint = match number(made_by).cmp(&number(OWN)) {
+        Ordering::Equal => return None,
+        Ordering::Greater => "use that version, or a newer one",
+        Ordering::Less => {
+            "`sparkha create` with the cluster's own file upgrades it to this version; --dry-run shows what would change"
+        }
     };
     let observed = format!("the cluster was made by sparkha {made_by}, this is {OWN}");
-    match number(made_by).cmp(&number(OWN)) {
-        std::cmp::Ordering::Equal => vec![],
-        std::cmp::Ordering::Greater => vec![Check::warning(NAME, observed, "use that version, or a newer one")],
-        std::cmp::Ordering::Less => {
-            let hint = "`sparkha create` with the cluster's own file upgrades it to this version; --dry-run shows what would change";
-            vec![Check::warning(NAME, observed, hint)]
-        }
-    }
+    Some(Check::warning(NAME, observed, hint))
 }
 
 /// A driver of another Spark version cannot talk to this cluster's masters and executors.
@@ -97,8 +99,8 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert!(of_sparkha(OWN).is_empty());
-        assert_eq!(of_sparkha("99.10.0")[0].hint, "use that version, or a newer one");
-        assert!(of_sparkha("0.0.9")[0].hint.contains("sparkha create"));
+        assert_eq!(of_sparkha(OWN), None);
+        assert_eq!(of_sparkha("99.10.0").unwrap().hint, "use that version, or a newer one");
+        assert!(of_sparkha("0.0.9").unwrap().hint.contains("sparkha create"));
     }
 }

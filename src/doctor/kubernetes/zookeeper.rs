@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::{Existing, joined};
-use super::from_findings;
-use crate::doctor::{Check, or_ok};
+use crate::doctor::{Check, Findings};
 use crate::model::finding::Finding;
 use crate::model::reports::{ZooKeeperMode, ZooKeeperReport};
 use crate::render::inventory::ZooKeeperSummary;
@@ -25,10 +24,8 @@ pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Findin
             return managed(&names, &existing.observed.zookeepers);
         }
         Some((ZooKeeperState::None, _)) => {
-            return vec![Check::ok(
-                NAME,
-                "not needed: the one master recovers from its own files",
-            )];
+            let observed = "not needed: the one master recovers from its own files";
+            return vec![Check::ok(NAME, observed)];
         }
         Some((ZooKeeperState::External { servers, .. }, _)) => servers.join(","),
         None => match &spec.recovery {
@@ -39,14 +36,18 @@ pub fn judge(existing: Option<&Existing>, spec: &ClusterSpec, external: &[Findin
     match existing.map(|existing| &existing.inventory.cluster.zookeeper) {
         // Only the arguments that describe the cluster make sparkha query it.
         Some(ZooKeeperSummary::External { .. }) if !matches!(spec.recovery, Recovery::ExternalZooKeeper(_)) => {
-            let hint = "pass --zookeeper or the cluster's file to check it";
+            let why = format!("{servers} is not managed by sparkha");
             vec![Check::skipped(
                 NAME,
-                format!("{servers} is not managed by sparkha"),
-                hint,
+                why,
+                "pass --zookeeper or the cluster's file to check it",
             )]
         }
-        _ => or_ok(from_findings(NAME, external), NAME, format!("{servers} answers")),
+        _ => {
+            let mut findings = Findings::of(NAME);
+            findings.add(external);
+            findings.or_ok(format!("{servers} answers"))
+        }
     }
 }
 
@@ -57,7 +58,7 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
         .collect();
     let with = |mode: ZooKeeperMode| serving.iter().filter(move |(_, server)| server.mode == mode);
     let led = with(ZooKeeperMode::Leader).count() + with(ZooKeeperMode::Standalone).count();
-    let mut found = Vec::new();
+    let mut findings = Findings::of(NAME);
     if serving.len() < names.len() {
         let why: Vec<_> = names
             .iter()
@@ -75,26 +76,19 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
             joined(&why)
         );
         // With a majority, the cluster works.
-        found.push(match serving.len() * 2 > names.len() {
-            true => Check::warning(
-                NAME,
+        match serving.len() * 2 > names.len() {
+            true => findings.warn(
                 observed,
                 "if one more is lost, no master leads: `sparkha logs zookeeper`",
             ),
-            false => Check::failed(
-                NAME,
-                observed,
-                "without a majority no master leads: `sparkha logs zookeeper`",
-            ),
-        });
+            false => findings.fail(observed, "without a majority no master leads: `sparkha logs zookeeper`"),
+        }
     }
     if led != 1 && !serving.is_empty() {
-        let observed = format!("{} leading instead of one", counted(led, "server"));
-        found.push(Check::failed(
-            NAME,
-            observed,
+        findings.fail(
+            format!("{} leading instead of one", counted(led, "server")),
             "they do not reach each other: check their names and port 2888",
-        ));
+        );
     }
     if let Some((_, leader)) = with(ZooKeeperMode::Leader).next() {
         for (name, server) in with(ZooKeeperMode::Follower) {
@@ -102,34 +96,26 @@ fn managed(names: &[&str], answers: &BTreeMap<String, Result<ZooKeeperReport, St
             let epochs = (leader.zxid >> 32, server.zxid >> 32);
             let behind = leader.zxid.saturating_sub(server.zxid);
             if epochs.0 != epochs.1 && behind > 0 || behind > LAG {
-                let observed = format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid);
-                found.push(Check::warning(
-                    NAME,
-                    observed,
+                findings.warn(
+                    format!("{name} is at {:#x}, and the leader at {:#x}", server.zxid, leader.zxid),
                     "it does not keep up: check its disk, its processor and its network",
-                ));
+                );
             }
         }
     }
     for (name, server) in &serving {
         if server.outstanding > QUEUE {
-            let observed = format!("{} waiting in {name}", counted(server.outstanding, "request"));
-            found.push(Check::warning(
-                NAME,
-                observed,
+            findings.warn(
+                format!("{} waiting in {name}", counted(server.outstanding, "request")),
                 "it is overloaded, or its disk is slow: give it its own disk and processor",
-            ));
+            );
         }
     }
     let followers = with(ZooKeeperMode::Follower).count();
-    or_ok(
-        found,
-        NAME,
-        match names.len() {
-            1 => "1 server, no request waits".into(),
-            _ => format!("1 leader and {followers} followers in step, no request waits"),
-        },
-    )
+    findings.or_ok(match names.len() {
+        1 => "1 server, no request waits".into(),
+        _ => format!("1 leader and {followers} followers in step, no request waits"),
+    })
 }
 
 #[cfg(test)]

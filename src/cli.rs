@@ -149,42 +149,39 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         invocation.local = global.local;
     });
     match cli.command {
-        Command::Create(arguments) => create::run(&global, arguments).await,
-        Command::Render(arguments) => render::run(&global, &arguments),
-        Command::Teardown(arguments) => teardown::run(&global, &arguments).await,
-        Command::Scale(arguments) => scale::run(&global, &arguments).await,
-        Command::Upgrade(arguments) => upgrade::run(&global, arguments).await,
-        Command::Status(arguments) => status::run(&global, &arguments).await,
-        Command::List(arguments) => list::run(&global, &arguments).await,
-        Command::Logs(arguments) => logs::run(&global, arguments).await,
-        Command::Failover(arguments) => failover::run(&global, &arguments).await,
-        Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await,
-        Command::Submit(arguments) => submit::run(&global, arguments).await,
-        Command::Jobs(arguments) => jobs::run(&global, &arguments).await,
-        Command::Route(command) => route::run(&global, command).await,
-        Command::Router(arguments) => router::run(&global, arguments).await,
-        Command::Ui(arguments) => ui::run(&global, arguments).await,
-        Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await,
-        Command::Doctor(arguments) => doctor::run(&global, arguments).await,
-        Command::Local(command) => local::run(&global, command).await,
-        Command::Schema => {
-            report::print(&report::json(&crate::spec::file::schema()))?;
-            Ok(ExitCode::Success)
-        }
+        // Commands whose result is an exit code.
+        Command::Status(arguments) => return status::run(&global, &arguments).await,
+        Command::Failover(arguments) => return failover::run(&global, &arguments).await,
+        Command::Submit(arguments) => return submit::run(&global, arguments).await,
+        Command::Doctor(arguments) => return doctor::run(&global, arguments).await,
+        Command::Route(command) => return route::run(&global, command).await,
+        Command::Create(arguments) => create::run(&global, arguments).await?,
+        Command::Render(arguments) => render::run(&global, &arguments)?,
+        Command::Teardown(arguments) => teardown::run(&global, &arguments).await?,
+        Command::Scale(arguments) => scale::run(&global, &arguments).await?,
+        Command::Upgrade(arguments) => upgrade::run(&global, arguments).await?,
+        Command::List(arguments) => list::run(&global, &arguments).await?,
+        Command::Logs(arguments) => logs::run(&global, arguments).await?,
+        Command::RotateSecret(arguments) => rotate_secret::run(&global, &arguments).await?,
+        Command::Jobs(arguments) => jobs::run(&global, &arguments).await?,
+        Command::Router(arguments) => router::run(&global, arguments).await?,
+        Command::Ui(arguments) => ui::run(&global, arguments).await?,
+        Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await?,
+        Command::Local(command) => local::run(&global, command).await?,
+        Command::Schema => report::print(&report::json(&crate::spec::file::schema()))?,
         Command::Man { folder } => {
             let shown = folder.display();
             std::fs::create_dir_all(&folder).map_err(Error::io(format!("make folder {shown}")))?;
             let written = clap_mangen::generate_to(command(), &folder);
             written.map_err(Error::io(format!("write the manual pages to {shown}")))?;
-            Ok(ExitCode::Success)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "sparkha", &mut script);
             report::print(&String::from_utf8_lossy(&script))?;
-            Ok(ExitCode::Success)
         }
     }
+    Ok(ExitCode::Success)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::report;
-use crate::report::exit_code::ExitCode;
 
 /// Print the URL of a cluster's Spark Connect server, including its token
 ///
@@ -25,7 +24,7 @@ pub struct Arguments {
     forwarded: bool,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let client = match arguments.forwarded {
         true => Client::Forwarded,
@@ -37,6 +36,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             message: format!("cluster {} has no Spark Connect server", platform.name()),
             help: "`sparkha create --connect` gives it one".into(),
         })?;
-    report::print(&format!("{url}\n"))?;
-    Ok(ExitCode::Success)
+    report::print(&format!("{url}\n"))
 }

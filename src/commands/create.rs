@@ -14,7 +14,6 @@ use crate::lifecycle::create::{CreateOptions, CreateResult, RunningApplications}
 use crate::lifecycle::differences::{Differences, Origin};
 use crate::lifecycle::{Error, create};
 use crate::platform::{Backend, Platform};
-use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
 use crate::spec::ConnectToken;
 use crate::spec::names::ClusterName;
@@ -79,7 +78,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
     let platform = description.find(global, arguments.spark_home.as_ref()).await?.platform;
@@ -107,16 +106,15 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
 const NEXT: &str = "run the same command again to continue, or `sparkha teardown` to remove what exists";
 
 /// Prints the result.
-pub fn report(outcome: &CreateResult, dry_run: bool, format: Format, name: &ClusterName) -> Result<ExitCode, Error> {
+pub fn report(outcome: &CreateResult, dry_run: bool, format: Format, name: &ClusterName) -> Result<(), Error> {
     if dry_run {
         report::print(&report::status::dry_run(&outcome.would, format))?;
     }
     match &outcome.state {
-        Some(state) => report::print(&report::status::cluster(state, format))?,
-        None if !dry_run && format == Format::Name => report::print(&format!("{name}\n"))?,
-        None => {}
+        Some(state) => report::print(&report::status::cluster(state, format)),
+        None if !dry_run && format == Format::Name => report::print(&format!("{name}\n")),
+        None => Ok(()),
     }
-    Ok(ExitCode::Success)
 }
 
 /// Whether changes are confirmed in advance.

@@ -7,7 +7,6 @@ use super::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::render::deployed::{ANY_UI_PORT, DNS_PORT, Deployed, METRICS_PORT, RouterService, objects};
-use crate::report::exit_code::ExitCode;
 use crate::spec::ServiceType;
 use crate::spec::image::ImageReference;
 use crate::{report, routes};
@@ -95,7 +94,7 @@ pub async fn run(
     command: DeployedCommand,
     all: bool,
     own: fn(clap::Command) -> clap::Command,
-) -> Result<ExitCode, Error> {
+) -> Result<(), Error> {
     if global.local {
         return Err(Error::Usage {
             message: "--deploy requires Kubernetes, and conflicts with --local".into(),
@@ -144,7 +143,7 @@ pub async fn run(
     let objects = objects(&deployed);
     if arguments.print {
         report::print(&report::yaml(&objects))?;
-        return Ok(ExitCode::Success);
+        return Ok(());
     }
     let progress = Progress::new(global.quiet);
     let work = async {
@@ -157,7 +156,7 @@ pub async fn run(
     if arguments.deploy {
         progress.done(&format!("{} runs in namespace {}", deployed.name, deployed.namespace));
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }
 
 /// The clap command with only this subcommand.

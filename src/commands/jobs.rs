@@ -10,7 +10,6 @@ use crate::lifecycle::Error;
 use crate::lifecycle::inventory::existing;
 use crate::render::inventory::Inventory;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 
 /// List jobs, or end one
 #[derive(Debug, Args)]
@@ -29,7 +28,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     match &arguments.kill {
         Some(wanted) => {
@@ -51,5 +50,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             }
         }
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }

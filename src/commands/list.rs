@@ -8,7 +8,6 @@ use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::lifecycle::status::{list, list_local};
 use crate::report;
-use crate::report::exit_code::ExitCode;
 
 /// List clusters
 ///
@@ -25,7 +24,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let overviews = if global.local {
         let namespace = super::local_namespace(global.namespace.as_deref())?;
         let namespace = (!arguments.all_namespaces).then_some(&namespace);
@@ -37,6 +36,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         &overviews,
         Timestamp::now(),
         arguments.output.output,
-    ))?;
-    Ok(ExitCode::Success)
+    ))
 }

@@ -13,7 +13,6 @@ use crate::platform::Backend;
 use crate::platform::local::fetch::{FetchStage, fetch};
 use crate::platform::local::supervisor;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::DEFAULT_IMAGE;
 
@@ -47,7 +46,7 @@ pub enum LocalCommand {
     Supervise { folder: PathBuf },
 }
 
-pub async fn run(global: &Global, command: LocalCommand) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
     match command {
         LocalCommand::Fetch { spark } => {
             let version = spark.or_else(|| version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
@@ -88,5 +87,5 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<ExitCode, Err
         }
         LocalCommand::Supervise { folder } => supervisor::supervise(&folder).await?,
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }

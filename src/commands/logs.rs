@@ -10,7 +10,6 @@ use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::logs::selection::{LogLine, LogSelection};
 use crate::logs::{LogOptions, write_logs};
-use crate::report::exit_code::ExitCode;
 use crate::report::logs::{Printer, is_unread};
 
 /// Show or follow the logs of masters, workers, ZooKeeper servers, drivers and executors
@@ -47,7 +46,7 @@ pub struct Arguments {
     no_prefix: bool,
 }
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     let selection = LogSelection::parse(&arguments.words);
     let platform = named_cluster(global, selection.cluster.as_deref()).await?;
     let options = LogOptions {
@@ -61,7 +60,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let mut write = |line: &LogLine| printer.print(line);
     let outcome = write_logs(platform.as_ref(), selection, options, &mut write).await;
     match outcome {
-        Err(error) if is_unread(&error) => Ok(ExitCode::Success),
-        outcome => outcome.map(|()| ExitCode::Success),
+        Err(error) if is_unread(&error) => Ok(()),
+        outcome => outcome,
     }
 }

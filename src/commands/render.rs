@@ -11,7 +11,6 @@ use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};
 use crate::report;
-use crate::report::exit_code::ExitCode;
 
 /// Print the objects of a cluster as YAML, without a Kubernetes cluster
 #[derive(Debug, Args)]
@@ -42,7 +41,7 @@ struct RenderSelection {
     role: bool,
 }
 
-pub fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let spec = arguments.spec.resolve(global)?;
     let resources = render::render(&spec).all(&spec);
     let what = &arguments.what;
@@ -58,6 +57,5 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
         let objects: Vec<&Value> = resources.iter().map(|resource| &resource.object).collect();
         report::yaml(objects)
     };
-    report::print(&text)?;
-    Ok(ExitCode::Success)
+    report::print(&text)
 }

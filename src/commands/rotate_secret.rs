@@ -10,7 +10,6 @@ use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::rotate::rotate;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 
 /// Replace the cluster's secret, and restart all pods that use it
 ///
@@ -32,7 +31,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     if !arguments.yes {
         super::confirm(
@@ -46,6 +45,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     let next = "run the same command again: it generates another secret, and restarts all pods".to_owned();
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);
-    report::print(&report::status::cluster(&state, arguments.output.output))?;
-    Ok(ExitCode::Success)
+    report::print(&report::status::cluster(&state, arguments.output.output))
 }

@@ -15,7 +15,6 @@ use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::platform::transport::Transport;
-use crate::report::exit_code::ExitCode;
 use crate::router::dns::zone::Zone;
 use crate::router::{UiNaming, metrics};
 use crate::routes::follow::{Follow, follow_file, follow_local};
@@ -109,7 +108,7 @@ pub enum TransportArgument {
     PortForward,
 }
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     if arguments.deploy.is_requested() {
         let command = deploy::DeployedCommand::Router {
             tls: arguments.tls_cert.is_some(),
@@ -138,7 +137,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         let bound = BoundRouter::bind(None, dns).await?;
         progress.done(&serving);
         bound.serve(None).await?;
-        return Ok(ExitCode::Success);
+        return Ok(());
     }
     let (all_namespaces, reach, routes) = (arguments.all_namespaces, arguments.reach, arguments.routes.clone());
     let bound = BoundRouter::bind(Some(options(arguments)?), dns).await?;
@@ -148,7 +147,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     };
     progress.done(&serving);
     bound.serve(Some((&follow, way))).await?;
-    Ok(ExitCode::Success)
+    Ok(())
 }
 
 impl Arguments {

@@ -9,7 +9,6 @@ use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::lifecycle::scale::{ScaleOptions, scale};
-use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
 
 /// Change the number of workers; removed workers are decommissioned first
@@ -44,7 +43,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
     let options = ScaleOptions {
@@ -59,9 +58,8 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     drop(progress);
     let format = arguments.output.output;
     match state {
-        Some(state) => report::print(&report::status::cluster(&state, format))?,
-        None if format == Format::Name => report::print(&format!("{}\n", platform.name()))?,
-        None => {}
+        Some(state) => report::print(&report::status::cluster(&state, format)),
+        None if format == Format::Name => report::print(&format!("{}\n", platform.name())),
+        None => Ok(()),
     }
-    Ok(ExitCode::Success)
 }

@@ -15,7 +15,6 @@ use crate::lifecycle::teardown::{OwnedResources, TeardownOptions, owned_resource
 use crate::model::error_chain::with_sources;
 use crate::platform::Platform;
 use crate::render::inventory::Inventory;
-use crate::report::exit_code::ExitCode;
 use crate::spec::words::counted;
 
 /// Remove a cluster and everything that create created
@@ -45,7 +44,7 @@ pub struct Arguments {
     timeout: Duration,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
     let progress = Progress::new(global.quiet);
     let Some(owned) = owned_resources(platform.as_ref()).await? else {
@@ -54,7 +53,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             platform.name(),
             platform.namespace()
         ));
-        return Ok(ExitCode::Success);
+        return Ok(());
     };
     // An inventory that cannot be read names no successor.
     let inventory = existing(platform.as_ref()).await.ok().flatten();
@@ -73,7 +72,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
             "Its successor {successor} is still there: `sparkha teardown {successor}` removes it"
         ));
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }
 
 const NEXT: &str = "run the same command again to continue";

@@ -13,7 +13,6 @@ use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 use crate::router::{UiNaming, metrics};
 use crate::routes::serve::{BoundRouter, ServeOptions};
 use crate::routing::{Role, Table};
@@ -43,7 +42,7 @@ pub struct Arguments {
     reach: TransportArgument,
 }
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     let options = ServeOptions {
         listen: vec![Ipv4Addr::LOCALHOST.into()],
         ports: vec![arguments.port],
@@ -67,7 +66,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     } else {
         serving.await?;
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }
 
 /// Opens an address in the browser. Warns if that fails.

@@ -20,7 +20,6 @@ use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, mark, takes_cha
 use crate::lifecycle::{Error, create, generations};
 use crate::platform::Platform;
 use crate::render::inventory::{Upgrade, UpgradePhase};
-use crate::report::exit_code::ExitCode;
 use crate::spec::names::Alias;
 use crate::spec::words::counted;
 use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
@@ -87,7 +86,7 @@ pub struct Arguments {
 
 const HELP: &str = "pass --yes to change it; `sparkha create --dry-run`, with the same arguments, shows every object";
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
     let mut description = arguments.spec.describe()?;
     let old = description.find(global, arguments.spark_home.as_ref()).await?;
@@ -95,7 +94,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     if arguments.abort {
         let work = go_back(&old, &arguments, &progress);
         super::unless_interrupted(work, "run the same command again to continue".into()).await?;
-        return Ok(ExitCode::Success);
+        return Ok(());
     }
     let mut run = UpgradeRun {
         global,

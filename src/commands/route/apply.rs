@@ -9,7 +9,6 @@ use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::{Clusters, duration, heading, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::diff::Changes;
 
 /// The minimum time to live: etcd extends shorter leases, and a run of sparkha takes time.
@@ -49,7 +48,7 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let mut target = arguments.target.target(global, arguments.ttl)?;
     let work = async {
         let clusters = Clusters::connect(global).await?;
@@ -62,6 +61,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     };
     let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
     let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
-    report::print(&text)?;
-    Ok(ExitCode::Success)
+    report::print(&text)
 }

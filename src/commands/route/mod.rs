@@ -38,12 +38,13 @@ pub enum RouteCommand {
 
 pub async fn run(global: &Global, command: RouteCommand) -> Result<ExitCode, Error> {
     match command {
-        RouteCommand::Render(arguments) => render::run(global, &arguments).await,
-        RouteCommand::Apply(arguments) => apply::run(global, &arguments).await,
-        RouteCommand::Remove(arguments) => remove::run(global, &arguments).await,
-        RouteCommand::Watch(arguments) => watch::run(global, arguments).await,
-        RouteCommand::Check(arguments) => check::run(global, &arguments).await,
+        RouteCommand::Check(arguments) => return check::run(global, &arguments).await,
+        RouteCommand::Render(arguments) => render::run(global, &arguments).await?,
+        RouteCommand::Apply(arguments) => apply::run(global, &arguments).await?,
+        RouteCommand::Remove(arguments) => remove::run(global, &arguments).await?,
+        RouteCommand::Watch(arguments) => watch::run(global, arguments).await?,
     }
+    Ok(ExitCode::Success)
 }
 
 /// The routes of the namespace, or of all namespaces.

@@ -7,7 +7,6 @@ use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::{Clusters, heading, named_namespace, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 
@@ -32,7 +31,7 @@ pub struct Arguments {
     output: OutputArguments,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let mut target = arguments.target.target(global, None)?;
     let work = async {
         // Only needs the name of the namespace, not Kubernetes.
@@ -48,6 +47,5 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
     };
     let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
     let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
-    report::print(&text)?;
-    Ok(ExitCode::Success)
+    report::print(&text)
 }

@@ -9,7 +9,6 @@ use crate::commands::arguments::Global;
 use crate::commands::{Clusters, heading};
 use crate::lifecycle::Error;
 use crate::report;
-use crate::report::exit_code::ExitCode;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
 use crate::spec::names::{OwnerName, UiDomain};
 
@@ -64,11 +63,10 @@ enum RouteFormat {
     Coredns,
 }
 
-pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let owner = arguments.naming.owner(global)?;
     let table = super::table(&Clusters::connect(global).await?, arguments.all_namespaces).await?;
-    report::print(&text(&table.routes, arguments, &owner)?)?;
-    Ok(ExitCode::Success)
+    report::print(&text(&table.routes, arguments, &owner)?)
 }
 
 fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<String, Error> {

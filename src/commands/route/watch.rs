@@ -12,7 +12,6 @@ use crate::commands::router::{TransportArgument, follow};
 use crate::commands::{Clusters, deploy, heading, interruption};
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
-use crate::report::exit_code::ExitCode;
 use crate::router::metrics;
 use crate::routes::watch::{WatchStatistics, watch_routes};
 
@@ -43,7 +42,7 @@ pub struct Arguments {
     deploy: deploy::DeployArguments,
 }
 
-pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
+pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     if arguments.deploy.is_requested() {
         return deploy::run(
             global,
@@ -69,5 +68,5 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         () = metrics::serve(monitoring, statistics.clone()) => {}
         () = interrupted => {}
     }
-    Ok(ExitCode::Success)
+    Ok(())
 }

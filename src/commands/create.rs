@@ -1,12 +1,11 @@
 //! `sparkha create`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::oneshot;
 
-use super::spec::SpecArguments;
+use super::spec::PlacedSpecArguments;
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
@@ -42,12 +41,7 @@ const HELP: &str =
   sparkha create etl --workers 12                 change the workers of an existing cluster")]
 pub struct Arguments {
     #[command(flatten)]
-    spec: SpecArguments,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
-    ///
-    /// `sparkha local fetch` downloads Spark into the cache.
-    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
-    spark_home: Option<PathBuf>,
+    spec: PlacedSpecArguments,
     /// Print what would change, and change nothing
     #[arg(long, help_heading = heading::CHANGES)]
     dry_run: bool,
@@ -79,9 +73,8 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
-    super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
-    let mut description = arguments.spec.describe()?;
-    let platform = description.find(global, arguments.spark_home.as_ref()).await?.platform;
+    let mut description = arguments.spec.describe(global)?;
+    let platform = description.find(global).await?.platform;
     let platform = platform.as_ref();
     let progress = Progress::new(global.quiet);
     let options = arguments.options(description.origin(platform).await?);
@@ -95,7 +88,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
         agree(platform, &prepared.differences, arguments.consent(), &progress).await?;
         create::create(platform, prepared, &options, &progress).await
     };
-    let outcome = super::unless_interrupted(work, NEXT.into()).await?;
+    let outcome = super::unless_interrupted(work, NEXT).await?;
     drop(progress);
     if let Backend::Kubernetes(cluster) = platform.backend() {
         tracing::info!("{} requests to the API server", cluster.requests());

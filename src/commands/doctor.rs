@@ -1,12 +1,9 @@
 //! `sparkha doctor`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::spec::SpecArguments;
+use super::spec::PlacedSpecArguments;
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::heading;
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
 use crate::jobs::orphans_of;
@@ -32,20 +29,14 @@ use crate::spec::ClusterSpec;
   sparkha doctor --local -f sparkha.yaml       also list settings that this machine ignores")]
 pub struct Arguments {
     #[command(flatten)]
-    spec: SpecArguments,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
-    ///
-    /// `sparkha local fetch` downloads Spark into the cache.
-    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
-    spark_home: Option<PathBuf>,
+    spec: PlacedSpecArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
-    let mut description = arguments.spec.describe()?;
-    let platform = description.platform(global, arguments.spark_home.as_ref()).await?;
+    let mut description = arguments.spec.describe(global)?;
+    let platform = description.platform(global).await?;
     // A failed connection is a result of the checks.
     let generation = generations::find(platform.clone()).await;
     let generation = generation.unwrap_or(Generation { platform, alias: None });
@@ -56,16 +47,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
         Backend::Kubernetes(cluster) => kubernetes(cluster, &spec).await?,
     };
     report::print(&report::doctor::checks(&checks, arguments.output.output))?;
-    match checks.iter().any(|check| check.status == Status::Failed) {
-        true => Ok(code),
-        false => Ok(ExitCode::Success),
-    }
+    let has_failed = checks.iter().any(|check| check.status == Status::Failed);
+    Ok(if has_failed { code } else { ExitCode::Success })
 }
 
 /// The checks, and the exit code if one of them failed.
 async fn kubernetes(cluster: &Cluster, spec: &ClusterSpec) -> Result<(Vec<Check>, ExitCode), Error> {
     let work = async { Ok(diagnose(cluster, spec).await) };
-    let diagnosis = super::unless_interrupted(work, "nothing was changed".into()).await?;
+    let diagnosis = super::unless_interrupted(work, "nothing was changed").await?;
     tracing::info!("{} requests to the API server", cluster.requests());
     let code = match (diagnosis.unreachable, diagnosis.exists) {
         (Some(error), _) => ExitCode::from(&Error::from(error)),

@@ -74,7 +74,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         )?;
     }
     let progress = Arc::new(Progress::new(global.quiet));
-    let next = "what was stopped restarts by itself: `sparkha status --watch` shows it".to_owned();
+    let next = "what was stopped restarts by itself: `sparkha status --watch` shows it";
     let outcome = super::unless_interrupted(drill(&platform, &options, &progress), next).await?;
     report::print(&report::failover::outcome(&outcome, arguments.output.output))?;
     Ok(match outcome.is_whole() {

@@ -61,8 +61,7 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
                 })
                 .await?)
             };
-            let next = "run the same command again to continue".to_owned();
-            let (home, fetched) = super::unless_interrupted(work, next).await?;
+            let (home, fetched) = super::unless_interrupted(work, super::CONTINUE).await?;
             progress.done(&match fetched {
                 true => format!("Spark {version} fetched"),
                 false => format!("Spark {version} is already installed"),

@@ -24,6 +24,7 @@ pub mod ui;
 pub mod upgrade;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -109,31 +110,17 @@ fn bad_flag(flag: &'static str, message: &str) -> Error {
     })
 }
 
-/// Refuses a flag for clusters on this machine without --local. clap's `requires` would miss a global flag before the subcommand (also
-/// below).
-fn only_local(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
-    match given && !global.local {
-        true => Err(bad_flag(flag, "requires --local")),
-        false => Ok(()),
-    }
-}
-
-/// Refuses a flag for clusters on Kubernetes with --local.
-fn only_kubernetes(global: &Global, flag: &'static str, given: bool) -> Result<(), Error> {
-    match given && global.local {
-        true => Err(bad_flag(flag, "conflicts with --local")),
-        false => Ok(()),
-    }
-}
-
 /// Ends the work at Ctrl-C or SIGTERM. No cleanup is needed: the next run continues the work.
-async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: String) -> Result<T, Error> {
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, next: &str) -> Result<T, Error> {
     let interrupted = interruption()?;
     tokio::select! {
         outcome = work => outcome,
-        () = interrupted => Err(Error::Interrupted { next }),
+        () = interrupted => Err(Error::Interrupted { next: next.into() }),
     }
 }
+
+/// What to do after an interruption.
+const CONTINUE: &str = "run the same command again to continue";
 
 /// Completes at Ctrl-C or SIGTERM.
 fn interruption() -> Result<impl Future<Output = ()>, Error> {
@@ -145,6 +132,12 @@ fn interruption() -> Result<impl Future<Output = ()>, Error> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// An address of a name server, with or without a port.
+fn name_server(text: &str) -> Option<SocketAddr> {
+    let with_port = |address: IpAddr| SocketAddr::new(address, 53);
+    text.parse().ok().or_else(|| text.parse().ok().map(with_port))
 }
 
 /// Asks for confirmation on a terminal, and refuses elsewhere.

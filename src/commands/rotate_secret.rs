@@ -42,7 +42,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     }
     let progress = Progress::new(global.quiet);
     let work = rotate(platform.as_ref(), arguments.timeout, &progress);
-    let next = "run the same command again: it generates another secret, and restarts all pods".to_owned();
+    let next = "run the same command again: it generates another secret, and restarts all pods";
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);
     report::print(&report::status::cluster(&state, arguments.output.output))

@@ -52,7 +52,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
         wait: !arguments.no_wait,
         force_conflicts: arguments.force_conflicts,
     };
-    let next = "run the same command again to continue; decommissioning continues anyway".to_owned();
+    let next = "run the same command again to continue; decommissioning continues anyway";
     let work = scale(platform.as_ref(), &options, &progress);
     let state = super::unless_interrupted(work, next).await?;
     drop(progress);

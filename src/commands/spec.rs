@@ -1,6 +1,7 @@
 //! The arguments that describe a cluster, shared by create and render.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::Args;
@@ -19,7 +20,7 @@ use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
 use crate::render::inventory::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
-use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::names::Namespace;
 use crate::spec::resolve::{Overrides, Source, resolve};
 
 #[derive(Clone, Debug, Args)]
@@ -64,9 +65,22 @@ pub struct SpecArguments {
     pub metrics: bool,
 }
 
+/// The arguments of a cluster that runs on Kubernetes or on this machine.
+#[derive(Debug, Args)]
+pub struct PlacedSpecArguments {
+    #[command(flatten)]
+    spec: SpecArguments,
+    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
+    ///
+    /// `sparkha local fetch` downloads Spark into the cache.
+    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
+    spark_home: Option<PathBuf>,
+}
+
 /// The arguments with the text of their cluster file, which is read only once because it may be standard input.
 pub struct Description<'a> {
     arguments: &'a SpecArguments,
+    spark_home: Option<&'a PathBuf>,
     /// Its name in messages, and its text.
     file: Option<(String, String)>,
     /// The cluster that the name resolves to, if resolved.
@@ -106,13 +120,13 @@ impl Description<'_> {
     }
 
     /// The described cluster: in the namespace of the arguments, the file or the kubeconfig, or on this machine.
-    pub async fn platform(&self, global: &Global, spark_home: Option<&PathBuf>) -> Result<Rc<dyn Platform>, Error> {
+    pub async fn platform(&self, global: &Global) -> Result<Rc<dyn Platform>, Error> {
         let ClusterSpec { name, namespace, .. } = self.resolve(global)?;
         Ok(match global.local {
             true => {
                 let namespace = local_namespace(namespace.as_ref().map(Namespace::as_str))?;
                 let dir = Store::open()?.cluster(&namespace, &name);
-                Rc::new(LocalPlatform::new(dir, spark_home.cloned()))
+                Rc::new(LocalPlatform::new(dir, self.spark_home.cloned()))
             }
             false => {
                 let cluster = connect(&global.connect_options(namespace)).await?;
@@ -127,30 +141,37 @@ impl Description<'_> {
     }
 
     /// Resolves the name, and sets the described cluster.
-    pub async fn find(&mut self, global: &Global, spark_home: Option<&PathBuf>) -> Result<Generation, Error> {
-        let generation = generations::find(self.platform(global, spark_home).await?).await?;
+    pub async fn find(&mut self, global: &Global) -> Result<Generation, Error> {
+        let generation = generations::find(self.platform(global).await?).await?;
         self.set_generation(generation.clone());
         Ok(generation)
     }
 
     /// The source of the cluster before flags: the cluster file, or the one in the inventory.
     pub async fn origin(&mut self, platform: &dyn Platform) -> Result<Origin, Error> {
-        let is_kept = self
-            .file
-            .as_ref()
-            .is_none_or(|(source, _)| *source == kept_in(platform.name()));
-        if !is_kept {
+        // The name of the inventory's cluster file in messages.
+        let kept_in = format!("ConfigMap {}, {CLUSTER_FILE}", platform.name().inventory());
+        if self.file.as_ref().is_some_and(|(source, _)| *source != kept_in) {
             return Ok(Origin::File);
         }
         let kept = existing(platform).await?.and_then(|inventory| inventory.cluster_file);
-        self.file = kept.clone().map(|text| (kept_in(platform.name()), text));
+        self.file = kept.clone().map(|text| (kept_in, text));
         Ok(Origin::Inventory(kept))
     }
 }
 
-/// The name of an inventory's cluster file, for messages.
-fn kept_in(name: &ClusterName) -> String {
-    format!("ConfigMap {}, {CLUSTER_FILE}", name.inventory())
+impl PlacedSpecArguments {
+    /// Reads the file. Refuses --spark-home without --local: clap's `requires` would miss a global flag before the subcommand.
+    pub fn describe(&self, global: &Global) -> Result<Description<'_>, Error> {
+        if self.spark_home.is_some() && !global.local {
+            return Err(super::bad_flag("--spark-home", "requires --local"));
+        }
+        let spark_home = self.spark_home.as_ref();
+        Ok(Description {
+            spark_home,
+            ..self.spec.describe()?
+        })
+    }
 }
 
 impl SpecArguments {
@@ -160,41 +181,36 @@ impl SpecArguments {
     }
 
     /// Reads the file.
-    pub fn describe(&self) -> Result<Description<'_>, Error> {
-        let file = self.file.as_ref().map(|path| {
-            let name = if path.as_os_str() == "-" {
-                "standard input".into()
-            } else {
-                path.display().to_string()
-            };
-            let text = self.read(path, &name)?;
-            Ok::<_, Error>((name, text))
-        });
+    fn describe(&self) -> Result<Description<'_>, Error> {
         Ok(Description {
             arguments: self,
-            file: file.transpose()?,
+            spark_home: None,
+            file: self.file.as_deref().map(read).transpose()?,
             generation: None,
         })
     }
+}
 
-    fn read(&self, path: &PathBuf, name: &str) -> Result<String, Error> {
-        let bytes = if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(path)
-        };
-        let bytes = bytes.map_err(|error| Error::Usage {
-            message: format!("failed to read the cluster file {name}: {error}"),
-            help: "set a file with -f, or omit it for the defaults".into(),
-        })?;
-        String::from_utf8(bytes).map_err(|error| {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-            Error::Usage {
-                message: format!("failed to read the cluster file {name}: line {line} is not UTF-8"),
-                help: "save the file as UTF-8".into(),
-            }
-        })
-    }
+/// The name of a cluster file in messages, and its text.
+fn read(path: &Path) -> Result<(String, String), Error> {
+    let (name, bytes) = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut bytes);
+        ("standard input".into(), read.map(|_| bytes))
+    } else {
+        (path.display().to_string(), std::fs::read(path))
+    };
+    let bytes = bytes.map_err(|error| Error::Usage {
+        message: format!("failed to read the cluster file {name}: {error}"),
+        help: "set a file with -f, or omit it for the defaults".into(),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        Error::Usage {
+            message: format!("failed to read the cluster file {name}: line {line} is not UTF-8"),
+            help: "save the file as UTF-8".into(),
+        }
+    })?;
+    Ok((name, text))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::commands::arguments::Global;
-use crate::commands::heading;
+use crate::commands::{bad_flag, heading};
 use crate::console::progress::Progress;
 use crate::jobs::submit::job::{Job, memory, read_properties};
 use crate::jobs::submit::{JobResult, Submission, submit};
@@ -16,7 +16,6 @@ use crate::lifecycle::{Error, generations};
 use crate::report;
 use crate::report::exit_code::ExitCode;
 use crate::spec::image::ImageReference;
-use crate::spec::problem::{Problem, Problems};
 use crate::spec::quantity::Memory;
 
 /// Spark's own default.
@@ -113,7 +112,9 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Error> {
-    super::only_kubernetes(global, "--image", arguments.image.is_some())?;
+    if arguments.image.is_some() && global.local {
+        return Err(bad_flag("--image", "conflicts with --local"));
+    }
     let named = arguments.name.clone();
     let started = Instant::now();
     let submission = submission(arguments, global.quiet)?;
@@ -156,25 +157,18 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
         });
     }
     let mut conf: BTreeMap<String, String> = arguments.conf.into_iter().collect();
+    let cores = |cores: Option<u32>| cores.map(|cores| cores.to_string());
     let given = [
         ("spark.app.name", arguments.app),
         ("spark.executor.memory", arguments.executor_memory.map(Memory::spark)),
-        (
-            "spark.executor.cores",
-            arguments.executor_cores.map(|cores| cores.to_string()),
-        ),
-        (
-            "spark.cores.max",
-            arguments.total_executor_cores.map(|cores| cores.to_string()),
-        ),
+        ("spark.executor.cores", cores(arguments.executor_cores)),
+        ("spark.cores.max", cores(arguments.total_executor_cores)),
         ("spark.driver.memory", arguments.driver_memory.map(Memory::spark)),
         (LOG_LEVEL, arguments.log_level.map(|level| level.to_uppercase())),
     ];
-    conf.extend(
-        given
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?))),
-    );
+    for (key, value) in given {
+        conf.extend(value.map(|value| (key.to_owned(), value)));
+    }
     let mut words = arguments.application.into_iter();
     let mut job = Job {
         application: words.next().unwrap_or_default(),
@@ -196,7 +190,8 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
         job.conf.insert(LOG_LEVEL.into(), "ERROR".into());
     }
     let driver_memory = match job.property("spark.driver.memory") {
-        Some(text) => memory(&text).ok_or_else(|| wrong("spark.driver.memory", &text))?,
+        Some(text) => memory(&text)
+            .ok_or_else(|| bad_flag("spark.driver.memory", &format!("`{text}` is not an amount of memory")))?,
         None => DRIVER_MEMORY,
     };
     Ok(Submission {
@@ -208,13 +203,6 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
         detach: arguments.detach,
         wait: arguments.wait,
         timeout: arguments.timeout,
-    })
-}
-
-fn wrong(flag: &'static str, text: &str) -> Error {
-    Error::Input(Problems {
-        file: String::new(),
-        list: vec![Problem::flag(flag, format!("`{text}` is not an amount of memory"))],
     })
 }
 

@@ -66,7 +66,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
         force: arguments.force,
     };
     let work = remove(platform.as_ref(), owned, &options, &progress);
-    super::unless_interrupted(work, NEXT.into()).await?;
+    super::unless_interrupted(work, super::CONTINUE).await?;
     if let Some(successor) = successor {
         progress.warn(&format!(
             "Its successor {successor} is still there: `sparkha teardown {successor}` removes it"
@@ -74,8 +74,6 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     }
     Ok(())
 }
-
-const NEXT: &str = "run the same command again to continue";
 
 impl Arguments {
     fn znodes(&self) -> Znodes {

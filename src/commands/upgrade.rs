@@ -1,13 +1,12 @@
 //! `sparkha upgrade`.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::create::{Consent, agree, report};
-use super::spec::{Description, SpecArguments};
+use super::spec::{Description, PlacedSpecArguments};
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::commands::heading;
 use crate::console::progress::Progress;
@@ -48,12 +47,7 @@ use crate::spec::{ClusterSpec, EventLogs, VolumeSource};
   sparkha local fetch 4.3.0 && sparkha upgrade --image spark:4.3.0 --local")]
 pub struct Arguments {
     #[command(flatten)]
-    spec: SpecArguments,
-    /// Spark for a local cluster [default: SPARK_HOME, PATH, the cache]
-    ///
-    /// `sparkha local fetch` downloads Spark into the cache.
-    #[arg(long, value_name = "FOLDER", help_heading = heading::CLUSTER)]
-    spark_home: Option<PathBuf>,
+    spec: PlacedSpecArguments,
     /// Wait until no applications run (the default)
     #[arg(long, help_heading = heading::CHANGES)]
     drain: bool,
@@ -87,13 +81,12 @@ pub struct Arguments {
 const HELP: &str = "pass --yes to change it; `sparkha create --dry-run`, with the same arguments, shows every object";
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
-    super::only_local(global, "--spark-home", arguments.spark_home.is_some())?;
-    let mut description = arguments.spec.describe()?;
-    let old = description.find(global, arguments.spark_home.as_ref()).await?;
+    let mut description = arguments.spec.describe(global)?;
+    let old = description.find(global).await?;
     let progress = Progress::new(global.quiet);
     if arguments.abort {
         let work = go_back(&old, &arguments, &progress);
-        super::unless_interrupted(work, "run the same command again to continue".into()).await?;
+        super::unless_interrupted(work, super::CONTINUE).await?;
         return Ok(());
     }
     let mut run = UpgradeRun {
@@ -105,11 +98,14 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     let work = async {
         match arguments.side_by_side {
             true => run.side_by_side(&old).await,
-            false => run.drained(&old.platform).await,
+            false => {
+                let outcome = run.drained(old.platform.as_ref()).await?;
+                Ok((old.platform.clone(), outcome))
+            }
         }
     };
     let next = if arguments.side_by_side { NEXT_BESIDE } else { NEXT };
-    let (platform, outcome) = super::unless_interrupted(work, next.into()).await?;
+    let (platform, outcome) = super::unless_interrupted(work, next).await?;
     drop(progress);
     report(&outcome, false, arguments.output.output, platform.name())
 }
@@ -124,29 +120,23 @@ struct UpgradeRun<'a, 'b> {
 
 impl UpgradeRun<'_, '_> {
     /// Waits until no application runs, and then changes the cluster.
-    async fn drained(&mut self, platform: &Rc<dyn Platform>) -> Result<(Rc<dyn Platform>, CreateResult), Error> {
-        takes_changes(Some(&inventory(platform.as_ref()).await?))?;
-        let (_, mut options, mut prepared) = self.prepare(platform.as_ref()).await?;
-        agree(
-            platform.as_ref(),
-            &prepared.differences,
-            self.arguments.consent(),
-            self.progress,
-        )
-        .await?;
+    async fn drained(&mut self, platform: &dyn Platform) -> Result<CreateResult, Error> {
+        takes_changes(Some(&inventory(platform).await?))?;
+        let (_, mut options, mut prepared) = self.prepare(platform).await?;
+        agree(platform, &prepared.differences, self.arguments.consent(), self.progress).await?;
         let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
         if let Some(upgrade) = upgrade {
-            drain(platform.as_ref(), upgrade, self.arguments.drain_timeout, self.progress).await?;
+            drain(platform, upgrade, self.arguments.drain_timeout, self.progress).await?;
             // The cluster may have changed meanwhile.
-            (_, options, prepared) = self.prepare(platform.as_ref()).await?;
+            (_, options, prepared) = self.prepare(platform).await?;
         }
-        let outcome = create::create(platform.as_ref(), prepared, &options, self.progress).await?;
-        Ok((platform.clone(), outcome))
+        create::create(platform, prepared, &options, self.progress).await
     }
 
     /// Creates another generation for new jobs, and removes the old one when its last job has ended.
     async fn side_by_side(&mut self, old: &Generation) -> Result<(Rc<dyn Platform>, CreateResult), Error> {
-        let old_inventory = inventory(old.platform.as_ref()).await?;
+        let old_platform = old.platform.as_ref();
+        let old_inventory = inventory(old_platform).await?;
         if let Some(Alias { name, active: false }) = &old.alias {
             return Err(Error::InUse {
                 message: format!("{} has not replaced the previous generation yet", old.platform.name()),
@@ -159,17 +149,17 @@ impl UpgradeRun<'_, '_> {
             && let Some(successor) = &upgrade.successor
         {
             // The source of the next generation.
-            self.description.origin(old.platform.as_ref()).await?;
+            self.description.origin(old_platform).await?;
             let next = old.later(successor.clone());
             (upgrade, next)
         } else {
-            let (spec, options, prepared) = self.prepare(old.platform.as_ref()).await?;
+            let (spec, options, prepared) = self.prepare(old_platform).await?;
             let Some(upgrade) = prepared.change().map(|change| change.upgrade(UpgradePhase::SideBySide)) else {
-                let outcome = self.carry_out(old.platform.as_ref(), &options, prepared).await?;
+                let outcome = self.carry_out(old_platform, &options, prepared).await?;
                 return Ok((old.platform.clone(), outcome));
             };
             check(&spec, &options.origin)?;
-            self.ask(old.platform.as_ref()).await?;
+            self.ask(old_platform).await?;
             let next = old.next().await?;
             let successor = Some(next.platform.name().clone());
             (Upgrade { successor, ..upgrade }, next)
@@ -180,19 +170,11 @@ impl UpgradeRun<'_, '_> {
             // It was being aborted.
             mark(next.platform.as_ref(), None).await?;
         }
-        self.progress.done(&format!(
-            "{} is in service beside {}",
-            next.platform.name(),
-            old.platform.name()
-        ));
-        drain(
-            old.platform.as_ref(),
-            upgrade,
-            self.arguments.drain_timeout,
-            self.progress,
-        )
-        .await?;
-        teardown(old.platform.as_ref(), self.arguments.timeout, self.progress).await?;
+        let (old_name, new_name) = (old_platform.name(), next.platform.name());
+        self.progress
+            .done(&format!("{new_name} is in service beside {old_name}"));
+        drain(old_platform, upgrade, self.arguments.drain_timeout, self.progress).await?;
+        teardown(old_platform, self.arguments.timeout, self.progress).await?;
         // The old name now belongs to the new generation.
         let next = generations::find(next.platform).await?;
         self.description.set_generation(next.clone());
@@ -278,10 +260,8 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
     let Some(successor) = old.made_next().await?.map(|next| next.platform) else {
         return abort(old.platform.as_ref(), progress).await;
     };
-    let (from, to) = (
-        inventory(successor.as_ref()).await?.cluster,
-        inventory(old.platform.as_ref()).await?.cluster,
-    );
+    let from = inventory(successor.as_ref()).await?.cluster;
+    let to = inventory(old.platform.as_ref()).await?.cluster;
     let back = match to.upgrade {
         Some(upgrade) => upgrade.back(from.image),
         // It was interrupted.

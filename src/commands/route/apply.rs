@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::target::{TargetArguments, scope};
+use super::publish;
+use super::target::TargetArguments;
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::{Clusters, duration, heading, unless_interrupted};
+use crate::commands::{CONTINUE, duration, heading, unless_interrupted};
 use crate::lifecycle::Error;
-use crate::report;
-use crate::routing::vulcand::diff::Changes;
 
 /// The minimum time to live: etcd extends shorter leases, and a run of sparkha takes time.
 const SHORTEST_TTL: Duration = Duration::from_secs(5);
@@ -49,17 +48,17 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
-    let mut target = arguments.target.target(global, arguments.ttl)?;
+    let target = arguments.target.target(global, arguments.ttl)?;
     let work = async {
-        let clusters = Clusters::connect(global).await?;
-        let scope = scope(clusters.namespace(), arguments.all_namespaces);
-        let table = super::table(&clusters, arguments.all_namespaces).await?;
-        match arguments.dry_run {
-            true => Ok(Changes::from(&target.plan(&table.routes, &scope).await?)),
-            false => target.reconcile(&table.routes, &scope).await,
-        }
+        let (scope, table) = super::table(global, arguments.all_namespaces).await?;
+        publish(
+            target,
+            &table.routes,
+            &scope,
+            arguments.dry_run,
+            arguments.output.output,
+        )
+        .await
     };
-    let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
-    let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
-    report::print(&text)
+    unless_interrupted(work, CONTINUE).await
 }

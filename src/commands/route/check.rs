@@ -1,12 +1,12 @@
 //! `sparkha route check`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::target::{TargetArguments, scope};
+use super::target::TargetArguments;
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::{Clusters, heading, unless_interrupted};
+use crate::commands::{heading, name_server, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(short = 'A', long, help_heading = heading::SELECTION)]
     all_namespaces: bool,
     /// Name server to query: ADDRESS or ADDRESS:PORT [default: this machine's]
-    #[arg(long, value_name = "SERVER", value_parser = name_server, help_heading = heading::DNS)]
+    #[arg(long, value_name = "SERVER", value_parser = dns_server, help_heading = heading::DNS)]
     dns: Option<SocketAddr>,
     /// Router that all names must lead to, by name or address
     ///
@@ -46,22 +46,19 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         router: arguments.router.clone(),
     };
     let work = async {
-        let clusters = Clusters::connect(global).await?;
-        let scope = scope(clusters.namespace(), arguments.all_namespaces);
-        let table = super::table(&clusters, arguments.all_namespaces).await?;
+        let (scope, table) = super::table(global, arguments.all_namespaces).await?;
         check(&table.routes, &scope, target.as_mut(), &servers).await
     };
-    let report = unless_interrupted(work, "nothing was changed".into()).await?;
+    let report = unless_interrupted(work, "nothing was changed").await?;
     report::print(&report::routes::check(&report, arguments.output.output))?;
-    Ok(match report.is_right() {
-        true => ExitCode::Success,
-        false => ExitCode::NotReady,
+    let is_right = report.is_right();
+    Ok(if is_right {
+        ExitCode::Success
+    } else {
+        ExitCode::NotReady
     })
 }
 
-fn name_server(text: &str) -> Result<SocketAddr, String> {
-    let with_port = |address: IpAddr| SocketAddr::new(address, 53);
-    text.parse()
-        .or_else(|_| text.parse().map(with_port))
-        .map_err(|_| "write it like 192.0.2.53 or 192.0.2.53:5353".into())
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    name_server(text).ok_or_else(|| "write it like 192.0.2.53 or 192.0.2.53:5353".into())
 }

@@ -16,8 +16,12 @@ use crate::commands::arguments::Global;
 use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::report::exit_code::ExitCode;
+use crate::report::{self, Format};
+use crate::routes::publish::RoutePublisher;
 use crate::routes::{local_routes, routes};
-use crate::routing::Table;
+use crate::routing::vulcand::Scope;
+use crate::routing::vulcand::diff::Changes;
+use crate::routing::{Route, Table};
 
 /// Configure another router or DNS server for the web UIs
 ///
@@ -47,10 +51,29 @@ pub async fn run(global: &Global, command: RouteCommand) -> Result<ExitCode, Err
     Ok(ExitCode::Success)
 }
 
+/// Makes the routes in Vulcand these, or with --dry-run only plans it. Prints the changes.
+async fn publish(
+    mut target: RoutePublisher,
+    routes: &[Route],
+    scope: &Scope,
+    dry_run: bool,
+    format: Format,
+) -> Result<(), Error> {
+    let changes = match dry_run {
+        true => Changes::from(&target.plan(routes, scope).await?),
+        false => target.reconcile(routes, scope).await?,
+    };
+    report::print(&report::routes::changes(&changes, dry_run, format))
+}
+
 /// The routes of the namespace, or of all namespaces.
-async fn table(clusters: &Clusters, all_namespaces: bool) -> Result<Arc<Table>, Error> {
-    match clusters {
-        Clusters::Kubernetes(cluster) => routes(cluster, all_namespaces).await,
-        Clusters::Local(namespace) => local_routes(Store::open()?, (!all_namespaces).then(|| namespace.clone())).await,
-    }
+async fn table(global: &Global, all_namespaces: bool) -> Result<(Scope, Arc<Table>), Error> {
+    let clusters = Clusters::connect(global).await?;
+    let table = match &clusters {
+        Clusters::Kubernetes(cluster) => routes(cluster, all_namespaces).await?,
+        Clusters::Local(namespace) => {
+            local_routes(Store::open()?, (!all_namespaces).then(|| namespace.clone())).await?
+        }
+    };
+    Ok((target::scope(clusters.namespace(), all_namespaces), table))
 }

@@ -2,13 +2,12 @@
 
 use clap::Args;
 
+use super::publish;
 use super::target::{TargetArguments, scope};
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::{Clusters, heading, named_namespace, unless_interrupted};
+use crate::commands::{CONTINUE, Clusters, heading, named_namespace, unless_interrupted};
 use crate::lifecycle::Error;
-use crate::report;
 use crate::routing::vulcand::Scope;
-use crate::routing::vulcand::diff::Changes;
 
 /// Delete the routes that apply wrote, without a Kubernetes cluster
 ///
@@ -32,7 +31,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
-    let mut target = arguments.target.target(global, None)?;
+    let target = arguments.target.target(global, None)?;
     let work = async {
         // Only needs the name of the namespace, not Kubernetes.
         let scope = match named_namespace(global)? {
@@ -40,12 +39,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
             Some(namespace) => Scope::Namespace(namespace),
             None => scope(Clusters::connect(global).await?.namespace(), false),
         };
-        match arguments.dry_run {
-            true => Ok(Changes::from(&target.plan(&[], &scope).await?)),
-            false => target.reconcile(&[], &scope).await,
-        }
+        publish(target, &[], &scope, arguments.dry_run, arguments.output.output).await
     };
-    let changes = unless_interrupted(work, "run the same command again to continue".into()).await?;
-    let text = report::routes::changes(&changes, arguments.dry_run, arguments.output.output);
-    report::print(&text)
+    unless_interrupted(work, CONTINUE).await
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::target::NamingArguments;
 use crate::commands::arguments::Global;
-use crate::commands::{Clusters, heading};
+use crate::commands::heading;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
@@ -65,7 +65,7 @@ enum RouteFormat {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let owner = arguments.naming.owner(global)?;
-    let table = super::table(&Clusters::connect(global).await?, arguments.all_namespaces).await?;
+    let (_, table) = super::table(global, arguments.all_namespaces).await?;
     report::print(&text(&table.routes, arguments, &owner)?)
 }
 

@@ -57,27 +57,23 @@ pub enum RouterAccess {
 }
 
 /// The deployed command.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum DeployedCommand {
-    Router { tls: bool, dns: bool, access: RouterAccess },
-    RouteWatch,
+pub struct DeployedCommand {
+    /// Name of its objects.
+    pub name: &'static str,
+    /// The subcommand in the container.
+    pub words: &'static [&'static str],
+    /// Adds the subcommand's arguments to a command.
+    pub own: fn(clap::Command) -> clap::Command,
+    pub all_namespaces: bool,
+    /// `None` for a command that is no router.
+    pub router: Option<DeployedRouter>,
 }
 
-impl DeployedCommand {
-    fn name(self) -> &'static str {
-        match self {
-            DeployedCommand::Router { .. } => "sparkha-router",
-            DeployedCommand::RouteWatch => "sparkha-route-watch",
-        }
-    }
-
-    /// The subcommand in the container.
-    fn words(self) -> &'static [&'static str] {
-        match self {
-            DeployedCommand::Router { .. } => &["router"],
-            DeployedCommand::RouteWatch => &["route", "watch"],
-        }
-    }
+/// Options of a deployed router.
+pub struct DeployedRouter {
+    pub tls: bool,
+    pub dns: bool,
+    pub access: RouterAccess,
 }
 
 impl DeployArguments {
@@ -87,57 +83,46 @@ impl DeployArguments {
     }
 }
 
-/// `own` adds the subcommand's arguments to a command.
-pub async fn run(
-    global: &Global,
-    arguments: &DeployArguments,
-    command: DeployedCommand,
-    all: bool,
-    own: fn(clap::Command) -> clap::Command,
-) -> Result<(), Error> {
+pub async fn run(global: &Global, arguments: &DeployArguments, command: DeployedCommand) -> Result<(), Error> {
     if global.local {
         return Err(Error::Usage {
             message: "--deploy requires Kubernetes, and conflicts with --local".into(),
             help: "omit one of them".into(),
         });
     }
-    if all {
+    if command.all_namespaces {
         return Err(Error::Usage {
             message: "--deploy supports only one namespace, because its Role does".into(),
             help: "deploy to each namespace with --namespace instead of -A, or apply the `--print`ed objects with your own ClusterRole".into(),
         });
     }
     let is_outside = arguments.deploy && arguments.service_type != ServiceTypeArgument::ClusterIp;
-    if let DeployedCommand::Router { access, .. } = command
+    if let Some(router) = &command.router
         && is_outside
     {
-        access.require_choice("a Service of this type is reachable from outside, and its router")?;
+        router
+            .access
+            .require_choice("a Service of this type is reachable from outside, and its router")?;
     }
     let cluster = super::connected(global).await?;
     let namespace = cluster.namespace().to_string();
-    let router = match command {
-        DeployedCommand::Router { tls, dns, .. } => Some(RouterService {
-            service_type: match arguments.service_type {
-                ServiceTypeArgument::ClusterIp => ServiceType::ClusterIp,
-                ServiceTypeArgument::NodePort => ServiceType::NodePort,
-                ServiceTypeArgument::LoadBalancer => ServiceType::LoadBalancer,
-            },
-            tls,
-            dns,
-        }),
-        DeployedCommand::RouteWatch => None,
-    };
+    let router = command.router.as_ref().map(|router| RouterService {
+        service_type: match arguments.service_type {
+            ServiceTypeArgument::ClusterIp => ServiceType::ClusterIp,
+            ServiceTypeArgument::NodePort => ServiceType::NodePort,
+            ServiceTypeArgument::LoadBalancer => ServiceType::LoadBalancer,
+        },
+        tls: router.tls,
+        // A previous deployment may have a DNS Service.
+        dns: router.dns || arguments.undeploy,
+    });
     let deployed = Deployed {
-        name: command.name(),
-        args: words(command, own, &namespace, std::env::args_os()),
+        name: command.name,
+        args: words(&command, &namespace, std::env::args_os()),
         image: arguments.image.as_ref().map(ToString::to_string).unwrap_or_default(),
         replicas: arguments.replicas,
         secrets: arguments.mount_secret.clone(),
-        router: match arguments.undeploy {
-            // A previous deployment may have a DNS Service.
-            true => router.map(|router| RouterService { dns: true, ..router }),
-            false => router,
-        },
+        router,
         namespace,
     };
     let objects = objects(&deployed);
@@ -152,7 +137,7 @@ pub async fn run(
             false => routes::deploy::deploy(&cluster, &objects, &progress).await,
         }
     };
-    super::unless_interrupted(work, "run the same command again to continue".into()).await?;
+    super::unless_interrupted(work, super::CONTINUE).await?;
     if arguments.deploy {
         progress.done(&format!("{} runs in namespace {}", deployed.name, deployed.namespace));
     }
@@ -160,33 +145,20 @@ pub async fn run(
 }
 
 /// The clap command with only this subcommand.
-fn command(command: DeployedCommand, own: fn(clap::Command) -> clap::Command) -> clap::Command {
-    let inner_first = command.words().iter().rev().enumerate();
-    let nested = inner_first.fold(None, |inner, (at, &word)| {
-        let command = clap::Command::new(word);
-        Some(match at {
-            0 => own(command),
-            _ => command.subcommands(inner),
+fn cli_of(command: &DeployedCommand) -> clap::Command {
+    let nested = command.words.iter().rev().fold(None, |inner, &word| {
+        let outer = clap::Command::new(word);
+        Some(match inner {
+            None => (command.own)(outer),
+            Some(inner) => outer.subcommand(inner),
         })
     });
     Global::augment_args(clap::Command::new("sparkha")).subcommands(nested)
 }
 
 /// The container's arguments: those of this run, except those for this machine or the deployment.
-fn words(
-    command: DeployedCommand,
-    own: fn(clap::Command) -> clap::Command,
-    namespace: &str,
-    given: impl Iterator<Item = std::ffi::OsString>,
-) -> Vec<String> {
-    const NOT_PASSED_ON: [&str; 15] = [
-        "deploy",
-        "undeploy",
-        "image",
-        "replicas",
-        "mount_secret",
-        "service_type",
-        "print",
+fn words(command: &DeployedCommand, namespace: &str, given: impl Iterator<Item = std::ffi::OsString>) -> Vec<String> {
+    const NOT_PASSED_ON: [&str; 8] = [
         "namespace",
         "context",
         "kubeconfig",
@@ -196,27 +168,27 @@ fn words(
         "ports",
         "dns",
     ];
-    let mut words: Vec<String> = command.words().iter().map(|&word| word.to_owned()).collect();
+    let mut words: Vec<String> = command.words.iter().map(|&word| word.to_owned()).collect();
     // The kubelet needs the health endpoint; metrics are only served if requested.
     let mut metrics_option = "health";
-    let mut cli = self::command(command, own);
+    let mut cli = cli_of(command);
     cli.build();
     // They were already parsed once.
     if let Ok(matches) = cli.clone().try_get_matches_from(given) {
-        let (mut command, mut matches) = (&cli, &matches);
-        while let Some((name, below)) = matches.subcommand() {
-            let Some(found) = command.find_subcommand(name) else {
-                break;
-            };
-            (command, matches) = (found, below);
+        let (mut cli, mut matches) = (&cli, &matches);
+        while let Some((name, below)) = matches.subcommand()
+            && let Some(found) = cli.find_subcommand(name)
+        {
+            (cli, matches) = (found, below);
         }
-        for argument in command.get_arguments() {
+        for argument in cli.get_arguments() {
             let id = argument.get_id().as_str();
             let is_given = matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
             if is_given && id == "metrics" {
                 metrics_option = "metrics";
             }
-            let (true, false, Some(long)) = (is_given, NOT_PASSED_ON.contains(&id), argument.get_long()) else {
+            let is_own = argument.get_help_heading() != Some(heading::DEPLOYMENT) && !NOT_PASSED_ON.contains(&id);
+            let (true, true, Some(long)) = (is_given, is_own, argument.get_long()) else {
                 continue;
             };
             let values = matches.get_raw(id).into_iter().flatten();
@@ -232,13 +204,13 @@ fn words(
         "--reach=direct".into(),
         format!("--{metrics_option}=0.0.0.0:{METRICS_PORT}"),
     ]);
-    if let DeployedCommand::Router { dns, access, .. } = command {
+    if let Some(router) = &command.router {
         // The pod is reachable by others; a NetworkPolicy can restrict that.
-        if access == RouterAccess::Unspecified {
+        if router.access == RouterAccess::Unspecified {
             words.push("--open".into());
         }
         words.push(format!("--port={ANY_UI_PORT}"));
-        if dns {
+        if router.dns {
             words.push(format!("--dns=0.0.0.0:{DNS_PORT}"));
         }
     }
@@ -249,25 +221,34 @@ fn words(
 mod tests {
     use super::*;
 
-    fn passed_on(command: DeployedCommand, line: &str) -> Vec<String> {
-        let own = match command {
-            DeployedCommand::Router { .. } => crate::commands::router::Arguments::augment_args,
-            DeployedCommand::RouteWatch => crate::commands::route::watch::Arguments::augment_args,
-        };
-        words(command, own, "data", line.split(' ').map(Into::into))
+    fn passed_on(command: &DeployedCommand, line: &str) -> Vec<String> {
+        words(command, "data", line.split(' ').map(Into::into))
     }
 
     #[test]
     fn the_container_gets_the_same_arguments() {
-        let command = DeployedCommand::Router {
-            tls: false,
-            dns: true,
-            access: RouterAccess::Authenticated,
+        let router = DeployedCommand {
+            name: "router",
+            words: &["router"],
+            own: crate::commands::router::Arguments::augment_args,
+            all_namespaces: false,
+            router: Some(DeployedRouter {
+                tls: false,
+                dns: true,
+                access: RouterAccess::Authenticated,
+            }),
+        };
+        let watch = DeployedCommand {
+            name: "watch",
+            words: &["route", "watch"],
+            own: crate::commands::route::watch::Arguments::augment_args,
+            all_namespaces: false,
+            router: None,
         };
         let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(
-            passed_on(command, line),
+            passed_on(&router, line),
             [
                 "router",
                 "--users=/etc/sparkha/users/htpasswd",
@@ -283,7 +264,7 @@ mod tests {
         );
         let line = "sparkha route watch --deploy --image sparkha:1 --etcd a:2379,b:2379 --ttl 30s --namespace data --metrics 127.0.0.1:9090";
         assert_eq!(
-            passed_on(DeployedCommand::RouteWatch, line),
+            passed_on(&watch, line),
             [
                 "route",
                 "watch",

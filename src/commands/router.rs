@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
 use jiff::Timestamp;
 
-use super::{Clusters, deploy};
+use super::{Clusters, deploy, name_server};
 use crate::commands::arguments::Global;
 use crate::commands::deploy::RouterAccess;
 use crate::commands::heading;
@@ -20,9 +20,6 @@ use crate::router::{UiNaming, metrics};
 use crate::routes::follow::{Follow, follow_file, follow_local};
 use crate::routes::serve::{BoundRouter, ServeOptions, Tls};
 use crate::spec::names::is_dns_subdomain;
-
-/// Default port of DNS servers.
-const DNS_PORT: u16 = 53;
 
 /// Run the web UI router: an HTTP and DNS server for the UI domain
 ///
@@ -110,23 +107,22 @@ pub enum TransportArgument {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     if arguments.deploy.is_requested() {
-        let command = deploy::DeployedCommand::Router {
-            tls: arguments.tls_cert.is_some(),
-            dns: !arguments.dns.is_empty(),
-            access: arguments.access(),
+        let command = deploy::DeployedCommand {
+            name: "sparkha-router",
+            words: &["router"],
+            own: Arguments::augment_args,
+            all_namespaces: arguments.all_namespaces,
+            router: Some(deploy::DeployedRouter {
+                tls: arguments.tls_cert.is_some(),
+                dns: !arguments.dns.is_empty(),
+                access: arguments.access(),
+            }),
         };
-        return deploy::run(
-            global,
-            &arguments.deploy,
-            command,
-            arguments.all_namespaces,
-            Arguments::augment_args,
-        )
-        .await;
+        return deploy::run(global, &arguments.deploy, command).await;
     }
-    let dns = match arguments.dns.is_empty() {
-        true => None,
-        false => Some((zone(&arguments)?, arguments.dns.clone())),
+    let dns = match &arguments.dns[..] {
+        [] => None,
+        at => Some((zone(&arguments)?, at.to_vec())),
     };
     let progress = Progress::new(global.quiet);
     let serving = match &dns {
@@ -256,15 +252,7 @@ fn zone(arguments: &Arguments) -> Result<Zone, Error> {
 
 /// An address with or without a port.
 fn dns_address(text: &str) -> Result<SocketAddr, String> {
-    let with_port = text.parse().ok();
-    let without = || {
-        text.parse()
-            .ok()
-            .map(|address: IpAddr| SocketAddr::new(address, DNS_PORT))
-    };
-    with_port
-        .or_else(without)
-        .ok_or_else(|| "write it like 192.0.2.7, 192.0.2.7:5353, 2001:db8::7 or [2001:db8::7]:5353".into())
+    name_server(text).ok_or_else(|| "write it like 192.0.2.7, 192.0.2.7:5353, 2001:db8::7 or [2001:db8::7]:5353".into())
 }
 
 fn domain(text: &str) -> Result<Name, String> {

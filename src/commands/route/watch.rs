@@ -44,14 +44,14 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     if arguments.deploy.is_requested() {
-        return deploy::run(
-            global,
-            &arguments.deploy,
-            deploy::DeployedCommand::RouteWatch,
-            arguments.all_namespaces,
-            Arguments::augment_args,
-        )
-        .await;
+        let command = deploy::DeployedCommand {
+            name: "sparkha-route-watch",
+            words: &["route", "watch"],
+            own: Arguments::augment_args,
+            all_namespaces: arguments.all_namespaces,
+            router: None,
+        };
+        return deploy::run(global, &arguments.deploy, command).await;
     }
     let interrupted = interruption()?;
     let target = arguments.target.target(global, Some(arguments.ttl))?;

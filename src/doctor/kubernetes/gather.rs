@@ -26,7 +26,11 @@ use crate::state::cluster_state;
 
 /// Gathers all facts. Only an API server that does not respond is an error.
 pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticFacts, kubernetes::Error> {
-    let server = server(cluster).await?;
+    let server = ApiServer {
+        address: cluster.server().to_owned(),
+        version: server_version(cluster).await?,
+        clock: clocks::of_server(cluster).await,
+    };
     let namespace = namespace_state(cluster).await?;
     let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
         list::<Pod>(cluster, namespace),
@@ -40,12 +44,10 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
     let name = spec.name.as_str();
     let desired = render(spec).all(spec);
     let sets: Vec<_> = sets.unwrap_or_default();
-    let live: Vec<StatefulSet> = sets
-        .iter()
-        .filter(|set| is_of_cluster(set.metadata.labels.as_ref(), name))
-        .cloned()
-        .collect();
-    let planned: Vec<StatefulSet> = typed(desired.iter().map(|resource| &resource.object).filter(is_set));
+    let own = |set: &&StatefulSet| is_of_cluster(set.metadata.labels.as_ref(), name);
+    let live: Vec<_> = sets.iter().filter(own).cloned().collect();
+    let objects = desired.iter().map(|resource| &resource.object);
+    let planned: Vec<StatefulSet> = typed(objects.filter(|object| object["kind"] == "StatefulSet"));
     // An existing cluster is judged by its live objects.
     let (sets_to_place, claim_requests) = match &inventory {
         Ok(Some(_)) => (&live, vec![]),
@@ -68,6 +70,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         dns::query_cluster_dns(cluster, spec, &services),
         existing,
     );
+    let external_zookeeper = external_zookeeper.ok().flatten();
     let shared = claims
         .iter()
         .flat_map(|claims| capacity::unshareable(sets_to_place, claims));
@@ -87,11 +90,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         capacity,
         quota,
         storage,
-        external_zookeeper: external_zookeeper
-            .ok()
-            .flatten()
-            .map(|checked| checked.findings)
-            .unwrap_or_default(),
+        external_zookeeper: external_zookeeper.map_or_else(Vec::new, |checked| checked.findings),
         name_server,
         pods,
         services,
@@ -101,19 +100,6 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         sets,
         desired,
         cluster: cluster_seen,
-    })
-}
-
-fn is_set(object: &&serde_json::Value) -> bool {
-    object["kind"] == "StatefulSet"
-}
-
-async fn server(cluster: &Cluster) -> Result<ApiServer, kubernetes::Error> {
-    let version = server_version(cluster).await?;
-    Ok(ApiServer {
-        address: cluster.server().to_owned(),
-        version,
-        clock: clocks::of_server(cluster).await,
     })
 }
 
@@ -168,11 +154,8 @@ async fn existing(
     sets: Vec<StatefulSet>,
 ) -> Existing {
     let name = spec.name.as_str();
-    let own = pods.iter().flatten();
-    let own: Vec<_> = own
-        .filter(|pod| is_of_cluster(pod.metadata.labels.as_ref(), name))
-        .cloned()
-        .collect();
+    let own = |pod: &&Pod| is_of_cluster(pod.metadata.labels.as_ref(), name);
+    let own: Vec<_> = pods.iter().flatten().filter(own).cloned().collect();
     let mut observer = Observer::new(platform.transport());
     let mut observed = observer.query(own, sets, PodFilter::Running).await;
     observed.nodes = NodeReader::default().read(cluster).await;

@@ -1,19 +1,12 @@
 //! Whether pods reach each other, at their own addresses and through Services, and themselves through their own Service (the hairpin, which some
 //! networks do not support).
 
-use super::facts::{ConnectTarget, Observed, PodReport, Reachability, joined};
+use super::facts::{ConnectTarget, Observed, PodReport, Port, Reachability, joined};
 use crate::doctor::Check;
 
 const PODS: &str = "pod network";
 const SERVICES: &str = "Service network";
 const HAIRPIN: &str = "hairpin";
-
-/// A failed attempt to connect.
-struct FailedConnection<'a> {
-    from: &'a str,
-    to: &'a ConnectTarget,
-    outcome: Reachability,
-}
 
 pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     let reports = match probes {
@@ -29,87 +22,55 @@ pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
         .iter()
         .flat_map(|report| report.ports.iter().map(move |port| (report.pod.as_str(), port)))
         .collect();
-    let failed: Vec<_> = attempts
-        .iter()
-        .filter(|(_, port)| port.outcome != Reachability::Open)
-        .map(|(from, port)| FailedConnection {
-            from,
-            to: &port.target,
-            outcome: port.outcome,
-        })
-        .collect();
+    let group = |name, selects: &dyn Fn(&str, &ConnectTarget) -> bool, all_well: &str, hint: &str| {
+        let of_group = attempts.iter().filter(|(from, port)| selects(from, &port.target));
+        group(name, &of_group.copied().collect::<Vec<_>>(), all_well, hint)
+    };
     // A master's Service has its pod's name.
     let is_hairpin = |from: &str, to: &ConnectTarget| to.is_service && from == to.name;
-    let count = |selects: &dyn Fn(&str, &ConnectTarget) -> bool| {
-        attempts
-            .iter()
-            .filter(|(from, port)| selects(from, &port.target))
-            .count()
-    };
-    let pods = &|_: &str, to: &ConnectTarget| !to.is_service;
-    let services = &|from: &str, to: &ConnectTarget| to.is_service && !is_hairpin(from, to);
-    let mut checks = group(
-        PODS,
-        &failed,
-        pods,
-        count(pods),
-        "pods reach each other",
-        "check the network plugin on the pods' nodes, firewalls between nodes, and NetworkPolicies; `refused` means that nothing listens there",
-    );
-    checks.extend(group(
-        SERVICES,
-        &failed,
-        services,
-        count(services),
-        "pods reach masters through their Services",
-        "check kube-proxy on the node, its bridge-nf-call-iptables, and the Service's ports",
-    ));
-    checks.extend(group(
-        HAIRPIN,
-        &failed,
-        &is_hairpin,
-        count(&is_hairpin),
-        "masters reach themselves through their own Services",
-        "the network does not return a pod's traffic to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
-         daemons do not need it, but drivers in a master's pod do",
-    ));
-    checks
+    vec![
+        group(
+            PODS,
+            &|_, to| !to.is_service,
+            "pods reach each other",
+            "check the network plugin on the pods' nodes, firewalls between nodes, and NetworkPolicies; `refused` means that nothing listens there",
+        ),
+        group(
+            SERVICES,
+            &|from, to| to.is_service && !is_hairpin(from, to),
+            "pods reach masters through their Services",
+            "check kube-proxy on the node, its bridge-nf-call-iptables, and the Service's ports",
+        ),
+        group(
+            HAIRPIN,
+            &is_hairpin,
+            "masters reach themselves through their own Services",
+            "the network does not return a pod's traffic to it: set hairpinMode (CNI bridge) or the kubelet's hairpin mode; sparkha's own \
+             daemons do not need it, but drivers in a master's pod do",
+        ),
+    ]
 }
 
-fn group(
-    name: &'static str,
-    failed: &[FailedConnection<'_>],
-    selects: &dyn Fn(&str, &ConnectTarget) -> bool,
-    attempts: usize,
-    all_well: &str,
-    hint: &str,
-) -> Vec<Check> {
-    if attempts == 0 {
-        return vec![Check::skipped(name, "no two pods could be checked", "")];
+/// Judges connections of one kind, each with the pod that attempted it.
+fn group(name: &'static str, attempts: &[(&str, &Port)], all_well: &str, hint: &str) -> Check {
+    if attempts.is_empty() {
+        return Check::skipped(name, "no two pods could be checked", "");
     }
-    let of_group: Vec<_> = failed
-        .iter()
-        .filter(|failed| selects(failed.from, failed.to))
-        .map(|failed| {
-            let what = if failed.to.is_service { "Service " } else { "" };
-            let ConnectTarget {
-                name, address, port, ..
-            } = failed.to;
-            format!(
-                "{} does not reach {what}{name} at {address}:{port} ({})",
-                failed.from, failed.outcome
-            )
-        })
-        .collect();
-    vec![match of_group.is_empty() {
-        true => Check::ok(name, format!("{all_well} ({attempts} connections)")),
-        false => Check::failed(name, joined(&of_group), hint),
-    }]
+    let failed = attempts.iter().filter(|(_, port)| port.outcome != Reachability::Open);
+    let told = |(from, Port { target, outcome }): &(&str, &Port)| {
+        let what = if target.is_service { "Service " } else { "" };
+        let (name, address, port) = (&target.name, &target.address, target.port);
+        format!("{from} does not reach {what}{name} at {address}:{port} ({outcome})")
+    };
+    let failed: Vec<_> = failed.map(told).collect();
+    match failed.is_empty() {
+        true => Check::ok(name, format!("{all_well} ({} connections)", attempts.len())),
+        false => Check::failed(name, joined(&failed), hint),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::Port;
     use super::*;
     use crate::doctor::Status;
 

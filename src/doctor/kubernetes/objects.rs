@@ -28,11 +28,27 @@ pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
             return vec![Check::failed(NAME, why, hint)];
         }
     };
+    let listed = |kind, name: &str| existing.is_some_and(|existing| existing.inventory.entry(kind, name).is_some());
+    // Objects with the cluster's labels that are not in its inventory.
+    let left_over: Vec<_> = live
+        .iter()
+        .filter(|(_, metadata)| is_of_cluster(metadata.labels.as_ref(), name))
+        .filter_map(|(kind, metadata)| Some((*kind, metadata.name.as_deref()?)))
+        .filter(|(kind, name)| !listed(*kind, name))
+        .map(|(kind, name)| format!("{kind} {name}"))
+        .collect();
     let mut findings = Findings::of(NAME);
+    if !left_over.is_empty() {
+        findings.warn(
+            format!(
+                "not in the cluster's inventory, but labelled as its own: {}",
+                joined(&left_over)
+            ),
+            "left over, or labelled by hand: `kubectl delete` what you do not need",
+        );
+    }
     match existing {
         Some(existing) => {
-            let listed = |kind, name: &str| existing.inventory.entry(kind, name).is_some();
-            left_over(name, &live, &listed, &mut findings);
             let entries = existing.inventory.objects.iter();
             let gone: Vec<_> = entries
                 .filter(|entry| matches!(entry.kind, Kind::Service | Kind::StatefulSet))
@@ -48,10 +64,7 @@ pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
                 findings.fail(observed, "`sparkha create` with the same arguments recreates it");
             }
         }
-        None => {
-            left_over(name, &live, &|_, _| false, &mut findings);
-            taken(facts, spec, &live, &mut findings);
-        }
+        None => taken(facts, spec, &live, &mut findings),
     }
     let owns = |claim: &str| existing.is_some_and(|existing| existing.inventory.owns_claim(claim));
     let claims = facts.claims.iter().flatten();
@@ -73,29 +86,6 @@ pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
 
 fn is(metadata: &ObjectMeta, name: &str) -> bool {
     metadata.name.as_deref() == Some(name)
-}
-
-/// Objects with the cluster's labels that are not in its inventory.
-fn left_over(
-    cluster: &str,
-    live: &[(Kind, &ObjectMeta)],
-    listed: &dyn Fn(Kind, &str) -> bool,
-    findings: &mut Findings,
-) {
-    let names: Vec<_> = live
-        .iter()
-        .filter(|(_, metadata)| is_of_cluster(metadata.labels.as_ref(), cluster))
-        .filter_map(|(kind, metadata)| Some((kind, metadata.name.as_deref()?)))
-        .filter(|(kind, name)| !listed(**kind, name))
-        .map(|(kind, name)| format!("{kind} {name}"))
-        .collect();
-    if !names.is_empty() {
-        let names = joined(&names);
-        findings.warn(
-            format!("not in the cluster's inventory, but labelled as its own: {names}"),
-            "left over, or labelled by hand: `kubectl delete` what you do not need",
-        );
-    }
 }
 
 /// Names that a new cluster would need.

@@ -56,10 +56,8 @@ pub async fn query_pods(cluster: &Cluster, facts: &Facts, services: &[Service]) 
     if let Some(Err(kubernetes::Error::Forbidden { .. })) = reports.iter().find(|report| report.is_err()) {
         return Err("you may not run commands in its pods (create pods/exec)".into());
     }
-    let failed = reports
-        .iter()
-        .find_map(|report| report.as_ref().err())
-        .map(ToString::to_string);
+    let failed = reports.iter().find_map(|report| report.as_ref().err());
+    let failed = failed.map(ToString::to_string);
     let reports: Vec<_> = reports.into_iter().flatten().collect();
     match failed {
         Some(reason) if reports.is_empty() => Err(reason),
@@ -93,11 +91,8 @@ fn is_registered(worker: &Pod, facts: &Facts) -> bool {
 }
 
 fn is_running(pod: &Pod) -> bool {
-    let containers = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    let state = containers.and_then(|statuses| statuses.first()?.state.as_ref());
+    let status = pod.status.as_ref();
+    let state = status.and_then(|status| status.container_statuses.as_ref()?.first()?.state.as_ref());
     pod.metadata.deletion_timestamp.is_none() && state.is_some_and(|state| state.running.is_some())
 }
 
@@ -211,7 +206,7 @@ async fn query_pod(
         command.extend(["resolve".to_owned(), name.clone()]);
     }
     let started = now();
-    let text = output_of(cluster, &pod.name_any(), &command, TIMEOUT).await?;
+    let text = output_of(cluster, &pod.name_any(), &command).await?;
     Ok(parse(&pod.name_any(), &text, targets, (started, now())))
 }
 
@@ -254,12 +249,7 @@ fn parse(pod: &str, text: &str, targets: &[ConnectTarget], during: (f64, f64)) -
 }
 
 /// Runs a command in a pod's first container. Returns what it wrote to its standard output in time.
-async fn output_of(
-    cluster: &Cluster,
-    pod: &str,
-    command: &[String],
-    within: Duration,
-) -> Result<String, kubernetes::Error> {
+async fn output_of(cluster: &Cluster, pod: &str, command: &[String]) -> Result<String, kubernetes::Error> {
     let api = cluster.api::<Pod>();
     let action = format!("run a check in {pod}");
     let params = AttachParams::default().stderr(false);
@@ -267,7 +257,7 @@ async fn output_of(
     let mut text = String::new();
     if let Some(stdout) = process.stdout() {
         let mut stdout = stdout.take(1 << 20);
-        let _ = tokio::time::timeout(within, stdout.read_to_string(&mut text)).await;
+        let _ = tokio::time::timeout(TIMEOUT, stdout.read_to_string(&mut text)).await;
     }
     Ok(text)
 }

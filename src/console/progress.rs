@@ -1,7 +1,7 @@
 //! Progress of long operations, on standard error: spinners on a terminal, plain lines elsewhere.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -68,22 +68,20 @@ impl Progress {
 
     /// Reports success.
     pub fn done(&self, text: &str) {
-        if let Some(bar) = lock(&self.step).take() {
-            bar.finish_and_clear();
-        }
+        self.clear_step();
         if !self.quiet {
-            self.line(&format!("{} {}", self.painted("✓", "32"), hint::complete(text)));
+            self.marked("✓", 32, text);
         }
     }
 
     /// Reports a failure, also with `--quiet`.
     pub fn failed(&self, text: &str) {
-        self.line(&format!("{} {}", self.painted("✗", "31"), hint::complete(text)));
+        self.marked("✗", 31, text);
     }
 
     /// Reports a warning.
     pub fn warn(&self, text: &str) {
-        self.line(&format!("{} {}", self.painted("!", "33"), hint::complete(text)));
+        self.marked("!", 33, text);
     }
 
     /// Reports the state of a component. Prints a line only if it has changed.
@@ -113,19 +111,30 @@ impl Progress {
 
     /// Clears the components from the terminal.
     pub fn clear_parts(&self) {
-        for part in lock(&self.parts).drain() {
-            if let Some(bar) = part.1.bar {
-                bar.finish_and_clear();
-            }
+        for bar in lock(&self.parts).drain().filter_map(|(_, part)| part.bar) {
+            bar.finish_and_clear();
         }
     }
 
     /// Clears the terminal before a question.
     pub fn clear(&self) {
         self.clear_parts();
+        self.clear_step();
+    }
+
+    fn clear_step(&self) {
         if let Some(bar) = lock(&self.step).take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// A line that begins with a mark, in colour if there are colours.
+    fn marked(&self, mark: &str, colour: u8, text: &str) {
+        let text = hint::complete(text);
+        self.line(&match self.colours {
+            true => format!("\x1b[{colour}m{mark}\x1b[0m {text}"),
+            false => format!("{mark} {text}"),
+        });
     }
 
     fn line(&self, text: &str) {
@@ -134,15 +143,10 @@ impl Progress {
             Some(terminal) => {
                 let _ = terminal.println(text);
             }
-            None => eprintln_lossy(text),
-        }
-    }
-
-    fn painted(&self, text: &str, colour: &str) -> String {
-        if self.colours {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
+            // `eprintln!` would end the program if standard error is a closed pipe.
+            None => {
+                let _ = writeln!(std::io::stderr().lock(), "{text}");
+            }
         }
     }
 }
@@ -151,12 +155,6 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
     }
-}
-
-/// `eprintln!` would end the program if standard error is a closed pipe.
-fn eprintln_lossy(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 fn spinner(terminal: &MultiProgress) -> ProgressBar {

@@ -114,7 +114,7 @@ impl Invocation {
 /// A value quoted as one word of a shell.
 pub fn shell_word(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    match value.chars().all(is_plain) {
+    match !value.is_empty() && value.chars().all(is_plain) {
         true => value.to_owned(),
         false => format!("'{}'", value.replace('\'', "'\\''")),
     }
@@ -149,6 +149,19 @@ mod tests {
             "`sparkha create --local`"
         );
         assert_eq!(Invocation::default().complete("`sparkha create`"), "`sparkha create`");
+    }
+
+    #[test]
+    fn words_of_a_shell_are_quoted_where_it_is_needed() {
+        for (value, word) in [
+            ("data", "data"),
+            ("/a/b", "/a/b"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(shell_word(value), word);
+        }
     }
 
     #[test]

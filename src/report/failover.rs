@@ -1,8 +1,7 @@
 //! Formats the result of a failover drill.
 
-use super::status::{lines, new_table};
 use super::{Format, structured};
-use crate::drill::{DrillResult, DrillTarget};
+use crate::drill::{DrillResult, DrillStep, DrillTarget};
 
 pub fn outcome(outcome: &DrillResult, format: Format) -> String {
     match format {
@@ -13,10 +12,9 @@ pub fn outcome(outcome: &DrillResult, format: Format) -> String {
 }
 
 fn table(outcome: &DrillResult) -> String {
-    let verdict = if outcome.recovered {
-        "recovered"
-    } else {
-        "NOT RECOVERED"
+    let verdict = match outcome.recovered {
+        true => "recovered",
+        false => "NOT RECOVERED",
     };
     let what = match outcome.target {
         DrillTarget::Leader => "the leading master",
@@ -38,21 +36,19 @@ fn table(outcome: &DrillResult) -> String {
             song.longest_pause
         ),
     });
-    let mut table = new_table(&["PHASE", "AFTER"]);
-    for step in &outcome.steps {
-        let after = step
-            .seconds
-            .map_or_else(|| "not reached".into(), |seconds| format!("{seconds:.2} s"));
-        table.add_row([step.phase.as_str(outcome.target).to_owned(), after]);
-    }
-    text + &lines(&table)
+    let after = |step: &DrillStep| match step.seconds {
+        Some(seconds) => format!("{seconds:.2} s"),
+        None => "not reached".into(),
+    };
+    let phase = |step: &DrillStep| step.phase.as_str(outcome.target).to_owned();
+    text + &super::status::table(&outcome.steps, &[("PHASE", &phase), ("AFTER", &after)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drill::Phase;
     use crate::drill::probe_job::ProbeResult;
-    use crate::drill::{DrillStep, Phase};
 
     #[test]
     fn phases_that_were_not_reached_are_shown() {

@@ -4,49 +4,33 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::status::{lines, mib, new_table};
+use super::status::{mib, or_dash, table};
 use super::{Format, structured};
 use crate::jobs::JobState;
 
 pub fn jobs(jobs: &[JobState], format: Format) -> String {
-    let none = || "-".to_owned();
     match format {
         Format::Name => {
             let names = jobs.iter().filter_map(|job| job.id.as_ref().or(job.driver.as_ref()));
             names.map(|name| format!("{name}\n")).collect()
         }
         Format::Table if jobs.is_empty() => "No jobs\n".into(),
-        Format::Table => {
-            let mut table = new_table(&[
-                "ID",
-                "NAME",
-                "USER",
-                "STATE",
-                "EXIT",
-                "CORES",
-                "EXECUTOR MEMORY",
-                "SUBMITTED",
-                "DURATION",
-                "DRIVER",
-                "WEB UI",
-            ]);
-            for job in jobs {
-                table.add_row([
-                    job.id.clone().unwrap_or_else(none),
-                    job.name.clone(),
-                    job.user.clone(),
-                    job.state.clone(),
-                    exit(job),
-                    job.cores.to_string(),
-                    job.executor_memory_mib.map_or_else(none, mib),
-                    job.submitted_ms.map_or_else(none, time),
-                    job.duration_ms.map_or_else(none, duration),
-                    job.driver.clone().unwrap_or_else(none),
-                    ui(job).unwrap_or_else(none),
-                ]);
-            }
-            lines(&table)
-        }
+        Format::Table => table(
+            jobs,
+            &[
+                ("ID", &|job| or_dash(job.id.as_ref())),
+                ("NAME", &|job| job.name.clone()),
+                ("USER", &|job| job.user.clone()),
+                ("STATE", &|job| job.state.clone()),
+                ("EXIT", &exit),
+                ("CORES", &|job| job.cores.to_string()),
+                ("EXECUTOR MEMORY", &|job| or_dash(job.executor_memory_mib.map(mib))),
+                ("SUBMITTED", &|job| or_dash(job.submitted_ms.and_then(time))),
+                ("DURATION", &|job| or_dash(job.duration_ms.map(duration))),
+                ("DRIVER", &|job| or_dash(job.driver.as_ref())),
+                ("WEB UI", &|job| or_dash(ui(job))),
+            ],
+        ),
         _ => structured(format, &jobs).unwrap_or_default(),
     }
 }
@@ -64,9 +48,11 @@ pub fn ended(application: &str, code: u8, after: Duration) -> String {
 }
 
 /// The address of the driver's web UI, or of the history server's page.
-fn ui(job: &JobState) -> Option<String> {
-    let routed = || job.web_ui.clone().or_else(|| job.history_ui.clone());
-    job.local_ui.clone().or_else(routed)
+fn ui(job: &JobState) -> Option<&String> {
+    job.local_ui
+        .as_ref()
+        .or(job.web_ui.as_ref())
+        .or(job.history_ui.as_ref())
 }
 
 /// The driver's exit code. A driver that was killed together with its script has none.
@@ -78,11 +64,8 @@ fn exit(job: &JobState) -> String {
     }
 }
 
-fn time(ms: u64) -> String {
-    match Timestamp::from_second((ms / 1000) as i64) {
-        Ok(time) => time.to_string(),
-        Err(_) => "-".into(),
-    }
+fn time(ms: u64) -> Option<Timestamp> {
+    Timestamp::from_second((ms / 1000) as i64).ok()
 }
 
 fn duration(ms: u64) -> String {

@@ -1,6 +1,6 @@
 //! Formats written routes and checked routes.
 
-use super::status::{lines, new_table};
+use super::status::{Column, or_dash, table};
 use crate::console::hint;
 use crate::report::{Format, structured};
 use crate::routes::check::{RouteCheck, RouteProblem, RouteReport, RouteState};
@@ -45,11 +45,17 @@ pub fn check(report: &RouteReport, format: Format) -> String {
             .collect(),
         Format::Table if report.routes.is_empty() && report.problems.is_empty() => "No routes\n".into(),
         Format::Table => {
-            let mut text = if report.routes.is_empty() {
-                String::new()
-            } else {
-                table(&report.routes)
-            };
+            let mut text = String::new();
+            if !report.routes.is_empty() {
+                let columns: [Column<'_, RouteState>; 5] = [
+                    ("WEB UI", &|route| format!("{}:{}", route.host, route.port)),
+                    ("POD", &|route| route.pod.clone()),
+                    ("LEADS TO", &|route| route.target.to_string()),
+                    ("ADDRESS", &addresses),
+                    ("STATE", &state),
+                ];
+                text = table(&report.routes, &columns);
+            }
             if !report.is_right() {
                 text.push('\n');
             }
@@ -65,29 +71,18 @@ pub fn check(report: &RouteReport, format: Format) -> String {
     }
 }
 
-fn table(routes: &[RouteState]) -> String {
-    let mut table = new_table(&["WEB UI", "POD", "LEADS TO", "ADDRESS", "STATE"]);
-    for route in routes {
-        let addresses: Vec<_> = route.addresses.iter().map(ToString::to_string).collect();
-        let mut wrong: Vec<_> = route.problems.iter().map(|problem| word(problem.check)).collect();
-        wrong.dedup();
-        table.add_row([
-            format!("{}:{}", route.host, route.port),
-            route.pod.clone(),
-            route.target.to_string(),
-            if addresses.is_empty() {
-                "-".into()
-            } else {
-                addresses.join(",")
-            },
-            if wrong.is_empty() {
-                "right".into()
-            } else {
-                format!("wrong {}", wrong.join(", "))
-            },
-        ]);
+fn addresses(route: &RouteState) -> String {
+    let addresses: Vec<_> = route.addresses.iter().map(ToString::to_string).collect();
+    or_dash((!addresses.is_empty()).then(|| addresses.join(",")))
+}
+
+fn state(route: &RouteState) -> String {
+    let mut wrong: Vec<_> = route.problems.iter().map(|problem| word(problem.check)).collect();
+    wrong.dedup();
+    match wrong.is_empty() {
+        true => "right".into(),
+        false => format!("wrong {}", wrong.join(", ")),
     }
-    lines(&table)
 }
 
 fn word(check: RouteCheck) -> &'static str {

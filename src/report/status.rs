@@ -28,30 +28,20 @@ pub fn clusters(overviews: &[Overview], now: Timestamp, format: Format) -> Strin
             .collect(),
         Format::Table if overviews.is_empty() => "No clusters\n".into(),
         Format::Table => {
-            let mut table = new_table(&[
-                "NAMESPACE",
-                "NAME",
-                "STATE",
-                "MASTERS",
-                "ZOOKEEPER",
-                "WORKERS",
-                "AGE",
-                "IMAGE",
-            ]);
-            for cluster in overviews {
-                let created = cluster.created.as_ref();
-                table.add_row([
-                    cluster.namespace.clone(),
-                    cluster.name.clone(),
-                    word(cluster).into(),
-                    cluster.masters.to_string(),
-                    cluster.zookeeper.map_or_else(|| "-".into(), |count| count.to_string()),
-                    cluster.workers.to_string(),
-                    created.map_or_else(|| "-".into(), |created| age(now.duration_since(created.0))),
-                    cluster.image.clone(),
-                ]);
-            }
-            lines(&table)
+            let age_of = |cluster: &Overview| Some(age(now.duration_since(cluster.created.as_ref()?.0)));
+            table(
+                overviews,
+                &[
+                    ("NAMESPACE", &|cluster| cluster.namespace.clone()),
+                    ("NAME", &|cluster| cluster.name.clone()),
+                    ("STATE", &|cluster| word(cluster).into()),
+                    ("MASTERS", &|cluster| cluster.masters.to_string()),
+                    ("ZOOKEEPER", &|cluster| or_dash(cluster.zookeeper)),
+                    ("WORKERS", &|cluster| cluster.workers.to_string()),
+                    ("AGE", &|cluster| or_dash(age_of(cluster))),
+                    ("IMAGE", &|cluster| cluster.image.clone()),
+                ],
+            )
         }
         _ => structured(format, &overviews).unwrap_or_default(),
     }
@@ -135,12 +125,17 @@ fn table_of(state: &ClusterState) -> String {
     text.push('\n');
     text.push_str(&lines(&members(state)));
     if !state.applications.is_empty() {
-        let mut table = new_table(&["APPLICATION", "NAME", "CORES", "STATE", "USER"]);
-        for app in &state.applications {
-            table.add_row([&app.id, &app.name, &app.cores.to_string(), &app.state, &app.user]);
-        }
         text.push('\n');
-        text.push_str(&lines(&table));
+        text.push_str(&table(
+            &state.applications,
+            &[
+                ("APPLICATION", &|app| app.id.clone()),
+                ("NAME", &|app| app.name.clone()),
+                ("CORES", &|app| app.cores.to_string()),
+                ("STATE", &|app| app.state.clone()),
+                ("USER", &|app| app.user.clone()),
+            ],
+        ));
         text.extend(state.waiting().into_iter().map(|line| line + "\n"));
     }
     text
@@ -169,7 +164,7 @@ fn members(state: &ClusterState) -> Table {
             pod.restarts.to_string(),
             cores,
             memory,
-            ui.map_or_else(|| "-".into(), |routed| state.reachable_ui(&pod.name, routed)),
+            or_dash(ui.map(|routed| state.reachable_ui(&pod.name, routed))),
         ]);
     };
     let none = || "-".to_owned();
@@ -221,8 +216,26 @@ fn readiness(ready: bool) -> String {
     if ready { "ready" } else { "not ready" }.to_owned()
 }
 
+/// A column: its header, and how to show it in a row.
+pub(super) type Column<'a, T> = (&'static str, &'a dyn Fn(&T) -> String);
+
+/// A row for each of the items.
+pub(super) fn table<T>(items: &[T], columns: &[Column<'_, T>]) -> String {
+    let headers: Vec<_> = columns.iter().map(|(header, _)| *header).collect();
+    let mut table = new_table(&headers);
+    for item in items {
+        table.add_row(columns.iter().map(|(_, shown)| shown(item)));
+    }
+    lines(&table)
+}
+
+/// A dash stands for nothing.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
 /// A table like kubectl's: without lines or wrapping, with aligned columns.
-pub(super) fn new_table(header: &[&str]) -> Table {
+fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -234,7 +247,7 @@ pub(super) fn new_table(header: &[&str]) -> Table {
     table
 }
 
-pub(super) fn lines(table: &Table) -> String {
+fn lines(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 

@@ -18,10 +18,8 @@ struct Given<'a> {
 
 /// The mistake in these arguments, and its remedy. `error` is clap's error, if any.
 pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::Error>) -> Option<Error> {
-    let words: Vec<_> = arguments
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let words = arguments.iter().map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<_> = words.collect();
     let at = positionals(sparkha, &words).next()?;
     let Some(command) = sparkha.find_subcommand(&words[at]) else {
         return synonym(&words[at]);
@@ -31,12 +29,8 @@ pub fn explain(sparkha: &Command, arguments: &[OsString], error: Option<&clap::E
         command,
         words: &words[at + 1..],
     };
-    let is_mistake = |error: &clap::Error| {
-        matches!(
-            error.kind(),
-            ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument
-        )
-    };
+    let mistakes = [ErrorKind::MissingRequiredArgument, ErrorKind::UnknownArgument];
+    let is_mistake = |error: &clap::Error| mistakes.contains(&error.kind());
     match given.command.get_name() {
         "submit" if error.is_none_or(is_mistake) => given
             .option_of_spark_submit()
@@ -121,11 +115,8 @@ impl Given<'_> {
 
     /// `sparkha scale 3`: the number is not a name.
     fn bare_number(&self) -> Option<Error> {
-        if self
-            .words
-            .iter()
-            .any(|word| word == "--workers" || word.starts_with("--workers="))
-        {
+        let is_workers = |word: &String| word == "--workers" || word.starts_with("--workers=");
+        if self.words.iter().any(is_workers) {
             return None;
         }
         let (at, number) = self.positionals().find(|(_, word)| word.parse::<u32>().is_ok())?;

@@ -7,32 +7,20 @@ use crate::lifecycle::Error;
 use crate::model::finding::Severity;
 use crate::platform::{self, kubernetes, local};
 
-/// The result of a run.
+/// The result of a run. [`ExitCode::TABLE`] says what each code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
-    /// Success.
     Success,
-    /// A failure that no other code describes.
     Failure,
-    /// Invalid arguments or cluster file; nothing was changed.
     BadInput,
-    /// The API server, ZooKeeper, etcd, Vulcand or a pod cannot be reached.
     Unreachable,
-    /// Permission denied by the API server, etcd or this machine.
     NotAllowed,
-    /// Conflict: a name, field, route, port or lock belongs to someone else, or running applications would be lost.
     Conflict,
-    /// Timed out.
     TimedOut,
-    /// No such cluster or job.
     NotFound,
-    /// Not enough capacity, or the cluster cannot start.
     Impossible,
-    /// The cluster is not in service (`status`, `failover`) or has a fault (`doctor`), or a route is wrong (`route check`).
     NotReady,
-    /// The job has ended, but part of its output could not be read (`submit`).
     Incomplete,
-    /// Interrupted by Ctrl-C or SIGTERM.
     Interrupted,
     /// The job's own exit code (`submit`).
     Job(u8),

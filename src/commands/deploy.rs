@@ -97,12 +97,10 @@ pub async fn run(global: &Global, arguments: &DeployArguments, command: Deployed
         });
     }
     let is_outside = arguments.deploy && arguments.service_type != ServiceTypeArgument::ClusterIp;
-    if let Some(router) = &command.router
+    if let Some(DeployedRouter { access, .. }) = &command.router
         && is_outside
     {
-        router
-            .access
-            .require_choice("a Service of this type is reachable from outside, and its router")?;
+        access.require_choice("a Service of this type is reachable from outside, and its router")?;
     }
     let cluster = super::connected(global).await?;
     let namespace = cluster.namespace().to_string();

@@ -52,21 +52,17 @@ pub struct Arguments {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Error> {
     let platform = super::named_cluster(global, arguments.name.as_deref()).await?;
+    let (target, what) = match arguments.zookeeper {
+        true => (DrillTarget::ZooKeeper, "A ZooKeeper server"),
+        false => (DrillTarget::Leader, "The leading master"),
+    };
     let options = DrillOptions {
-        target: if arguments.zookeeper {
-            DrillTarget::ZooKeeper
-        } else {
-            DrillTarget::Leader
-        },
+        target,
         hard: arguments.hard,
         probe_job: !arguments.no_canary,
         timeout: arguments.timeout,
     };
     if !arguments.yes {
-        let what = match options.target {
-            DrillTarget::Leader => "The leading master",
-            DrillTarget::ZooKeeper => "A ZooKeeper server",
-        };
         super::confirm(
             "a failover drill disrupts the cluster",
             &format!("{what} will be stopped. Continue?"),

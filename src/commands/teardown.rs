@@ -62,7 +62,11 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let options = TeardownOptions {
         timeout: arguments.timeout,
         keep_claims: arguments.keep_data,
-        znodes: arguments.znodes(),
+        znodes: if arguments.keep_data {
+            Znodes::Keep
+        } else {
+            Znodes::Remove
+        },
         force: arguments.force,
     };
     let work = remove(platform.as_ref(), owned, &options, &progress);
@@ -76,13 +80,6 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
 }
 
 impl Arguments {
-    fn znodes(&self) -> Znodes {
-        match self.keep_data {
-            true => Znodes::Keep,
-            false => Znodes::Remove,
-        }
-    }
-
     /// Asks for confirmation once, for all running jobs and data.
     async fn confirm(&self, platform: &dyn Platform, owned: &OwnedResources, progress: &Progress) -> Result<(), Error> {
         if self.yes {
@@ -112,14 +109,8 @@ impl Arguments {
 
 /// The data that `--keep-data` keeps.
 fn data(claims: &[String], znodes: Option<&str>) -> Vec<String> {
-    let claims = match claims.len() {
-        0 => None,
-        count => Some(format!(
-            "{} with data ({})",
-            counted(count, "volume claim"),
-            claims.join(", ")
-        )),
-    };
+    let count = counted(claims.len(), "volume claim");
+    let claims = (!claims.is_empty()).then(|| format!("{count} with data ({})", claims.join(", ")));
     claims.into_iter().chain(znodes.map(str::to_owned)).collect()
 }
 

@@ -66,7 +66,7 @@ async fn publish(
     report::print(&report::routes::changes(&changes, dry_run, format))
 }
 
-/// The routes of the namespace, or of all namespaces.
+/// The namespace or all namespaces, and the routes there.
 async fn table(global: &Global, all_namespaces: bool) -> Result<(Scope, Arc<Table>), Error> {
     let clusters = Clusters::connect(global).await?;
     let table = match &clusters {

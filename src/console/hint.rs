@@ -2,7 +2,7 @@
 //! namespace, `--local`, and the kubeconfig and context of this run.
 
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use crate::spec::resolve::DEFAULT_NAME;
 
@@ -37,13 +37,7 @@ pub const NAMED: [&str; 14] = [
 /// Commands without a cluster.
 const ABOUT_NONE: [&str; 4] = ["local fetch", "schema", "man", "completions"];
 
-static CURRENT: RwLock<Invocation> = RwLock::new(Invocation {
-    name: None,
-    namespace: None,
-    context: None,
-    kubeconfig: None,
-    local: false,
-});
+static CURRENT: LazyLock<RwLock<Invocation>> = LazyLock::new(RwLock::default);
 
 /// Updates the cluster of this run.
 pub fn update(change: impl FnOnce(&mut Invocation)) {

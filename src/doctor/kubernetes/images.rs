@@ -28,22 +28,14 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Check>
 fn different<'a>(pods: impl Iterator<Item = &'a Pod>) -> Vec<Check> {
     let mut ids: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
     for pod in pods {
-        let specs = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let statuses = pod
-            .status
-            .iter()
-            .flat_map(|status| status.container_statuses.iter().flatten());
-        for container in specs {
-            let id = statuses
-                .clone()
-                .find(|status| status.name == container.name && !status.image_id.is_empty())
-                .map(|status| status.image_id.as_str());
-            if let (Some(image), Some(id)) = (container.image.as_deref(), id) {
-                ids.entry(image)
-                    .or_default()
-                    .entry(id)
-                    .or_default()
-                    .insert(pod.name_any());
+        let statuses = pod.status.iter().flat_map(|status| &status.container_statuses);
+        // A container that has not started has no ID.
+        let started = statuses.flatten().filter(|status| !status.image_id.is_empty());
+        let id_of: BTreeMap<_, _> = started.map(|status| (&status.name, status.image_id.as_str())).collect();
+        for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+            if let (Some(image), Some(id)) = (container.image.as_deref(), id_of.get(&container.name)) {
+                let of_image = ids.entry(image).or_default();
+                of_image.entry(id).or_default().insert(pod.name_any());
             }
         }
     }

@@ -14,11 +14,8 @@ const NAME: &str = "objects";
 
 pub fn judge(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Check> {
     let name = spec.name.as_str();
-    let services = facts
-        .services
-        .iter()
-        .flatten()
-        .map(|service| (Kind::Service, &service.metadata));
+    let services = facts.services.iter().flatten();
+    let services = services.map(|service| (Kind::Service, &service.metadata));
     let sets = facts.sets.iter().map(|set| (Kind::StatefulSet, &set.metadata));
     let live: Vec<_> = services.chain(sets).collect();
     let existing = match &facts.cluster {

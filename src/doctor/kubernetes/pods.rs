@@ -21,11 +21,8 @@ pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
     let master = format!("spark://{}-master-", spec.name);
     let names_a_master = |container: &Container| {
         let words = container.command.iter().chain(&container.args).flatten();
-        let values = container
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|variable| variable.value.as_ref());
+        let variables = container.env.iter().flatten();
+        let values = variables.filter_map(|variable| variable.value.as_ref());
         words.chain(values).any(|text| text.contains(&master))
     };
     let is_driver = |pod: &&Pod| {
@@ -42,11 +39,8 @@ pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
 pub fn all_troubles(existing: &Existing, users: &[Pod], events: &[Event]) -> Vec<Trouble> {
     let mut facts = existing.observed.clone();
     facts.pods.extend_from_slice(users);
-    let warnings: Vec<_> = events
-        .iter()
-        .filter(|event| event.type_.as_deref() == Some("Warning"))
-        .cloned()
-        .collect();
+    let is_warning = |event: &&Event| event.type_.as_deref() == Some("Warning");
+    let warnings: Vec<_> = events.iter().filter(is_warning).cloned().collect();
     troubles(&facts, &warnings, &RestartBaseline::default())
 }
 
@@ -98,11 +92,8 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
         let hint = "its node ran out of resources: limit what it writes (workers.shuffle with a sizeLimit, spark.worker.cleanup), or raise requests";
         return Some(Check::warning(NAME, format!("{name} was evicted: {message}"), hint));
     }
-    let container = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find(|container| container.restart_count > 0)?;
+    let mut containers = status.container_statuses.iter().flatten();
+    let container = containers.find(|container| container.restart_count > 0)?;
     let last = container.last_state.as_ref()?.terminated.as_ref()?;
     let age = now - last.finished_at.as_ref()?.0.as_second() as f64;
     if age > RECENT {

@@ -49,11 +49,9 @@ fn masters(existing: &Existing) -> Vec<Check> {
 fn of_master(lack: &NotReady, facts: &Facts) -> Option<(String, &'static str)> {
     let hint = match lack {
         NotReady::MastersSilent { .. } => {
-            let reasons = facts
-                .masters
-                .iter()
-                .filter_map(|(pod, report)| Some((pod, report.as_ref().err()?)));
-            let reasons: Vec<_> = reasons.map(|(pod, reason)| format!("{pod}: {reason}")).collect();
+            let masters = facts.masters.iter();
+            let reasons = masters.filter_map(|(pod, report)| Some(format!("{pod}: {}", report.as_ref().err()?)));
+            let reasons: Vec<_> = reasons.collect();
             let observed = match reasons.is_empty() {
                 true => lack.to_string(),
                 false => format!("{lack} ({})", joined(&reasons)),
@@ -111,12 +109,9 @@ fn advertised(
 ) -> Option<Check> {
     let host = &worker.host;
     let hint = "SPARK_LOCAL_HOSTNAME must be resolvable in all pods: sparkha sets it to the pod's address";
-    let is_of_pod = |address: &str| {
-        let has = |pod: &&&Pod| pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) == Some(address);
-        pods.iter().any(|pod| has(&pod))
-    };
     if host.parse::<IpAddr>().is_ok() {
-        return (!is_of_pod(host)).then(|| {
+        let mut addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+        return (!addresses.any(|address| address == host)).then(|| {
             let observed = format!("a worker calls itself {host}, which is not the address of any worker's pod");
             Check::failed(name, observed, hint)
         });
@@ -128,23 +123,14 @@ fn advertised(
         // Its own pod resolves it by /etc/hosts.
         .filter(|(pod, name)| name.name == *host && pod != host)
         .collect();
-    let deaf: Vec<_> = asked
-        .iter()
-        .filter(|(_, name)| name.outcome != Resolution::Known)
-        .collect();
-    match (asked.is_empty(), deaf.first()) {
-        (true, _) => Some(Check::warning(
-            name,
-            format!("a worker calls itself {host}; whether others can resolve it was not checked"),
-            hint,
-        )),
-        (false, None) => None,
-        (false, Some((pod, _))) => {
-            let observed =
-                format!("a worker calls itself {host}, which {pod} cannot resolve: jobs do not reach its executors");
-            Some(Check::failed(name, observed, hint))
-        }
+    if asked.is_empty() {
+        let observed = format!("a worker calls itself {host}; whether others can resolve it was not checked");
+        return Some(Check::warning(name, observed, hint));
     }
+    let (deaf, _) = asked.iter().find(|(_, name)| name.outcome != Resolution::Known)?;
+    let observed =
+        format!("a worker calls itself {host}, which {deaf} cannot resolve: jobs do not reach its executors");
+    Some(Check::failed(name, observed, hint))
 }
 
 /// Applications without executors: their driver waits forever at "Initial job has not accepted any resources".

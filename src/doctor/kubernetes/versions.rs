@@ -19,20 +19,12 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
     let made_by = cluster.sparkha_version.as_str();
     let mut findings = Findings::of(NAME);
     findings.found.extend(of_sparkha(made_by));
-    let others: BTreeSet<_> = existing
-        .observed
-        .pods
-        .iter()
-        .flat_map(images)
-        .filter(|image| *image != cluster.image)
-        .collect();
+    let images_of_pods = existing.observed.pods.iter().flat_map(images);
+    let others: BTreeSet<_> = images_of_pods.filter(|image| *image != cluster.image).collect();
     if !others.is_empty() {
         let list: Vec<_> = others.into_iter().map(str::to_owned).collect();
-        let observed = format!(
-            "the cluster's image is {}, and some of its pods have {}",
-            cluster.image,
-            joined(&list)
-        );
+        let (image, others) = (&cluster.image, joined(&list));
+        let observed = format!("the cluster's image is {image}, and some of its pods have {others}");
         let hint = "a change is still in progress, or a StatefulSet was changed: `sparkha create --dry-run` shows what differs";
         findings.warn(observed, hint);
     }

@@ -97,9 +97,7 @@ impl LiveView {
                 false => tracing::info!("{text}"),
             }
         }
-        while self.changes.len() > KEPT {
-            self.changes.pop_front();
-        }
+        self.changes.drain(..self.changes.len().saturating_sub(KEPT));
         Ok(())
     }
 

@@ -54,15 +54,11 @@ pub fn pass_on(stream: OutputStream, bytes: &[u8]) {
 /// Shell commands that export variables and prepend a folder to PATH.
 pub fn shell(variables: &[(String, String)], path: &std::path::Path) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    let mut text: String = variables
+    let exports = variables
         .iter()
-        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
-        .collect();
-    text.push_str(&format!(
-        "export PATH={}:\"$PATH\"\n",
-        quoted(&path.display().to_string())
-    ));
-    text
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
+    let path = quoted(&path.display().to_string());
+    exports.collect::<String>() + &format!("export PATH={path}:\"$PATH\"\n")
 }
 
 /// One value as JSON.

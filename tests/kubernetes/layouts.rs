@@ -283,7 +283,7 @@ fn a_cluster_of_an_earlier_version_is_found_changed_and_removed() {
     let created = sandbox
         .run(&["create", "--workers", "1", "--yes", "-o", "json"])
         .exits(0);
-    let state = created.says("pods of spark-worker: 2 → 1").json();
+    let state = created.says("workers: 2 → 1").json();
     assert_eq!(state["masters"].as_array().unwrap().len(), 1);
     assert_eq!(state["workers"]["registered"], 1);
     sandbox.run(&["scale", "--workers", "2"]).exits(0);

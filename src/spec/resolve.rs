@@ -21,7 +21,7 @@ use super::file::{self, ClusterFile, EnvFile, Scalar};
 use super::image::ImageReference;
 use super::names::{ClusterName, Namespace, UiDomain, is_dns_subdomain};
 use super::problem::{Problem, Problems};
-use super::quantity::{Cpu, Memory};
+use super::quantity::{Cpu, Memory, QuantityError};
 use super::version::has_tls;
 use super::{
     Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
@@ -164,19 +164,44 @@ impl Resolver {
         }
     }
 
+    /// A parsed value, or `None` with a mistake and this remedy.
+    fn valid<T>(
+        &mut self,
+        path: &str,
+        flag: Option<&'static str>,
+        parsed: Result<T, impl ToString>,
+        help: impl Into<String>,
+    ) -> Option<T> {
+        parsed
+            .map_err(|error| self.problem_in(path, flag, error.to_string(), help))
+            .ok()
+    }
+
+    /// A parsed amount, or `None` with a mistake.
+    fn quantity<T>(&mut self, path: &str, flag: Option<&'static str>, parsed: Result<T, QuantityError>) -> Option<T> {
+        let help = parsed.as_ref().err().map(QuantityError::help).unwrap_or_default();
+        self.valid(path, flag, parsed, help)
+    }
+
+    /// Reports a violated rule.
+    fn obey(&mut self, path: &str, rule: rules::Rule) {
+        if let Err((message, help)) = rule {
+            self.problem(path, message, help);
+        }
+    }
+
     fn name(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<ClusterName> {
         let (text, flag) = match (&flags.name, &file.name) {
             (Some(name), _) => (name.as_str(), Some("NAME")),
             (None, Some(name)) => (name.as_str(), None),
             (None, None) => (DEFAULT_NAME, None),
         };
-        match ClusterName::parse(text) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                self.problem_in("name", flag, error.to_string(), "choose a name like spark or etl-2");
-                None
-            }
-        }
+        self.valid(
+            "name",
+            flag,
+            ClusterName::parse(text),
+            "choose a name like spark or etl-2",
+        )
     }
 
     fn namespace(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Namespace> {
@@ -185,33 +210,15 @@ impl Resolver {
             (None, Some(name)) => (name, None),
             (None, None) => return None,
         };
-        match Namespace::parse(text) {
-            Ok(namespace) => Some(namespace),
-            Err(error) => {
-                self.problem_in("namespace", flag, error.to_string(), "name a namespace like data-team");
-                None
-            }
-        }
+        let help = "name a namespace like data-team";
+        self.valid("namespace", flag, Namespace::parse(text), help)
     }
 
     fn image(&mut self, file: &ClusterFile, flags: &Overrides) -> Option<Image> {
         let flag = flags.image.as_ref().map(|_| "--image");
-        let name = flags
-            .image
-            .as_ref()
-            .or(file.image.as_ref())
-            .map_or(DEFAULT_IMAGE, String::as_str);
-        let name = name.parse::<ImageReference>();
-        let name = name
-            .map_err(|error| {
-                self.problem_in(
-                    "image",
-                    flag,
-                    error.to_string(),
-                    format!("write it like {DEFAULT_IMAGE}"),
-                )
-            })
-            .ok();
+        let name = flags.image.as_ref().or(file.image.as_ref());
+        let name = name.map_or(DEFAULT_IMAGE, String::as_str).parse::<ImageReference>();
+        let name = self.valid("image", flag, name, format!("write it like {DEFAULT_IMAGE}"));
         let pull_secrets = file.image_pull_secrets.clone().unwrap_or_default();
         for (at, secret) in pull_secrets.iter().enumerate() {
             self.object_name(&format!("imagePullSecrets[{at}]"), secret);
@@ -299,13 +306,7 @@ impl Resolver {
             None => self.shorthand("workers", "cores", "cpu", &workers.cores, &workers.pod, Self::cpu),
         };
         let memory = match &flags.worker_memory {
-            Some(text) => match Memory::parse(text) {
-                Ok(memory) => Some(memory),
-                Err(error) => {
-                    self.problem_in("", memory_flag, error.to_string(), error.help());
-                    None
-                }
-            },
+            Some(text) => self.quantity("", memory_flag, Memory::parse(text)),
             None => self.shorthand(
                 "workers",
                 "memory",
@@ -447,9 +448,7 @@ impl Resolver {
     fn spark_conf(&mut self, conf: Option<BTreeMap<String, Scalar>>) -> BTreeMap<String, String> {
         let conf = conf.unwrap_or_default();
         for (key, value) in &conf {
-            if let Err((message, help)) = rules::spark_conf(key, &value.to_string()) {
-                self.problem(&join("sparkConf", key), message, help);
-            }
+            self.obey(&join("sparkConf", key), rules::spark_conf(key, &value.to_string()));
         }
         conf.into_iter().map(|(key, value)| (key, value.to_string())).collect()
     }
@@ -522,15 +521,10 @@ impl Resolver {
     fn web_ui(&mut self, web_ui: file::WebUiFile, flags: &Overrides) -> WebUi {
         let flag = flags.ui_domain.as_ref().map(|_| "--ui-domain");
         let domain = flags.ui_domain.clone().or(web_ui.domain);
-        let domain = match domain.as_deref().map(UiDomain::parse) {
-            None => UiDomain::default(),
-            Some(Ok(domain)) => domain,
-            Some(Err(error)) => {
-                let help = "write it like k8s or spark.example.org";
-                self.problem_in("webUi.domain", flag, error.to_string(), help);
-                UiDomain::default()
-            }
-        };
+        let domain = domain.and_then(|domain| {
+            let help = "write it like k8s or spark.example.org";
+            self.valid("webUi.domain", flag, UiDomain::parse(&domain), help)
+        });
         let service_type = web_ui.service_type.unwrap_or(ServiceType::ClusterIp);
         if web_ui.node_port.is_some() && service_type == ServiceType::ClusterIp {
             self.problem(
@@ -556,7 +550,7 @@ impl Resolver {
             );
         }
         WebUi {
-            domain,
+            domain: domain.unwrap_or_default(),
             service_type,
             node_port: web_ui.node_port,
             load_balancer_ip: web_ui.load_balancer_ip,
@@ -568,9 +562,7 @@ impl Resolver {
         let mut values = BTreeMap::new();
         for (name, value) in env {
             let path = join(path, &name);
-            if let Err((message, help)) = rules::env_name(&name) {
-                self.problem(&path, message, help);
-            }
+            self.obey(&path, rules::env_name(&name));
             let value = match value {
                 EnvFile::Scalar(scalar) => EnvValue::Value(scalar.to_string()),
                 EnvFile::From(from) => match (from.secret_key_ref, from.config_map_key_ref) {
@@ -599,18 +591,14 @@ impl Resolver {
 
     fn labels(&mut self, path: &str, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
         for (key, value) in &labels {
-            if let Err((message, help)) = rules::label(key, value) {
-                self.problem(&join(path, key), message, help);
-            }
+            self.obey(&join(path, key), rules::label(key, value));
         }
         labels
     }
 
     fn annotations(&mut self, path: &str, annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
         for key in annotations.keys() {
-            if let Err((message, help)) = rules::metadata_key(key) {
-                self.problem(&join(path, key), message, help);
-            }
+            self.obey(&join(path, key), rules::metadata_key(key));
         }
         annotations
     }
@@ -626,17 +614,11 @@ impl Resolver {
     }
 
     fn memory_of(&mut self, path: &str, value: &Scalar) -> Option<Memory> {
-        let parsed = Memory::parse(&value.to_string());
-        parsed
-            .map_err(|error| self.problem(path, error.to_string(), error.help()))
-            .ok()
+        self.quantity(path, None, Memory::parse(&value.to_string()))
     }
 
     fn cpu(&mut self, path: &str, value: &Scalar) -> Option<Cpu> {
-        let parsed = Cpu::parse(&value.to_string());
-        parsed
-            .map_err(|error| self.problem(path, error.to_string(), error.help()))
-            .ok()
+        self.quantity(path, None, Cpu::parse(&value.to_string()))
     }
 
     fn memory(&mut self, path: &str, value: Option<&Scalar>, default: &str) -> Memory {

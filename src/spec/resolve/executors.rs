@@ -75,10 +75,7 @@ impl Resolver {
     }
 
     fn conf_memory(&mut self, conf: &BTreeMap<String, String>, key: &str) -> Option<Memory> {
-        let parsed = Memory::parse_spark(conf.get(key)?);
-        parsed
-            .map_err(|error| self.problem(&format!("sparkConf.{key}"), error.to_string(), error.help()))
-            .ok()
+        self.quantity(&format!("sparkConf.{key}"), None, Memory::parse_spark(conf.get(key)?))
     }
 
     fn conf_number<T: std::str::FromStr>(&mut self, key: &str, conf: &BTreeMap<String, String>) -> Option<T> {

@@ -46,9 +46,7 @@ impl Resolver {
             );
         }
         let max_age = history.max_age.unwrap_or_else(|| DEFAULT_MAX_AGE.into());
-        if let Err((message, help)) = rules::spark_time(&max_age) {
-            self.problem("history.maxAge", message, help);
-        }
+        self.obey("history.maxAge", rules::spark_time(&max_age));
         let daemon_memory = self.memory("history.daemonMemory", history.daemon_memory.as_ref(), "512Mi");
         let defaults = pods::Defaults {
             cpu_limit: Cpu::from_cores(1),

@@ -80,9 +80,7 @@ impl From<SourceFile> for Sources {
 impl Resolver {
     pub(super) fn pod(&mut self, part: &str, file: PodFile, defaults: Defaults) -> PodSettings {
         for (key, value) in file.node_selector.iter().flatten() {
-            if let Err((message, help)) = rules::label(key, value) {
-                self.problem(&format!("{part}.nodeSelector.{key}"), message, help);
-            }
+            self.obey(&format!("{part}.nodeSelector.{key}"), rules::label(key, value));
         }
         if let Some(class) = &file.priority_class_name {
             self.object_name(&join(part, "priorityClassName"), class);

@@ -5,7 +5,7 @@ use hyper::Uri;
 use crate::spec::names::{is_dns_subdomain, is_qualified};
 
 /// The mistake and its remedy.
-type Rule = Result<(), (String, String)>;
+pub type Rule = Result<(), (String, String)>;
 
 /// Environment variables that sparkha sets itself, and the key of the cluster file to use instead.
 const OWN_ENV: [(&str, &str); 18] = [

@@ -318,7 +318,8 @@ pub struct QuantitiesFile {
 
 /// A volume and its mount path.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("additionalProperties" = false))]
 pub struct VolumeFile {
     /// Name of the volume in the pod.
     pub name: String,
@@ -330,20 +331,8 @@ pub struct VolumeFile {
     /// Mount it read-only.
     #[serde(default)]
     pub read_only: Option<bool>,
-    #[serde(default)]
-    pub host_path: Option<HostPathFile>,
-    #[serde(default)]
-    pub persistent_volume_claim: Option<ExistingClaimFile>,
-    #[serde(default)]
-    pub new_claim: Option<ClaimFile>,
-    #[serde(default)]
-    pub empty_dir: Option<EmptyDirFile>,
-    #[serde(default)]
-    pub config_map: Option<ConfigMapFile>,
-    #[serde(default)]
-    pub secret: Option<SecretFile>,
-    #[serde(default)]
-    pub nfs: Option<NfsFile>,
+    #[serde(flatten)]
+    pub source: SourceFile,
 }
 
 /// Source of a volume: exactly one of these.

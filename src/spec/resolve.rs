@@ -41,7 +41,7 @@ pub const MAX_WORKERS: u32 = 1000;
 /// Valid numbers of masters.
 pub const MASTERS: RangeInclusive<u32> = 1..=7;
 /// Default shuffle space of a worker: enough for small jobs, too little to fill a node's disk.
-const DEFAULT_SHUFFLE: &str = "20Gi";
+const DEFAULT_SHUFFLE: Memory = Memory::from_mib(20 * 1024);
 
 /// The text of the cluster file.
 #[derive(Clone, Copy, Debug)]
@@ -254,14 +254,14 @@ impl Resolver {
                 "remove it, or set masters.count to 1",
             );
         }
-        let daemon_memory = self.memory("masters.daemonMemory", masters.daemon_memory.as_ref(), "512Mi");
+        let daemon_memory = self.memory("masters.daemonMemory", &masters.daemon_memory, Memory::from_mib(512));
         let defaults = pods::Defaults {
             cpu_limit: Cpu::from_cores(1),
             cpu_request: Cpu::from_millis(100),
             memory: Memory::from_mib(1024),
         };
         let pod = self.pod("masters", masters.pod, defaults);
-        self.heap_fits("masters", daemon_memory, pod.resources.memory_limit);
+        self.heap_fits("masters", "daemonMemory", daemon_memory, pod.resources.memory_limit);
         Some(Masters {
             count,
             daemon_memory,
@@ -327,7 +327,7 @@ impl Resolver {
             cpu_request: Cpu::from_millis((cpu_limit.millis() / 4).max(1)),
             memory: memory.unwrap_or(Memory::from_mib(2048)),
         };
-        let daemon_memory = self.memory("workers.daemonMemory", workers.daemon_memory.as_ref(), "256Mi");
+        let daemon_memory = self.memory("workers.daemonMemory", &workers.daemon_memory, Memory::from_mib(256));
         let pod = self.pod("workers", pod_file, defaults);
         let request = self.executor_request(spark_conf, workers.off_heap_share, core_limit);
         let fit = caps::fit(
@@ -350,9 +350,9 @@ impl Resolver {
             }
         };
         let shuffle = match workers.shuffle {
-            Some(source) => self.one_source("workers.shuffle", source.into()),
+            Some(source) => self.one_source("workers.shuffle", source),
             None => Some(VolumeSource::EmptyDir {
-                size_limit: Memory::parse(DEFAULT_SHUFFLE).ok(),
+                size_limit: Some(DEFAULT_SHUFFLE),
                 in_memory: false,
             }),
         };
@@ -621,17 +621,12 @@ impl Resolver {
         self.quantity(path, None, Cpu::parse(&value.to_string()))
     }
 
-    fn memory(&mut self, path: &str, value: Option<&Scalar>, default: &str) -> Memory {
-        value
-            .and_then(|value| self.memory_of(path, value))
-            .unwrap_or_else(|| Memory::parse(default).unwrap_or_default())
+    fn memory(&mut self, path: &str, value: &Option<Scalar>, default: Memory) -> Memory {
+        let read = value.as_ref().and_then(|value| self.memory_of(path, value));
+        read.unwrap_or(default)
     }
 
-    fn heap_fits(&mut self, part: &str, heap: Memory, limit: Memory) {
-        self.heap_of_key_fits(part, "daemonMemory", heap, limit);
-    }
-
-    fn heap_of_key_fits(&mut self, part: &str, key: &str, heap: Memory, limit: Memory) {
+    fn heap_fits(&mut self, part: &str, key: &str, heap: Memory, limit: Memory) {
         if heap >= limit {
             self.problem(
                 &join(part, key),

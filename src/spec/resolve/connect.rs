@@ -17,7 +17,7 @@ impl Resolver {
         workers: Option<&Workers>,
         authenticated: bool,
     ) -> Option<Connect> {
-        let driver_memory = self.memory("connect.driverMemory", connect.driver_memory.as_ref(), "1Gi");
+        let driver_memory = self.memory("connect.driverMemory", &connect.driver_memory, Memory::from_mib(1024));
         if driver_memory < HEAP_MIN {
             self.problem(
                 "connect.driverMemory",
@@ -31,7 +31,7 @@ impl Resolver {
             memory: driver_memory + (driver_memory.share(0.1)).max(Memory::from_mib(512)),
         };
         let pod = self.pod("connect", connect.pod, defaults);
-        self.heap_of_key_fits("connect", "driverMemory", driver_memory, pod.resources.memory_limit);
+        self.heap_fits("connect", "driverMemory", driver_memory, pod.resources.memory_limit);
         let workers = workers?;
         let executor_memory = match &connect.executor_memory {
             Some(memory) => self.memory_of("connect.executorMemory", memory)?,

@@ -11,7 +11,7 @@ use crate::spec::{EventLogs, History, VolumeSource};
 /// Default size of the event logs' volume.
 const DEFAULT_STORAGE: &str = "20Gi";
 /// Spark's default, and the minimum that it accepts.
-const DEFAULT_FILE_SIZE: &str = "128Mi";
+const DEFAULT_FILE_SIZE: Memory = Memory::from_mib(128);
 const LEAST_FILE_SIZE: Memory = Memory::from_mib(10);
 /// By default Spark would keep all files.
 const DEFAULT_FILES: u32 = 10;
@@ -37,7 +37,7 @@ impl Resolver {
         let event_logs = self.event_logs(history.event_logs, has_s3);
         let rolling = history.rolling.unwrap_or_default();
         let size_path = "history.rolling.maxFileSize";
-        let max_file_size = self.memory(size_path, rolling.max_file_size.as_ref(), DEFAULT_FILE_SIZE);
+        let max_file_size = self.memory(size_path, &rolling.max_file_size, DEFAULT_FILE_SIZE);
         if max_file_size < LEAST_FILE_SIZE {
             self.problem(
                 size_path,
@@ -47,14 +47,14 @@ impl Resolver {
         }
         let max_age = history.max_age.unwrap_or_else(|| DEFAULT_MAX_AGE.into());
         self.obey("history.maxAge", rules::spark_time(&max_age));
-        let daemon_memory = self.memory("history.daemonMemory", history.daemon_memory.as_ref(), "512Mi");
+        let daemon_memory = self.memory("history.daemonMemory", &history.daemon_memory, Memory::from_mib(512));
         let defaults = pods::Defaults {
             cpu_limit: Cpu::from_cores(1),
             cpu_request: Cpu::from_millis(100),
             memory: Memory::from_mib(1024),
         };
         let pod = self.pod("history", history.pod, defaults);
-        self.heap_fits("history", daemon_memory, pod.resources.memory_limit);
+        self.heap_fits("history", "daemonMemory", daemon_memory, pod.resources.memory_limit);
         Some(History {
             event_logs: event_logs?,
             max_file_size,
@@ -84,7 +84,7 @@ impl Resolver {
             access_mode: claim.access_mode.or(Some(AccessMode::ReadWriteMany)),
             ..claim
         });
-        let source = self.one_source(path, SourceFile { new_claim, ..source }.into())?;
+        let source = self.one_source(path, SourceFile { new_claim, ..source })?;
         if let VolumeSource::EmptyDir { .. } | VolumeSource::ConfigMap { .. } | VolumeSource::Secret { .. } = source {
             self.problem(
                 path,

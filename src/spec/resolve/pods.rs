@@ -1,6 +1,7 @@
 //! Settings that all components share in the cluster file: resources, volumes, placement.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,11 +9,8 @@ use serde_json::Value;
 
 use super::{Resolver, rules};
 use crate::spec::file::tree::join;
-use crate::spec::file::{
-    ClaimFile, ConfigMapFile, EmptyDirFile, ExistingClaimFile, HostPathFile, Medium, NfsFile, PodFile, ResourcesFile,
-    Scalar, SecretFile, SourceFile, VolumeFile,
-};
-use crate::spec::names::{is_dns_label, is_dns_subdomain};
+use crate::spec::file::{Medium, PodFile, ResourcesFile, Scalar, SourceFile, VolumeFile};
+use crate::spec::names::is_dns_label;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
@@ -50,31 +48,6 @@ pub struct Defaults {
     pub cpu_request: Cpu,
     /// Limit and request. They are equal because memory is not compressible.
     pub memory: Memory,
-}
-
-/// The possible sources of a volume.
-pub struct Sources {
-    host_path: Option<HostPathFile>,
-    persistent_volume_claim: Option<ExistingClaimFile>,
-    new_claim: Option<ClaimFile>,
-    empty_dir: Option<EmptyDirFile>,
-    config_map: Option<ConfigMapFile>,
-    secret: Option<SecretFile>,
-    nfs: Option<NfsFile>,
-}
-
-impl From<SourceFile> for Sources {
-    fn from(file: SourceFile) -> Self {
-        Self {
-            host_path: file.host_path,
-            persistent_volume_claim: file.persistent_volume_claim,
-            new_claim: file.new_claim,
-            empty_dir: file.empty_dir,
-            config_map: file.config_map,
-            secret: file.secret,
-            nfs: file.nfs,
-        }
-    }
 }
 
 impl Resolver {
@@ -126,44 +99,22 @@ impl Resolver {
         let limits = file.limits.unwrap_or_default();
         let requests = file.requests.unwrap_or_default();
         let cpu_limit = self.cpu_or(&format!("{path}.limits.cpu"), &limits.cpu, defaults.cpu_limit);
-        let memory_limit = self.memory_or(&format!("{path}.limits.memory"), &limits.memory, defaults.memory);
+        let memory_limit = self.memory(&format!("{path}.limits.memory"), &limits.memory, defaults.memory);
         let cpu_path = format!("{path}.requests.cpu");
         let cpu_request = self.cpu_or(&cpu_path, &requests.cpu, defaults.cpu_request.min(cpu_limit));
         let memory_path = format!("{path}.requests.memory");
-        let memory_request = self.memory_or(&memory_path, &requests.memory, memory_limit);
-        if cpu_request > cpu_limit {
-            self.problem(
-                &cpu_path,
-                format!("the request of {cpu_request} exceeds the limit of {cpu_limit}"),
-                "lower the request or raise the limit",
-            );
-        }
-        if memory_request > memory_limit {
-            self.problem(
-                &memory_path,
-                format!("the request of {memory_request} exceeds the limit of {memory_limit}"),
-                "lower the request or raise the limit",
-            );
-        }
-        let disk = |resolver: &mut Self, path: &str, value: &Option<Scalar>| {
-            value.as_ref().and_then(|value| resolver.memory_of(path, value))
-        };
-        let disk_limit = disk(
-            self,
-            &format!("{path}.limits.ephemeral-storage"),
-            &limits.ephemeral_storage,
-        );
+        let memory_request = self.memory(&memory_path, &requests.memory, memory_limit);
+        self.request_fits(&cpu_path, cpu_request, cpu_limit);
+        self.request_fits(&memory_path, memory_request, memory_limit);
+        let disk_limit = limits.ephemeral_storage;
+        let disk_limit = disk_limit.and_then(|disk| self.memory_of(&format!("{path}.limits.ephemeral-storage"), &disk));
         let disk_path = format!("{path}.requests.ephemeral-storage");
+        let disk_request = requests.ephemeral_storage;
+        let disk_request = disk_request.and_then(|disk| self.memory_of(&disk_path, &disk));
         // As in Kubernetes.
-        let disk_request = disk(self, &disk_path, &requests.ephemeral_storage).or(disk_limit);
-        if let (Some(request), Some(limit)) = (disk_request, disk_limit)
-            && request > limit
-        {
-            self.problem(
-                &disk_path,
-                format!("the request of {request} exceeds the limit of {limit}"),
-                "lower the request or raise the limit",
-            );
+        let disk_request = disk_request.or(disk_limit);
+        if let (Some(request), Some(limit)) = (disk_request, disk_limit) {
+            self.request_fits(&disk_path, request, limit);
         }
         Resources {
             cpu_request,
@@ -175,13 +126,18 @@ impl Resolver {
         }
     }
 
-    fn cpu_or(&mut self, path: &str, value: &Option<Scalar>, default: Cpu) -> Cpu {
-        let read = value.as_ref().and_then(|value| self.cpu(path, value));
-        read.unwrap_or(default)
+    fn request_fits<T: PartialOrd + Display>(&mut self, path: &str, request: T, limit: T) {
+        if request > limit {
+            self.problem(
+                path,
+                format!("the request of {request} exceeds the limit of {limit}"),
+                "lower the request or raise the limit",
+            );
+        }
     }
 
-    fn memory_or(&mut self, path: &str, value: &Option<Scalar>, default: Memory) -> Memory {
-        let read = value.as_ref().and_then(|value| self.memory_of(path, value));
+    fn cpu_or(&mut self, path: &str, value: &Option<Scalar>, default: Cpu) -> Cpu {
+        let read = value.as_ref().and_then(|value| self.cpu(path, value));
         read.unwrap_or(default)
     }
 
@@ -224,16 +180,7 @@ impl Resolver {
                     "use different folders",
                 );
             }
-            let sources = Sources {
-                host_path: file.host_path,
-                persistent_volume_claim: file.persistent_volume_claim,
-                new_claim: file.new_claim,
-                empty_dir: file.empty_dir,
-                config_map: file.config_map,
-                secret: file.secret,
-                nfs: file.nfs,
-            };
-            if let Some(source) = self.one_source(&path, sources) {
+            if let Some(source) = self.one_source(&path, file.source) {
                 volumes.push(Volume {
                     name: file.name,
                     mount_path: file.mount_path,
@@ -247,7 +194,7 @@ impl Resolver {
     }
 
     /// The only source.
-    pub(super) fn one_source(&mut self, path: &str, sources: Sources) -> Option<VolumeSource> {
+    pub(super) fn one_source(&mut self, path: &str, sources: SourceFile) -> Option<VolumeSource> {
         let given = [
             sources.host_path.map(|file| VolumeSource::HostPath {
                 path: file.path,
@@ -307,7 +254,7 @@ impl Resolver {
                 format!("`{folder}` is not an absolute path"),
                 "begin it with `/`",
             ),
-            VolumeSource::ExistingClaim { name } if !is_dns_subdomain(name) => {
+            VolumeSource::ExistingClaim { name } => {
                 self.object_name(&format!("{path}.persistentVolumeClaim.claimName"), name);
             }
             VolumeSource::ConfigMap { name } => self.object_name(&format!("{path}.configMap.name"), name),

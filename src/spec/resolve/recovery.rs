@@ -84,14 +84,18 @@ impl Resolver {
                 "choose 2 to 40; with a low number, a busy machine can cause an unnecessary failover",
             );
         }
-        let daemon_memory = self.memory("zookeeper.daemonMemory", zookeeper.daemon_memory.as_ref(), "128Mi");
+        let daemon_memory = self.memory(
+            "zookeeper.daemonMemory",
+            &zookeeper.daemon_memory,
+            Memory::from_mib(128),
+        );
         let defaults = pods::Defaults {
             cpu_limit: Cpu::from_millis(500),
             cpu_request: Cpu::from_millis(50),
             memory: Memory::from_mib(384),
         };
         let pod = self.pod("zookeeper", zookeeper.pod, defaults);
-        self.heap_fits("zookeeper", daemon_memory, pod.resources.memory_limit);
+        self.heap_fits("zookeeper", "daemonMemory", daemon_memory, pod.resources.memory_limit);
         let storage = zookeeper.storage.map(|claim| self.claim("zookeeper.storage", claim));
         Some(Recovery::ManagedZooKeeper(Box::new(ManagedZooKeeper {
             count,

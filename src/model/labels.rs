@@ -37,16 +37,23 @@ pub enum Component {
 }
 
 impl Component {
+    /// Name of the objects about its pods: StatefulSet, NetworkPolicy, PodMonitor and others.
+    pub fn object_name(self, cluster: &ClusterName) -> String {
+        match self {
+            Component::Master => cluster.masters_set(),
+            Component::Worker => cluster.workers_set(),
+            Component::ZooKeeper => cluster.zookeeper(),
+            Component::History => cluster.history(),
+            Component::Connect => cluster.connect(),
+            Component::Driver => cluster.drivers(),
+            Component::Cluster => cluster.to_string(),
+        }
+    }
+
     /// Name of its StatefulSet; `None` for drivers and for objects that all components share.
     pub fn set_name(self, cluster: &ClusterName) -> Option<String> {
-        match self {
-            Component::Master => Some(cluster.masters_set()),
-            Component::Worker => Some(cluster.workers_set()),
-            Component::ZooKeeper => Some(cluster.zookeeper()),
-            Component::History => Some(cluster.history()),
-            Component::Connect => Some(cluster.connect()),
-            Component::Driver | Component::Cluster => None,
-        }
+        let has_set = !matches!(self, Component::Driver | Component::Cluster);
+        has_set.then(|| self.object_name(cluster))
     }
 
     /// Value of the component label.

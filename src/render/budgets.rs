@@ -13,17 +13,17 @@ pub fn budgets(spec: &ClusterSpec) -> Vec<PodDisruptionBudget> {
         && zookeeper.count > 1
     {
         let minority = (zookeeper.count - 1) / 2;
-        budgets.push(budget(spec, spec.name.zookeeper(), Component::ZooKeeper, minority));
+        budgets.push(budget(spec, Component::ZooKeeper, minority));
     }
     if spec.masters.count > 1 {
-        budgets.push(budget(spec, spec.name.masters_set(), Component::Master, 1));
+        budgets.push(budget(spec, Component::Master, 1));
     }
     budgets
 }
 
-fn budget(spec: &ClusterSpec, name: String, component: Component, max_unavailable: u32) -> PodDisruptionBudget {
+fn budget(spec: &ClusterSpec, component: Component, max_unavailable: u32) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: metadata(spec, name, component),
+        metadata: metadata(spec, component.object_name(&spec.name), component),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(max_unavailable as i32)),
             selector: Some(selector(spec, component)),

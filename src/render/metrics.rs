@@ -57,7 +57,8 @@ pub fn pod_monitors(spec: &ClusterSpec) -> Vec<Value> {
     if !spec.metrics.is_some_and(|metrics| metrics.pod_monitor) {
         return vec![];
     }
-    let monitor = |name: String, component, selector: Value, paths: &[&str]| {
+    let monitor = |component: Component, selector: Value, paths: &[&str]| {
+        let name = component.object_name(&spec.name);
         let endpoints: Vec<_> = paths.iter().map(|path| json!({"port": "ui", "path": path})).collect();
         json!({
             "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": metadata(spec, name, component),
@@ -72,19 +73,9 @@ pub fn pod_monitors(spec: &ClusterSpec) -> Vec<Value> {
         }],
     });
     vec![
-        monitor(
-            spec.name.masters_set(),
-            Component::Master,
-            of(Component::Master),
-            &[MASTER, APPLICATIONS],
-        ),
-        monitor(
-            spec.name.workers_set(),
-            Component::Worker,
-            of(Component::Worker),
-            &[OWN],
-        ),
-        monitor(spec.name.drivers(), Component::Driver, drivers, &[OWN, EXECUTORS]),
+        monitor(Component::Master, of(Component::Master), &[MASTER, APPLICATIONS]),
+        monitor(Component::Worker, of(Component::Worker), &[OWN]),
+        monitor(Component::Driver, drivers, &[OWN, EXECUTORS]),
     ]
 }
 

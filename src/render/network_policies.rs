@@ -50,7 +50,6 @@ fn masters(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     };
     policy(
         spec,
-        spec.name.masters_set(),
         Component::Master,
         vec![admit(jobs(spec, settings), [MASTER_PORT]), pages],
     )
@@ -61,7 +60,6 @@ fn workers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     let rpc = WORKER_PORT..WORKER_PORT + WORKER_PORTS;
     policy(
         spec,
-        spec.name.workers_set(),
         Component::Worker,
         vec![
             // Executors and their block managers listen on ephemeral ports.
@@ -77,7 +75,6 @@ fn drivers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     let jobs = vec![part(spec, Component::Worker), part(spec, Component::Master)];
     policy(
         spec,
-        spec.name.drivers(),
         Component::Driver,
         vec![admit(jobs, []), admit(web_uis_from(settings), DRIVER_UI_PORTS)],
     )
@@ -86,7 +83,6 @@ fn drivers(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
 fn history(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy {
     policy(
         spec,
-        spec.name.history(),
         Component::History,
         vec![admit(web_uis_from(settings), [HISTORY_UI_PORT])],
     )
@@ -98,7 +94,6 @@ fn connect(spec: &ClusterSpec, settings: &spec::NetworkPolicy) -> NetworkPolicy 
     let clients = with(vec![part(spec, Component::Driver)], &settings.drivers_from);
     policy(
         spec,
-        spec.name.connect(),
         Component::Connect,
         vec![
             admit(cluster, []),
@@ -119,7 +114,6 @@ fn zookeepers(spec: &ClusterSpec) -> NetworkPolicy {
     let peers = vec![part(spec, Component::ZooKeeper)];
     policy(
         spec,
-        spec.name.zookeeper(),
         Component::ZooKeeper,
         vec![
             admit(vec![part(spec, Component::Master)], [ZOOKEEPER_PORT]),
@@ -193,14 +187,9 @@ fn admit(from: Vec<NetworkPolicyPeer>, ports: impl IntoIterator<Item = u16>) -> 
     }
 }
 
-fn policy(
-    spec: &ClusterSpec,
-    name: String,
-    component: Component,
-    ingress: Vec<NetworkPolicyIngressRule>,
-) -> NetworkPolicy {
+fn policy(spec: &ClusterSpec, component: Component, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
     NetworkPolicy {
-        metadata: metadata(spec, name, component),
+        metadata: metadata(spec, component.object_name(&spec.name), component),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(pods(spec, component)),
             policy_types: Some(vec!["Ingress".into()]),

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Resource;
 use crate::model::kind::Kind;
+use crate::model::labels::Component::{self, Connect, History, Master, Worker, ZooKeeper};
 use crate::spec::names::ClusterName;
 use crate::spec::resolve::MASTERS;
 use crate::spec::{ClusterSpec, Recovery};
@@ -170,13 +171,8 @@ fn external_secret(spec: &ClusterSpec) -> Option<Permission> {
 /// All possible names of a cluster's objects of one kind.
 fn names(kind: Kind, name: &ClusterName) -> Vec<String> {
     let parts = || {
-        vec![
-            name.masters_set(),
-            name.workers_set(),
-            name.zookeeper(),
-            name.history(),
-            name.connect(),
-        ]
+        let parts = [Master, Worker, ZooKeeper, History, Connect];
+        parts.map(|part: Component| part.object_name(name)).to_vec()
     };
     match kind {
         Kind::ConfigMap => vec![name.inventory(), name.conf()],

@@ -78,11 +78,6 @@ fn metadata(name: &str, deployed: &Deployed) -> Value {
 }
 
 fn services(deployed: &Deployed, router: &RouterService) -> Vec<Value> {
-    let kind = match router.service_type {
-        ServiceType::ClusterIp => "ClusterIP",
-        ServiceType::NodePort => "NodePort",
-        ServiceType::LoadBalancer => "LoadBalancer",
-    };
     let port = |name: String, port: u16, target: u16, protocol: &str| json!({"name": name, "port": port, "targetPort": target, "protocol": protocol});
     let (any, at) = if router.tls { ("https", 443) } else { ("http", 80) };
     let mut web = vec![port(any.into(), at, ANY_UI_PORT, "TCP")];
@@ -90,7 +85,7 @@ fn services(deployed: &Deployed, router: &RouterService) -> Vec<Value> {
     let service = |name: &str, ports: Vec<Value>| {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata(name, deployed),
-            "spec": {"type": kind, "selector": labels(deployed.name), "ports": ports},
+            "spec": {"type": router.service_type, "selector": labels(deployed.name), "ports": ports},
         })
     };
     let mut services = vec![service(deployed.name, web)];

@@ -12,57 +12,37 @@ use crate::model::ports::{
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Recovery, ServiceType};
 
-const RPC: (&str, u16) = ("rpc", MASTER_PORT);
-const UI: (&str, u16) = ("ui", MASTER_UI_PORT);
+/// A port and its name.
+pub type NamedPort = (&'static str, u16);
+
+const MASTER_UI: NamedPort = ("ui", MASTER_UI_PORT);
+const CONNECT: [NamedPort; 1] = [("grpc", CONNECT_PORT)];
+/// Ports of a master, which its container and its Services share; likewise those of the other components.
+pub const MASTER: [NamedPort; 2] = [("rpc", MASTER_PORT), MASTER_UI];
+pub const WORKER: [NamedPort; 2] = [("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)];
+pub const ZOOKEEPER: [NamedPort; 3] = [
+    ("client", ZOOKEEPER_PORT),
+    ("peer", ZOOKEEPER_PEER_PORT),
+    ("election", ZOOKEEPER_ELECTION_PORT),
+];
+pub const HISTORY: [NamedPort; 1] = [("ui", HISTORY_UI_PORT)];
 
 pub fn services(spec: &ClusterSpec) -> Vec<Service> {
-    let mut services = vec![headless(
-        spec,
-        spec.name.masters_service(),
-        Component::Master,
-        &[RPC, UI],
-    )];
+    let mut services = vec![headless(spec, spec.name.masters_service(), Component::Master, &MASTER)];
     services.extend((0..spec.masters.count).map(|ordinal| master(spec, ordinal)));
     services.push(web_ui(spec));
     services.extend(spec.active_alias().map(|alias| exposed(spec, alias)));
-    services.push(headless(
-        spec,
-        spec.name.workers_service(),
-        Component::Worker,
-        &[("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)],
-    ));
+    services.push(headless(spec, spec.name.workers_service(), Component::Worker, &WORKER));
     if let Recovery::ManagedZooKeeper(_) = spec.recovery {
-        services.push(headless(
-            spec,
-            spec.name.zookeeper(),
-            Component::ZooKeeper,
-            &[
-                ("client", ZOOKEEPER_PORT),
-                ("peer", ZOOKEEPER_PEER_PORT),
-                ("election", ZOOKEEPER_ELECTION_PORT),
-            ],
-        ));
+        services.push(headless(spec, spec.name.zookeeper(), Component::ZooKeeper, &ZOOKEEPER));
     }
     if spec.history.is_some() {
-        services.push(single(
-            spec,
-            spec.name.history(),
-            Component::History,
-            &[("ui", HISTORY_UI_PORT)],
-        ));
+        services.push(single(spec, spec.name.history(), Component::History, &HISTORY));
     }
     if spec.connect.is_some() {
-        services.push(single(
-            spec,
-            spec.name.connect(),
-            Component::Connect,
-            &[("grpc", CONNECT_PORT)],
-        ));
         // Clients keep the address across generations.
-        services.extend(
-            spec.active_alias()
-                .map(|alias| single(spec, alias.connect(), Component::Connect, &[("grpc", CONNECT_PORT)])),
-        );
+        let names = [&spec.name].into_iter().chain(spec.active_alias());
+        services.extend(names.map(|name| single(spec, name.connect(), Component::Connect, &CONNECT)));
     }
     services
 }
@@ -76,12 +56,10 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
     Service {
         metadata: metadata(spec, name, Component::Master),
         spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".into()),
             selector: Some(selector),
-            ports: Some(ports(&[RPC, UI])),
             // A master must be reachable by its name during its start, or workers could not register in time.
             publish_not_ready_addresses: Some(true),
-            ..Default::default()
+            ..to_pods(spec, Component::Master, &MASTER)
         }),
         ..Default::default()
     }
@@ -91,15 +69,17 @@ fn master(spec: &ClusterSpec, ordinal: u32) -> Service {
 fn web_ui(spec: &ClusterSpec) -> Service {
     match spec.alias {
         None => exposed(spec, &spec.name),
-        Some(_) => single(spec, spec.name.ui_service(), Component::Master, &[UI]),
+        Some(_) => single(spec, spec.name.ui_service(), Component::Master, &[MASTER_UI]),
     }
 }
 
 /// The Services under the cluster's public name, so that external ports and addresses remain.
 fn exposed(spec: &ClusterSpec, name: &ClusterName) -> Service {
     let web_ui = &spec.web_ui;
-    let mut ports = ports(&[UI]);
-    ports[0].node_port = web_ui.node_port.map(i32::from);
+    let mut service = to_pods(spec, Component::Master, &[MASTER_UI]);
+    for port in service.ports.iter_mut().flatten() {
+        port.node_port = web_ui.node_port.map(i32::from);
+    }
     let mut metadata = metadata(spec, name.ui_service(), Component::Master);
     if !web_ui.annotations.is_empty() {
         metadata
@@ -107,66 +87,55 @@ fn exposed(spec: &ClusterSpec, name: &ClusterName) -> Service {
             .get_or_insert_default()
             .extend(web_ui.annotations.clone());
     }
-    let service_type = match web_ui.service_type {
-        ServiceType::ClusterIp => "ClusterIP",
-        ServiceType::NodePort => "NodePort",
-        ServiceType::LoadBalancer => "LoadBalancer",
-    };
     Service {
         metadata,
         spec: Some(ServiceSpec {
-            type_: Some(service_type.into()),
-            selector: Some(identity(spec, Component::Master)),
-            ports: Some(ports),
+            type_: Some(web_ui.service_type.to_string()),
             load_balancer_ip: web_ui.load_balancer_ip.clone(),
-            ..Default::default()
+            ..service
         }),
         ..Default::default()
     }
 }
 
 /// The Service of a single-pod component, with an address that outlives the pod.
-fn single(spec: &ClusterSpec, name: String, component: Component, named_ports: &[(&str, u16)]) -> Service {
+fn single(spec: &ClusterSpec, name: String, component: Component, named_ports: &[NamedPort]) -> Service {
     Service {
         metadata: metadata(spec, name, component),
-        spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".into()),
-            selector: Some(identity(spec, component)),
-            ports: Some(ports(named_ports)),
-            ..Default::default()
-        }),
+        spec: Some(to_pods(spec, component, named_ports)),
         ..Default::default()
     }
 }
 
-fn headless(spec: &ClusterSpec, name: String, component: Component, named_ports: &[(&str, u16)]) -> Service {
+fn headless(spec: &ClusterSpec, name: String, component: Component, named_ports: &[NamedPort]) -> Service {
     Service {
         metadata: metadata(spec, name, component),
         spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".into()),
             cluster_ip: Some("None".into()),
-            selector: Some(identity(spec, component)),
-            ports: Some(ports(named_ports)),
             // ZooKeeper servers must connect to each other before any of them is ready.
             publish_not_ready_addresses: Some(true),
-            ..Default::default()
+            ..to_pods(spec, component, named_ports)
         }),
         ..Default::default()
     }
 }
 
-fn ports(named_ports: &[(&str, u16)]) -> Vec<ServicePort> {
-    named_ports
-        .iter()
-        .map(|&(name, port)| ServicePort {
-            name: Some(name.into()),
-            port: i32::from(port),
-            target_port: Some(IntOrString::Int(i32::from(port))),
-            // Kubernetes 1.20's server-side apply refuses a port without it ("omits key field").
-            protocol: Some("TCP".into()),
-            ..Default::default()
-        })
-        .collect()
+/// A Service within the cluster for the pods of a component.
+fn to_pods(spec: &ClusterSpec, component: Component, named_ports: &[NamedPort]) -> ServiceSpec {
+    let ports = named_ports.iter().map(|&(name, port)| ServicePort {
+        name: Some(name.into()),
+        port: i32::from(port),
+        target_port: Some(IntOrString::Int(i32::from(port))),
+        // Kubernetes 1.20's server-side apply refuses a port without it ("omits key field").
+        protocol: Some("TCP".into()),
+        ..Default::default()
+    });
+    ServiceSpec {
+        type_: Some(ServiceType::ClusterIp.to_string()),
+        selector: Some(identity(spec, component)),
+        ports: Some(ports.collect()),
+        ..Default::default()
+    }
 }
 
 #[cfg(test)]

@@ -371,3 +371,9 @@ pub enum ServiceType {
     NodePort,
     LoadBalancer,
 }
+
+impl std::fmt::Display for ServiceType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        serde::Serialize::serialize(self, f)
+    }
+}

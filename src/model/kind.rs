@@ -41,46 +41,34 @@ impl Kind {
         Kind::HorizontalPodAutoscaler,
     ];
 
+    /// API group (the core group is the empty string), name in manifests, and resource name in URLs and roles.
+    const fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::ConfigMap => ("", "ConfigMap", "configmaps"),
+            Kind::Secret => ("", "Secret", "secrets"),
+            Kind::ServiceAccount => ("", "ServiceAccount", "serviceaccounts"),
+            Kind::Service => ("", "Service", "services"),
+            Kind::NetworkPolicy => ("networking.k8s.io", "NetworkPolicy", "networkpolicies"),
+            Kind::PodDisruptionBudget => ("policy", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Kind::PodMonitor => ("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+            Kind::StatefulSet => ("apps", "StatefulSet", "statefulsets"),
+            Kind::HorizontalPodAutoscaler => ("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        }
+    }
+
     /// Name in manifests.
     pub const fn name(self) -> &'static str {
-        match self {
-            Kind::ConfigMap => "ConfigMap",
-            Kind::Secret => "Secret",
-            Kind::ServiceAccount => "ServiceAccount",
-            Kind::Service => "Service",
-            Kind::NetworkPolicy => "NetworkPolicy",
-            Kind::PodDisruptionBudget => "PodDisruptionBudget",
-            Kind::PodMonitor => "PodMonitor",
-            Kind::StatefulSet => "StatefulSet",
-            Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
-        }
+        self.names().1
     }
 
     /// API group; the core group is the empty string.
     pub const fn group(self) -> &'static str {
-        match self {
-            Kind::ConfigMap | Kind::Secret | Kind::ServiceAccount | Kind::Service => "",
-            Kind::NetworkPolicy => "networking.k8s.io",
-            Kind::PodDisruptionBudget => "policy",
-            Kind::PodMonitor => "monitoring.coreos.com",
-            Kind::StatefulSet => "apps",
-            Kind::HorizontalPodAutoscaler => "autoscaling",
-        }
+        self.names().0
     }
 
     /// Resource name in URLs and roles.
     pub const fn plural(self) -> &'static str {
-        match self {
-            Kind::ConfigMap => "configmaps",
-            Kind::Secret => "secrets",
-            Kind::ServiceAccount => "serviceaccounts",
-            Kind::Service => "services",
-            Kind::NetworkPolicy => "networkpolicies",
-            Kind::PodDisruptionBudget => "poddisruptionbudgets",
-            Kind::PodMonitor => "podmonitors",
-            Kind::StatefulSet => "statefulsets",
-            Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",
-        }
+        self.names().2
     }
 
     /// The kube client's description of the kind.

@@ -16,12 +16,7 @@ pub enum MasterStatus {
 
 impl std::fmt::Display for MasterStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            MasterStatus::Alive => "ALIVE",
-            MasterStatus::Standby => "STANDBY",
-            MasterStatus::Recovering => "RECOVERING",
-            MasterStatus::CompletingRecovery => "COMPLETING_RECOVERY",
-        })
+        self.serialize(f)
     }
 }
 
@@ -88,12 +83,7 @@ pub enum ZooKeeperMode {
 
 impl std::fmt::Display for ZooKeeperMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            ZooKeeperMode::Leader => "leader",
-            ZooKeeperMode::Follower => "follower",
-            ZooKeeperMode::Observer => "observer",
-            ZooKeeperMode::Standalone => "standalone",
-        })
+        self.serialize(f)
     }
 }
 

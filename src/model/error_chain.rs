@@ -1,23 +1,19 @@
 //! An error with its causes, on one line.
 
 use std::error::Error;
+use std::iter::successors;
 
 /// The messages of the error and all its sources.
 pub fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    let messages: Vec<_> = chain(error).map(ToString::to_string).collect();
+    messages.join(": ")
 }
 
 /// The message of the root cause.
 pub fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'a)) -> impl Iterator<Item = &'a (dyn Error + 'a)> {
+    successors(Some(error), |error| (**error).source())
 }

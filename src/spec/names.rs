@@ -31,7 +31,7 @@ pub struct NameError {
 /// The name of a cluster: a DNS label that begins with a letter (Services require it), short enough for the names
 /// derived from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ClusterName(String);
 
 impl TryFrom<String> for ClusterName {
@@ -39,12 +39,6 @@ impl TryFrom<String> for ClusterName {
 
     fn try_from(name: String) -> Result<Self, NameError> {
         Self::parse(&name)
-    }
-}
-
-impl From<ClusterName> for String {
-    fn from(name: ClusterName) -> Self {
-        name.0
     }
 }
 
@@ -162,9 +156,7 @@ pub struct Namespace(String);
 
 impl Namespace {
     pub fn parse(name: &str) -> Result<Self, NameError> {
-        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        check(name, "namespace", LABEL_MAX, starts_well, "a letter or digit")?;
-        Ok(Self(name.to_owned()))
+        check_label(name, "namespace").map(|()| Self(name.to_owned()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -185,7 +177,7 @@ const UI_DOMAIN_MAX: usize = DOMAIN_NAME_MAX - 2 * (LABEL_MAX + 1);
 
 /// The domain of web UIs: a DNS subdomain, short enough for its host names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct UiDomain(String);
 
 impl TryFrom<String> for UiDomain {
@@ -193,12 +185,6 @@ impl TryFrom<String> for UiDomain {
 
     fn try_from(name: String) -> Result<Self, NameError> {
         Self::parse(&name)
-    }
-}
-
-impl From<UiDomain> for String {
-    fn from(domain: UiDomain) -> Self {
-        domain.0
     }
 }
 
@@ -241,9 +227,7 @@ pub struct OwnerName(String);
 
 impl OwnerName {
     pub fn parse(name: &str) -> Result<Self, NameError> {
-        let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        check(name, "owner", LABEL_MAX, starts_well, "a letter or digit")?;
-        Ok(Self(name.to_owned()))
+        check_label(name, "owner").map(|()| Self(name.to_owned()))
     }
 }
 
@@ -268,19 +252,16 @@ pub fn visible(text: &str) -> String {
 
 /// Whether the name is a DNS label (RFC 1123).
 pub fn is_dns_label(name: &str) -> bool {
-    check(
-        name,
-        "",
-        LABEL_MAX,
-        name.starts_with(|c: char| c.is_ascii_alphanumeric()),
-        "",
-    )
-    .is_ok()
+    check_label(name, "").is_ok()
 }
 
 /// Whether the name is a DNS subdomain: labels separated by dots.
 pub fn is_dns_subdomain(name: &str) -> bool {
     name.len() <= DOMAIN_NAME_MAX && name.split('.').all(is_dns_label)
+}
+
+fn check_label(name: &str, what: &'static str) -> Result<(), NameError> {
+    check(name, what, LABEL_MAX, !name.starts_with('-'), "a letter or digit")
 }
 
 fn check(name: &str, what: &'static str, max: usize, starts_well: bool, start: &str) -> Result<(), NameError> {

@@ -96,7 +96,7 @@ impl Arguments {
         let named = domains(table);
         let answered = match (&self.domain[..], self.all_namespaces) {
             ([], false) => return named,
-            ([], true) => vec![UiDomain::default().into()],
+            ([], true) => vec![UiDomain::default().to_string()],
             (wanted, _) => wanted.iter().map(ToString::to_string).collect(),
         };
         for other in named.iter().filter(|name| !answered.contains(name)) {

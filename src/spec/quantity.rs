@@ -9,13 +9,16 @@ use std::ops::Add;
 const KI: u64 = 1 << 10;
 const MI: u64 = 1 << 20;
 
-/// Suffixes and their factors; a suffix comes before any suffix that it ends with.
-const MEMORY_UNITS: [(&str, u64); 17] = [
-    ("Ki", KI),
-    ("Mi", MI),
-    ("Gi", 1 << 30),
-    ("Ti", 1 << 40),
+/// Kubernetes' binary suffixes and their factors, from the largest.
+const BINARY_UNITS: [(&str, u64); 5] = [
     ("Pi", 1 << 50),
+    ("Ti", 1 << 40),
+    ("Gi", 1 << 30),
+    ("Mi", MI),
+    ("Ki", KI),
+];
+/// The other suffixes; one comes before any that it ends with.
+const OTHER_UNITS: [(&str, u64); 12] = [
     ("kb", KI),
     ("mb", MI),
     ("gb", 1 << 30),
@@ -67,8 +70,9 @@ impl Memory {
     /// Parses either notation.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let error = || QuantityError::NotMemory(text.to_owned());
-        let (number, unit) = MEMORY_UNITS
+        let (number, unit) = BINARY_UNITS
             .iter()
+            .chain(&OTHER_UNITS)
             .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, Some(unit))))
             .unwrap_or((text, None));
         let bytes = decimal(number).ok_or_else(error)? * unit.unwrap_or(1) as f64;
@@ -127,14 +131,7 @@ impl Add for Memory {
 /// Kubernetes' canonical form, which the API server returns unchanged: the largest binary unit that divides the amount.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [
-            ("Pi", 1 << 50),
-            ("Ti", 1 << 40),
-            ("Gi", 1 << 30),
-            ("Mi", MI),
-            ("Ki", KI),
-        ];
-        match units
+        match BINARY_UNITS
             .iter()
             .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
         {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::tree::{Positions, join};
-use crate::spec::problem::{Location, Problem};
+use crate::spec::problem::Problem;
 
 /// Returns the valid values of a document. A value with a mistake is omitted, and so is a mapping that requires it.
 pub fn check(value: &Value, schema: &Value, positions: &Positions, problems: &mut Vec<Problem>) -> Value {
@@ -77,7 +77,7 @@ impl<'a> Checker<'a> {
                 None => {
                     let known = properties.as_object().into_iter().flat_map(Map::keys);
                     let help = suggest(key, known.map(String::as_str));
-                    self.report(self.positions.key(&below), &below, "unknown key".into(), help);
+                    self.report(self.positions.key(&below), &below, "unknown key", help);
                 }
             }
         }
@@ -152,13 +152,8 @@ impl<'a> Checker<'a> {
         self.report(self.positions.nearest(path), path, message, help);
     }
 
-    fn report(&mut self, (line, column): (u64, u64), path: &str, message: String, help: String) {
-        let path = path.to_owned();
-        self.problems.push(Problem {
-            location: Location::File { line, column, path },
-            message,
-            help: Some(help),
-        });
+    fn report(&mut self, position: (u64, u64), path: &str, message: impl Into<String>, help: String) {
+        self.problems.push(Problem::at(position, path, message).help(help));
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use crate::spec::problem::{Location, Problem};
+use crate::spec::problem::Problem;
 
 /// Maximum number of values with all aliases expanded; a cluster file has a few hundred.
 const MOST_NODES: usize = 20_000;
@@ -299,12 +299,8 @@ impl Flattener {
         for YamlEntry { key, position, value } in entries {
             let path = join(path, key);
             if self.positions.keys.contains_key(&path) {
-                let twice = Problem {
-                    location: location(*position, path),
-                    message: "duplicate key".into(),
-                    help: Some("keep one of them".into()),
-                };
-                self.problems.push(twice);
+                let twice = Problem::at(*position, &path, "duplicate key");
+                self.problems.push(twice.help("keep one of them"));
                 continue;
             }
             self.positions.keys.insert(path.clone(), *position);
@@ -387,15 +383,7 @@ fn too_large(position: Position) -> Problem {
 }
 
 fn problem(position: Position, message: &str) -> Problem {
-    Problem {
-        location: location(position, String::new()),
-        message: message.to_owned(),
-        help: None,
-    }
-}
-
-fn location((line, column): Position, path: String) -> Location {
-    Location::File { line, column, path }
+    Problem::at(position, "", message)
 }
 
 #[cfg(test)]
@@ -404,6 +392,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::spec::problem::Location;
 
     fn value(text: &str) -> Value {
         read(text).unwrap().0
@@ -461,7 +450,7 @@ mod tests {
         let expected = [((4, 3), "b.c"), ((5, 1), "a"), ((7, 1), "1")];
         assert_eq!(
             positions,
-            expected.map(|(position, path)| location(position, path.into()))
+            expected.map(|(position, path)| Problem::at(position, path, "").location)
         );
     }
 

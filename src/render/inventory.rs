@@ -66,10 +66,10 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executors: Option<ExecutorsSummary>,
     /// Whether there is a history server.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub history: bool,
     /// Whether there is a Spark Connect server.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub connect: bool,
     /// The Secret with the token of Spark Connect clients, if they need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -518,11 +518,6 @@ fn must(holds: bool, or_else: &str) -> Result<(), String> {
 /// Visible characters, and none that separates words.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 fn entry(resource: &Resource) -> InventoryEntry {

@@ -70,32 +70,16 @@ impl Rendered {
 /// Renders all objects of a cluster.
 pub fn render(spec: &ClusterSpec) -> Rendered {
     let config = config::config_map(spec);
-    let mut resources = vec![resource(Kind::ConfigMap, &config)];
-    resources.extend(auth::secret(spec).map(|secret| resource(Kind::Secret, &secret)));
-    resources.push(service_account(spec));
-    resources.extend(services::services(spec).iter().map(|s| resource(Kind::Service, s)));
-    resources.extend(
-        network_policies::network_policies(spec)
-            .iter()
-            .map(|p| resource(Kind::NetworkPolicy, p)),
-    );
-    resources.extend(
-        budgets::budgets(spec)
-            .iter()
-            .map(|b| resource(Kind::PodDisruptionBudget, b)),
-    );
-    resources.extend(
-        metrics::pod_monitors(spec)
-            .iter()
-            .map(|m| resource(Kind::PodMonitor, m)),
-    );
-    resources.extend(
-        workloads::stateful_sets(spec, &config)
-            .iter()
-            .map(|s| resource(Kind::StatefulSet, s)),
-    );
-    resources.extend(autoscaler::autoscaler(spec).map(|scaler| resource(Kind::HorizontalPodAutoscaler, &scaler)));
-    Rendered::of(spec, resources)
+    let mut all = vec![resource(Kind::ConfigMap, &config)];
+    all.extend(resources(Kind::Secret, auth::secret(spec)));
+    all.push(service_account(spec));
+    all.extend(resources(Kind::Service, services::services(spec)));
+    all.extend(resources(Kind::NetworkPolicy, network_policies::network_policies(spec)));
+    all.extend(resources(Kind::PodDisruptionBudget, budgets::budgets(spec)));
+    all.extend(resources(Kind::PodMonitor, metrics::pod_monitors(spec)));
+    all.extend(resources(Kind::StatefulSet, workloads::stateful_sets(spec, &config)));
+    all.extend(resources(Kind::HorizontalPodAutoscaler, autoscaler::autoscaler(spec)));
+    Rendered::of(spec, all)
 }
 
 /// The objects of one component and its configuration, without network policy and secrets: these admit only the rest of the cluster, and a
@@ -122,6 +106,10 @@ fn service_account(spec: &ClusterSpec) -> Resource {
         ..Default::default()
     };
     resource(Kind::ServiceAccount, &account)
+}
+
+fn resources<T: Serialize>(kind: Kind, typed: impl IntoIterator<Item = T>) -> impl Iterator<Item = Resource> {
+    typed.into_iter().map(move |typed| resource(kind, &typed))
 }
 
 /// Pairs a typed object with its kind and name.

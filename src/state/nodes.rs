@@ -58,19 +58,6 @@ pub enum Loss {
 }
 
 impl LostNode {
-    /// The loss and the affected pods.
-    fn words(&self) -> String {
-        let pods = self.pods.join(", ");
-        match &self.loss {
-            Loss::Silent { since: Some(since) } => format!("has not answered since {since}; {pods} ran there"),
-            Loss::Silent { since: None } => format!("does not answer; {pods} ran there"),
-            Loss::Removed => format!("is no longer in the Kubernetes cluster; {pods} ran there"),
-            Loss::Suspected => format!(
-                "seems not to respond (you may not read nodes; only its pods' states indicate it); {pods} ran there"
-            ),
-        }
-    }
-
     /// The remedy.
     pub fn help(&self) -> String {
         let node = &self.node;
@@ -88,7 +75,15 @@ impl LostNode {
 
 impl std::fmt::Display for LostNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.words())
+        match &self.loss {
+            Loss::Silent { since: Some(since) } => write!(f, "has not answered since {since}"),
+            Loss::Silent { since: None } => f.write_str("does not answer"),
+            Loss::Removed => f.write_str("is no longer in the Kubernetes cluster"),
+            Loss::Suspected => {
+                f.write_str("seems not to respond (you may not read nodes; only its pods' states indicate it)")
+            }
+        }?;
+        write!(f, "; {} ran there", self.pods.join(", "))
     }
 }
 
@@ -155,13 +150,7 @@ pub fn warnings(facts: &Facts) -> Vec<Warning> {
 
 /// The lost nodes of these pods.
 pub fn lost(pods: &[Pod], nodes: &Nodes) -> Vec<LostNode> {
-    let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods {
-        if let Some(node) = node_of(pod) {
-            of_nodes.entry(node).or_default().push(pod);
-        }
-    }
-    let lost = of_nodes.into_iter().filter_map(|(node, pods)| {
+    let lost = by_node(pods).into_iter().filter_map(|(node, pods)| {
         let loss = match nodes {
             Nodes::NotAsked => None,
             Nodes::Unknown => pods.iter().any(|pod| is_out_of_touch(pod)).then_some(Loss::Suspected),
@@ -182,6 +171,16 @@ pub fn lost(pods: &[Pod], nodes: &Nodes) -> Vec<LostNode> {
     lost.collect()
 }
 
+fn by_node<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> BTreeMap<&'a str, Vec<&'a Pod>> {
+    let mut of_nodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for pod in pods {
+        if let Some(node) = node_of(pod) {
+            of_nodes.entry(node).or_default().push(pod);
+        }
+    }
+    of_nodes
+}
+
 fn loss_of(node: Option<&Node>) -> Option<Loss> {
     let Some(node) = node else {
         return Some(Loss::Removed);
@@ -198,12 +197,7 @@ const QUORUMS: [Component; 2] = [Component::Master, Component::ZooKeeper];
 
 /// Nodes with several pods of a component.
 fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
-    let mut of_nodes: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods_of(facts, component).filter(|pod| !is_ending(pod)) {
-        if let Some(node) = node_of(pod) {
-            of_nodes.entry(node).or_default().push(pod);
-        }
-    }
+    let of_nodes = by_node(pods_of(facts, component).filter(|pod| !is_ending(pod)));
     let several = of_nodes.into_iter().filter(|(_, pods)| pods.len() > 1);
     several.map(|(node, pods)| (node.to_owned(), pods)).collect()
 }

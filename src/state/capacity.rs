@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
@@ -90,10 +90,7 @@ pub fn over_quota(quota: &ResourceQuota, more: &RequestedCapacity, ranges: &[Lim
     let over = hard.iter().filter_map(|(name, hard)| {
         let more = *more.get(name)?;
         let hard = amount(name, hard);
-        let used = used
-            .and_then(|used| used.get(name))
-            .map_or(0, |used| amount(name, used));
-        let left = (hard - used).max(0);
+        let left = (hard - of(used, name)).max(0);
         (more > left).then(|| {
             format!(
                 "{name}: {} more needed, {} of {} left",
@@ -126,28 +123,18 @@ pub fn out_of_range(range: &LimitRange, sets: &[StatefulSet]) -> Vec<String> {
             let Some(resources) = pod.and_then(|pod| pod.containers.first()?.resources.as_ref()) else {
                 continue;
             };
-            for (name, max) in item.max.iter().flatten() {
-                let limit = of(resources, true, name);
-                if limit > amount(name, max) {
-                    found.push(format!(
-                        "{}: limit of {name} {} exceeds {}",
-                        set.name_any(),
-                        shown(name, limit),
-                        max.0
-                    ));
-                }
-            }
-            for (name, min) in item.min.iter().flatten() {
-                let request = of(resources, false, name);
-                if request < amount(name, min) {
-                    found.push(format!(
-                        "{}: request of {name} {} is below {}",
-                        set.name_any(),
-                        shown(name, request),
-                        min.0
-                    ));
-                }
-            }
+            let set = set.name_any();
+            let above = item.max.iter().flatten().filter_map(|(name, max)| {
+                let limit = of(resources.limits.as_ref(), name);
+                let message = || format!("{set}: limit of {name} {} exceeds {}", shown(name, limit), max.0);
+                (limit > amount(name, max)).then(message)
+            });
+            let below = item.min.iter().flatten().filter_map(|(name, min)| {
+                let request = of(resources.requests.as_ref(), name);
+                let message = || format!("{set}: request of {name} {} is below {}", shown(name, request), min.0);
+                (request < amount(name, min)).then(message)
+            });
+            found.extend(above.chain(below));
         }
     }
     found
@@ -274,9 +261,7 @@ fn uses_capacity_of(pod: &Pod, node: &str) -> bool {
 
 fn allocatable(node: &Node, name: &str) -> i128 {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    allocatable
-        .and_then(|all| all.get(name))
-        .map_or(0, |quantity| amount(name, quantity))
+    of(allocatable, name)
 }
 
 fn requested(pod: &PodSpec, name: &str) -> i128 {
@@ -284,15 +269,13 @@ fn requested(pod: &PodSpec, name: &str) -> i128 {
         .containers
         .iter()
         .filter_map(|container| container.resources.as_ref());
-    containers.map(|resources| of(resources, false, name)).sum()
+    containers.map(|resources| of(resources.requests.as_ref(), name)).sum()
 }
 
-fn of(resources: &ResourceRequirements, limit: bool, name: &str) -> i128 {
-    let quantities = if limit { &resources.limits } else { &resources.requests };
-    quantities
-        .as_ref()
-        .and_then(|all| all.get(name))
-        .map_or(0, |quantity| amount(name, quantity))
+/// The amount of one resource; 0 if it is not among them.
+fn of(quantities: Option<&BTreeMap<String, Quantity>>, name: &str) -> i128 {
+    let quantity = quantities.and_then(|all| all.get(name));
+    quantity.map_or(0, |quantity| amount(name, quantity))
 }
 
 /// CPU in millicores; other resources in bytes or as a count.

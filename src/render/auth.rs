@@ -96,14 +96,23 @@ pub fn certificate(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
 
 /// A volume of a Secret with only these keys, each under its own name.
 fn keys_of(secret: String, keys: impl IntoIterator<Item = &'static str>) -> SecretVolumeSource {
-    let items = keys.into_iter().map(|key| KeyToPath {
+    let items = keys.into_iter().map(|key| item(key, key));
+    secret_volume(secret, Some(items.collect()))
+}
+
+fn item(key: &str, path: &str) -> KeyToPath {
+    KeyToPath {
         key: key.into(),
-        path: key.into(),
+        path: path.into(),
         ..Default::default()
-    });
+    }
+}
+
+/// `items`: the mounted keys; `None` for all.
+fn secret_volume(secret: String, items: Option<Vec<KeyToPath>>) -> SecretVolumeSource {
     SecretVolumeSource {
         secret_name: Some(secret),
-        items: Some(items.collect()),
+        items,
         default_mode: Some(SECRET_MODE),
         ..Default::default()
     }
@@ -111,24 +120,14 @@ fn keys_of(secret: String, keys: impl IntoIterator<Item = &'static str>) -> Secr
 
 /// The masters' login to ZooKeeper, mounted by masters and managed ZooKeeper servers; `None` without a login.
 pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
-    let (name, items) = match &spec.recovery {
-        Recovery::FileSystem { .. } => return None,
+    match &spec.recovery {
+        Recovery::FileSystem { .. } => None,
         Recovery::ManagedZooKeeper(_) => {
-            let password = KeyToPath {
-                key: ZOOKEEPER_PASSWORD.into(),
-                path: "password".into(),
-                ..Default::default()
-            };
-            (secret_name(spec)?, Some(vec![password]))
+            let password = item(ZOOKEEPER_PASSWORD, "password");
+            Some(secret_volume(secret_name(spec)?, Some(vec![password])))
         }
-        Recovery::ExternalZooKeeper(external) => (external.secret.clone()?, None),
-    };
-    Some(SecretVolumeSource {
-        secret_name: Some(name),
-        items,
-        default_mode: Some(SECRET_MODE),
-        ..Default::default()
-    })
+        Recovery::ExternalZooKeeper(external) => Some(secret_volume(external.secret.clone()?, None)),
+    }
 }
 
 /// The keys of an existing Secret, and their values.

@@ -72,22 +72,12 @@ impl Resolver {
             env: self.env(&join(part, "env"), file.env.unwrap_or_default()),
             volumes: self.volumes(part, file.volumes.unwrap_or_default()),
             node_selector: file.node_selector.unwrap_or_default(),
-            tolerations: tolerations
-                .iter()
-                .enumerate()
-                .filter_map(|(at, value)| self.passed_through(&format!("{part}.tolerations[{at}]"), value, POD))
-                .collect(),
+            tolerations: self.all_passed_through(&join(part, "tolerations"), &tolerations, POD),
             affinity: file
                 .affinity
                 .and_then(|value| self.passed_through(&join(part, "affinity"), &value, POD)),
             anti_affinity: file.pod_anti_affinity.unwrap_or_default(),
-            topology_spread: constraints
-                .iter()
-                .enumerate()
-                .filter_map(|(at, value)| {
-                    self.passed_through(&format!("{part}.topologySpreadConstraints[{at}]"), value, POD)
-                })
-                .collect(),
+            topology_spread: self.all_passed_through(&join(part, "topologySpreadConstraints"), &constraints, POD),
             priority_class: file.priority_class_name,
             labels: self.labels(&join(part, "labels"), file.labels.unwrap_or_default()),
             annotations: self.annotations(&join(part, "annotations"), file.annotations.unwrap_or_default()),
@@ -261,6 +251,16 @@ impl Resolver {
             VolumeSource::Secret { name } => self.object_name(&format!("{path}.secret.secretName"), name),
             _ => {}
         }
+    }
+
+    fn all_passed_through<T: DeserializeOwned + Serialize>(
+        &mut self,
+        path: &str,
+        values: &[Value],
+        field: &str,
+    ) -> Vec<T> {
+        let item = |(at, value)| self.passed_through(&format!("{path}[{at}]"), value, field);
+        values.iter().enumerate().filter_map(item).collect()
     }
 
     /// A value in Kubernetes' format, which `kubectl explain FIELD` documents. Kubernetes' types ignore unknown keys, so keys missing

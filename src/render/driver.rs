@@ -96,22 +96,17 @@ pub fn template(spec: &ClusterSpec) -> String {
             // Ivy and Python need a writable home.
             pods::env("HOME", "/tmp"),
         ],
-        spark_env: true,
         ports: vec![],
         readiness: None,
         liveness: None,
         state: Some(StateVolume {
             name: "work",
             mount_path: work,
-            source: VolumeSource::EmptyDir {
-                size_limit: Some(pods::WORK_LIMIT),
-                in_memory: false,
-            },
+            source: VolumeSource::empty_dir(pods::WORK_LIMIT),
         }),
         termination_grace_seconds: 30,
-        config_digest: String::new(),
     };
-    let template = pods::template(spec, plan);
+    let template = pods::template(spec, None, plan);
     let mut pod = Pod {
         metadata: template.metadata.unwrap_or_default(),
         spec: template.spec,

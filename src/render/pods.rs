@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort,
+    Affinity, Capabilities, ConfigMap, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort,
     EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, NFSVolumeSource,
     ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
     PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
@@ -15,16 +15,15 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::auth::{
-    AUTH_DIR, AUTH_VOLUME, TLS_DIR, TLS_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, secret_name,
-    spark_secret, zookeeper_secret,
+    AUTH_DIR, AUTH_VOLUME, TLS_DIR, TLS_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, spark_secret,
+    zookeeper_secret,
 };
+use super::digest::digest;
 use super::paths::{CONF_DIR, EVENTS_DIR, STATE_DIR};
 use crate::model::labels::{Component, identity, labels, non_empty, selector};
 use crate::render::protection;
 use crate::spec::quantity::{Cpu, Memory};
-use crate::spec::{
-    AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, PullPolicy, Resources, VolumeSource,
-};
+use crate::spec::{AntiAffinity, ClusterSpec, EnvValue, EventLogs, NewClaim, PodSettings, Resources, VolumeSource};
 
 /// Limits of emptyDirs: far above normal use, so that a pod that fills its node's disk is evicted before others.
 /// Temporary files.
@@ -51,16 +50,12 @@ pub struct PodPlan<'a> {
     pub command: Vec<String>,
     pub args: Vec<String>,
     pub env: Vec<EnvVar>,
-    /// Whether the pods get the cluster's `env`, S3 keys and Spark's secret; ZooKeeper does not need them.
-    pub spark_env: bool,
     pub ports: Vec<ContainerPort>,
     /// `None` for drivers, which end themselves.
     pub readiness: Option<Probe>,
     pub liveness: Option<Probe>,
     pub state: Option<StateVolume>,
     pub termination_grace_seconds: i64,
-    /// Empty if pods need no restart.
-    pub config_digest: String,
 }
 
 /// The volume for a component's persistent state.
@@ -70,16 +65,15 @@ pub struct StateVolume {
     pub source: VolumeSource,
 }
 
-pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
+/// `config`: the ConfigMap whose changes restart the pods, if any.
+pub fn template(spec: &ClusterSpec, config: Option<&ConfigMap>, plan: PodPlan<'_>) -> PodTemplateSpec {
     let settings = plan.settings;
     let mut pod_labels = settings.labels.clone();
     pod_labels.extend(labels(spec, plan.component));
     let mut annotations = spec.annotations.clone();
     annotations.extend(super::metrics::annotations(spec, plan.component));
     annotations.extend(settings.annotations.clone());
-    if !plan.config_digest.is_empty() {
-        annotations.insert(CONFIG_DIGEST.into(), plan.config_digest.clone());
-    }
+    annotations.extend(config.map(|config| (CONFIG_DIGEST.into(), digest(config, plan.component))));
     if matches!(plan.component, Component::Master | Component::Worker)
         && let Some(protection) = protection::rpc_protection(spec)
     {
@@ -91,6 +85,7 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
         .iter()
         .map(|name| LocalObjectReference { name: name.clone() })
         .collect();
+    let (volumes, mounts) = volumes(spec, &plan);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
@@ -127,30 +122,20 @@ pub fn template(spec: &ClusterSpec, plan: PodPlan<'_>) -> PodTemplateSpec {
             topology_spread_constraints: Some(topology_spread(spec, &plan))
                 .filter(|constraints| !constraints.is_empty()),
             priority_class_name: settings.priority_class.clone(),
-            volumes: Some(volumes(spec, &plan)),
-            containers: vec![container(spec, plan)],
+            volumes: Some(volumes),
+            containers: vec![container(spec, plan, mounts)],
             ..Default::default()
         }),
     }
 }
 
-fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
-    let settings = plan.settings;
-    let mounts = mounts(spec, &plan);
-    let user_env = user_env(spec, settings, plan.spark_env);
+fn container(spec: &ClusterSpec, plan: PodPlan<'_>, mounts: Vec<VolumeMount>) -> Container {
     let mut env = plan.env;
-    env.extend(user_env);
+    env.extend(user_env(spec, plan.settings, plan.component));
     Container {
         name: plan.component.as_str().into(),
         image: Some(spec.image.name.to_string()),
-        image_pull_policy: spec.image.pull_policy.map(|policy| {
-            match policy {
-                PullPolicy::Always => "Always",
-                PullPolicy::IfNotPresent => "IfNotPresent",
-                PullPolicy::Never => "Never",
-            }
-            .into()
-        }),
+        image_pull_policy: spec.image.pull_policy.map(|policy| format!("{policy:?}")),
         command: Some(plan.command),
         args: Some(plan.args).filter(|args| !args.is_empty()),
         env: Some(env),
@@ -158,7 +143,7 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
         startup_probe: plan.liveness.clone().map(startup),
         readiness_probe: plan.readiness,
         liveness_probe: plan.liveness,
-        resources: Some(resource_requirements(&settings.resources)),
+        resources: Some(resource_requirements(&plan.settings.resources)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -174,9 +159,10 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>) -> Container {
 }
 
 /// The cluster's environment and the S3 keys, both overridden by the component's own environment.
-fn user_env(spec: &ClusterSpec, settings: &PodSettings, spark_env: bool) -> Vec<EnvVar> {
+fn user_env(spec: &ClusterSpec, settings: &PodSettings, component: Component) -> Vec<EnvVar> {
     let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
-    if spark_env {
+    // ZooKeeper does not need them.
+    if component != Component::ZooKeeper {
         if let Some(secret) = spec.s3.as_ref().and_then(|s3| s3.secret.as_ref()) {
             let from = |key: &String| EnvValue::SecretKey {
                 name: secret.name.clone(),
@@ -192,35 +178,29 @@ fn user_env(spec: &ClusterSpec, settings: &PodSettings, spark_env: bool) -> Vec<
 }
 
 fn env_var(name: String, value: EnvValue) -> EnvVar {
-    let (value, value_from) = match value {
-        EnvValue::Value(value) => (Some(value), None),
-        EnvValue::SecretKey { name, key } => (
-            None,
-            Some(EnvVarSource {
-                secret_key_ref: Some(SecretKeySelector {
-                    name,
-                    key,
-                    optional: None,
-                }),
-                ..Default::default()
-            }),
-        ),
-        EnvValue::ConfigMapKey { name, key } => (
-            None,
-            Some(EnvVarSource {
-                config_map_key_ref: Some(ConfigMapKeySelector {
-                    name,
-                    key,
-                    optional: None,
-                }),
-                ..Default::default()
-            }),
-        ),
-    };
+    let optional = None;
+    let mut source = EnvVarSource::default();
+    match value {
+        EnvValue::Value(value) => {
+            return EnvVar {
+                name,
+                value: Some(value),
+                value_from: None,
+            };
+        }
+        EnvValue::SecretKey { name, key } => source.secret_key_ref = Some(SecretKeySelector { name, key, optional }),
+        EnvValue::ConfigMapKey { name, key } => {
+            source.config_map_key_ref = Some(ConfigMapKeySelector { name, key, optional });
+        }
+    }
+    env_from(name, source)
+}
+
+fn env_from(name: String, source: EnvVarSource) -> EnvVar {
     EnvVar {
         name,
-        value,
-        value_from,
+        value: None,
+        value_from: Some(source),
     }
 }
 
@@ -231,17 +211,14 @@ pub fn env(name: &str, value: impl ToString) -> EnvVar {
 
 /// An environment variable from the pod's own fields.
 pub fn field_env(name: &str, path: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                field_path: path.to_owned(),
-                ..Default::default()
-            }),
+    let source = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            field_path: path.to_owned(),
             ..Default::default()
         }),
         ..Default::default()
-    }
+    };
+    env_from(name.to_owned(), source)
 }
 
 /// Anti-affinity that places pods of a component on different nodes: if possible, or always.
@@ -318,53 +295,68 @@ pub fn resource_requirements(resources: &Resources) -> ResourceRequirements {
     }
 }
 
-fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<Volume> {
-    let mut volumes = vec![
-        Volume {
-            name: "conf".into(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: spec.name.conf(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        },
-        empty_dir("tmp", TMP_LIMIT),
+/// The pod's volumes and their mounts.
+fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let component = plan.component;
+    let conf = VolumeSource::ConfigMap { name: spec.name.conf() };
+    let tmp = VolumeSource::empty_dir(TMP_LIMIT);
+    let mut all = vec![
+        (volume("conf", &conf), mount("conf", CONF_DIR, true)),
+        (volume("tmp", &tmp), mount("tmp", "/tmp", false)),
     ];
-    if plan.component == Component::Worker {
-        volumes.push(empty_dir("work", WORK_LIMIT));
+    if component == Component::Worker {
+        let work = VolumeSource::empty_dir(WORK_LIMIT);
+        all.push((
+            volume("work", &work),
+            mount("work", &format!("{STATE_DIR}/work"), false),
+        ));
     }
-    if knows_secret(plan) {
-        volumes.extend(spark_secret(spec, plan.component).map(|source| secret_volume(AUTH_VOLUME, source)));
-        volumes.extend(certificate(spec).map(|source| secret_volume(TLS_VOLUME, source)));
+    // The history server only reads files, and ZooKeeper does not use Spark's secret.
+    let connects = !matches!(component, Component::History | Component::ZooKeeper);
+    let logs_in = matches!(component, Component::Master | Component::ZooKeeper);
+    let secrets = [
+        (
+            AUTH_VOLUME,
+            AUTH_DIR,
+            spark_secret(spec, component).filter(|_| connects),
+        ),
+        (TLS_VOLUME, TLS_DIR, certificate(spec).filter(|_| connects)),
+        (
+            ZOOKEEPER_AUTH_VOLUME,
+            ZOOKEEPER_AUTH_DIR,
+            zookeeper_secret(spec).filter(|_| logs_in),
+        ),
+    ];
+    for (name, folder, secret) in secrets.into_iter().filter(|(.., secret)| secret.is_some()) {
+        let volume = Volume {
+            name: name.into(),
+            secret,
+            ..Default::default()
+        };
+        all.push((Some(volume), mount(name, folder, true)));
     }
-    if let Some(source) = logs_in(spec, plan.component) {
-        volumes.push(secret_volume(ZOOKEEPER_AUTH_VOLUME, source));
+    for state in drivers_events(spec, component).iter().chain(&plan.state) {
+        let mount = mount(state.name, &state.mount_path, false);
+        all.push((volume(state.name, &state.source), mount));
     }
-    if let Some(events) = drivers_events(spec, plan.component) {
-        volumes.extend(volume(events.name, &events.source));
+    for user in &plan.settings.volumes {
+        let mount = VolumeMount {
+            sub_path: user.sub_path.clone(),
+            ..mount(&user.name, &user.mount_path, user.read_only)
+        };
+        all.push((volume(&user.name, &user.source), mount));
     }
-    let state = plan.state.iter().map(|state| (state.name, &state.source));
-    let users = plan.settings.volumes.iter().map(|v| (v.name.as_str(), &v.source));
-    volumes.extend(state.chain(users).filter_map(|(name, source)| volume(name, source)));
-    volumes
+    let (volumes, mounts): (Vec<_>, _) = all.into_iter().unzip();
+    (volumes.into_iter().flatten().collect(), mounts)
 }
 
-/// Whether this component connects to others. The history server only reads files.
-fn knows_secret(plan: &PodPlan<'_>) -> bool {
-    plan.spark_env && plan.component != Component::History
-}
-
-fn secret_volume(name: &str, source: SecretVolumeSource) -> Volume {
-    Volume {
-        name: name.into(),
-        secret: Some(source),
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
         ..Default::default()
     }
-}
-
-/// The volume with the masters' login to ZooKeeper.
-fn logs_in(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
-    zookeeper_secret(spec).filter(|_| matches!(component, Component::Master | Component::ZooKeeper))
 }
 
 /// The volume with event logs, as the history server has it: a new claim comes from its StatefulSet's template.
@@ -388,17 +380,6 @@ fn drivers_events(spec: &ClusterSpec, component: Component) -> Option<StateVolum
         events.source = VolumeSource::ExistingClaim { name };
     }
     Some(events)
-}
-
-fn empty_dir(name: &str, limit: Memory) -> Volume {
-    Volume {
-        name: name.into(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(Quantity(limit.to_string())),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
 }
 
 /// `None` for a new claim: the StatefulSet adds its volume from the template.
@@ -455,47 +436,6 @@ fn startup(liveness: Probe) -> Probe {
         failure_threshold: Some(300),
         ..liveness
     }
-}
-
-fn mounts(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<VolumeMount> {
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..Default::default()
-    };
-    let mut mounts = vec![
-        VolumeMount {
-            read_only: Some(true),
-            ..mount("conf", CONF_DIR)
-        },
-        mount("tmp", "/tmp"),
-    ];
-    if plan.component == Component::Worker {
-        mounts.push(mount("work", &format!("{STATE_DIR}/work")));
-    }
-    if knows_secret(plan) {
-        let secret = secret_name(spec).map(|_| (AUTH_VOLUME, AUTH_DIR));
-        let certificate = spec.tls.as_ref().map(|_| (TLS_VOLUME, TLS_DIR));
-        mounts.extend(secret.into_iter().chain(certificate).map(|(name, folder)| VolumeMount {
-            read_only: Some(true),
-            ..mount(name, folder)
-        }));
-    }
-    if logs_in(spec, plan.component).is_some() {
-        mounts.push(VolumeMount {
-            read_only: Some(true),
-            ..mount(ZOOKEEPER_AUTH_VOLUME, ZOOKEEPER_AUTH_DIR)
-        });
-    }
-    let events = drivers_events(spec, plan.component);
-    let state = events.iter().chain(&plan.state);
-    mounts.extend(state.map(|state| mount(state.name, &state.mount_path)));
-    mounts.extend(plan.settings.volumes.iter().map(|volume| VolumeMount {
-        sub_path: volume.sub_path.clone(),
-        read_only: volume.read_only.then_some(true),
-        ..mount(&volume.name, &volume.mount_path)
-    }));
-    mounts
 }
 
 /// Volume claim templates for all new claims of the plan and the user.

@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::auth::zookeeper_secret;
-use super::digest::digest;
 use super::paths::STATE_DIR;
 use super::pods::{self, PodPlan, StateVolume};
+use super::services::{self, NamedPort};
 use super::znodes::{zookeeper_directory, zookeeper_url};
 use crate::model::labels::{Component, metadata, selector};
 use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
-    ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
+    ZOOKEEPER_PORT,
 };
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
@@ -64,8 +64,7 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
             .chain(zookeeper_directory(spec))
             .collect(),
         env,
-        spark_env: true,
-        ports: container_ports(&[("rpc", MASTER_PORT), ("ui", MASTER_UI_PORT)]),
+        ports: container_ports(&services::MASTER),
         // Standby and leader both serve the page, and both are healthy.
         readiness: Some(Probe {
             period_seconds: Some(1),
@@ -75,15 +74,8 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         liveness: Some(http_probe("/json/", MASTER_UI_PORT)),
         state,
         termination_grace_seconds: 10,
-        config_digest: digest(config, Component::Master),
     };
-    stateful_set(
-        spec,
-        spec.name.masters_set(),
-        spec.name.masters_service(),
-        spec.masters.count,
-        plan,
-    )
+    stateful_set(spec, config, spec.masters.count, plan)
 }
 
 fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
@@ -111,8 +103,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         command: script("worker.sh"),
         args: vec![masters_url(&spec.name, spec.masters.count)],
         env,
-        spark_env: true,
-        ports: container_ports(&[("rpc", WORKER_PORT), ("ui", WORKER_UI_PORT)]),
+        ports: container_ports(&services::WORKER),
         readiness: Some(Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
@@ -126,15 +117,8 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         }),
         // Time after the drain, for the worker's own shutdown.
         termination_grace_seconds: i64::from(workers.drain_seconds) + 30,
-        config_digest: digest(config, Component::Worker),
     };
-    let mut set = stateful_set(
-        spec,
-        spec.name.workers_set(),
-        spec.name.workers_service(),
-        workers.count,
-        plan,
-    );
+    let mut set = stateful_set(spec, config, workers.count, plan);
     if workers.autoscale.is_some() {
         // The autoscaler owns the number; applying the StatefulSet keeps it.
         set.spec.replicas = None;
@@ -162,12 +146,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
             pods::env("SPARK_CONF_DIR", super::paths::CONF_DIR),
             pods::env("ZOOKEEPER_JAVA_OPTS", options),
         ],
-        spark_env: false,
-        ports: container_ports(&[
-            ("client", ZOOKEEPER_PORT),
-            ("peer", ZOOKEEPER_PEER_PORT),
-            ("election", ZOOKEEPER_ELECTION_PORT),
-        ]),
+        ports: container_ports(&services::ZOOKEEPER),
         // The port is open long before there is a quorum. Only a member of a quorum reports its mode.
         readiness: Some(Probe {
             exec: Some(ExecAction {
@@ -194,10 +173,8 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
         }),
         state: Some(state_volume(zookeeper.storage.as_ref(), "zookeeper")),
         termination_grace_seconds: 10,
-        config_digest: digest(config, Component::ZooKeeper),
     };
-    let name = spec.name.zookeeper();
-    stateful_set(spec, name.clone(), name, zookeeper.count, plan)
+    stateful_set(spec, config, zookeeper.count, plan)
 }
 
 fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> StatefulSet {
@@ -210,8 +187,7 @@ fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> Sta
         command: script("history.sh"),
         args: vec![],
         env,
-        spark_env: true,
-        ports: container_ports(&[("ui", HISTORY_UI_PORT)]),
+        ports: container_ports(&services::HISTORY),
         readiness: Some(Probe {
             period_seconds: Some(2),
             failure_threshold: Some(3),
@@ -220,10 +196,8 @@ fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> Sta
         liveness: Some(probe),
         state: pods::event_logs(spec),
         termination_grace_seconds: 10,
-        config_digest: digest(config, Component::History),
     };
-    let name = spec.name.history();
-    stateful_set(spec, name.clone(), name, 1, plan)
+    stateful_set(spec, config, 1, plan)
 }
 
 fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> StatefulSet {
@@ -240,7 +214,6 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
             pods::env("HOME", "/tmp"),
             pods::env("SPARKHA_UI_DOMAIN", &spec.web_ui.domain),
         ],
-        spark_env: true,
         ports: container_ports(&[("grpc", CONNECT_PORT), ("ui", CONNECT_UI_PORT)]),
         // If its application was killed, the server still listens but cannot run queries. Its web UI is then gone, of
         // which this page comes last, after the port for clients.
@@ -252,10 +225,8 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
         liveness: Some(http_probe("/api/v1/version", CONNECT_UI_PORT)),
         state: None,
         termination_grace_seconds: 30,
-        config_digest: digest(config, Component::Connect),
     };
-    let name = spec.name.connect();
-    stateful_set(spec, name.clone(), name, 1, plan)
+    stateful_set(spec, config, 1, plan)
 }
 
 /// `spark://` with every master: the URL for workers and drivers.
@@ -266,8 +237,14 @@ pub fn masters_url(name: &ClusterName, masters: u32) -> String {
     format!("spark://{}", masters.join(","))
 }
 
-fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32, plan: PodPlan<'_>) -> StatefulSet {
+fn stateful_set(spec: &ClusterSpec, config: &ConfigMap, replicas: u32, plan: PodPlan<'_>) -> StatefulSet {
     let component = plan.component;
+    let name = component.object_name(&spec.name);
+    let service = match component {
+        Component::Master => spec.name.masters_service(),
+        Component::Worker => spec.name.workers_service(),
+        _ => name.clone(),
+    };
     let claims = pods::claim_templates(spec, &plan);
     StatefulSet {
         metadata: metadata(spec, name, component),
@@ -282,7 +259,7 @@ fn stateful_set(spec: &ClusterSpec, name: String, service: String, replicas: u32
                 ..Default::default()
             }),
             revision_history_limit: Some(3),
-            template: pods::template(spec, plan),
+            template: pods::template(spec, Some(config), plan),
             volume_claim_templates: Some(claims).filter(|claims: &Vec<PersistentVolumeClaim>| !claims.is_empty()),
             ..Default::default()
         },
@@ -310,10 +287,7 @@ fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
         mount_path: format!("{STATE_DIR}/{directory}"),
         source: match storage {
             Some(claim) => VolumeSource::NewClaim(claim.clone()),
-            None => VolumeSource::EmptyDir {
-                size_limit: Some(pods::DATA_LIMIT),
-                in_memory: false,
-            },
+            None => VolumeSource::empty_dir(pods::DATA_LIMIT),
         },
     }
 }
@@ -322,7 +296,7 @@ pub fn script(name: &str) -> Vec<String> {
     vec!["/bin/bash".into(), format!("{}/{name}", super::paths::CONF_DIR)]
 }
 
-fn container_ports(named_ports: &[(&str, u16)]) -> Vec<ContainerPort> {
+fn container_ports(named_ports: &[NamedPort]) -> Vec<ContainerPort> {
     named_ports
         .iter()
         .map(|&(name, port)| ContainerPort {

@@ -211,6 +211,16 @@ pub enum VolumeSource {
     },
 }
 
+impl VolumeSource {
+    /// An emptyDir on the node's disk.
+    pub fn empty_dir(limit: Memory) -> Self {
+        Self::EmptyDir {
+            size_limit: Some(limit),
+            in_memory: false,
+        }
+    }
+}
+
 /// A claim that sparkha creates, and that teardown deletes without `--keep-data`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewClaim {

@@ -351,10 +351,7 @@ impl Resolver {
         };
         let shuffle = match workers.shuffle {
             Some(source) => self.one_source("workers.shuffle", source),
-            None => Some(VolumeSource::EmptyDir {
-                size_limit: Some(DEFAULT_SHUFFLE),
-                in_memory: false,
-            }),
+            None => Some(VolumeSource::empty_dir(DEFAULT_SHUFFLE)),
         };
         let fit = fit?;
         Some(Workers {

@@ -19,10 +19,7 @@ use crate::render::protection::{CIPHER, cipher};
 use crate::render::znodes::{zookeeper_directory, zookeeper_url};
 use crate::spec::quantity::Memory;
 use crate::spec::resolve::REDACTED;
-use crate::spec::{
-    Authentication, ClusterSpec, Connect, DynamicAllocation, EventLogs, History, ManagedZooKeeper, Recovery,
-    VolumeSource,
-};
+use crate::spec::{Authentication, ClusterSpec, Connect, EventLogs, History, ManagedZooKeeper, Recovery, VolumeSource};
 
 /// Property that enables decommissioning for daemons, drivers and executors.
 const DECOMMISSION: &str = "spark.decommission.enabled";
@@ -242,7 +239,7 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter(|(key, _)| timeouts || !key.ends_with("Timeout") && !key.ends_with("TimeoutMs"));
     conf.extend(lost.map(|(key, value)| (key, value.to_owned())));
-    if let Some(DynamicAllocation { min, max }) = spec.dynamic_allocation {
+    if let Some(limits) = spec.dynamic_allocation {
         conf.extend([
             ("spark.dynamicAllocation.enabled", "true".to_owned()),
             // A decommissioned executor moves its shuffle files. With both, an executor with such files would never exit (measured).
@@ -251,14 +248,14 @@ fn driver_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
                 (!hands_over(spec)).to_string(),
             ),
         ]);
-        let bounds = [
-            ("spark.dynamicAllocation.minExecutors", min),
-            ("spark.dynamicAllocation.maxExecutors", max),
+        let limits = [
+            ("spark.dynamicAllocation.minExecutors", limits.min_executors),
+            ("spark.dynamicAllocation.maxExecutors", limits.max_executors),
         ];
         conf.extend(
-            bounds
+            limits
                 .into_iter()
-                .filter_map(|(key, bound)| Some((key, bound?.to_string()))),
+                .filter_map(|(key, limit)| Some((key, limit?.to_string()))),
         );
     }
     // Event logs for the history server.

@@ -136,7 +136,7 @@ pub enum DynamicAllocationFile {
 }
 
 /// Limits of the number of executors of each application.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExecutorsFile {
     /// Minimum number of executors of an application, even if they are idle.

@@ -14,7 +14,7 @@ pub mod words;
 
 use std::collections::BTreeMap;
 
-pub use file::AntiAffinity;
+pub use file::{AntiAffinity, ExecutorsFile};
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
@@ -41,8 +41,8 @@ pub struct ClusterSpec {
     pub spark_conf: BTreeMap<String, String>,
     /// Cores of an application that sets no `spark.cores.max`; `None`: all.
     pub default_cores: Option<u32>,
-    /// Whether applications release idle executors, unless they set it themselves.
-    pub dynamic_allocation: Option<DynamicAllocation>,
+    /// Whether applications release idle executors, unless they set it themselves. Limits that are `None` are Spark's default.
+    pub dynamic_allocation: Option<ExecutorsFile>,
     /// Environment of masters and workers; a role's own `env` takes precedence.
     pub env: BTreeMap<String, EnvValue>,
     pub s3: Option<S3>,
@@ -84,13 +84,6 @@ pub struct Masters {
     /// Heap of the master's JVM (`SPARK_DAEMON_MEMORY`).
     pub daemon_memory: Memory,
     pub pod: PodSettings,
-}
-
-/// Minimum and maximum number of executors of an application; `None`: Spark's default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DynamicAllocation {
-    pub min: Option<u32>,
-    pub max: Option<u32>,
 }
 
 /// A HorizontalPodAutoscaler over the workers.

@@ -24,7 +24,7 @@ use super::problem::{Problem, Problems};
 use super::quantity::{Cpu, Memory, QuantityError};
 use super::version::has_tls;
 use super::{
-    Authentication, Autoscale, ClusterSpec, DynamicAllocation, EnvValue, Image, Masters, Metrics, S3, S3Secret,
+    Authentication, Autoscale, ClusterSpec, EnvValue, ExecutorsFile, Image, Masters, Metrics, S3, S3Secret,
     ServiceType, VolumeSource, WebUi, Workers, caps,
 };
 
@@ -386,13 +386,12 @@ impl Resolver {
         }
     }
 
-    fn dynamic_allocation(&mut self, file: Option<file::DynamicAllocationFile>) -> Option<DynamicAllocation> {
-        let (min, max) = match file? {
-            file::DynamicAllocationFile::Enabled(false) => return None,
-            file::DynamicAllocationFile::Enabled(true) => (None, None),
-            file::DynamicAllocationFile::Between(bounds) => (bounds.min_executors, bounds.max_executors),
+    fn dynamic_allocation(&mut self, file: Option<file::DynamicAllocationFile>) -> Option<ExecutorsFile> {
+        let limits = match file? {
+            file::DynamicAllocationFile::Enabled(enabled) => return enabled.then(ExecutorsFile::default),
+            file::DynamicAllocationFile::Between(limits) => limits,
         };
-        if let (Some(min), Some(max)) = (min, max)
+        if let (Some(min), Some(max)) = (limits.min_executors, limits.max_executors)
             && min > max
         {
             self.problem(
@@ -401,14 +400,14 @@ impl Resolver {
                 "swap them",
             );
         }
-        if max == Some(0) {
+        if limits.max_executors == Some(0) {
             self.problem(
                 "dynamicAllocation.maxExecutors",
                 "an application cannot run without executors",
                 "choose at least 1",
             );
         }
-        Some(DynamicAllocation { min, max })
+        Some(limits)
     }
 
     /// A limit that two keys can set.

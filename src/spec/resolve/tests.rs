@@ -352,8 +352,13 @@ fn workers_have_a_count_or_an_autoscaler_but_not_both() {
 #[test]
 fn dynamic_allocation_is_a_boolean_or_limits() {
     let allocation = |text: &str| from_file(text).map(|spec| spec.dynamic_allocation);
-    let bounds = |min, max| Ok(Some(DynamicAllocation { min, max }));
-    let same = |text: &str, expected: Result<Option<DynamicAllocation>, Problems>| {
+    let bounds = |min_executors, max_executors| {
+        Ok(Some(ExecutorsFile {
+            min_executors,
+            max_executors,
+        }))
+    };
+    let same = |text: &str, expected: Result<Option<ExecutorsFile>, Problems>| {
         assert_eq!(allocation(text).ok(), expected.ok(), "{text}");
     };
     same("dynamicAllocation: true\n", bounds(None, None));

@@ -50,55 +50,44 @@ const RECOVERY_TIMEOUT: &str = "15";
 
 pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
     let common = common_properties(spec);
-    let mut data: BTreeMap<String, String> = [
-        ("log4j2.properties", include_str!("files/log4j2.properties").to_owned()),
-        // For drivers: mount this ConfigMap into the driver's pod and set SPARK_CONF_DIR.
-        (
-            DRIVER_DEFAULTS,
-            properties::write(&with(&common, driver_properties(spec))),
-        ),
-        ("master.sh", include_str!("files/master.sh").to_owned()),
-        (
-            "master.conf",
-            properties::write(&with(&common, master_properties(&spec.recovery, spec))) + &master_default_cores(spec),
-        ),
-        ("secret.sh", include_str!("files/secret.sh").to_owned()),
-        ("tcp.sh", include_str!("files/tcp.sh").to_owned()),
-        ("leads.sh", include_str!("files/leads.sh").to_owned()),
-        ("until_led.sh", include_str!("files/until_led.sh").to_owned()),
-        ("worker.sh", include_str!("files/worker.sh").to_owned()),
-        ("worker.conf", properties::write(&with(&common, worker_properties()))),
-        ("driver.sh", include_str!("files/driver.sh").to_owned()),
-        // `sparkha submit` has no cluster file; it runs drivers from this template.
-        (driver::TEMPLATE, driver::template(spec)),
-    ]
-    .map(|(name, text)| (name.to_owned(), text))
-    .into();
+    let properties = |daemon| properties::write(&with(&common, daemon));
+    let mut data = BTreeMap::new();
+    let mut add = |name: &str, text: &str| data.insert(name.to_owned(), text.to_owned());
+    add("log4j2.properties", include_str!("files/log4j2.properties"));
+    // For drivers: mount this ConfigMap into the driver's pod and set SPARK_CONF_DIR.
+    add(DRIVER_DEFAULTS, &properties(driver_properties(spec)));
+    add("master.sh", include_str!("files/master.sh"));
+    add(
+        "master.conf",
+        &(properties(master_properties(spec)) + &master_default_cores(spec)),
+    );
+    add("secret.sh", include_str!("files/secret.sh"));
+    add("tcp.sh", include_str!("files/tcp.sh"));
+    add("leads.sh", include_str!("files/leads.sh"));
+    add("until_led.sh", include_str!("files/until_led.sh"));
+    add("worker.sh", include_str!("files/worker.sh"));
+    add("worker.conf", &properties(worker_properties()));
+    add("driver.sh", include_str!("files/driver.sh"));
+    // `sparkha submit` has no cluster file; it runs drivers from this template.
+    add(driver::TEMPLATE, &driver::template(spec));
     if !matches!(spec.recovery, Recovery::FileSystem { .. }) {
-        for (name, text) in [
-            ("protect.sh", include_str!("files/protect.sh")),
-            ("withdraw.sh", include_str!("files/withdraw.sh")),
-            ("zookeeper-client.sh", include_str!("files/zookeeper-client.sh")),
-        ] {
-            data.insert(name.into(), text.into());
-        }
+        add("protect.sh", include_str!("files/protect.sh"));
+        add("withdraw.sh", include_str!("files/withdraw.sh"));
+        add("zookeeper-client.sh", include_str!("files/zookeeper-client.sh"));
     }
     if let Recovery::ManagedZooKeeper(zookeeper) = &spec.recovery {
-        data.insert("zookeeper.sh".into(), include_str!("files/zookeeper.sh").into());
-        data.insert("zoo.cfg".into(), zoo_cfg(spec, zookeeper));
+        add("zookeeper.sh", include_str!("files/zookeeper.sh"));
+        add("zoo.cfg", &zoo_cfg(spec, zookeeper));
     }
     if let Some(history) = &spec.history {
-        data.insert("history.sh".into(), include_str!("files/history.sh").into());
-        data.insert(
-            "history.conf".into(),
-            properties::write(&with(&common, history_properties(history))),
-        );
+        add("history.sh", include_str!("files/history.sh"));
+        add("history.conf", &properties(history_properties(history)));
     }
     if let Some(connect) = &spec.connect {
-        data.insert("connect.sh".into(), include_str!("files/connect.sh").into());
+        add("connect.sh", include_str!("files/connect.sh"));
         let mut conf = with(&common, driver_properties(spec));
         conf.extend(connect_properties(connect));
-        data.insert("connect.conf".into(), properties::write(&conf));
+        add("connect.conf", &properties::write(&conf));
     }
     ConfigMap {
         metadata: metadata(spec, spec.name.conf(), Component::Cluster),
@@ -147,22 +136,20 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         set("spark.ssl.rpc.privateKey", &format!("{TLS_DIR}/tls.key"));
     }
     if let Some(s3) = &spec.s3 {
-        let prefix = "spark.hadoop.fs.s3a";
+        let mut set = |key: &str, value: &str| set(&format!("spark.hadoop.fs.s3a.{key}"), value);
         if let Some(endpoint) = &s3.endpoint {
-            conf.insert(format!("{prefix}.endpoint"), endpoint.clone());
+            set("endpoint", endpoint);
             let tls = !endpoint.starts_with("http://");
-            conf.insert(format!("{prefix}.connection.ssl.enabled"), tls.to_string());
+            set("connection.ssl.enabled", &tls.to_string());
         }
         if let Some(region) = &s3.region {
-            conf.insert(format!("{prefix}.endpoint.region"), region.clone());
+            set("endpoint.region", region);
         }
-        conf.insert(format!("{prefix}.path.style.access"), s3.path_style.to_string());
+        set("path.style.access", &s3.path_style.to_string());
         if s3.secret.is_some() {
             // Workers, and so their executors, get the keys from the Secret as environment, never as configuration.
-            conf.insert(
-                format!("{prefix}.aws.credentials.provider"),
-                "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider".into(),
-            );
+            let provider = "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider";
+            set("aws.credentials.provider", provider);
         }
     }
     if spec.metrics.is_some() {
@@ -173,10 +160,10 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
     conf
 }
 
-fn master_properties(recovery: &Recovery, spec: &ClusterSpec) -> Vec<(&'static str, String)> {
+fn master_properties(spec: &ClusterSpec) -> Vec<(&'static str, String)> {
     // Otherwise a master silently listens on another port if its own is in use.
     let mut conf = vec![("spark.port.maxRetries", "0".to_owned())];
-    match recovery {
+    match &spec.recovery {
         Recovery::FileSystem { .. } => conf.extend([
             ("spark.deploy.recoveryMode", "FILESYSTEM".to_owned()),
             ("spark.deploy.recoveryDirectory", format!("{STATE_DIR}/recovery")),

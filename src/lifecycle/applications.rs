@@ -90,6 +90,7 @@ mod tests {
         let mut state = crate::state::tests::state();
         state.masters.truncate(1);
         state.workers.pods.clear();
+        state.applications.clear();
         state.masters[0].pod.phase = "Pending".into();
         state.masters[0].status = None;
         let of = |state: &ClusterState| Applications::of(Ok(state.clone()));

@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
 
 use crate::clients::spark::{BoxError, MAX_IDLE};
 use crate::platform::transport::Transport;
@@ -218,11 +219,10 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     /// Hands the connection over to the protocol that the pod has switched to.
-    pub fn upgrade(mut self) {
-        if let Some((connection, ..)) = self.connection.take() {
-            // The task that waits for the upgrade reports a failure.
-            tokio::spawn(connection.driver);
-        }
+    pub fn upgrade(mut self) -> Option<JoinHandle<hyper::Result<()>>> {
+        let (connection, ..) = self.connection.take()?;
+        // It has ended already if it read the whole response at once. The task that waits for the upgrade reports a failure.
+        (!connection.closed).then(|| tokio::spawn(connection.driver))
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) {
@@ -295,6 +295,34 @@ mod tests {
             .await;
         pod.abort();
         answered.ok().map(|answer| answer.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_switched_already_is_handed_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let pod = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello";
+            stream.write_all(switched).await.unwrap();
+        });
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::builder()
+            .header("connection", "upgrade")
+            .header("upgrade", "x");
+        let pods = ConnectionPool::new(Transport::Direct);
+        let request = pods.request("127.0.0.1", port, request.body(body).unwrap());
+        let mut response = request.await.unwrap_or_else(|_| panic!("no response"));
+        pod.await.unwrap();
+        let upgraded = hyper::upgrade::on(&mut response);
+        if let Some(driven) = response.into_body().upgrade() {
+            driven.await.unwrap().unwrap();
+        }
+        let mut stream = TokioIo::new(upgraded.await.unwrap());
+        let mut word = [0; 5];
+        stream.read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"hello");
     }
 
     #[tokio::test]

@@ -229,7 +229,7 @@ impl Router {
             };
             tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), slot.busy()));
             let (parts, answer) = response.into_parts();
-            answer.upgrade();
+            drop(answer.upgrade());
             return Ok(Response::from_parts(parts, empty()));
         }
         let (mut parts, body) = response.into_parts();

@@ -44,10 +44,11 @@ print("RESULT " + json.dumps({
 }), flush=True)
 "#;
 
-/// Nothing was computed twice. A stage may have been tried once more: executors learn where blocks moved to by failing to fetch them.
-pub fn assert_unharmed(output: &str, left: u32) {
+/// Nothing was computed twice. A stage may have been tried once more: executors learn where blocks moved to by failing to fetch them. At least
+/// this many executors left: the leader may have started another one on a worker just before it was decommissioned itself.
+pub fn assert_unharmed(output: &str, left: u64) {
     let result = output.lines().find_map(|line| line.strip_prefix("RESULT "));
     let result: Value = serde_json::from_str(result.unwrap_or_else(|| panic!("no result:\n{output}"))).unwrap();
-    let expected = json!({"mapped": 8, "kept": 8, "left": left});
-    assert_eq!(result, expected, "{output}");
+    assert_eq!((&result["mapped"], &result["kept"]), (&json!(8), &json!(8)), "{output}");
+    assert!(result["left"].as_u64().unwrap() >= left, "{output}");
 }

@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::Config;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 
+use super::warnings::WarningLayer;
 use super::{Cluster, Error};
 use crate::spec::names::Namespace;
 
@@ -38,7 +40,8 @@ pub async fn connect(options: &ConnectOptions) -> Result<Cluster, Error> {
             reason: format!("the kubeconfig's namespace is not a valid name: {error}"),
         })?,
     };
-    let client = Client::try_from(config).map_err(|error| Error::from_kube(error, "connect", &server))?;
+    let builder = ClientBuilder::try_from(config).map_err(|error| Error::from_kube(error, "connect", &server))?;
+    let client = builder.with_layer(&WarningLayer::default()).build();
     Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace))
 }
 

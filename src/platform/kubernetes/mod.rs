@@ -13,6 +13,7 @@ mod nodes;
 mod pause;
 mod platform;
 mod removal;
+mod warnings;
 pub mod watch;
 
 use std::sync::Arc;

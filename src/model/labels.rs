@@ -18,6 +18,8 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// Label with the component of the cluster.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 
+/// Label of an EndpointSlice with the name of its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Label of a later generation's inventory with the cluster's public name.
 pub const ALIAS: &str = "sparkha/alias";
 

@@ -136,6 +136,10 @@ fn viewing() -> Vec<Permission> {
     });
     let others = [
         Permission::core("endpoints", &["list"], "see where Services lead"),
+        Permission {
+            group: "discovery.k8s.io",
+            ..Permission::core("endpointslices", &["list"], "see where Services lead")
+        },
         Permission::core("persistentvolumeclaims", read, "see the cluster's volumes"),
     ];
     kinds.chain(others).chain(seeing()).collect()

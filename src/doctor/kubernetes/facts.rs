@@ -1,9 +1,11 @@
 //! The facts that the checks judge, gathered once and as concurrently as possible. A fact that may not be read holds the reason, and affects only the
 //! checks that need it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 
@@ -35,7 +37,8 @@ pub struct DiagnosticFacts {
     /// Of the whole namespace, of any owner.
     pub pods: Observed<Vec<Pod>>,
     pub services: Observed<Vec<Service>>,
-    pub endpoints: Observed<Vec<Endpoints>>,
+    /// The Services that lead to a ready address.
+    pub addressed: Observed<BTreeSet<String>>,
     pub claims: Observed<Vec<PersistentVolumeClaim>>,
     pub events: Vec<Event>,
     pub sets: Vec<StatefulSet>,

@@ -1,10 +1,13 @@
 //! Gathers the facts, as concurrently as possible.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::Resource;
 use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
@@ -14,7 +17,7 @@ use crate::lifecycle::external_zookeeper;
 use crate::lifecycle::preflight::kubernetes::{server_version, typed};
 use crate::lifecycle::preflight::{capacity, permissions};
 use crate::model::finding::Finding;
-use crate::model::labels::is_of_cluster;
+use crate::model::labels::{SERVICE_NAME, is_of_cluster};
 use crate::platform::Platform;
 use crate::platform::kubernetes::namespace::{NamespaceState, namespace_state};
 use crate::platform::kubernetes::{self, Cluster, KubernetesPlatform, NodeReader};
@@ -32,10 +35,10 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         clock: clocks::of_server(cluster).await,
     };
     let namespace = namespace_state(cluster).await?;
-    let (pods, services, endpoints, claims, events, sets, inventory) = futures::join!(
+    let (pods, services, addressed, claims, events, sets, inventory) = futures::join!(
         list::<Pod>(cluster, namespace),
         list::<Service>(cluster, namespace),
-        list::<Endpoints>(cluster, namespace),
+        addressed(cluster, namespace),
         list::<PersistentVolumeClaim>(cluster, namespace),
         list::<Event>(cluster, namespace),
         list::<StatefulSet>(cluster, namespace),
@@ -94,7 +97,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         name_server,
         pods,
         services,
-        endpoints,
+        addressed,
         claims,
         events: events.unwrap_or_default(),
         sets,
@@ -112,6 +115,34 @@ where
         NamespaceState::Missing => Ok(vec![]),
         _ => cluster.list_of::<K>("").await.map_err(|error| error.to_string()),
     }
+}
+
+/// The Services with a ready address, by their EndpointSlices. Servers before 1.21, and Roles of earlier versions, have only Endpoints.
+async fn addressed(cluster: &Cluster, namespace: NamespaceState) -> Observed<BTreeSet<String>> {
+    if namespace != NamespaceState::Missing
+        && let Ok(slices) = cluster.list_of::<EndpointSlice>("").await
+    {
+        return Ok(slices.iter().filter_map(addressed_by).map(str::to_owned).collect());
+    }
+    let endpoints = list::<Endpoints>(cluster, namespace).await?.into_iter();
+    let has_address = |endpoints: &Endpoints| {
+        let mut subsets = endpoints.subsets.iter().flatten();
+        subsets.any(|subset| subset.addresses.as_ref().is_some_and(|addresses| !addresses.is_empty()))
+    };
+    Ok(endpoints
+        .filter(has_address)
+        .map(|endpoints| endpoints.name_any())
+        .collect())
+}
+
+/// The Service of a slice that has a ready address.
+fn addressed_by(slice: &EndpointSlice) -> Option<&str> {
+    let is_ready = |conditions: &EndpointConditions| conditions.ready != Some(false);
+    let mut endpoints = slice.endpoints.iter().flatten();
+    let has_address =
+        endpoints.any(|endpoint| !endpoint.addresses.is_empty() && endpoint.conditions.as_ref().is_none_or(is_ready));
+    let service = slice.labels().get(SERVICE_NAME).filter(|_| has_address);
+    service.map(String::as_str)
 }
 
 async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceState) -> Observed<Option<Inventory>> {
@@ -174,5 +205,33 @@ async fn existing(
         probes,
         routes,
         orphans: orphans.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_slice_counts_only_with_a_ready_address() {
+        let of = |endpoints: serde_json::Value| {
+            let slice = json!({
+                "metadata": {"name": "s-1", "labels": {SERVICE_NAME: "s"}},
+                "addressType": "IPv4", "endpoints": endpoints, "ports": [],
+            });
+            let slice: EndpointSlice = serde_json::from_value(slice).unwrap();
+            addressed_by(&slice).map(str::to_owned)
+        };
+        let endpoint = |ready: Option<bool>| json!({"addresses": ["10.1.2.3"], "conditions": {"ready": ready}});
+        assert_eq!(
+            of(json!([endpoint(Some(false)), endpoint(Some(true))])).as_deref(),
+            Some("s")
+        );
+        // Unknown counts as ready.
+        assert_eq!(of(json!([endpoint(None)])).as_deref(), Some("s"));
+        assert_eq!(of(json!([endpoint(Some(false))])), None);
+        assert_eq!(of(json!(null)), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Services: each of the cluster's must select its pods and no others, and lead to those that are ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use super::facts::{DiagnosticFacts, Existing, Observed, named};
@@ -24,7 +24,7 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
         .collect();
     let mut findings = Findings::of(NAME);
     for service in &own {
-        if let Some((observed, hint)) = of_service(service, pods, &facts.endpoints, cluster) {
+        if let Some((observed, hint)) = of_service(service, pods, &facts.addressed, cluster) {
             findings.fail(observed, hint);
         }
     }
@@ -35,7 +35,7 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
 fn of_service(
     service: &Service,
     pods: &[Pod],
-    endpoints: &Observed<Vec<Endpoints>>,
+    addressed: &Observed<BTreeSet<String>>,
     cluster: &str,
 ) -> Option<(String, &'static str)> {
     let name = service.name_any();
@@ -58,13 +58,9 @@ fn of_service(
         let hint = "those pods have the cluster's labels, or its selector was changed";
         return Some((observed, hint));
     }
-    let has_address = match endpoints {
-        Ok(endpoints) => {
-            let own = endpoints.iter().filter(|endpoints| endpoints.name_any() == name);
-            let mut subsets = own.flat_map(|endpoints| endpoints.subsets.iter().flatten());
-            subsets.any(|subset| subset.addresses.iter().flatten().next().is_some())
-        }
-        // Without permission to read Endpoints, the pods must do.
+    let has_address = match addressed {
+        Ok(addressed) => addressed.contains(&name),
+        // Without permission to read endpoints, the pods must do.
         Err(_) => selected.iter().any(|pod| is_ready(pod)),
     };
     if has_address {
@@ -74,7 +70,7 @@ fn of_service(
     Some(match waiting.is_empty() {
         true => (
             format!("{name} has no address, although its pods are ready"),
-            "no controller fills its Endpoints: check kube-controller-manager",
+            "no controller fills its endpoints: check kube-controller-manager",
         ),
         false => (
             format!("{name} has no ready address: {} not ready", named(waiting)),
@@ -83,7 +79,7 @@ fn of_service(
     })
 }
 
-/// An empty selector selects nothing here: no controller fills its Endpoints.
+/// An empty selector selects nothing here: no controller fills its endpoints.
 fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
@@ -106,9 +102,9 @@ mod tests {
         .unwrap()
     }
 
-    fn observed(selector: &serde_json::Value, pods: &[Pod], endpoints: &Observed<Vec<Endpoints>>) -> Option<String> {
+    fn observed(selector: &serde_json::Value, pods: &[Pod], addressed: &Observed<BTreeSet<String>>) -> Option<String> {
         let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
-        of_service(&serde_json::from_value(service).unwrap(), pods, endpoints, "spark").map(|(observed, _)| observed)
+        of_service(&serde_json::from_value(service).unwrap(), pods, addressed, "spark").map(|(observed, _)| observed)
     }
 
     #[test]
@@ -132,7 +128,7 @@ mod tests {
             "s has no ready address: a not ready"
         );
         assert_eq!(
-            observed(&own, &pods, &Ok(vec![])).unwrap(),
+            observed(&own, &pods, &Ok(BTreeSet::new())).unwrap(),
             "s has no address, although its pods are ready"
         );
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Cluster, unless_paused};
 use crate::model::kind::Kind;
-use crate::model::labels::{MANAGED_BY, SPARKHA, is_of_cluster, is_ours};
+use crate::model::labels::{MANAGED_BY, SERVICE_NAME, SPARKHA, is_of_cluster, is_ours};
 use crate::platform::{Error, kubernetes};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
@@ -33,8 +33,6 @@ const VIEWS: [&str; 4] = [
     "external.metrics.k8s.io",
     "packages.operators.coreos.com",
 ];
-/// The Service that an EndpointSlice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The service account that a token's Secret belongs to.
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 /// Objects per page.

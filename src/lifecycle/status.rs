@@ -1,16 +1,14 @@
 //! Reads the cluster state for `sparkha status` and `sparkha list`.
 
-use std::collections::HashMap;
-
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::Api;
 
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::inventory;
 use crate::model::error_chain::with_sources;
-use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::model::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
@@ -18,7 +16,7 @@ use crate::platform::{Observation, Platform};
 use crate::render::inventory::Inventory;
 use crate::spec::names::Namespace;
 use crate::state::overview::{Overview, of_state, overview};
-use crate::state::{ClusterState, Facts, cluster_state};
+use crate::state::{ClusterState, cluster_state};
 
 /// The current state of one cluster. The platform keeps its connections for the next call.
 pub async fn status(platform: &dyn Platform) -> Result<ClusterState, Error> {
@@ -29,32 +27,19 @@ pub async fn status(platform: &dyn Platform) -> Result<ClusterState, Error> {
 
 /// Summaries of all clusters in the namespace or in all namespaces, from one list of inventories and one of pods.
 pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overview>, Error> {
-    let (inventories, pods): (Api<ConfigMap>, Api<Pod>) = match all_namespaces {
-        true => (Api::all(cluster.client()), Api::all(cluster.client())),
-        false => (cluster.api(), cluster.api()),
+    let inventories: Api<ConfigMap> = match all_namespaces {
+        true => Api::all(cluster.client()),
+        false => cluster.api(),
     };
-    let inventory_selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
-    let pod_selector = format!("{MANAGED_BY}={SPARKHA}");
-    let (inventories, pods) = futures::try_join!(
-        cluster.list_in(&inventories, &inventory_selector),
-        cluster.list_in(&pods, &pod_selector),
-    )?;
-    let mut of_clusters: HashMap<_, Facts> = HashMap::new();
-    for pod in pods {
-        let cluster = (pod.namespace(), pod.labels().get(INSTANCE).cloned());
-        of_clusters.entry(cluster).or_default().pods.push(pod);
-    }
+    let selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
+    let inventories = cluster.list_in(&inventories, &selector);
+    let (inventories, mut pods) = futures::try_join!(inventories, cluster.pod_counts(all_namespaces))?;
     let overviews = inventories.iter().filter_map(|config_map| {
         let inventory = Inventory::read_among(config_map)?;
-        let namespace = config_map.namespace();
-        let facts = of_clusters.remove(&(namespace.clone(), Some(inventory.cluster.name.to_string())));
+        let namespace = config_map.namespace().unwrap_or_default();
+        let pods = pods.remove(&(namespace.clone(), inventory.cluster.name.to_string()));
         let created = config_map.metadata.creation_timestamp.clone();
-        Some(overview(
-            &namespace.unwrap_or_default(),
-            &inventory,
-            &facts.unwrap_or_default(),
-            created,
-        ))
+        Some(overview(&namespace, &inventory, &pods.unwrap_or_default(), created))
     });
     let mut overviews: Vec<_> = overviews.collect();
     overviews.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

@@ -24,7 +24,7 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const ALIAS: &str = "sparkha/alias";
 
 /// A component of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
     /// Objects that all components share.
     Cluster,

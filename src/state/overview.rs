@@ -2,10 +2,12 @@
 //! ZooKeeper servers, so a hundred clusters are listed as quickly as one. Only a [`ClusterState`] tells whether a cluster is in service. On
 //! this machine, where requests are cheap, the overview is computed from it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::{ClusterState, Facts, ZooKeeperState, is_ready, pods_of};
+use super::{ClusterState, ZooKeeperState};
 use crate::model::labels::Component;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 
@@ -40,17 +42,33 @@ impl std::fmt::Display for Count {
     }
 }
 
-/// Computes the overview; it needs only the pods of the facts.
-pub fn overview(namespace: &str, inventory: &Inventory, facts: &Facts, created: Option<Time>) -> Overview {
+/// The pods of a cluster, by component: how many are ready, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodCounts(BTreeMap<Component, (u32, u32)>);
+
+impl PodCounts {
+    pub fn add(&mut self, component: Component, is_ready: bool) {
+        let (ready, all) = self.0.entry(component).or_default();
+        *ready += u32::from(is_ready);
+        *all += 1;
+    }
+
+    fn of(&self, component: Component) -> (u32, u32) {
+        self.0.get(&component).copied().unwrap_or_default()
+    }
+}
+
+/// Computes the overview.
+pub fn overview(namespace: &str, inventory: &Inventory, pods: &PodCounts, created: Option<Time>) -> Overview {
     let summary = &inventory.cluster;
     let count = |component, expected| Count {
-        ready: pods_of(facts, component).filter(|pod| is_ready(pod)).count() as u32,
+        ready: pods.of(component).0,
         expected,
     };
     let masters = count(Component::Master, summary.masters);
     let expected = match inventory.is_autoscaled() {
         // The autoscaler determines the number.
-        true => pods_of(facts, Component::Worker).count() as u32,
+        true => pods.of(Component::Worker).1,
         false => summary.workers.count,
     };
     let workers = count(Component::Worker, expected);
@@ -108,83 +126,52 @@ pub fn of_state(state: &ClusterState) -> Overview {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
-    use serde_json::json;
-
-    use super::super::cluster_state;
+    use super::super::{Facts, cluster_state};
     use super::*;
-    use crate::model::labels::{COMPONENT, INSTANCE};
     use crate::spec::resolve::{Source, resolve};
 
-    fn pod(name: &str, component: &str, ready: bool) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": {INSTANCE: "spark", COMPONENT: component}},
-            "status": {"containerStatuses": [
-                {"name": component, "ready": ready, "restartCount": 0, "image": "", "imageID": ""},
-            ]},
-        }))
-        .unwrap()
+    /// The cluster of a file with these pods.
+    fn seen(text: &str, pods: &[(Component, bool)]) -> Overview {
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let mut counts = PodCounts::default();
+        pods.iter().for_each(|&(component, ready)| counts.add(component, ready));
+        overview("data", &Inventory::of(&spec, &[]), &counts, None)
     }
 
     #[test]
     fn a_cluster_is_ready_if_all_expected_pods_are_ready() {
-        let text = "masters: {count: 2}\nworkers: {count: 1}\nzookeeper: {count: 1}\n";
-        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let inventory = Inventory::of(&spec, &[]);
-        let mut pods = vec![
-            pod("spark-master-0", "master", true),
-            pod("spark-master-1", "master", false),
-            pod("spark-zookeeper-0", "zookeeper", true),
-            pod("spark-worker-0", "worker", true),
-            pod("job", "driver", false),
-        ];
-        let look = |pods: &[Pod]| {
-            let facts = Facts {
-                pods: pods.to_vec(),
-                ..Default::default()
-            };
-            overview("data", &inventory, &facts, None)
+        let of = |second_master| {
+            let text = "masters: {count: 2}\nworkers: {count: 1}\nzookeeper: {count: 1}\n";
+            let pods = [
+                (Component::Master, true),
+                (Component::Master, second_master),
+                (Component::ZooKeeper, true),
+                (Component::Worker, true),
+                (Component::Driver, false),
+            ];
+            seen(text, &pods)
         };
-        let counts = |seen: &Overview| {
-            let zookeeper = seen.zookeeper.map(|count| count.to_string());
-            (
-                seen.masters.to_string(),
-                zookeeper,
-                seen.workers.to_string(),
-                seen.ready,
-            )
-        };
-        assert_eq!(
-            counts(&look(&pods)),
-            ("1/2".into(), Some("1/1".into()), "1/1".into(), false)
-        );
-        pods[1] = pod("spark-master-1", "master", true);
-        assert!(look(&pods).ready);
-        pods[1].metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-        assert!(!look(&pods).ready);
+        let waiting = of(false);
+        let counts = [Some(waiting.masters), waiting.zookeeper, Some(waiting.workers)];
+        let counts = counts.map(|count| count.unwrap().to_string());
+        assert_eq!((counts, waiting.ready), (["1/2", "1/1", "1/1"].map(Into::into), false));
+        assert!(of(true).ready);
     }
 
     #[test]
     fn the_history_server_counts_as_a_component() {
-        let text = "masters: {count: 1}\nworkers: {count: 1}\nhistory: {}\n";
-        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let inventory = Inventory::of(&spec, &[]);
-        let mut pods = vec![
-            pod("spark-master-0", "master", true),
-            pod("spark-worker-0", "worker", true),
-            pod("spark-history-0", "history-server", false),
-        ];
-        let look = |pods: &[Pod]| {
-            let facts = Facts {
-                pods: pods.to_vec(),
-                ..Default::default()
-            };
-            overview("data", &inventory, &facts, None)
+        let of = |history| {
+            let text = "masters: {count: 1}\nworkers: {count: 1}\nhistory: {}\n";
+            let pods = [
+                (Component::Master, true),
+                (Component::Worker, true),
+                (Component::History, history),
+            ];
+            seen(text, &pods)
         };
-        assert!(!look(&pods).ready);
-        pods[2] = pod("spark-history-0", "history-server", true);
-        assert!(look(&pods).ready);
-        assert_eq!(look(&pods).in_service, None, "in_service needs a state");
+        assert!(!of(false).ready);
+        assert!(of(true).ready);
+        assert_eq!(of(true).in_service, None, "in_service needs a state");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! counts requests, and classifies errors by their remedy.
 
 mod access;
+mod brief;
 mod connect;
 pub mod drivers;
 mod error;

@@ -2,7 +2,6 @@
 //! counts requests, and classifies errors by their remedy.
 
 mod access;
-mod brief;
 mod connect;
 pub mod drivers;
 mod error;
@@ -14,6 +13,7 @@ mod nodes;
 mod pause;
 mod platform;
 mod removal;
+pub mod slim;
 mod warnings;
 pub mod watch;
 

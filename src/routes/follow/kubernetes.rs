@@ -1,40 +1,21 @@
 //! Pods and inventories on Kubernetes, listed and watched. Only the metadata and address of pods are read.
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::core::{ApiResource, NotUsed, Object};
 use kube::runtime::{WatchStreamExt, watcher};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::platform::kubernetes::slim::{SlimPod, slim_pods};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::Inventory;
 use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
 
 /// Page size of lists: a page must fit into memory.
 const PAGE: u32 = 100;
-
-/// A pod without the fields that routes do not need.
-type SlimPod = Object<NotUsed, SlimStatus>;
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct SlimStatus {
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-}
-
-fn pods(cluster: &Cluster, all_namespaces: bool) -> Api<SlimPod> {
-    let kind = ApiResource::erase::<Pod>(&());
-    if all_namespaces {
-        Api::all_with(cluster.client(), &kind)
-    } else {
-        Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), &kind)
-    }
-}
 
 fn inventories(cluster: &Cluster, all_namespaces: bool) -> Api<ConfigMap> {
     if all_namespaces {
@@ -65,7 +46,8 @@ fn inventory_selector() -> String {
 /// Checks that both may be listed, and that the API server responds.
 pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error> {
     let one = ListParams::default().limit(1);
-    let (pods, inventories) = (pods(cluster, all_namespaces), inventories(cluster, all_namespaces));
+    let pods = slim_pods(cluster, all_namespaces);
+    let inventories = inventories(cluster, all_namespaces);
     futures::try_join!(
         cluster.call("list pods", || pods.list_metadata(&one)),
         cluster.call("list configmaps", || inventories.list_metadata(&one)),
@@ -76,7 +58,7 @@ pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error>
 /// Starts to list and watch.
 pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Event>, tasks: &mut JoinSet<()>) {
     let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
-    let pods = watcher(pods(cluster, all_namespaces), config(&pod_selector()));
+    let pods = watcher(slim_pods(cluster, all_namespaces), config(&pod_selector()));
     let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
     let convert = |pod: &SlimPod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());

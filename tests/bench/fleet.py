@@ -1,0 +1,218 @@
+"""The parts of fleet.sh: `create SPARKHA`, `masters`, `measure SPARKHA` and `remove`."""
+
+import asyncio
+import base64
+import concurrent.futures
+import http.client
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+
+CLUSTERS = int(os.environ.get("CLUSTERS", "1000"))
+IDLE = int(os.environ.get("SECONDS_IDLE", "30"))
+OF_ONE_NAMESPACE = 10
+PARTS = [("master", 3), ("zookeeper", 3), ("worker", 2)]
+METRICS = 19099
+
+
+def name(number):
+    return f"c{number:04}"
+
+
+def namespace(number):
+    return f"fleet-{number // OF_ONE_NAMESPACE}"
+
+
+def address(number, ordinal):
+    """Of a pod, of which each cluster has eight."""
+    index = number * 8 + ordinal
+    return f"10.99.{index // 250}.{index % 250 + 1}"
+
+
+class Api:
+    """One connection for each thread."""
+
+    def __init__(self):
+        view = ["kubectl", "config", "view", "--raw", "--minify", "--flatten", "-o", "json"]
+        config = json.loads(subprocess.check_output(view))
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self.server = urllib.parse.urlparse(cluster["server"])
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self.context = ssl.create_default_context(cadata=authority)
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            self.context.load_cert_chain(pair.name)
+        self.local = threading.local()
+
+    def request(self, method, path, body=None, kind="application/json", accept=(200, 201)):
+        if not hasattr(self.local, "connection"):
+            self.local.connection = http.client.HTTPSConnection(self.server.netloc, context=self.context)
+        self.local.connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": kind})
+        response = self.local.connection.getresponse()
+        text = response.read()
+        if response.status not in accept:
+            raise SystemExit(f"{method} {path}: {response.status} {text[:300]}")
+        return json.loads(text)
+
+
+def create(sparkha):
+    api = Api()
+    rendered = subprocess.check_output([sparkha, "render", name(0)], text=True)
+    parsed = subprocess.run(
+        ["kubectl", "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"],
+        input="---\n".join(part for part in rendered.split("---\n") if re.search("kind: (ConfigMap|StatefulSet)", part)),
+        text=True, stdout=subprocess.PIPE, check=True,
+    )
+    objects = json.loads(parsed.stdout)["items"]
+    inventory = next(object for object in objects if object["metadata"]["name"] == f"{name(0)}-sparkha")
+    templates = {
+        object["metadata"]["labels"]["app.kubernetes.io/component"]: object["spec"]["template"]
+        for object in objects if object["kind"] == "StatefulSet"
+    }
+    inventory["metadata"].pop("namespace", None)
+    inventory, templates = json.dumps(inventory), {part: json.dumps(template) for part, template in templates.items()}
+    began = time.time()
+
+    def make_namespace(number):
+        api.request("POST", "/api/v1/namespaces", {"metadata": {"name": f"fleet-{number}"}}, accept=(201, 409))
+        account = f"/api/v1/namespaces/fleet-{number}/serviceaccounts/default"
+        while api.request("GET", account, accept=(200, 404)).get("kind") != "ServiceAccount":
+            time.sleep(0.1)
+
+    def make_cluster(number):
+        base = f"/api/v1/namespaces/{namespace(number)}"
+        own = lambda text: json.loads(text.replace(name(0), name(number)))
+        api.request("POST", f"{base}/configmaps", own(inventory), accept=(201, 409))
+        ordinal = 0
+        for part, count in PARTS:
+            for member in range(count):
+                pod = own(templates[part])
+                pod["metadata"]["name"] = f"{name(number)}-{part}-{member}"
+                # No scheduler looks at it, so that no kubelet and no node controller does.
+                pod["spec"] |= {"schedulerName": "nobody", "serviceAccountName": "default"}
+                api.request("POST", f"{base}/pods", pod, accept=(201, 409))
+                container = {"name": pod["spec"]["containers"][0]["name"], "image": "i", "imageID": "i", "ready": True,
+                             "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+                ip = address(number, ordinal)
+                status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "containerStatuses": [container],
+                          "conditions": [{"type": "Ready", "status": "True"}]}
+                path = f"{base}/pods/{pod['metadata']['name']}/status"
+                api.request("PATCH", path, {"status": status}, "application/merge-patch+json")
+                ordinal += 1
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(make_namespace, range((CLUSTERS + OF_ONE_NAMESPACE - 1) // OF_ONE_NAMESPACE)))
+        list(pool.map(make_cluster, range(CLUSTERS)))
+    print(f"{CLUSTERS} clusters made in {time.time() - began:.0f} s", flush=True)
+
+
+def remove():
+    api = Api()
+    for number in range((CLUSTERS + OF_ONE_NAMESPACE - 1) // OF_ONE_NAMESPACE):
+        base = f"/api/v1/namespaces/fleet-{number}"
+        api.request("DELETE", f"{base}/pods?gracePeriodSeconds=0", accept=(200, 404))
+        api.request("DELETE", base, accept=(200, 404, 409))
+
+
+async def masters():
+    """Ordinal 0 of each cluster leads. The number of requests is at /count."""
+    count = 0
+
+    async def answer(reader, writer):
+        nonlocal count
+        here = writer.get_extra_info("sockname")[0].split(".")
+        index = int(here[2]) * 250 + int(here[3]) - 1
+        number, ordinal = divmod(index, 8)
+        leads = ordinal == 0
+        workers = [{"id": f"w{n}", "host": address(number, 6 + n), "port": 1, "webuiaddress": "", "cores": 1, "coresused": 0,
+                    "coresfree": 1, "memory": 1024, "memoryused": 0, "memoryfree": 1024, "state": "ALIVE"} for n in range(2)]
+        report = {"url": f"spark://{name(number)}-master-{ordinal}:7077", "workers": workers if leads else [],
+                  "activeapps": [], "completedapps": [], "status": "ALIVE" if leads else "STANDBY"}
+        body = json.dumps(report).encode()
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                told = body
+                if head.startswith(b"GET /count"):
+                    told = str(count).encode()
+                else:
+                    count += 1
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(answer, "0.0.0.0", 8080, backlog=4096)
+    await server.serve_forever()
+
+
+def requests_to_masters():
+    connection = http.client.HTTPConnection(address(0, 0), 8080)
+    connection.request("GET", "/count")
+    return int(connection.getresponse().read())
+
+
+def measure(sparkha):
+    for _ in range(3):
+        began = time.time()
+        with subprocess.Popen([sparkha, "list", "-A", "-o", "name"], stdout=subprocess.PIPE, text=True) as listing:
+            listed = sum(1 for line in listing.stdout if "/c" in line)
+            _, status, usage = os.wait4(listing.pid, 0)
+            listing.returncode = status
+        assert status == 0 and listed >= CLUSTERS, (status, listed)
+        print(f"list -A: {time.time() - began:.2f} s, {usage.ru_maxrss / 1024:.0f} MiB (at most 0.7 s and 60 MiB)", flush=True)
+
+    command = [sparkha, "router", "-A", "--reach", "direct", "--listen", "127.0.0.77", "--port", "18099", "--metrics", f"127.0.0.1:{METRICS}"]
+    began = time.time()
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as router:
+        try:
+            measure_router(router, began, log)
+        finally:
+            router.terminate()
+
+
+def metric(text, what):
+    found = re.search(rf"^{what}(?:{{[^}}]*}})? (\S+)$", text, re.M)
+    return float(found[1]) if found else 0
+
+
+def measure_router(router, began, log):
+    settled = None
+    while time.time() - began < 120 and settled is None:
+        time.sleep(0.1)
+        if router.poll() is not None:
+            log.seek(0)
+            raise SystemExit(log.read().decode())
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", METRICS, timeout=5)
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        except OSError:
+            continue
+        if metric(text, "sparkha_clusters_led") >= CLUSTERS:
+            settled = time.time() - began
+    print(f"router: settled in {settled and f'{settled:.1f} s'} with {metric(text, 'sparkha_routes'):.0f} routes (at most 5 s)", flush=True)
+    cpu = lambda: sum(map(int, open(f"/proc/{router.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    before, asked = cpu(), requests_to_masters()
+    time.sleep(IDLE)
+    used, asked = (cpu() - before) / IDLE, (requests_to_masters() - asked) / IDLE
+    peak = re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{router.pid}/status").read())[1]
+    print(f"router: {int(peak) / 1024:.0f} MiB, then {100 * used:.1f} % of a core and {asked:.0f} requests a second to masters"
+          " (at most 60 MiB and 2 %)", flush=True)
+
+
+match sys.argv[1:]:
+    case ["create", path]:
+        create(path)
+    case ["masters"]:
+        asyncio.run(masters())
+    case ["measure", path]:
+        measure(path)
+    case ["remove"]:
+        remove()

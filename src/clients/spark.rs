@@ -9,6 +9,7 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 use crate::model::reports::MasterReport;
 
@@ -53,19 +54,24 @@ pub enum Error {
 /// A keep-alive connection to a Spark web UI.
 struct WebUiConnection {
     sender: SendRequest<Empty<Bytes>>,
+    /// Cancelled when it is closed.
+    closed: CancellationToken,
 }
 
 impl WebUiConnection {
     /// Opens an HTTP connection over a stream.
     async fn over(stream: impl UiStream) -> Result<Self, Error> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let closed = CancellationToken::new();
+        let closing = closed.clone().drop_guard();
         // An error here reaches the caller too, as the failure of its next request.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("connection to a web UI ended: {error}");
             }
+            drop(closing);
         });
-        Ok(Self { sender })
+        Ok(Self { sender, closed })
     }
 
     async fn get(&mut self, uri: hyper::Uri) -> Result<Bytes, Error> {
@@ -140,6 +146,14 @@ impl MasterUi {
         let mut connection = WebUiConnection::over(stream).await?;
         let response = connection.get(uri()).await?;
         self.keep(connection, response)
+    }
+
+    /// Returns when the kept connection is closed, as it is when the master's process ends.
+    pub async fn closed(&self) {
+        match &self.kept {
+            Some((connection, _)) => connection.closed.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn keep(&mut self, connection: WebUiConnection, response: Bytes) -> Result<Bytes, Error> {

@@ -1,8 +1,13 @@
-//! Queries one master repeatedly for whether it leads, and finds the leader from the reports of all.
+//! Queries the masters of a cluster for which one leads.
+//!
+//! A leader that responds is queried regularly, and its kept connection is watched: it closes when the leader's process ends. The other masters
+//! are queried rarely until no leader responds, and then often.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::{self, MasterUi};
 use crate::model::ports::MASTER_UI_PORT;
@@ -10,8 +15,14 @@ use crate::model::reports::MasterStatus;
 use crate::platform::transport::Transport;
 use crate::routes::follow::Event;
 
-/// How often a master is queried. After a failover, the former leader counts as leader no longer than this and one response.
+/// How often masters are queried while none leads. After a failover, the former leader counts as leader no longer than this and one response.
 const EVERY: Duration = Duration::from_millis(250);
+/// A responding leader's share of the time between two queries, for each cluster: a router of many clusters queries each of them less often.
+const EVERY_OF_CLUSTER: Duration = Duration::from_millis(4);
+/// Most time between two queries of a responding leader. Longer ones would need a new connection each.
+const MOST: Duration = Duration::from_secs(4);
+/// How much less often a master is queried while another one leads.
+const STANDBY_FACTOR: u32 = 10;
 /// How long a response may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
@@ -51,12 +62,56 @@ pub fn leader<'a>(answers: &[(&'a str, &'a Leadership)]) -> Option<(&'a str, &'a
     }
 }
 
-/// Queries until aborted, and reports changes.
-pub async fn query(transport: Transport, host: String, uid: String, events: mpsc::Sender<Event>) {
+/// The master of a cluster that leads and responds, by UID; shared by the tasks of its masters.
+pub type Election = Arc<watch::Sender<Option<String>>>;
+
+/// One master's entry in the election. Dropped with its task, when the pod is gone.
+struct Candidate {
+    uid: String,
+    election: Election,
+}
+
+impl Candidate {
+    fn report(&self, leads: bool) {
+        self.election.send_if_modified(|leader| {
+            let is_it = leader.as_ref() == Some(&self.uid);
+            if leads != is_it {
+                *leader = leads.then(|| self.uid.clone());
+            }
+            leads != is_it
+        });
+    }
+
+    /// Whether another master leads and responds.
+    fn is_standby(&self) -> bool {
+        self.election
+            .borrow()
+            .as_ref()
+            .is_some_and(|leader| *leader != self.uid)
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        self.report(false);
+    }
+}
+
+/// Queries until aborted, and reports changes. `clusters` is the number of all clusters.
+pub async fn query(
+    transport: Transport,
+    host: String,
+    uid: String,
+    events: mpsc::Sender<Event>,
+    election: Election,
+    clusters: Arc<AtomicU32>,
+) {
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
     let mut last_response = Instant::now();
+    let mut leader = election.subscribe();
+    let candidate = Candidate { uid, election };
     loop {
         let response = tokio::time::timeout(ANSWER_TIMEOUT, query_once(&transport, &host, &mut ui, &mut drivers)).await;
         let failed = !matches!(response, Ok(Ok(_)));
@@ -78,18 +133,46 @@ pub async fn query(transport: Transport, host: String, uid: String, events: mpsc
                 _ => Leadership::DoesNotLead,
             },
         };
-        let pause = match transport {
-            Transport::PortForward(_) if failed => PAUSE_FORWARDED,
-            _ => EVERY,
-        };
+        let leads = matches!(leadership, Leadership::Leads(_));
+        candidate.report(leads);
         if last.as_ref() != Some(&leadership) {
             last = Some(leadership.clone());
-            let uid = uid.clone();
+            let uid = candidate.uid.clone();
             if events.send(Event::Master { uid, leadership }).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(pause).await;
+        let is_standby = candidate.is_standby();
+        if is_standby {
+            // Spark would close it long before the next query.
+            ui = MasterUi::default();
+        }
+        let pause = match transport {
+            Transport::PortForward(_) if failed => PAUSE_FORWARDED,
+            _ => pause(clusters.load(Ordering::Relaxed), leads, is_standby),
+        };
+        let began = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // It may have closed only because it was idle, or does so after each response.
+            () = ui.closed(), if leads => tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await,
+            () = without_leader(&mut leader), if is_standby => {}
+        }
+    }
+}
+
+async fn without_leader(leader: &mut watch::Receiver<Option<String>>) {
+    // The sender lasts as long as the task.
+    drop(leader.wait_for(Option::is_none).await);
+}
+
+/// The time until a master is queried again.
+fn pause(clusters: u32, leads: bool, is_standby: bool) -> Duration {
+    let of_leader = (EVERY_OF_CLUSTER * clusters).clamp(EVERY, MOST);
+    match (leads, is_standby) {
+        (_, true) => of_leader * STANDBY_FACTOR,
+        (true, false) => of_leader,
+        (false, false) => EVERY,
     }
 }
 
@@ -128,6 +211,39 @@ async fn query_once(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masters_are_queried_often_only_while_none_leads() {
+        let ms = |clusters, leads, is_standby| pause(clusters, leads, is_standby).as_millis();
+        assert_eq!(
+            (ms(1, true, false), ms(1, false, true), ms(1, false, false)),
+            (250, 2500, 250)
+        );
+        assert_eq!(
+            (ms(1000, true, false), ms(1000, false, true), ms(1000, false, false)),
+            (4000, 40_000, 250)
+        );
+    }
+
+    #[test]
+    fn an_election_ends_when_its_leader_stops_leading_or_is_gone() {
+        let election: Election = Arc::default();
+        let candidate = |uid: &str| Candidate {
+            uid: uid.into(),
+            election: election.clone(),
+        };
+        let (a, b) = (candidate("a"), candidate("b"));
+        a.report(true);
+        assert!(!a.is_standby() && b.is_standby());
+        // One that does not lead ends nothing.
+        b.report(false);
+        assert!(b.is_standby());
+        b.report(true);
+        a.report(false);
+        assert!(a.is_standby() && !b.is_standby());
+        drop(b);
+        assert!(!a.is_standby() && election.borrow().is_none());
+    }
 
     #[test]
     fn the_leader_is_the_only_master_that_leads_or_the_one_that_responds() {

@@ -11,6 +11,7 @@ mod masters;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use file::follow as follow_file;
 pub use local::follow as follow_local;
-use masters::Leadership;
+use masters::{Election, Leadership};
 
 use crate::lifecycle::Error;
 use crate::model::labels::{Component, INSTANCE};
@@ -105,6 +106,7 @@ impl Follow {
             clusters: Listed::default(),
             pods: Listed::default(),
             masters: HashMap::new(),
+            cluster_count: Arc::default(),
         };
         tasks.spawn(state.run(received, sender));
         Self {
@@ -201,11 +203,16 @@ struct State {
     pods: Listed<ObservedPod>,
     /// By pod UID, so that a pod's successor is not taken for it.
     masters: HashMap<String, MasterTask>,
+    /// For the masters' tasks.
+    cluster_count: Arc<AtomicU32>,
 }
 
 /// A master that is queried.
 struct MasterTask {
     _task: AbortOnDropHandle<()>,
+    /// Namespace and name of its cluster.
+    cluster: ObjectKey,
+    election: Election,
     last: Option<Leadership>,
 }
 
@@ -249,19 +256,37 @@ impl State {
 
     /// Starts a task for each new master, and ends those of masters that are gone.
     fn query_masters(&mut self) {
+        let count = u32::try_from(self.clusters.objects.len()).unwrap_or(u32::MAX);
+        self.cluster_count.store(count, Ordering::Relaxed);
         let pods = &self.pods.objects;
         let desired: HashMap<_, _> = pods
             .iter()
             .filter(|(_, (pod, _))| pod.member.component == Component::Master)
-            .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod.member.address)))
+            .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod)))
             .collect();
         self.masters.retain(|uid, _| desired.contains_key(uid));
-        for (uid, (namespace, name, address)) in desired {
+        let known = self
+            .masters
+            .values()
+            .map(|master| (master.cluster.clone(), master.election.clone()));
+        let mut elections: HashMap<ObjectKey, Election> = known.collect();
+        for (uid, (namespace, name, pod)) in desired {
             self.masters.entry(uid.clone()).or_insert_with(|| {
-                let host = self.transport.host(namespace, name, address);
-                let querying = masters::query(self.transport.clone(), host, uid.clone(), self.events.clone());
+                let cluster = (namespace.clone(), pod.cluster.clone());
+                let election = elections.entry(cluster.clone()).or_default().clone();
+                let host = self.transport.host(namespace, name, pod.member.address);
+                let querying = masters::query(
+                    self.transport.clone(),
+                    host,
+                    uid.clone(),
+                    self.events.clone(),
+                    election.clone(),
+                    self.cluster_count.clone(),
+                );
                 MasterTask {
                     _task: AbortOnDropHandle::new(tokio::spawn(querying)),
+                    cluster,
+                    election,
                     last: None,
                 }
             });

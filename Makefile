@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -55,7 +55,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-kubernetes
+bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes
 
 # Those of clusters on this machine, and what each takes from the environment:
 #
@@ -96,6 +96,11 @@ bench-submit: testbed-up
 bench-logs: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/logs.sh target/release/sparkha
+
+# 1,000 clusters that exist in the API server only, as root: CLUSTERS, SECONDS_IDLE.
+bench-fleet: testbed-up
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/fleet.sh target/release/sparkha
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

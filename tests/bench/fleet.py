@@ -71,7 +71,8 @@ def create(sparkha):
         input="---\n".join(part for part in rendered.split("---\n") if re.search("kind: (ConfigMap|StatefulSet)", part)),
         text=True, stdout=subprocess.PIPE, check=True,
     )
-    objects = json.loads(parsed.stdout)["items"]
+    # One document after the other.
+    objects = json.loads("[" + re.sub(r"^}\n{", "},\n{", parsed.stdout, flags=re.M) + "]")
     inventory = next(object for object in objects if object["metadata"]["name"] == f"{name(0)}-sparkha")
     templates = {
         object["metadata"]["labels"]["app.kubernetes.io/component"]: object["spec"]["template"]

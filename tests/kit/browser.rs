@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::server::Group;
 
+/// How often a page is loaded again whose requests were dropped.
+const RELOADS: u32 = 5;
 /// A page with its scripts and what they fetch. A machine with two processors also runs the cluster.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to leave the browser alone before it is asked again.
@@ -183,8 +185,20 @@ impl Browser {
         self.look()
     }
 
-    /// The page that is shown.
+    /// The page that is shown. Chromium drops the requests under way when a network interface comes or goes, as those of pods do: then the page is
+    /// loaded again.
     fn look(&self) -> Result<Page, String> {
+        for _ in 0..RELOADS {
+            let page = self.page()?;
+            if !page.missing.iter().any(|missing| missing.starts_with("0 ")) {
+                return Ok(page);
+            }
+            self.post("/refresh", json!({}))?;
+        }
+        self.page()
+    }
+
+    fn page(&self) -> Result<Page, String> {
         let page = self.script(LOOK, "async", json!([]))?;
         serde_json::from_value(page).map_err(|error| error.to_string())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Event, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::core::NamespaceResourceScope;
@@ -35,6 +35,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         clock: clocks::of_server(cluster).await,
     };
     let namespace = namespace_state(cluster).await?;
+    let platform = &KubernetesPlatform::new(cluster, &spec.name);
     let (pods, services, addressed, claims, events, sets, inventory) = futures::join!(
         list::<Pod>(cluster, namespace),
         list::<Service>(cluster, namespace),
@@ -42,7 +43,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         list::<PersistentVolumeClaim>(cluster, namespace),
         list::<Event>(cluster, namespace),
         list::<StatefulSet>(cluster, namespace),
-        inventory(cluster, spec, namespace),
+        platform.inventory(),
     );
     let name = spec.name.as_str();
     let desired = render(spec).all(spec);
@@ -56,7 +57,7 @@ pub async fn gather(cluster: &Cluster, spec: &ClusterSpec) -> Result<DiagnosticF
         Ok(Some(_)) => (&live, vec![]),
         Ok(None) | Err(_) => (&planned, capacity::new_claims(spec)),
     };
-    let platform = &KubernetesPlatform::new(cluster, &spec.name);
+    let inventory: Observed<_> = inventory.map_err(|error| error.to_string());
     let old = inventory.clone().ok().flatten();
     let existing = async {
         Ok(match inventory? {
@@ -143,20 +144,6 @@ fn addressed_by(slice: &EndpointSlice) -> Option<&str> {
         endpoints.any(|endpoint| !endpoint.addresses.is_empty() && endpoint.conditions.as_ref().is_none_or(is_ready));
     let service = slice.labels().get(SERVICE_NAME).filter(|_| has_address);
     service.map(String::as_str)
-}
-
-async fn inventory(cluster: &Cluster, spec: &ClusterSpec, namespace: NamespaceState) -> Observed<Option<Inventory>> {
-    if namespace == NamespaceState::Missing {
-        return Ok(None);
-    }
-    let api = cluster.api::<ConfigMap>();
-    let name = spec.name.inventory();
-    let action = format!("read ConfigMap {name}");
-    let found = cluster.call(&action, || api.get_opt(&name)).await;
-    match found.map_err(|error| error.to_string())? {
-        Some(found) => Inventory::read(&found).map(Some).map_err(|error| error.to_string()),
-        None => Ok(None),
-    }
 }
 
 /// Claims that no storage class can provision: those of the file, and those that wait.

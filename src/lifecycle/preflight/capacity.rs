@@ -55,27 +55,20 @@ pub async fn quota(
     // Missing permission to read them is reported by the permissions check.
     let no_ranges = vec![];
     let known_ranges = ranges.as_ref().unwrap_or(&no_ranges);
-    let over = quotas.iter().flatten().flat_map(|quota| {
-        capacity::over_quota(quota, &more, known_ranges)
-            .into_iter()
-            .map(|what| {
-                Finding::new(
-                    Severity::Failure,
-                    format!("ResourceQuota {} forbids it: {what}", quota.name_any()),
-                    "lower the cluster's resources, or ask for a larger quota",
-                )
-            })
-    });
-    let out = ranges.iter().flatten().flat_map(|range| {
-        capacity::out_of_range(range, sets).into_iter().map(|what| {
-            Finding::new(
-                Severity::Failure,
-                format!("LimitRange {} forbids it: {what}", range.name_any()),
-                "change the resources in the cluster file",
-            )
-        })
-    });
-    over.chain(out).collect()
+    let mut findings = Vec::new();
+    for quota in quotas.iter().flatten() {
+        let hint = "lower the cluster's resources, or ask for a larger quota";
+        let over = capacity::over_quota(quota, &more, known_ranges).into_iter();
+        let message = |what| format!("ResourceQuota {} forbids it: {what}", quota.name_any());
+        findings.extend(over.map(|what| Finding::new(Severity::Failure, message(what), hint)));
+    }
+    for range in ranges.iter().flatten() {
+        let hint = "change the resources in the cluster file";
+        let out = capacity::out_of_range(range, sets).into_iter();
+        let message = |what| format!("LimitRange {} forbids it: {what}", range.name_any());
+        findings.extend(out.map(|what| Finding::new(Severity::Failure, message(what), hint)));
+    }
+    findings
 }
 
 pub async fn nodes(cluster: &Cluster, spec: &ClusterSpec, sets: &[StatefulSet]) -> Vec<Finding> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::{self, MasterUi};
@@ -156,14 +157,9 @@ pub async fn query(
             () = tokio::time::sleep(pause) => {}
             // It may have closed only because it was idle, or does so after each response.
             () = ui.closed(), if leads => tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await,
-            () = without_leader(&mut leader), if is_standby => {}
+            () = leader.wait_for(Option::is_none).map(drop), if is_standby => {}
         }
     }
-}
-
-async fn without_leader(leader: &mut watch::Receiver<Option<String>>) {
-    // The sender lasts as long as the task.
-    drop(leader.wait_for(Option::is_none).await);
 }
 
 /// The time until a master is queried again.

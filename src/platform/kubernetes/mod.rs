@@ -23,9 +23,10 @@ use std::time::{Duration, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::future::BoxFuture;
+use futures::{Stream, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
-    Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
+    Api, DeleteParams, DynamicObject, ListParams, LogParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::core::{NamespaceResourceScope, ObjectMeta, Resource};
 use kube::{Client, ResourceExt};
@@ -159,18 +160,17 @@ impl Cluster {
 
     /// Metadata of all objects of one of sparkha's kinds in this namespace, those of other tools included.
     pub async fn list_names(&self, kind: Kind) -> Result<Vec<ObjectMeta>, Error> {
-        let api = self.objects(kind);
-        let mut found = Vec::new();
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let action = format!("list {}", kind.plural());
-            let page = self.call(&action, || api.list_metadata(&params)).await?;
-            found.extend(page.items.into_iter().map(|object| object.metadata));
-            match page.metadata.continue_ {
-                Some(token) if !token.is_empty() => params = params.continue_token(&token),
-                _ => return Ok(found),
-            }
-        }
+        let api = &self.objects(kind);
+        let action = format!("list {}", kind.plural());
+        let params = ListParams::default().limit(PAGE);
+        self.pages(
+            &action,
+            params,
+            |params| async move { api.list_metadata(&params).await },
+        )
+        .map_ok(|page| page.into_iter().map(|object| object.metadata).collect::<Vec<_>>())
+        .try_concat()
+        .await
     }
 
     /// Objects of a typed kind by label selector (empty: all).
@@ -188,17 +188,33 @@ impl Cluster {
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
         K::DynamicType: Default,
     {
-        let plural = K::plural(&K::DynamicType::default()).into_owned();
-        let mut items = Vec::new();
-        let mut params = ListParams::default().labels(selector).limit(PAGE);
-        loop {
-            let page = self.call(&format!("list {plural}"), || api.list(&params)).await?;
-            items.extend(page.items);
-            match page.metadata.continue_ {
-                Some(token) if !token.is_empty() => params = params.continue_token(&token),
-                _ => return Ok(items),
-            }
-        }
+        let action = format!("list {}", K::plural(&K::DynamicType::default()));
+        let params = ListParams::default().labels(selector).limit(PAGE);
+        self.pages(&action, params, |params| async move { api.list(&params).await })
+            .try_concat()
+            .await
+    }
+
+    /// A list, page by page. `list` requests one page.
+    fn pages<'a, K, F>(
+        &'a self,
+        action: &'a str,
+        params: ListParams,
+        list: impl Fn(ListParams) -> F + 'a,
+    ) -> impl Stream<Item = Result<Vec<K>, Error>> + 'a
+    where
+        K: Clone + 'a,
+        F: Future<Output = Result<ObjectList<K>, kube::Error>> + 'a,
+    {
+        stream::try_unfold((Some(params), list), move |(params, list)| async move {
+            let Some(params) = params else { return Ok(None) };
+            let page = self.call(action, || list(params.clone())).await?;
+            let next = match page.metadata.continue_ {
+                Some(token) if !token.is_empty() => Some(params.continue_token(&token)),
+                _ => None,
+            };
+            Ok(Some((page.items, (next, list))))
+        })
     }
 
     /// Server-side apply. `force` takes fields from other managers.

@@ -1,6 +1,7 @@
 //! Creates missing namespaces, marks them with a label, and removes them when nothing else is left in them.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -154,23 +155,23 @@ async fn tenant_of(
     resource: &ApiResource,
     leftovers: &Leftovers<'_>,
 ) -> Result<Option<String>, kubernetes::Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
-    let mut params = ListParams::default().limit(PAGE);
+    let api: &Api<DynamicObject> = &Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
     let action = format!("list {} of {}", resource.plural, resource.api_version);
-    loop {
-        let page = cluster.call(&action, || api.list_metadata(&params)).await?;
-        let tenant = page
-            .items
+    let params = ListParams::default().limit(PAGE);
+    let mut pages = pin!(cluster.pages(
+        &action,
+        params,
+        |params| async move { api.list_metadata(&params).await }
+    ));
+    while let Some(page) = pages.try_next().await? {
+        let mut others = page
             .iter()
-            .find(|object| !leftovers.explains(resource, &object.metadata));
-        if let Some(object) = tenant {
+            .filter(|object| !leftovers.explains(resource, &object.metadata));
+        if let Some(object) = others.next() {
             return Ok(Some(format!("{} {}", resource.kind, object.name_any())));
         }
-        match page.metadata.continue_ {
-            Some(token) if !token.is_empty() => params = params.continue_token(&token),
-            _ => return Ok(None),
-        }
     }
+    Ok(None)
 }
 
 impl Leftovers<'_> {

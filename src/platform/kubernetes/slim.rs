@@ -1,7 +1,9 @@
 //! Pods without the fields that only a single cluster's state needs: thousands of whole pods take hundreds of megabytes.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
@@ -46,24 +48,21 @@ fn is_ready(pod: &SlimPod) -> bool {
 impl Cluster {
     /// The pods of each cluster, by namespace and name: in this namespace or in all.
     pub async fn pod_counts(&self, all_namespaces: bool) -> Result<HashMap<(String, String), PodCounts>, Error> {
-        let api = slim_pods(self, all_namespaces);
+        let api = &slim_pods(self, all_namespaces);
         let mut counts: HashMap<_, PodCounts> = HashMap::new();
-        let mut params = ListParams::default()
+        let params = ListParams::default()
             .labels(&format!("{MANAGED_BY}={SPARKHA}"))
             .limit(PAGE);
-        loop {
-            let page = self.call("list pods", || api.list(&params)).await?;
-            for pod in page.items {
+        let mut pages = pin!(self.pages("list pods", params, |params| async move { api.list(&params).await }));
+        while let Some(page) = pages.try_next().await? {
+            for pod in page {
                 if let (Some(component), Some(name)) = (Component::of(pod.labels()), pod.labels().get(INSTANCE)) {
                     let cluster = (pod.namespace().unwrap_or_default(), name.clone());
                     counts.entry(cluster).or_default().add(component, is_ready(&pod));
                 }
             }
-            match page.metadata.continue_ {
-                Some(token) if !token.is_empty() => params = params.continue_token(&token),
-                _ => return Ok(counts),
-            }
         }
+        Ok(counts)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::labels::{INSTANCE, cluster_selector, is_of_cluster};
 use crate::platform::kubernetes::namespace::{NamespaceState, namespace_state};
 use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::{self, Baseline, LiveObjects, Platform};
-use crate::render::{Rendered, Resource, render};
+use crate::render::{Resource, render};
 use crate::spec::ClusterSpec;
 
 /// The oldest server that sparkha supports, as (major, minor).
@@ -93,7 +93,7 @@ impl ServerFacts {
         &self,
         cluster: &Cluster,
         spec: &ClusterSpec,
-        rendered: &Rendered,
+        resources: &[Resource],
         live: &LiveObjects,
         skip: bool,
     ) -> Result<Vec<Finding>, Error> {
@@ -105,16 +105,10 @@ impl ServerFacts {
             );
             Finding::new(Severity::Warning, message, *help)
         }));
-        let resources = rendered.clone().all(spec);
-        let sets = |objects: Vec<serde_json::Value>| -> Vec<StatefulSet> { typed(objects.iter()) };
         let is_set = |resource: &&Resource| resource.kind == Kind::StatefulSet;
         let live_sets = live.iter().filter(|((kind, _), _)| *kind == Kind::StatefulSet);
-        let live_sets = sets(
-            live_sets
-                .filter_map(|(_, set)| serde_json::to_value(set).ok())
-                .collect(),
-        );
-        let sets = sets(resources.iter().filter(is_set).map(|set| set.object.clone()).collect());
+        let live_sets: Vec<StatefulSet> = live_sets.filter_map(|(_, set)| set.clone().try_parse().ok()).collect();
+        let sets: Vec<StatefulSet> = typed(resources.iter().filter(is_set).map(|set| &set.object));
         let capacity = async {
             if skip {
                 return vec![];
@@ -127,7 +121,7 @@ impl ServerFacts {
             );
             [quota, nodes, storage, shared].into_iter().flatten().collect()
         };
-        let permissions = permissions::missing_permissions(cluster, &resources, self.namespace);
+        let permissions = permissions::missing_permissions(cluster, resources, self.namespace);
         let (permissions, capacity): (_, Vec<_>) = futures::join!(permissions, capacity);
         findings.extend(permissions?);
         findings.extend(capacity);
@@ -136,9 +130,10 @@ impl ServerFacts {
 
     /// Names that other objects already have. An object with this cluster's labels is ours even if it has just appeared: then another sparkha
     /// process is running, and the lock reports it.
-    pub fn clashes(&self, spec: &ClusterSpec, rendered: &Rendered, live: &LiveObjects) -> Vec<Finding> {
-        let resources = rendered.clone().all(spec).into_iter();
-        let new = resources.filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())));
+    pub fn clashes(&self, spec: &ClusterSpec, resources: &[Resource], live: &LiveObjects) -> Vec<Finding> {
+        let new = resources
+            .iter()
+            .filter(|resource| !live.contains_key(&(resource.kind, resource.name.clone())));
         let clashes = new.filter_map(|resource| {
             let has_name = |(kind, metadata): &&(Kind, ObjectMeta)| {
                 *kind == resource.kind
@@ -146,7 +141,7 @@ impl ServerFacts {
                     && !is_of_cluster(metadata.labels.as_ref(), spec.name.as_str())
             };
             let (_, metadata) = self.names.iter().find(has_name)?;
-            Some(clash(&resource, metadata))
+            Some(clash(resource, metadata))
         });
         clashes.collect()
     }

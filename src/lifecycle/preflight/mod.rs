@@ -81,10 +81,13 @@ pub async fn check(
     let live = &snapshot.live;
     // Clashes are never skipped: teardown would delete objects that create took over. Nothing runs without the software.
     let (mut findings, binding) = match (&snapshot.environment, platform.backend()) {
-        (Environment::Kubernetes(server), Backend::Kubernetes(cluster)) => (
-            server.findings(cluster, spec, rendered, live, skip).await?,
-            server.clashes(spec, rendered, live),
-        ),
+        (Environment::Kubernetes(server), Backend::Kubernetes(cluster)) => {
+            let resources = rendered.clone().all(spec);
+            (
+                server.findings(cluster, spec, &resources, live, skip).await?,
+                server.clashes(spec, &resources, live),
+            )
+        }
         (Environment::Local(software), Backend::Local(local)) => {
             let lacks = software.as_ref().err().into_iter().flatten();
             (

@@ -17,7 +17,7 @@ use crate::spec::words::counted;
 use crate::state::decommissioning::decommissioning;
 use crate::state::readiness::NotReady;
 use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
-use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state};
+use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state, serving};
 
 /// Waits until the cluster is in service.
 pub async fn until_ready(
@@ -65,11 +65,8 @@ fn waits_for_quorum(trouble: &Trouble, state: &ClusterState) -> bool {
 
 fn show(state: &ClusterState, progress: &Progress) {
     if let ZooKeeperState::Managed { servers } = &state.zookeeper {
-        let serving = servers.iter().filter(|server| server.mode.is_some()).count();
-        progress.part(
-            "ZooKeeper",
-            &format!("{serving} of {} in the quorum", counted(servers.len(), "server")),
-        );
+        let (serving, all) = (serving(servers), counted(servers.len(), "server"));
+        progress.part("ZooKeeper", &format!("{serving} of {all} in the quorum"));
     }
     let with = |status| {
         state

@@ -336,6 +336,11 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
     state
 }
 
+/// How many ZooKeeper servers serve.
+pub fn serving(servers: &[ServerState]) -> usize {
+    servers.iter().filter(|server| server.mode.is_some()).count()
+}
+
 fn zookeeper_state(summary: &Summary, facts: &Facts) -> ZooKeeperState {
     match &summary.zookeeper {
         ZooKeeperSummary::None => ZooKeeperState::None,

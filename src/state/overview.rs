@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::{ClusterState, ZooKeeperState};
+use super::{ClusterState, ZooKeeperState, serving};
 use crate::model::labels::Component;
 use crate::render::inventory::{Inventory, ZooKeeperSummary};
 
@@ -110,10 +110,7 @@ pub fn of_state(state: &ClusterState) -> Overview {
         in_service: Some(state.ready),
         masters: count(answering, state.masters.len()),
         zookeeper: match &state.zookeeper {
-            ZooKeeperState::Managed { servers } => {
-                let serving = servers.iter().filter(|server| server.mode.is_some()).count();
-                Some(count(serving, servers.len()))
-            }
+            ZooKeeperState::Managed { servers } => Some(count(serving(servers), servers.len())),
             ZooKeeperState::None | ZooKeeperState::External { .. } => None,
         },
         workers: Count {

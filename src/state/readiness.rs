@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ClusterState, ZooKeeperState};
+use super::{ClusterState, ZooKeeperState, serving};
 use crate::model::reports::{MasterStatus, ZooKeeperMode};
 use crate::spec::words::{are, counted};
 
@@ -91,7 +91,7 @@ impl std::fmt::Display for NotReady {
 pub fn judge(state: &ClusterState) -> Vec<NotReady> {
     let mut missing = Vec::new();
     if let ZooKeeperState::Managed { servers } = &state.zookeeper {
-        let serving = servers.iter().filter(|server| server.mode.is_some()).count();
+        let serving = serving(servers);
         let led = servers
             .iter()
             .any(|server| matches!(server.mode, Some(ZooKeeperMode::Leader | ZooKeeperMode::Standalone)));

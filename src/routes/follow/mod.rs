@@ -265,6 +265,10 @@ impl State {
             .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod)))
             .collect();
         self.masters.retain(|uid, _| desired.contains_key(uid));
+        if self.masters.len() == desired.len() {
+            // Nothing is new, as after almost every event.
+            return;
+        }
         let known = self
             .masters
             .values()

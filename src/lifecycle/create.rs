@@ -1,4 +1,4 @@
-//! `sparkha create`: discover → check → render → plan → apply → wait. Each step can be interrupted. The inventory is written first and lists every
+//! `sparkha create`: discover → render → check → plan → apply → wait. Each step can be interrupted. The inventory is written first and lists every
 //! object that may exist from then on, so the next create or teardown continues from there.
 
 use std::cell::Cell;

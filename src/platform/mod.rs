@@ -35,6 +35,7 @@ use crate::state::Facts;
 
 /// Grace period of pods that are not decommissioned.
 const UNDRAINED_SECONDS: u32 = 10;
+
 /// Objects that exist, by kind and name.
 pub type LiveObjects = HashMap<(Kind, String), DynamicObject>;
 
@@ -147,6 +148,12 @@ pub trait Platform {
 
     /// The volume claims that hold data.
     async fn claims(&self, inventory: Option<&Inventory>) -> Result<Vec<Claim>, Error>;
+}
+
+/// The name of this machine.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned())
 }
 
 /// The platform of a cluster, for what differs.

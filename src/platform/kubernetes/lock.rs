@@ -26,7 +26,7 @@ use super::{Cluster, FIELD_MANAGER, Fence, unless_paused};
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
 use crate::platform::local::process::ProcessId;
-use crate::platform::{Error, Intent, kubernetes, random_id};
+use crate::platform::{Error, Intent, host_name, kubernetes, random_id};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
@@ -330,9 +330,7 @@ struct Holder {
 
 impl Holder {
     fn me(id: String) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .map(|name| name.trim().to_owned())
-            .unwrap_or_else(|_| "unknown-host".into());
+        let host = host_name().unwrap_or_else(|| "unknown-host".into());
         let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
         let pid = std::process::id();
         let holder = Self {

@@ -76,7 +76,9 @@ impl KubernetesPlatform {
     }
 
     fn baseline_of(&self, object: Option<DynamicObject>) -> Result<Baseline, Error> {
-        let ours = object.as_ref().filter(|object| self.owns(object));
+        let ours = object
+            .as_ref()
+            .filter(|object| is_of_cluster(object.metadata.labels.as_ref(), self.name.as_str()));
         Ok(Baseline {
             inventory: ours.map(read_inventory).transpose()?,
             damage: None,
@@ -84,16 +86,11 @@ impl KubernetesPlatform {
             read: Read::Kubernetes(object.map(Box::new)),
         })
     }
-
-    fn owns(&self, object: &DynamicObject) -> bool {
-        is_of_cluster(object.metadata.labels.as_ref(), self.name.as_str())
-    }
 }
 
 /// Parses the inventory in its ConfigMap.
 fn read_inventory(object: &DynamicObject) -> Result<Inventory, Error> {
-    let value = serde_json::to_value(object).unwrap_or_default();
-    let config_map: ConfigMap = serde_json::from_value(value).unwrap_or_default();
+    let config_map: ConfigMap = object.clone().try_parse().unwrap_or_default();
     Ok(Inventory::read(&config_map)?)
 }
 
@@ -125,12 +122,7 @@ impl Platform for KubernetesPlatform {
     }
 
     async fn inventory(&self) -> Result<Option<Inventory>, Error> {
-        let object = self.inventory_object().await?;
-        object
-            .filter(|object| self.owns(object))
-            .as_ref()
-            .map(read_inventory)
-            .transpose()
+        Ok(self.baseline_of(self.inventory_object().await?)?.inventory)
     }
 
     async fn known_as(&self, alias: &ClusterName) -> Result<Vec<Summary>, Error> {

@@ -37,11 +37,7 @@ impl KubernetesPlatform {
             cluster_selector(&self.name),
             components.join(",")
         );
-        let old = self.cluster.list_of::<Pod>(&selector).await?;
-        let deleted = old
-            .iter()
-            .map(|pod| self.cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
-        try_join_all(deleted).await?;
+        let old = self.delete_pods(&selector).await?;
         poll_until(LOOK_EVERY, bounds.remaining(), async || {
             let mut left = self.cluster.list_of::<Pod>(&selector).await?;
             left.retain(|pod| old.iter().any(|old| old.uid() == pod.uid()));
@@ -62,15 +58,15 @@ impl KubernetesPlatform {
         inventory: &Inventory,
         bounds: &Bounds<'_>,
     ) -> Result<(), Error> {
+        let selector = format!("{},{COMPONENT}={}", cluster_selector(&self.name), component.as_str());
         match component.set_name(&self.name) {
             Some(set) if component == Component::Worker && self.cluster.may("", "pods", "delete", None).await? => {
-                self.delete_undrained(inventory, &set).await?;
+                self.delete_undrained(inventory, &set, &selector).await?;
             }
             Some(set) => self.delete_listed(inventory, Kind::StatefulSet, &set).await?,
             // Drivers are in no inventory.
             None => drivers::terminate_all(&self.cluster, &self.name).await?,
         }
-        let selector = format!("{},{COMPONENT}={}", cluster_selector(&self.name), component.as_str());
         self.wait_for(&selector, component.as_str(), Until::Ended, bounds).await
     }
 
@@ -127,7 +123,7 @@ impl KubernetesPlatform {
 
     /// Removes the workers without decommissioning: no worker is left to take over their data. The pods are deleted
     /// directly, because not every server can shorten a grace period.
-    async fn delete_undrained(&self, inventory: &Inventory, set: &str) -> Result<(), Error> {
+    async fn delete_undrained(&self, inventory: &Inventory, set: &str, selector: &str) -> Result<(), Error> {
         if inventory.entry(Kind::StatefulSet, set).is_none() {
             return Ok(());
         }
@@ -137,14 +133,18 @@ impl KubernetesPlatform {
             let uid = found.metadata.uid;
             self.cluster.delete_alone(Kind::StatefulSet, set, uid).await?;
         }
-        let worker = Component::Worker.as_str();
-        let selector = format!("{},{COMPONENT}={worker}", cluster_selector(&self.name));
-        let pods = self.cluster.list_of::<Pod>(&selector).await?;
+        self.delete_pods(selector).await?;
+        Ok(())
+    }
+
+    /// Deletes pods without decommissioning. Returns those that were found.
+    async fn delete_pods(&self, selector: &str) -> Result<Vec<Pod>, Error> {
+        let pods = self.cluster.list_of::<Pod>(selector).await?;
         let deleted = pods
             .iter()
             .map(|pod| self.cluster.delete_pod(pod, Some(UNDRAINED_SECONDS)));
         try_join_all(deleted).await?;
-        Ok(())
+        Ok(pods)
     }
 
     /// Waits for pods to terminate.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::store::DesiredState;
 use crate::model::kind::Kind;
+use crate::platform::host_name;
 
 /// Lines for this machine's names: its /etc/hosts, and its host name, which may be missing there.
 pub fn of_this_machine() -> String {
@@ -15,8 +16,8 @@ pub fn of_this_machine() -> String {
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty());
     let mut own: String = lines.map(|line| format!("{line}\n")).collect();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    for name in ["localhost", host.trim()] {
+    let host = host_name().unwrap_or_default();
+    for name in ["localhost", &host] {
         if !name.is_empty() && !own.split_whitespace().any(|word| word == name) {
             own.push_str(&format!("127.0.0.1 {name}\n"));
         }

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, P
 use kube::ResourceExt;
 use kube::core::{DynamicObject, ObjectMeta};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::cgroup::Groups;
@@ -34,7 +34,7 @@ use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::transport::Transport;
 use crate::platform::{
     Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, LOG_LINES, LiveObjects, Lock, Observation, Platform,
-    Read, UNDRAINED_SECONDS,
+    Read, UNDRAINED_SECONDS, host_name,
 };
 use crate::render::Resource;
 use crate::render::inventory::{Inventory, Summary};
@@ -91,6 +91,14 @@ impl LocalPlatform {
         self.dir.write_desired(&desired)?;
         self.shared.lock().await.written = Some(desired);
         Ok(())
+    }
+
+    /// Changes a StatefulSet of the desired state.
+    async fn change_set(&self, name: &str, change: impl Fn(&mut Value)) -> Result<(), Error> {
+        let mut sets = self.desired()?.resources;
+        sets.retain(|resource| resource.kind == Kind::StatefulSet && resource.name == name);
+        sets.iter_mut().for_each(|set| change(&mut set.object));
+        self.apply(&sets, false).await
     }
 
     /// An object of the desired state as the API server would return it.
@@ -155,13 +163,12 @@ impl Platform for LocalPlatform {
     }
 
     fn description(&self) -> String {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         format!(
             "local cluster {} in namespace {} at {} of {}",
             self.dir.name,
             self.dir.namespace,
             self.dir.path().display(),
-            host.trim()
+            host_name().unwrap_or_default()
         )
     }
 
@@ -398,14 +405,8 @@ impl Platform for LocalPlatform {
     }
 
     async fn scale(&self, set: &DynamicObject, replicas: u32, _: bool) -> Result<(), Error> {
-        let name = set.name_any();
-        let desired = self.desired()?.resources.into_iter();
-        let sets = desired.filter(|resource| resource.kind == Kind::StatefulSet && resource.name == name);
-        let scaled = sets.map(|mut resource| {
-            resource.object["spec"]["replicas"] = json!(replicas);
-            resource
-        });
-        self.apply(&scaled.collect::<Vec<_>>(), false).await
+        self.change_set(&set.name_any(), |set| set["spec"]["replicas"] = json!(replicas))
+            .await
     }
 
     async fn set_strategy(&self, _: &str, _: &str) -> Result<(), Error> {
@@ -415,13 +416,8 @@ impl Platform for LocalPlatform {
 
     async fn replace_pods(&self, set: &str, pods: &[Pod]) -> Result<(), Error> {
         let uids: Vec<_> = pods.iter().filter_map(ResourceExt::uid).collect();
-        let desired = self.desired()?.resources.into_iter();
-        let sets = desired.filter(|resource| resource.kind == Kind::StatefulSet && resource.name == set);
-        let marked = sets.map(|mut resource| {
-            resource.object["metadata"]["annotations"][REPLACE] = json!(uids.join(","));
-            resource
-        });
-        self.apply(&marked.collect::<Vec<_>>(), false).await
+        let mark = |set: &mut Value| set["metadata"]["annotations"][REPLACE] = json!(uids.join(","));
+        self.change_set(set, mark).await
     }
 
     async fn delete(&self, kind: Kind, name: &str, _: Option<String>) -> Result<(), Error> {

@@ -19,8 +19,6 @@ demo-kubernetes: testbed-up
 
 # The node is ended again whatever the tests say, unless it was up before.
 test: check
-	$(CARGO) test --locked --bin sparkha
-	$(CARGO) test --locked --test main offline::
 	tests/local.sh
 	tests/kubernetes.sh
 
@@ -80,12 +78,12 @@ $(LOCAL_BENCHES:%=bench-%): bench-%:
 
 # Commands that are paused at 20 moments each while another runs to its end.
 bench-pauses: testbed-up
-	$(TESTBED_ENV) && SPARKHA_TRIALS=20 $(CARGO) test --locked --test main -- --nocapture --test-threads=3 was_paused
+	$(TESTBED_ENV) && SPARKHA_TRIALS=20 tests/run.sh was_paused --success-output final
 
 # Three nodes: each drained under a job, and one lost. They end those that were up before.
 bench-nodes:
 	NODES=3 $(TESTBED) up
-	$(TESTBED_ENV) && $(CARGO) test --locked --test main -- --nocapture --test-threads=1 nodes::; code=$$?; $(TESTBED) down && $(TESTBED) leftovers && exit $$code
+	$(TESTBED_ENV) && tests/run.sh -E 'test(/^nodes::/)' --no-capture; code=$$?; $(TESTBED) down && $(TESTBED) leftovers && exit $$code
 
 bench-submit: testbed-up
 	demo/prepare.sh

@@ -11,8 +11,7 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   "$testbed" up
   eval "$("$testbed" env)"
 fi
-# Tests with running pods take turns all the same: the node has few processors, and a job's timing should be its own.
-"${CARGO:-cargo}" test --locked --test main -- --test-threads=3 kubernetes::
+SPARKHA_TIMES=kubernetes tests/run.sh -E 'test(/^kubernetes::/)'
 if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ] && [ -z "$was_up" ]; then
   "$testbed" down
   "$testbed" leftovers

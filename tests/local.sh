@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs the tests that need real servers but no Kubernetes. The testbed is built beside them, with the time that they leave: they often
-# wait, and a build from nothing would take eight minutes afterwards.
+# Runs the tests that need no Kubernetes. The testbed is built beside them, with the time that they leave: they often wait, and a build from
+# nothing would take eight minutes afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   build=$!
   trap '[ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true' EXIT
 fi
-"${CARGO:-cargo}" test --locked --test main -- --test-threads=2 local::
+SPARKHA_TIMES=local tests/run.sh -E 'not test(/^(kubernetes|nodes)::/)'
 # What is missing all the same is built before the tests on Kubernetes.
 [ -z "$build" ] || wait "$build" || true
 build=''

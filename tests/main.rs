@@ -1,17 +1,16 @@
 //! The tests that drive the program as a user does. A test's folder says what it needs, and is the filter that runs it,
-//! as in `cargo test --test main offline::`:
+//! as in `tests/run.sh offline::`:
 //!
 //! | folder | needs | is run by |
 //! |---|---|---|
-//! | `offline` | the program alone | `make test` |
+//! | `offline` | the program alone | `make test`, by `tests/local.sh` |
 //! | `local` | Java, Spark and the servers that `tests/local.sh` installs; no Kubernetes | `make test`, by `tests/local.sh` |
 //! | `kubernetes` | the testbed's node, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG | `make test`, by `tests/kubernetes.sh` |
 //! | `nodes` | three nodes of the testbed | `make bench-nodes` |
 //!
 //! A file in one of these folders runs once its module is declared below. `kit` is what tests share.
 //!
-//! Tests of a folder run beside each other. A test that must be alone says so itself: `Home::alone` in `local`, and
-//! `Sandbox::new` or `Sandbox::unmade` in `kubernetes`.
+//! Each test is a process of its own. `.config/nextest.toml` says which tests run beside each other.
 
 // Tests may fail loudly, and what they print is shown only then.
 #![allow(

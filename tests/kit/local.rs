@@ -1,19 +1,17 @@
 //! A home of its own for a test of the local platform: nothing of this machine's own configuration, and nothing left behind.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Run, Turn, sparkha};
-
-/// A test that takes ports or looks at the whole machine is alone on it; others may run beside each other.
-static MACHINE: RwLock<()> = RwLock::new(());
+use super::{Run, sparkha};
 
 /// The Spark that tests run, fetched once and kept with the testbed's artefacts.
 pub fn spark_home() -> &'static Path {
@@ -26,7 +24,15 @@ pub fn spark_home_of(version: &str) -> PathBuf {
     fetch(&["local", "fetch", version])
 }
 
+/// Locks what tests prepare for one another: each is a process of its own, and the first does the work.
+fn preparing() -> File {
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("preparing.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
 fn fetch(arguments: &[&str]) -> PathBuf {
+    let _turn = preparing();
     let mut fetch = sparkha(arguments);
     match std::env::var_os("SPARKHA_CACHE") {
         Some(cache) => fetch.env("XDG_CACHE_HOME", cache),
@@ -36,15 +42,20 @@ fn fetch(arguments: &[&str]) -> PathBuf {
     PathBuf::from(fetched.exits(0).stdout.trim())
 }
 
+/// The machine's own java.
+fn java() -> PathBuf {
+    let own = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
+    let path = std::env::var_os("PATH").unwrap();
+    let folders = own.into_iter().chain(std::env::split_paths(&path));
+    let java = folders.map(|folder| folder.join("java")).find(|java| java.exists());
+    java.unwrap().canonicalize().unwrap()
+}
+
 /// A JAVA_HOME for what tests run: see java.sh.
 fn java_home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
-        let own = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin"));
-        let path = std::env::var_os("PATH").unwrap();
-        let folders = own.into_iter().chain(std::env::split_paths(&path));
-        let java = folders.map(|folder| folder.join("java")).find(|java| java.exists());
-        let java = java.unwrap().canonicalize().unwrap();
+        let java = java();
         let spark = spark_home();
         let archive = archive(&java, spark);
         let paths = [("@JAVA@", &*java), ("@SPARK@", spark), ("@ARCHIVE@", &archive)];
@@ -75,6 +86,7 @@ fn archive(java: &Path, spark: &Path) -> PathBuf {
         hasher.finish()
     );
     let archive = spark.with_file_name(name);
+    let _turn = preparing();
     if !archive.exists() {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive.sh");
         let made = Command::new(script).args([java, spark, &archive]).status().unwrap();
@@ -88,40 +100,23 @@ pub struct Home {
     pub folder: tempfile::TempDir,
     /// Its XDG_STATE_HOME.
     pub state: PathBuf,
-    _turn: Turn,
 }
 
 impl Home {
-    /// One of several.
     pub fn new() -> Self {
         // The state's path has a space in it: nothing may care.
-        Self::among("sparkha test ")
+        Self::named("sparkha test ")
     }
 
     /// The same for what Spark itself cannot do where a path has a space.
     pub fn without_space() -> Self {
-        Self::among("sparkha-test-")
+        Self::named("sparkha-test-")
     }
 
-    /// The only one.
-    pub fn alone() -> Self {
-        let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(Turn::Alone(turn), "sparkha test ")
-    }
-
-    fn among(prefix: &str) -> Self {
-        let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(Turn::Among(turn), prefix)
-    }
-
-    fn in_turn(turn: Turn, prefix: &str) -> Self {
+    fn named(prefix: &str) -> Self {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         let state = folder.path().join(".local/state");
-        Self {
-            folder,
-            state,
-            _turn: turn,
-        }
+        Self { folder, state }
     }
 
     /// sparkha with this home, `--local`, and a Spark.

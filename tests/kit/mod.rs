@@ -22,21 +22,9 @@ pub mod walk;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
-/// A test with many pods, or whose timing should be its own, is alone on the cluster: it has two processors. Tests with few pods or none may
-/// run beside each other.
-static CLUSTER: RwLock<()> = RwLock::new(());
-
-/// A test's turn on the cluster or the machine; held, not looked at.
-#[expect(dead_code, reason = "it is held")]
-enum Turn {
-    Alone(RwLockWriteGuard<'static, ()>),
-    Among(RwLockReadGuard<'static, ()>),
-}
 
 /// How long something may take that happens at once on a machine that is not busy.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -203,14 +191,12 @@ pub fn kubeconfig() -> PathBuf {
 pub struct Sandbox {
     pub namespace: String,
     has_pods: bool,
-    _turn: Turn,
 }
 
 impl Sandbox {
     /// The namespace does not exist yet.
     pub fn unmade(name: &str) -> Self {
-        let turn = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(name, true, Turn::Alone(turn))
+        Self::named(name, true)
     }
 
     /// The namespace exists, and is not sparkha's.
@@ -218,23 +204,15 @@ impl Sandbox {
         Self::unmade(name).made()
     }
 
-    /// As [`Sandbox::new`], for a test with few pods: it may be one of several.
-    pub fn beside(name: &str) -> Self {
-        let turn = CLUSTER.read().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(name, true, Turn::Among(turn)).made()
-    }
-
-    /// As [`Sandbox::beside`], for a test that runs none.
+    /// As [`Sandbox::new`], for a test that runs no pods.
     pub fn without_pods(name: &str) -> Self {
-        let turn = CLUSTER.read().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(name, false, Turn::Among(turn)).made()
+        Self::named(name, false).made()
     }
 
-    fn in_turn(name: &str, has_pods: bool, turn: Turn) -> Self {
+    fn named(name: &str, has_pods: bool) -> Self {
         let sandbox = Self {
             namespace: format!("test-{name}-{}", std::process::id()),
             has_pods,
-            _turn: turn,
         };
         sandbox.remove();
         sandbox

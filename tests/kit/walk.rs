@@ -1,5 +1,5 @@
-//! A walk through all web UIs in a real browser, by clicking every link: through the router and through `sparkha ui`, before and after the
-//! leader is lost. Pictures of all pages stay in `target/browser`.
+//! A walk through all web UIs in a real browser, by clicking every link: through the router or `sparkha ui`, and when the leader was lost
+//! through the other. On this machine the router is first, on Kubernetes `sparkha ui`. Pictures of all pages stay in `target/browser`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -53,6 +53,14 @@ pub struct Place<'a> {
     pub reach: &'a str,
     pub command: &'a dyn Fn(&[&str]) -> Command,
     pub kill: &'a dyn Fn(&str),
+    /// The way in before the failover; after it, it is the other.
+    pub first: WayIn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WayIn {
+    Router,
+    Ui,
 }
 
 impl Place<'_> {
@@ -96,28 +104,30 @@ pub fn before_and_after_a_failover(place: &Place) {
 
     until_alive(place, &by_ui, &browser, None);
     a_page_of_another_site(place, &browser, port);
+    let doors = match place.first {
+        WayIn::Router => [&by_router, &by_ui],
+        WayIn::Ui => [&by_ui, &by_router],
+    };
     let mut led = None;
-    for after in ["", "-after"] {
-        for door in [&by_router, &by_ui] {
-            let start = until_alive(place, door, &browser, led.as_deref());
-            let leader = start
-                .title
-                .split("//")
-                .nth(1)
-                .and_then(|rest| rest.split(':').next())
-                .unwrap()
-                .to_owned();
-            let mut walk = Walk {
-                uis: uis(place, door),
-                pictures: format!("{}{after}", door.name),
-                browser: &browser,
-                steps: BTreeSet::new(),
-                open: BTreeMap::new(),
-                hidden: BTreeSet::new(),
-            };
-            walk.all(start);
-            walk.has_been_everywhere(&leader, place.driver);
-        }
+    for (door, after) in doors.into_iter().zip(["", "-after"]) {
+        let start = until_alive(place, door, &browser, led.as_deref());
+        let leader = start
+            .title
+            .split("//")
+            .nth(1)
+            .and_then(|rest| rest.split(':').next())
+            .unwrap()
+            .to_owned();
+        let mut walk = Walk {
+            uis: uis(place, door),
+            pictures: format!("{}{after}", door.name),
+            browser: &browser,
+            steps: BTreeSet::new(),
+            open: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+        };
+        walk.all(start);
+        walk.has_been_everywhere(&leader, place.driver);
         enter_everywhere(&by_ui, place, &browser, index);
         if led.is_none() {
             led = masters_in(&place.json(&["status", "-o", "json"]), "ALIVE").pop();

@@ -188,7 +188,7 @@ fn cluster_ip_of_the_api_server(sandbox: &Sandbox) -> String {
 
 #[test]
 fn an_ingress_has_services_that_lead_to_the_pods() {
-    let sandbox = Sandbox::beside("ingress");
+    let sandbox = Sandbox::new("ingress");
     sandbox.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
     let objects = sandbox.run(&["route", "render", "--format", "ingress"]).exits(0).stdout;
     sandbox.apply(&objects);

@@ -43,7 +43,7 @@ fn two_clusters_in_one_namespace_never_mix() {
 
 #[test]
 fn a_single_master_remembers_its_application_over_a_restart() {
-    let sandbox = Sandbox::beside("single");
+    let sandbox = Sandbox::new("single");
     sandbox.run(&["create", "--masters", "1", "--workers", "2"]).exits(0);
     start_job(&sandbox, "job", "spark://spark-master-0:7077", 20);
     sandbox.wait_for(Duration::from_secs(180), "the job's first round", || {
@@ -61,7 +61,7 @@ fn a_single_master_remembers_its_application_over_a_restart() {
 
 #[test]
 fn an_external_zookeeper_is_used_and_left_clean() {
-    let sandbox = Sandbox::beside("external");
+    let sandbox = Sandbox::new("external");
     // Somebody else's ensemble: a ZooKeeper of sparkha's own rendering, applied with kubectl alone.
     let file = sandbox_file("name: zk\nmasters: {count: 1}\nzookeeper: {count: 1}\n");
     let ensemble = sparkha(&["render", "--only-zookeeper", "-f", file.path().to_str().unwrap()])
@@ -157,7 +157,7 @@ fn zookeeper_shell(sandbox: &Sandbox, lines: &str) -> String {
 
 #[test]
 fn claims_are_made_and_removed_only_when_told() {
-    let sandbox = Sandbox::beside("claims");
+    let sandbox = Sandbox::new("claims");
     let before = sandbox.contents();
     let file = sandbox_file(
         "masters: {count: 1, storage: {size: 64Mi}}\n\

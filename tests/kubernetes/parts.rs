@@ -12,7 +12,7 @@ use crate::kit::{Sandbox, certificates, kubeconfig};
 
 #[test]
 fn history_and_connect_serve_their_users() {
-    let sandbox = Sandbox::beside("parts");
+    let sandbox = Sandbox::new("parts");
     let before = sandbox.contents();
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, memory: 3Gi, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\

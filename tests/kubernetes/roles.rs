@@ -62,7 +62,7 @@ impl<'a> Member<'a> {
 
 #[test]
 fn each_role_is_enough_and_goes_no_further() {
-    let sandbox = Sandbox::beside("roles");
+    let sandbox = Sandbox::new("roles");
     let [view, submit, operate] = roles();
     let viewer = Member::new(&sandbox, "viewer", view);
     let submitter = Member::new(&sandbox, "submitter", submit);

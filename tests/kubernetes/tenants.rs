@@ -50,7 +50,7 @@ fn tenant(sandbox: &Sandbox) {
 
 #[test]
 fn what_another_tenant_writes_reaches_nobody_elses_router_or_terminal() {
-    let sandbox = Sandbox::beside("tenants");
+    let sandbox = Sandbox::new("tenants");
     tenant(&sandbox);
     let lists = [["list", "-A"].to_vec(), ["list", "-A", "-o", "json"].to_vec()];
     for command in FORMATS.map(render_all).into_iter().chain(lists) {

@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader};
 
 use crate::kit::local::{Home, driver, signal};
 use crate::kit::server::Group;
-use crate::kit::walk::{JOB, Place, before_and_after_a_failover};
+use crate::kit::walk::{JOB, Place, WayIn, before_and_after_a_failover};
 
 #[test]
 fn every_link_leads_somewhere() {
-    let home = Home::alone();
+    let home = Home::new();
     // Otherwise Spark would refuse the attack's requests by itself.
     let file = home.folder.path().join("cluster.yaml");
     std::fs::write(
@@ -37,6 +37,7 @@ fn every_link_leads_somewhere() {
         router: "127.0.9.1",
         reach: "auto",
         command: &|arguments| home.command(arguments),
+        first: WayIn::Router,
         kill: &|pod| signal(home.process("spark", pod), "KILL"),
     });
 }

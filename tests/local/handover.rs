@@ -97,7 +97,7 @@ time.sleep(600)
 
 #[test]
 fn a_leader_that_ends_hands_over_at_once() {
-    let home = Home::alone();
+    let home = Home::new();
     let file = cluster_file();
     let path = file.path().to_str().unwrap();
     home.run(&["create", "-f", path]).exits(0);

@@ -30,7 +30,7 @@ fn whole(home: &Home) -> String {
 
 #[test]
 fn leaders_survive_drains_pauses_and_lost_data() {
-    let home = Home::alone();
+    let home = Home::new();
     home.run(&["create"]).exits(0);
     a_drain_that_begins_while_nobody_leads(&home);
     a_leader_that_is_paused_does_not_act(&home);

@@ -40,7 +40,7 @@ print("RESULT", total, flush=True)
 
 #[test]
 fn a_local_cluster_lives_through_what_happens_to_it() {
-    let home = Home::alone();
+    let home = Home::new();
 
     // It comes up, and says what is true.
     let run = home
@@ -741,7 +741,7 @@ fn data_is_kept_and_removed_only_when_told() {
 
 #[test]
 fn a_port_that_is_taken() {
-    let home = Home::alone();
+    let home = Home::new();
     // On all addresses: there is no way.
     let everywhere = TcpListener::bind(("0.0.0.0", 8081)).unwrap();
     home.run(&SMALL)

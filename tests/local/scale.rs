@@ -27,7 +27,7 @@ print("RESULT", had, executors(), count() == first, flush=True)
 
 #[test]
 fn workers_come_and_go() {
-    let home = Home::alone();
+    let home = Home::new();
     home.run(&["scale", "--workers", "2"]).exits(7);
     home.run(&["create", "--masters", "1", "--workers", "1"]).exits(0);
 

@@ -15,7 +15,7 @@ use crate::kit::submit::{
 
 #[test]
 fn jobs_run_and_are_ended() {
-    let home = Home::alone();
+    let home = Home::new();
     let folder = files();
     home.run(&SMALL).exits(0);
     a_job_with_files_runs_and_its_exit_code_is_kept(&home, folder.path());

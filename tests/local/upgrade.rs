@@ -184,7 +184,7 @@ fn leader(state: &Value) -> Option<String> {
 
 #[test]
 fn masters_and_workers_never_change_at_the_same_time() {
-    let home = Home::alone();
+    let home = Home::new();
     let file = home.folder.path().join("sparkha.yaml");
     let with = |timeout: u32| {
         let text =
@@ -224,7 +224,7 @@ fn masters_and_workers_never_change_at_the_same_time() {
 
 #[test]
 fn another_spark_waits_for_what_runs() {
-    let home = Home::alone();
+    let home = Home::new();
     let old = spark_home_of(OLD);
     let old = old.to_str().unwrap();
     let new = spark_home().to_str().unwrap();
@@ -315,7 +315,7 @@ fn batches(lines: &[String]) -> Vec<u32> {
 
 #[test]
 fn two_generations_run_side_by_side() {
-    let home = Home::alone();
+    let home = Home::new();
     let folder = home.folder.path();
     let old = spark_home_of(OLD);
     let old = old.to_str().unwrap();

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Speed and size of the local platform: creating a cluster side by side with a shell script that starts the very same processes at
-# once and polls for the same condition; failover; teardown; the supervisor's memory.
+# once and polls for the same condition, and with and without the archives of Spark's classes; failover; teardown; the supervisor's memory.
 #
 #   tests/bench/local.sh PATH-OF-SPARKHA
 set -euo pipefail
@@ -9,7 +9,8 @@ rounds=${ROUNDS:-5}
 HOME_BEFORE=$HOME
 work=$(mktemp -d)
 SPARK_HOME=$("$sparkha" local fetch 2>/dev/null)
-export HOME=$work/home SPARK_HOME
+# The archives are beside Spark.
+export HOME=$work/home SPARK_HOME XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}
 mkdir "$HOME"
 cluster=$HOME/.local/state/sparkha/clusters/default/spark
 pods=(spark-zookeeper-{0,1,2} spark-master-{0,1,2} spark-worker-{0,1})
@@ -87,7 +88,18 @@ by_script() {
   rm -rf "$cluster"
 }
 
+# The same Spark elsewhere: archives belong to the fetched one.
+cp -rs "$SPARK_HOME" "$work/spark"
+without_archives() {
+  local began
+  began=$(now)
+  SPARK_HOME=$work/spark "$sparkha" create --local >/dev/null 2>&1
+  since "$began"
+  "$sparkha" teardown --local >/dev/null 2>&1
+}
+
 for ((i = 0; i < rounds; i++)); do
+  without_archives >>"$work/without"
   by_script >>"$work/theirs"
   began=$(now)
   "$sparkha" create --local >/dev/null 2>&1
@@ -107,6 +119,9 @@ done
 told "create --local to registered / a shell script and the same poll" \
   "$(awk -v a="$(median <"$work/ours")" -v b="$(median <"$work/theirs")" 'BEGIN {print a / b}')" 1.15 ""
 echo "  (medians of $rounds: $(median <"$work/ours") ms and $(median <"$work/theirs") ms)"
+told "create --local with archives of Spark's classes / without" \
+  "$(awk -v a="$(median <"$work/ours")" -v b="$(median <"$work/without")" 'BEGIN {print a / b}')" 0.75 ""
+echo "  (medians of $rounds: $(median <"$work/ours") ms and $(median <"$work/without") ms)"
 told "leader killed to another ALIVE, as status tells" "$(awk -v a="$(median <"$work/failover")" 'BEGIN {print a / 1000}')" 2 s
 told "teardown --local" "$(awk -v a="$(median <"$work/teardown")" 'BEGIN {print a / 1000}')" 5 s
 told "supervisor, resident" "$(awk -v a="$(median <"$work/rss")" 'BEGIN {print a / 1024}')" 15 MiB

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::kit::local::{Home, driver, is_alive, signal, spark_home};
 use crate::kit::server::Server;
-use crate::kit::{Run, certificates, masters_in, on_terminal, run};
+use crate::kit::{Run, certificates, file, masters_in, on_terminal, run};
 
 /// The smallest cluster.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
@@ -1066,6 +1066,60 @@ fn the_fetched_spark_is_whole() {
     for part in ["bin/spark-submit", "python/pyspark", "python/lib"] {
         assert!(home.join(part).exists(), "{part}");
     }
+}
+
+/// With the machine's own java: that of other tests has an archive of its own.
+#[test]
+fn a_fetch_prepares_faster_starts() {
+    let home = Home::new();
+    let cache = home.folder.path().join("cache/sparkha");
+    std::fs::create_dir_all(&cache).unwrap();
+    let spark = cache.join(spark_home().file_name().unwrap());
+    std::os::unix::fs::symlink(spark_home(), &spark).unwrap();
+    let with_cache = |arguments: &[&str]| -> Run {
+        let mut command = home.command(arguments);
+        command.env("XDG_CACHE_HOME", cache.parent().unwrap());
+        command.env_remove("JAVA_HOME").env_remove("SPARK_HOME");
+        command.output().unwrap().into()
+    };
+    let fetch = || with_cache(&["local", "fetch"]).exits(0).says("is already installed");
+    fetch().says("Faster starts prepared");
+    assert!(!fetch().stderr.contains("starts"), "once is enough");
+
+    // Each server maps its own archive; a JVM has no other file of that kind but Java's own.
+    let maps = |pod: &str| -> String {
+        let processes = home.processes_of("spark", pod).into_iter();
+        let maps = processes.filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).ok());
+        maps.collect()
+    };
+    let file = file("masters: {count: 2}\nzookeeper: {count: 1}\nworkers: {count: 1}\n");
+    let create = ["create", "-f", file.path().to_str().unwrap()];
+    with_cache(&create).exits(0);
+    for server in ["zookeeper", "master", "worker"] {
+        let maps = maps(&format!("spark-{server}-0"));
+        assert!(maps.contains(&format!("/{server}.jsa")), "{maps}");
+    }
+    // The configuration is still found: this file says what masters log, and where.
+    assert!(
+        home.cluster("spark")
+            .join("pods/spark-master-0/tmp/zookeeper-sessions")
+            .exists()
+    );
+    with_cache(&["teardown"]).exits(0);
+
+    // What the JVM cannot use it leaves aside.
+    let java = std::fs::read_dir(&cache).unwrap().flatten().map(|entry| entry.path());
+    let java = java.into_iter().find(|path| path != &spark).unwrap();
+    for server in ["zookeeper", "master", "worker"] {
+        let archive = java.join(format!("{server}.jsa"));
+        std::fs::remove_file(&archive).unwrap();
+        std::fs::write(&archive, "of another Java").unwrap();
+    }
+    with_cache(&SMALL).exits(0).says("In service");
+    assert!(!maps("spark-master-0").contains("/master.jsa"));
+    with_cache(&["teardown"]).exits(0);
+    std::fs::remove_dir_all(cache.parent().unwrap()).unwrap();
+    home.is_empty();
 }
 
 /// Every user of the machine knows the ensemble's addresses. An observer receives all its data.

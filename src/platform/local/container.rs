@@ -14,7 +14,7 @@ use super::process::{CLUSTER_DIR, CONTAINER_ID, ProcessId};
 use super::software::SPARK;
 use super::store::{ClusterDir, DesiredState};
 use super::translate::Translation;
-use super::volumes;
+use super::{class_archive, volumes};
 
 /// The program, arguments and environment of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,6 +114,9 @@ fn base(pod: &Pod, context: &LaunchContext<'_>) -> BTreeMap<String, String> {
     let hosts_file = context.dir.hosts_file();
     let software = context.desired.software.of_pod(pod.annotations().get(SPARK));
     let mut environment: BTreeMap<_, _> = software.environment().into_iter().collect();
+    if let Some(home) = class_archive::java_home(&software) {
+        environment.insert("JAVA_HOME".to_owned(), home.display().to_string());
+    }
     environment.extend([
         ("HOSTNAME".to_owned(), pod.name_any()),
         ("HOME".to_owned(), home),

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod cgroup;
+pub mod class_archive;
 pub mod container;
 pub mod drivers;
 mod external_names;

@@ -199,6 +199,21 @@ impl Software {
         environment
     }
 
+    /// The program that runs JVMs.
+    pub fn java(&self) -> Option<PathBuf> {
+        let folder = self.java_home.as_ref().map(|home| home.join("bin"));
+        let mut folders = folder.into_iter().chain(std::env::split_paths(&self.path));
+        folders.find_map(|folder| folder.join("java").canonicalize().ok())
+    }
+
+    /// What Spark puts before all other jars in the class path.
+    pub fn logging_api(&self) -> Option<PathBuf> {
+        let jars = std::fs::read_dir(self.spark_home.join("jars")).ok()?.flatten();
+        let mut names = jars.filter_map(|jar| jar.file_name().into_string().ok());
+        let name = names.find(|name| name.starts_with("slf4j-api-") && name.ends_with(".jar"))?;
+        Some(self.spark_home.join("jars").join(name))
+    }
+
     /// `PYTHONPATH` of PySpark and Py4J, which distributions keep in different folders.
     pub fn python_path(&self) -> Option<String> {
         let python = self.spark_home.join("python");

@@ -22,6 +22,7 @@ pub mod walk;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -320,14 +321,23 @@ impl Sandbox {
         file
     }
 
-    /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines.
+    /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines. What Kubernetes and its distributions put into every
+    /// namespace, at some time after it was made, is not listed: accounts, their Secrets, certificates.
     pub fn contents(&self) -> Vec<String> {
+        static EVERYWHERE: OnceLock<Vec<String>> = OnceLock::new();
+        // Nobody else puts anything there.
+        let everywhere = EVERYWHERE.get_or_init(|| in_namespace("kube-node-lease", "configmaps,serviceaccounts"));
+        let accounts = everywhere
+            .iter()
+            .filter_map(|line| line.strip_prefix("serviceaccount/"));
+        let of_accounts: Vec<_> = accounts
+            .flat_map(|account| ["token", "dockercfg"].map(|what| format!("secret/{account}-{what}-")))
+            .collect();
         let kinds =
             "statefulsets,pods,services,networkpolicies,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
-        let found = self.kubectl(&["get", kinds, "-o", "name"]);
-        // Old servers give each account a token of its own, a while after the namespace.
-        let lines = found.lines().filter(|line| !line.starts_with("secret/default-token-"));
-        lines.map(str::to_owned).collect()
+        let mut contents = in_namespace(&self.namespace, kinds);
+        contents.retain(|line| !everywhere.contains(line) && !of_accounts.iter().any(|start| line.starts_with(start)));
+        contents
     }
 
     /// A namespace with a quota that admits no pod: clusters of objects alone.
@@ -398,6 +408,15 @@ impl Drop for Sandbox {
         }
         self.remove();
     }
+}
+
+/// The objects of these kinds, as `kind/name` lines.
+#[track_caller]
+fn in_namespace(namespace: &str, kinds: &str) -> Vec<String> {
+    let output = kubectl(&["get", kinds, "-o", "name"], Some(namespace), None);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = String::from_utf8(output.stdout).unwrap();
+    found.lines().map(str::to_owned).collect()
 }
 
 pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> Output {

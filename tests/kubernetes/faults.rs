@@ -37,17 +37,11 @@ const HIGHLY_AVAILABLE: [&str; 8] = [
 ];
 /// What changes or makes something in a namespace.
 const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
+const NOTHING: [&str; 0] = [];
 const IN_NAMESPACE: &str = "/namespaces/";
 
 fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [arguments, more].concat()
-}
-
-/// What is in the namespace, less what Kubernetes itself puts there at some time.
-fn contents(sandbox: &Sandbox) -> Vec<String> {
-    let mut contents = sandbox.contents();
-    contents.retain(|name| !name.starts_with("secret/default-token-") && name != "configmap/kube-root-ca.crt");
-    contents
 }
 
 /// A value of an object, by JSONPath; empty if there is none.
@@ -67,7 +61,7 @@ fn assert_bare_is_whole(sandbox: &Sandbox) {
     assert_eq!(lock(sandbox).as_deref(), Some(""));
     let dry = sandbox.run(&with(&BARE, &["--dry-run"])).exits(0);
     assert_eq!(dry.stdout, "Nothing would change\n");
-    let objects = contents(sandbox);
+    let objects = sandbox.contents();
     for object in [
         "configmap/spark-conf",
         "configmap/spark-sparkha",
@@ -155,7 +149,7 @@ fn a_server_that_never_answers_is_given_up_in_time() {
         .says("within 30 s")
         .says("run the same command again");
     assert!(started.elapsed() < Duration::from_secs(45));
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 // The server says no.
@@ -168,7 +162,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
     rules.retain(|rule| rule["resources"][0] != "statefulsets");
     let clerk = sandbox.kubeconfig_of("clerk", &[operate]);
 
-    let before = contents(&sandbox);
+    let before = sandbox.contents();
     let mut command = sandbox.command(&SMALL);
     Run::from(command.env("KUBECONFIG", clerk.path()).output().unwrap())
         .exits(4)
@@ -177,7 +171,7 @@ fn a_missing_right_is_named_before_anything_is_made() {
             sandbox.namespace
         ))
         .says("ask for the Roles that `sparkha render --role --namespace");
-    assert_eq!(contents(&sandbox), before);
+    assert_eq!(sandbox.contents(), before);
 }
 
 #[test]
@@ -215,7 +209,7 @@ fn a_field_of_another_manager_is_taken_only_by_force() {
     sandbox.run(&with(&two, &["--force-conflicts"])).exits(0);
     assert_eq!(replicas(), "2");
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -233,14 +227,14 @@ fn what_others_have_named_so_is_left_alone() {
         }
         sandbox.apply(&foreign.to_string());
         let version = || value(&sandbox, object, "{.metadata.resourceVersion}");
-        let before = (contents(&sandbox), version());
+        let before = (sandbox.contents(), version());
         sandbox
             .run(&SMALL)
             .exits(5)
             .says(&format!("{kind} {name} already exists, not sparkha's"))
             .says("choose another NAME or namespace, or remove it");
         sandbox.run(&["teardown"]).exits(0).says("Nothing to do");
-        assert_eq!((contents(&sandbox), version()), before);
+        assert_eq!((sandbox.contents(), version()), before);
     }
 }
 
@@ -248,13 +242,13 @@ fn what_others_have_named_so_is_left_alone() {
 fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
     let sandbox = Sandbox::new("quota");
     sandbox.quota(&json!({"requests.memory": "2Gi"}));
-    let before = contents(&sandbox);
+    let before = sandbox.contents();
     sandbox
         .run(&SMALL)
         .exits(8)
         .says("ResourceQuota narrow forbids it: requests.memory: 3.0 GiB more needed, 2.0 GiB of 2.0 GiB left")
         .says("lower the cluster's resources, or ask for a larger quota");
-    assert_eq!(contents(&sandbox), before);
+    assert_eq!(sandbox.contents(), before);
 
     let started = Instant::now();
     sandbox
@@ -266,7 +260,7 @@ fn too_small_a_quota_is_told_beforehand_and_while_waiting() {
         .says("raise the quota, lower resources")
         .says("so its objects are removed");
     assert!(started.elapsed() < Duration::from_secs(90));
-    assert_eq!(contents(&sandbox), before);
+    assert_eq!(sandbox.contents(), before);
 }
 
 #[test]
@@ -282,7 +276,7 @@ fn a_limit_range_is_told_beforehand() {
         .exits(8)
         .says("LimitRange low forbids it: spark-worker: limit of memory 2.0 GiB exceeds 1536Mi")
         .says("change the resources in the cluster file");
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -296,7 +290,7 @@ fn a_claim_that_is_not_there_is_told_beforehand() {
         .exits(8)
         .says("spark-worker: volume d is a claim nowhere, which does not exist")
         .says("create the claim first");
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -317,7 +311,7 @@ fn more_than_the_nodes_have_is_told_beforehand() {
         .says("podAntiAffinity: required");
     let free = run.stderr.split("(spark-worker-0); ").nth(1).unwrap();
     assert!(free.starts_with(|c: char| c.is_ascii_digit()), "no numbers: {free}");
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -331,12 +325,12 @@ fn an_image_that_is_not_there_is_told_in_time() {
         .says("docker.io/apache/spark:nope")
         .says("check image, imagePullPolicy and imagePullSecrets")
         .says("so its objects are removed");
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 
     sandbox.run(&with(&nope, &["--retain"])).exits(8);
-    assert!(contents(&sandbox).contains(&"statefulset.apps/spark-worker".to_owned()));
+    assert!(sandbox.contents().contains(&"statefulset.apps/spark-worker".to_owned()));
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 /// Removed also when the test fails: it would go on refusing.
@@ -404,7 +398,7 @@ fn a_refusing_webhook_is_named() {
         .says("failed to apply StatefulSet spark-")
         .says(Webhook::NAME)
         .says("so its objects are removed");
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
     drop(webhook);
 }
 
@@ -425,7 +419,7 @@ fn what_passes_is_waited_for() {
             assert_eq!(proxy.failed().len(), 3, "{status} for {method} {target}");
             assert_bare_is_whole(&sandbox);
             sandbox.run(&["teardown"]).exits(0);
-            assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+            assert_eq!(sandbox.contents(), NOTHING);
         }
     }
 }
@@ -449,7 +443,7 @@ fn what_does_not_pass_is_given_up_and_cleaned_up() {
             _ => assert_ne!(run.code, Some(0)),
         }
         assert!(started.elapsed() < Duration::from_secs(60));
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
     }
 }
 
@@ -466,7 +460,7 @@ fn an_answer_that_gets_lost_is_asked_for_again() {
             not_gone_on.push(format!("{lost:?}: {}", run.stderr));
         }
         sandbox.run(&["teardown"]).exits(0);
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
         if lost.is_empty() {
             assert!(write >= 9, "only {write} writes?");
             break;
@@ -495,7 +489,7 @@ fn an_answer_that_gets_lost_later_is_asked_for_again() {
         }
     }
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
     assert!(not_gone_on.is_empty(), "{}", not_gone_on.join("\n"));
 }
 
@@ -517,7 +511,7 @@ fn watches_that_break_off_are_taken_up_again() {
     assert!(proxy.failed().len() >= 3, "{:?}", proxy.failed());
     assert_eq!(sandbox.status("spark")["ready"], true);
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 // Interruptions.
@@ -527,7 +521,8 @@ fn after_ctrl_c_the_same_command_goes_on() {
     let sandbox = Sandbox::new("interrupt");
     let child = spawn(sandbox.command(&SMALL));
     sandbox.wait_for(Duration::from_secs(30), "everything to be applied", || {
-        contents(&sandbox)
+        sandbox
+            .contents()
             .iter()
             .any(|name| name == "statefulset.apps/spark-worker")
             && lock(&sandbox).is_some_and(|lock| lock.is_empty())
@@ -541,7 +536,8 @@ fn after_ctrl_c_the_same_command_goes_on() {
 
     let child = spawn(sandbox.command(&["teardown"]));
     sandbox.wait_for(Duration::from_secs(30), "the first deletion", || {
-        !contents(&sandbox)
+        !sandbox
+            .contents()
             .iter()
             .any(|name| name == "statefulset.apps/spark-worker")
     });
@@ -551,7 +547,7 @@ fn after_ctrl_c_the_same_command_goes_on() {
         .says("interrupted")
         .says("run the same command again");
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 /// Kills sparkha as it sends its n-th write, for every n; true when it ended before that.
@@ -581,7 +577,7 @@ fn a_create_that_was_killed_is_finished_by_the_next() {
         sandbox.run(&BARE).exits(0);
         assert_bare_is_whole(&sandbox);
         sandbox.run(&["teardown"]).exits(0);
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
         if ended {
             assert!(write >= 9, "only {write} writes?");
             break;
@@ -595,7 +591,7 @@ fn a_create_that_was_killed_can_be_torn_down() {
     for write in 0.. {
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&["teardown"]).exits(0);
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
         if ended {
             break;
         }
@@ -607,19 +603,19 @@ fn a_create_that_was_killed_can_be_torn_down() {
 fn a_change_that_was_killed_is_finished_by_the_next() {
     let sandbox = Sandbox::bare("changed");
     sandbox.run(&BARE).exits(0);
-    let bare = contents(&sandbox);
+    let bare = sandbox.contents();
     for write in 0.. {
         sandbox.run(&HIGHLY_AVAILABLE).exits(0);
         let ended = killed_at_write(&sandbox, &BARE, write);
         sandbox.run(&BARE).exits(0);
         assert_bare_is_whole(&sandbox);
-        assert_eq!(contents(&sandbox), bare);
+        assert_eq!(sandbox.contents(), bare);
         if ended {
             break;
         }
     }
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -629,7 +625,7 @@ fn a_teardown_that_was_killed_is_finished_by_the_next() {
         sandbox.run(&BARE).exits(0);
         let ended = killed_at_write(&sandbox, &["teardown"], write);
         sandbox.run(&["teardown"]).exits(0);
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
         sandbox
             .run(&["teardown"])
             .exits(0)
@@ -664,7 +660,7 @@ fn the_second_create_at_once_is_told_who_is_at_work() {
     end_of(first).exits(0);
     assert_bare_is_whole(&sandbox);
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -679,7 +675,7 @@ fn a_create_during_a_teardown_is_told_so() {
     let create = sandbox.run(&BARE);
     proxy.relent();
     end_of(teardown).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
     create
         .exits(5)
         .says("is changing this cluster")
@@ -711,7 +707,7 @@ fn creates_that_start_together_never_mix() {
         let dry = sandbox.run(&with(last, &["--dry-run"])).exits(0);
         assert_eq!(dry.stdout, "Nothing would change\n");
         sandbox.run(&["teardown"]).exits(0);
-        assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+        assert_eq!(sandbox.contents(), NOTHING);
     }
 }
 
@@ -745,7 +741,7 @@ fn a_create_that_waited_for_a_create_looks_again() {
         assert_bare_is_whole(&sandbox);
     }
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]
@@ -758,7 +754,7 @@ fn a_create_that_waited_for_a_teardown_looks_again() {
         assert_bare_is_whole(&sandbox);
     }
     sandbox.run(&["teardown"]).exits(0);
-    assert_eq!(contents(&sandbox), ["serviceaccount/default"]);
+    assert_eq!(sandbox.contents(), NOTHING);
 }
 
 #[test]

@@ -46,7 +46,7 @@ release:
 	$$(tests/tool.sh cargo-cyclonedx 0.5.9) cyclonedx --format json --spec-version 1.5 --describe binaries --quiet
 	mv sparkha_bin.cdx.json target/release/sparkha.cdx.json
 
-# NODES=3: three nodes instead of one.
+# NODES=3: three nodes instead of one. KUBERNETES=1.37.2: that version instead of 1.20, from Go modules.
 testbed-up:
 	$(TESTBED) up
 

@@ -16,7 +16,7 @@ fn history_and_connect_serve_their_users() {
     let before = sandbox.contents();
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = "masters: {count: 1}\nworkers: {count: 1, cores: 2, memory: 3Gi, resources: {requests: {cpu: 100m}}}\nmetrics: {podMonitor: true}\n\
-                history: {eventLogs: {newClaim: {size: 1Gi, storageClassName: testbed}}}\n\
+                history: {eventLogs: {newClaim: {size: 1Gi}}}\n\
                 connect: {executorMemory: 600m, resources: {requests: {cpu: 100m}}}\ntls: {secret: spark-tls}\n";
     std::fs::write(file.path(), text).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -20,7 +20,8 @@ install_packages() {
 
 build_all() {
   mkdir -p "$cache"
-  [ -e "$binaries" ] || build_kubernetes
+  [ -e "$debian_binaries" ] || build_kubernetes
+  [ -e "$binaries" ] || build_from_modules
   [ -e "$images" ] || build_images
   # Unpacked already now, for the first node: that takes a minute and a half. What fails here the node does itself.
   [ -e "$image_store" ] || store_images || true
@@ -30,12 +31,12 @@ build_all() {
 build_kubernetes() {
   local scratch
   scratch=$(mktemp -d "$cache/build.XXXXXX")
-  say "fetching the source of Kubernetes $kubernetes_version"
+  say "fetching the source of Kubernetes $debian_version"
   (cd "$scratch" && fetch_source kubernetes)
   local root=$scratch/gopath/src/k8s.io/kubernetes out=$scratch/out
   mkdir -p "$(dirname "$root")" "$out"
   mv "$scratch"/kubernetes-*/ "$root"
-  say "building Kubernetes $kubernetes_version: about 4 minutes on two idle cores"
+  say "building Kubernetes $debian_version: about 4 minutes on two idle cores"
   (
     export GOPATH=$scratch/gopath GOCACHE=$scratch/gocache GO111MODULE=off CGO_ENABLED=0 GOFLAGS=
     PATH=/usr/lib/go-1.19/bin:$PATH
@@ -58,7 +59,7 @@ build_kubernetes() {
     local stamp='' package
     for package in component-base/version client-go/pkg/version; do
       package=k8s.io/kubernetes/vendor/k8s.io/$package
-      stamp+=" -X $package.gitVersion=v$kubernetes_version -X $package.gitMajor=1 -X $package.gitMinor=20"
+      stamp+=" -X $package.gitVersion=v$debian_version -X $package.gitMajor=1 -X $package.gitMinor=20"
     done
     for command in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
       go build -trimpath -ldflags "-s -w $stamp" -o "$out/$command" "./cmd/$command"
@@ -67,9 +68,50 @@ build_kubernetes() {
       gcc -Os -static -o "$out/pause" build/pause/pause.c
   )
   rm -f "$out/openapi-gen"
-  mv "$out" "$binaries"
+  mv "$out" "$debian_binaries"
   # Go's caches are read-only.
   chmod -R u+w "$scratch" && rm -rf "$scratch"
+}
+
+# Another version, as one program that is told by its name which it is; and containerd, for a current kubelet needs a current one.
+build_from_modules() {
+  local scratch out staging
+  command -v go >/dev/null || { say "Kubernetes $kubernetes_version is built from Go modules: install Go 1.21 or later" && return 1; }
+  scratch=$(mktemp -d "$cache/build.XXXXXX") out=$scratch/out staging=v0.${kubernetes_version#1.}
+  mkdir -p "$scratch"/{kubernetes,containerd} "$out"
+  say "building Kubernetes $kubernetes_version and containerd $containerd_version: about 6 minutes on two idle cores"
+  (
+    export CGO_ENABLED=0 GOFLAGS=-mod=mod
+    cd "$scratch/kubernetes"
+    cp "$here/kubernetes.go" main.go
+    go mod init testbed
+    retry go get "k8s.io/kubernetes@v$kubernetes_version"
+    # Its own go.mod finds them in its folders.
+    local source module modules=()
+    source=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+    for module in $(sed -n 's/^\t\(.*\) => .\/staging\/.*/\1/p' "$source/go.mod"); do
+      case $module in *sample-*) ;; *) modules+=("$module@$staging") ;; esac
+    done
+    retry go get "${modules[@]}" "k8s.io/kubernetes@v$kubernetes_version"
+    retry go mod tidy
+    local stamp='' package
+    for package in component-base/version client-go/pkg/version; do
+      package=k8s.io/$package
+      stamp+=" -X $package.gitVersion=v$kubernetes_version -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$kubernetes_version")"
+    done
+    go build -trimpath -ldflags "-s -w $stamp" -o "$out/kubernetes" .
+    for command in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+      ln -s kubernetes "$out/$command"
+    done
+    cd ../containerd
+    local parts=(containerd containerd-shim-runc-v2 ctr)
+    parts=("${parts[@]/#/github.com/containerd/containerd/v2/cmd/}")
+    go mod init testbed
+    retry go get -tool "${parts[@]/%/@v$containerd_version}"
+    go build -trimpath -ldflags '-s -w' -tags 'no_btrfs no_devmapper no_zfs' -o "$out/" "${parts[@]}"
+  ) 2>"$scratch/log" || { tail "$scratch/log" >&2 && return 1; }
+  mv "$out" "$binaries"
+  rm -rf "$scratch"
 }
 
 # replace FILE PATTERN BY: what must be there.
@@ -155,7 +197,7 @@ import_images() {
 
 build_pause_image() {
   mkdir -p "$1/pause"
-  cp "$binaries/pause" "$1/pause/pause"
+  cp "$debian_binaries/pause" "$1/pause/pause"
   image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' sparkha.test/pause:3.2
 }
 

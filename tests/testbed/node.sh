@@ -123,6 +123,7 @@ start_in() {
   ) &
 }
 
+is_current() { [ "$kubernetes_version" != "$debian_version" ]; }
 api() { "$binaries/kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 containers() { ctr --address "$node_dir/containerd.sock" --namespace k8s.io "$@"; }
 
@@ -143,6 +144,7 @@ node_up() {
   [ "$nodes" = 1 ] && say "starting the node" || say "starting $nodes nodes"
   mkdir -p "$state"/{logs,pki,volumes,netns}
   echo "$nodes" >"$state/nodes"
+  echo "$kubernetes_version" >"$state/version"
   ls /run/netns 2>/dev/null >"$state/netns/before" || true
   make_group "$group"
   give_processors
@@ -172,11 +174,13 @@ node_up() {
     --service-account-signing-key-file="$state/pki/service-account.key" \
     --service-account-issuer=https://kubernetes.default.svc "${tolerate[@]}"
   wait_for 180 "the API server" api get --raw /readyz
+  local no_http=()
+  is_current || no_http=(--port=0)
   start kube-controller-manager "$binaries/kube-controller-manager" \
     --kubeconfig="$state/kubeconfig" --service-account-private-key-file="$state/pki/service-account.key" \
-    --root-ca-file="$state/pki/ca.crt" --leader-elect=false --bind-address=127.0.0.1 --port=0 "${monitor[@]}"
+    --root-ca-file="$state/pki/ca.crt" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}" "${monitor[@]}"
   start kube-scheduler "$binaries/kube-scheduler" \
-    --kubeconfig="$state/kubeconfig" --leader-elect=false --bind-address=127.0.0.1 --port=0
+    --kubeconfig="$state/kubeconfig" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}"
   each_node start_kubelet
   sed "s/ADDRESS/$gateway/" "$here/addons.yaml" | api apply -f - >/dev/null
   start addons python3 -B "$here/addons.py" "$server" "$state" "$gateway"
@@ -203,9 +207,10 @@ start_containerd() { start_on_node containerd containerd --config "$node_dir/con
 start_kubelet() {
   wait_for 30 containerd containers version
   import_images "$node_dir/containerd.sock" "$node"
+  local runtime=()
+  is_current || runtime=(--container-runtime=remote --container-runtime-endpoint="unix://$node_dir/containerd.sock")
   start_on_node kubelet "$binaries/kubelet" --config="$node_dir/kubelet.yaml" --kubeconfig="$state/kubeconfig" \
-    --root-dir="$node_dir/kubelet" --hostname-override="$node" --node-ip="$node_address" --container-runtime=remote \
-    --container-runtime-endpoint="unix://$node_dir/containerd.sock"
+    --root-dir="$node_dir/kubelet" --hostname-override="$node" --node-ip="$node_address" "${runtime[@]}"
   start_on_node kube-proxy "$binaries/kube-proxy" --config="$node_dir/kube-proxy.yaml" --hostname-override="$node"
 }
 
@@ -331,6 +336,8 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 resolvConf: ""
 YAML
+  # The machine may have the control groups of version 1.
+  ! is_current || printf '%s\n' "containerRuntimeEndpoint: unix://$node_dir/containerd.sock" "failCgroupV1: false" >>"$node_dir/kubelet.yaml"
   # By these a lost node is noticed: see --node-monitor-grace-period.
   [ "$nodes" = 1 ] || printf 'nodeLeaseDurationSeconds: 12\nnodeStatusUpdateFrequency: 3s\n' >>"$node_dir/kubelet.yaml"
   cat >"$node_dir/kube-proxy.yaml" <<YAML

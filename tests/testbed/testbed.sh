@@ -2,7 +2,8 @@
 # A real Kubernetes 1.20 of one or more nodes from Debian's packages, with a real Spark image, for tests on a machine that has neither:
 # etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy, containerd, runc, CNI and DNS.
 #
-#   testbed.sh up         installs and builds what is missing, starts the node, waits until it works; NODES=3: three nodes in namespaces
+#   testbed.sh up         installs and builds what is missing, starts the node, waits until it works; NODES=3: three nodes in namespaces;
+#                         KUBERNETES=1.37.2: this version from Go modules, with a current containerd, where Go is installed
 #   testbed.sh down       ends it and removes every process, mount, interface and firewall chain of its own
 #   testbed.sh leftovers  lists what is left of it; exit code 1 if there is anything
 #   testbed.sh healthy    exit code 0 if it is up
@@ -22,13 +23,23 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}
 state=${SPARKHA_TESTBED_DIR:-/var/tmp/sparkha-testbed}
 
-kubernetes_version=1.20.2
+debian_version=1.20.2
+kubernetes_version=$(cat "$state/version" 2>/dev/null || echo "${KUBERNETES:-$debian_version}")
 spark_version=4.3.0
 # Raised when something is built otherwise.
 revision=4
-binaries=$cache/kubernetes-$kubernetes_version-4
+debian_binaries=$cache/kubernetes-$debian_version-4
 images=$cache/images-spark-$spark_version-$revision
-image_store=$cache/containerd-spark-$spark_version-$revision
+if [ "$kubernetes_version" = "$debian_version" ]; then
+  binaries=$debian_binaries
+  image_store=$cache/containerd-spark-$spark_version-$revision
+else
+  containerd_version=2.4.2
+  binaries=$cache/kubernetes-$kubernetes_version-containerd-$containerd_version
+  image_store=$cache/containerd-$containerd_version-spark-$spark_version-$revision
+  # containerd, its shim and ctr.
+  PATH=$binaries:$PATH
+fi
 
 export KUBECONFIG_TESTBED=$state/kubeconfig
 
@@ -74,7 +85,7 @@ case ${1:-} in
   install) install_packages ;;
   build) install_packages && build_all ;;
   up)
-    if node_is_healthy && [ "${NODES:-$nodes}" = "$nodes" ]; then
+    if node_is_healthy && [ "${NODES:-$nodes}" = "$nodes" ] && [ "${KUBERNETES:-$kubernetes_version}" = "$kubernetes_version" ]; then
       say "is up already"
     else
       install_packages && build_all && node_down && node_up

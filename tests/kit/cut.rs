@@ -13,7 +13,7 @@ pub struct Cut;
 impl Cut {
     /// `None` on a cluster that is not the testbed.
     pub fn new() -> Option<Self> {
-        if std::env::var("SPARKHA_TEST_CLUSTER").is_ok_and(|value| value == "existing") {
+        if super::is_existing() {
             return None;
         }
         // What another run left is made anew.

@@ -174,10 +174,14 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Whether tests run on the cluster of a KUBECONFIG instead of the testbed.
+pub fn is_existing() -> bool {
+    std::env::var("SPARKHA_TEST_CLUSTER").is_ok_and(|value| value == "existing")
+}
+
 /// The kubeconfig of the real cluster.
 pub fn kubeconfig() -> PathBuf {
-    let existing = std::env::var("SPARKHA_TEST_CLUSTER").is_ok_and(|value| value == "existing");
-    let path = if existing {
+    let path = if is_existing() {
         std::env::var_os("KUBECONFIG").map(PathBuf::from)
     } else {
         let state = std::env::var_os("SPARKHA_TESTBED_DIR").unwrap_or_else(|| "/var/tmp/sparkha-testbed".into());
@@ -423,7 +427,12 @@ pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>)
     use std::io::Write;
     let cached = std::env::var_os("SPARKHA_KUBECTL").unwrap_or_else(|| "kubectl".into());
     let mut command = Command::new(cached);
-    command.arg("--kubeconfig").arg(kubeconfig());
+    let kubeconfig = kubeconfig();
+    command.arg("--kubeconfig").arg(&kubeconfig);
+    if !is_existing() {
+        // The testbed of another day may have been of another version, at the same address.
+        command.arg("--cache-dir").arg(kubeconfig.with_file_name("kubectl"));
+    }
     if let Some(namespace) = namespace {
         command.args(["--namespace", namespace]);
     }

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check systems deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -25,6 +25,10 @@ test: check
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Checks that sparkha compiles for macOS and Windows, as root.
+systems:
+	tests/systems.sh
 
 # Checks the dependencies' licences and sources, and with ADVISORIES=FOLDER, a clone of RustSec's database, known vulnerabilities.
 deny:

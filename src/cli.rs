@@ -148,6 +148,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         invocation.kubeconfig = global.kubeconfig.clone();
         invocation.local = global.local;
     });
+    if global.local || matches!(cli.command, Command::Local(_)) {
+        local::check_system(std::env::consts::OS)?;
+    }
     match cli.command {
         // Commands whose result is an exit code.
         Command::Status(arguments) => return status::run(&global, &arguments).await,

@@ -38,6 +38,8 @@ mod offline {
     mod scripts;
     /// The code blocks of README.md and docs/.
     mod snippets;
+    /// Where the source may name what only some operating systems have.
+    mod systems;
 }
 
 mod local {

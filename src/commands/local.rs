@@ -10,6 +10,7 @@ use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::lifecycle::inventory::inventory;
 use crate::lifecycle::{Error, generations};
 use crate::platform::Backend;
+use crate::platform::local::SYSTEM;
 use crate::platform::local::fetch::{FetchStage, fetch};
 use crate::platform::local::{class_archive, software, supervisor};
 use crate::report;
@@ -44,6 +45,18 @@ pub enum LocalCommand {
     /// Run the supervisor of a cluster's folder
     #[command(hide = true)]
     Supervise { folder: PathBuf },
+}
+
+/// Refuses local clusters where they do not run. `os` is [`std::env::consts::OS`].
+pub fn check_system(os: &str) -> Result<(), Error> {
+    if os == SYSTEM {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("local clusters run on Linux only, and this is {os}"),
+        help: "use a Kubernetes cluster, without --local, or run sparkha in a Linux container or virtual machine"
+            .into(),
+    })
 }
 
 pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
@@ -108,4 +121,21 @@ async fn prepare_starts(progress: &Progress, spark_home: &Path, spark_is_new: bo
         )),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_clusters_are_refused_on_other_systems_than_linux() {
+        assert!(check_system("linux").is_ok());
+        for os in ["macos", "windows"] {
+            let refused = check_system(os).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!("local clusters run on Linux only, and this is {os}")
+            );
+        }
+    }
 }

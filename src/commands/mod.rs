@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use clap::builder::RangedI64ValueParser;
 use jiff::SignedDuration;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::Global;
 use crate::console::hint;
@@ -39,6 +38,7 @@ use crate::platform::Platform;
 use crate::platform::kubernetes::{Cluster, KubernetesPlatform, connect};
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
+use crate::platform::system::termination;
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};
@@ -124,14 +124,7 @@ const CONTINUE: &str = "run the same command again to continue";
 
 /// Completes at Ctrl-C or SIGTERM.
 fn interruption() -> Result<impl Future<Output = ()>, Error> {
-    let signals = || Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
-    let (mut interrupt, mut terminate) = signals().map_err(Error::io("listen for signals"))?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
+    termination().map_err(Error::io("listen for signals"))
 }
 
 /// An address of a name server, with or without a port.

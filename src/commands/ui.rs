@@ -12,6 +12,7 @@ use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
+use crate::platform::system::OPENER;
 use crate::report;
 use crate::router::{UiNaming, metrics};
 use crate::routes::serve::{BoundRouter, ServeOptions};
@@ -71,9 +72,10 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
 
 /// Opens an address in the browser. Warns if that fails.
 async fn open(url: String, quiet: bool) {
-    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let program = OPENER[0];
     let mut command = Command::new(program);
     command
+        .args(&OPENER[1..])
         .arg(&url)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::model::labels::Component;
 use crate::platform::Platform;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;
+use crate::platform::system::file_id;
 
 /// How often files are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,7 +35,7 @@ pub struct LocalLogs {
 struct LogFile {
     source: Arc<str>,
     reader: BufReader<File>,
-    inode: u64,
+    id: (u64, u64),
     time: Time,
     /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
@@ -65,7 +65,7 @@ impl LogFile {
         let file = File::open(path)?;
         Ok(Self {
             source: source.into(),
-            inode: file.metadata()?.ino(),
+            id: file_id(&file.metadata()?),
             reader: BufReader::new(file),
             time: 0,
             rest: Vec::new(),
@@ -182,9 +182,9 @@ impl LocalLogs {
         let mut is_first = true;
         while self.dir.exists() {
             for (source, path) in self.files()? {
-                let inode = fs::metadata(&path).map(|metadata| metadata.ino()).ok();
+                let id = fs::metadata(&path).map(|metadata| file_id(&metadata)).ok();
                 // The run before has ended: the rest of its log is in the renamed file.
-                let is_another = |log: &LogFile| inode.is_some_and(|inode| inode != log.inode);
+                let is_another = |log: &LogFile| id.is_some_and(|id| id != log.id);
                 if logs.get(&source).is_some_and(is_another)
                     && let Some(log) = logs.remove(&source)
                 {

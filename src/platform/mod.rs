@@ -5,9 +5,9 @@ pub mod kubernetes;
 pub mod leader;
 pub mod local;
 pub mod observer;
-pub mod peers;
 pub mod poll;
 mod random;
+pub mod system;
 pub mod transport;
 
 use std::collections::{BTreeMap, HashMap};
@@ -148,12 +148,6 @@ pub trait Platform {
 
     /// The volume claims that hold data.
     async fn claims(&self, inventory: Option<&Inventory>) -> Result<Vec<Claim>, Error>;
-}
-
-/// The name of this machine.
-fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned())
 }
 
 /// The platform of a cluster, for what differs.

@@ -2,11 +2,11 @@
 
 use std::io::{self, Stderr, Write};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use crate::console::colours;
+use crate::platform::system::is_writable;
 use crate::router::ACCESS_LOG;
 
 /// Starts logging: at a verbosity of 0, warnings and errors only.
@@ -44,10 +44,9 @@ impl Write for AtOnce {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Locked, so that no other thread writes in between.
         let mut stderr = self.0.lock();
-        let mut room = [PollFd::new(&stderr, PollFlags::OUT)];
-        match poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
-            0 => Ok(line.len()),
-            _ => stderr.write(line),
+        match is_writable(&self.0)? {
+            false => Ok(line.len()),
+            true => stderr.write(line),
         }
     }
 

@@ -13,7 +13,6 @@ use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,7 +24,7 @@ use super::pods::{AnyBody, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
 use super::slots::{Busy, Slots};
 use crate::clients::spark::BoxError;
-use crate::platform::peers;
+use crate::platform::system::{peers, raise_file_limit};
 use crate::platform::transport::Transport;
 
 /// The most connections at a time, in all and of one client.
@@ -146,15 +145,7 @@ pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Ou
 
 /// The most connections: each takes a file, and a second one to its pod. Raises the limit of open files as far as permitted.
 fn connections() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    let files = match setrlimit(Resource::Nofile, all) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
+    let files = raise_file_limit();
     let pairs = files.map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES) / 2);
     usize::try_from(pairs).map_or(CONNECTIONS, |pairs| pairs.clamp(1, CONNECTIONS))
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clients::spark::BoxError;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::ports::{DRIVER_UI_PORTS, UI_PORTS};
+use crate::platform::system::{Hangups, termination};
 use crate::platform::transport::Transport;
 use crate::router::dns::zone::Zone;
 use crate::router::dns::{self, Sockets};
@@ -167,16 +167,14 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Completes at SIGTERM or Ctrl-C, and rereads the files at every SIGHUP.
 fn until_terminated(reload: impl Fn() -> Result<(), Error>) -> Result<impl Future<Output = ()>, Error> {
-    let listen = |kind| signal(kind).map_err(Error::io("listen for signals"));
-    let mut again = listen(SignalKind::hangup())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+    let signals = Hangups::listen().and_then(|hangups| Ok((hangups, termination()?)));
+    let (mut hangups, end) = signals.map_err(Error::io("listen for signals"))?;
     Ok(async move {
+        tokio::pin!(end);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = again.recv() => match reload() {
+                () = &mut end => return,
+                () = hangups.next() => match reload() {
                     Ok(()) => tracing::info!("reread certificate, users and tokens"),
                     Err(error) => tracing::warn!("{}; keeping the previous files", with_sources(&error)),
                 },

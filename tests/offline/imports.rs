@@ -310,8 +310,8 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(imports.is_empty(), "{imports:#?}");
 }
 
-/// Each command has its `Arguments`, and each client its `Error`.
-const SHARED_NAMES: [&str; 2] = ["Arguments", "Error"];
+/// Each command has its `Arguments`, each client its `Error`, and each operating system its `Hangups` and `ProcessHandle`.
+const SHARED_NAMES: [&str; 4] = ["Arguments", "Error", "Hangups", "ProcessHandle"];
 
 #[test]
 fn a_type_name_means_one_type() {

@@ -2,7 +2,6 @@
 //! drivers. Its files stay where they are.
 
 use std::net::IpAddr;
-use std::os::unix::process::ExitStatusExt;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
@@ -22,6 +21,7 @@ use crate::platform::local::LocalPlatform;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverOutput, DriverStart};
+use crate::platform::system::exit_code;
 use crate::platform::transport::Transport;
 use crate::render::driver::{self, Driver};
 
@@ -128,7 +128,7 @@ pub(super) async fn submit(
     let outcome = tokio::select! {
         status = child.wait() => {
             let status = status.map_err(Error::io("wait for the driver's end"))?;
-            let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
+            let code = exit_code(status).and_then(|code| u8::try_from(code).ok());
             Ok(JobResult::Ended { code: code.unwrap_or(1) })
         }
         hopeless = explaining => Err(hopeless),

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::Error;
 use crate::model::labels::{COMPONENT, Component, cluster_selector};
+use crate::platform::DriverState;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
-use crate::platform::{DriverState, host_name};
+use crate::platform::system::host_name;
 use crate::render::digest::short_digest;
 use crate::render::driver::{DIGITS, INFIX, KEEP, cluster_of};
 use crate::spec::names::ClusterName;
@@ -26,7 +27,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(45);
 /// A unique name for a new driver: the cluster's name and a digest of host, time and process ID.
 pub fn new_name(cluster: &ClusterName) -> String {
     let now = Timestamp::now().as_nanosecond();
-    let host = host_name().unwrap_or_default();
+    let host = host_name();
     let digest = short_digest([host.as_str(), &now.to_string(), &std::process::id().to_string()]);
     format!("{cluster}{INFIX}{}", &digest[..DIGITS])
 }

@@ -5,7 +5,7 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
 use super::{Cluster, Error};
-use crate::platform::peers;
+use crate::platform::system::peers;
 
 impl Cluster {
     /// Opens a stream to a port of a pod.

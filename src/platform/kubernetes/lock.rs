@@ -25,8 +25,9 @@ use tokio::sync::Mutex;
 use super::{Cluster, FIELD_MANAGER, Fence, unless_paused};
 use crate::model::kind::Kind;
 use crate::model::managed_fields::owned;
-use crate::platform::local::process::ProcessId;
-use crate::platform::{Error, Intent, host_name, kubernetes, random_id};
+use crate::platform::local::process::{ProcessId, pid_namespace};
+use crate::platform::system::{host_name, user_name};
+use crate::platform::{Error, Intent, kubernetes, random_id};
 use crate::render::inventory::Inventory;
 use crate::spec::names::ClusterName;
 
@@ -330,8 +331,8 @@ struct Holder {
 
 impl Holder {
     fn me(id: String) -> Self {
-        let host = host_name().unwrap_or_else(|| "unknown-host".into());
-        let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+        let host = host_name();
+        let user = user_name();
         let pid = std::process::id();
         let holder = Self {
             who: format!("{user}@{host}, process {pid}"),
@@ -368,12 +369,6 @@ impl Holder {
         };
         pid_namespace().as_ref() == Some(namespace) && process.has_ended()
     }
-}
-
-/// The PID namespace of this process.
-fn pid_namespace() -> Option<String> {
-    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(link.display().to_string())
 }
 
 fn holder_of(inventory: &DynamicObject) -> Option<Holder> {

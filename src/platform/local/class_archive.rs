@@ -7,12 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -22,6 +20,7 @@ use super::software::Software;
 use super::{Error, addresses, paths};
 use crate::clients::spark::MasterUi;
 use crate::model::reports::{MasterReport, MasterStatus};
+use crate::platform::system::{Signal, set_mode};
 use crate::render::digest::short_digest;
 
 const JAVA: &str = include_str!("java.sh");
@@ -98,7 +97,7 @@ fn write(folder: &Path, java: &Path, spark: &Path, made_for: &[u8]) -> std::io::
     let bin = folder.join("bin");
     fs::create_dir(&bin)?;
     fs::write(bin.join("java"), script)?;
-    fs::set_permissions(bin.join("java"), fs::Permissions::from_mode(0o755))?;
+    set_mode(&bin.join("java"), 0o755)?;
     fs::write(folder.join(MADE_FOR), made_for)
 }
 
@@ -224,7 +223,7 @@ impl Servers {
     async fn end(mut self) -> Result<(), String> {
         for server in &mut self.0 {
             if let Some(process) = server.id().and_then(|pid| ProcessId::of(pid as i32)) {
-                process.signal(Signal::TERM).map_err(|error| error.to_string())?;
+                process.signal(Signal::Terminate).map_err(|error| error.to_string())?;
             }
         }
         for server in &mut self.0 {

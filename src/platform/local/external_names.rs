@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::store::DesiredState;
 use crate::model::kind::Kind;
-use crate::platform::host_name;
+use crate::platform::system::host_name;
 
 /// Lines for this machine's names: its /etc/hosts, and its host name, which may be missing there.
 pub fn of_this_machine() -> String {
@@ -16,7 +16,7 @@ pub fn of_this_machine() -> String {
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty());
     let mut own: String = lines.map(|line| format!("{line}\n")).collect();
-    let host = host_name().unwrap_or_default();
+    let host = host_name();
     for name in ["localhost", &host] {
         if !name.is_empty() && !own.split_whitespace().any(|word| word == name) {
             own.push_str(&format!("127.0.0.1 {name}\n"));

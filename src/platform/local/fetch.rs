@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::store::make_folder;
 use super::{Error, paths, software};
 use crate::model::error_chain::with_sources;
+use crate::platform::system::set_mode;
 
 /// Attempts without progress. Each resumes where the one before stopped.
 const TRIES: u32 = 6;
@@ -379,8 +380,7 @@ fn unpack_into(file: impl Read, scratch: &Path) -> std::io::Result<()> {
         }
         entry.unpack(&to)?;
         if to.parent() == Some(&scratch.join("bin")) {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+            set_mode(&to, 0o755)?;
         }
     }
     Ok(())

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::ControlFlow::{Break, Continue};
-use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::sync::Notify;
 
@@ -30,6 +28,7 @@ use super::store::{ClusterDir, DesiredState, ObservedState, PodRecord, Store};
 use super::volumes::{self, Volumes};
 use super::{addresses, logs};
 use crate::platform::poll::poll_until;
+use crate::platform::system::{Signal, exit_code};
 use crate::state::address_of;
 
 /// The kubelet's back-off: none before the first restart, then this, doubled each time up to [`BACK_OFF_MAX`].
@@ -465,7 +464,7 @@ impl ContainerProcess {
         match self {
             ContainerProcess::Child(child, _) => {
                 let status = child.wait().await.ok()?;
-                status.code().or_else(|| Some(128 + status.signal()?))
+                exit_code(status)
             }
             ContainerProcess::Adopted(process) => {
                 if let Err(error) = process.ended().await {
@@ -479,7 +478,7 @@ impl ContainerProcess {
 
 /// Terminates a process as a kubelet does: with SIGTERM, and after the grace period with SIGKILL.
 pub async fn terminate_process(process: &ProcessId, grace: Duration) {
-    for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(10))] {
+    for (signal, patience) in [(Signal::Terminate, grace), (Signal::Kill, Duration::from_secs(10))] {
         if let Err(error) = process.signal(signal) {
             tracing::warn!("failed to terminate process {}: {error}", process.pid);
         }

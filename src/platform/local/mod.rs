@@ -34,6 +34,9 @@ pub use platform::LocalPlatform;
 
 use crate::model::error_chain::with_sources;
 
+/// The operating system of local clusters, as [`std::env::consts::OS`] names it.
+pub const SYSTEM: &str = "linux";
+
 /// An operation on this machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -13,7 +13,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Event, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::core::{DynamicObject, ObjectMeta};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -31,10 +30,11 @@ use crate::model::hosts::pod_host;
 use crate::model::kind::Kind;
 use crate::model::labels::Component;
 use crate::platform::observer::{Observer, PodFilter};
+use crate::platform::system::{Signal, host_name};
 use crate::platform::transport::Transport;
 use crate::platform::{
     Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, LOG_LINES, LiveObjects, Lock, Observation, Platform,
-    Read, UNDRAINED_SECONDS, host_name,
+    Read, UNDRAINED_SECONDS,
 };
 use crate::render::Resource;
 use crate::render::inventory::{Inventory, Summary};
@@ -168,7 +168,7 @@ impl Platform for LocalPlatform {
             self.dir.name,
             self.dir.namespace,
             self.dir.path().display(),
-            host_name().unwrap_or_default()
+            host_name()
         )
     }
 
@@ -306,7 +306,7 @@ impl Platform for LocalPlatform {
             kill_with_env(CONTAINER_ID, &record.container_id).await;
         } else if let Some(process) = &record.process {
             let name = pod.name_any();
-            let signalled = process.signal(Signal::TERM);
+            let signalled = process.signal(Signal::Terminate);
             signalled.map_err(|source| LocalError::Signal { pod: name, source })?;
         }
         Ok(())
@@ -523,7 +523,7 @@ async fn terminate(record: &PodRecord) {
     // Signals all processes of the pod, not only the first: if all workers stop, executors have no peer to migrate data
     // to.
     for each in with_env(CONTAINER_ID, &record.container_id) {
-        if let Err(error) = each.signal(Signal::TERM) {
+        if let Err(error) = each.signal(Signal::Terminate) {
             tracing::warn!("failed to signal process {}: {error}", each.pid);
         }
     }

@@ -2,14 +2,12 @@
 //! container's ID in its environment.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::platform::system::Signal;
+use crate::platform::system::processes::{self, ProcessHandle};
 
 /// The environment variable with the container's ID, which every process of the container inherits.
 pub const CONTAINER_ID: &str = "SPARKHA_CONTAINER_ID";
@@ -46,38 +44,25 @@ impl ProcessId {
 
     /// Whether the process is known to have ended. False for a process of another boot, and for one that cannot be inspected.
     pub fn has_ended(&self) -> bool {
-        let Some(pid) = Pid::from_raw(self.pid) else {
-            return false;
-        };
-        let is_free = || test_kill_process(pid) == Err(Errno::SRCH);
         let is_another = || started(self.pid).is_some_and(|started| started != self.started);
-        self.boot == boot() && (is_free() || is_another())
+        self.boot == boot() && (processes::is_free(self.pid) || is_another())
     }
 
     /// Sends a signal. A process that has already ended is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.handle() {
-            Ok(Some(handle)) => Ok(pidfd_send_signal(&handle, signal)?),
+            Ok(Some(handle)) => handle.signal(signal),
             Ok(None) => Ok(()),
             // Without pidfds (an old kernel or a sandbox): by PID, right after checking its identity.
-            Err(_) => match Pid::from_raw(self.pid).filter(|_| self.is_alive()) {
-                Some(pid) => Ok(kill_process(pid, signal)?),
-                None => Ok(()),
-            },
+            Err(_) if self.is_alive() => processes::signal(self.pid, signal),
+            Err(_) => Ok(()),
         }
     }
 
     /// Waits until the process has ended.
     pub async fn ended(&self) -> io::Result<()> {
         match self.handle() {
-            Ok(Some(handle)) => {
-                #[expect(
-                    deprecated,
-                    reason = "an OwnedFd keeps the promise that the newer function asks for as unsafe code"
-                )]
-                let handle = AsyncFd::with_interest(handle, Interest::READABLE)?;
-                handle.readable().await.map(|_| ())
-            }
+            Ok(Some(handle)) => handle.ended().await,
             Ok(None) => Ok(()),
             Err(_) => {
                 while self.is_alive() {
@@ -88,16 +73,9 @@ impl ProcessId {
         }
     }
 
-    /// A pidfd of this process, whose identity is checked after the pidfd is open. `None` if the process has ended.
-    fn handle(&self) -> io::Result<Option<OwnedFd>> {
-        let Some(pid) = Pid::from_raw(self.pid) else {
-            return Ok(None);
-        };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(handle) => Ok(self.is_alive().then_some(handle)),
-            Err(Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// A handle of this process, whose identity is checked after the handle is open. `None` if the process has ended.
+    fn handle(&self) -> io::Result<Option<ProcessHandle>> {
+        Ok(ProcessHandle::open(self.pid)?.filter(|_| self.is_alive()))
     }
 }
 
@@ -130,7 +108,7 @@ pub async fn kill_with_env(variable: &str, value: &str) {
         let ending = left.iter().map(|process| async move {
             // Wait from before the kill: a process loses its environment long before its last thread and its ports.
             let kill = async {
-                if let Err(error) = process.signal(Signal::KILL) {
+                if let Err(error) = process.signal(Signal::Kill) {
                     tracing::warn!("failed to kill process {}: {error}", process.pid);
                 }
             };
@@ -156,6 +134,12 @@ fn started(pid: i32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
+/// The PID namespace of this process, if PIDs have namespaces here.
+pub fn pid_namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.display().to_string())
+}
+
 fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     id.map(|id| id.trim().to_owned()).unwrap_or_default()
@@ -179,7 +163,7 @@ mod tests {
             ..me
         };
         assert!(!before_boot.is_alive());
-        assert!(before_boot.signal(Signal::KILL).is_ok());
+        assert!(before_boot.signal(Signal::Kill).is_ok());
     }
 
     #[tokio::test]
@@ -194,7 +178,7 @@ mod tests {
         while with_env(CONTAINER_ID, &container_id).len() < 2 {
             tokio::task::yield_now().await;
         }
-        process.signal(Signal::KILL).unwrap();
+        process.signal(Signal::Kill).unwrap();
         process.ended().await.unwrap();
         child.wait().unwrap();
         assert!(!process.is_alive());

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::ByteString;
@@ -20,6 +19,7 @@ use super::process::ProcessId;
 use super::software::Software;
 use super::{Error, paths};
 use crate::model::kind::Kind;
+use crate::platform::system::{file_id, private_folders, set_mode, user_name};
 use crate::render::Resource;
 use crate::render::digest::short_digest;
 use crate::render::inventory::{Inventory, InventoryError, is_claim_of};
@@ -271,7 +271,7 @@ impl ClusterDir {
             };
             // A teardown may have removed the folder since the file was opened: then the lock is on a deleted file.
             if is_still(&file, &path) {
-                let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+                let user = user_name();
                 let holder = format!("{user}, process {}\n", std::process::id());
                 file.set_len(0)
                     .and_then(|()| file.write_all(holder.as_bytes()))
@@ -416,9 +416,7 @@ impl DesiredState {
 
 /// Creates a folder with mode 0700, as files have 0600: volumes may hold secrets.
 pub fn make_folder(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
+    private_folders()
         .create(path)
         .map_err(Error::file("create folder", path))
 }
@@ -440,7 +438,7 @@ fn try_lock(path: &Path) -> Result<Option<File>, Error> {
 
 fn is_still(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        (Ok(open), Ok(there)) => file_id(&open) == file_id(&there),
         _ => false,
     }
 }
@@ -487,7 +485,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|mut file| {
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        set_mode(&new, 0o600)?;
         file.write_all(bytes)?;
         file.sync_all()
     });

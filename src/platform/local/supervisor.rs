@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::external_names::{self, ExternalNames};
@@ -26,6 +25,8 @@ use super::{Error, addresses, hosts, logs};
 use crate::model::error_chain::with_sources;
 use crate::model::ports::DRIVER_UI_PORTS;
 use crate::platform::poll::poll_until;
+use crate::platform::system::processes::start_session;
+use crate::platform::system::{Hangups, Signal, termination};
 
 /// How long the first pods wait for external names.
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,7 +40,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ensures that a supervisor reconciles the current desired state: signals the running one, or starts one. True if it started one.
 pub async fn ensure(dir: &ClusterDir) -> Result<bool, Error> {
     if let Some(supervisor) = dir.supervisor() {
-        supervisor.signal(rustix::process::Signal::HUP).map_err(failed)?;
+        supervisor.signal(Signal::Hangup).map_err(failed)?;
         if supervisor.is_alive() {
             return Ok(false);
         }
@@ -90,11 +91,11 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     let dir = ClusterDir::at(folder);
     let dir = dir.ok_or_else(|| failed(format!("{} is not a cluster's folder", folder.display())))?;
     // In a session of its own: neither Ctrl-C in the terminal of a create nor the terminal's end must reach it.
-    if let Err(error) = rustix::process::setsid() {
+    if let Err(error) = start_session() {
         tracing::warn!("failed to start a session, the supervisor stays in its parent's: {error}");
     }
     // Before the lock makes this process known: an unhandled signal would kill it.
-    let signals = signal(SignalKind::hangup()).and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?)));
+    let signals = Hangups::listen().and_then(|hangups| Ok((hangups, termination()?)));
     let signals = signals.map_err(|error| failed(format!("failed to handle signals: {error}")))?;
     let Some(_lock) = dir.lock_supervisor()? else {
         return Ok(());
@@ -104,7 +105,8 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     LocalSet::new().run_until(run(kubelet, signals)).await
 }
 
-async fn run(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> Result<(), Error> {
+async fn run(kubelet: Rc<Kubelet>, (mut reload, stop): (Hangups, impl Future<Output = ()>)) -> Result<(), Error> {
+    tokio::pin!(stop);
     let mut external_names = ExternalNames::default();
     // Masters resolve an external ZooKeeper at once. Names that take longer are added later.
     let first = tokio::time::timeout(FIRST_LOOKUP_TIMEOUT, external_names.refresh(&kubelet.desired())).await;
@@ -133,11 +135,11 @@ async fn run(kubelet: Rc<Kubelet>, (mut reload, mut stop): (Signal, Signal)) -> 
             }
         };
         tokio::select! {
-            _ = stop.recv() => {
+            () = &mut stop => {
                 tracing::info!("supervisor terminated; the pods' processes keep running");
                 return Ok(());
             }
-            _ = reload.recv() => {}
+            () = reload.next() => {}
             () = kubelet.changed.notified() => {}
             () = again => {}
         }

@@ -1,7 +1,6 @@
 //! A pod's volumes as folders of this machine, and the paths of its mounts.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Pod, Volume};
@@ -11,6 +10,7 @@ use super::pod::container_of;
 use super::store::{ClusterDir, DesiredState, Store, make_folder, write_file};
 use super::translate::Translation;
 use super::{Error, paths, stateful_set};
+use crate::platform::system::{set_mode, symlink};
 use crate::render::pods::EVENTS;
 
 /// A pod's prepared volumes.
@@ -145,8 +145,7 @@ fn host_path(path: &str, kind: &str) -> Result<PathBuf, String> {
     let there = fs::metadata(&folder);
     match kind {
         "DirectoryOrCreate" if there.is_err() => {
-            let created = fs::create_dir_all(&folder)
-                .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)));
+            let created = fs::create_dir_all(&folder).and_then(|()| set_mode(&folder, 0o755));
             created.map_err(|error| format!("failed to create hostPath {path}: {error}"))?;
         }
         _ if there.is_err() => return Err(format!("hostPath {path} does not exist")),

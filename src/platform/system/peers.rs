@@ -2,13 +2,13 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-use rustix::process::geteuid;
+use super::user_id;
 
 /// How often to read the table of connections: it may change while it is read, and then lack one.
 const TRIES: usize = 3;
 
-/// Whether the process that connected from `from` to `to` belongs to this user or to root. Without /proc the owner is unknown, and the
-/// process counts as this user's.
+/// Whether the process that connected from `from` to `to` belongs to this user or to root. Only Linux tells: elsewhere the owner is unknown,
+/// and the process counts as this user's.
 pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
     let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else {
         return false;
@@ -18,7 +18,7 @@ pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
             return true;
         };
         if let Some(owner) = owner(&table, from, to) {
-            return owner == 0 || owner == geteuid().as_raw();
+            return owner == 0 || Some(owner) == user_id();
         }
     }
     false
@@ -58,7 +58,7 @@ mod tests {
             SocketAddr::V4(address) => address,
             SocketAddr::V6(_) => unreachable!(),
         };
-        assert_eq!(owner(&table, v4(from), v4(to)), Some(geteuid().as_raw()));
+        assert_eq!(owner(&table, v4(from), v4(to)), user_id());
         assert_eq!(owner(&table, v4(from), v4(from)), None);
         assert!(!is_own(from, from));
     }

@@ -1,0 +1,74 @@
+//! Processes of this machine, by Linux's pidfds: the kernel reuses PIDs, but a pidfd stays that of one process.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{self, Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal, test_kill_process};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Signal;
+
+/// An open pidfd.
+pub struct ProcessHandle(OwnedFd);
+
+impl ProcessHandle {
+    /// The process that has this PID now; `None` if there is none.
+    ///
+    /// # Errors
+    /// Without pidfds: on an old kernel, or in a sandbox.
+    pub fn open(pid: i32) -> io::Result<Option<Self>> {
+        let Some(pid) = Pid::from_raw(pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Ok(Some(Self(handle))),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.0, signal.into())?)
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd keeps the promise that the newer function asks for as unsafe code"
+        )]
+        let handle = AsyncFd::with_interest(self.0, Interest::READABLE)?;
+        handle.readable().await.map(|_| ())
+    }
+}
+
+/// Sends a signal to the process that has this PID now. No process is no error.
+pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
+    match Pid::from_raw(pid) {
+        Some(pid) => Ok(kill_process(pid, signal.into())?),
+        None => Ok(()),
+    }
+}
+
+/// Whether no process has this PID.
+pub fn is_free(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// Moves this process to a session of its own, away from the terminal of its parent.
+pub fn start_session() -> io::Result<()> {
+    process::setsid()?;
+    Ok(())
+}
+
+impl From<Signal> for process::Signal {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::Hangup => Self::HUP,
+            Signal::Terminate => Self::TERM,
+            Signal::Kill => Self::KILL,
+        }
+    }
+}

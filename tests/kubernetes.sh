@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 testbed=tests/testbed/testbed.sh
 
+demo/prepare.sh tinyproxy-bin microsocks
+
 was_up=
 if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   "$testbed" healthy && was_up=yes

@@ -78,6 +78,8 @@ mod kubernetes {
     mod browser;
     /// A create on a cluster that exists: what it keeps, changes, and asks about first.
     mod change;
+    /// Proxies on the way to the API server, and credential plugins.
+    mod connection;
     /// The router and the route watch in the cluster, and routes by the cluster's own objects.
     mod deployed;
     /// What goes wrong with clusters, caused and found.

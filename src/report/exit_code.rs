@@ -105,9 +105,12 @@ fn of_platform(error: &platform::Error) -> ExitCode {
     use platform::Error;
     match error {
         Error::Kubernetes(error) => match error {
-            kubernetes::Error::NoCluster { .. } | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
+            kubernetes::Error::NoCluster { .. }
+            | kubernetes::Error::Credentials { .. }
+            | kubernetes::Error::Proxy { .. }
+            | kubernetes::Error::Unreachable { .. } => ExitCode::Unreachable,
             kubernetes::Error::TimedOut { .. } => ExitCode::TimedOut,
-            kubernetes::Error::Forbidden { .. } => ExitCode::NotAllowed,
+            kubernetes::Error::Forbidden { .. } | kubernetes::Error::Unauthorized { .. } => ExitCode::NotAllowed,
             kubernetes::Error::Conflict { .. } | kubernetes::Error::LockLost { .. } => ExitCode::Conflict,
             kubernetes::Error::Rejected {
                 code: 429 | 502..=504, ..

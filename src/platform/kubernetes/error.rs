@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use kube::client::AuthError;
+use kube::config::ExecConfig;
 use kube::core::Status;
+
+use super::ApiEndpoint;
 
 /// A request failed, or no client could be created.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +14,14 @@ pub enum Error {
     /// Neither a usable kubeconfig nor a service account was found.
     #[error("{reason}")]
     NoCluster { reason: String },
+    /// The kubeconfig names credentials that cannot be used.
+    #[error("failed to get credentials: {reason}")]
+    Credentials { reason: String, help: String },
+    /// The API server does not know the user.
+    #[error("failed to {action}: the API server rejected these credentials (401 Unauthorized)")]
+    Unauthorized { action: String },
+    #[error("the proxy in {place} cannot be used")]
+    Proxy { place: &'static str },
     #[error("failed to reach the API server {server}: {reason}")]
     Unreachable { server: String, reason: String },
     #[error("failed to {action}: no answer from the API server {server} within {} s", after.as_secs())]
@@ -36,6 +48,13 @@ impl Error {
         Some(match self {
             Error::NoCluster { .. } => "pass --kubeconfig FILE and --context NAME, or set KUBECONFIG; without a Kubernetes cluster, \
                  add --local to use this machine, or print the objects with `sparkha render`"
+                .into(),
+            Error::Credentials { help, .. } => help.clone(),
+            Error::Unauthorized { .. } => {
+                "log in again, or check the user of this context in your kubeconfig: kubectl is refused in the same way".into()
+            }
+            Error::Proxy { .. } => "write it as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with USER:PASSWORD@ before \
+                 HOST if the proxy asks for them"
                 .into(),
             Error::Unreachable { .. } => {
                 "check the server's address in your kubeconfig (`kubectl cluster-info`), VPN and proxy".into()
@@ -76,12 +95,12 @@ impl Error {
     }
 
     /// Classifies a client error by its remedy.
-    pub(super) fn from_kube(error: kube::Error, action: &str, server: &str) -> Error {
+    pub(super) fn from_kube(error: kube::Error, action: &str, server: &ApiEndpoint) -> Error {
+        if let Some(refused) = auth_error(&error) {
+            return Error::from_auth(refused, server.plugin.as_ref());
+        }
         match error {
             kube::Error::Api(status) => Error::from_status(*status, action),
-            kube::Error::Auth(source) => Error::NoCluster {
-                reason: format!("the credentials in the kubeconfig cannot be used: {}", chain(&source)),
-            },
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::UpgradeConnection(_) => {
                 Error::Protocol {
                     action: action.to_owned(),
@@ -89,9 +108,48 @@ impl Error {
                 }
             }
             other => Error::Unreachable {
-                server: server.to_owned(),
+                server: server.to_string(),
                 reason: innermost(&other),
             },
+        }
+    }
+
+    /// Errors of a plugin leave out what it printed, and its environment: both may hold secrets.
+    fn from_auth(error: &AuthError, plugin: Option<&CredentialPlugin>) -> Error {
+        let Some(plugin) = plugin else {
+            return Error::Credentials {
+                reason: format!("those in the kubeconfig cannot be used: {}", chain(error)),
+                help: "check the user of this context in your kubeconfig".into(),
+            };
+        };
+        let name = &plugin.command;
+        let (reason, help) = match error {
+            AuthError::AuthExecStart(source) => (
+                format!("failed to start the plugin {name}: {source}"),
+                plugin
+                    .install_hint
+                    .as_deref()
+                    .unwrap_or("install it, or put it on the PATH"),
+            ),
+            AuthError::AuthExecRun { out, .. } => {
+                let said = String::from_utf8_lossy(&out.stderr);
+                let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+                let said = last.map(|line| format!(": {line}")).unwrap_or_default();
+                let help = "log in again with the program that the plugin belongs to: kubectl fails in the same way";
+                (format!("the plugin {name} failed ({}){said}", out.status), help)
+            }
+            AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => (
+                format!("the plugin {name} printed no ExecCredential with a status"),
+                "check its command and arguments in the kubeconfig (users, user, exec)",
+            ),
+            other => (
+                format!("the plugin {name}: {}", chain(other)),
+                "check it in the kubeconfig (users, user, exec)",
+            ),
+        };
+        Error::Credentials {
+            reason,
+            help: help.to_owned(),
         }
     }
 
@@ -106,10 +164,7 @@ impl Error {
             || status.message.contains("violates PodSecurity")
             || status.message.contains("admission webhook");
         match status.code {
-            401 => Error::Forbidden {
-                action,
-                message: "the API server rejected these credentials (401 Unauthorized)".into(),
-            },
+            401 => Error::Unauthorized { action },
             403 if !by_admission => Error::Forbidden {
                 action,
                 message: status.message,
@@ -121,6 +176,34 @@ impl Error {
             },
         }
     }
+}
+
+/// A program that the kubeconfig names to print credentials.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CredentialPlugin {
+    command: String,
+    install_hint: Option<String>,
+}
+
+impl From<&ExecConfig> for CredentialPlugin {
+    fn from(config: &ExecConfig) -> Self {
+        Self {
+            command: config.command.clone().unwrap_or_default(),
+            install_hint: config.install_hint.clone().map(|hint| hint.trim().to_owned()),
+        }
+    }
+}
+
+/// The error of credentials behind an error: one from the first request, or from a later renewal.
+fn auth_error(error: &kube::Error) -> Option<&AuthError> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The owners of conflicting fields, from the causes of a server-side apply conflict, e.g. `.spec.replicas (kubectl-scale)`.
@@ -176,7 +259,7 @@ mod tests {
                 "field": ".spec.replicas",
             }]},
         })));
-        let error = Error::from_kube(error, "apply StatefulSet spark-worker", "https://x");
+        let error = Error::from_kube(error, "apply StatefulSet spark-worker", &ApiEndpoint::default());
         assert_eq!(
             error.to_string(),
             "failed to apply StatefulSet spark-worker: it has fields that belong to another field manager: \
@@ -190,7 +273,7 @@ mod tests {
             "code": 403, "reason": "Forbidden", "message": "services \"x\" is forbidden: exceeded quota: q",
         })));
         assert!(matches!(
-            Error::from_kube(error, "apply Service x", "https://x"),
+            Error::from_kube(error, "apply Service x", &ApiEndpoint::default()),
             Error::Rejected { code: 403, .. }
         ));
     }

@@ -42,7 +42,7 @@ impl Cluster {
             .max_stdin_buf_size(BUFFER);
         let mut process = self.call(&action, || api.exec(pod, command, &params)).await?;
         let unreachable = |message: String| Error::Unreachable {
-            server: self.server.clone(),
+            server: self.server.to_string(),
             reason: format!("{action}: {message}"),
         };
         let (Some(mut input), Some(mut output), Some(mut errors), Some(status)) = (

@@ -12,11 +12,13 @@ pub mod namespace;
 mod nodes;
 mod pause;
 mod platform;
+mod proxy;
 mod removal;
 pub mod slim;
 mod warnings;
 pub mod watch;
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -33,6 +35,7 @@ use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 pub use connect::{ConnectOptions, connect};
+use error::CredentialPlugin;
 pub use error::Error;
 pub use forward::ForwardGuard;
 pub use nodes::NodeReader;
@@ -61,10 +64,28 @@ const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    server: String,
+    server: Arc<ApiEndpoint>,
     namespace: Namespace,
     requests: Arc<AtomicU32>,
     fence: Option<Arc<dyn Fence>>,
+}
+
+/// The API server, and what its clients need to reach it: for messages.
+#[derive(Clone, Debug, Default)]
+struct ApiEndpoint {
+    address: String,
+    proxy: Option<String>,
+    plugin: Option<CredentialPlugin>,
+}
+
+impl Display for ApiEndpoint {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.address)?;
+        match &self.proxy {
+            Some(proxy) => write!(formatter, " through the proxy {proxy}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A condition that must hold for every write.
@@ -77,10 +98,10 @@ pub trait Fence: Send + Sync {
 }
 
 impl Cluster {
-    fn new(client: Client, server: String, namespace: Namespace) -> Self {
+    fn new(client: Client, server: ApiEndpoint, namespace: Namespace) -> Self {
         Self {
             client,
-            server,
+            server: Arc::new(server),
             namespace,
             requests: Arc::default(),
             fence: None,
@@ -102,7 +123,7 @@ impl Cluster {
 
     /// The API server's address.
     pub fn server(&self) -> &str {
-        &self.server
+        &self.server.address
     }
 
     /// The same cluster, another namespace.
@@ -404,7 +425,7 @@ impl Cluster {
             Ok(outcome) => outcome.map_err(|error| Error::from_kube(error, action, &self.server)),
             Err(_) => Err(Error::TimedOut {
                 action: action.to_owned(),
-                server: self.server.clone(),
+                server: self.server.to_string(),
                 after: within,
             }),
         }

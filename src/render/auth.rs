@@ -28,6 +28,18 @@ pub const CERTIFICATES: &str = "/tmp/certificates.pem";
 pub const ZOOKEEPER_AUTH_DIR: &str = "/etc/zookeeper-auth";
 /// Name of its volume in pods.
 pub const ZOOKEEPER_AUTH_VOLUME: &str = "zookeeper-auth";
+/// Name of the volume in pods with the keys of the S3-compatible store.
+pub const S3_VOLUME: &str = "s3-keys";
+/// Mount path of the keys.
+pub const S3_DIR: &str = "/etc/s3-keys";
+/// Names of the keys in that folder and in the file.
+pub const S3_KEYS: [&str; 2] = ["aws_access_key_id", "aws_secret_access_key"];
+/// The script that writes the keys to a file when a container starts.
+pub const S3_SCRIPT: &str = "s3.sh";
+/// That file, in the format of AWS's SDKs.
+pub const S3_CREDENTIALS: &str = "/tmp/s3-credentials";
+/// The variable with its path.
+pub const S3_CREDENTIALS_VARIABLE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// Key in the Secret of the password for managed ZooKeeper servers.
 pub const ZOOKEEPER_PASSWORD: &str = "zookeeper.password";
 /// Key in the Secret of the Spark Connect server's token, and the property with its value.
@@ -128,6 +140,16 @@ pub fn zookeeper_secret(spec: &ClusterSpec) -> Option<SecretVolumeSource> {
         }
         Recovery::ExternalZooKeeper(external) => Some(secret_volume(external.secret.clone()?, None)),
     }
+}
+
+/// The keys of the S3-compatible store for components that read and write there; `None` without such keys.
+pub fn s3_secret(spec: &ClusterSpec, component: Component) -> Option<SecretVolumeSource> {
+    use Component::{Connect, Driver, History, Worker};
+    let secret = spec.s3.as_ref()?.secret.as_ref()?;
+    let keys = [&secret.access_key, &secret.secret_key];
+    let items = keys.into_iter().zip(S3_KEYS).map(|(key, path)| item(key, path));
+    matches!(component, Connect | Driver | History | Worker)
+        .then(|| secret_volume(secret.name.clone(), Some(items.collect())))
 }
 
 /// The keys of an existing Secret, and their values.

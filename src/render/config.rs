@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::auth::{CERTIFICATES, TLS_DIR, zookeeper_secret};
+use super::auth::{CERTIFICATES, S3_SCRIPT, TLS_DIR, zookeeper_secret};
 use super::driver;
 use crate::model::labels::{Component, metadata};
 use crate::model::ports::{
@@ -79,6 +79,9 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         add("zookeeper.sh", include_str!("files/zookeeper.sh"));
         add("zoo.cfg", &zoo_cfg(spec, zookeeper));
     }
+    if spec.s3.as_ref().is_some_and(|s3| s3.secret.is_some()) {
+        add(S3_SCRIPT, include_str!("files/s3.sh"));
+    }
     if let Some(history) = &spec.history {
         add("history.sh", include_str!("files/history.sh"));
         add("history.conf", &properties(history_properties(history)));
@@ -147,9 +150,11 @@ fn common_properties(spec: &ClusterSpec) -> BTreeMap<String, String> {
         }
         set("path.style.access", &s3.path_style.to_string());
         if s3.secret.is_some() {
-            // Workers, and so their executors, get the keys from the Secret as environment, never as configuration.
-            let provider = "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider";
-            set("aws.credentials.provider", provider);
+            // Pods have the keys in a file: see s3.sh. Drivers of the user's own may have them in their environment.
+            let package = "software.amazon.awssdk.auth.credentials";
+            let providers =
+                ["EnvironmentVariable", "Profile"].map(|kind| format!("{package}.{kind}CredentialsProvider"));
+            set("aws.credentials.provider", &providers.join(","));
         }
     }
     if spec.metrics.is_some() {

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
 use crate::model::labels::Component;
+use crate::render::auth::S3_SCRIPT;
 
 /// A digest of the files that one component reads. It is an annotation of its pods, so that a change restarts only the
 /// affected pods.
@@ -23,6 +24,7 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
         Component::Worker => &[
             "leads.sh",
             "log4j2.properties",
+            S3_SCRIPT,
             "secret.sh",
             "tcp.sh",
             "until_led.sh",
@@ -30,8 +32,14 @@ pub fn digest(config: &ConfigMap, component: Component) -> String {
             "worker.sh",
         ],
         Component::ZooKeeper => &["log4j2.properties", "secret.sh", "zoo.cfg", "zookeeper.sh"],
-        Component::History => &["log4j2.properties", "history.conf", "history.sh"],
-        Component::Connect => &["connect.conf", "connect.sh", "log4j2.properties", "secret.sh"],
+        Component::History => &["log4j2.properties", "history.conf", "history.sh", S3_SCRIPT],
+        Component::Connect => &[
+            "connect.conf",
+            "connect.sh",
+            "log4j2.properties",
+            S3_SCRIPT,
+            "secret.sh",
+        ],
         Component::Cluster | Component::Driver => &[],
     };
     let texts = files.iter().filter_map(|file| {

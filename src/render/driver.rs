@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::paths::{CONF_DIR, STATE_DIR};
 use super::pods::{self, PodPlan, StateVolume};
-use super::workloads::{masters_url, script};
+use super::workloads::masters_url;
 use crate::model::labels::Component;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{ClusterSpec, PodSettings, Resources, Volume, VolumeSource};
@@ -84,7 +84,7 @@ pub fn template(spec: &ClusterSpec) -> String {
     let plan = PodPlan {
         component: Component::Driver,
         settings: &settings,
-        command: script(SCRIPT),
+        command: pods::script(SCRIPT),
         args: vec![],
         env: vec![
             pods::field_env("POD_IP", "status.podIP"),
@@ -217,14 +217,14 @@ mod tests {
             .flatten()
             .map(|volume| volume.name.as_str())
             .collect();
-        for volume in ["conf", "auth", "work", "data-in"] {
+        for volume in ["conf", "auth", "s3-keys", "work", "data-in"] {
             assert!(volumes.contains(&volume), "{volume}: {volumes:?}");
         }
         assert!(!volumes.contains(&"own"), "{volumes:?}");
         let container = &spec.containers[0];
         assert!(container.args.is_none(), "nothing of the user's may stand in the pod");
         let environment: Vec<_> = container.env.iter().flatten().map(|env| env.name.as_str()).collect();
-        assert!(environment.contains(&"AWS_SECRET_ACCESS_KEY"), "{environment:?}");
+        assert!(environment.contains(&"AWS_SHARED_CREDENTIALS_FILE"), "{environment:?}");
     }
 
     #[test]

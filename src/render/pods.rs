@@ -15,8 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::auth::{
-    AUTH_DIR, AUTH_VOLUME, TLS_DIR, TLS_VOLUME, ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, spark_secret,
-    zookeeper_secret,
+    AUTH_DIR, AUTH_VOLUME, S3_CREDENTIALS, S3_CREDENTIALS_VARIABLE, S3_DIR, S3_SCRIPT, S3_VOLUME, TLS_DIR, TLS_VOLUME,
+    ZOOKEEPER_AUTH_DIR, ZOOKEEPER_AUTH_VOLUME, certificate, s3_secret, spark_secret, zookeeper_secret,
 };
 use super::digest::digest;
 use super::paths::{CONF_DIR, EVENTS_DIR, STATE_DIR};
@@ -132,11 +132,15 @@ pub fn template(spec: &ClusterSpec, config: Option<&ConfigMap>, plan: PodPlan<'_
 fn container(spec: &ClusterSpec, plan: PodPlan<'_>, mounts: Vec<VolumeMount>) -> Container {
     let mut env = plan.env;
     env.extend(user_env(spec, plan.settings, plan.component));
+    let mut command = plan.command;
+    if s3_secret(spec, plan.component).is_some() {
+        command = [script(S3_SCRIPT), command].concat();
+    }
     Container {
         name: plan.component.as_str().into(),
         image: Some(spec.image.name.to_string()),
         image_pull_policy: spec.image.pull_policy.map(|policy| format!("{policy:?}")),
-        command: Some(plan.command),
+        command: Some(command),
         args: Some(plan.args).filter(|args| !args.is_empty()),
         env: Some(env),
         ports: Some(plan.ports),
@@ -158,19 +162,15 @@ fn container(spec: &ClusterSpec, plan: PodPlan<'_>, mounts: Vec<VolumeMount>) ->
     }
 }
 
-/// The cluster's environment and the S3 keys, both overridden by the component's own environment.
+/// The cluster's environment, overridden by the component's own.
 fn user_env(spec: &ClusterSpec, settings: &PodSettings, component: Component) -> Vec<EnvVar> {
     let mut env: BTreeMap<String, EnvValue> = BTreeMap::new();
-    // ZooKeeper does not need them.
+    if s3_secret(spec, component).is_some() {
+        let file = EnvValue::Value(S3_CREDENTIALS.into());
+        env.insert(S3_CREDENTIALS_VARIABLE.into(), file);
+    }
+    // ZooKeeper does not need it.
     if component != Component::ZooKeeper {
-        if let Some(secret) = spec.s3.as_ref().and_then(|s3| s3.secret.as_ref()) {
-            let from = |key: &String| EnvValue::SecretKey {
-                name: secret.name.clone(),
-                key: key.clone(),
-            };
-            env.insert("AWS_ACCESS_KEY_ID".into(), from(&secret.access_key));
-            env.insert("AWS_SECRET_ACCESS_KEY".into(), from(&secret.secret_key));
-        }
         env.extend(spec.env.clone());
     }
     env.extend(settings.env.clone());
@@ -202,6 +202,11 @@ fn env_from(name: String, source: EnvVarSource) -> EnvVar {
         value: None,
         value_from: Some(source),
     }
+}
+
+/// The command that runs a script of the ConfigMap.
+pub fn script(name: &str) -> Vec<String> {
+    vec!["/bin/bash".into(), format!("{CONF_DIR}/{name}")]
 }
 
 /// An environment variable with a plain value.
@@ -326,6 +331,7 @@ fn volumes(spec: &ClusterSpec, plan: &PodPlan<'_>) -> (Vec<Volume>, Vec<VolumeMo
             ZOOKEEPER_AUTH_DIR,
             zookeeper_secret(spec).filter(|_| logs_in),
         ),
+        (S3_VOLUME, S3_DIR, s3_secret(spec, component)),
     ];
     for (name, folder, secret) in secrets.into_iter().filter(|(.., secret)| secret.is_some()) {
         let volume = Volume {

@@ -58,7 +58,7 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
     let plan = PodPlan {
         component: Component::Master,
         settings: &spec.masters.pod,
-        command: script("master.sh"),
+        command: pods::script("master.sh"),
         args: zookeeper_url(spec)
             .into_iter()
             .chain(zookeeper_directory(spec))
@@ -100,7 +100,7 @@ fn worker_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
     let plan = PodPlan {
         component: Component::Worker,
         settings: &workers.pod,
-        command: script("worker.sh"),
+        command: pods::script("worker.sh"),
         args: vec![masters_url(&spec.name, spec.masters.count)],
         env,
         ports: container_ports(&services::WORKER),
@@ -136,7 +136,7 @@ fn zookeeper_set(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper, config: &Conf
     let plan = PodPlan {
         component: Component::ZooKeeper,
         settings: &zookeeper.pod,
-        command: script("zookeeper.sh"),
+        command: pods::script("zookeeper.sh"),
         // Servers with and without it cannot form a quorum. A change of arguments replaces all pods at once.
         args: (zookeeper.count > 1 && zookeeper_secret(spec).is_some())
             .then(|| "quorum-auth".to_owned())
@@ -184,7 +184,7 @@ fn history_set(spec: &ClusterSpec, history: &History, config: &ConfigMap) -> Sta
     let plan = PodPlan {
         component: Component::History,
         settings: &history.pod,
-        command: script("history.sh"),
+        command: pods::script("history.sh"),
         args: vec![],
         env,
         ports: container_ports(&services::HISTORY),
@@ -204,7 +204,7 @@ fn connect_set(spec: &ClusterSpec, connect: &Connect, config: &ConfigMap) -> Sta
     let plan = PodPlan {
         component: Component::Connect,
         settings: &connect.pod,
-        command: script("connect.sh"),
+        command: pods::script("connect.sh"),
         args: vec![masters_url(&spec.name, spec.masters.count)],
         env: vec![
             pods::field_env("POD_IP", "status.podIP"),
@@ -290,10 +290,6 @@ fn state_volume(storage: Option<&NewClaim>, directory: &str) -> StateVolume {
             None => VolumeSource::empty_dir(pods::DATA_LIMIT),
         },
     }
-}
-
-pub fn script(name: &str) -> Vec<String> {
-    vec!["/bin/bash".into(), format!("{}/{name}", super::paths::CONF_DIR)]
 }
 
 fn container_ports(named_ports: &[NamedPort]) -> Vec<ContainerPort> {

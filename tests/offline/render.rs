@@ -124,7 +124,7 @@ const EXAMPLES: [Example; 6] = [
         &[
             "spark.eventLog.dir=s3a://logs/events",
             "fs.logDirectory=s3a://logs/events",
-            "name: AWS_SECRET_ACCESS_KEY",
+            "key: AWS_SECRET_ACCESS_KEY",
         ],
     ),
     (

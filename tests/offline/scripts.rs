@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::kit::server::Group;
-use crate::kit::wait_for;
+use crate::kit::{Run, wait_for};
 
 /// Stands for Spark's master: tells of a recovery as its log would, each start of another one.
 const MASTER: &str = r#"#!/bin/bash
@@ -274,4 +274,47 @@ fn a_drivers_script_records_its_exit_code() {
         level("spark.log.level=INFO\nspark.log.level WARN\n"),
         (Some("WARN".into()), Some("WARN".into()))
     );
+}
+
+#[test]
+fn s3_keys_go_from_the_secret_to_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::write(keys.join("aws_access_key_id"), "AKIA1\n").unwrap();
+    let script = include_str!("../../src/render/files/s3.sh")
+        .replace("/etc/s3-keys", keys.to_str().unwrap())
+        .replace("\"/tmp/", &format!("\"{}/", folder.path().display()));
+    let credentials = folder.path().join("s3-credentials");
+    let run = |secret: &str| {
+        std::fs::write(keys.join("aws_secret_access_key"), secret).unwrap();
+        let command = [
+            "-c",
+            &script,
+            "s3.sh",
+            "bash",
+            "-c",
+            "umask; echo \"$1\"",
+            "-",
+            "two words",
+        ];
+        Run::from(Command::new("bash").args(command).output().unwrap())
+    };
+    for bad in ["", "\n", "a b", "a\nrole_arn=b"] {
+        let refused = run(bad)
+            .exits(1)
+            .says("aws_secret_access_key is empty or contains white space");
+        assert_eq!(refused.stdout, "");
+        assert!(!credentials.exists(), "{bad:?}");
+    }
+    let ran = run("a/b+c=\n").exits(0);
+    // The command has the user's own mask.
+    let mask = Command::new("bash").args(["-c", "umask"]).output().unwrap().stdout;
+    assert_eq!(ran.stdout, format!("{}two words\n", String::from_utf8(mask).unwrap()));
+    let text = std::fs::read_to_string(&credentials).unwrap();
+    assert_eq!(
+        text,
+        "[default]\naws_access_key_id=AKIA1\naws_secret_access_key=a/b+c=\n"
+    );
+    assert_eq!(credentials.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

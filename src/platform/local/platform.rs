@@ -37,6 +37,7 @@ use crate::platform::{
     Read, UNDRAINED_SECONDS,
 };
 use crate::render::Resource;
+use crate::render::auth::S3_CREDENTIALS_VARIABLE;
 use crate::render::inventory::{Inventory, Summary};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::spec::words::counted;
@@ -130,6 +131,10 @@ impl LocalPlatform {
             ("SPARK_PUBLIC_DNS".into(), host),
             ("SPARK_MASTER_URL".into(), inventory.cluster.master_url.clone()),
         ]);
+        let credentials = self.dir.s3_credentials();
+        if credentials.exists() {
+            variables.push((S3_CREDENTIALS_VARIABLE.into(), credentials.display().to_string()));
+        }
         Ok((variables, software.spark_home.join("bin")))
     }
 

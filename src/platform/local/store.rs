@@ -194,6 +194,11 @@ impl ClusterDir {
         self.path.join("drivers")
     }
 
+    /// The keys of the S3-compatible store for these drivers.
+    pub fn s3_credentials(&self) -> PathBuf {
+        self.drivers_conf().join("s3-credentials")
+    }
+
     pub fn supervisor_log(&self) -> PathBuf {
         self.path.join("supervisor.log")
     }

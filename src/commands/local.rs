@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use crate::commands::arguments::Global;
+use crate::commands::heading;
 use crate::console::progress::Progress;
 use crate::lifecycle::connect_url::{Client, connect_url};
 use crate::lifecycle::inventory::inventory;
@@ -12,7 +13,7 @@ use crate::lifecycle::{Error, generations};
 use crate::platform::Backend;
 use crate::platform::local::SYSTEM;
 use crate::platform::local::fetch::{FetchStage, fetch};
-use crate::platform::local::{class_archive, software, supervisor};
+use crate::platform::local::{class_archive, packages, software, supervisor};
 use crate::report;
 use crate::spec::image::version_in_image;
 use crate::spec::resolve::DEFAULT_IMAGE;
@@ -28,11 +29,14 @@ pub enum LocalCommand {
     /// Download Spark into the cache, with your pip configuration
     #[command(after_help = "Examples:
   sparkha local fetch
-  sparkha local fetch 4.3.0")]
+  sparkha local fetch 4.3.0 --packages org.apache.hadoop:hadoop-aws:3.5.0    for s3a://")]
     Fetch {
         /// Version of Spark [default: the default image's]
         #[arg(value_name = "VERSION")]
         spark: Option<String>,
+        /// Maven coordinates of jars to add to this Spark, with what they depend on
+        #[arg(long, value_delimiter = ',', help_heading = heading::SELECTION)]
+        packages: Vec<String>,
     },
     /// Print shell variables for drivers that you start yourself
     #[command(after_help = "Examples:
@@ -61,7 +65,7 @@ pub fn check_system(os: &str) -> Result<(), Error> {
 
 pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
     match command {
-        LocalCommand::Fetch { spark } => {
+        LocalCommand::Fetch { spark, packages } => {
             let version = spark.or_else(|| version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
             let version = version.as_str();
             let progress = Progress::new(global.quiet);
@@ -79,7 +83,18 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
                 true => format!("Spark {version} fetched"),
                 false => format!("Spark {version} is already installed"),
             });
-            prepare_starts(&progress, &home, fetched).await?;
+            let mut changed = fetched;
+            if !packages.is_empty() {
+                progress.step("Adding packages");
+                let work = async { Ok(packages::add(&home, &packages).await?) };
+                let added = super::unless_interrupted(work, super::CONTINUE).await?;
+                progress.done(match added {
+                    true => "Packages added",
+                    false => "The packages are already there",
+                });
+                changed |= added;
+            }
+            prepare_starts(&progress, &home, changed).await?;
             report::print(&format!("{}\n", home.display()))?;
         }
         LocalCommand::Env { name } => {
@@ -104,13 +119,16 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
 }
 
 /// Makes the archives with which Spark's servers start faster. Without them everything works, too.
-async fn prepare_starts(progress: &Progress, spark_home: &Path, spark_is_new: bool) -> Result<(), Error> {
+async fn prepare_starts(progress: &Progress, spark_home: &Path, spark_has_changed: bool) -> Result<(), Error> {
     let work = async {
         let software = software::find(Some(spark_home), None).map_err(|missing| {
             let reasons = missing.into_iter().map(|missing| missing.message);
             reasons.collect::<Vec<_>>().join("; ")
         })?;
-        class_archive::make(&software, spark_is_new, || progress.step("Preparing faster starts")).await
+        class_archive::make(&software, spark_has_changed, || {
+            progress.step("Preparing faster starts")
+        })
+        .await
     };
     let prepared = super::unless_interrupted(async { Ok(work.await) }, super::CONTINUE).await?;
     match prepared {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Check, Findings};
 use crate::jobs::orphans::Orphan;
-use crate::lifecycle::preflight::local::{memory_in_use, requested_memory};
+use crate::lifecycle::preflight::local::{has_event_logs_in_s3, memory_in_use, requested_memory};
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, DesiredState, make_folder, write_file};
 use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
@@ -51,6 +51,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
         resources: render(spec).objects,
     };
     checks.push(python(software.as_ref()));
+    checks.extend(hadoop_aws(spec, software.as_ref()));
     checks.push(folder(dir));
     checks.extend(memory(&wanted, dir));
     checks.extend(ports(&wanted));
@@ -68,6 +69,19 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
         checks.extend(cannot.map(|line| Check::warning("not honoured", line, "")));
     }
     checks
+}
+
+/// Whether Spark can read and write with `s3a://`, where the cluster file describes a store.
+fn hadoop_aws(spec: &ClusterSpec, software: Option<&Software>) -> Option<Check> {
+    let software = software.filter(|_| spec.s3.is_some())?;
+    Some(match software.hadoop_aws() {
+        Ok(version) => Check::ok("hadoop-aws", version),
+        Err(missing) if has_event_logs_in_s3(spec) => Check::failed("hadoop-aws", missing.message, missing.help),
+        Err(missing) => {
+            let hint = format!("submit jobs with --packages; or {}", missing.help);
+            Check::warning("hadoop-aws", missing.message, hint)
+        }
+    })
 }
 
 fn python(software: Option<&Software>) -> Check {

@@ -16,8 +16,8 @@ use crate::platform::local::software::{self, MissingDependency, SPARK, Software}
 use crate::platform::local::store::{ClusterDir, DesiredState};
 use crate::platform::local::{LocalPlatform, addresses, cgroup, kubelet, machine};
 use crate::render::{Rendered, Resource, render};
-use crate::spec::ClusterSpec;
 use crate::spec::quantity::Memory;
+use crate::spec::{ClusterSpec, EventLogs};
 
 /// Reads the cluster in its folder, and finds the software.
 pub async fn discover(platform: &LocalPlatform, spec: &ClusterSpec) -> Result<Snapshot, Error> {
@@ -63,7 +63,12 @@ pub fn render_for(spec: &ClusterSpec, software: Option<&Software>) -> Rendered {
 }
 
 /// Findings that --skip-preflight turns into warnings.
-pub fn findings(platform: &LocalPlatform, rendered: &Rendered) -> Result<Vec<Finding>, Error> {
+pub fn findings(
+    platform: &LocalPlatform,
+    spec: &ClusterSpec,
+    rendered: &Rendered,
+    software: Option<&Software>,
+) -> Result<Vec<Finding>, Error> {
     let needed = requested_memory(&rendered.objects);
     let memory = check_memory(needed, memory_in_use(&platform.dir)?).err();
     let sets = rendered
@@ -74,7 +79,17 @@ pub fn findings(platform: &LocalPlatform, rendered: &Rendered) -> Result<Vec<Fin
     let ports = sets.flat_map(|set| kubelet::ports_of_set(&set)).collect();
     let taken = addresses::taken_everywhere(&ports).into_iter();
     let taken = taken.map(|port| failure(addresses::taken_message(port), addresses::TAKEN_HELP.into()));
-    Ok(memory.into_iter().chain(taken).collect())
+    // Jobs may bring it with --packages, the history server cannot.
+    let s3 = software.filter(|_| has_event_logs_in_s3(spec));
+    let s3 = s3.and_then(|software| software.hadoop_aws().err());
+    let s3 = s3.as_ref().map(failure_of);
+    Ok(memory.into_iter().chain(taken).chain(s3).collect())
+}
+
+/// Whether the history server reads event logs with `s3a://`.
+pub fn has_event_logs_in_s3(spec: &ClusterSpec) -> bool {
+    let history = spec.history.as_ref();
+    history.is_some_and(|history| matches!(history.event_logs, EventLogs::S3(_)))
 }
 
 /// The finding about missing software.

@@ -91,7 +91,7 @@ pub async fn check(
         (Environment::Local(software), Backend::Local(local)) => {
             let lacks = software.as_ref().err().into_iter().flatten();
             (
-                local::findings(local, rendered)?,
+                local::findings(local, spec, rendered, software.as_ref().ok())?,
                 lacks.map(local::failure_of).collect(),
             )
         }

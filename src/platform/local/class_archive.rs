@@ -53,14 +53,14 @@ fn home(software: &Software) -> Option<PathBuf> {
 ///
 /// # Errors
 /// The reason why there are none.
-pub async fn make(software: &Software, spark_is_new: bool, begin: impl FnOnce()) -> Result<bool, String> {
+pub async fn make(software: &Software, spark_has_changed: bool, begin: impl FnOnce()) -> Result<bool, String> {
     let (Some(home), Some(java)) = (home(software), software.java()) else {
         return Err("this Spark was not fetched by sparkha".into());
     };
     let version = Command::new(&java).arg("-Xinternalversion").output().await;
     let version = version.map_err(|error| format!("failed to run {}: {error}", java.display()))?;
     let made_for = fs::read(home.join(MADE_FOR)).unwrap_or_default();
-    if !spark_is_new && made_for == version.stdout && java_home(software).is_some() {
+    if !spark_has_changed && made_for == version.stdout && java_home(software).is_some() {
         return Ok(false);
     }
     begin();

@@ -15,6 +15,7 @@ pub mod kubelet;
 pub mod limits;
 mod logs;
 pub mod machine;
+pub mod packages;
 pub mod paths;
 mod platform;
 pub mod pod;
@@ -53,6 +54,8 @@ pub enum Error {
     Supervisor { reason: String },
     #[error("failed to fetch Spark: {reason}")]
     Fetch { reason: String, help: String },
+    #[error("failed to add packages to Spark: {reason}")]
+    Packages { reason: String, help: String },
     #[error("failed to signal the process of {pod}")]
     Signal {
         pod: String,
@@ -87,7 +90,7 @@ impl Error {
                 "use the version of sparkha that wrote it; if the file is damaged, `sparkha teardown` still removes the cluster".into()
             }
             Error::Supervisor { .. } => "see supervisor.log in the cluster's folder".into(),
-            Error::Fetch { help, .. } => help.clone(),
+            Error::Fetch { help, .. } | Error::Packages { help, .. } => help.clone(),
             Error::NoHome => "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME".into(),
         })
     }

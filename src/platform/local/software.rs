@@ -173,6 +173,45 @@ impl Software {
         format!("{} at {}", self.spark_version, self.spark_home.display())
     }
 
+    /// The version of hadoop-aws among Spark's jars, which `s3a://` requires.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn hadoop_aws(&self) -> Result<String, MissingDependency> {
+        let home = self.spark_home.display();
+        let hadoop = self.jar_version("hadoop-client-api").unwrap_or_default();
+        let package = format!("org.apache.hadoop:hadoop-aws:{hadoop}");
+        let add = format!("`sparkha local fetch {} --packages {package}`", self.spark_version);
+        let help = match fetched_home(&self.spark_version) {
+            Some(fetched) if fetched == self.spark_home => format!("{add} adds it"),
+            _ => format!("add {package} with its dependencies to {home}/jars; or run {add} and use that Spark"),
+        };
+        match self.jar_version("hadoop-aws") {
+            Some(version) if version == hadoop || hadoop.is_empty() => Ok(version),
+            Some(version) => Err(MissingDependency {
+                message: format!(
+                    "Spark at {home} has Hadoop {hadoop}, but hadoop-aws {version}: they must be of one version"
+                ),
+                help,
+            }),
+            None => Err(MissingDependency {
+                message: format!("Spark at {home} has no hadoop-aws, which s3a:// requires"),
+                help,
+            }),
+        }
+    }
+
+    /// The version of an artifact among Spark's jars. Those that Spark fetched have the group in front.
+    fn jar_version(&self, artifact: &str) -> Option<String> {
+        let jars = std::fs::read_dir(self.spark_home.join("jars")).ok()?.flatten();
+        let names = jars.filter_map(|jar| jar.file_name().into_string().ok());
+        names.into_iter().find_map(|name| {
+            let (group, version) = name.strip_suffix(".jar")?.split_once(&format!("{artifact}-"))?;
+            let is_version = version.starts_with(|c: char| c.is_ascii_digit());
+            (is_version && (group.is_empty() || group.ends_with('_'))).then(|| version.to_owned())
+        })
+    }
+
     /// This software with the Spark of a pod's annotation. During an upgrade, pods of both versions run.
     pub fn of_pod(&self, annotation: Option<&String>) -> Self {
         match annotation.and_then(|text| text.split_once(" at ")) {
@@ -230,6 +269,33 @@ impl Software {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hadoop_aws_must_be_of_hadoops_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let software = Software {
+            spark_home: folder.path().into(),
+            spark_version: "4.3.0".into(),
+            ..Software::default()
+        };
+        std::fs::create_dir(folder.path().join("jars")).unwrap();
+        let jar = |name: &str| std::fs::write(folder.path().join("jars").join(name), "").unwrap();
+        jar("hadoop-client-api-3.5.0.jar");
+        jar("hadoop-aws-tools-1.jar");
+        let missing = software.hadoop_aws().unwrap_err();
+        assert!(
+            missing.message.ends_with("has no hadoop-aws, which s3a:// requires"),
+            "{missing:?}"
+        );
+        let command = "`sparkha local fetch 4.3.0 --packages org.apache.hadoop:hadoop-aws:3.5.0`";
+        assert!(missing.help.contains(command), "{missing:?}");
+        jar("hadoop-aws-3.4.2.jar");
+        let wrong = software.hadoop_aws().unwrap_err().message;
+        assert!(wrong.contains("has Hadoop 3.5.0, but hadoop-aws 3.4.2"), "{wrong}");
+        std::fs::remove_file(folder.path().join("jars/hadoop-aws-3.4.2.jar")).unwrap();
+        jar("org.apache.hadoop_hadoop-aws-3.5.0.jar");
+        assert_eq!(software.hadoop_aws(), Ok("3.5.0".into()));
+    }
 
     #[test]
     fn parses_both_formats_of_javas_version() {

@@ -71,7 +71,9 @@ async fn local(platform: &LocalPlatform, spec: &ClusterSpec) -> Result<(Vec<Chec
         return Ok((checks, ExitCode::Impossible));
     };
     let state = status(platform).await?;
-    let orphans = orphans_of(platform, platform.pods().await?, &inventory.cluster.ui_domain).await?;
+    let pods = platform.pods().await?;
+    checks.extend(doctor::s3::judge(spec, &doctor::s3::reports(platform, &pods).await));
+    let orphans = orphans_of(platform, pods, &inventory.cluster.ui_domain).await?;
     checks.extend(doctor::local::of_cluster(&state, &orphans));
     Ok((checks, ExitCode::NotReady))
 }

@@ -2,6 +2,7 @@
 
 pub mod kubernetes;
 pub mod local;
+pub mod s3;
 
 use serde::Serialize;
 

@@ -16,6 +16,7 @@ use crate::render::inventory::Inventory;
 use crate::spec::words::counted;
 use crate::state::decommissioning::decommissioning;
 use crate::state::readiness::NotReady;
+use crate::state::s3::LOG_LINES;
 use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
 use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state, serving};
 
@@ -142,18 +143,32 @@ impl Patience {
     }
 }
 
-/// Problems, with the last log lines of crashed containers.
+/// Lines that are shown of a crashed container's log.
+const LOG_SHOWN: usize = 12;
+
+/// Troubles, with the last log lines of crashed containers.
 pub async fn with_logs(platform: &dyn Platform, facts: &Facts, troubles: Vec<Trouble>) -> Vec<(Trouble, String)> {
     let mut reported = Vec::new();
     for trouble in troubles {
         let pod = facts.pods.iter().find(|pod| pod.name_any() == trouble.subject);
         let log = match pod {
-            Some(pod) if trouble.kind == TroubleKind::Crash => platform.last_log(pod).await,
+            Some(pod) if trouble.kind == TroubleKind::Crash => platform.last_log(pod, LOG_LINES).await,
             _ => String::new(),
         };
-        reported.push((trouble, log));
+        let trouble = trouble.explained(&log);
+        let shown = match trouble.kind {
+            TroubleKind::Crash => last_lines(&log, LOG_SHOWN),
+            // The cause is in the message.
+            _ => String::new(),
+        };
+        reported.push((trouble, shown));
     }
     reported
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 #[cfg(test)]

@@ -39,9 +39,6 @@ const UNDRAINED_SECONDS: u32 = 10;
 /// Objects that exist, by kind and name.
 pub type LiveObjects = HashMap<(Kind, String), DynamicObject>;
 
-/// Lines that are shown of a failed container's log.
-const LOG_LINES: usize = 12;
-
 /// One cluster, which need not exist yet, and where it runs.
 ///
 /// Methods that change the cluster are called on [`Lock::platform`], while no other command changes it.
@@ -84,8 +81,8 @@ pub trait Platform {
     /// Warning events of the cluster's objects, as [`Observation::Repeated`] has found them.
     async fn events(&self) -> Vec<Event>;
 
-    /// The last log lines of the run that ended last.
-    async fn last_log(&self, pod: &Pod) -> String;
+    /// The last log lines of the run that ended last, at most this many.
+    async fn last_log(&self, pod: &Pod, lines: usize) -> String;
 
     /// How to connect to the pods.
     fn transport(&self) -> Transport;

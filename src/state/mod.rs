@@ -7,6 +7,7 @@ pub mod decommissioning;
 pub mod nodes;
 pub mod overview;
 pub mod readiness;
+pub mod s3;
 pub mod trouble;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt;
 
+use super::s3::{S3Failure, failure};
 use super::{Facts, nodes};
 use crate::spec::words::counted;
 
@@ -35,6 +36,8 @@ pub enum TroubleKind {
     Volume,
     /// A port is already in use on this machine.
     Port,
+    /// The container exits because it cannot use the S3-compatible store.
+    S3(S3Failure),
     /// The node of its pods does not respond.
     LostNode,
 }
@@ -48,7 +51,7 @@ impl TroubleKind {
             TroubleKind::Container => 20,
             // A cluster autoscaler needs minutes to bring a node.
             TroubleKind::Unschedulable => 90,
-            TroubleKind::Crash => 20,
+            TroubleKind::Crash | TroubleKind::S3(_) => 20,
             TroubleKind::NotAdmitted => 15,
             TroubleKind::Volume => 60,
             TroubleKind::Port => 5,
@@ -63,6 +66,7 @@ impl TroubleKind {
             TroubleKind::Container => "its container cannot be created",
             TroubleKind::Unschedulable => "it cannot be scheduled",
             TroubleKind::Crash => "it crashes",
+            TroubleKind::S3(failure) => failure.what(),
             TroubleKind::NotAdmitted => "the API server does not admit its pods",
             TroubleKind::Volume => "a volume cannot be provisioned or mounted",
             TroubleKind::Port => "it has no address",
@@ -81,6 +85,7 @@ impl TroubleKind {
                 "lower resources.requests or the number of workers, add nodes, or check nodeSelector, tolerations and podAntiAffinity"
             }
             TroubleKind::Crash => "its last lines are above; `sparkha logs POD --previous` shows the complete log",
+            TroubleKind::S3(failure) => failure.help(),
             TroubleKind::NotAdmitted => "raise the quota, lower resources, or ask the administrator of the policy",
             TroubleKind::Port => "end the process that listens there (`ss -ltnp` shows it)",
             TroubleKind::LostNode => {
@@ -93,6 +98,18 @@ impl TroubleKind {
 }
 
 impl Trouble {
+    /// The cause of a crash that the container's log shows, in place of the crash.
+    pub fn explained(self, log: &str) -> Self {
+        match failure(log) {
+            Some((failure, message)) if self.kind == TroubleKind::Crash => Self {
+                kind: TroubleKind::S3(failure),
+                message,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The remedy.
     pub fn help(&self) -> String {
         self.kind.help().replace("POD", &self.subject)

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Servic
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 
+use crate::doctor::s3::S3Report;
 use crate::jobs::orphans::Orphan;
 use crate::model::finding::Finding;
 use crate::platform::kubernetes::namespace::NamespaceState;
@@ -66,6 +67,7 @@ pub struct Existing {
     pub routes: Observed<RouteReport>,
     /// Drivers whose applications the leader does not know.
     pub orphans: Vec<Orphan>,
+    pub s3: Vec<S3Report>,
 }
 
 impl DiagnosticFacts {

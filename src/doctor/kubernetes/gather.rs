@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{clocks, dns, probe, routes};
 use crate::doctor::kubernetes::facts::{ApiServer, DiagnosticFacts, Existing, Observed};
+use crate::doctor::s3;
 use crate::jobs::orphans_of;
 use crate::lifecycle::external_zookeeper;
 use crate::lifecycle::preflight::kubernetes::{server_version, typed};
@@ -180,10 +181,11 @@ async fn existing(
     let state = cluster_state(cluster.namespace().as_str(), &inventory, &observed);
     let services: Vec<_> = services.iter().flatten().cloned().collect();
     let domain = &inventory.cluster.ui_domain;
-    let (probes, routes, orphans) = futures::join!(
+    let (probes, routes, orphans, s3) = futures::join!(
         probe::query_pods(cluster, &observed, &services),
         routes::check_routes(cluster, &inventory, &observed, pods),
         orphans_of(platform, observed.pods.clone(), domain),
+        s3::reports(platform, &observed.pods),
     );
     Existing {
         inventory,
@@ -192,6 +194,7 @@ async fn existing(
         probes,
         routes,
         orphans: orphans.unwrap_or_default(),
+        s3,
     }
 }
 

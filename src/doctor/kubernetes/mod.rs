@@ -72,6 +72,7 @@ fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) ->
         checks.extend(services::judge(existing, facts));
         checks.extend(network::judge(&existing.probes));
         checks.extend(spark::judge(existing));
+        checks.extend(super::s3::judge(spec, &existing.s3));
         checks.extend(routes::judge(&existing.routes, &existing.inventory.cluster.ui_domain));
     }
     checks.extend(zookeeper::judge(existing, spec, &facts.external_zookeeper));

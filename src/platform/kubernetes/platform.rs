@@ -24,8 +24,7 @@ use crate::model::managed_fields::owned;
 use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::transport::Transport;
 use crate::platform::{
-    Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, LOG_LINES, Lock, Observation, Platform, Read,
-    kubernetes,
+    Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, Lock, Observation, Platform, Read, kubernetes,
 };
 use crate::render::Resource;
 use crate::render::auth::keys;
@@ -186,16 +185,12 @@ impl Platform for KubernetesPlatform {
         observed.watch.as_ref().map(Watch::events).unwrap_or_default()
     }
 
-    async fn last_log(&self, pod: &Pod) -> String {
+    async fn last_log(&self, pod: &Pod, lines: usize) -> String {
         let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let Some(container) = containers.next() else {
             return String::new();
         };
-        match self
-            .cluster
-            .log_tail(pod, &container.name, LOG_LINES as i64, true)
-            .await
-        {
+        match self.cluster.log_tail(pod, &container.name, lines as i64, true).await {
             Ok(log) => log,
             Err(error) => format!("({error})"),
         }

@@ -33,8 +33,8 @@ use crate::platform::observer::{Observer, PodFilter};
 use crate::platform::system::{Signal, host_name};
 use crate::platform::transport::Transport;
 use crate::platform::{
-    Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, LOG_LINES, LiveObjects, Lock, Observation, Platform,
-    Read, UNDRAINED_SECONDS,
+    Backend, Baseline, Bounds, Claim, DriverState, Error, Intent, LiveObjects, Lock, Observation, Platform, Read,
+    UNDRAINED_SECONDS,
 };
 use crate::render::Resource;
 use crate::render::auth::S3_CREDENTIALS_VARIABLE;
@@ -241,7 +241,7 @@ impl Platform for LocalPlatform {
         vec![]
     }
 
-    async fn last_log(&self, pod: &Pod) -> String {
+    async fn last_log(&self, pod: &Pod, lines: usize) -> String {
         let name = pod.name_any();
         let statuses = pod
             .status
@@ -255,7 +255,7 @@ impl Platform for LocalPlatform {
             true => self.dir.previous_log(&name),
             false => self.dir.log(&name),
         };
-        tail(&log, LOG_LINES)
+        tail(&log, lines)
     }
 
     fn transport(&self) -> Transport {

@@ -3,6 +3,7 @@
 # nothing would take eight minutes afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/needs.sh
 
 demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils chromium chromium-driver
 build=''
@@ -13,7 +14,10 @@ if [ "${SPARKHA_TEST_CLUSTER:-}" != existing ]; then
   build=$!
   trap '[ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true' EXIT
 fi
-SPARKHA_TIMES=local tests/run.sh -E 'not test(/^(kubernetes|nodes)::/)'
+tests='not test(/^(kubernetes|nodes)::/)'
+"${CARGO:-cargo}" build --locked
+needs local::s3:: tests/s3.sh target/debug/sparkha
+SPARKHA_TIMES=local tests/run.sh -E "$tests"
 # What is missing all the same is built before the tests on Kubernetes.
 [ -z "$build" ] || wait "$build" || true
 build=''

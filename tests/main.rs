@@ -8,6 +8,8 @@
 //! | `kubernetes` | the testbed's node, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG | `make test`, by `tests/kubernetes.sh` |
 //! | `nodes` | three nodes of the testbed | `make bench-nodes` |
 //!
+//! A test whose needs a machine may not have is left out by these scripts, which say so and why: `tests/needs.sh`.
+//!
 //! A file in one of these folders runs once its module is declared below. `kit` is what tests share.
 //!
 //! Each test is a process of its own. `.config/nextest.toml` says which tests run beside each other.
@@ -63,6 +65,8 @@ mod local {
     mod router;
     /// Routes to the web UIs under real routers and DNS servers.
     mod routes;
+    /// Data and event logs in an S3-compatible store.
+    mod s3;
     /// Workers that come and go while jobs run.
     mod scale;
     /// Jobs with files, waiting jobs, detached and ended ones.
@@ -102,6 +106,8 @@ mod kubernetes {
     mod policies;
     /// The Roles that sparkha prints.
     mod roles;
+    /// Data and event logs in an S3-compatible store.
+    mod s3;
     /// Workers that come and go while jobs run.
     mod scale;
     /// Jobs with files, waiting jobs, detached and ended ones.

@@ -16,6 +16,7 @@ pub mod http;
 pub mod local;
 pub mod pods;
 pub mod proxy;
+pub mod s3;
 pub mod server;
 pub mod submit;
 pub mod walk;

@@ -283,8 +283,8 @@ fn s3_keys_go_from_the_secret_to_a_file_of_their_own() {
     std::fs::create_dir(&keys).unwrap();
     std::fs::write(keys.join("aws_access_key_id"), "AKIA1\n").unwrap();
     let script = include_str!("../../src/render/files/s3.sh")
-        .replace("/etc/s3-keys", keys.to_str().unwrap())
-        .replace("\"/tmp/", &format!("\"{}/", folder.path().display()));
+        .replace("\"/tmp/", &format!("\"{}/", folder.path().display()))
+        .replace("/etc/s3-keys", keys.to_str().unwrap());
     let credentials = folder.path().join("s3-credentials");
     let run = |secret: &str| {
         std::fs::write(keys.join("aws_secret_access_key"), secret).unwrap();

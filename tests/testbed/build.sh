@@ -160,6 +160,39 @@ build_images() {
   rm -rf "$scratch"
 }
 
+# For tests alone: it is large, and those that need it are left out where it cannot be built.
+build_for_tests() {
+  build_all
+  [ -e "$images/s3" ] || build_s3_layer || say "no Spark image with hadoop-aws: its packages cannot be fetched, or there is no Java"
+}
+
+# What examples/spark-s3.Containerfile adds to the Spark image: its own command, run here, and a layer with the result.
+build_s3_layer() {
+  local scratch work digest
+  scratch=$(mktemp -d "$cache/build.XXXXXX")
+  work=$scratch/work
+  mkdir -p "$work" "$scratch/layer/opt/spark/jars"
+  say "fetching Spark $spark_version and hadoop-aws for the image"
+  tar xOf "$images/spark.tar" layer.tar | tar x -C "$work" ./opt/spark || return
+  sed -n '/^RUN/,/[^\\]$/p' "$here/../../examples/spark-s3.Containerfile" |
+    sed -e 's/^RUN//' -e "s#/opt/spark/#$work/opt/spark/#g" -e "s#/tmp/packages#$scratch/packages#" >"$scratch/run.sh"
+  if ! SPARK_HOME=$work/opt/spark timeout 600 bash -e "$scratch/run.sh" >"$scratch/log" 2>&1; then
+    tail -n 3 "$scratch/log" >&2
+    rm -rf "$scratch"
+    return 1
+  fi
+  mv "$scratch"/packages/jars/* "$scratch/layer/opt/spark/jars/"
+  chmod -R a+rX "$scratch/layer"
+  mkdir "$scratch/s3"
+  tar cf "$scratch/s3/s3.tar" --owner=0 --group=0 --numeric-owner -C "$scratch/layer" . || return
+  digest=$(sha256sum "$scratch/s3/s3.tar" | cut -d' ' -f1)
+  tar xOf "$images/spark.tar" config.json | sed "s/\]}}\$/,\"sha256:$digest\"]}}/" >"$scratch/s3/config.json"
+  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar","s3.tar"]}]' "docker.io/apache/spark:$spark_version-s3" \
+    >"$scratch/s3/manifest.json"
+  mv "$scratch/s3" "$images/s3"
+  rm -rf "$scratch"
+}
+
 store_images() {
   local scratch pid stored=
   scratch=$(mktemp -d "$cache/build.XXXXXX")
@@ -191,6 +224,10 @@ import_images() {
     say "importing the $archive image for $2"
     "${ctr[@]}" images import "$images/$archive.tar" >/dev/null || return 1
   done
+  if [ -e "$images/s3" ] && [ -z "$("${ctr[@]}" images ls -q | grep ":$spark_version-s3\$")" ]; then
+    say "importing the Spark image with hadoop-aws for $2"
+    s3_archive | "${ctr[@]}" images import - >/dev/null || return 1
+  fi
   # What sparkha has to take for another version.
   "${ctr[@]}" images tag --force "docker.io/apache/spark:$spark_version" docker.io/apache/spark:next >/dev/null
 }
@@ -199,6 +236,18 @@ build_pause_image() {
   mkdir -p "$1/pause"
   cp "$debian_binaries/pause" "$1/pause/pause"
   image_archive "$1/pause" "$1/out/pause.tar" '{"Entrypoint":["/pause"]}' sparkha.test/pause:3.2
+}
+
+# The image as `docker save` would write it: the layer of the Spark image is taken from there.
+s3_archive() {
+  python3 - "$images" <<'PYTHON'
+import sys, tarfile
+images = sys.argv[1]
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive, tarfile.open(f"{images}/spark.tar") as spark:
+    for name in ("config.json", "manifest.json", "s3.tar"):
+        archive.add(f"{images}/s3/{name}", name)
+    archive.addfile(spark.getmember("layer.tar"), spark.extractfile("layer.tar"))
+PYTHON
 }
 
 # As the official image: Spark at /opt/spark, Java 17, Python 3, tini, user 185; with the java that tests use.

@@ -83,7 +83,7 @@ fi
 
 case ${1:-} in
   install) install_packages ;;
-  build) install_packages && build_all ;;
+  build) install_packages && build_for_tests ;;
   up)
     if node_is_healthy && [ "${NODES:-$nodes}" = "$nodes" ] && [ "${KUBERNETES:-$kubernetes_version}" = "$kubernetes_version" ]; then
       say "is up already"

@@ -17,6 +17,7 @@ fi
 tests='not test(/^(kubernetes|nodes)::/)'
 "${CARGO:-cargo}" build --locked
 needs local::s3:: tests/s3.sh target/debug/sparkha
+needs local::coredns:: tests/coredns.sh
 SPARKHA_TIMES=local tests/run.sh -E "$tests"
 # What is missing all the same is built before the tests on Kubernetes.
 [ -z "$build" ] || wait "$build" || true

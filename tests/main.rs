@@ -47,6 +47,8 @@ mod offline {
 mod local {
     /// A walk through all web UIs by clicking their links, before and after a failover.
     mod browser;
+    /// The configuration for CoreDNS, served by a real one.
+    mod coredns;
     /// The built-in router's DNS server, asked by `dig` and by hostile clients.
     mod dns;
     /// Leaders that end hand over at once; the drill.

@@ -9,29 +9,29 @@ use hyper::{Method, StatusCode};
 use super::authority::Authority;
 
 /// Headers of one connection, not of the request (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "te" | "trailer" | "upgrade"
+    )
+}
 
 /// Headers by which a client could make Spark believe what only a router may say. Spark puts `X-Forwarded-Context` before every link and script of
 /// its pages.
-const ONLY_ROUTERS_SAY: [HeaderName; 7] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-context"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-server"),
-];
+fn only_routers_say(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "forwarded"
+        || matches!(
+            name.strip_prefix("x-forwarded-"),
+            Some("context" | "prefix" | "host" | "port" | "proto" | "server")
+        )
+}
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,37 +105,50 @@ pub fn authority(head: &Parts) -> Result<Authority, Refusal> {
     is_path.then_some(host).ok_or(Refusal::Target)
 }
 
-/// How the request arrived.
+/// How a connection's requests arrive, as the headers for the pod say it.
+#[derive(Clone)]
 pub struct ClientAddress {
-    pub from: IpAddr,
-    pub port: u16,
-    pub secure: bool,
+    from: HeaderValue,
+    port: HeaderValue,
+    scheme: HeaderValue,
 }
 
-/// Rewrites the headers for the request to the pod. An upgrade to WebSocket is requested anew; no other is supported.
-pub fn forward(headers: &mut HeaderMap, came: &ClientAddress) {
+impl ClientAddress {
+    pub fn new(from: IpAddr, port: u16, secure: bool) -> Self {
+        Self {
+            // An address is a valid value.
+            from: HeaderValue::try_from(from.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            port: HeaderValue::from(port),
+            scheme: HeaderValue::from_static(if secure { "https" } else { "http" }),
+        }
+    }
+}
+
+/// Rewrites the headers for the request to the pod. An upgrade to WebSocket is requested anew; no other is supported. Returns whether it is one.
+pub fn forward(headers: &mut HeaderMap, came: &ClientAddress) -> bool {
     let to_websocket = is_websocket(headers);
-    leave_out_hop_by_hop(headers);
-    for name in ONLY_ROUTERS_SAY {
-        headers.remove(name);
-    }
-    let from = came.from.to_string();
-    let earlier = headers.get_all(FORWARDED_FOR).iter();
-    let hops = earlier.filter_map(|value| value.to_str().ok()).chain([from.as_str()]);
-    let forwarded_for = hops.collect::<Vec<_>>().join(", ");
-    let scheme = if came.secure { "https" } else { "http" };
-    if let Ok(value) = HeaderValue::from_str(&forwarded_for) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+    leave_out(headers, |name| is_hop_by_hop(name) || only_routers_say(name));
+    let from = match headers.contains_key(FORWARDED_FOR) {
+        true => after_earlier_hops(headers, &came.from),
+        false => came.from.clone(),
+    };
+    headers.insert(FORWARDED_FOR, from);
     if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.insert("x-forwarded-host", host);
+        headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert("x-forwarded-port", HeaderValue::from(came.port));
-    headers.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
+    headers.insert(FORWARDED_PORT, came.port.clone());
+    headers.insert(FORWARDED_PROTO, came.scheme.clone());
     if to_websocket {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
+    to_websocket
+}
+
+fn after_earlier_hops(headers: &HeaderMap, from: &HeaderValue) -> HeaderValue {
+    let hops = headers.get_all(FORWARDED_FOR).iter().chain([from]);
+    let hops: Vec<_> = hops.filter_map(|value| value.to_str().ok()).collect();
+    HeaderValue::try_from(hops.join(", ")).unwrap_or_else(|_| from.clone())
 }
 
 /// Whether a request or a response upgrades to WebSocket.
@@ -147,12 +160,21 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 
 /// Removes the headers of this connection.
 pub fn leave_out_hop_by_hop(headers: &mut HeaderMap) {
+    leave_out(headers, is_hop_by_hop);
+}
+
+/// Removes the headers for which `is_left_out` is true, and those that are named as options of the connection. Most requests have one or none:
+/// to look at each header is faster than to look for each name.
+fn leave_out(headers: &mut HeaderMap, is_left_out: impl Fn(&HeaderName) -> bool) {
     let named: Vec<_> = connection_options(headers)
         .filter_map(|option| option.parse::<HeaderName>().ok())
         // Framing and addressing are never connection options.
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in &named {
+        headers.remove(name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_left_out(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -225,12 +247,8 @@ mod tests {
             ],
         )
         .headers;
-        let came = ClientAddress {
-            from: [10, 0, 0, 1].into(),
-            port: 8080,
-            secure: false,
-        };
-        forward(&mut headers, &came);
+        let came = ClientAddress::new([10, 0, 0, 1].into(), 8080, false);
+        assert!(!forward(&mut headers, &came));
         let mut lines: Vec<_> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -257,12 +275,8 @@ mod tests {
             ("Upgrade", "WebSocket"),
         ];
         let mut headers = parts("GET", "/", &headers).headers;
-        let came = ClientAddress {
-            from: [10, 0, 0, 1].into(),
-            port: 80,
-            secure: true,
-        };
-        forward(&mut headers, &came);
+        let came = ClientAddress::new([10, 0, 0, 1].into(), 80, true);
+        assert!(forward(&mut headers, &came));
         assert!(is_websocket(&headers));
         assert_eq!(headers["x-forwarded-proto"], "https");
     }

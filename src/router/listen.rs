@@ -20,6 +20,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::head::ClientAddress;
 use super::pods::{AnyBody, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
 use super::slots::{Busy, Slots};
@@ -179,8 +180,8 @@ async fn accept(listener: TcpListener, threads: Vec<ServingThread>, shared: Arc<
         let peer = Peer {
             from,
             port,
-            secure: tls.is_some(),
             is_own,
+            address: ClientAddress::new(from.ip().to_canonical(), port, tls.is_some()),
         };
         if let Some(thread) = threads.iter().min_by_key(|thread| Arc::strong_count(&thread.load)) {
             let pods = thread.pods.clone();
@@ -196,7 +197,7 @@ async fn connection(
     client: ClientConnection,
     shared: Arc<Shared>,
 ) {
-    let peer = client.peer;
+    let from = client.peer.from;
     // In the thread that serves it.
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -209,8 +210,8 @@ async fn connection(
         None => serve_stream(TokioIo::new(stream), shared, client).await,
         Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, client).await,
-            Ok(Err(error)) => tracing::debug!("{}: the TLS handshake failed: {error}", peer.from),
-            Err(_) => tracing::debug!("{}: the TLS handshake timed out", peer.from),
+            Ok(Err(error)) => tracing::debug!("{from}: the TLS handshake failed: {error}"),
+            Err(_) => tracing::debug!("{from}: the TLS handshake timed out"),
         },
     }
 }

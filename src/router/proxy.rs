@@ -53,14 +53,14 @@ pub struct Router {
 }
 
 /// The client of a connection.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Peer {
     pub from: SocketAddr,
     /// The router's port.
     pub port: u16,
-    pub secure: bool,
     /// Whether it may use a router that serves one user.
     pub is_own: bool,
+    pub address: ClientAddress,
 }
 
 /// The connection on which a request arrived.
@@ -188,12 +188,7 @@ impl Router {
         table: &Arc<Table>,
         ClientConnection { peer, slot, pods }: &ClientConnection,
     ) -> Result<Response<AnyBody>, ForwardError> {
-        let came = ClientAddress {
-            from: peer.from.ip().to_canonical(),
-            port: peer.port,
-            secure: peer.secure,
-        };
-        head::forward(&mut parts.headers, &came);
+        let to_websocket = head::forward(&mut parts.headers, &peer.address);
         if self.naming.rewrites() {
             // A compressed body cannot be rewritten.
             parts.headers.remove(header::ACCEPT_ENCODING);
@@ -206,7 +201,6 @@ impl Router {
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         // Each connection has its own version.
         parts.version = Version::HTTP_11;
-        let to_websocket = head::is_websocket(&parts.headers);
         let body = if body.is_end_stream() {
             empty()
         } else {

@@ -18,12 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use super::head::ClientAddress;
 use super::pods::{AnyBody, ConnectionPool};
 use super::proxy::{ClientConnection, Peer, Router};
-use super::slots::{Busy, Slots};
+use super::slots::{Busy, End, Slots};
 use crate::clients::spark::BoxError;
 use crate::platform::system::{peers, raise_file_limit};
 use crate::platform::transport::Transport;
@@ -61,8 +60,6 @@ struct Shared {
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     only_own: bool,
     slots: Arc<Slots>,
-    /// Cancelled when the router ends.
-    ending: CancellationToken,
 }
 
 /// One of the threads that serve connections.
@@ -115,8 +112,6 @@ impl ServingThread {
 /// # Errors
 /// If a thread or a socket cannot be created.
 pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Output = ()>) -> io::Result<()> {
-    let ending = CancellationToken::new();
-    let until_end = ending.clone().drop_guard();
     let most = connections();
     let slots = Slots::new(most, most.min(OF_ONE_CLIENT));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -128,7 +123,6 @@ pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Ou
         tls: http.tls,
         only_own: http.only_own,
         slots: slots.clone(),
-        ending,
     });
     let mut accepting = JoinSet::new();
     for listener in http.listeners {
@@ -137,7 +131,7 @@ pub async fn serve(router: Arc<Router>, http: HttpListeners, end: impl Future<Ou
     }
     end.await;
     accepting.shutdown().await;
-    drop(until_end);
+    slots.shut_down();
     if tokio::time::timeout(DRAIN, slots.until_free()).await.is_err() {
         tracing::info!("some connections were still in use");
     }
@@ -228,13 +222,14 @@ async fn serve_stream<I>(stream: I, shared: Arc<Shared>, client: ClientConnectio
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let ClientConnection { peer, slot, .. } = client.clone();
-    let ending = shared.ending.clone();
+    let connection = Arc::new((shared, client));
+    let of_connection = connection.clone();
     let service = service_fn(move |request| {
-        let (shared, client) = (shared.clone(), client.clone());
+        let connection = connection.clone();
         async move {
+            let (shared, client) = &*connection;
             let busy = client.slot.busy();
-            let response = shared.router.answer(request, &client).await;
+            let response = shared.router.answer(request, client).await;
             Ok::<_, Infallible>(response.map(|body| in_use(body, busy)))
         }
     });
@@ -245,16 +240,14 @@ where
         .serve_connection(stream, service)
         .with_upgrades();
     let mut served = std::pin::pin!(served);
+    let ClientConnection { peer, slot, .. } = &of_connection.1;
     let outcome = tokio::select! {
+        biased;
         outcome = &mut served => outcome,
-        () = slot.evicted() => {
-            if !slot.is_busy() {
+        end = slot.ended() => {
+            if end == End::Evicted && !slot.is_busy() {
                 return;
             }
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-        () = ending.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

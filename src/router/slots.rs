@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
+use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
 /// In place of a time: the connection is in use.
@@ -27,10 +29,29 @@ struct TakenSlots {
     of: HashMap<IpAddr, HashMap<u64, Arc<SlotState>>>,
 }
 
+/// Why a connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Another connection has its slot.
+    Evicted,
+    /// The router ends.
+    ShutDown,
+}
+
 struct SlotState {
     /// Milliseconds since `began`, or BUSY.
     idle_since: AtomicU64,
-    eviction: Notify,
+    end: OnceLock<End>,
+    /// Of the task that serves the connection. It looks at every wake-up: a flag costs less than a list of tasks that wait.
+    task: AtomicWaker,
+}
+
+impl SlotState {
+    fn end(&self, why: End) {
+        // The first reason counts.
+        let _ = self.end.set(why);
+        self.task.wake();
+    }
 }
 
 /// A connection's slot. Freed when dropped.
@@ -60,7 +81,8 @@ impl Slots {
         let client = client(from);
         let state = Arc::new(SlotState {
             idle_since: AtomicU64::new(self.now()),
-            eviction: Notify::new(),
+            end: OnceLock::new(),
+            task: AtomicWaker::new(),
         });
         let mut taken = self.taken();
         if taken.of.get(&client).map_or(0, HashMap::len) >= self.most_of_one {
@@ -80,6 +102,13 @@ impl Slots {
             number,
             state,
         }))
+    }
+
+    /// Tells all connections that the router ends.
+    pub fn shut_down(&self) {
+        for state in self.taken().of.values().flat_map(HashMap::values) {
+            state.end(End::ShutDown);
+        }
     }
 
     /// Waits until all slots are free.
@@ -110,7 +139,7 @@ impl TakenSlots {
             .map(|(number, state)| (state.idle_since.load(Ordering::Relaxed), *number))
             .filter(|(since, _)| *since != BUSY);
         let (_, number) = idle.min()?;
-        self.free(client, number)?.eviction.notify_one();
+        self.free(client, number)?.end(End::Evicted);
         Some(())
     }
 
@@ -135,9 +164,13 @@ impl Slot {
         self.state.idle_since.load(Ordering::Relaxed) == BUSY
     }
 
-    /// Waits until the slot is evicted.
-    pub async fn evicted(&self) {
-        self.state.eviction.notified().await;
+    /// Waits until the connection must end. One task waits at a time.
+    pub async fn ended(&self) -> End {
+        std::future::poll_fn(|cx| {
+            self.state.task.register(cx.waker());
+            self.state.end.get().map_or(Poll::Pending, |end| Poll::Ready(*end))
+        })
+        .await
     }
 }
 
@@ -176,7 +209,7 @@ mod tests {
     }
 
     fn is_evicted(slot: &Slot) -> bool {
-        slot.evicted().now_or_never().is_some()
+        slot.ended().now_or_never() == Some(End::Evicted)
     }
 
     #[test]
@@ -208,6 +241,9 @@ mod tests {
         let another = slots.take(address("10.0.0.2")).unwrap();
         assert!(!is_evicted(&few));
         assert_eq!(many.iter().filter(|slot| is_evicted(slot)).count(), 1);
+        assert_eq!(few.ended().now_or_never(), None);
+        slots.shut_down();
+        assert_eq!(few.ended().now_or_never(), Some(End::ShutDown));
         assert_eq!(slots.until_free().now_or_never(), None);
         drop((few, many, another));
         slots.until_free().await;

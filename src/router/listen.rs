@@ -20,8 +20,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::head::ClientAddress;
-use super::pods::{AnyBody, ConnectionPool};
-use super::proxy::{ClientConnection, Peer, Router};
+use super::pods::ConnectionPool;
+use super::proxy::{AnswerBody, ClientConnection, Peer, Router};
 use super::slots::{Busy, End, Slots};
 use crate::clients::spark::BoxError;
 use crate::platform::system::{peers, raise_file_limit};
@@ -211,7 +211,7 @@ async fn connection(
 }
 
 /// A body that keeps the connection in use until its end is sent, because it owns the mark.
-fn in_use(body: AnyBody, busy: Busy) -> impl Body<Data = Bytes, Error = BoxError> {
+fn in_use(body: AnswerBody, busy: Busy) -> impl Body<Data = Bytes, Error = BoxError> {
     body.map_err(move |error| {
         let _owned = &busy;
         error

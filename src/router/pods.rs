@@ -6,25 +6,34 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::{Either, Empty};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::clients::spark::{BoxError, MAX_IDLE};
 use crate::platform::transport::Transport;
 
+/// The error of a body that pauses for too long.
+const PAUSED: &str = "the pod paused for too long within the body";
 const IDLE_PER_POD: usize = 64;
 /// How often idle connections are checked.
 const TIDY: Duration = Duration::from_secs(5);
 
+/// How long a pod may pause within a body.
+const BODY_PAUSE: Duration = Duration::from_secs(60);
+
+/// A body of any kind.
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
+/// The body of a request. Most have none.
+pub type RequestBody = Either<Empty<Bytes>, AnyBody>;
 
 /// A pod could not be reached, or the connection broke.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +54,7 @@ pub struct ConnectionPool {
 }
 
 struct PodConnection {
-    sender: SendRequest<AnyBody>,
+    sender: SendRequest<RequestBody>,
     /// Reads and writes when polled.
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     closed: bool,
@@ -89,7 +98,7 @@ impl ConnectionPool {
         self: &Arc<Self>,
         host: &str,
         port: u16,
-        mut request: Request<AnyBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut again = again(&request);
         let mut anew = false;
@@ -121,6 +130,9 @@ impl ConnectionPool {
                     let mut response = response.map(|body| ResponseBody {
                         body,
                         connection: Some((connection, self.clone(), host.to_owned(), port)),
+                        pause: None,
+                        is_pausing: false,
+                        ended: false,
                     });
                     let answer = response.body_mut();
                     if answer.body.is_end_stream() && !switches {
@@ -199,11 +211,11 @@ impl ConnectionPool {
 }
 
 /// A copy of the request, if it can be sent twice: it changes nothing and has no body.
-fn again(request: &Request<AnyBody>) -> Option<Request<AnyBody>> {
+fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) || !request.body().is_end_stream() {
         return None;
     }
-    let mut same = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    let mut same = Request::new(Either::Left(Empty::new()));
     request.method().clone_into(same.method_mut());
     request.uri().clone_into(same.uri_mut());
     request.headers().clone_into(same.headers_mut());
@@ -215,6 +227,10 @@ pub struct ResponseBody {
     body: Incoming,
     /// With its pool, host and port.
     connection: Option<(PodConnection, Arc<ConnectionPool>, String, u16)>,
+    /// Made at the first pause, because most bodies have none.
+    pause: Option<Pin<Box<Sleep>>>,
+    is_pausing: bool,
+    ended: bool,
 }
 
 impl ResponseBody {
@@ -223,6 +239,15 @@ impl ResponseBody {
         let (connection, ..) = self.connection.take()?;
         // It has ended already if it read the whole response at once. The task that waits for the upgrade reports a failure.
         (!connection.closed).then(|| tokio::spawn(connection.driver))
+    }
+
+    /// Completes when the pod has paused for too long.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(BODY_PAUSE)));
+        if !std::mem::replace(&mut self.is_pausing, true) {
+            pause.as_mut().reset(Instant::now() + BODY_PAUSE);
+        }
+        pause.as_mut().poll(cx)
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) {
@@ -250,26 +275,26 @@ impl Body for ResponseBody {
             connection.drive(cx);
             polled = Pin::new(&mut this.body).poll_frame(cx);
         }
-        if let Poll::Ready(frame) = &polled
-            && (frame.is_none() || this.body.is_end_stream())
-        {
+        let Poll::Ready(frame) = polled else {
+            return this.poll_pause(cx).map(|()| Some(Err(PAUSED.into())));
+        };
+        this.is_pausing = false;
+        if frame.is_none() || this.body.is_end_stream() {
             this.is_over(cx);
+            this.ended = true;
         }
-        polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
+    /// Only after the last frame. An empty body has not ended before, either: hyper would leave out the length that the pod has sent.
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.ended
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
+    use http_body_util::{BodyExt, Full};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -288,7 +313,10 @@ mod tests {
                 }
             }
         });
-        let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
+        let body = match body {
+            "" => Either::Left(Empty::new()),
+            body => Either::Right(Full::from(body).map_err(|never| match never {}).boxed_unsync()),
+        };
         let request = Request::builder().method(method).uri("/").body(body).unwrap();
         let answered = ConnectionPool::new(Transport::Direct)
             .request("127.0.0.1", port, request)
@@ -307,7 +335,7 @@ mod tests {
             let switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello";
             stream.write_all(switched).await.unwrap();
         });
-        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let body = Either::Left(Empty::new());
         let request = Request::builder()
             .header("connection", "upgrade")
             .header("upgrade", "x");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future, stream};
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Either, Empty, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
@@ -24,7 +24,7 @@ use super::head::{self, ClientAddress, Refusal};
 use super::links::{Rewriter, UiNaming};
 use super::origin;
 use super::pages::{PageReason, page};
-use super::pods::{self, AnyBody, ConnectionPool};
+use super::pods::{self, AnyBody, ConnectionPool, ResponseBody};
 use super::slots::{Busy, Slot};
 use crate::clients::spark::BoxError;
 use crate::platform::transport::Transport;
@@ -33,7 +33,7 @@ use crate::routing::{ClusterEntry, Published, Role, Route, Table, domain};
 
 /// How long a pod may take to begin its response: thread dumps and pages of long applications are slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long either side may pause within a body.
+/// How long a client may pause within a body.
 const BODY_PAUSE: Duration = Duration::from_secs(60);
 /// The largest request body: web UIs only take forms.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -41,6 +41,9 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const WEBSOCKET_IDLE: Duration = Duration::from_secs(300);
 /// Target of the access log.
 pub const ACCESS_LOG: &str = "sparkha::access";
+
+/// The body of an answer: the router's own, a pod's, or a pod's with other links.
+pub type AnswerBody = Either<Full<Bytes>, Either<ResponseBody, AnyBody>>;
 
 /// What all connections share.
 pub struct Router {
@@ -89,7 +92,7 @@ impl Router {
     }
 
     /// Answers any request.
-    pub async fn answer(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnyBody> {
+    pub async fn answer(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnswerBody> {
         let began = Instant::now();
         let logged = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
@@ -112,7 +115,7 @@ impl Router {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnyBody> {
+    async fn respond(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnswerBody> {
         let (mut parts, body) = request.into_parts();
         let requested = match head::authority(&parts) {
             Ok(requested) => requested,
@@ -187,7 +190,7 @@ impl Router {
         body: Incoming,
         table: &Arc<Table>,
         ClientConnection { peer, slot, pods }: &ClientConnection,
-    ) -> Result<Response<AnyBody>, ForwardError> {
+    ) -> Result<Response<AnswerBody>, ForwardError> {
         let to_websocket = head::forward(&mut parts.headers, &peer.address);
         if self.naming.rewrites() {
             // A compressed body cannot be rewritten.
@@ -202,9 +205,9 @@ impl Router {
         // Each connection has its own version.
         parts.version = Version::HTTP_11;
         let body = if body.is_end_stream() {
-            empty()
+            Either::Left(Empty::new())
         } else {
-            TimeoutBody::new(BODY_PAUSE, Box::pin(Limited::new(body, BODY_LIMIT))).boxed_unsync()
+            Either::Right(TimeoutBody::new(BODY_PAUSE, Box::pin(Limited::new(body, BODY_LIMIT))).boxed_unsync())
         };
         let client_end = to_websocket
             .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
@@ -224,7 +227,7 @@ impl Router {
             tokio::spawn(join(client_end, hyper::upgrade::on(&mut response), slot.busy()));
             let (parts, answer) = response.into_parts();
             drop(answer.upgrade());
-            return Ok(Response::from_parts(parts, empty()));
+            return Ok(Response::from_parts(parts, Either::Left(Full::default())));
         }
         let (mut parts, body) = response.into_parts();
         parts.version = Version::HTTP_11;
@@ -233,16 +236,16 @@ impl Router {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         head::leave_out_hop_by_hop(&mut parts.headers);
-        let body = TimeoutBody::new(BODY_PAUSE, Box::pin(body));
         if self.naming.rewrites() {
             self.rewrite_headers(&mut parts.headers, table);
             if has_links(&parts.headers) {
                 parts.headers.remove(header::CONTENT_LENGTH);
                 let rewriter = Rewriter::new(self.naming, table.clone());
-                return Ok(Response::from_parts(parts, rewritten(body, rewriter)));
+                let body = Either::Right(rewritten(body, rewriter));
+                return Ok(Response::from_parts(parts, Either::Right(body)));
             }
         }
-        Ok(Response::from_parts(parts, body.boxed_unsync()))
+        Ok(Response::from_parts(parts, Either::Right(Either::Left(body))))
     }
 
     fn rewrite_headers(&self, headers: &mut HeaderMap, table: &Arc<Table>) {
@@ -263,7 +266,7 @@ impl Router {
         host: &str,
         table: &Table,
         accepts: Option<&HeaderValue>,
-    ) -> Response<AnyBody> {
+    ) -> Response<AnswerBody> {
         let page = page(why, is_trusted(host, table), table, self.naming);
         let accepts = accepts.and_then(|value| value.to_str().ok());
         let (kind, text) = match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
@@ -290,10 +293,6 @@ fn is_trusted(host: &str, table: &Table) -> bool {
     let is_below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
     let is_of = |cluster: &ClusterEntry| domain(&cluster.host, &cluster.namespace).is_some_and(is_below);
     is_address || host == "localhost" || is_below("localhost") || table.clusters.iter().any(is_of)
-}
-
-fn empty() -> AnyBody {
-    Full::default().map_err(|never| match never {}).boxed_unsync()
 }
 
 impl MetricsSource for Router {
@@ -325,8 +324,8 @@ impl MetricsSource for Router {
 }
 
 /// A response of the router itself. Nobody may store it: it is current only now.
-fn own(status: StatusCode, text: String) -> Response<AnyBody> {
-    let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
+fn own(status: StatusCode, text: String) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -334,28 +333,28 @@ fn own(status: StatusCode, text: String) -> Response<AnyBody> {
 }
 
 /// A line of text and a header instead of a web UI.
-fn refused(status: StatusCode, why: &str, name: HeaderName, value: &'static str) -> Response<AnyBody> {
+fn refused(status: StatusCode, why: &str, name: HeaderName, value: &'static str) -> Response<AnswerBody> {
     let mut response = own(status, format!("{why}\n"));
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
-fn malformed(refusal: Refusal) -> Response<AnyBody> {
+fn malformed(refusal: Refusal) -> Response<AnswerBody> {
     // The sender may find the next request at another position than the router does.
     refused(refusal.status(), refusal.reason(), header::CONNECTION, "close")
 }
 
-fn forbidden(why: &str) -> Response<AnyBody> {
+fn forbidden(why: &str) -> Response<AnswerBody> {
     own(StatusCode::FORBIDDEN, format!("{why}\n"))
 }
 
 /// Too many passwords wait to be checked.
-fn busy() -> Response<AnyBody> {
+fn busy() -> Response<AnswerBody> {
     let why = "too many passwords are being checked: try again in a moment";
     refused(StatusCode::TOO_MANY_REQUESTS, why, header::RETRY_AFTER, "2")
 }
 
-fn unauthorized() -> Response<AnyBody> {
+fn unauthorized() -> Response<AnswerBody> {
     let why = "a name and password, or a token, is required";
     let scheme = "Basic realm=\"Spark\", charset=\"UTF-8\"";
     refused(StatusCode::UNAUTHORIZED, why, header::WWW_AUTHENTICATE, scheme)

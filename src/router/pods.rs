@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Either, Empty};
 use hyper::body::{Body, Frame, Incoming};
@@ -58,11 +60,54 @@ struct PodConnection {
     /// Reads and writes when polled.
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     closed: bool,
+    task: Arc<PollingTask>,
+}
+
+/// The task that polls a connection and what waits for it, one after the other. While it does, the two do not wake it for each other: it would be
+/// polled once more for nothing, twice in each request.
+#[derive(Default)]
+struct PollingTask {
+    state: AtomicU8,
+    waker: AtomicWaker,
+}
+
+const POLLING: u8 = 1;
+const WOKEN: u8 = 2;
+
+impl Wake for PollingTask {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Else the task sees it when it ends polling.
+        if self.state.fetch_or(WOKEN, Ordering::AcqRel) & POLLING == 0 {
+            self.waker.wake();
+        }
+    }
 }
 
 impl PodConnection {
-    /// Lets the connection read and write.
+    /// Polls what waits for the connection, which lets it read and write in between.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wait: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let waker = Waker::from(self.task.clone());
+        self.task.waker.register(cx.waker());
+        self.task.state.store(POLLING, Ordering::Release);
+        let polled = wait(self, &mut Context::from_waker(&waker));
+        let was = self.task.state.swap(0, Ordering::AcqRel);
+        if polled.is_pending() && was & WOKEN != 0 {
+            cx.waker().wake_by_ref();
+        }
+        polled
+    }
+
+    /// Lets the connection read and write, in [`Self::poll`]: what waits for it must be polled next.
     fn drive(&mut self, cx: &mut Context<'_>) {
+        self.task.state.store(POLLING, Ordering::Release);
         if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
             self.closed = true;
         }
@@ -70,15 +115,15 @@ impl PodConnection {
 
     /// Waits until the connection can take a request; false if the pod has closed it.
     async fn is_ready(&mut self) -> bool {
-        std::future::poll_fn(|cx| {
-            self.drive(cx);
-            match self.sender.poll_ready(cx) {
-                _ if self.closed => Poll::Ready(false),
+        let ready = |connection: &mut Self, cx: &mut Context<'_>| {
+            connection.drive(cx);
+            match connection.sender.poll_ready(cx) {
+                _ if connection.closed => Poll::Ready(false),
                 Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
                 Poll::Pending => Poll::Pending,
             }
-        })
-        .await
+        };
+        std::future::poll_fn(|cx| self.poll(cx, ready)).await
     }
 }
 
@@ -115,13 +160,14 @@ impl ConnectionPool {
                     false => return Err(Error::Connect(io::ErrorKind::ConnectionReset.into())),
                 }
             }
+            // Wakes the connection, which is polled next.
+            connection.task.state.store(POLLING, Ordering::Release);
             let mut sending = std::pin::pin!(connection.sender.try_send_request(request));
-            let (driver, closed) = (&mut connection.driver, &mut connection.closed);
             let outcome = std::future::poll_fn(|cx| {
-                if !*closed && driver.as_mut().poll(cx).is_ready() {
-                    *closed = true;
-                }
-                sending.as_mut().poll(cx)
+                connection.poll(cx, |connection, cx| {
+                    connection.drive(cx);
+                    sending.as_mut().poll(cx)
+                })
             })
             .await;
             match outcome {
@@ -171,6 +217,7 @@ impl ConnectionPool {
             sender,
             driver: Box::pin(driver.with_upgrades()),
             closed: false,
+            task: Arc::default(),
         })
     }
 
@@ -253,7 +300,10 @@ impl ResponseBody {
     fn is_over(&mut self, cx: &mut Context<'_>) {
         if let Some((mut connection, pods, host, port)) = self.connection.take() {
             // The pod's notice that it will close the connection may still be unread.
-            connection.drive(cx);
+            let _ = connection.poll(cx, |connection, cx| {
+                connection.drive(cx);
+                Poll::Ready(())
+            });
             // A pod may respond before it has the whole request: the rest must not delay the next request.
             if !connection.closed && connection.sender.is_ready() {
                 pods.keep(host, port, connection);
@@ -268,13 +318,18 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
-        if polled.is_pending()
-            && let Some((connection, ..)) = &mut this.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut this.body).poll_frame(cx);
-        }
+        let mut body = Pin::new(&mut this.body);
+        let polled = match &mut this.connection {
+            Some((connection, ..)) => connection.poll(cx, |connection, cx| {
+                let polled = body.as_mut().poll_frame(cx);
+                if polled.is_pending() {
+                    connection.drive(cx);
+                    return body.as_mut().poll_frame(cx);
+                }
+                polled
+            }),
+            None => body.poll_frame(cx),
+        };
         let Poll::Ready(frame) = polled else {
             return this.poll_pause(cx).map(|()| Some(Err(PAUSED.into())));
         };

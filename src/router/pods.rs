@@ -46,8 +46,10 @@ pub enum Error {
     Http(#[from] hyper::Error),
 }
 
-/// By host and port, each with the time of its last use; the longest unused first.
-type IdleConnections = HashMap<(String, u16), Vec<(PodConnection, Instant)>>;
+/// A pod's host, as [`Transport::host`] returns it, and port.
+type PodAddress = (String, u16);
+/// Each with the time of its last use; the longest unused first.
+type IdleConnections = HashMap<PodAddress, Vec<(PodConnection, Instant)>>;
 
 /// The connections of one thread.
 pub struct ConnectionPool {
@@ -141,17 +143,16 @@ impl ConnectionPool {
     /// and then.
     pub async fn request(
         self: &Arc<Self>,
-        host: &str,
-        port: u16,
+        pod: PodAddress,
         mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Error> {
         let mut again = again(&request);
         let mut anew = false;
         loop {
-            let kept = if anew { None } else { self.take(host, port) };
+            let kept = if anew { None } else { self.take(&pod) };
             let (mut connection, is_kept) = match kept {
                 Some(connection) => (connection, true),
-                None => (self.connect(host, port).await?, false),
+                None => (self.connect(&pod).await?, false),
             };
             if !connection.is_ready().await {
                 match is_kept {
@@ -175,7 +176,7 @@ impl ConnectionPool {
                     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                     let mut response = response.map(|body| ResponseBody {
                         body,
-                        connection: Some((connection, self.clone(), host.to_owned(), port)),
+                        connection: Some((connection, self.clone(), pod)),
                         pause: None,
                         is_pausing: false,
                         ended: false,
@@ -198,7 +199,7 @@ impl ConnectionPool {
                         let error = failed.into_error();
                         match again.take().filter(|_| error.is_incomplete_message()) {
                             Some(same) => {
-                                tracing::info!("{host}: {error}; sending the request again");
+                                tracing::info!("{}: {error}; sending the request again", pod.0);
                                 request = same;
                                 anew = true;
                             }
@@ -210,8 +211,8 @@ impl ConnectionPool {
         }
     }
 
-    async fn connect(&self, host: &str, port: u16) -> Result<PodConnection, Error> {
-        let stream = self.transport.connect(host, port).await.map_err(Error::Connect)?;
+    async fn connect(&self, (host, port): &PodAddress) -> Result<PodConnection, Error> {
+        let stream = self.transport.connect(host, *port).await.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(PodConnection {
             sender,
@@ -222,9 +223,9 @@ impl ConnectionPool {
     }
 
     /// A kept connection that, as far as is known, is still open.
-    fn take(&self, host: &str, port: u16) -> Option<PodConnection> {
+    fn take(&self, pod: &PodAddress) -> Option<PodConnection> {
         loop {
-            let (connection, since) = self.idle().get_mut(&(host.to_owned(), port))?.pop()?;
+            let (connection, since) = self.idle().get_mut(pod)?.pop()?;
             if since.elapsed() < MAX_IDLE {
                 return Some(connection);
             }
@@ -235,10 +236,10 @@ impl ConnectionPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, host: String, port: u16, connection: PodConnection) {
+    fn keep(&self, pod: PodAddress, connection: PodConnection) {
         let now = Instant::now();
         let mut idle = self.idle();
-        let of_pod = idle.entry((host, port)).or_default();
+        let of_pod = idle.entry(pod).or_default();
         if of_pod.len() < IDLE_PER_POD {
             of_pod.push((connection, now));
         }
@@ -272,8 +273,8 @@ fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 /// The body of a pod's response. Its connection is kept once the body has been read to the end.
 pub struct ResponseBody {
     body: Incoming,
-    /// With its pool, host and port.
-    connection: Option<(PodConnection, Arc<ConnectionPool>, String, u16)>,
+    /// With its pool and pod.
+    connection: Option<(PodConnection, Arc<ConnectionPool>, PodAddress)>,
     /// Made at the first pause, because most bodies have none.
     pause: Option<Pin<Box<Sleep>>>,
     is_pausing: bool,
@@ -298,7 +299,7 @@ impl ResponseBody {
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) {
-        if let Some((mut connection, pods, host, port)) = self.connection.take() {
+        if let Some((mut connection, pods, pod)) = self.connection.take() {
             // The pod's notice that it will close the connection may still be unread.
             let _ = connection.poll(cx, |connection, cx| {
                 connection.drive(cx);
@@ -306,7 +307,7 @@ impl ResponseBody {
             });
             // A pod may respond before it has the whole request: the rest must not delay the next request.
             if !connection.closed && connection.sender.is_ready() {
-                pods.keep(host, port, connection);
+                pods.keep(pod, connection);
             }
         }
     }
@@ -374,7 +375,7 @@ mod tests {
         };
         let request = Request::builder().method(method).uri("/").body(body).unwrap();
         let answered = ConnectionPool::new(Transport::Direct)
-            .request("127.0.0.1", port, request)
+            .request(("127.0.0.1".into(), port), request)
             .await;
         pod.abort();
         answered.ok().map(|answer| answer.status().as_u16())
@@ -395,7 +396,7 @@ mod tests {
             .header("connection", "upgrade")
             .header("upgrade", "x");
         let pods = ConnectionPool::new(Transport::Direct);
-        let request = pods.request("127.0.0.1", port, request.body(body).unwrap());
+        let request = pods.request(("127.0.0.1".into(), port), request.body(body).unwrap());
         let mut response = request.await.unwrap_or_else(|_| panic!("no response"));
         pod.await.unwrap();
         let upgraded = hyper::upgrade::on(&mut response);

@@ -128,13 +128,16 @@ impl Router {
         if origin::is_foreign(&parts, host.unwrap_or_default()) {
             return forbidden("a page of another site sent this request: open the web UI and do it there");
         }
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match access.admits(&parts.headers).await {
-            Admission::Granted => {}
-            Admission::Refused => return unauthorized(),
-            Admission::Busy => return busy(),
-        }
-        if !access.open {
+        let guard = {
+            let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+            (!access.open).then(|| access.clone())
+        };
+        if let Some(access) = guard {
+            match access.admits(&parts.headers).await {
+                Admission::Granted => {}
+                Admission::Refused => return unauthorized(),
+                Admission::Busy => return busy(),
+            }
             // The credentials are for the router, not for a pod.
             parts.headers.remove(header::AUTHORIZATION);
         }
@@ -216,7 +219,7 @@ impl Router {
         let host = self
             .transport
             .host(&route.owner.namespace, &route.owner.pod, route.target);
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request(&host, route.port, request)).await;
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request((host, route.port), request)).await;
         let mut response = answered.map_err(|_| ForwardError::TooLong)?.map_err(ForwardError::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {

@@ -106,7 +106,6 @@ pub fn authority(head: &Parts) -> Result<Authority, Refusal> {
 }
 
 /// How a connection's requests arrive, as the headers for the pod say it.
-#[derive(Clone)]
 pub struct ClientAddress {
     from: HeaderValue,
     port: HeaderValue,

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use super::head::ClientAddress;
 use super::pods::ConnectionPool;
 use super::proxy::{AnswerBody, ClientConnection, Peer, Router};
 use super::slots::{Busy, End, Slots};
+use super::timer::ReusedTimer;
 use crate::clients::spark::BoxError;
 use crate::platform::system::{peers, raise_file_limit};
 use crate::platform::transport::Transport;
@@ -179,7 +180,12 @@ async fn accept(listener: TcpListener, threads: Vec<ServingThread>, shared: Arc<
         };
         if let Some(thread) = threads.iter().min_by_key(|thread| Arc::strong_count(&thread.load)) {
             let pods = thread.pods.clone();
-            let client = ClientConnection { peer, slot, pods };
+            let client = ClientConnection {
+                peer,
+                slot,
+                pods,
+                timer: ReusedTimer::default(),
+            };
             thread.serve(connection(stream, tls, client, shared.clone()));
         }
     }
@@ -234,7 +240,7 @@ where
         }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(ReusedTimer::default())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(HEAD_LIMIT)
         .serve_connection(stream, service)

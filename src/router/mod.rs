@@ -13,6 +13,7 @@ mod pages;
 mod pods;
 mod proxy;
 mod slots;
+mod timer;
 
 pub use access::{Access, AccessError};
 pub use links::UiNaming;

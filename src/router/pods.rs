@@ -23,14 +23,12 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::clients::spark::{BoxError, MAX_IDLE};
 use crate::platform::transport::Transport;
 
-/// The error of a body that pauses for too long.
-const PAUSED: &str = "the pod paused for too long within the body";
 const IDLE_PER_POD: usize = 64;
 /// How often idle connections are checked.
 const TIDY: Duration = Duration::from_secs(5);
-
-/// How long a pod may pause within a body.
+/// How long a pod may pause within a body, and the error of one that takes longer.
 const BODY_PAUSE: Duration = Duration::from_secs(60);
+const PAUSED: &str = "the pod paused for too long within the body";
 
 /// A body of any kind.
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -65,8 +63,8 @@ struct PodConnection {
     task: Arc<PollingTask>,
 }
 
-/// The task that polls a connection and what waits for it, one after the other. While it does, the two do not wake it for each other: it would be
-/// polled once more for nothing, twice in each request.
+/// Wakes the task that polls a connection and what waits for it. Both are polled one after the other, so they need not wake the task for each other
+/// meanwhile: it would be polled once more for nothing, twice in each request.
 #[derive(Default)]
 struct PollingTask {
     state: AtomicU8,
@@ -90,7 +88,7 @@ impl Wake for PollingTask {
 }
 
 impl PodConnection {
-    /// Polls what waits for the connection, which lets it read and write in between.
+    /// Polls `wait`, which waits for the connection and lets it read and write ([`Self::drive`]).
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -107,7 +105,7 @@ impl PodConnection {
         polled
     }
 
-    /// Lets the connection read and write, in [`Self::poll`]: what waits for it must be polled next.
+    /// Lets the connection read and write, within [`Self::poll`]. What waits for it must be polled next.
     fn drive(&mut self, cx: &mut Context<'_>) {
         self.task.state.store(POLLING, Ordering::Release);
         if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
@@ -342,7 +340,7 @@ impl Body for ResponseBody {
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
-    /// Only after the last frame. An empty body has not ended before, either: hyper would leave out the length that the pod has sent.
+    /// True after the last frame, also of an empty body: else hyper would leave out the length that a pod sends without a body.
     fn is_end_stream(&self) -> bool {
         self.ended
     }

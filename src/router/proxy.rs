@@ -26,6 +26,7 @@ use super::origin;
 use super::pages::{PageReason, page};
 use super::pods::{self, AnyBody, ConnectionPool, ResponseBody};
 use super::slots::{Busy, Slot};
+use super::timer::ReusedTimer;
 use crate::clients::spark::BoxError;
 use crate::platform::transport::Transport;
 use crate::router::metrics::{Metric, MetricsSource};
@@ -56,7 +57,6 @@ pub struct Router {
 }
 
 /// The client of a connection.
-#[derive(Clone)]
 pub struct Peer {
     pub from: SocketAddr,
     /// The router's port.
@@ -67,12 +67,13 @@ pub struct Peer {
 }
 
 /// The connection on which a request arrived.
-#[derive(Clone)]
 pub struct ClientConnection {
     pub peer: Peer,
     pub slot: Arc<Slot>,
     /// Of the thread that serves it.
     pub pods: Arc<ConnectionPool>,
+    /// Of the answer that the client waits for.
+    pub timer: ReusedTimer,
 }
 
 impl Router {
@@ -93,10 +94,9 @@ impl Router {
 
     /// Answers any request.
     pub async fn answer(&self, request: Request<Incoming>, by: &ClientConnection) -> Response<AnswerBody> {
-        let began = Instant::now();
         let logged = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO).then(|| {
             let host = request.headers().get(header::HOST).cloned();
-            (request.method().clone(), host, request.uri().clone())
+            (Instant::now(), request.method().clone(), host, request.uri().clone())
         });
         let response = self.respond(request, by).await;
         if let Some(answers) = self
@@ -105,7 +105,7 @@ impl Router {
         {
             answers.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some((method, host, uri)) = logged {
+        if let Some((began, method, host, uri)) = logged {
             let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("-");
             let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis() as u64);
             let (from, method, path) = (by.peer.from.ip(), method.as_str(), uri.path());
@@ -192,7 +192,12 @@ impl Router {
         mut parts: hyper::http::request::Parts,
         body: Incoming,
         table: &Arc<Table>,
-        ClientConnection { peer, slot, pods }: &ClientConnection,
+        ClientConnection {
+            peer,
+            slot,
+            pods,
+            timer,
+        }: &ClientConnection,
     ) -> Result<Response<AnswerBody>, ForwardError> {
         let to_websocket = head::forward(&mut parts.headers, &peer.address);
         if self.naming.rewrites() {
@@ -219,8 +224,9 @@ impl Router {
         let host = self
             .transport
             .host(&route.owner.namespace, &route.owner.pod, route.target);
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, pods.request((host, route.port), request)).await;
-        let mut response = answered.map_err(|_| ForwardError::TooLong)?.map_err(ForwardError::of)?;
+        let requesting = pods.request((host, route.port), request);
+        let answered = timer.timeout(ANSWER_TIMEOUT, requesting).await;
+        let mut response = answered.ok_or(ForwardError::TooLong)?.map_err(ForwardError::of)?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client_end), true) = (client_end, head::is_websocket(response.headers())) else {
                 return Err(ForwardError::Pod(

@@ -408,6 +408,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_pauses_for_too_long_ends_with_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let pod = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na";
+            stream.write_all(begun).await.unwrap();
+            // Neither another byte nor the end.
+            std::future::pending::<()>().await;
+        });
+        let pods = ConnectionPool::new(Transport::Direct);
+        let request = Request::new(Either::Left(Empty::new()));
+        let response = pods.request(("127.0.0.1".into(), port), request).await.unwrap();
+        let mut body = response.into_body();
+        let first = body.frame().await.unwrap().unwrap();
+        assert_eq!(first.data_ref().unwrap().as_ref(), b"a");
+        // From now on, time passes at once where nothing else happens.
+        tokio::time::pause();
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), PAUSED);
+        pod.abort();
+    }
+
+    #[tokio::test]
     async fn read_only_requests_are_retried_once() {
         assert_eq!(status(Method::GET, "", 0).await, Some(204));
         assert_eq!(status(Method::GET, "", 1).await, Some(204));

@@ -32,14 +32,15 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
         false => cluster.api(),
     };
     let selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
-    let inventories = cluster.list_in(&inventories, &selector);
-    let (inventories, mut pods) = futures::try_join!(inventories, cluster.pod_counts(all_namespaces))?;
-    let overviews = inventories.iter().filter_map(|config_map| {
+    let inventories = cluster.list_parts(&inventories, &selector, |config_map| {
         let inventory = Inventory::read_among(config_map)?;
-        let namespace = config_map.namespace().unwrap_or_default();
-        let pods = pods.remove(&(namespace.clone(), inventory.cluster.name.to_string()));
         let created = config_map.metadata.creation_timestamp.clone();
-        Some(overview(&namespace, &inventory, &pods.unwrap_or_default(), created))
+        Some((config_map.namespace().unwrap_or_default(), inventory, created))
+    });
+    let (inventories, mut pods) = futures::try_join!(inventories, cluster.pod_counts(all_namespaces))?;
+    let overviews = inventories.into_iter().map(|(namespace, inventory, created)| {
+        let pods = pods.remove(&(namespace.clone(), inventory.cluster.name.to_string()));
+        overview(&namespace, &inventory, &pods.unwrap_or_default(), created)
     });
     let mut overviews: Vec<_> = overviews.collect();
     overviews.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

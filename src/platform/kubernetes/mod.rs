@@ -12,6 +12,7 @@ pub mod namespace;
 mod nodes;
 mod pause;
 mod platform;
+mod pod_table;
 mod proxy;
 mod removal;
 pub mod slim;
@@ -51,8 +52,10 @@ pub const FIELD_MANAGER: &str = "sparkha";
 /// How long one request may take. Watches are not bounded.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most objects in one page of a list. 2,000 pods are about 10 MB: a hundred clusters fit into one page.
+/// Most objects in one page of a list. 2,000 pods are 16 MB.
 const PAGE: u32 = 2000;
+/// The same, where only a part of each object is kept.
+const PAGE_OF_PARTS: u32 = 500;
 
 /// Retries of a request that failed with a transient error: 8 attempts over about 13 s.
 const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
@@ -184,14 +187,10 @@ impl Cluster {
         let api = &self.objects(kind);
         let action = format!("list {}", kind.plural());
         let params = ListParams::default().limit(PAGE);
-        self.pages(
-            &action,
-            params,
-            |params| async move { api.list_metadata(&params).await },
-        )
-        .map_ok(|page| page.into_iter().map(|object| object.metadata).collect::<Vec<_>>())
-        .try_concat()
-        .await
+        self.pages(action, params, |params| async move { api.list_metadata(&params).await })
+            .map_ok(|page| page.into_iter().map(|object| object.metadata).collect::<Vec<_>>())
+            .try_concat()
+            .await
     }
 
     /// Objects of a typed kind by label selector (empty: all).
@@ -209,17 +208,45 @@ impl Cluster {
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
         K::DynamicType: Default,
     {
-        let action = format!("list {}", K::plural(&K::DynamicType::default()));
-        let params = ListParams::default().labels(selector).limit(PAGE);
-        self.pages(&action, params, |params| async move { api.list(&params).await })
+        self.pages_in(api, selector, PAGE).try_concat().await
+    }
+
+    /// What `part` takes of each object of a typed kind in the scope of `api`, page by page so that the objects are never all in memory.
+    pub async fn list_parts<K, T>(
+        &self,
+        api: &Api<K>,
+        selector: &str,
+        part: impl Fn(&K) -> Option<T>,
+    ) -> Result<Vec<T>, Error>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        self.pages_in(api, selector, PAGE_OF_PARTS)
+            .map_ok(|page| page.iter().filter_map(&part).collect::<Vec<_>>())
             .try_concat()
             .await
+    }
+
+    fn pages_in<'a, K>(
+        &'a self,
+        api: &'a Api<K>,
+        selector: &str,
+        limit: u32,
+    ) -> impl Stream<Item = Result<Vec<K>, Error>> + 'a
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug + 'a,
+        K::DynamicType: Default,
+    {
+        let action = format!("list {}", K::plural(&K::DynamicType::default()));
+        let params = ListParams::default().labels(selector).limit(limit);
+        self.pages(action, params, move |params| async move { api.list(&params).await })
     }
 
     /// A list, page by page. `list` requests one page.
     fn pages<'a, K, F>(
         &'a self,
-        action: &'a str,
+        action: String,
         params: ListParams,
         list: impl Fn(ListParams) -> F + 'a,
     ) -> impl Stream<Item = Result<Vec<K>, Error>> + 'a
@@ -227,14 +254,14 @@ impl Cluster {
         K: Clone + 'a,
         F: Future<Output = Result<ObjectList<K>, kube::Error>> + 'a,
     {
-        stream::try_unfold((Some(params), list), move |(params, list)| async move {
+        stream::try_unfold((Some(params), list, action), move |(params, list, action)| async move {
             let Some(params) = params else { return Ok(None) };
-            let page = self.call(action, || list(params.clone())).await?;
+            let page = self.call(&action, || list(params.clone())).await?;
             let next = match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => Some(params.continue_token(&token)),
                 _ => None,
             };
-            Ok(Some((page.items, (next, list))))
+            Ok(Some((page.items, (next, list, action))))
         })
     }
 

@@ -158,11 +158,7 @@ async fn tenant_of(
     let api: &Api<DynamicObject> = &Api::namespaced_with(cluster.client(), cluster.namespace().as_str(), resource);
     let action = format!("list {} of {}", resource.plural, resource.api_version);
     let params = ListParams::default().limit(PAGE);
-    let mut pages = pin!(cluster.pages(
-        &action,
-        params,
-        |params| async move { api.list_metadata(&params).await }
-    ));
+    let mut pages = pin!(cluster.pages(action, params, |params| async move { api.list_metadata(&params).await }));
     while let Some(page) = pages.try_next().await? {
         let mut others = page
             .iter()

@@ -1,4 +1,4 @@
-//! A client of Spark's web UIs: a master's state (`GET /json/`) and HTML page, a worker's executors and their logs, and a driver's application.
+//! A client of Spark's web UIs: a master's state (`GET /json/`), status and HTML page, a worker's executors and their logs, and a driver's application.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::reports::MasterReport;
+use crate::model::reports::{MASTER_STATUS_PATH, MasterReport, MasterStatus};
 
 /// What only a master's HTML page shows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,6 +115,37 @@ impl MasterUi {
         Ok(serde_json::from_slice(&response)?)
     }
 
+    /// Queries the master's status. The response does not grow with the cluster.
+    pub async fn status(
+        &mut self,
+        connect: impl Future<Output = Result<impl UiStream, impl Into<BoxError>>>,
+    ) -> Result<MasterStatus, Error> {
+        #[derive(Deserialize)]
+        struct Report {
+            status: MasterStatus,
+        }
+        let response = self.get(MASTER_STATUS_PATH, connect).await?;
+        Ok(serde_json::from_slice::<Report>(&response)?.status)
+    }
+
+    /// Queries the IDs of the running applications.
+    pub async fn applications(
+        &mut self,
+        connect: impl Future<Output = Result<impl UiStream, impl Into<BoxError>>>,
+    ) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Report {
+            activeapps: Vec<Application>,
+        }
+        let response = self.get("/json/activeapps", connect).await?;
+        let report: Report = serde_json::from_slice(&response)?;
+        Ok(report
+            .activeapps
+            .into_iter()
+            .map(|application| application.id)
+            .collect())
+    }
+
     /// Queries the master's HTML page.
     pub async fn page(
         &mut self,
@@ -162,12 +193,13 @@ impl MasterUi {
     }
 }
 
+#[derive(Deserialize)]
+struct Application {
+    id: String,
+}
+
 /// The ID of a driver's current application, from the driver's own web UI.
 pub async fn application_of_driver(stream: impl UiStream) -> Result<Option<String>, Error> {
-    #[derive(Deserialize)]
-    struct Application {
-        id: String,
-    }
     let uri = hyper::Uri::from_static("/api/v1/applications");
     let response = WebUiConnection::over(stream).await?.get(uri).await?;
     let applications: Vec<Application> = serde_json::from_slice(&response)?;

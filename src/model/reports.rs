@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Path of a master's status alone: unlike `/json/`, it does not list the workers. A Spark that does not know it answers with the whole state.
+pub const MASTER_STATUS_PATH: &str = "/json/status";
+
 /// State of a master, with Spark's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

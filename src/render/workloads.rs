@@ -16,6 +16,7 @@ use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, MASTER_PORT, MASTER_UI_PORT, WORKER_PORT, WORKER_UI_PORT,
     ZOOKEEPER_PORT,
 };
+use crate::model::reports::MASTER_STATUS_PATH;
 use crate::spec::names::ClusterName;
 use crate::spec::{ClusterSpec, Connect, History, ManagedZooKeeper, NewClaim, Recovery, VolumeSource};
 
@@ -69,9 +70,9 @@ fn master_set(spec: &ClusterSpec, config: &ConfigMap) -> StatefulSet {
         readiness: Some(Probe {
             period_seconds: Some(1),
             failure_threshold: Some(5),
-            ..http_probe("/json/", MASTER_UI_PORT)
+            ..http_probe(MASTER_STATUS_PATH, MASTER_UI_PORT)
         }),
-        liveness: Some(http_probe("/json/", MASTER_UI_PORT)),
+        liveness: Some(http_probe(MASTER_STATUS_PATH, MASTER_UI_PORT)),
         state,
         termination_grace_seconds: 10,
     };

@@ -185,11 +185,11 @@ async fn query_once(
     ui: &mut MasterUi,
     drivers: &mut Drivers,
 ) -> Result<Leadership, spark::Error> {
-    let report = ui.report(transport.connect(host, MASTER_UI_PORT)).await?;
-    if report.status != MasterStatus::Alive {
+    // The master's whole state lists all workers.
+    if ui.status(transport.connect(host, MASTER_UI_PORT)).await? != MasterStatus::Alive {
         return Ok(Leadership::DoesNotLead);
     }
-    let applications: Vec<_> = report.activeapps.into_iter().map(|app| app.id).collect();
+    let applications = ui.applications(transport.connect(host, MASTER_UI_PORT)).await?;
     if applications != drivers.applications {
         drivers.uis = match applications.is_empty() {
             true => vec![],

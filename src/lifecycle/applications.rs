@@ -3,21 +3,8 @@
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::reports::ApplicationReport;
-use crate::spec::words::counted;
+use crate::spec::words::{counted, listed};
 use crate::state::ClusterState;
-
-/// How many names are listed.
-const MOST_NAMES: usize = 5;
-
-/// The first names, and how many more there are.
-pub fn listed(names: &[String]) -> String {
-    let more = names.len().saturating_sub(MOST_NAMES);
-    let first = names[..names.len() - more].join(", ");
-    match more {
-        0 => first,
-        _ => format!("{first} and {more} more"),
-    }
-}
 
 /// One line for an application: `app-1 squares of ann (2 cores)`.
 pub fn described(app: &ApplicationReport) -> String {

@@ -4,7 +4,7 @@
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
-use crate::lifecycle::applications::{Applications, listed};
+use crate::lifecycle::applications::Applications;
 use crate::lifecycle::plan::Plan;
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
@@ -14,6 +14,7 @@ use crate::platform::LiveObjects;
 use crate::platform::kubernetes::FIELD_MANAGER;
 use crate::render::Resource;
 use crate::render::inventory::{CLUSTER_FILE, Inventory, ZooKeeperSummary};
+use crate::spec::words::listed;
 
 /// Where the desired cluster comes from, before flags.
 #[derive(Clone, Debug, PartialEq)]

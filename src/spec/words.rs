@@ -16,6 +16,20 @@ pub fn are(count: impl ToString) -> &'static str {
     }
 }
 
+/// How many names are listed.
+const MOST_NAMES: usize = 5;
+
+/// The first names, and how many more there are.
+pub fn listed(names: &[impl AsRef<str>]) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let first: Vec<_> = names[..names.len() - more].iter().map(AsRef::as_ref).collect();
+    let first = first.join(", ");
+    match more {
+        0 => first,
+        _ => format!("{first} and {more} more"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +42,20 @@ mod tests {
             ["0 pods are there", "1 pod is there", "2 pods are there"]
         );
         assert_eq!(counted(11_u32, "core"), "11 cores");
+    }
+
+    #[test]
+    fn only_the_first_of_many_names_are_listed() {
+        let said = |count: usize| listed(&(0..count).map(|n| format!("w{n}")).collect::<Vec<_>>());
+        assert_eq!(
+            [0, 1, 5, 6, 1000].map(said),
+            [
+                "",
+                "w0",
+                "w0, w1, w2, w3, w4",
+                "w0, w1, w2, w3, w4 and 1 more",
+                "w0, w1, w2, w3, w4 and 995 more"
+            ]
+        );
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Facts, pods_of};
 use crate::model::labels::Component;
+use crate::spec::words::listed;
 
 /// The known nodes of the Kubernetes cluster.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +84,7 @@ impl std::fmt::Display for LostNode {
                 f.write_str("seems not to respond (you may not read nodes; only its pods' states indicate it)")
             }
         }?;
-        write!(f, "; {} ran there", self.pods.join(", "))
+        write!(f, "; {} ran there", listed(&self.pods))
     }
 }
 

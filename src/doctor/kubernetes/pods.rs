@@ -7,7 +7,7 @@ use super::facts::{DiagnosticFacts, Existing};
 use crate::doctor::{Check, Findings};
 use crate::model::labels::{Component, is_ours};
 use crate::spec::ClusterSpec;
-use crate::spec::words::counted;
+use crate::spec::words::{counted, listed};
 use crate::state;
 use crate::state::readiness::NotReady;
 use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
@@ -66,7 +66,7 @@ pub fn judge(existing: &Existing, users: &[Pod], events: &[Event], now: f64) -> 
     let missing = missing(&existing.state);
     if !missing.is_empty() {
         let hint = "their StatefulSet's events show why: `kubectl describe statefulset`";
-        findings.fail(format!("{} missing", missing.join(", ")), hint);
+        findings.fail(format!("{} missing", listed(&missing)), hint);
     }
     findings.or_ok(format!("{} run", existing.observed.pods.len()))
 }

@@ -12,7 +12,7 @@ use crate::model::labels::is_of_cluster;
 use crate::platform::kubernetes::namespace::NamespaceState;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::render::inventory::is_claim_of;
-use crate::spec::words::counted;
+use crate::spec::words::{counted, listed};
 use crate::spec::{ClusterSpec, EventLogs, NewClaim, Recovery, VolumeSource};
 use crate::state::capacity;
 
@@ -116,7 +116,7 @@ pub fn unschedulable_pods(
             "the nodes have no capacity for {} of {} ({}); {} are free on {}",
             unschedulable.len(),
             counted(required.len(), "pod"),
-            names.join(", "),
+            listed(&names),
             capacity::free_in_all(nodes, &others),
             counted(nodes.len(), "node")
         ),

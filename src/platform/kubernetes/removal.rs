@@ -19,7 +19,7 @@ use crate::platform::poll::poll_until;
 use crate::platform::{Bounds, Claim, Error, UNDRAINED_SECONDS};
 use crate::render::inventory::Inventory;
 use crate::render::teardown_script::in_teardown_order;
-use crate::spec::words::counted;
+use crate::spec::words::{counted, listed};
 use crate::state::nodes::{self, Loss, LostNode, is_out_of_touch, node_of};
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -202,7 +202,7 @@ impl KubernetesPlatform {
         for lost in lost {
             bounds.progress.warn(&format!(
                 "{} of lost node {} force-deleted",
-                lost.pods.join(", "),
+                listed(&lost.pods),
                 lost.node
             ));
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clients::spark::{self, MasterUi};
 use crate::model::ports::MASTER_UI_PORT;
@@ -28,6 +28,8 @@ const STANDBY_FACTOR: u32 = 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);
+/// Masters that are queried for the first time at once: a connection takes 16 KiB.
+const FIRST_QUERIES: usize = 128;
 /// Pause after a master could not be reached through the API server.
 const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 
@@ -98,15 +100,35 @@ impl Drop for Candidate {
     }
 }
 
-/// Queries until aborted, and reports changes. `clusters` is the number of all clusters.
-pub async fn query(
-    transport: Transport,
-    host: String,
-    uid: String,
-    events: mpsc::Sender<Event>,
-    election: Election,
-    clusters: Arc<AtomicU32>,
-) {
+/// What the tasks of all masters share.
+#[derive(Clone)]
+pub struct QueryContext {
+    pub transport: Transport,
+    pub events: mpsc::Sender<Event>,
+    /// The number of clusters.
+    pub clusters: Arc<AtomicU32>,
+    first_queries: Arc<Semaphore>,
+}
+
+impl QueryContext {
+    pub fn new(transport: Transport, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            transport,
+            events,
+            clusters: Arc::default(),
+            first_queries: Arc::new(Semaphore::new(FIRST_QUERIES)),
+        }
+    }
+}
+
+/// Queries until aborted, and reports changes.
+pub async fn query(context: QueryContext, host: String, uid: String, election: Election) {
+    let QueryContext {
+        transport,
+        events,
+        clusters,
+        first_queries,
+    } = context;
     let mut ui = MasterUi::default();
     let mut drivers = Drivers::default();
     let mut last = None;
@@ -114,7 +136,14 @@ pub async fn query(
     let mut leader = election.subscribe();
     let candidate = Candidate { uid, election };
     loop {
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, query_once(&transport, &host, &mut ui, &mut drivers)).await;
+        let first = match last {
+            None => first_queries.acquire().await.ok(),
+            Some(_) => None,
+        };
+        // Boxed: it takes 24 KiB, and there may be thousands of idle tasks.
+        let query = Box::pin(query_once(&transport, &host, &mut ui, &mut drivers));
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, query).await;
+        drop(first);
         let failed = !matches!(response, Ok(Ok(_)));
         let leadership = match response {
             Ok(Ok(leadership)) => {
@@ -144,8 +173,8 @@ pub async fn query(
             }
         }
         let is_standby = candidate.is_standby();
-        if is_standby {
-            // Spark would close it long before the next query.
+        if is_standby || (!leads && matches!(transport, Transport::Direct)) {
+            // Spark would close a standby's long before the next query. Until one leads, there may be thousands.
             ui = MasterUi::default();
         }
         let pause = match transport {

@@ -11,7 +11,7 @@ mod masters;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -101,12 +101,10 @@ impl Follow {
         source(events.clone(), &mut tasks);
         let (sender, published) = watch::channel(Published::default());
         let state = State {
-            transport,
-            events,
+            context: masters::QueryContext::new(transport, events),
             clusters: Listed::default(),
             pods: Listed::default(),
             masters: HashMap::new(),
-            cluster_count: Arc::default(),
         };
         tasks.spawn(state.run(received, sender));
         Self {
@@ -196,15 +194,11 @@ impl<T: PartialEq> Listed<T> {
 }
 
 struct State {
-    transport: Transport,
-    /// For the masters' tasks.
-    events: mpsc::Sender<Event>,
+    context: masters::QueryContext,
     clusters: Listed<Box<Summary>>,
     pods: Listed<ObservedPod>,
     /// By pod UID, so that a pod's successor is not taken for it.
     masters: HashMap<String, MasterTask>,
-    /// For the masters' tasks.
-    cluster_count: Arc<AtomicU32>,
 }
 
 /// A master that is queried.
@@ -257,7 +251,7 @@ impl State {
     /// Starts a task for each new master, and ends those of masters that are gone.
     fn query_masters(&mut self) {
         let count = u32::try_from(self.clusters.objects.len()).unwrap_or(u32::MAX);
-        self.cluster_count.store(count, Ordering::Relaxed);
+        self.context.clusters.store(count, Ordering::Relaxed);
         let pods = &self.pods.objects;
         let desired: HashMap<_, _> = pods
             .iter()
@@ -278,15 +272,8 @@ impl State {
             self.masters.entry(uid.clone()).or_insert_with(|| {
                 let cluster = (namespace.clone(), pod.cluster.clone());
                 let election = elections.entry(cluster.clone()).or_default().clone();
-                let host = self.transport.host(namespace, name, pod.member.address);
-                let querying = masters::query(
-                    self.transport.clone(),
-                    host,
-                    uid.clone(),
-                    self.events.clone(),
-                    election.clone(),
-                    self.cluster_count.clone(),
-                );
+                let host = self.context.transport.host(namespace, name, pod.member.address);
+                let querying = masters::query(self.context.clone(), host, uid.clone(), election.clone());
                 MasterTask {
                     _task: AbortOnDropHandle::new(tokio::spawn(querying)),
                     cluster,

@@ -280,6 +280,14 @@ fn of(quantities: Option<&BTreeMap<String, Quantity>>, name: &str) -> i128 {
 
 /// CPU in millicores; other resources in bytes or as a count.
 fn amount(name: &str, quantity: &Quantity) -> i128 {
+    // So the server writes 2000. In a cluster file it would be Spark's notation.
+    let thousands = quantity
+        .0
+        .strip_suffix('k')
+        .and_then(|number| number.parse::<i128>().ok());
+    if let Some(thousands) = thousands {
+        return thousands * if is_cpu(name) { 1_000_000 } else { 1000 };
+    }
     if is_cpu(name) {
         return Cpu::parse(&quantity.0).map_or(0, |cpu| i128::from(cpu.millis()));
     }
@@ -325,6 +333,14 @@ mod tests {
             ]}}},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn thousands_are_amounts_of_the_server() {
+        let of = |name: &str, text: &str| amount(name, &Quantity(text.into()));
+        assert_eq!((of("pods", "2k"), of("requests.cpu", "1k")), (2000, 1_000_000));
+        assert_eq!((of("pods", "1500"), of("cpu", "1500m")), (1500, 1500));
+        assert_eq!(of("memory", "2Gi"), 2 << 30);
     }
 
     #[test]

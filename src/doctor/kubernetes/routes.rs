@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::facts::{Observed, joined};
 use crate::doctor::{Check, Findings};
+use crate::model::labels::Component;
 use crate::model::reports::MasterStatus;
 use crate::platform::kubernetes::Cluster;
 use crate::render::inventory::Inventory;
@@ -18,8 +19,10 @@ use crate::spec::words::counted;
 use crate::state::Facts;
 
 const NAME: &str = "web UIs";
+/// Workers whose web UIs are requested: all names have one pattern, and where none is resolved, a thousand would take minutes.
+const WORKERS_MAX: usize = 8;
 
-/// Requests the web UIs of the leader, and of every master and worker.
+/// Requests the web UIs of the leader, of every master and of some workers.
 pub async fn check_routes(
     cluster: &Cluster,
     inventory: &Inventory,
@@ -36,12 +39,17 @@ pub async fn check_routes(
         let report = facts.masters.get(pod).and_then(|report| report.as_ref().ok());
         report.is_some_and(|report| report.status == MasterStatus::Alive)
     };
+    let mut workers = 0;
+    let is_requested = |member: &RoutedPod| {
+        workers += usize::from(member.component == Component::Worker);
+        member.component != Component::Worker || workers <= WORKERS_MAX
+    };
     let routed = routing::RoutedCluster {
         namespace: namespace.to_owned(),
         name: name.clone(),
         alias: inventory.cluster.active_alias().cloned(),
         ui_domain: inventory.cluster.ui_domain.clone(),
-        members: pods.iter().flatten().filter_map(member).collect(),
+        members: pods.iter().flatten().filter_map(member).filter(is_requested).collect(),
         leader: facts.pods.iter().map(ResourceExt::name_any).find(leads),
         driver_uis: vec![],
     };

@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check systems deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check systems deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -57,7 +57,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-kubernetes
+bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-kubernetes
 
 # Those of clusters on this machine, and what each takes from the environment:
 #
@@ -103,6 +103,12 @@ bench-logs: testbed-up
 bench-fleet: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/fleet.sh target/release/sparkha
+
+# One cluster of many workers, most of which exist in the API server and the master only, as root: WORKERS.
+bench-many-workers: testbed-up
+	demo/prepare.sh default-jdk-headless openssl
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/many_workers.sh target/release/sparkha
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

@@ -62,6 +62,11 @@ class Api:
             raise SystemExit(f"{method} {path}: {response.status} {text[:300]}")
         return json.loads(text)
 
+    def read(self, path, accept):
+        connection = http.client.HTTPSConnection(self.server.netloc, context=self.context)
+        connection.request("GET", path, headers={"Accept": accept})
+        return connection.getresponse().read()
+
 
 def create(sparkha):
     api = Api()
@@ -124,39 +129,58 @@ def remove():
 
 
 async def masters():
-    """Ordinal 0 of each cluster leads. The number of requests is at /count."""
+    """Ordinal 0 of each cluster leads, until /lead?CLUSTER,ORDINAL lets another one. The number of requests is at /count."""
     count = 0
+    leaders = {}
+    connections = {}
 
-    async def answer(reader, writer):
-        nonlocal count
-        here = writer.get_extra_info("sockname")[0].split(".")
-        index = int(here[2]) * 250 + int(here[3]) - 1
-        number, ordinal = divmod(index, 8)
-        leads = ordinal == 0
+    def report(number, ordinal):
+        leads = leaders.get(number, 0) == ordinal
         workers = [{"id": f"w{n}", "host": address(number, 6 + n), "port": 1, "webuiaddress": "", "cores": 1, "coresused": 0,
                     "coresfree": 1, "memory": 1024, "memoryused": 0, "memoryfree": 1024, "state": "ALIVE"} for n in range(2)]
-        report = {"url": f"spark://{name(number)}-master-{ordinal}:7077", "workers": workers if leads else [],
-                  "activeapps": [], "completedapps": [], "status": "ALIVE" if leads else "STANDBY"}
-        body = json.dumps(report).encode()
+        return {"url": f"spark://{name(number)}-master-{ordinal}:7077", "workers": workers if leads else [],
+                "activeapps": [], "completedapps": [], "status": "ALIVE" if leads else "STANDBY"}
+
+    def lead(number, ordinal):
+        """The old leader ends, and its connections with it."""
+        old, leaders[number] = leaders.get(number, 0), ordinal
+        for writer in connections.pop((number, old), []):
+            writer.close()
+
+    def told(path, number, ordinal):
+        nonlocal count
+        if path == "/count":
+            return str(count)
+        if path.startswith("/lead?"):
+            return lead(*map(int, path.removeprefix("/lead?").split(","))) or ""
+        count += 1
+        whole, field = report(number, ordinal), path.removeprefix("/json/")
+        # As Spark does.
+        return json.dumps({field: whole.get(field, "")} if field else whole)
+
+    async def answer(reader, writer):
+        here = writer.get_extra_info("sockname")[0].split(".")
+        member = divmod(int(here[2]) * 250 + int(here[3]) - 1, 8)
+        connections.setdefault(member, set()).add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                told = body
-                if head.startswith(b"GET /count"):
-                    told = str(count).encode()
-                else:
-                    count += 1
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told))
+                body = told(head.split(b" ")[1].decode(), *member).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            connections.get(member, set()).discard(writer)
             writer.close()
 
     server = await asyncio.start_server(answer, "0.0.0.0", 8080, backlog=4096)
     await server.serve_forever()
 
 
-def requests_to_masters():
-    connection = http.client.HTTPConnection(address(0, 0), 8080)
-    connection.request("GET", "/count")
-    return int(connection.getresponse().read())
+def ask_masters(path):
+    # The address of no master.
+    connection = http.client.HTTPConnection(address(0, 7), 8080)
+    connection.request("GET", path)
+    return connection.getresponse().read()
 
 
 def measure(sparkha):
@@ -169,13 +193,27 @@ def measure(sparkha):
         assert status == 0 and listed >= CLUSTERS, (status, listed)
         print(f"list -A: {time.time() - began:.2f} s, {usage.ru_maxrss / 1024:.0f} MiB (at most 0.7 s and 60 MiB)", flush=True)
 
-    command = [sparkha, "router", "-A", "--reach", "direct", "--listen", "127.0.0.77", "--port", "18099", "--metrics", f"127.0.0.1:{METRICS}"]
-    began = time.time()
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as router:
-        try:
-            measure_router(router, began, log)
-        finally:
-            router.terminate()
+    measure_server()
+    for arguments in (["router", "--listen", "127.0.0.77", "--port", "18099", "--metrics", f"127.0.0.1:{METRICS}"], ["ui", "--port", "18098"]):
+        with tempfile.TemporaryFile() as log:
+            began = time.time()
+            command = [sparkha, *arguments, "-A", "--reach", "direct"]
+            with subprocess.Popen(command, stdout=log, stderr=log) as serving:
+                try:
+                    (measure_router if arguments[0] == "router" else measure_ui)(serving, began, log)
+                finally:
+                    serving.terminate()
+
+
+def measure_server():
+    """What the server alone takes for what `list` reads."""
+    api = Api()
+    pods = "/api/v1/pods?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dsparkha"
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    for what, path, accept in (("pods, whole", pods, "application/json"), ("pods as a table, from its cache", f"{pods}&resourceVersion=0", table)):
+        began = time.time()
+        size = len(api.read(path, accept))
+        print(f"the server alone, {what}: {time.time() - began:.2f} s, {size / 2**20:.0f} MiB", flush=True)
 
 
 def metric(text, what):
@@ -200,20 +238,46 @@ def measure_router(router, began, log):
             settled = time.time() - began
     print(f"router: settled in {settled and f'{settled:.1f} s'} with {metric(text, 'sparkha_routes'):.0f} routes (at most 5 s)", flush=True)
     cpu = lambda: sum(map(int, open(f"/proc/{router.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-    before, asked = cpu(), requests_to_masters()
+    before, asked = cpu(), int(ask_masters("/count"))
     time.sleep(IDLE)
-    used, asked = (cpu() - before) / IDLE, (requests_to_masters() - asked) / IDLE
-    peak = re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{router.pid}/status").read())[1]
-    print(f"router: {int(peak) / 1024:.0f} MiB, then {100 * used:.1f} % of a core and {asked:.0f} requests a second to masters"
+    used, asked = (cpu() - before) / IDLE, (int(ask_masters("/count")) - asked) / IDLE
+    print(f"router: {peak(router):.0f} MiB, then {100 * used:.1f} % of a core and {asked:.0f} requests a second to masters"
           " (at most 60 MiB and 2 %)", flush=True)
+    took = max(routed_after(number) for number in range(10))
+    print(f"router: a new leader is routed after at most {took:.2f} s, of 10 (at most 1 s)", flush=True)
 
 
-match sys.argv[1:]:
-    case ["create", path]:
-        create(path)
-    case ["masters"]:
-        asyncio.run(masters())
-    case ["measure", path]:
-        measure(path)
-    case ["remove"]:
-        remove()
+def peak(process):
+    return int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{process.pid}/status").read())[1]) / 1024
+
+
+def routed_after(number):
+    """How long a cluster's web UI is not that of its new leader."""
+    began = time.time()
+    ask_masters(f"/lead?{number},1")
+    host = f"{name(number)}-master.{namespace(number)}.k8s"
+    while time.time() - began < 30:
+        connection = http.client.HTTPConnection("127.0.0.77", 18099, timeout=5)
+        connection.request("GET", "/json/", headers={"Host": host})
+        if b"-master-1:7077" in connection.getresponse().read():
+            break
+        time.sleep(0.01)
+    return time.time() - began
+
+
+def measure_ui(ui, began, log):
+    while time.time() - began < 120 and os.fstat(log.fileno()).st_size == 0:
+        time.sleep(0.05)
+    print(f"ui: prints all addresses after {time.time() - began:.1f} s, {peak(ui):.0f} MiB (at most 5 s and 60 MiB)", flush=True)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["create", path]:
+            create(path)
+        case ["masters"]:
+            asyncio.run(masters())
+        case ["measure", path]:
+            measure(path)
+        case ["remove"]:
+            remove()

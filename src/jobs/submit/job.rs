@@ -188,6 +188,31 @@ impl Job {
     }
 }
 
+impl Job {
+    /// The options of spark-submit that say which packages the application needs, and where they are; none if it needs none.
+    pub fn package_options(&self) -> Vec<String> {
+        let packages = self.property("spark.jars.packages");
+        if self.packages.is_empty() && packages.is_none() {
+            return vec![];
+        }
+        let lists = [("--packages", &self.packages), ("--repositories", &self.repositories)];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        let mut options: Vec<_> = lists
+            .flat_map(|(option, list)| [option.to_owned(), list.join(",")])
+            .collect();
+        for key in ["packages", "excludes", "repositories", "ivy", "ivySettings"].map(|key| format!("spark.jars.{key}"))
+        {
+            let value = self.property(&key);
+            options.extend(
+                value
+                    .into_iter()
+                    .flat_map(|value| ["--conf".into(), format!("{key}={value}")]),
+            );
+        }
+        options
+    }
+}
+
 impl CheckedJob {
     /// The arguments of spark-submit. `place` returns the path of a sent file.
     pub fn arguments(&self, place: impl Fn(&LocalFile) -> String) -> Vec<String> {

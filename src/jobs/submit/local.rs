@@ -19,6 +19,7 @@ use crate::platform::kubernetes::drivers;
 use crate::platform::leader::Leader;
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::addresses::is_free;
+use crate::platform::local::packages;
 use crate::platform::local::store::ClusterDir;
 use crate::platform::local::submitted::{self as process, DriverOutput, DriverStart};
 use crate::platform::system::exit_code;
@@ -57,6 +58,11 @@ pub(super) async fn submit(
         });
     };
     let mut job = submission.job.clone();
+    let options = job.job.package_options();
+    if !options.is_empty() {
+        progress.step("Fetching the packages");
+        packages::resolve(&platform.desired()?.software.spark_home, &options).await?;
+    }
     let ui_port = match job.job.property(UI_PORT) {
         Some(port) => port.trim().parse().unwrap_or_default(),
         None => {

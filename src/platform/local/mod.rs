@@ -54,7 +54,7 @@ pub enum Error {
     Supervisor { reason: String },
     #[error("failed to fetch Spark: {reason}")]
     Fetch { reason: String, help: String },
-    #[error("failed to add packages to Spark: {reason}")]
+    #[error("failed to fetch packages: {reason}")]
     Packages { reason: String, help: String },
     #[error("failed to signal the process of {pod}")]
     Signal {

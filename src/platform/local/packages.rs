@@ -1,5 +1,5 @@
 //! Adds Maven packages to a fetched Spark, as an image for Kubernetes has them: its daemons and drivers then find the classes without
-//! `--packages`. Spark itself resolves them, so the user's own repositories and mirrors apply.
+//! `--packages`. Downloads those of a job, too. Spark itself resolves them, so the user's own repositories and mirrors apply.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,9 @@ pub async fn add(home: &Path, packages: &[String]) -> Result<bool, Error> {
         home.file_name().unwrap_or_default().to_string_lossy()
     ));
     let _ = fs::remove_dir_all(&scratch);
-    let added = match resolve(home, packages, &scratch).await {
+    let ivy = format!("spark.jars.ivy={}", scratch.display());
+    let options = ["--packages", &packages.join(","), "--conf", &ivy].map(str::to_owned);
+    let added = match resolve(home, &options).await {
         Ok(()) => take(&scratch.join("jars"), &jars, &own),
         Err(error) => Err(error),
     };
@@ -50,16 +52,22 @@ fn jar_name(package: &str) -> Result<String, Error> {
     }
 }
 
-/// Has spark-submit resolve the packages into a folder, for a program that prints Hadoop's version.
-async fn resolve(home: &Path, packages: &[String], scratch: &Path) -> Result<(), Error> {
+/// Has spark-submit resolve packages with these options, for a program that prints Hadoop's version.
+///
+/// A driver of a local cluster cannot download them itself: its JVM knows only the names in the cluster's hosts file.
+pub async fn resolve(home: &Path, options: &[String]) -> Result<(), Error> {
     let mut command = Command::new(home.join("bin/spark-submit"));
-    command.args(["--master", "local", "--packages", &packages.join(",")]);
     command
-        .args(["--conf", &format!("spark.jars.ivy={}", scratch.display())])
+        .args(["--master", "local"])
+        .args(options)
         .args(["--class", "org.apache.hadoop.util.VersionInfo", "spark-internal"])
         .env("SPARK_HOME", home)
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true);
+    // As in a shell that `sparkha local env` has prepared.
+    if std::env::var("JDK_JAVA_OPTIONS").is_ok_and(|options| options.contains("jdk.net.hosts.file")) {
+        command.env_remove("JDK_JAVA_OPTIONS");
+    }
     let failed = |reason: String| {
         Error::Packages {
         reason,

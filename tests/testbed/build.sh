@@ -3,8 +3,8 @@
 # place when it is complete, so an interrupted build is simply done again.
 
 packages=(
-  ca-certificates conntrack containerd containernetworking-plugins curl debootstrap dnsmasq-base dpkg-dev etcd-server gcc
-  golang-1.19-go iproute2 iptables libc6-dev nftables openssl procps python3 python3-pip runc util-linux
+  ca-certificates conntrack containerd containernetworking-plugins curl debootstrap dnsmasq-base dpkg-dev e2fsprogs etcd-server
+  gcc golang-1.19-go iproute2 iptables libc6-dev libfaketime nftables openssl procps python3 python3-pip runc util-linux
 )
 
 install_packages() {

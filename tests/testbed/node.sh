@@ -119,6 +119,7 @@ start_in() {
     for folder in $(group_folders "$of"); do
       echo "$BASHPID" >"$folder/daemons/cgroup.procs"
     done
+    echo "$BASHPID" >"$logs/$name.pid"
     exec setsid "$@" >"$logs/$name.log" 2>&1 </dev/null
   ) &
 }
@@ -222,9 +223,14 @@ make_namespaces() {
   make_group "$node_group"
   local paths=(/var/log/pods /var/log/containers /var/lib/kubelet /var/lib/cni) path
   for path in "${paths[@]}"; do mkdir -p "$path" "$node_dir/root$path"; done
+  # A disk of its own, which tests fill. It takes only what is written.
+  mkdir -p "$node_dir/kubelet"
+  truncate -s 8G "$node_dir/disk"
+  mkfs.ext4 -q -m 0 -E lazy_itable_init=1,lazy_journal_init=1 "$node_dir/disk"
   # shellcheck disable=SC2016 # for the shell that is started
   start_on_node namespaces unshare --net --mount --propagation slave sh -c '
     root=$1 && shift
+    mount -o loop "$root/../disk" "$root/../kubelet" || exit
     for path; do mount --bind "$root$path" "$path" || exit; done
     echo $$ >"$root/../pid.new" && mv "$root/../pid.new" "$root/../pid"
     exec sleep infinity' sh "$node_dir/root" "${paths[@]}"
@@ -315,7 +321,8 @@ TOML
             "routes": [{"dst": "0.0.0.0/0"}]}}]}
 JSON
   # The thresholds keep a well-filled disk from evicting pods. The frequency decides how soon after its end a pod is gone:
-  # this kubelet looks only once in every such period whether volumes and control groups are released.
+  # this kubelet looks only once in every such period whether volumes and control groups are released. The period of statistics
+  # decides how soon an emptyDir above its limit is noticed.
   cat >"$node_dir/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -329,6 +336,7 @@ cgroupDriver: cgroupfs
 cgroupRoot: /$node_group
 failSwapOn: false
 syncFrequency: 1s
+volumeStatsAggPeriod: 5s
 enforceNodeAllocatable: []
 maxPods: 100
 serializeImagePulls: false
@@ -338,8 +346,9 @@ resolvConf: ""
 YAML
   # The machine may have the control groups of version 1.
   ! is_current || printf '%s\n' "containerRuntimeEndpoint: unix://$node_dir/containerd.sock" "failCgroupV1: false" >>"$node_dir/kubelet.yaml"
-  # By these a lost node is noticed: see --node-monitor-grace-period.
-  [ "$nodes" = 1 ] || printf 'nodeLeaseDurationSeconds: 12\nnodeStatusUpdateFrequency: 3s\n' >>"$node_dir/kubelet.yaml"
+  # By these a lost node is noticed, see --node-monitor-grace-period, and a disk that is no longer full.
+  [ "$nodes" = 1 ] || printf '%s\n' 'nodeLeaseDurationSeconds: 12' 'nodeStatusUpdateFrequency: 3s' \
+    'evictionPressureTransitionPeriod: 15s' >>"$node_dir/kubelet.yaml"
   cat >"$node_dir/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -353,11 +362,26 @@ iptables: {syncPeriod: 30s, minSyncPeriod: 0s}
 YAML
 }
 
-# import_program PROGRAM TAG
+# import_program PROGRAM TAG [NODE]
 import_program() {
   program_image "$1" "$state/program.tar" "$2"
-  each_node containers images import "$state/program.tar" >/dev/null
+  if [ -n "${3:-}" ]; then
+    node_named "$3"
+    containers images import "$state/program.tar" >/dev/null
+  else
+    each_node containers images import "$state/program.tar" >/dev/null
+  fi
   rm "$state/program.tar"
+}
+
+# signal_daemon SIGNAL NAME: a daemon of the control plane, or one that each node has.
+signal_daemon() {
+  local file found=
+  for file in "$state"/logs/"$2".pid "$state"/testbed-*/logs/"$2".pid; do
+    [ -e "$file" ] || continue
+    kill -s "$1" "$(cat "$file")" && found=yes
+  done
+  [ -n "$found" ] || { say "there is no daemon $2" && return 2; }
 }
 
 node_down() {

@@ -9,7 +9,9 @@
 #   testbed.sh healthy    exit code 0 if it is up
 #   testbed.sh env        prints how to use it from a shell
 #   testbed.sh kubectl …  runs kubectl against it
-#   testbed.sh image PROGRAM TAG   gives every node an image of a program
+#   testbed.sh image PROGRAM TAG [NODE]   gives every node, or this one, an image of a program
+#   testbed.sh pause DAEMON     stops it where it is, as a node's kube-proxy that hangs; its processes stay
+#   testbed.sh resume DAEMON    undoes that
 #   testbed.sh nodes      lists the nodes: name, address, process whose namespaces are the node's (for nsenter --target)
 #   testbed.sh lose NODE  of several: link down and every process stopped, as if its power had gone
 #   testbed.sh cut NODE   of several: link down only
@@ -96,7 +98,9 @@ case ${1:-} in
   leftovers) node_leftovers ;;
   healthy) node_is_healthy ;;
   env) echo "export KUBECONFIG=$state/kubeconfig PATH=$binaries:\$PATH" ;;
-  image) import_program "$2" "$3" ;;
+  image) import_program "$2" "$3" "${4:-}" ;;
+  pause) signal_daemon STOP "$2" ;;
+  resume) signal_daemon CONT "$2" ;;
   nodes) list_nodes ;;
   lose) lose_node "$2" ;;
   cut) cut_node "$2" ;;

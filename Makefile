@@ -84,7 +84,7 @@ $(LOCAL_BENCHES:%=bench-%): bench-%:
 bench-pauses: testbed-up
 	$(TESTBED_ENV) && SPARKHA_TRIALS=20 tests/run.sh was_paused --success-output final
 
-# Three nodes: each drained under a job, and one lost. They end those that were up before.
+# Three nodes: one drained under a job, one lost, one sick. They end those that were up before.
 bench-nodes:
 	NODES=3 $(TESTBED) up
 	$(TESTBED_ENV) && tests/run.sh -E 'test(/^nodes::/)' --no-capture; code=$$?; $(TESTBED) down && $(TESTBED) leftovers && exit $$code

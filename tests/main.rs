@@ -121,6 +121,8 @@ mod kubernetes {
 }
 
 mod nodes {
+    /// Troubles of nodes, caused and found.
+    mod doctor;
     /// Members spread over nodes that are drained and lost.
     mod drain_and_loss;
 }

@@ -6,9 +6,7 @@ use super::spec::PlacedSpecArguments;
 use crate::commands::arguments::{Global, OutputArguments};
 use crate::doctor::kubernetes::diagnose;
 use crate::doctor::{self, Check, Status};
-use crate::jobs::orphans_of;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::status::status;
 use crate::lifecycle::{Error, generations};
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::LocalPlatform;
@@ -19,7 +17,7 @@ use crate::spec::ClusterSpec;
 
 /// Check a cluster, or what creating one needs
 ///
-/// doctor changes nothing. It runs checks of names, networks and clocks inside pods if you have permission to run programs there (pods/exec).
+/// doctor changes nothing. It runs checks of names, networks, clocks and disks inside pods if you have permission to run programs there (pods/exec).
 ///
 /// Exit code 0 means that no check failed, 8 that a cluster cannot be created, 9 that the existing cluster has a fault.
 #[derive(Debug, Args)]
@@ -70,10 +68,8 @@ async fn local(platform: &LocalPlatform, spec: &ClusterSpec) -> Result<(Vec<Chec
     let Some(inventory) = platform.inventory().await? else {
         return Ok((checks, ExitCode::Impossible));
     };
-    let state = status(platform).await?;
+    checks.extend(doctor::local::of_cluster(platform, &inventory).await?);
     let pods = platform.pods().await?;
     checks.extend(doctor::s3::judge(spec, &doctor::s3::reports(platform, &pods).await));
-    let orphans = orphans_of(platform, pods, &inventory.cluster.ui_domain).await?;
-    checks.extend(doctor::local::of_cluster(&state, &orphans));
     Ok((checks, ExitCode::NotReady))
 }

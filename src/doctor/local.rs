@@ -2,19 +2,26 @@
 
 use std::path::Path;
 
-use super::{Check, Findings};
-use crate::jobs::orphans::Orphan;
+use super::{Check, Findings, now, pods};
+use crate::jobs::orphans_of;
+use crate::lifecycle::Error;
 use crate::lifecycle::preflight::local::{has_event_logs_in_s3, memory_in_use, requested_memory};
+use crate::model::error_chain::with_sources;
 use crate::platform::local::software::{self, Software};
 use crate::platform::local::store::{ClusterDir, DesiredState, make_folder, write_file};
-use crate::platform::local::{addresses, cgroup, kubelet, limits, machine};
+use crate::platform::local::{LocalPlatform, addresses, cgroup, kubelet, limits, machine};
+use crate::platform::{Observation, Platform};
+use crate::render::inventory::Inventory;
 use crate::render::render;
 use crate::spec::ClusterSpec;
-use crate::state::ClusterState;
+use crate::state::cluster_state;
 use crate::state::readiness::NotReady;
 
-/// Whether an existing cluster is in service.
-pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
+/// All checks of an existing cluster.
+pub async fn of_cluster(platform: &LocalPlatform, inventory: &Inventory) -> Result<Vec<Check>, Error> {
+    let facts = platform.facts(Observation::Once).await?;
+    let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
+    let orphans = orphans_of(platform, facts.pods.clone(), &inventory.cluster.ui_domain).await?;
     let mut findings = Findings::of("cluster");
     for lack in &state.not_ready {
         let hint = match lack {
@@ -24,8 +31,10 @@ pub fn of_cluster(state: &ClusterState, orphans: &[Orphan]) -> Vec<Check> {
         findings.fail(lack.to_string(), hint);
     }
     let mut checks = findings.or_ok("in service");
-    checks.extend(super::orphans(orphans));
-    checks
+    checks.extend(pods::findings(&facts, &[], now()).or_ok(format!("{} run", facts.pods.len())));
+    checks.extend(super::applications(&state));
+    checks.extend(super::orphans(&orphans));
+    Ok(checks)
 }
 
 /// All checks of what a cluster on this machine needs.
@@ -106,7 +115,7 @@ fn folder(dir: &ClusterDir) -> Check {
     let _ = std::fs::remove_file(&file);
     match written {
         Ok(()) => Check::ok("state", format!("{} can be written", folder.display())),
-        Err(error) => Check::failed("state", error.to_string(), error.help().unwrap_or_default()),
+        Err(error) => Check::failed("state", with_sources(&error), error.help().unwrap_or_default()),
     }
 }
 

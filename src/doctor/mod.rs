@@ -2,12 +2,16 @@
 
 pub mod kubernetes;
 pub mod local;
+mod pods;
 pub mod s3;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::jobs::orphans::Orphan;
 use crate::model::finding::{Finding, Severity};
+use crate::spec::words::counted;
+use crate::state::ClusterState;
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +65,11 @@ impl Check {
     }
 }
 
+/// Seconds since the epoch, by this machine's clock.
+fn now() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}
+
 /// Drivers whose applications the leader does not know.
 fn orphans(orphans: &[Orphan]) -> Vec<Check> {
     let mut findings = Findings::of("drivers");
@@ -68,6 +77,22 @@ fn orphans(orphans: &[Orphan]) -> Vec<Check> {
         findings.warn(orphan.message(), orphan.help());
     }
     findings.or_ok("the leader knows the application of every running driver")
+}
+
+/// Applications without executors: their driver waits forever at "Initial job has not accepted any resources".
+fn applications(state: &ClusterState) -> Vec<Check> {
+    const NAME: &str = "applications";
+    if state.leader().is_none() {
+        return vec![Check::skipped(NAME, "no master leads", "")];
+    }
+    let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and \
+                end, they do not reach the driver: spark.driver.host must be an address of its pod";
+    let mut findings = Findings::of(NAME);
+    for waiting in state.waiting() {
+        findings.warn(waiting, hint);
+    }
+    let all = counted(state.applications.len(), "application");
+    findings.or_ok(format!("{all}, none of them waiting"))
 }
 
 /// What one check has found so far.

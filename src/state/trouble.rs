@@ -92,7 +92,10 @@ impl TroubleKind {
                 "its pods are replaced when it is back, or when it is known to be gone: `kubectl delete node POD`, if the machine is off for \
                  good; `sparkha doctor` says more"
             }
-            TroubleKind::Volume => "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`",
+            TroubleKind::Volume => {
+                "check storageClassName, accessMode and the claim's name: `kubectl describe pvc`; of NFS, the server's exports and the NFS client \
+                 of the nodes (nfs-common)"
+            }
         }
     }
 }

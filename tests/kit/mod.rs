@@ -9,6 +9,7 @@ pub mod connect;
 pub mod cut;
 pub mod decommissioning;
 pub mod dns;
+pub mod doctor;
 pub mod documents;
 pub mod following;
 pub mod handover;
@@ -21,7 +22,7 @@ pub mod server;
 pub mod submit;
 pub mod walk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -458,4 +459,55 @@ pub fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
     file
+}
+
+/// A file system of its own, unmounted when dropped.
+pub struct SmallDisk(pub PathBuf);
+
+impl SmallDisk {
+    pub fn at(path: PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mounting needs root");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// The testbed's script, which pauses daemons and cuts nodes off.
+pub fn testbed(arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed.sh");
+    let done = Command::new(script).args(arguments).status().unwrap();
+    assert!(done.success() || std::thread::panicking(), "{arguments:?}");
+}
+
+/// What undoes changes of the cluster or machine when the test ends, however it does. It must not panic: the test may have done so already.
+pub struct Undo<'a>(Vec<Box<dyn FnOnce() + 'a>>);
+
+impl<'a> Undo<'a> {
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub fn add(&mut self, undo: impl FnOnce() + 'a) {
+        self.0.push(Box::new(undo));
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        for undo in self.0.drain(..).rev() {
+            undo();
+        }
+    }
 }

@@ -215,6 +215,9 @@ pub fn a_job_that_waits_is_told_why_and_jobs_can_be_ended(site: &dyn Site, folde
     until(Duration::from_secs(90), "the second job", || {
         waiting().iter().any(|job| job["driver"] == *driver)
     });
+    let checks = run(site.sparkha(&["doctor"])).exits(0).stdout;
+    let told = |line: &str| line.contains(" applications ") && line.contains(" waits for executors of 512 MiB: ");
+    assert!(checks.lines().any(told), "{checks}");
 
     let mut third = site.command(folder, &arguments);
     let mut third = third.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

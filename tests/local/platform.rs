@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::kit::local::{Home, driver, is_alive, signal, spark_home};
 use crate::kit::server::Server;
-use crate::kit::{Run, certificates, file, masters_in, on_terminal, run};
+use crate::kit::{Run, SmallDisk, certificates, file, masters_in, on_terminal, run};
 
 /// The smallest cluster.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
@@ -829,29 +829,6 @@ fn what_this_machine_lacks_is_told_beforehand() {
     assert_eq!(checks.as_array().unwrap().iter().find(failed).unwrap()["name"], "Spark");
 }
 
-/// A file system of its own, unmounted when dropped.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn at(path: std::path::PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&path).unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "mounting needs root");
-        Self(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_passes() {
     let mut home = Home::new();
@@ -879,6 +856,8 @@ fn a_full_disk_is_told_and_passes() {
     let two = ["create", "--masters", "1", "--workers", "2"];
     home.run(&two).exits(8).says("No space left on device");
     home.run(&["status"]).exits(0);
+    let checks = home.run(&["doctor"]).exits(9).stdout;
+    assert!(checks.contains("No space left on device"), "{checks}");
     signal(home.process("spark", "spark-worker-0"), "KILL");
     home.wait_for(READY, "the worker to be missed", || {
         home.run(&["status"]).code == Some(9)
@@ -886,6 +865,8 @@ fn a_full_disk_is_told_and_passes() {
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     home.wait_for(READY, "the worker again", || home.run(&["status"]).code == Some(0));
+    let checks = home.run(&["doctor"]).exits(0).stdout;
+    assert!(checks.contains("spark-worker-0 restarted 0 min ago: "), "{checks}");
     home.run(&two).exits(0).says("2 of 2 registered");
     home.run(&["teardown"]).exits(0);
     drop(disk);

@@ -2,15 +2,14 @@
 //! drain takes one of each member at a time under a running job, and the loss of a node is told with its pods and the ways out, with and without
 //! the right to read nodes. These tests need three nodes: `make bench-nodes`.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::kit::decommissioning::{LEAVING, assert_unharmed};
 use crate::kit::pods::{self, finish_job, job_log, kill_jvm, start_job};
-use crate::kit::{self, Run, Sandbox, masters_in, roles, run};
+use crate::kit::{self, Run, Sandbox, masters_in, roles, run, testbed};
 
 const SOON: Duration = Duration::from_secs(90);
 const ROLE: &str = "app.kubernetes.io/component";
@@ -41,22 +40,16 @@ print("RESULT", total, len(files), *sorted(pods))
 /// A node whose power is gone, until this is dropped.
 struct Lost<'a>(&'a str);
 
-fn testbed(verb: &str, node: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed.sh");
-    let done = Command::new(script).args([verb, node]).status().unwrap();
-    assert!(done.success() || std::thread::panicking(), "{verb} {node}");
-}
-
 impl<'a> Lost<'a> {
     fn new(node: &'a str) -> Self {
-        testbed("lose", node);
+        testbed(&["lose", node]);
         Self(node)
     }
 }
 
 impl Drop for Lost<'_> {
     fn drop(&mut self) {
-        testbed("regain", self.0);
+        testbed(&["regain", self.0]);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use jiff::fmt::rfc2822;
 
-use super::facts::{ApiServer, ClockReading, Observed, PodReport, joined, now};
-use crate::doctor::Check;
+use super::facts::{ApiServer, ClockReading, Observed, PodReport, joined};
+use crate::doctor::{Check, now};
 use crate::platform::kubernetes::Cluster;
 
 const NAME: &str = "clocks";
@@ -92,8 +92,7 @@ mod tests {
         let answer = |offset: &f64| PodReport {
             pod: "p".into(),
             clock: Some(ClockReading::within("p", 1000.0 + offset, (1000.0, 1001.0))),
-            ports: vec![],
-            names: vec![],
+            ..PodReport::default()
         };
         Ok(offsets.iter().map(answer).collect())
     }

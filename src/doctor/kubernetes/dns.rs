@@ -161,9 +161,8 @@ mod tests {
         });
         PodReport {
             pod: pod.into(),
-            clock: None,
-            ports: vec![],
             names: names.collect(),
+            ..PodReport::default()
         }
     }
 

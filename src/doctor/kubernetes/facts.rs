@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -87,12 +86,22 @@ pub struct NameServerReport {
 }
 
 /// The report of one pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodReport {
     pub pod: String,
     pub clock: Option<ClockReading>,
     pub ports: Vec<Port>,
     pub names: Vec<Lookup>,
+    pub disks: Vec<Disk>,
+}
+
+/// The file system of a pod's volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Where its first volume is mounted.
+    pub path: String,
+    /// Rounded up: 100 if nothing more can be written.
+    pub percent_used: u8,
 }
 
 /// An attempt to connect.
@@ -167,11 +176,6 @@ impl ClockReading {
             _ => 0.0,
         }
     }
-}
-
-/// Seconds since the epoch, by this machine's clock.
-pub fn now() -> f64 {
-    Timestamp::now().as_duration().as_secs_f64()
 }
 
 /// The names of these pods, for messages: the first three, if there are more.

@@ -1,6 +1,7 @@
 //! What a cluster on Kubernetes needs, and what is wrong with an existing one. [`gather`] queries, all other modules judge.
 
 mod clocks;
+mod disks;
 mod dns;
 mod facts;
 mod gather;
@@ -19,7 +20,7 @@ mod storage;
 mod versions;
 mod zookeeper;
 
-use super::Check;
+use super::{Check, now};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::spec::ClusterSpec;
 
@@ -68,7 +69,8 @@ fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) ->
         checks.extend(nodes::placement(existing));
         checks.extend(versions::judge(existing, &users));
         checks.extend(images::judge(existing, &users, &facts.events));
-        checks.extend(pods::judge(existing, &users, &facts.events, facts::now()));
+        checks.extend(pods::judge(existing, &users, &facts.events, now()));
+        checks.push(disks::judge(&existing.probes));
         checks.extend(services::judge(existing, facts));
         checks.extend(network::judge(&existing.probes));
         checks.extend(spark::judge(existing));

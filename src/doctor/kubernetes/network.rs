@@ -7,14 +7,15 @@ use crate::doctor::Check;
 const PODS: &str = "pod network";
 const SERVICES: &str = "Service network";
 const HAIRPIN: &str = "hairpin";
+/// What a check of the pods' reports lacks without them.
+pub const GRANT: &str = "grant `pods/exec` to check from the pods";
 
 pub fn judge(probes: &Observed<Vec<PodReport>>) -> Vec<Check> {
     let reports = match probes {
         Ok(reports) => reports,
         Err(why) => {
-            let hint = "grant `pods/exec` to check from the pods";
             return [PODS, SERVICES, HAIRPIN]
-                .map(|name| Check::skipped(name, why, hint))
+                .map(|name| Check::skipped(name, why, GRANT))
                 .into();
         }
     };
@@ -90,17 +91,16 @@ mod tests {
     fn a_failed_hairpin_does_not_fail_the_pod_network() {
         let master = PodReport {
             pod: "spark-master-0".into(),
-            clock: None,
             ports: vec![
                 port("spark-worker-0", false, Reachability::Open),
                 port("spark-master-0", true, Reachability::Silent),
             ],
-            names: vec![],
+            ..PodReport::default()
         };
         let worker = PodReport {
             pod: "spark-worker-0".into(),
             ports: vec![port("spark-master-0", true, Reachability::Open)],
-            ..master.clone()
+            ..PodReport::default()
         };
         let statuses: Vec<_> = judge(&Ok(vec![master, worker]))
             .iter()
@@ -116,12 +116,11 @@ mod tests {
     fn unreachable_services_are_reported_apart_from_pods() {
         let worker = PodReport {
             pod: "spark-worker-0".into(),
-            clock: None,
             ports: vec![
                 port("spark-master-0", false, Reachability::Open),
                 port("spark-master-0", true, Reachability::Refused),
             ],
-            names: vec![],
+            ..PodReport::default()
         };
         let checks = judge(&Ok(vec![worker]));
         assert_eq!(checks[0].status, Status::Ok);

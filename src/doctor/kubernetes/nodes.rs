@@ -54,7 +54,10 @@ fn troubles(nodes: &[Node]) -> Vec<String> {
                 (kind, message) => format!("{name} has {kind}: {message}"),
             }
         });
-        list.collect::<Vec<_>>()
+        // One that hung on joining, until Kubernetes says the same.
+        let is_silent = !conditions(node).any(|condition| condition.type_ == "Ready");
+        let never = is_silent.then(|| format!("{name} is not ready: Kubelet never posted node status."));
+        list.chain(never).collect::<Vec<_>>()
     };
     nodes.iter().flat_map(of_node).collect()
 }

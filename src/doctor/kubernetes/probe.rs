@@ -1,6 +1,7 @@
-//! What the cluster's own pods can reach: names, addresses, Services and the time. One `exec` for each pod, all concurrent; a missing permission is
-//! reported.
+//! What the cluster's own pods can reach: names, addresses, Services and the time, and how full their volumes are. One `exec` for each pod, all
+//! concurrent; a missing permission is reported.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,7 +10,8 @@ use kube::ResourceExt;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
-use super::facts::{ClockReading, ConnectTarget, Lookup, Observed, PodReport, Port, Reachability, Resolution, now};
+use super::facts::{ClockReading, ConnectTarget, Disk, Lookup, Observed, PodReport, Port, Reachability, Resolution};
+use crate::doctor::now;
 use crate::model::labels::{Component, INSTANCE};
 use crate::model::ports::{MASTER_PORT, WORKER_PORT, ZOOKEEPER_PORT};
 use crate::platform::kubernetes::{self, Cluster};
@@ -31,12 +33,15 @@ resolve() {
   case $? in 0) echo "known $1" ;; 126 | 127) ;; 124) echo "unanswered $1" ;; *) echo "unknown $1" ;; esac
 }
 echo "time $(date +%s.%N)"
+disks=()
 while [ $# -gt 0 ]; do
   case $1 in
     reach) reach "$2" "$3" & shift 3 ;;
     resolve) resolve "$2" & shift 2 ;;
+    disk) disks+=("$2") && shift 2 ;;
   esac
 done
+[ ${#disks[@]} = 0 ] || timeout -s KILL 3 df -P "${disks[@]}" 2>/dev/null | while read -r line; do echo "disk $line"; done
 wait
 "#;
 
@@ -192,6 +197,17 @@ fn is_host(text: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }
 
+/// Where its first container may write.
+fn volumes(pod: &Pod) -> Vec<&str> {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let mounts = container.and_then(|container| container.volume_mounts.as_deref());
+    let writable = mounts
+        .into_iter()
+        .flatten()
+        .filter(|mount| mount.read_only != Some(true));
+    writable.map(|mount| mount.mount_path.as_str()).collect()
+}
+
 async fn query_pod(
     cluster: &Cluster,
     pod: &Pod,
@@ -205,22 +221,26 @@ async fn query_pod(
     for name in names {
         command.extend(["resolve".to_owned(), name.clone()]);
     }
+    let volumes = volumes(pod);
+    for path in &volumes {
+        command.extend(["disk".to_owned(), (*path).to_owned()]);
+    }
     let started = now();
     let text = output_of(cluster, &pod.name_any(), &command).await?;
-    Ok(parse(&pod.name_any(), &text, targets, (started, now())))
+    Ok(parse(&pod.name_any(), &text, (targets, &volumes), (started, now())))
 }
 
-fn parse(pod: &str, text: &str, targets: &[ConnectTarget], during: (f64, f64)) -> PodReport {
+/// What a pod says about these targets and volumes.
+fn parse(pod: &str, text: &str, (targets, volumes): (&[ConnectTarget], &[&str]), during: (f64, f64)) -> PodReport {
     let mut report = PodReport {
         pod: pod.to_owned(),
-        clock: None,
-        ports: Vec::new(),
-        names: Vec::new(),
+        ..PodReport::default()
     };
     let at = |address: &str, port: &str| {
         let is_it = |target: &&ConnectTarget| target.address == address && target.port.to_string() == port;
         targets.iter().find(is_it).cloned()
     };
+    let mut disks = BTreeSet::new();
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         let port = |outcome, address, port| at(address, port).map(|target| Port { target, outcome });
@@ -238,6 +258,18 @@ fn parse(pod: &str, text: &str, targets: &[ConnectTarget], during: (f64, f64)) -
             ["known", text] => report.names.push(name(Resolution::Known, text)),
             ["unknown", text] => report.names.push(name(Resolution::Unknown, text)),
             ["unanswered", text] => report.names.push(name(Resolution::Unanswered, text)),
+            // df: device, blocks, used, available, used in percent, path.
+            ["disk", device, blocks, used, _, percent, path] if volumes.contains(&path) => {
+                let percent_used = percent.strip_suffix('%').and_then(|percent| percent.parse().ok());
+                // Several volumes may be on one disk.
+                let is_new = disks.insert((device, blocks, used));
+                report
+                    .disks
+                    .extend(percent_used.filter(|_| is_new).map(|percent_used| Disk {
+                        path: path.to_owned(),
+                        percent_used,
+                    }));
+            }
             _ => {}
         }
     }
@@ -275,9 +307,11 @@ mod tests {
             port: 7077,
         };
         let targets = [target("a", "10.0.0.1"), target("b", "10.0.0.2")];
-        let text =
-            "time 100.5\nsilent 10.0.0.2 7077\nunknown x\nopen 10.0.0.1 7077\nknown b\nopen 10.0.0.9 7077\nnoise\n";
-        let report = parse("p", text, &targets, (100.0, 101.0));
+        let text = "time 100.5\nsilent 10.0.0.2 7077\nunknown x\nopen 10.0.0.1 7077\nknown b\nopen 10.0.0.9 7077\nnoise\n\
+             disk Filesystem 1024-blocks Used Available Capacity Mounted on\n\
+             disk /dev/vda 100 40 60 40% /tmp\ndisk /dev/vda 100 40 60 40% /work\ndisk filer:/x 10 10 0 100% /data\n\
+             disk x 10 10 0 100% /not-asked\n";
+        let report = parse("p", text, (&targets, &["/tmp", "/work", "/data"]), (100.0, 101.0));
         let outcomes: Vec<_> = report
             .ports
             .iter()
@@ -290,6 +324,12 @@ mod tests {
             .map(|name| (name.name.as_str(), name.outcome))
             .collect();
         assert_eq!(names, [("b", Resolution::Known), ("x", Resolution::Unknown)]);
+        let disks: Vec<_> = report
+            .disks
+            .iter()
+            .map(|disk| (disk.path.as_str(), disk.percent_used))
+            .collect();
+        assert_eq!(disks, [("/tmp", 40), ("/data", 100)]);
         assert_eq!(report.clock.unwrap().offset(), 0.0);
     }
 

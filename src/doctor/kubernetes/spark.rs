@@ -9,14 +9,13 @@ use crate::doctor::{Check, Findings};
 use crate::model::labels::Component;
 use crate::model::ports::MASTER_PORT;
 use crate::model::reports::{MasterReport, MasterStatus, WorkerReport};
-use crate::spec::words::counted;
 use crate::state::readiness::NotReady;
-use crate::state::{Facts, WorkersState, pods_of};
+use crate::state::{Facts, pods_of};
 
 pub fn judge(existing: &Existing) -> Vec<Check> {
     let mut checks = masters(existing);
     checks.extend(workers(existing));
-    checks.extend(applications(leader(&existing.observed), &existing.state.workers));
+    checks.extend(crate::doctor::applications(&existing.state));
     checks.extend(crate::doctor::orphans(&existing.orphans));
     checks
 }
@@ -133,31 +132,6 @@ fn advertised(
     Some(Check::failed(name, observed, hint))
 }
 
-/// Applications without executors: their driver waits forever at "Initial job has not accepted any resources".
-fn applications(leader: Option<&MasterReport>, workers: &WorkersState) -> Vec<Check> {
-    const NAME: &str = "applications";
-    let Some(leader) = leader else {
-        return vec![Check::skipped(NAME, "no master leads", "")];
-    };
-    let waiting = leader.activeapps.iter().filter(|app| app.state == "WAITING");
-    let mut findings = Findings::of(NAME);
-    for app in waiting {
-        let observed = format!(
-            "{} ({}) waits for executors; {} and {} MiB are free on {}",
-            app.id,
-            app.name,
-            counted(workers.cores.saturating_sub(workers.cores_used), "core"),
-            workers.memory_mib.saturating_sub(workers.memory_used_mib),
-            counted(workers.registered, "worker")
-        );
-        let hint = "an executor must fit into one worker (spark.executor.cores, spark.executor.memory) and into spark.cores.max; if executors start and end, they do not \
-                    reach the driver: spark.driver.host must be an address of its pod";
-        findings.warn(observed, hint);
-    }
-    let all = counted(leader.activeapps.len(), "application");
-    findings.or_ok(format!("{all}, none of them waiting"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -180,12 +154,11 @@ mod tests {
         let pods = [&pod];
         let answer = |pod: &str, outcome| PodReport {
             pod: pod.into(),
-            clock: None,
-            ports: vec![],
             names: vec![Lookup {
                 name: "spark-worker-0".into(),
                 outcome,
             }],
+            ..PodReport::default()
         };
         let status = |host: &str, probes: &Observed<Vec<PodReport>>| {
             advertised("workers", &worker(host), &pods, probes).map(|check| check.status)
@@ -201,35 +174,5 @@ mod tests {
         assert_eq!(status("spark-worker-0", &only_itself), Some(Status::Failed));
         let everybody = Ok(vec![answer("m", Resolution::Known)]);
         assert_eq!(status("spark-worker-0", &everybody), None);
-    }
-
-    #[test]
-    fn a_waiting_application_is_reported_with_the_free_resources() {
-        let leader: MasterReport = serde_json::from_value(json!({
-            "status": "ALIVE", "url": "",
-            "activeapps": [
-                {"id": "app-1", "name": "report", "cores": 0, "user": "u", "state": "WAITING"},
-                {"id": "app-2", "name": "runs", "cores": 1, "user": "u", "state": "RUNNING"},
-            ],
-        }))
-        .unwrap();
-        let workers = WorkersState {
-            expected: 2,
-            registered: 2,
-            cores: 2,
-            cores_used: 1,
-            memory_mib: 2564,
-            memory_used_mib: 600,
-            expected_cores: 1,
-            expected_memory_mib: 1282,
-            pods: vec![],
-        };
-        let checks = applications(Some(&leader), &workers);
-        let observed = "app-1 (report) waits for executors; 1 core and 1964 MiB are free on 2 workers";
-        assert_eq!(
-            checks.iter().map(|check| check.observed.as_str()).collect::<Vec<_>>(),
-            [observed]
-        );
-        assert_eq!(applications(None, &workers)[0].status, Status::Skipped);
     }
 }

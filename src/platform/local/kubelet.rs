@@ -312,6 +312,7 @@ impl Kubelet {
             terminated: Some(ContainerStateTerminated {
                 exit_code: code,
                 reason: Some(reason),
+                finished_at: Some(Time(Timestamp::now())),
                 ..Default::default()
             }),
             ..Default::default()

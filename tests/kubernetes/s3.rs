@@ -59,7 +59,7 @@ fn jobs_and_the_history_server_use_an_s3_store() {
     let submit = [
         "submit",
         "--executor-memory",
-        "600m",
+        "800m",
         "--",
         job.path().to_str().unwrap(),
         "s3a://data/image",

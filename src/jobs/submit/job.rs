@@ -160,9 +160,9 @@ impl Job {
         }
     }
 
-    /// The cores of each executor, if they must differ from the cluster's configuration: with more cores than the job's
-    /// maximum it would get no executor, and with larger heaps cores would stay unused.
-    pub fn fitting_cores(&self, cluster: &str, workers: &WorkersSummary) -> Option<u32> {
+    /// The cores of each executor, if they must differ from the cluster's configuration: with more cores than the job may
+    /// use, by itself or by the cluster's default, it would get no executor, and with larger heaps cores would stay unused.
+    pub fn fitting_cores(&self, cluster: &str, workers: &WorkersSummary, default_cores: Option<u32>) -> Option<u32> {
         if self.property(EXECUTOR_CORES).is_some() {
             return None;
         }
@@ -171,6 +171,7 @@ impl Job {
         let usual_heap = conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text))?;
         let heap = self.property(EXECUTOR_MEMORY).and_then(|text| memory(&text));
         let most = self.property(CORES_MAX).and_then(|text| text.trim().parse().ok());
+        let most = most.or(default_cores);
         let fitting = match heap.map(|heap| u32::try_from(workers.memory_mib / heap.mib().max(1)).unwrap_or(u32::MAX)) {
             Some(executors) if heap > Some(usual_heap) && executors > 0 => {
                 caps::cores_for(workers.cores, workers.cores, executors)
@@ -421,7 +422,7 @@ mod tests {
                 conf: conf.collect(),
                 ..Job::default()
             };
-            job.fitting_cores(cluster, &workers)
+            job.fitting_cores(cluster, &workers, None)
         };
         assert_eq!(cores(&[]), None);
         // With four cores each the job would get no executor.
@@ -430,6 +431,13 @@ mod tests {
         // One such executor uses a worker's whole memory, so it gets all of its cores.
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "4g")]), Some(8));
         assert_eq!(cores(&[(EXECUTOR_MEMORY, "1g")]), None);
-        assert_eq!(Job::default().fitting_cores("", &workers), None);
+        assert_eq!(Job::default().fitting_cores("", &workers, None), None);
+        // Nor with more than a job gets that sets no limit itself.
+        let large = Job {
+            conf: [(EXECUTOR_MEMORY.to_owned(), "4g".to_owned())].into(),
+            ..Job::default()
+        };
+        assert_eq!(large.fitting_cores(cluster, &workers, Some(6)), Some(6));
+        assert_eq!(large.fitting_cores(cluster, &workers, Some(4)), None);
     }
 }

@@ -63,7 +63,9 @@ impl Submission {
     fn fitted(&self, defaults: &str, inventory: &Inventory) -> Self {
         let mut fitted = self.clone();
         let job = &mut fitted.job.job;
-        if let Some(cores) = job.fitting_cores(defaults, &inventory.cluster.workers) {
+        let cluster = &inventory.cluster;
+        let default_cores = cluster.executors.and_then(|executors| executors.default_cores);
+        if let Some(cores) = job.fitting_cores(defaults, &cluster.workers, default_cores) {
             job.conf.insert(job::EXECUTOR_CORES.into(), cores.to_string());
         }
         fitted

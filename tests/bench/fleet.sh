@@ -6,26 +6,17 @@
 set -euo pipefail
 sparkha=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")
+. "$here/addresses.sh"
 space=sparkha-fleet
 masters=
 end() {
   [ -z "$masters" ] || kill "$masters" 2>/dev/null || true
-  ip netns delete "$space" 2>/dev/null || true
-  ip link delete "$space" 2>/dev/null || true
+  remove_addresses "$space"
   [ -n "${KEEP:-}" ] || python3 "$here/fleet.py" remove
 }
 trap end EXIT
 
-ip netns add "$space"
-ip link add "$space" type veth peer name eth0 netns "$space"
-ip address add 10.98.0.1/30 dev "$space"
-ip link set "$space" up
-ip -n "$space" address add 10.98.0.2/30 dev eth0
-ip -n "$space" link set lo up
-ip -n "$space" link set eth0 up
-ip -n "$space" route add default via 10.98.0.1
-ip -n "$space" route add local 10.99.0.0/16 dev lo
-ip route add 10.99.0.0/16 via 10.98.0.2
+add_addresses "$space"
 ip netns exec "$space" python3 "$here/fleet.py" masters &
 masters=$!
 python3 "$here/fleet.py" create "$sparkha"

@@ -3,7 +3,7 @@
 # page of 20 kB), the same load (wrk, 32 connections), in turns in one run; then a router that others tire, 10,000 routes, and a route that changes.
 #
 # Load, backend and proxy share the processors. So compare the processor time that each proxy takes for a request (user and system, as the kernel
-# counts it for its processes): whatever else is running changes it little, but decides about requests a second.
+# counts it for its processes). Other programs change that little, but they change the requests a second a lot.
 #
 #   tests/bench/router.sh PATH-OF-SPARKHA
 set -euo pipefail

@@ -68,8 +68,6 @@ async fn local(platform: &LocalPlatform, spec: &ClusterSpec) -> Result<(Vec<Chec
     let Some(inventory) = platform.inventory().await? else {
         return Ok((checks, ExitCode::Impossible));
     };
-    checks.extend(doctor::local::of_cluster(platform, &inventory).await?);
-    let pods = platform.pods().await?;
-    checks.extend(doctor::s3::judge(spec, &doctor::s3::reports(platform, &pods).await));
+    checks.extend(doctor::local::of_cluster(platform, spec, &inventory).await?);
     Ok((checks, ExitCode::NotReady))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Check, Findings, now, pods};
+use super::{Check, Findings, now, pods, s3};
 use crate::jobs::orphans_of;
 use crate::lifecycle::Error;
 use crate::lifecycle::preflight::local::{has_event_logs_in_s3, memory_in_use, requested_memory};
@@ -18,7 +18,11 @@ use crate::state::cluster_state;
 use crate::state::readiness::NotReady;
 
 /// All checks of an existing cluster.
-pub async fn of_cluster(platform: &LocalPlatform, inventory: &Inventory) -> Result<Vec<Check>, Error> {
+pub async fn of_cluster(
+    platform: &LocalPlatform,
+    spec: &ClusterSpec,
+    inventory: &Inventory,
+) -> Result<Vec<Check>, Error> {
     let facts = platform.facts(Observation::Once).await?;
     let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
     let orphans = orphans_of(platform, facts.pods.clone(), &inventory.cluster.ui_domain).await?;
@@ -34,6 +38,7 @@ pub async fn of_cluster(platform: &LocalPlatform, inventory: &Inventory) -> Resu
     checks.extend(pods::findings(&facts, &[], now()).or_ok(format!("{} run", facts.pods.len())));
     checks.extend(super::applications(&state));
     checks.extend(super::orphans(&orphans));
+    checks.extend(s3::judge(spec, &s3::reports(platform, &facts.pods).await));
     Ok(checks)
 }
 

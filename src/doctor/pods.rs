@@ -156,6 +156,7 @@ mod tests {
             "p was evicted: The node was low on resource: ephemeral-storage."
         );
     }
+
     #[test]
     fn an_eviction_is_remembered_by_its_event_alone() {
         let set = serde_json::from_value(

@@ -2,7 +2,7 @@
 //! so that masters, workers and ZooKeeper servers start with half of the work.
 //!
 //! They are made once for a fetched Spark and a Java, by servers that start, register and end. A `java` of our own, java.sh, passes them to the
-//! JVM. Whatever does not fit, because Java was updated, the JVM itself leaves aside.
+//! JVM. The JVM ignores an archive that does not fit, for example after an update of Java.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -11,14 +11,14 @@ if ! command -v debootstrap >/dev/null; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
 fi
 cache=${SPARKHA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sparkha}
-# A Debian with a compiler that knows this edition, and the library of the same version.
-root=$cache/rust-1
+# A Debian with a compiler that knows this edition, the library of the same version, and what makes import libraries of Windows.
+root=$cache/rust-2
 if [ ! -e "$root" ]; then
   mkdir -p "$cache"
   scratch=$(mktemp -d "$cache/build.XXXXXX")
   trap 'rm -rf "$scratch"' EXIT
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' | grep -v -e security -e updates | head -n 1)
-  debootstrap --variant=minbase --include=ca-certificates,cargo,gcc,libc6-dev,rust-src,rustc testing "$scratch/root" "$mirror" >"$scratch/log" ||
+  debootstrap --variant=minbase --include=binutils-mingw-w64-x86-64,ca-certificates,cargo,gcc,libc6-dev,rust-src,rustc testing "$scratch/root" "$mirror" >"$scratch/log" ||
     { tail "$scratch/log" >&2; exit 1; }
   mkdir -p "$scratch/root/sparkha" "$scratch/root/root/.cargo/registry"
   mv "$scratch/root" "$root"

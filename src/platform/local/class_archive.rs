@@ -20,6 +20,7 @@ use super::software::Software;
 use super::{Error, addresses, paths};
 use crate::clients::spark::MasterUi;
 use crate::model::reports::{MasterReport, MasterStatus};
+use crate::platform::system::processes::in_own_group;
 use crate::platform::system::{Signal, set_mode};
 use crate::render::digest::short_digest;
 
@@ -182,8 +183,8 @@ impl Training<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0)
             .kill_on_drop(true);
+        in_own_group(&mut command);
         command
     }
 }

@@ -15,6 +15,7 @@ use super::software::SPARK;
 use super::store::{ClusterDir, DesiredState};
 use super::translate::Translation;
 use super::{class_archive, volumes};
+use crate::platform::system::processes::in_own_group;
 
 /// The program, arguments and environment of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,15 +37,15 @@ impl Launch {
         output: Stdio,
         errors: Stdio,
     ) -> Result<(Child, ProcessId), String> {
-        let child = self
-            .command(groups)
+        let mut command = self.command(groups);
+        command
             .current_dir(folder)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(errors)
-            .process_group(0)
+            .stderr(errors);
+        let child = in_own_group(&mut command)
             .spawn()
             .map_err(|error| format!("failed to start {}: {error}", self.program))?;
         let process = child.id().and_then(|pid| ProcessId::of(pid as i32));

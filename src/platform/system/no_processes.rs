@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 
+use tokio::process::Command;
+
 use super::Signal;
 
 /// No process.
@@ -30,6 +32,10 @@ pub fn signal(_pid: i32, _signal: Signal) -> io::Result<()> {
 /// False: the PID may be another machine's.
 pub fn is_free(_pid: i32) -> bool {
     false
+}
+
+pub fn in_own_group(command: &mut Command) -> &mut Command {
+    command
 }
 
 pub fn start_session() -> io::Result<()> {

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{self, Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal, test_kill_process};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::process::Command;
 
 use super::Signal;
 
@@ -55,6 +56,11 @@ pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
 /// Whether no process has this PID.
 pub fn is_free(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// Starts the process in a process group of its own.
+pub fn in_own_group(command: &mut Command) -> &mut Command {
+    command.process_group(0)
 }
 
 /// Moves this process to a session of its own, away from the terminal of its parent.

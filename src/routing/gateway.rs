@@ -1,9 +1,9 @@
-//! Gateway API: an HTTPRoute for each host, with the same Services and Endpoints behind it as an Ingress. One route for all hosts is impossible: an
+//! Gateway API: an HTTPRoute for each host, with the same Services and addresses behind it as an Ingress. One route for all hosts is impossible: an
 //! HTTPRoute has 16 at most, and a wildcard only matches a whole first label.
 
 use serde_json::{Value, json};
 
-use super::ingress::{backends, metadata, service_name};
+use super::ingress::{Addresses, backends, metadata, service_name};
 use super::{Route, by_host};
 
 /// All objects; `gateway` is the name of the Gateway in each cluster's namespace.
@@ -19,7 +19,8 @@ pub fn objects(routes: &[Route], gateway: &str) -> Vec<Value> {
             },
         })
     });
-    let mut objects = backends(routes);
+    // A server with a Gateway API is younger than EndpointSlices.
+    let mut objects = backends(routes, Addresses::EndpointSlices);
     objects.extend(http_routes);
     objects
 }

@@ -1,5 +1,4 @@
-//! Ingress objects. Their backends must be Services, so each route gets a Service without a selector, and Endpoints with the pod's address.
-//! (Endpoints, not EndpointSlices: every server since 1.20 serves them in the same version and mirrors them into slices.)
+//! Ingress objects. Their backends must be Services, so each route gets a Service without a selector, and an EndpointSlice with the pod's address.
 //!
 //! An Ingress only listens on ports 80 and 443: links with 8080 or 8081 need another format. It cannot distinguish the ports of one host either: a
 //! worker's host leads to the worker, not to a driver beside it.
@@ -9,9 +8,17 @@ use serde_json::{Value, json};
 use super::{Role, Route, UiOwner, by_host};
 use crate::model::labels::{INSTANCE, MANAGED_BY, SPARKHA};
 
-/// Services and Endpoints first, then an Ingress for each cluster.
-pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
-    let mut objects = backends(routes);
+/// The kind of object that holds the address behind a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    EndpointSlices,
+    /// Deprecated since Kubernetes 1.33: for servers before 1.21, which mirror them into slices.
+    Endpoints,
+}
+
+/// Services and their addresses first, then an Ingress for each cluster.
+pub fn objects(routes: &[Route], addresses: Addresses, class: Option<&str>) -> Vec<Value> {
+    let mut objects = backends(routes, addresses);
     for (owner, routes) in by_cluster(routes) {
         let rules: Vec<_> = routes
             .into_iter()
@@ -34,25 +41,44 @@ pub fn objects(routes: &[Route], class: Option<&str>) -> Vec<Value> {
     objects
 }
 
-/// A Service and its Endpoints for each host.
-pub fn backends(routes: &[Route]) -> Vec<Value> {
+/// A Service and its address for each host.
+pub fn backends(routes: &[Route], addresses: Addresses) -> Vec<Value> {
     let objects = by_host(routes).flat_map(|route| {
-        let metadata = metadata(service_name(&route.owner), &route.owner);
-        [
-            json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-                "spec": {"ports": [{"name": "ui", "port": route.port, "protocol": "TCP", "targetPort": route.port}]},
-            }),
-            json!({
-                "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
-                "subsets": [{
-                    "addresses": [{"ip": route.target.to_string()}],
-                    "ports": [{"name": "ui", "port": route.port, "protocol": "TCP"}],
-                }],
-            }),
-        ]
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata(service_name(&route.owner), &route.owner),
+            "spec": {"ports": [{"name": "ui", "port": route.port, "protocol": "TCP", "targetPort": route.port}]},
+        });
+        let address = match addresses {
+            Addresses::EndpointSlices => endpoint_slice(route),
+            Addresses::Endpoints => endpoints(route),
+        };
+        [service, address]
     });
     objects.collect()
+}
+
+fn endpoint_slice(route: &Route) -> Value {
+    let name = service_name(&route.owner);
+    let mut metadata = metadata(name.clone(), &route.owner);
+    metadata["labels"]["kubernetes.io/service-name"] = json!(name);
+    // By this, the control plane knows that the slice is not one of its own.
+    metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = json!(SPARKHA);
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+        "addressType": if route.target.is_ipv6() { "IPv6" } else { "IPv4" },
+        "endpoints": [{"addresses": [route.target.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "ui", "port": route.port, "protocol": "TCP"}],
+    })
+}
+
+fn endpoints(route: &Route) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata(service_name(&route.owner), &route.owner),
+        "subsets": [{
+            "addresses": [{"ip": route.target.to_string()}],
+            "ports": [{"name": "ui", "port": route.port, "protocol": "TCP"}],
+        }],
+    })
 }
 
 /// Each cluster's routes, one for each host.
@@ -90,19 +116,23 @@ mod tests {
     use crate::routing::tests::table;
 
     #[test]
-    fn a_service_endpoints_and_an_ingress() {
+    fn a_service_an_endpoint_slice_and_an_ingress() {
         let labels = json!({MANAGED_BY: SPARKHA, INSTANCE: "spark", crate::model::labels::COMPONENT: "route"});
         let named = |name: &str| json!({"name": name, "namespace": "ns", "labels": labels});
+        let mut of_slice = named("spark-leader-ui");
+        of_slice["labels"]["kubernetes.io/service-name"] = json!("spark-leader-ui");
+        of_slice["labels"]["endpointslice.kubernetes.io/managed-by"] = json!(SPARKHA);
         assert_eq!(
-            objects(&table()[3..], Some("nginx")),
+            objects(&table()[3..], Addresses::EndpointSlices, Some("nginx")),
             [
                 json!({
                     "apiVersion": "v1", "kind": "Service", "metadata": named("spark-leader-ui"),
                     "spec": {"ports": [{"name": "ui", "port": 8080, "protocol": "TCP", "targetPort": 8080}]},
                 }),
                 json!({
-                    "apiVersion": "v1", "kind": "Endpoints", "metadata": named("spark-leader-ui"),
-                    "subsets": [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"name": "ui", "port": 8080, "protocol": "TCP"}]}],
+                    "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": of_slice, "addressType": "IPv4",
+                    "endpoints": [{"addresses": ["10.1.2.4"], "conditions": {"ready": true}}],
+                    "ports": [{"name": "ui", "port": 8080, "protocol": "TCP"}],
                 }),
                 json!({
                     "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": named("spark-ui"),
@@ -112,6 +142,13 @@ mod tests {
                     }]}}]},
                 }),
             ]
+        );
+        assert_eq!(
+            backends(&table()[3..], Addresses::Endpoints)[1],
+            json!({
+                "apiVersion": "v1", "kind": "Endpoints", "metadata": named("spark-leader-ui"),
+                "subsets": [{"addresses": [{"ip": "10.1.2.4"}], "ports": [{"name": "ui", "port": 8080, "protocol": "TCP"}]}],
+            })
         );
     }
 }

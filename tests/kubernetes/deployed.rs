@@ -215,7 +215,7 @@ fn an_ingress_has_services_that_lead_to_the_pods() {
                 "jsonpath={.items[*].endpoints[*].addresses[*]}",
             ])
         };
-        sandbox.wait_for(READY, "the mirrored slice", || slices() == address);
+        sandbox.wait_for(READY, "the slice", || slices() == address);
         let front = cluster_ip(&sandbox, service);
         sandbox.wait_for(READY, "the Service", || {
             get(&format!("{front}:{port}"), "any", "/json/").is_some_and(|(status, _)| status == 200)

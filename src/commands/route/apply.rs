@@ -7,7 +7,7 @@ use clap::Args;
 use super::publish;
 use super::target::TargetArguments;
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::{CONTINUE, duration, heading, unless_interrupted};
+use crate::commands::{CONTINUE, Clusters, duration, heading, unless_interrupted};
 use crate::lifecycle::Error;
 
 /// The minimum time to live: etcd extends shorter leases, and a run of sparkha takes time.
@@ -50,7 +50,7 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let target = arguments.target.target(global, arguments.ttl)?;
     let work = async {
-        let (scope, table) = super::table(global, arguments.all_namespaces).await?;
+        let (scope, table) = super::table(&Clusters::connect(global).await?, arguments.all_namespaces).await?;
         publish(
             target,
             &table.routes,

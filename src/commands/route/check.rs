@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::target::TargetArguments;
 use crate::commands::arguments::{Global, OutputArguments};
-use crate::commands::{heading, name_server, unless_interrupted};
+use crate::commands::{Clusters, heading, name_server, unless_interrupted};
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -46,7 +46,7 @@ pub async fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Err
         router: arguments.router.clone(),
     };
     let work = async {
-        let (scope, table) = super::table(global, arguments.all_namespaces).await?;
+        let (scope, table) = super::table(&Clusters::connect(global).await?, arguments.all_namespaces).await?;
         check(&table.routes, &scope, target.as_mut(), &servers).await
     };
     let report = unless_interrupted(work, "nothing was changed").await?;

@@ -67,9 +67,8 @@ async fn publish(
 }
 
 /// The namespace or all namespaces, and the routes there.
-async fn table(global: &Global, all_namespaces: bool) -> Result<(Scope, Arc<Table>), Error> {
-    let clusters = Clusters::connect(global).await?;
-    let table = match &clusters {
+async fn table(clusters: &Clusters, all_namespaces: bool) -> Result<(Scope, Arc<Table>), Error> {
+    let table = match clusters {
         Clusters::Kubernetes(cluster) => routes(cluster, all_namespaces).await?,
         Clusters::Local(namespace) => {
             local_routes(Store::open()?, (!all_namespaces).then(|| namespace.clone())).await?

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::target::NamingArguments;
 use crate::commands::arguments::Global;
-use crate::commands::heading;
+use crate::commands::{Clusters, heading};
 use crate::lifecycle::Error;
 use crate::report;
+use crate::routing::ingress::Addresses;
 use crate::routing::{Route, coredns, dnsmasq, domains, gateway, ingress, nginx, traefik, vulcand};
 use crate::spec::names::{OwnerName, UiDomain};
 
@@ -65,11 +66,18 @@ enum RouteFormat {
 
 pub async fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let owner = arguments.naming.owner(global)?;
-    let (_, table) = super::table(global, arguments.all_namespaces).await?;
-    report::print(&text(&table.routes, arguments, &owner)?)
+    let clusters = Clusters::connect(global).await?;
+    let (_, table) = super::table(&clusters, arguments.all_namespaces).await?;
+    let addresses = match (&clusters, arguments.format) {
+        (Clusters::Kubernetes(cluster), RouteFormat::Ingress) if !cluster.has_endpoint_slices().await? => {
+            Addresses::Endpoints
+        }
+        _ => Addresses::EndpointSlices,
+    };
+    report::print(&text(&table.routes, arguments, addresses, &owner)?)
 }
 
-fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<String, Error> {
+fn text(table: &[Route], arguments: &Arguments, addresses: Addresses, owner: &OwnerName) -> Result<String, Error> {
     let router = || {
         arguments.router_address.ok_or_else(|| Error::Usage {
             message: "DNS formats require the address of the router".into(),
@@ -83,7 +91,7 @@ fn text(table: &[Route], arguments: &Arguments, owner: &OwnerName) -> Result<Str
         RouteFormat::Nginx => nginx::config(table, *listen),
         RouteFormat::Traefik => report::yaml([&traefik::file(table)]),
         RouteFormat::TraefikKv => vulcand::etcdctl(&traefik::keys(table)),
-        RouteFormat::Ingress => report::yaml(&ingress::objects(table, arguments.ingress_class.as_deref())),
+        RouteFormat::Ingress => report::yaml(&ingress::objects(table, addresses, arguments.ingress_class.as_deref())),
         RouteFormat::Gateway => report::yaml(&gateway::objects(table, &arguments.gateway)),
         RouteFormat::Dnsmasq => dnsmasq::config(&arguments.answered(table), router()?),
         RouteFormat::Coredns => coredns::config(&arguments.answered(table), router()?),

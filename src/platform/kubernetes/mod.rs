@@ -395,6 +395,17 @@ impl Cluster {
             .await
     }
 
+    /// Whether the server has EndpointSlices in their stable version: from 1.21 on.
+    pub async fn has_endpoint_slices(&self) -> Result<bool, Error> {
+        let client = self.client();
+        let groups = self
+            .call("list the groups of the API", || client.list_api_groups())
+            .await?
+            .groups;
+        let mut versions = groups.iter().flat_map(|group| &group.versions);
+        Ok(versions.any(|version| version.group_version == "discovery.k8s.io/v1"))
+    }
+
     /// Sends one read-only request: bounded in time, and retried on transient errors.
     pub async fn call<T, F>(&self, action: &str, request: impl Fn() -> F) -> Result<T, Error>
     where

@@ -129,21 +129,26 @@ impl Rewriter {
         let mut rest = text;
         while let Some(at) = memmem::find(rest, START) {
             let after = &rest[at + START.len()..];
-            let length = after.iter().position(|&byte| !is_of_authority(byte));
-            let length = match length {
-                None if !is_end && after.len() < LONGEST => {
-                    done.extend_from_slice(&rest[..at]);
-                    return (done, &rest[at..]);
-                }
-                length => length.unwrap_or(after.len()),
-            };
+            let length = after.iter().take(LONGEST).position(|&byte| !is_of_authority(byte));
+            if length.is_none() && !is_end && after.len() < LONGEST {
+                done.extend_from_slice(&rest[..at]);
+                return (done, &rest[at..]);
+            }
+            // Longer than any host: none.
+            let length = length.unwrap_or(if after.len() < LONGEST { after.len() } else { 0 });
             let authority = std::str::from_utf8(&after[..length]).unwrap_or_default();
             done.extend_from_slice(&rest[..at]);
             match self.naming.link(&self.table, authority) {
-                Some(link) => done.extend_from_slice(link.as_bytes()),
-                None => done.extend_from_slice(&rest[at..at + START.len() + length]),
+                Some(link) => {
+                    done.extend_from_slice(link.as_bytes());
+                    rest = &after[length..];
+                }
+                // What follows may hold another one.
+                None => {
+                    done.extend_from_slice(START);
+                    rest = after;
+                }
             }
-            rest = &after[length..];
         }
         // The beginning of a link may be split between two parts.
         let held = match is_end {
@@ -200,6 +205,18 @@ mod tests {
             rewritten(LOCAL, [b"http://spark-10-1-2-4.ns.k8s:8080".to_vec()].into_iter()),
             "http://spark-10-1-2-4.ns.k8s.localhost:4400"
         );
+    }
+
+    #[test]
+    fn a_link_directly_behind_what_is_no_host_is_rewritten_wherever_the_page_is_split() {
+        for before in ["http://", "http://elsewhere:", &format!("http://{}", "a".repeat(400))] {
+            let page = format!("{before}http://10.1.2.3:8080/");
+            let expected = format!("{before}http://spark-10-1-2-3.ns.k8s.localhost:4400/");
+            for size in 1..=page.len() {
+                let parts = page.as_bytes().chunks(size).map(<[u8]>::to_vec);
+                assert_eq!(rewritten(LOCAL, parts), expected, "{size}");
+            }
+        }
     }
 
     #[test]

@@ -63,6 +63,15 @@ def write_hosts(dnsmasq):
     dnsmasq.send_signal(signal.SIGHUP)
 
 
+def change(method, path, body=None):
+    """What was done already, and is not known here yet, is no error."""
+    try:
+        api.call(method, path, body)
+    except urllib.error.HTTPError as error:
+        if error.code not in (404, 409):
+            raise
+
+
 def provision():
     volumes = "/api/v1/persistentvolumes"
     known = {volume["metadata"]["name"]: volume for volume in api.items(volumes)}
@@ -76,7 +85,7 @@ def provision():
         os.chmod(folder, 0o777)
         claimed = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "name": meta["name"],
                    "namespace": meta["namespace"], "uid": meta["uid"]}
-        api.call("POST", volumes, {
+        change("POST", volumes, {
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
             "spec": {"capacity": spec["resources"]["requests"], "accessModes": spec["accessModes"],
                      "persistentVolumeReclaimPolicy": "Retain", "storageClassName": STORAGE_CLASS,
@@ -84,7 +93,7 @@ def provision():
     for name, volume in known.items():
         if name.startswith("testbed-") and volume.get("status", {}).get("phase") == "Released":
             shutil.rmtree(f"{STATE}/volumes/{name}", ignore_errors=True)
-            api.call("DELETE", f"{volumes}/{name}")
+            change("DELETE", f"{volumes}/{name}")
 
 
 def main():

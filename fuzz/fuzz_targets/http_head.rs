@@ -42,11 +42,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
     let (mut parts, _) = request.into_parts();
     if let Ok(host) = authority(&parts) {
         check_accepted(&parts, &host);
-        let came = ClientAddress {
-            from: [192, 0, 2, 1].into(),
-            port: 8080,
-            secure: false,
-        };
+        let came = ClientAddress::new([192, 0, 2, 1].into(), 8080, false);
         let to_websocket = is_websocket(&parts.headers);
         forward(&mut parts.headers, &came);
         check_forwarded(&parts, to_websocket);

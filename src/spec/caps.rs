@@ -95,7 +95,7 @@ impl Overhead {
 }
 
 fn times(each: Memory, count: u32) -> Memory {
-    Memory::from_mib(each.mib() * u64::from(count))
+    Memory::from_mib(each.mib().saturating_mul(count.into()))
 }
 
 /// The requested size of executors.
@@ -196,14 +196,24 @@ impl WorkerMemory {
     }
 
     fn no_memory(&self) -> CapError {
-        let enough = (1..)
-            .map(|step| Memory::from_mib(step * 64))
-            .find(|&limit| WorkerMemory { limit, ..*self }.heap(1) >= HEAP_MIN)
-            .unwrap_or_default();
+        let limit = |steps: u64| Memory::from_mib(steps.saturating_mul(64));
+        let suffices = |steps| {
+            let limit = limit(steps);
+            WorkerMemory { limit, ..*self }.heap(1) >= HEAP_MIN
+        };
+        // Halved each time: the daemon may have any size.
+        let (mut too_few, mut enough) = (0, u64::MAX);
+        while enough - too_few > 1 {
+            let middle = too_few.midpoint(enough);
+            match suffices(middle) {
+                true => enough = middle,
+                false => too_few = middle,
+            }
+        }
         CapError::NoMemory {
             limit: self.limit,
             left: self.heap(1).mib(),
-            enough,
+            enough: limit(enough),
         }
     }
 }
@@ -336,6 +346,25 @@ mod tests {
     fn sizes(cores: u32, mib: u64) -> (u32, u32, u64) {
         let fit = fitted(cores, mib, ExecutorRequest::default());
         (fit.executors, fit.executor.cores, fit.executor.memory.mib())
+    }
+
+    #[test]
+    fn a_daemon_of_any_size_is_judged_at_once() {
+        let daemon = |heap| {
+            fit(
+                Cpu::from_cores(16),
+                Memory::from_mib(65536),
+                heap,
+                ExecutorRequest::default(),
+            )
+        };
+        for heap in ["512Mi", "8000000Ti", "16000000Ti"] {
+            let heap = Memory::parse(heap).unwrap();
+            match daemon(heap) {
+                Err(CapError::NoMemory { enough, .. }) => assert!(enough > heap),
+                fitted => assert!(fitted.is_ok() && heap.mib() == 512),
+            }
+        }
     }
 
     #[test]

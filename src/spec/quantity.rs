@@ -64,7 +64,7 @@ pub struct Memory(u64);
 
 impl Memory {
     pub const fn from_mib(mib: u64) -> Self {
-        Self(mib * MI)
+        Self(mib.saturating_mul(MI))
     }
 
     /// Parses either notation.

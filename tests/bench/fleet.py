@@ -172,8 +172,8 @@ async def masters():
             connections.get(member, set()).discard(writer)
             writer.close()
 
-    server = await asyncio.start_server(answer, "0.0.0.0", 8080, backlog=4096)
-    await server.serve_forever()
+    servers = [await asyncio.start_server(answer, "0.0.0.0", port, backlog=4096) for port in (8080, 8081)]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def ask_masters(path):

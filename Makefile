@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check systems deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check systems fuzz deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-soak bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -17,10 +17,8 @@ demo-kubernetes: testbed-up
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && demo/kubernetes.sh target/release/sparkha
 
-# The node is ended again whatever the tests say, unless it was up before.
 test: check
-	tests/local.sh
-	tests/kubernetes.sh
+	tests/all.sh
 
 check:
 	$(CARGO) fmt --check
@@ -29,6 +27,11 @@ check:
 # Checks that sparkha compiles for macOS and Windows, as root.
 systems:
 	tests/systems.sh
+
+# Fuzzes what reads bytes from strangers, an hour for each target: SECONDS=60, TARGETS="dns links".
+fuzz: SECONDS ?= 3600
+fuzz:
+	tests/fuzz.sh $(SECONDS) $(TARGETS)
 
 # Checks the dependencies' licences and sources, and with ADVISORIES=FOLDER, a clone of RustSec's database, known vulnerabilities.
 deny:
@@ -57,7 +60,7 @@ testbed-up:
 testbed-down:
 	$(TESTBED) down
 
-bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-kubernetes
+bench: bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-soak bench-kubernetes
 
 # Those of clusters on this machine, and what each takes from the environment:
 #
@@ -109,6 +112,12 @@ bench-many-workers: testbed-up
 	demo/prepare.sh default-jdk-headless openssl
 	$(CARGO) build --release --locked
 	$(TESTBED_ENV) && tests/bench/many_workers.sh target/release/sparkha
+
+# A router under load for an hour while pods come and go, as root: MINUTES, CLUSTERS.
+bench-soak: testbed-up
+	demo/prepare.sh wrk
+	$(CARGO) build --release --locked
+	$(TESTBED_ENV) && tests/bench/soak.sh target/release/sparkha
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

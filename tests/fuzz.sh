@@ -13,5 +13,5 @@ for target in "${@:-${targets[@]}}"; do
   found=fuzz/target/corpus/$target
   mkdir -p "$found"
   # Without a sanitizer, for which the stable compiler suffices: safe Rust has no faults of memory that one would find.
-  "$cargo_fuzz" fuzz run --sanitizer none "$target" "$found" "fuzz/corpus/$target" -- "${limit[@]}" -timeout=10 -max_len=4096
+  "$cargo_fuzz" fuzz run --sanitizer none "$target" "$found" "fuzz/corpus/$target" -- "${limit[@]}" -timeout=120 -max_len=4096
 done

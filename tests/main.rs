@@ -3,12 +3,12 @@
 //!
 //! | folder | needs | is run by |
 //! |---|---|---|
-//! | `offline` | the program alone | `make test`, by `tests/local.sh` |
-//! | `local` | Java, Spark and the servers that `tests/local.sh` installs; no Kubernetes | `make test`, by `tests/local.sh` |
-//! | `kubernetes` | the testbed's node, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG | `make test`, by `tests/kubernetes.sh` |
+//! | `offline` | the program alone | `make test`, `tests/all.sh local` |
+//! | `local` | Java, Spark and the servers that `tests/all.sh` installs; no Kubernetes | `make test`, `tests/all.sh local` |
+//! | `kubernetes` | the testbed's node, or `SPARKHA_TEST_CLUSTER=existing` and a KUBECONFIG | `make test`, `tests/all.sh kubernetes` |
 //! | `nodes` | three nodes of the testbed | `make bench-nodes` |
 //!
-//! A test whose needs a machine may not have is left out by these scripts, which say so and why: `tests/needs.sh`.
+//! A test whose needs a machine may not have is left out by this script, which says so and why: `tests/needs.sh`.
 //!
 //! A file in one of these folders runs once its module is declared below. `kit` is what tests share.
 //!

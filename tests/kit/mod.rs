@@ -374,7 +374,8 @@ impl Sandbox {
                 let pods = self.try_kubectl(&["get", "pods"]).unwrap_or_default();
                 panic!("{what}: not within {} s\n{pods}", within.as_secs());
             }
-            std::thread::sleep(Duration::from_millis(200));
+            // Most conditions run kubectl, which takes a tenth of a second of processor time, half of it the server's.
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 

@@ -31,9 +31,21 @@ fn jobs_and_the_history_server_use_an_s3_store() {
     missing_jars_are_found_before_anything_starts(&home, with_history.path(), &prepared.package);
     home.run(&["create", "-f", jobs.path().to_str().unwrap()]).exits(0);
     let ivy = format!("spark.jars.ivy={}", packages().display());
+    // 600 MB of jars pass from the driver to the executor, encrypted, which only the JVM's best compiler does quickly.
+    let compiler = "extraJavaOptions=-XX:TieredStopAtLevel=4";
+    let [of_driver, of_executor] = ["driver", "executor"].map(|jvm| format!("spark.{jvm}.{compiler}"));
     let run = submit(
         &home,
-        &["--packages", &prepared.package, "--conf", &ivy],
+        &[
+            "--packages",
+            &prepared.package,
+            "--conf",
+            &ivy,
+            "--conf",
+            &of_driver,
+            "--conf",
+            &of_executor,
+        ],
         "s3a://data/packages",
     );
     let requests = store.requests();

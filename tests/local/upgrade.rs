@@ -237,7 +237,7 @@ fn another_spark_waits_for_what_runs() {
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, b"zookeeper: {count: 1}\n").unwrap();
+        std::io::Write::write_all(&mut input, b"zookeeper: {count: 1, failoverSeconds: 6}\n").unwrap();
         child
     };
     let ended = |child: Child| crate::kit::Run::from(child.wait_with_output().unwrap());

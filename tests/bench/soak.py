@@ -158,7 +158,8 @@ def soak(router, log):
         script.write(LOAD % ", ".join(f'"{leader_host(number)}"' for number in STEADY))
         script.flush()
         url = f"http://{ROUTER[0]}:{ROUTER[1]}/"
-        wrk = ["wrk", "-t", "1", "-c", "32", "-d", f"{int(MINUTES * 60)}s", "-s", script.name, url]
+        # A machine that does other things, too, may let a request wait.
+        wrk = ["wrk", "-t", "1", "-c", "32", "--timeout", "30s", "-d", f"{int(MINUTES * 60)}s", "-s", script.name, url]
         load = subprocess.Popen(wrk, stdout=subprocess.PIPE, text=True)
         try:
             while load.poll() is None:

@@ -58,8 +58,10 @@ fn a_jar_runs_and_its_driver_may_be_kept(sandbox: &Sandbox, folder: &Path) {
     let ended = run(Site::command(sandbox, folder, &arguments)).exits(0);
     assert!(ended.stdout.lines().any(|line| line == "499500"), "{}", ended.stdout);
     let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
-    let kept = sandbox.kubectl(&drivers);
-    assert_eq!(kept.lines().count(), 1, "{kept}");
+    let kept = || sandbox.kubectl(&drivers);
+    // That of the job before may still be ending.
+    sandbox.wait_for(Duration::from_secs(60), "one driver", || kept().lines().count() == 1);
+    let kept = kept();
     sandbox.kubectl(&["delete", kept.trim()]);
 }
 

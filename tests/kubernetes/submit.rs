@@ -57,11 +57,17 @@ fn a_jar_runs_and_its_driver_may_be_kept(sandbox: &Sandbox, folder: &Path) {
     arguments.extend(["--", "empty.jar", "-e", "select sum(id) from range(1000)"]);
     let ended = run(Site::command(sandbox, folder, &arguments)).exits(0);
     assert!(ended.stdout.lines().any(|line| line == "499500"), "{}", ended.stdout);
-    let drivers = ["get", "pods", "-l", "app.kubernetes.io/component=driver", "-o", "name"];
-    let kept = || sandbox.kubectl(&drivers);
     // That of the job before may still be ending.
-    sandbox.wait_for(Duration::from_secs(60), "one driver", || kept().lines().count() == 1);
-    let kept = kept();
+    let not_deleted = "go-template={{range .items}}{{if not .metadata.deletionTimestamp}}pod/{{.metadata.name}}{{\"\\n\"}}{{end}}{{end}}";
+    let kept = sandbox.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/component=driver",
+        "-o",
+        not_deleted,
+    ]);
+    assert_eq!(kept.lines().count(), 1, "{kept}");
     sandbox.kubectl(&["delete", kept.trim()]);
 }
 

@@ -105,7 +105,7 @@ bench-logs: testbed-up
 # 1,000 clusters that exist in the API server only, as root: CLUSTERS, SECONDS_IDLE.
 bench-fleet: testbed-up
 	$(CARGO) build --release --locked
-	$(TESTBED_ENV) && tests/bench/fleet.sh target/release/sparkha
+	$(TESTBED_ENV) && tests/bench/fleet.sh target/release/sparkha fleet
 
 # One cluster of many workers, most of which exist in the API server and the master only, as root: WORKERS.
 bench-many-workers: testbed-up
@@ -117,7 +117,7 @@ bench-many-workers: testbed-up
 bench-soak: testbed-up
 	demo/prepare.sh wrk
 	$(CARGO) build --release --locked
-	$(TESTBED_ENV) && tests/bench/soak.sh target/release/sparkha
+	$(TESTBED_ENV) && tests/bench/fleet.sh target/release/sparkha soak
 
 bench-kubernetes: testbed-up
 	$(CARGO) build --release --locked

@@ -216,6 +216,12 @@ def measure_server():
         print(f"the server alone, {what}: {time.time() - began:.2f} s, {size / 2**20:.0f} MiB", flush=True)
 
 
+def metrics(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode()
+
+
 def metric(text, what):
     found = re.search(rf"^{what}(?:{{[^}}]*}})? (\S+)$", text, re.M)
     return float(found[1]) if found else 0
@@ -229,9 +235,7 @@ def measure_router(router, began, log):
             log.seek(0)
             raise SystemExit(log.read().decode())
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", METRICS, timeout=5)
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
+            text = metrics(METRICS)
         except OSError:
             continue
         if metric(text, "sparkha_clusters_led") >= CLUSTERS:
@@ -247,8 +251,12 @@ def measure_router(router, began, log):
     print(f"router: a new leader is routed after at most {took:.2f} s, of 10 (at most 1 s)", flush=True)
 
 
+def status(process, what):
+    return int(re.search(rf"{what}:\s+(\d+)", open(f"/proc/{process.pid}/status").read())[1])
+
+
 def peak(process):
-    return int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{process.pid}/status").read())[1]) / 1024
+    return status(process, "VmHWM") / 1024
 
 
 def routed_after(number):

@@ -1,7 +1,5 @@
-"""The part of soak.sh that measures: `soak.py SPARKHA`."""
+"""The part of fleet.sh that measures a router under load: `soak.py measure SPARKHA`."""
 
-import http.client
-import json
 import os
 import random
 import re
@@ -15,11 +13,11 @@ import threading
 import time
 
 import fleet
-from fleet import Api, address, ask_masters, name, namespace
+from fleet import Api, ask_masters, name, namespace
 
 MINUTES = float(os.environ.get("MINUTES", "60"))
 ROUTER = ("127.0.0.78", 18097)
-METRICS = ("127.0.0.1", 19097)
+METRICS = 19097
 # Of these, leaders change; those of the others are what the load requests, and no request for them may fail.
 RESTLESS = range(fleet.CLUSTERS // 2)
 STEADY = range(fleet.CLUSTERS // 2, fleet.CLUSTERS)
@@ -115,23 +113,16 @@ class Visitors(threading.Thread):
             self.visits += 1
 
 
-def metrics():
-    connection = http.client.HTTPConnection(*METRICS, timeout=5)
-    connection.request("GET", "/metrics")
-    return connection.getresponse().read().decode()
-
-
 def is_settled():
     try:
-        return fleet.metric(metrics(), "sparkha_clusters_led") >= fleet.CLUSTERS
+        return fleet.metric(fleet.metrics(METRICS), "sparkha_clusters_led") >= fleet.CLUSTERS
     except OSError:
         return False
 
 
 def state(process):
-    status = open(f"/proc/{process.pid}/status").read()
-    field = lambda what: int(re.search(rf"{what}:\s+(\d+)", status)[1])
-    return field("VmRSS") / 1024, len(os.listdir(f"/proc/{process.pid}/fd")), field("Threads")
+    memory, threads = (fleet.status(process, what) for what in ("VmRSS", "Threads"))
+    return memory / 1024, len(os.listdir(f"/proc/{process.pid}/fd")), threads
 
 
 def wait_for(what, done, seconds=60):
@@ -197,8 +188,8 @@ def report(said, seen, changes, visitors):
 if __name__ == "__main__":
     # Ended from outside, it ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    command = [sys.argv[1], "router", "-A", "--reach", "direct", "--listen", ROUTER[0], "--port", str(ROUTER[1]),
-               "--metrics", "%s:%d" % METRICS, "--no-access-log"]
+    command = [sys.argv[2], "router", "-A", "--reach", "direct", "--listen", ROUTER[0], "--port", str(ROUTER[1]),
+               "--metrics", f"127.0.0.1:{METRICS}", "--no-access-log"]
     with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as router:
         try:
             soak(router, log)

@@ -129,15 +129,15 @@ impl Rewriter {
         let mut rest = text;
         while let Some(at) = memmem::find(rest, START) {
             let after = &rest[at + START.len()..];
-            let length = after.iter().take(LONGEST).position(|&byte| !is_of_authority(byte));
-            if length.is_none() && !is_end && after.len() < LONGEST {
-                done.extend_from_slice(&rest[..at]);
-                return (done, &rest[at..]);
-            }
-            // Longer than any host: none.
-            let length = length.unwrap_or(if after.len() < LONGEST { after.len() } else { 0 });
-            let authority = std::str::from_utf8(&after[..length]).unwrap_or_default();
             done.extend_from_slice(&rest[..at]);
+            let length = match after.iter().take(LONGEST).position(|&byte| !is_of_authority(byte)) {
+                Some(length) => length,
+                // Longer than any host: none.
+                None if after.len() >= LONGEST => 0,
+                None if is_end => after.len(),
+                None => return (done, &rest[at..]),
+            };
+            let authority = std::str::from_utf8(&after[..length]).unwrap_or_default();
             match self.naming.link(&self.table, authority) {
                 Some(link) => {
                     done.extend_from_slice(link.as_bytes());

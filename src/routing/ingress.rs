@@ -44,23 +44,23 @@ pub fn objects(routes: &[Route], addresses: Addresses, class: Option<&str>) -> V
 /// A Service and its address for each host.
 pub fn backends(routes: &[Route], addresses: Addresses) -> Vec<Value> {
     let objects = by_host(routes).flat_map(|route| {
+        let metadata = metadata(service_name(&route.owner), &route.owner);
         let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": metadata(service_name(&route.owner), &route.owner),
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
             "spec": {"ports": [{"name": "ui", "port": route.port, "protocol": "TCP", "targetPort": route.port}]},
         });
         let address = match addresses {
-            Addresses::EndpointSlices => endpoint_slice(route),
-            Addresses::Endpoints => endpoints(route),
+            Addresses::EndpointSlices => endpoint_slice(metadata, route),
+            Addresses::Endpoints => endpoints(metadata, route),
         };
         [service, address]
     });
     objects.collect()
 }
 
-fn endpoint_slice(route: &Route) -> Value {
-    let name = service_name(&route.owner);
-    let mut metadata = metadata(name.clone(), &route.owner);
-    metadata["labels"]["kubernetes.io/service-name"] = json!(name);
+/// `metadata` is the Service's.
+fn endpoint_slice(mut metadata: Value, route: &Route) -> Value {
+    metadata["labels"]["kubernetes.io/service-name"] = metadata["name"].clone();
     // By this, the control plane knows that the slice is not one of its own.
     metadata["labels"]["endpointslice.kubernetes.io/managed-by"] = json!(SPARKHA);
     json!({
@@ -71,9 +71,10 @@ fn endpoint_slice(route: &Route) -> Value {
     })
 }
 
-fn endpoints(route: &Route) -> Value {
+/// `metadata` is the Service's.
+fn endpoints(metadata: Value, route: &Route) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata(service_name(&route.owner), &route.owner),
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
         "subsets": [{
             "addresses": [{"ip": route.target.to_string()}],
             "ports": [{"name": "ui", "port": route.port, "protocol": "TCP"}],

@@ -197,15 +197,15 @@ impl WorkerMemory {
 
     fn no_memory(&self) -> CapError {
         let limit = |steps: u64| Memory::from_mib(steps.saturating_mul(64));
-        let suffices = |steps| {
-            let limit = limit(steps);
-            WorkerMemory { limit, ..*self }.heap(1) >= HEAP_MIN
-        };
         // Halved each time: the daemon may have any size.
         let (mut too_few, mut enough) = (0, u64::MAX);
         while enough - too_few > 1 {
             let middle = too_few.midpoint(enough);
-            match suffices(middle) {
+            let worker = WorkerMemory {
+                limit: limit(middle),
+                ..*self
+            };
+            match worker.heap(1) >= HEAP_MIN {
                 true => enough = middle,
                 false => too_few = middle,
             }

@@ -28,6 +28,7 @@ use backon::{ExponentialBuilder, Retryable};
 use futures::future::BoxFuture;
 use futures::{Stream, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroup;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, LogParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
 };
@@ -395,13 +396,15 @@ impl Cluster {
             .await
     }
 
+    /// The API groups and their versions, without the core group.
+    pub async fn api_groups(&self) -> Result<Vec<APIGroup>, Error> {
+        let client = self.client();
+        Ok(self.call("list API groups", || client.list_api_groups()).await?.groups)
+    }
+
     /// Whether the server has EndpointSlices in their stable version: from 1.21 on.
     pub async fn has_endpoint_slices(&self) -> Result<bool, Error> {
-        let client = self.client();
-        let groups = self
-            .call("list the groups of the API", || client.list_api_groups())
-            .await?
-            .groups;
+        let groups = self.api_groups().await?;
         let mut versions = groups.iter().flat_map(|group| &group.versions);
         Ok(versions.any(|version| version.group_version == "discovery.k8s.io/v1"))
     }

@@ -201,8 +201,7 @@ impl Leftovers<'_> {
 /// Every served version of every kind that can be listed in a namespace. A group that fails to respond is an error: it
 /// may have objects.
 async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, kubernetes::Error> {
-    let client = cluster.client();
-    let groups = cluster.call("list API groups", || client.list_api_groups()).await?;
+    let groups = cluster.api_groups().await?;
     let of_group = |group: &APIGroup| {
         let versions = group.versions.iter().map(|version| version.version.clone());
         versions
@@ -210,7 +209,7 @@ async fn namespaced_resources(cluster: &Cluster) -> Result<Vec<ApiResource>, kub
             .collect::<Vec<_>>()
     };
     let core = [(String::new(), "v1".to_owned())];
-    let versions = core.into_iter().chain(groups.groups.iter().flat_map(of_group));
+    let versions = core.into_iter().chain(groups.iter().flat_map(of_group));
     let versions = versions.filter(|(group, _)| !VIEWS.contains(&group.as_str()));
     let lists = versions.map(|(group, version)| resources_of(cluster, group, version));
     stream::iter(lists).buffer_unordered(CONCURRENCY).try_concat().await

@@ -6,12 +6,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/needs.sh
-parts=("$@")
-[ $# -gt 0 ] || parts=(local kubernetes)
+part=${1:-all}
+case $part in
+  all | local | kubernetes) ;;
+  *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+esac
 testbed=tests/testbed/testbed.sh
 sparkha=target/debug/sparkha
 uses_testbed='' build='' was_up=''
-[ "${parts[-1]}" = local ] || [ "${SPARKHA_TEST_CLUSTER:-}" = existing ] || uses_testbed=yes
+[ "$part" = local ] || [ "${SPARKHA_TEST_CLUSTER:-}" = existing ] || uses_testbed=yes
 
 end() {
   [ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true
@@ -63,9 +66,8 @@ run_kubernetes() {
   SPARKHA_TIMES=kubernetes tests/run.sh -E "$tests"
 }
 
-for part in "${parts[@]}"; do
-  "run_$part"
-done
+if [ "$part" != kubernetes ]; then run_local; fi
+if [ "$part" != local ]; then run_kubernetes; fi
 if [ -n "$uses_testbed" ] && [ -z "$was_up" ]; then
   "$testbed" down
   "$testbed" leftovers

@@ -25,7 +25,10 @@ fuzz_target!(|text: &str| {
 });
 
 fn read(text: &str, flags: &Overrides) -> Result<ClusterSpec, Problems> {
-    let source = Source { name: "sparkha.yaml", text };
+    let source = Source {
+        name: "sparkha.yaml",
+        text,
+    };
     resolve(Some(source), flags)
 }
 
@@ -48,7 +51,9 @@ fn check_problems(text: &str, problems: &Problems) {
     let lines = text.split(['\n', '\r']).count() as u64;
     for problem in &problems.list {
         assert!(!problem.message.is_empty());
-        let Location::File { line, column, .. } = &problem.location else { panic!("{problem:?}") };
+        let Location::File { line, column, .. } = &problem.location else {
+            panic!("{problem:?}")
+        };
         assert!((1..=lines + 1).contains(line) && *column >= 1, "{problem:?}");
     }
 }

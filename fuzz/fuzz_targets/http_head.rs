@@ -52,7 +52,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
 
 fn check_accepted(parts: &hyper::http::request::Parts, host: &Authority) {
     assert!(![Method::CONNECT, Method::TRACE].contains(&parts.method));
-    assert_eq!(Authority::parse(&host.host).as_ref().map(|again| &again.host), Some(&host.host));
+    assert_eq!(
+        Authority::parse(&host.host).as_ref().map(|again| &again.host),
+        Some(&host.host)
+    );
     if let Some(authority) = parts.uri.authority() {
         let target = Authority::parse(authority.as_str()).unwrap();
         assert_eq!(target.host, host.host);
@@ -64,7 +67,13 @@ fn check_accepted(parts: &hyper::http::request::Parts, host: &Authority) {
 
 fn check_forwarded(parts: &hyper::http::request::Parts, to_websocket: bool) {
     let count = |name: &str| parts.headers.get_all(name).iter().count();
-    for name in ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"] {
+    for name in [
+        "host",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+    ] {
         assert_eq!(count(name), 1, "{name}: {parts:?}");
     }
     assert_eq!(parts.headers["host"], parts.headers["x-forwarded-host"]);

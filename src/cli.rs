@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::arguments::Global;
 use crate::commands::{
-    connect_url, create, doctor, failover, heading, jobs, list, local, logs, render, rotate_secret, route, router,
-    scale, status, submit, teardown, ui, upgrade,
+    connect_url, create, doctor, failover, heading, import, jobs, list, local, logs, render, rotate_secret, route,
+    router, scale, status, submit, teardown, ui, upgrade,
 };
 use crate::console::hint;
 use crate::lifecycle::Error;
@@ -99,6 +99,8 @@ impl Cli {
 pub enum Command {
     Create(create::Arguments),
     Render(render::Arguments),
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     Teardown(teardown::Arguments),
     Scale(scale::Arguments),
     Upgrade(upgrade::Arguments),
@@ -160,6 +162,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Route(command) => return route::run(&global, command).await,
         Command::Create(arguments) => create::run(&global, arguments).await?,
         Command::Render(arguments) => render::run(&global, &arguments)?,
+        Command::Import(command) => import::run(&global, command).await?,
         Command::Teardown(arguments) => teardown::run(&global, &arguments).await?,
         Command::Scale(arguments) => scale::run(&global, &arguments).await?,
         Command::Upgrade(arguments) => upgrade::run(&global, arguments).await?,

@@ -8,6 +8,7 @@ mod commands;
 mod console;
 mod doctor;
 mod drill;
+mod import;
 mod jobs;
 mod lifecycle;
 mod logs;

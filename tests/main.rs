@@ -94,6 +94,8 @@ mod kubernetes {
     mod faults;
     /// Leaders that end hand over at once; the drill.
     mod handover;
+    /// A cluster file from a Helm release.
+    mod import;
     /// One master, two clusters side by side, external ZooKeeper, storage, least privilege.
     mod layouts;
     /// Create, change, fail over and tear down a cluster with real jobs.

@@ -19,6 +19,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "rotate-secret",
             "teardown",
             "render",
+            "import",
         ],
     ),
     ("Jobs", &["submit", "jobs", "connect-url"]),

@@ -7,6 +7,7 @@ mod deploy;
 pub mod doctor;
 pub mod failover;
 pub mod heading;
+pub mod import;
 pub mod jobs;
 pub mod list;
 pub mod local;

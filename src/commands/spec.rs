@@ -185,14 +185,18 @@ impl SpecArguments {
         Ok(Description {
             arguments: self,
             spark_home: None,
-            file: self.file.as_deref().map(read).transpose()?,
+            file: self
+                .file
+                .as_deref()
+                .map(|path| read("cluster file", path))
+                .transpose()?,
             generation: None,
         })
     }
 }
 
-/// The name of a cluster file in messages, and its text.
-fn read(path: &Path) -> Result<(String, String), Error> {
+/// The name of a file in messages, and its text. `what` is what the file has.
+pub(super) fn read(what: &str, path: &Path) -> Result<(String, String), Error> {
     let (name, bytes) = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         let read = std::io::stdin().read_to_end(&mut bytes);
@@ -201,14 +205,17 @@ fn read(path: &Path) -> Result<(String, String), Error> {
         (path.display().to_string(), std::fs::read(path))
     };
     let bytes = bytes.map_err(|error| Error::Usage {
-        message: format!("failed to read the cluster file {name}: {error}"),
-        help: "set a file with -f, or omit it for the defaults".into(),
+        message: format!("failed to read the {what} {name}: {error}"),
+        help: match what {
+            "cluster file" => "set a file with -f, or omit it for the defaults".into(),
+            _ => "pass a file that you can read, or `-` for standard input".into(),
+        },
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
         Error::Usage {
-            message: format!("failed to read the cluster file {name}: line {line} is not UTF-8"),
+            message: format!("failed to read the {what} {name}: line {line} is not UTF-8"),
             help: "save the file as UTF-8".into(),
         }
     })?;

@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod error;
 pub mod exit_code;
 pub mod failover;
+pub mod import;
 pub mod jobs;
 pub mod live;
 pub mod logging;

@@ -11,6 +11,8 @@ const DAEMON_OVERHEAD: Memory = Memory::from_mib(100);
 const DAEMON_FLOOR: Memory = Memory::from_mib(300);
 /// The smallest heap with which an executor starts: Spark reserves 300 MiB and requires 1.5 times that.
 pub const HEAP_MIN: Memory = Memory::from_mib(512);
+/// Heap of a worker's own JVM by default.
+pub const DAEMON_HEAP: Memory = Memory::from_mib(256);
 /// A worker is divided into two executors only if each heap has at least this size.
 const SPLIT_MIN: Memory = Memory::from_mib(768);
 /// Above this heap size the JVM cannot compress pointers.
@@ -291,6 +293,29 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, request: ExecutorReque
     })
 }
 
+/// The least memory of a pod whose worker offers this much to executors of the default size, in steps of 64 MiB; `None` if no pod is that
+/// large.
+pub fn memory_to_offer(offer: Memory, cpu: Cpu, daemon_heap: Memory) -> Option<Memory> {
+    let limit = |steps: u64| Memory::from_mib(steps.saturating_mul(64));
+    let offers_enough = |steps: u64| {
+        let fit = fit(cpu, limit(steps), daemon_heap, ExecutorRequest::default());
+        fit.is_ok_and(|fit| fit.offer.memory >= offer)
+    };
+    // 16 TiB; halved each time.
+    let (mut too_few, mut enough) = (0, 1 << 18);
+    if !offers_enough(enough) {
+        return None;
+    }
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        match offers_enough(middle) {
+            true => enough = middle,
+            false => too_few = middle,
+        }
+    }
+    Some(limit(enough))
+}
+
 /// Cores of each executor if neither cores nor memory are requested: no core is unused, heaps are neither tiny nor huge, two applications
 /// can share a worker, and large workers have executors of [`CORES_USUAL`].
 fn cores_that_fill(cores: u32, most_cores: u32, worker: &WorkerMemory) -> u32 {
@@ -346,6 +371,23 @@ mod tests {
     fn sizes(cores: u32, mib: u64) -> (u32, u32, u64) {
         let fit = fitted(cores, mib, ExecutorRequest::default());
         (fit.executors, fit.executor.cores, fit.executor.memory.mib())
+    }
+
+    #[test]
+    fn a_pod_offers_what_was_requested_and_no_smaller_one_does() {
+        for (offer, cores) in [(512, 1), (1024, 1), (4096, 2), (8192, 4), (65_536, 16), (1 << 20, 64)] {
+            let offer = Memory::from_mib(offer);
+            let pod = memory_to_offer(offer, Cpu::from_cores(cores), DAEMON_HEAP).unwrap();
+            let offered = |pod| fit(Cpu::from_cores(cores), pod, DAEMON_HEAP, ExecutorRequest::default());
+            assert!(offered(pod).unwrap().offer.memory >= offer, "{pod}");
+            let smaller = pod.saturating_sub(Memory::from_mib(64));
+            assert!(
+                !offered(smaller).is_ok_and(|fit| fit.offer.memory >= offer),
+                "{smaller}"
+            );
+        }
+        let most = Memory::from_mib(u64::MAX);
+        assert_eq!(memory_to_offer(most, Cpu::from_cores(1), DAEMON_HEAP), None);
     }
 
     #[test]

@@ -327,7 +327,7 @@ impl Resolver {
             cpu_request: Cpu::from_millis((cpu_limit.millis() / 4).max(1)),
             memory: memory.unwrap_or(Memory::from_mib(2048)),
         };
-        let daemon_memory = self.memory("workers.daemonMemory", &workers.daemon_memory, Memory::from_mib(256));
+        let daemon_memory = self.memory("workers.daemonMemory", &workers.daemon_memory, caps::DAEMON_HEAP);
         let pod = self.pod("workers", pod_file, defaults);
         let request = self.executor_request(spark_conf, workers.off_heap_share, core_limit);
         let fit = caps::fit(

@@ -329,3 +329,43 @@ fn ui_opens_the_browser_or_says_what_to_open() {
     ui.kill().unwrap();
     ui.wait().unwrap();
 }
+
+#[test]
+fn an_import_prints_a_cluster_file_and_what_became_of_each_setting() {
+    let values = file("worker: {replicaCount: 4, sidecars: [{name: agent}]}\n");
+    let values = values.path().to_str().unwrap();
+    let import = run(&["import", "bitnami", values]).exits(0).says("worker.sidecars");
+    assert_eq!(import.stdout, "workers:\n  count: 4\n");
+    let rendered = file(&import.stdout);
+    run(&["render", "-f", rendered.path().to_str().unwrap()]).exits(0);
+    assert_eq!(run(&["import", "bitnami", values, "--quiet"]).exits(0).stderr, "");
+    let json = run(&["import", "bitnami", values, "-o", "json"]).exits(0).json();
+    assert_eq!(json["clusterFile"], import.stdout);
+    let first = json!({"name": "worker.replicaCount", "outcome": "carriedOver", "key": "workers.count"});
+    assert_eq!(
+        json["settings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|setting| **setting == first),
+        Some(&first)
+    );
+
+    let broken = file("worker:\n  replicaCount: 4\n  replicaCount: 5\n");
+    let broken = broken.path().to_str().unwrap();
+    run(&["import", "bitnami", broken])
+        .exits(2)
+        .says(&format!("{broken}:3:3: worker.replicaCount"));
+    run(&["import", "bitnami", "/nonexistent"])
+        .exits(2)
+        .says("failed to read the values /nonexistent");
+    run(&["import", "bitnami"]).exits(2).says("--release");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    run(&["import", "conf", path])
+        .exits(2)
+        .says("none of Spark's configuration files");
+    std::fs::write(folder.path().join("workers"), "a\nb\n").unwrap();
+    assert_eq!(run(&["import", "conf", path]).exits(0).stdout, "workers:\n  count: 2\n");
+}

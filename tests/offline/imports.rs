@@ -8,9 +8,10 @@ use syn::visit::{self, Visit};
 use crate::kit::documents::{files_below, root};
 
 /// What each folder may import.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("spec", &[]),
     ("model", &["spec"]),
+    ("import", &["model", "spec"]),
     ("render", &["model", "spec"]),
     ("routing", &["model", "spec"]),
     ("state", &["model", "render", "spec"]),
@@ -90,6 +91,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "clients",
             "doctor",
             "drill",
+            "import",
             "jobs",
             "lifecycle",
             "logs",
@@ -110,6 +112,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "clients",
             "doctor",
             "drill",
+            "import",
             "jobs",
             "lifecycle",
             "logs",

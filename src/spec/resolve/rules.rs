@@ -107,9 +107,25 @@ pub fn znode(path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Why a cluster file cannot set this property: sparkha sets it itself.
+pub fn own_property(key: &str) -> Option<&'static str> {
+    OWN_CONF
+        .iter()
+        .find(|(own, _)| *own == key)
+        .map(|(_, instead)| *instead)
+}
+
+/// Why a cluster file cannot set this environment variable: sparkha sets it itself.
+pub fn own_variable(name: &str) -> Option<&'static str> {
+    OWN_ENV
+        .iter()
+        .find(|(own, _)| *own == name)
+        .map(|(_, instead)| *instead)
+}
+
 /// A Spark property.
 pub fn spark_conf(key: &str, value: &str) -> Rule {
-    if let Some((_, instead)) = OWN_CONF.iter().find(|(own, _)| *own == key) {
+    if let Some(instead) = own_property(key) {
         return Err((
             "sparkha sets this property itself".into(),
             format!("remove it: {instead}"),
@@ -180,7 +196,7 @@ pub fn spark_time(text: &str) -> Rule {
 
 /// The name of an environment variable.
 pub fn env_name(name: &str) -> Rule {
-    if let Some((_, instead)) = OWN_ENV.iter().find(|(own, _)| *own == name) {
+    if let Some(instead) = own_variable(name) {
         return Err((
             "sparkha sets this variable itself".into(),
             format!("remove it: {instead}"),

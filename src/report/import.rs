@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::console::hint;
 use crate::import::{Import, Outcome, Setting};
 use crate::lifecycle::Error;
 use crate::report::{self, Format, structured};
@@ -15,7 +16,8 @@ pub fn print(import: &Import, format: Format, quiet: bool) -> Result<(), Error> 
             report::print(&import.cluster_file)?;
             if !quiet {
                 // Nobody reads it if standard error is closed.
-                let _ = io::stderr().lock().write_all(settings(&import.settings).as_bytes());
+                let text = hint::complete(&settings(&import.settings));
+                let _ = io::stderr().lock().write_all(text.as_bytes());
             }
             Ok(())
         }

@@ -2,6 +2,7 @@
 
 mod groups;
 mod mistakes;
+mod plugin;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::commands::{
     router, scale, status, submit, teardown, ui, upgrade,
 };
 use crate::console::hint;
+use crate::console::program::Program;
 use crate::lifecycle::Error;
 use crate::report;
 use crate::report::exit_code::ExitCode;
@@ -59,12 +61,21 @@ fn version() -> Arg {
     flag.global(true).help_heading(heading::GLOBAL)
 }
 
-/// The command line, with its commands in groups.
+/// The command line under the name that it was called by, with its commands in groups.
 fn command() -> clap::Command {
     let command = Cli::command();
     let template = groups::template(&command);
     let more = format!("{EXAMPLES}\n\n{}", ExitCode::TABLE);
-    command.help_template(template).after_long_help(more)
+    plugin::named(
+        command.help_template(template).after_long_help(more),
+        Program::current(),
+    )
+}
+
+/// Completes the arguments of this process if kubectl called it for that.
+pub fn completed() -> Option<Result<(), Error>> {
+    let is_asked = Program::current() == Program::Completer;
+    is_asked.then(|| plugin::print_candidates(command(), std::env::args_os().collect()))
 }
 
 /// Parses the arguments of this process. Exits after `--help` and after mistakes that clap reports.
@@ -183,7 +194,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command(), "sparkha", &mut script);
+            let mut command = command();
+            let name = command.get_name().to_owned();
+            clap_complete::generate(shell, &mut command, name, &mut script);
             report::print(&String::from_utf8_lossy(&script))?;
         }
     }

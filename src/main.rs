@@ -23,6 +23,11 @@ mod spec;
 mod state;
 
 fn main() -> std::process::ExitCode {
+    match cli::completed() {
+        Some(Ok(())) => return std::process::ExitCode::SUCCESS,
+        Some(Err(error)) => return failed(&error),
+        None => {}
+    }
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => return failed(&error),

@@ -34,6 +34,8 @@ mod offline {
     mod layout;
     /// Links in documents, and the book's summary.
     mod links;
+    /// kubectl's plugin: names in help and hints, and completion.
+    mod plugin;
     /// What `sparkha render` prints: the files under manifests/, and examples/.
     mod render;
     /// The entrypoints of masters and workers, and the script of drivers.

@@ -150,7 +150,7 @@ fn positionals(command: &Command, words: &[String]) -> impl Iterator<Item = usiz
         });
         word.starts_with('-') && option.is_some_and(|option| option.get_action().takes_values())
     };
-    let first = usize::from(command.get_name() == "sparkha");
+    let first = usize::from(command.get_name().ends_with("sparkha"));
     let mut places = Vec::new();
     let mut is_value = false;
     for (at, word) in words.iter().enumerate().skip(first) {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
+use super::program::Program;
 use crate::spec::resolve::DEFAULT_NAME;
 
 /// The cluster of this run, from its arguments or the cluster file.
@@ -46,7 +47,8 @@ pub fn update(change: impl FnOnce(&mut Invocation)) {
 
 /// Completes the commands of a text for this run.
 pub fn complete(text: &str) -> String {
-    CURRENT.read().unwrap_or_else(PoisonError::into_inner).complete(text)
+    let completed = CURRENT.read().unwrap_or_else(PoisonError::into_inner).complete(text);
+    Program::current().named(&completed)
 }
 
 impl Invocation {

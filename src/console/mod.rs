@@ -1,6 +1,7 @@
 //! Output for people during a command: progress, colours, and hints with the command to run next.
 
 pub mod hint;
+pub mod program;
 pub mod progress;
 
 use std::io::IsTerminal;

@@ -175,7 +175,10 @@ fn every_trouble_of_a_cluster_is_found() {
         "failed clocks: against this machine's clock, spark-master-1 is 600 s behind",
         "warning objects: not in the cluster's inventory, but labelled as its own: Service spark-old",
         "failed service links: driver is given SPARK_MASTER_PORT=tcp://… for a Service of that name",
-        "warning versions: the cluster was made by sparkha 99.0.0, this is 0.1.0",
+        concat!(
+            "warning versions: the cluster was made by sparkha 99.0.0, this is ",
+            env!("CARGO_PKG_VERSION")
+        ),
         "warning versions: old-driver has docker.io/apache/spark:3.0.0, and the cluster docker.io/apache/spark:4.3.0",
         "failed images: old-driver: its image cannot be pulled",
         "failed pods: greedy-driver: it crashes: exit code 137 (OOMKilled)",
@@ -371,7 +374,8 @@ fn break_everything(sandbox: &Sandbox, undo: &mut Undo) {
         "-o",
         "jsonpath={.data.cluster\\.json}",
     ]);
-    let newer = cluster.replace(r#""sparkhaVersion": "0.1.0""#, r#""sparkhaVersion": "99.0.0""#);
+    let version = |version: &str| format!(r#""sparkhaVersion": "{version}""#);
+    let newer = cluster.replace(&version(env!("CARGO_PKG_VERSION")), &version("99.0.0"));
     assert_ne!(newer, cluster);
     patch(
         sandbox,

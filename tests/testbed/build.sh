@@ -2,6 +2,9 @@
 # What has to be installed and built before a node can start. Every artefact is made in a scratch folder and moved to its
 # place when it is complete, so an interrupted build is simply done again.
 
+# shellcheck source=../../dist/image.sh
+. "$here/../../dist/image.sh"
+
 packages=(
   ca-certificates conntrack containerd containernetworking-plugins curl debootstrap dnsmasq-base dpkg-dev e2fsprogs etcd-server
   gcc golang-1.19-go iproute2 iptables libc6-dev libfaketime nftables openssl procps python3 python3-pip runc util-linux
@@ -295,34 +298,4 @@ build_spark_image() {
 # The mirror that this machine's own apt uses.
 debian_mirror() {
   apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | grep -v -e security -e updates | head -n 1
-}
-
-# program_image PROGRAM ARCHIVE TAG: an image of one program and the libraries that it loads.
-program_image() {
-  local root library
-  root=$(mktemp -d "$cache/program.XXXXXX")
-  install -D -s -m 755 "$1" "$root/usr/local/bin/${1##*/}"
-  for library in $(ldd "$1" | grep -o '/[^ ]*'); do
-    install -D -m 755 "$library" "$root$library"
-  done
-  chmod 755 "$root"
-  image_archive "$root" "$2" '{"User":"65532","Entrypoint":["/usr/local/bin/'"${1##*/}"'"]}' "$3"
-  rm -rf "$root"
-}
-
-# image_archive FOLDER ARCHIVE CONFIG TAG…: an image of one layer, as `docker save` would write it.
-image_archive() {
-  local folder=$1 archive=$2 config=$3
-  shift 3
-  local work
-  work=$(mktemp -d "$cache/image.XXXXXX")
-  tar cf "$work/layer.tar" --numeric-owner -C "$folder" .
-  local digest tags
-  digest=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
-  tags=$(printf '"%s",' "$@")
-  printf '{"architecture":"%s","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-    "$(dpkg --print-architecture)" "$config" "$digest" >"$work/config.json"
-  printf '[{"Config":"config.json","RepoTags":[%s],"Layers":["layer.tar"]}]' "${tags%,}" >"$work/manifest.json"
-  tar cf "$archive" -C "$work" config.json manifest.json layer.tar
-  rm -rf "$work"
 }

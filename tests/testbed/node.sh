@@ -364,14 +364,16 @@ YAML
 
 # import_program PROGRAM TAG [NODE]
 import_program() {
-  program_image "$1" "$state/program.tar" "$2"
+  # Debug information is most of the program that is tested.
+  strip -o "$state/${1##*/}" "$1"
+  program_image "$state/${1##*/}" "$state/program.tar" "$2"
   if [ -n "${3:-}" ]; then
     node_named "$3"
     containers images import "$state/program.tar" >/dev/null
   else
     each_node containers images import "$state/program.tar" >/dev/null
   fi
-  rm "$state/program.tar"
+  rm "$state/program.tar" "$state/${1##*/}"
 }
 
 # signal_daemon SIGNAL NAME: a daemon of the control plane, or one that each node has.

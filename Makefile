@@ -1,6 +1,6 @@
 # make demo   the main job end to end on this machine, without Kubernetes: installs what it needs
 # make test   all tests
-.PHONY: demo demo-kubernetes test check systems fuzz deny docs picture release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-soak bench-kubernetes manifests install
+.PHONY: demo demo-kubernetes test check systems fuzz deny docs picture dist dist-test release testbed-up testbed-down bench bench-local bench-failover bench-takeover bench-false-alarms bench-chaos bench-lost-node bench-memory bench-scale bench-drain bench-pause-leader bench-pauses bench-nodes bench-submit bench-logs bench-router bench-dns bench-fleet bench-many-workers bench-soak bench-kubernetes manifests install
 
 CARGO ?= cargo
 TESTBED = tests/testbed/testbed.sh
@@ -47,11 +47,17 @@ picture:
 	$(CARGO) build --locked
 	demo/picture.sh target/debug/sparkha
 
-# Builds target/release/sparkha, and the list of its dependencies (CycloneDX) beside it: sparkha.cdx.json.
+# Builds everything that is published, into target/dist: archive, wheel, Debian package, image, krew's manifest, checksums.
+dist:
+	dist/build.sh
+
+# Installs what `make dist` built in each way of docs/installation.md, into clean roots, and runs it there. As root.
+dist-test:
+	tests/dist.sh
+
+# Makes a release, as far as it can be made without publishing anything: see docs/decisions/release.md.
 release:
-	$(CARGO) build --release --locked
-	$$(tests/tool.sh cargo-cyclonedx 0.5.9) cyclonedx --format json --spec-version 1.5 --describe binaries --quiet
-	mv sparkha_bin.cdx.json target/release/sparkha.cdx.json
+	dist/release.sh "$(VERSION)"
 
 # NODES=3: three nodes instead of one. KUBERNETES=1.37.2: that version instead of 1.20, from Go modules.
 testbed-up:

@@ -37,6 +37,7 @@ run_local() {
   tests='not test(/^(kubernetes|nodes)::/)'
   needs local::s3:: tests/s3.sh "$sparkha"
   needs local::coredns:: tests/coredns.sh
+  needs offline::distribution::actionlint tests/gotool.sh actionlint
   SPARKHA_TIMES=local tests/run.sh -E "$tests"
 }
 

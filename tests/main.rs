@@ -28,6 +28,8 @@ mod kit;
 mod offline {
     /// Help, completions, bad input, exit codes.
     mod commands;
+    /// The package, workflows, and what a release refuses.
+    mod distribution;
     /// Which folders and files of the source may import which.
     mod imports;
     /// Every test runs in its folder.

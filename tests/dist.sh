@@ -72,7 +72,7 @@ echo passed
 
 way "uvx sparkha"
 cp "$(tests/tool.sh uv 0.13.9)" "$work/uv"
-in_root "bash /work/runs '/work/uv tool run --offline --no-index --find-links /dist sparkha' $version"
+in_root "bash /work/runs '/work/uv tool run --quiet --offline --no-index --find-links /dist sparkha' $version"
 echo passed
 
 way "the archive"
@@ -99,14 +99,13 @@ echo 'hosts: module files dns' >"$work/empty/etc/nsswitch.conf"
 echo '127.0.0.1 kubernetes.test' >"$work/empty/etc/hosts"
 openssl req -x509 -newkey rsa:2048 -nodes -keyout "$work/ca.key" -out "$work/empty/ca.pem" -subj /CN=ca 2>/dev/null
 printf 'clusters: [{name: a, cluster: {server: "https://kubernetes.test:1", certificate-authority: /ca.pem}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {}}]\ncurrent-context: a\n' >"$work/empty/kubeconfig"
-lists() { code=0 && chroot "$1" "${@:2}" >"$work/said" 2>&1 || code=$?; }
-lists "$work/empty" /sparkha list --kubeconfig /kubeconfig
+code=0
+chroot "$work/empty" /sparkha list --kubeconfig /kubeconfig >"$work/said" 2>&1 || code=$?
 grep -q refused "$work/said" || { cat "$work/said" && exit 1; }
 # A static program without dist/nss.c does load it.
 printf '#include <netdb.h>\nint main(void) { struct addrinfo *a; return getaddrinfo("kubernetes.test", 0, 0, &a); }\n' >"$work/loads.c"
 cc -static -o "$work/empty/loads" "$work/loads.c" 2>/dev/null
-lists "$work/empty" /loads
-((code > 128))
+! (chroot "$work/empty" /loads) 2>/dev/null
 echo passed
 
 way "cargo install"

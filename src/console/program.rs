@@ -18,7 +18,7 @@ pub const PLUGIN: &str = "kubectl-sparkha";
 const COMPLETER: &str = "kubectl_complete-sparkha";
 
 /// The names of all commands, which tell `sparkha create` from a sentence about sparkha.
-pub const COMMANDS: [&str; 22] = [
+pub const COMMANDS: [&str; 23] = [
     "create",
     "status",
     "list",
@@ -27,6 +27,7 @@ pub const COMMANDS: [&str; 22] = [
     "rotate-secret",
     "teardown",
     "render",
+    "import",
     "submit",
     "jobs",
     "connect-url",

@@ -36,6 +36,8 @@ mod offline {
     mod layout;
     /// Links in documents, and the book's summary.
     mod links;
+    /// Clusters that a newer sparkha wrote.
+    mod newer;
     /// kubectl's plugin: names in help and hints, and completion.
     mod plugin;
     /// What `sparkha render` prints: the files under manifests/, and examples/.

@@ -12,7 +12,7 @@ use crate::commands::heading;
 use crate::console::hint;
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
-use crate::lifecycle::inventory::existing;
+use crate::lifecycle::inventory::{existing, takes_writes};
 use crate::lifecycle::{Error, generations};
 use crate::platform::Platform;
 use crate::platform::kubernetes::{KubernetesPlatform, connect};
@@ -154,6 +154,7 @@ impl Description<'_> {
         if self.file.as_ref().is_some_and(|(source, _)| *source != kept_in) {
             return Ok(Origin::File);
         }
+        takes_writes(platform).await?;
         let kept = existing(platform).await?.and_then(|inventory| inventory.cluster_file);
         self.file = kept.clone().map(|text| (kept_in, text));
         Ok(Origin::Inventory(kept))

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::jobs::orphans::{DriverUi, Orphan, orphans};
 use crate::lifecycle::Error;
-use crate::lifecycle::inventory::inventory;
+use crate::lifecycle::inventory::{takes_writes, to_read, warn_if_newer};
 use crate::model::hosts::{history_host, pod_host};
 use crate::model::labels::Component;
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT};
@@ -139,7 +139,8 @@ struct JobsSnapshot {
 }
 
 async fn snapshot(platform: &dyn Platform) -> Result<JobsSnapshot, Error> {
-    let inventory = inventory(platform).await?;
+    let inventory = to_read(platform).await?;
+    warn_if_newer(&inventory);
     let namespace = platform.namespace().as_str();
     let domain = &inventory.cluster.ui_domain;
     let (pods, drivers) = futures::try_join!(platform.pods(), drivers(platform, domain))?;
@@ -270,6 +271,7 @@ pub async fn running(platform: &dyn Platform) -> Result<RunningJobs, Error> {
 
 /// Kills a job by killing its driver. Returns the driver's name.
 pub async fn end(platform: &dyn Platform, requested: &str) -> Result<String, Error> {
+    takes_writes(platform).await?;
     let drivers = platform.drivers().await?;
     let known = |driver: &str| drivers.iter().any(|observed| observed.pod.name_any() == driver);
     let jobs = match jobs(platform).await {

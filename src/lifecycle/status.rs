@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::api::Api;
 
 use crate::lifecycle::Error;
-use crate::lifecycle::inventory::inventory;
+use crate::lifecycle::inventory::{to_read, warn_if_newer};
 use crate::model::error_chain::with_sources;
 use crate::model::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::Cluster;
@@ -15,12 +15,13 @@ use crate::platform::local::store::Store;
 use crate::platform::{Observation, Platform};
 use crate::render::inventory::Inventory;
 use crate::spec::names::Namespace;
+use crate::state::nodes::Warning;
 use crate::state::overview::{Overview, of_state, overview};
 use crate::state::{ClusterState, cluster_state};
 
 /// The current state of one cluster. The platform keeps its connections for the next call.
 pub async fn status(platform: &dyn Platform) -> Result<ClusterState, Error> {
-    let inventory = inventory(platform).await?;
+    let inventory = to_read(platform).await?;
     let facts = platform.facts(Observation::Once).await?;
     Ok(cluster_state(platform.namespace().as_str(), &inventory, &facts))
 }
@@ -39,6 +40,7 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
     });
     let (inventories, mut pods) = futures::try_join!(inventories, cluster.pod_counts(all_namespaces))?;
     let overviews = inventories.into_iter().map(|(namespace, inventory, created)| {
+        warn_if_newer(&inventory);
         let pods = pods.remove(&(namespace.clone(), inventory.cluster.name.to_string()));
         overview(&namespace, &inventory, &pods.unwrap_or_default(), created)
     });
@@ -53,7 +55,13 @@ pub async fn list_local(namespace: Option<&Namespace>) -> Result<Vec<Overview>, 
     let states = dirs.into_iter().map(async |dir| {
         let platform = LocalPlatform::new(dir, None);
         match status(&platform).await {
-            Ok(state) => Some(of_state(&state)),
+            Ok(state) => {
+                let newer = |warning: &&Warning| matches!(warning, Warning::NewerSparkha(_));
+                for warning in state.warnings.iter().filter(newer) {
+                    tracing::warn!("{warning}: what it shows may be incomplete");
+                }
+                Some(of_state(&state))
+            }
             Err(Error::Platform(crate::platform::Error::NoCluster { .. })) => None,
             Err(error) => {
                 let (namespace, name) = (platform.namespace(), platform.name());

@@ -14,7 +14,7 @@ use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::lifecycle::inventory::inventory;
+use crate::lifecycle::inventory::to_read;
 use crate::logs::position::TimestampedLine;
 use crate::logs::reader::{LogReader, NewLine, Unread};
 use crate::logs::selection::{LogLine, LogSelection, Time};
@@ -47,7 +47,7 @@ impl PodLogs {
         let found = self.cluster.list_of::<Pod>(&self.selector()).await?;
         let mut pods: Vec<_> = found.into_iter().filter(|pod| self.is_of_cluster(pod)).collect();
         if pods.is_empty() {
-            inventory(platform).await?;
+            to_read(platform).await?;
         }
         if self.options.leader {
             self.selection.sources = vec![leading_master(platform, pods.clone()).await?];

@@ -1,7 +1,7 @@
 //! The errors of both platforms, and a hint for each.
 
 use super::{kubernetes, local};
-use crate::render::inventory::InventoryError;
+use crate::render::inventory::{InventoryError, NewerFormat};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::state::nodes::LostNode;
 
@@ -43,12 +43,21 @@ impl Error {
         }
     }
 
+    /// The inventory's format, if it is later than this sparkha knows.
+    pub fn newer_format(&self) -> Option<&NewerFormat> {
+        match self {
+            Error::Inventory(InventoryError::Newer(newer)) | Error::Local(local::Error::Newer(newer)) => Some(newer),
+            _ => None,
+        }
+    }
+
     /// The remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Error::Kubernetes(error) => return error.help(),
             Error::Local(error) => return error.help(),
-            Error::Inventory(_) => "use the sparkha version that created the cluster, or a newer one".into(),
+            Error::Inventory(InventoryError::Newer(newer)) => newer.help(),
+            Error::Inventory(InventoryError::Unreadable { .. }) => "use the sparkha version that created the cluster, or a newer one".into(),
             Error::NoCluster { .. } => "`sparkha list -A` lists the clusters, `sparkha create` creates one".into(),
             Error::Busy { .. } => "wait until it has finished, then run this command again".into(),
             Error::StillThere { .. } => "remove the blockers, then run the same command again".into(),

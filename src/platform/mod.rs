@@ -57,7 +57,7 @@ pub trait Platform {
     /// Names this cluster among all that may use the same ZooKeeper ensemble.
     fn description(&self) -> String;
 
-    /// The inventory; `None` if there is no cluster.
+    /// The inventory; `None` if there is no cluster. To read only: it may have a later format, of which a part is not understood.
     async fn inventory(&self) -> Result<Option<Inventory>, Error>;
 
     /// The clusters in the same namespace with this alias.
@@ -100,6 +100,9 @@ pub trait Platform {
     async fn kill_pod(&self, pod: &Pod, hard: bool) -> Result<(), Error>;
 
     /// The inventory for a change to start from. Waits while another command holds the lock, or fails with [`Error::Busy`].
+    ///
+    /// # Errors
+    /// If the inventory has a later format than this sparkha knows.
     async fn baseline(&self) -> Result<Baseline, Error>;
 
     /// Takes the lock and records the objects that may exist from now on.

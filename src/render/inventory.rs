@@ -26,6 +26,15 @@ const CLUSTER: &str = "cluster.json";
 /// Key of the ConfigMap's data with the cluster file.
 pub const CLUSTER_FILE: &str = "cluster-file.yaml";
 
+/// The format that this sparkha writes, and the latest that it knows. Raise it if an earlier sparkha would do damage with what it reads, or
+/// lose what it does not know. Every format keeps `format` and `sparkhaVersion` of `cluster.json`.
+pub const FORMAT: u32 = 1;
+
+/// The format of inventories that name none.
+fn first_format() -> u32 {
+    1
+}
+
 /// The objects and settings of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
@@ -53,6 +62,9 @@ pub struct InventoryEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
+    /// See [`FORMAT`].
+    #[serde(default = "first_format")]
+    pub format: u32,
     pub name: ClusterName,
     /// The cluster's public name; set only for later generations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,10 +245,63 @@ impl ZooKeeperSummary {
 
 /// An inventory that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("ConfigMap {name} is not an inventory that this version of sparkha can read: {reason}")]
-pub struct InventoryError {
-    name: String,
-    reason: String,
+pub enum InventoryError {
+    #[error("ConfigMap {name} is not an inventory that this version of sparkha can read: {reason}")]
+    Unreadable { name: String, reason: String },
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
+}
+
+/// The inventory has a later format than this sparkha knows. What it reads may be incomplete, and it must not write or delete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[error(
+    "cluster {cluster} was written by sparkha {sparkha_version}, in format {format} of the inventory; this is sparkha {own}, which knows \
+     formats up to {FORMAT}",
+    own = env!("CARGO_PKG_VERSION")
+)]
+pub struct NewerFormat {
+    pub cluster: String,
+    pub format: u32,
+    /// The version that wrote it.
+    pub sparkha_version: String,
+}
+
+impl NewerFormat {
+    /// The remedy.
+    pub fn help(&self) -> String {
+        let version = &self.sparkha_version;
+        format!("install sparkha {version} or a newer one, and run the command with it; nothing was changed")
+    }
+
+    /// Of the text of `cluster.json` in a ConfigMap, which need not be readable otherwise.
+    fn of(name: &str, cluster_json: &str) -> Option<Self> {
+        let InventoryHeader {
+            format,
+            sparkha_version,
+        } = serde_json::from_str(cluster_json).ok()?;
+        let is_shown = is_word(&sparkha_version) && !sparkha_version.is_empty();
+        (format > FORMAT).then(|| Self {
+            cluster: visible(name.strip_suffix(INVENTORY_SUFFIX).unwrap_or(name)),
+            format,
+            sparkha_version: if is_shown { sparkha_version } else { "unknown".into() },
+        })
+    }
+
+    /// As [`NewerFormat::of`], for the ConfigMap's `data` as JSON.
+    pub fn of_data(name: &str, data: &Value) -> Option<Self> {
+        Self::of(name, data[CLUSTER].as_str()?)
+    }
+}
+
+/// What every format's `cluster.json` has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InventoryHeader {
+    #[serde(default = "first_format")]
+    format: u32,
+    #[serde(default)]
+    sparkha_version: String,
 }
 
 impl Inventory {
@@ -282,7 +347,7 @@ impl Inventory {
         .into()
     }
 
-    /// Parses an inventory.
+    /// Parses an inventory, also one of a later format if it has all that this sparkha knows: see [`Inventory::newer`].
     pub fn read(config_map: &ConfigMap) -> Result<Self, InventoryError> {
         let name = config_map.metadata.name.clone().unwrap_or_default();
         let part = |key: &str| {
@@ -304,10 +369,41 @@ impl Inventory {
             inventory.check()?;
             Ok(inventory)
         });
-        found.map_err(|reason| InventoryError {
+        found.map_err(
+            |reason| match part(CLUSTER).ok().and_then(|text| NewerFormat::of(&name, text)) {
+                Some(newer) => newer.into(),
+                None => InventoryError::Unreadable {
+                    name,
+                    reason: visible(&reason),
+                },
+            },
+        )
+    }
+
+    /// The format, if it is later than this sparkha knows.
+    pub fn newer(&self) -> Option<NewerFormat> {
+        let Summary {
+            format,
             name,
-            reason: visible(&reason),
+            sparkha_version,
+            ..
+        } = &self.cluster;
+        (*format > FORMAT).then(|| NewerFormat {
+            cluster: name.to_string(),
+            format: *format,
+            sparkha_version: sparkha_version.clone(),
         })
+    }
+
+    /// The inventory to change.
+    ///
+    /// # Errors
+    /// If it has a later format.
+    pub fn writable(self) -> Result<Self, InventoryError> {
+        match self.newer() {
+            Some(newer) => Err(newer.into()),
+            None => Ok(self),
+        }
     }
 
     /// Parses one of several inventories, some of which may be another tenant's. An invalid one is logged and omitted.
@@ -543,6 +639,7 @@ fn entry(resource: &Resource) -> InventoryEntry {
 
 fn summary(spec: &ClusterSpec) -> Summary {
     Summary {
+        format: FORMAT,
         name: spec.name.clone(),
         alias: spec.alias.clone(),
         image: spec.image.name.to_string(),
@@ -590,6 +687,7 @@ mod tests {
     fn inventory(objects: &[(Kind, &str, &str, &[&str])]) -> Inventory {
         Inventory {
             cluster: Summary {
+                format: FORMAT,
                 name: ClusterName::parse("spark").unwrap(),
                 alias: None,
                 image: "spark:4".into(),
@@ -734,6 +832,45 @@ mod tests {
         assert_eq!(read(data.clone()), inventory);
         data.remove(CLUSTER_FILE);
         assert_eq!(read(data), inventory);
+    }
+
+    #[test]
+    fn a_later_format_is_named_whether_or_not_the_rest_can_be_read() {
+        let read = |format: Value, other: Option<(&str, Value)>| {
+            let mut data = inventory(&[]).data();
+            let mut cluster: Value = serde_json::from_str(&data[CLUSTER]).unwrap();
+            cluster["sparkhaVersion"] = json!("9.0.0");
+            match format.is_null() {
+                true => drop(cluster.as_object_mut().unwrap().remove("format")),
+                false => cluster["format"] = format,
+            }
+            if let Some((key, value)) = other {
+                cluster[key] = value;
+            }
+            data.insert(CLUSTER.into(), cluster.to_string());
+            Inventory::read(&stored(data))
+        };
+        let zookeeper = || Some(("zookeeper", json!("another")));
+        // The inventories of the first versions name no format.
+        let first = read(Value::Null, None).unwrap();
+        assert_eq!((first.cluster.format, first.newer()), (1, None));
+        assert!(first.writable().is_ok());
+        let expected = NewerFormat {
+            cluster: "spark".into(),
+            format: 2,
+            sparkha_version: "9.0.0".into(),
+        };
+        let readable = read(json!(2), None).unwrap();
+        assert_eq!(readable.newer(), Some(expected.clone()));
+        assert!(matches!(readable.writable(), Err(InventoryError::Newer(newer)) if newer == expected));
+        assert!(matches!(read(json!(2), zookeeper()), Err(InventoryError::Newer(newer)) if newer == expected));
+        assert!(matches!(
+            read(json!(1), zookeeper()),
+            Err(InventoryError::Unreadable { .. })
+        ));
+        assert!(matches!(read(json!("2"), None), Err(InventoryError::Unreadable { .. })));
+        let hostile = read(json!(2), Some(("sparkhaVersion", json!("1\u{1b}[2J")))).unwrap_err();
+        assert!(hostile.to_string().contains("sparkha unknown,"), "{hostile}");
     }
 
     #[test]

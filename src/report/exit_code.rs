@@ -53,7 +53,8 @@ Exit codes:
   2    invalid arguments or cluster file; nothing was changed
   3    the API server, ZooKeeper, etcd, Vulcand or a pod cannot be reached
   4    permission denied by the API server, etcd or this machine
-  5    conflict: a name, field, route, port or lock belongs to someone else, or running applications would be lost
+  5    conflict: a name, field, route, port or lock belongs to someone else, running applications would be lost,
+       or a newer sparkha wrote the cluster
   6    timed out
   7    no such cluster or job
   8    not enough capacity, or the cluster cannot start
@@ -118,6 +119,7 @@ fn of_platform(error: &platform::Error) -> ExitCode {
             kubernetes::Error::Rejected { .. } => ExitCode::Impossible,
             kubernetes::Error::Protocol { .. } => ExitCode::Failure,
         },
+        _ if error.newer_format().is_some() => ExitCode::Conflict,
         Error::Local(error) => match error {
             local::Error::File { source, .. } | local::Error::Signal { source, .. } => of_io(source),
             local::Error::Fetch { .. } => ExitCode::Unreachable,

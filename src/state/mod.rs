@@ -305,7 +305,10 @@ pub fn cluster_state(namespace: &str, inventory: &Inventory, facts: &Facts) -> C
         image: summary.image.clone(),
         ready: false,
         not_ready: vec![],
-        warnings: nodes::warnings(facts),
+        warnings: {
+            let newer = inventory.newer().map(nodes::Warning::NewerSparkha);
+            newer.into_iter().chain(nodes::warnings(facts)).collect()
+        },
         upgrade: summary.upgrade.clone(),
         master_url: summary.master_url.clone(),
         web_ui: format!(

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Facts, pods_of};
 use crate::model::labels::Component;
+use crate::render::inventory::NewerFormat;
 use crate::spec::words::listed;
 
 /// The known nodes of the Kubernetes cluster.
@@ -33,6 +34,8 @@ pub enum Warning {
         pods: Vec<String>,
         free: Vec<String>,
     },
+    /// A newer sparkha wrote the inventory, in a format that this one does not know.
+    NewerSparkha(NewerFormat),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -98,6 +101,10 @@ impl Warning {
                  `podAntiAffinity: required` keeps them apart",
                 pods.last().map_or("", String::as_str)
             ),
+            Warning::NewerSparkha(newer) => format!(
+                "what is shown may be incomplete, and this sparkha does not change the cluster: install sparkha {} or a newer one",
+                newer.sparkha_version
+            ),
         }
     }
 }
@@ -112,6 +119,7 @@ impl std::fmt::Display for Warning {
                 pods.join(" and "),
                 free.join(", ")
             ),
+            Warning::NewerSparkha(newer) => newer.fmt(f),
         }
     }
 }

@@ -69,6 +69,8 @@ pub fn placement(existing: &Existing) -> Vec<Check> {
         match warning {
             Warning::LostNode(_) => findings.fail(warning.to_string(), warning.help()),
             Warning::SharedNode { .. } => findings.warn(warning.to_string(), warning.help()),
+            // The check of the versions reports it.
+            Warning::NewerSparkha(_) => {}
         }
     }
     match existing.observed.nodes {

@@ -18,7 +18,10 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
     let cluster = &existing.inventory.cluster;
     let made_by = cluster.sparkha_version.as_str();
     let mut findings = Findings::of(NAME);
-    findings.found.extend(of_sparkha(made_by));
+    match existing.inventory.newer() {
+        Some(newer) => findings.fail(newer.to_string(), newer.help()),
+        None => findings.found.extend(of_sparkha(made_by)),
+    }
     let images_of_pods = existing.observed.pods.iter().flat_map(images);
     let others: BTreeSet<_> = images_of_pods.filter(|image| *image != cluster.image).collect();
     if !others.is_empty() {

@@ -74,12 +74,16 @@ impl KubernetesPlatform {
         self.cluster.get(Kind::ConfigMap, &self.name.inventory()).await
     }
 
+    /// Whether the object is this cluster's inventory, and not somebody else's ConfigMap of that name.
+    fn is_ours(&self, object: &DynamicObject) -> bool {
+        is_of_cluster(object.metadata.labels.as_ref(), self.name.as_str())
+    }
+
     fn baseline_of(&self, object: Option<DynamicObject>) -> Result<Baseline, Error> {
-        let ours = object
-            .as_ref()
-            .filter(|object| is_of_cluster(object.metadata.labels.as_ref(), self.name.as_str()));
+        let ours = object.as_ref().filter(|object| self.is_ours(object));
+        let inventory = ours.map(|object| Ok::<_, Error>(read_inventory(object)?.writable()?));
         Ok(Baseline {
-            inventory: ours.map(read_inventory).transpose()?,
+            inventory: inventory.transpose()?,
             damage: None,
             is_first: ours.is_some_and(lock::is_first),
             read: Read::Kubernetes(object.map(Box::new)),
@@ -121,7 +125,9 @@ impl Platform for KubernetesPlatform {
     }
 
     async fn inventory(&self) -> Result<Option<Inventory>, Error> {
-        Ok(self.baseline_of(self.inventory_object().await?)?.inventory)
+        let object = self.inventory_object().await?;
+        let ours = object.filter(|object| self.is_ours(object));
+        ours.as_ref().map(read_inventory).transpose()
     }
 
     async fn known_as(&self, alias: &ClusterName) -> Result<Vec<Summary>, Error> {

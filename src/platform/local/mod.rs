@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 pub use platform::LocalPlatform;
 
 use crate::model::error_chain::with_sources;
+use crate::render::inventory::NewerFormat;
 
 /// The operating system of local clusters, as [`std::env::consts::OS`] names it.
 pub const SYSTEM: &str = "linux";
@@ -50,6 +51,8 @@ pub enum Error {
     },
     #[error("failed to parse {}: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Newer(NewerFormat),
     #[error("failed to start the supervisor: {reason}")]
     Supervisor { reason: String },
     #[error("failed to fetch Spark: {reason}")]
@@ -89,6 +92,7 @@ impl Error {
             Error::Unreadable { .. } => {
                 "use the version of sparkha that wrote it; if the file is damaged, `sparkha teardown` still removes the cluster".into()
             }
+            Error::Newer(newer) => newer.help(),
             Error::Supervisor { .. } => "see supervisor.log in the cluster's folder".into(),
             Error::Fetch { help, .. } | Error::Packages { help, .. } => help.clone(),
             Error::NoHome => "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME".into(),

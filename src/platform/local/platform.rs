@@ -323,10 +323,13 @@ impl Platform for LocalPlatform {
         }
         let read = |desired: Option<DesiredState>| {
             let inventory = desired.as_ref().map(|desired| desired.inventory(&self.dir.name));
-            Ok::<_, Error>((inventory.transpose()?.flatten(), desired))
+            let inventory = inventory.transpose()?.flatten().map(Inventory::writable);
+            Ok::<_, Error>((inventory.transpose()?, desired))
         };
         let (inventory, desired, damage) = match self.dir.desired().map_err(Error::from).and_then(read) {
             Ok((inventory, desired)) => (inventory, desired, None),
+            // Not damaged, and not to be removed.
+            Err(error) if error.newer_format().is_some() => return Err(error),
             Err(error) => (None, None, Some(error)),
         };
         Ok(Baseline {

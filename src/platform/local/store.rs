@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::process::ProcessId;
 use super::software::Software;
@@ -22,7 +22,7 @@ use crate::model::kind::Kind;
 use crate::platform::system::{file_id, private_folders, set_mode, user_name};
 use crate::render::Resource;
 use crate::render::digest::short_digest;
-use crate::render::inventory::{Inventory, InventoryError, is_claim_of};
+use crate::render::inventory::{Inventory, InventoryError, NewerFormat, is_claim_of};
 use crate::spec::names::{ClusterName, Namespace};
 use crate::state::address_of;
 
@@ -245,12 +245,27 @@ impl ClusterDir {
 
     pub fn desired(&self) -> Result<Option<DesiredState>, Error> {
         let path = self.desired_file();
-        let desired: Option<DesiredState> = read(&path)?;
-        match desired.as_ref().map(DesiredState::check) {
+        let desired = read(&path).and_then(|desired: Option<DesiredState>| {
             // If an unreadable set were skipped, its pods would be deleted.
-            Some(Err(reason)) => Err(Error::Unreadable { path, reason }),
-            _ => Ok(desired),
+            match desired.as_ref().map(DesiredState::check) {
+                Some(Err(reason)) => Err(Error::Unreadable { path, reason }),
+                _ => Ok(desired),
+            }
+        });
+        match desired {
+            // The file of a later sparkha is not damaged.
+            Err(error @ Error::Unreadable { .. }) => Err(self.newer_format().map_or(error, Error::Newer)),
+            desired => desired,
         }
+    }
+
+    /// The format of the inventory in a file that cannot be read otherwise, if it is later than this sparkha knows.
+    fn newer_format(&self) -> Option<NewerFormat> {
+        let desired: Value = read(&self.desired_file()).ok()??;
+        let name = self.name.inventory();
+        let mut resources = desired["resources"].as_array()?.iter();
+        let inventory = resources.find(|resource| resource["kind"] == "ConfigMap" && resource["name"] == *name)?;
+        NewerFormat::of_data(&name, &inventory["object"]["data"])
     }
 
     pub fn write_desired(&self, desired: &DesiredState) -> Result<(), Error> {

@@ -416,6 +416,11 @@ impl Inventory {
             .ok()
     }
 
+    /// Whether it cannot be read because it has a later format.
+    pub fn is_of_newer(config_map: &ConfigMap) -> bool {
+        matches!(Self::read(config_map), Err(InventoryError::Newer(_)))
+    }
+
     /// Whether the object is this very cluster's.
     fn belongs_to(&self, config_map: &ConfigMap) -> Result<(), String> {
         let (name, metadata) = (&self.cluster.name, &config_map.metadata);

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
 use crate::platform::kubernetes::slim::{SlimPod, slim_pods};
 use crate::platform::kubernetes::{Cluster, Error};
-use crate::render::inventory::Inventory;
+use crate::render::inventory::{Inventory, Summary};
 use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
+use crate::spec::names::INVENTORY_SUFFIX;
 
 /// Page size of lists: a page must fit into memory.
 const PAGE: u32 = 100;
@@ -60,24 +61,47 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
     let pods = watcher(slim_pods(cluster, all_namespaces), config(&pod_selector()));
     let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
+    // A pod that is no longer routed (it is being deleted) counts as gone.
     let convert = |pod: &SlimPod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        Some((key(pod), ObservedPod::of(&pod.metadata, address)?))
-    };
-    let summary = |config_map: &ConfigMap| {
-        let cluster = Inventory::read_among(config_map)?.cluster;
-        Some(((config_map.namespace()?, cluster.name.to_string()), Box::new(cluster)))
-    };
-    // A pod that is no longer routed (it is being deleted) counts as gone; an inventory's name contains the cluster's.
-    let inventory_key = |config_map: &ConfigMap| {
-        let (namespace, name) = key(config_map);
-        let cluster = config_map.labels().get(INSTANCE).cloned().unwrap_or(name);
-        (namespace, cluster)
+        match ObservedPod::of(&pod.metadata, address) {
+            Some(observed) => ListChange::Is(key(pod), observed),
+            None => ListChange::Gone(key(pod)),
+        }
     };
     cluster.count_request();
     cluster.count_request();
     tasks.spawn(forward(pods, convert, key, Event::Pod, events.clone()));
-    tasks.spawn(forward(inventories, summary, inventory_key, Event::Cluster, events));
+    tasks.spawn(forward(
+        inventories,
+        cluster_change,
+        inventory_key,
+        Event::Cluster,
+        events,
+    ));
+}
+
+/// The cluster whose inventory it is. The cluster's other ConfigMap has the same labels, and the key of no cluster.
+fn inventory_key(config_map: &ConfigMap) -> ObjectKey {
+    let (namespace, name) = key(config_map);
+    let cluster = config_map
+        .labels()
+        .get(INSTANCE)
+        .filter(|_| name.ends_with(INVENTORY_SUFFIX));
+    (
+        namespace,
+        cluster.cloned().unwrap_or_else(|| format!("configmap/{name}")),
+    )
+}
+
+fn cluster_change(config_map: &ConfigMap) -> ListChange<Box<Summary>> {
+    let key = inventory_key(config_map);
+    match Inventory::read_among(config_map) {
+        Some(inventory) => ListChange::Is(key, Box::new(inventory.cluster)),
+        // Routes to a cluster that a newer sparkha changes meanwhile stay.
+        None if Inventory::is_of_newer(config_map) => ListChange::Unknown(key),
+        None => ListChange::Gone(key),
+    }
 }
 
 fn key(object: &impl ResourceExt) -> ObjectKey {
@@ -87,7 +111,7 @@ fn key(object: &impl ResourceExt) -> ObjectKey {
 /// Forwards the events of a watch until the receiver is dropped. Lost watches are restarted.
 async fn forward<K, T>(
     watch: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
-    convert: impl Fn(&K) -> Option<(ObjectKey, T)>,
+    convert: impl Fn(&K) -> ListChange<T>,
     key: impl Fn(&K) -> ObjectKey,
     event: impl Fn(ListChange<T>) -> Event,
     events: mpsc::Sender<Event>,
@@ -99,10 +123,7 @@ async fn forward<K, T>(
         let change = match next {
             Ok(watcher::Event::Init) => ListChange::Begin,
             Ok(watcher::Event::InitDone) => ListChange::End,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => match convert(&object) {
-                Some((key, object)) => ListChange::Is(key, object),
-                None => ListChange::Gone(key(&object)),
-            },
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => convert(&object),
             Ok(watcher::Event::Delete(object)) => ListChange::Gone(key(&object)),
             Err(error) => {
                 tracing::info!("a watch was interrupted and is restarted: {error}");
@@ -112,5 +133,48 @@ async fn forward<K, T>(
         if events.send(event(change)).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::render::render;
+    use crate::routes::follow::Listed;
+    use crate::spec::resolve::resolve;
+
+    #[test]
+    fn a_cluster_stays_routed_while_its_configuration_or_the_format_of_its_inventory_changes() {
+        let spec = resolve(None, &Default::default()).unwrap();
+        let all = render(&spec).all(&spec).into_iter();
+        let config_map = |name: &str| -> ConfigMap {
+            let mut all = all.clone();
+            let mut object = all.find(|resource| resource.name == name).unwrap().object;
+            object["metadata"]["namespace"] = json!("data");
+            serde_json::from_value(object).unwrap()
+        };
+        let (inventory, conf) = (config_map("spark-sparkha"), config_map("spark-conf"));
+        let mut clusters = Listed::default();
+        assert!(clusters.take(cluster_change(&inventory)));
+        assert!(!clusters.take(cluster_change(&conf)));
+        assert!(!clusters.take(ListChange::Gone(inventory_key(&conf))));
+        let mut newer = inventory.clone();
+        let newer_data = newer.data.as_mut().unwrap();
+        newer_data.insert(
+            "cluster.json".into(),
+            json!({"format": 99, "sparkhaVersion": "9.0.0"}).to_string(),
+        );
+        assert!(!clusters.take(cluster_change(&newer)));
+        // Also when everything is listed again.
+        assert!(!clusters.take(ListChange::Begin));
+        assert!(!clusters.take(cluster_change(&conf)));
+        assert!(!clusters.take(cluster_change(&newer)));
+        assert!(clusters.take(ListChange::End), "the first list has ended");
+        assert_eq!(clusters.objects.len(), 1);
+        let mut damaged = inventory.clone();
+        damaged.data = None;
+        assert!(clusters.take(cluster_change(&damaged)));
     }
 }

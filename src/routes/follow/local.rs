@@ -54,12 +54,18 @@ async fn poll(store: Store, namespace: Option<Namespace>, events: mpsc::Sender<E
 /// The inventory and pods of a cluster.
 type LocalCluster = (ObjectKey, Summary, ObservedState);
 
-fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<LocalCluster>, Error> {
+/// The clusters; of one that cannot be understood only its key.
+fn clusters(store: &Store, namespace: Option<&Namespace>) -> Result<Vec<Result<LocalCluster, ObjectKey>>, Error> {
     let mut found = Vec::new();
     for dir in store.clusters(namespace)? {
         match cluster(&dir) {
-            Ok(cluster) => found.extend(cluster),
-            Err(error) => tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error)),
+            Ok(cluster) => found.extend(cluster.map(Ok)),
+            Err(error) => {
+                tracing::warn!("{}/{}: {}", dir.namespace, dir.name, with_sources(&error));
+                // Routes to a cluster that a newer sparkha changes meanwhile stay.
+                let is_newer = matches!(&error, Error::Platform(error) if error.newer_format().is_some());
+                found.extend(is_newer.then(|| Err((dir.namespace.to_string(), dir.name.to_string()))));
+            }
         }
     }
     Ok(found)
@@ -75,12 +81,19 @@ fn cluster(dir: &ClusterDir) -> Result<Option<LocalCluster>, Error> {
 }
 
 async fn report(
-    clusters: Vec<LocalCluster>,
+    clusters: Vec<Result<LocalCluster, ObjectKey>>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), mpsc::error::SendError<Event>> {
     events.send(Event::Cluster(ListChange::Begin)).await?;
     events.send(Event::Pod(ListChange::Begin)).await?;
-    for ((namespace, name), summary, seen) in clusters {
+    for cluster in clusters {
+        let ((namespace, name), summary, seen) = match cluster {
+            Ok(cluster) => cluster,
+            Err(key) => {
+                events.send(Event::Cluster(ListChange::Unknown(key))).await?;
+                continue;
+            }
+        };
         let drivers = drivers(&namespace, &name);
         let drivers_address = seen.driver_address.map(|address| address.to_string());
         let pods = seen.pods.into_iter().map(|record| {

@@ -54,6 +54,8 @@ enum ListChange<T> {
     Begin,
     Is(ObjectKey, T),
     Gone(ObjectKey),
+    /// It cannot be understood: what was known of it stays.
+    Unknown(ObjectKey),
     /// Objects that were not named since `Begin` are gone.
     End,
 }
@@ -183,6 +185,12 @@ impl<T: PartialEq> Listed<T> {
                 differs
             }
             ListChange::Gone(key) => self.objects.remove(&key).is_some(),
+            ListChange::Unknown(key) => {
+                if let Some((_, last_round)) = self.objects.get_mut(&key) {
+                    *last_round = self.round;
+                }
+                false
+            }
             ListChange::End => {
                 let (round, before) = (self.round, self.objects.len());
                 self.objects.retain(|_, (_, last_round)| *last_round == round);

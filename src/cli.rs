@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::arguments::Global;
 use crate::commands::{
     connect_url, create, doctor, failover, heading, import, jobs, list, local, logs, render, rotate_secret, route,
-    router, scale, status, submit, teardown, ui, upgrade,
+    router, scale, status, submit, teardown, ui, upgrade, version,
 };
 use crate::console::hint;
 use crate::console::program::Program;
@@ -131,6 +131,7 @@ pub enum Command {
     /// Download Spark to this machine, and use local clusters
     #[command(subcommand)]
     Local(local::LocalCommand),
+    Version(version::Arguments),
     /// Print the JSON Schema of the cluster file
     #[command(after_help = "Examples:
   sparkha schema > sparkha.schema.json")]
@@ -185,6 +186,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Ui(arguments) => ui::run(&global, arguments).await?,
         Command::ConnectUrl(arguments) => connect_url::run(&global, &arguments).await?,
         Command::Local(command) => local::run(&global, command).await?,
+        Command::Version(arguments) => version::run(&global, &arguments).await?,
         Command::Schema => report::print(&report::json(&crate::spec::file::schema()))?,
         Command::Man { folder } => {
             let shown = folder.display();

@@ -36,8 +36,6 @@ mod offline {
     mod layout;
     /// Links in documents, and the book's summary.
     mod links;
-    /// Clusters that a newer sparkha wrote.
-    mod newer;
     /// kubectl's plugin: names in help and hints, and completion.
     mod plugin;
     /// What `sparkha render` prints: the files under manifests/, and examples/.
@@ -48,6 +46,8 @@ mod offline {
     mod snippets;
     /// Where the source may name what only some operating systems have.
     mod systems;
+    /// `sparkha version`, and clusters that a newer sparkha wrote.
+    mod versions;
 }
 
 mod local {

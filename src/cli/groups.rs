@@ -26,7 +26,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Web UIs", &["ui", "router", "route"]),
     ("Diagnosis", &["logs", "doctor", "failover"]),
     ("This machine", &["local"]),
-    ("Other", &["schema", "man", "completions"]),
+    ("Other", &["version", "schema", "man", "completions"]),
 ];
 
 /// clap's template for the help of this command, with its commands in groups. The commands provide their descriptions.

@@ -52,7 +52,6 @@ fn synonym(word: &str) -> Option<Error> {
         "dashboard" | "open" => "sparkha ui",
         "check" => "sparkha doctor",
         "download" | "fetch" => "sparkha local fetch",
-        "version" => "sparkha --version",
         _ => return None,
     };
     Some(Error::Usage {

@@ -57,7 +57,15 @@ fn parse(srvr: &str) -> Option<ZooKeeperReport> {
         zxid: value("Zxid: 0x")
             .and_then(|text| u64::from_str_radix(text, 16).ok())
             .unwrap_or(0),
+        version: value("Zookeeper version: ").and_then(version),
     })
+}
+
+/// `3.9.5` of `3.9.5-1`.
+fn version(text: &str) -> Option<[u32; 3]> {
+    let mut numbers = text.split(['-', ',']).next()?.split('.').map(str::parse);
+    let mut next = || numbers.next()?.ok();
+    Some([next()?, next()?, next()?])
 }
 
 /// Credentials for an ensemble, for SASL's DIGEST-MD5.
@@ -192,6 +200,7 @@ mod tests {
         mode: ZooKeeperMode::Follower,
         outstanding: 2,
         zxid: 0x3_0000_001f,
+        version: Some([3, 9, 5]),
     };
 
     /// The result of a query whose response comes in two parts, from a server that then closes the connection or keeps it open.

@@ -23,6 +23,7 @@ pub mod submit;
 pub mod teardown;
 pub mod ui;
 pub mod upgrade;
+pub mod version;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};

@@ -18,7 +18,7 @@ pub struct Invocation {
 }
 
 /// Commands whose first argument is the cluster's name.
-pub const NAMED: [&str; 14] = [
+pub const NAMED: [&str; 15] = [
     "create",
     "render",
     "teardown",
@@ -32,6 +32,7 @@ pub const NAMED: [&str; 14] = [
     "submit",
     "jobs",
     "doctor",
+    "version",
     "local env",
 ];
 

@@ -18,7 +18,7 @@ pub const PLUGIN: &str = "kubectl-sparkha";
 const COMPLETER: &str = "kubectl_complete-sparkha";
 
 /// The names of all commands, which tell `sparkha create` from a sentence about sparkha.
-pub const COMMANDS: [&str; 23] = [
+pub const COMMANDS: [&str; 24] = [
     "create",
     "status",
     "list",
@@ -41,6 +41,7 @@ pub const COMMANDS: [&str; 23] = [
     "schema",
     "man",
     "completions",
+    "version",
     "help",
 ];
 

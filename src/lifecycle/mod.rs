@@ -18,6 +18,7 @@ pub mod spark_change;
 pub mod status;
 pub mod teardown;
 pub mod upgrade;
+pub mod versions;
 pub mod wait;
 
 pub use error::Error;

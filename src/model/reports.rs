@@ -98,4 +98,6 @@ pub struct ZooKeeperReport {
     pub outstanding: u64,
     /// Its last transaction ID; the upper 32 bits count elections.
     pub zxid: u64,
+    /// Major, minor and patch number of its version.
+    pub version: Option<[u32; 3]>,
 }

@@ -11,6 +11,7 @@ pub mod logging;
 pub mod logs;
 pub mod routes;
 pub mod status;
+pub mod versions;
 
 use std::io::{self, Write};
 

@@ -1,4 +1,51 @@
-//! Spark versions: comparison and supported features.
+//! Versions of Spark: comparison and supported features. The supported versions of Spark and Kubernetes.
+
+use std::fmt;
+
+/// Which versions of a program are supported: from the oldest on. All numbers are major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supported {
+    pub program: &'static str,
+    pub oldest: [u32; 2],
+    /// The newest version that was tested.
+    pub tested: [u32; 2],
+}
+
+pub const SPARK: Supported = Supported {
+    program: "Spark",
+    oldest: [4, 0],
+    tested: [4, 3],
+};
+
+pub const KUBERNETES: Supported = Supported {
+    program: "Kubernetes",
+    oldest: [1, 20],
+    tested: [1, 37],
+};
+
+impl Supported {
+    /// Whether a version is older than all supported ones.
+    pub fn is_too_old(&self, version: [u32; 2]) -> bool {
+        version < self.oldest
+    }
+
+    /// Whether a version is newer than all tested ones.
+    pub fn is_untested(&self, version: [u32; 2]) -> bool {
+        version > self.tested
+    }
+}
+
+/// Such as `Kubernetes 1.20 and later, tested up to 1.37`.
+impl fmt::Display for Supported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([major, minor], [to_major, to_minor]) = (self.oldest, self.tested);
+        write!(
+            f,
+            "{} {major}.{minor} and later, tested up to {to_major}.{to_minor}",
+            self.program
+        )
+    }
+}
 
 /// Whether the text is a dotted version number like `4.3.0`.
 pub fn is_version(text: &str) -> bool {
@@ -25,7 +72,8 @@ pub fn has_tls(version: &str) -> bool {
     numbers(version) >= [4, 0, 0]
 }
 
-fn numbers(version: &str) -> [u32; 3] {
+/// Major, minor and patch number.
+pub fn numbers(version: &str) -> [u32; 3] {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
     [(); 3].map(|()| numbers.next().unwrap_or_default())
 }

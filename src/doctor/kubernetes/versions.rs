@@ -1,6 +1,5 @@
 //! Whether all versions match: this sparkha and the one that made the cluster, and the Spark of its pods and of its drivers.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -8,6 +7,7 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, joined};
 use crate::doctor::{Check, Findings};
+use crate::lifecycle::versions::{Skew, of_sparkha};
 use crate::spec::image::ImageReference;
 use crate::spec::version::is_same_feature_release;
 
@@ -16,11 +16,9 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 
 pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
     let cluster = &existing.inventory.cluster;
-    let made_by = cluster.sparkha_version.as_str();
     let mut findings = Findings::of(NAME);
-    match existing.inventory.newer() {
-        Some(newer) => findings.fail(newer.to_string(), newer.help()),
-        None => findings.found.extend(of_sparkha(made_by)),
+    if let Some(Skew { message, help }) = of_sparkha(&existing.inventory) {
+        findings.warn(message, help);
     }
     let images_of_pods = existing.observed.pods.iter().flat_map(images);
     let others: BTreeSet<_> = images_of_pods.filter(|image| *image != cluster.image).collect();
@@ -39,22 +37,6 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
 fn images(pod: &Pod) -> impl Iterator<Item = &str> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers.filter_map(|container| container.image.as_deref())
-}
-
-fn of_sparkha(made_by: &str) -> Option<Check> {
-    let number = |text: &str| -> Vec<u64> {
-        let parts = text.split(['.', '-', '+']);
-        parts.map_while(|part| part.parse().ok()).collect()
-    };
-    let hint = match number(made_by).cmp(&number(OWN)) {
-        Ordering::Equal => return None,
-        Ordering::Greater => "use that version, or a newer one",
-        Ordering::Less => {
-            "`sparkha create` with the cluster's own file upgrades it to this version; --dry-run shows what would change"
-        }
-    };
-    let observed = format!("the cluster was made by sparkha {made_by}, this is {OWN}");
-    Some(Check::warning(NAME, observed, hint))
 }
 
 /// A driver of another Spark version cannot talk to this cluster's masters and executors.
@@ -90,12 +72,5 @@ mod tests {
         assert!(of_driver(&pod("docker.io/apache/spark:4.3.1"), cluster).is_none());
         assert!(of_driver(&pod("docker.io/apache/spark:latest"), cluster).is_none());
         assert!(of_driver(&pod("example/job:1.0.0"), cluster).is_none());
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(of_sparkha(OWN), None);
-        assert_eq!(of_sparkha("99.10.0").unwrap().hint, "use that version, or a newer one");
-        assert!(of_sparkha("0.0.9").unwrap().hint.contains("sparkha create"));
     }
 }

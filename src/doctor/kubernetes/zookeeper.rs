@@ -129,6 +129,7 @@ mod tests {
                 mode,
                 outstanding,
                 zxid,
+                version: None,
             });
             (format!("z{at}"), server.ok_or_else(|| "in no quorum".to_owned()))
         };

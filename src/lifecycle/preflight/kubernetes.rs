@@ -18,9 +18,7 @@ use crate::platform::kubernetes::{self, Cluster};
 use crate::platform::{self, Baseline, LiveObjects, Platform};
 use crate::render::{Resource, render};
 use crate::spec::ClusterSpec;
-
-/// The oldest server that sparkha supports, as (major, minor).
-const OLDEST: (u32, u32) = (1, 20);
+use crate::spec::version::KUBERNETES;
 
 /// What create needs to know about the API server and the namespace.
 pub struct ServerFacts {
@@ -154,20 +152,21 @@ pub async fn server_version(cluster: &Cluster) -> Result<Info, kubernetes::Error
         .await
 }
 
-/// A finding if the server is older than the oldest tested version.
-pub fn too_old(info: &Info) -> Option<Finding> {
+/// The server's major and minor number; `None` if it does not tell them.
+pub fn version_of(info: &Info) -> Option<[u32; 2]> {
     let number = |text: &str| {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or(0)
     };
-    let version = (number(&info.major), number(&info.minor));
-    (version != (0, 0) && version < OLDEST).then(|| {
+    Some([number(&info.major), number(&info.minor)]).filter(|version| *version != [0, 0])
+}
+
+/// A finding if the server is older than the supported versions.
+pub fn too_old(info: &Info) -> Option<Finding> {
+    KUBERNETES.is_too_old(version_of(info)?).then(|| {
         Finding::new(
             Severity::Warning,
-            format!(
-                "the API server is {}; sparkha is tested with 1.20 and newer",
-                info.git_version
-            ),
+            format!("the API server is {}; sparkha supports {KUBERNETES}", info.git_version),
             "upgrade it if you run into problems",
         )
     })

@@ -140,6 +140,8 @@ manifests:
 	target/debug/sparkha render --masters 1 --teardown > teardown/teardown.sh
 	target/debug/sparkha render --teardown > teardown/teardown-ha.sh
 	chmod +x teardown/*.sh
+	release=tests/releases/$$(target/debug/sparkha version -o name) && mkdir -p $$release \
+	  && target/debug/sparkha render -f tests/releases/cluster.yaml > $$release/rendered.yaml
 	SPARKHA_WRITE_REFERENCE=yes $(CARGO) test --locked --bin sparkha reference::
 
 install:

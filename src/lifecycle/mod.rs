@@ -10,6 +10,8 @@ pub mod generations;
 pub mod inventory;
 pub mod plan;
 pub mod preflight;
+#[cfg(test)]
+mod releases;
 pub mod rollout;
 pub mod rotate;
 pub mod scale;

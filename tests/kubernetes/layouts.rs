@@ -269,7 +269,7 @@ fn the_manifests_alone_make_a_working_cluster() {
 fn a_cluster_of_an_earlier_version_is_found_changed_and_removed() {
     let sandbox = Sandbox::new("earlier");
     let before = sandbox.contents();
-    let manifest = include_str!("earlier-cluster.yaml").replace("REPLACE-ME", "0123456789abcdef");
+    let manifest = include_str!("../releases/before-0.1.0/rendered.yaml").replace("REPLACE-ME", "0123456789abcdef");
     let file = sandbox_file(&manifest);
     let path = file.path().to_str().unwrap();
     sandbox.kubectl(&["apply", "--server-side", "--field-manager=sparkha", "-f", path]);

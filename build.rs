@@ -44,7 +44,7 @@ fn of_git() -> Option<String> {
     if !is_ours {
         return None;
     }
-    for file in ["HEAD", "logs/HEAD", "index"] {
+    for file in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--git-path", file])?;
         if Path::new(&path).exists() {
             println!("cargo::rerun-if-changed={path}");

@@ -70,7 +70,10 @@ fn workers_come_and_go() {
     sandbox.run(&create).exits(0).says("Nothing to change");
     sandbox.run(&["scale", "--workers", "1"]).exits(2).says("autoscaler");
     let target = ".spec.targetCPUUtilizationPercentage";
-    assert_eq!(get("horizontalpodautoscaler/spark-worker", target), "200");
+    assert_eq!(
+        get("horizontalpodautoscalers.v1.autoscaling/spark-worker", target),
+        "200"
+    );
     sandbox
         .run(&["create", "--workers", "1"])
         .exits(2)

@@ -50,8 +50,9 @@ build_kubernetes() {
     replace pkg/kubelet/kubelet.go 'ContainerGCPeriod = time.Minute' 'ContainerGCPeriod = time.Second'
     replace pkg/kubelet/kuberuntime/kuberuntime_gc.go 'container.State == runtimeapi.ContainerState_CONTAINER_RUNNING' \
       'container.State != runtimeapi.ContainerState_CONTAINER_EXITED'
-    # Clusters of tests request more processor time than they take: two of the larger ones would not fit on a node with two processors.
-    replace pkg/kubelet/cadvisor/util.go 'info.NumCores\*1000' 'info.NumCores*2000'
+    # Clusters of tests request more than they take: three would not fit beside each other on a node with two processors.
+    replace pkg/kubelet/cadvisor/util.go 'info.NumCores\*1000' 'info.NumCores*4000'
+    replace pkg/kubelet/cadvisor/util.go 'int64(info.MemoryCapacity)' 'int64(info.MemoryCapacity*2)'
     # This reflect2 walks through maps as Go did before 1.18: with a newer Go the API server crashes at the first custom object.
     local reflect2=vendor/github.com/modern-go/reflect2
     replace $reflect2/unsafe_link.go 'm unsafe.Pointer) \*hiter' 'm unsafe.Pointer, it *hiter)'

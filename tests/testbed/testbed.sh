@@ -30,7 +30,7 @@ kubernetes_version=$(cat "$state/version" 2>/dev/null || echo "${KUBERNETES:-$de
 spark_version=4.3.0
 # Raised when something is built otherwise.
 revision=4
-debian_binaries=$cache/kubernetes-$debian_version-5
+debian_binaries=$cache/kubernetes-$debian_version-7
 images=$cache/images-spark-$spark_version-$revision
 if [ "$kubernetes_version" = "$debian_version" ]; then
   binaries=$debian_binaries

@@ -105,7 +105,7 @@ grep -q refused "$work/said" || { cat "$work/said" && exit 1; }
 # A static program without dist/nss.c does load it.
 printf '#include <netdb.h>\nint main(void) { struct addrinfo *a; return getaddrinfo("kubernetes.test", 0, 0, &a); }\n' >"$work/loads.c"
 cc -static -o "$work/empty/loads" "$work/loads.c" 2>/dev/null
-if (chroot "$work/empty" /loads) 2>/dev/null; then
+if (chroot "$work/empty" /loads; exit $?) 2>/dev/null; then
   echo "it was not loaded" && exit 1
 fi
 echo passed

@@ -9,6 +9,7 @@ use super::{Draft, Import};
 use crate::spec::file::tree::join;
 use crate::spec::image::ImageReference;
 use crate::spec::names::ClusterName;
+use crate::spec::version::{SPARK, numbers};
 
 /// What becomes of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -448,6 +449,12 @@ impl ChartImport {
             };
             let image: Option<ImageReference> = format!("spark:{tag}").parse().ok();
             match image.as_ref().and_then(ImageReference::version) {
+                Some(version) if is_too_old(version) => self.draft.no_counterpart(
+                    setting,
+                    format!(
+                        "Spark is {version}; sparkha supports {SPARK}, and the file has no image, which is the newest"
+                    ),
+                ),
                 Some(version) => self
                     .draft
                     .set(setting, &["image"], format!("docker.io/apache/spark:{version}")),
@@ -674,6 +681,11 @@ fn rule(path: &str) -> Option<Handling> {
 /// Whether a parameter below this path has a rule of its own.
 fn has_exception(path: &str) -> bool {
     EXCEPTIONS.iter().any(|(name, _)| name.starts_with(&format!("{path}.")))
+}
+
+fn is_too_old(spark: &str) -> bool {
+    let [major, minor, _] = numbers(spark);
+    SPARK.is_too_old([major, minor])
 }
 
 /// Whether a value differs from what Helm takes for unset.

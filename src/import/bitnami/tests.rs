@@ -84,7 +84,7 @@ fn sample(parameter: &str) -> (Value, Option<&'static str>) {
         "commonLabels" => (json!({"team": "data"}), Some("labels.team")),
         "commonAnnotations" => (json!({"team": "data"}), Some("annotations.team")),
         "image.repository" => (json!("example/spark"), Some("image")),
-        "image.tag" => (json!("3.5.5-debian-12-r0"), Some("image")),
+        "image.tag" => (json!("4.0.0-debian-12-r0"), Some("image")),
         "image.pullPolicy" => (json!("Always"), Some("imagePullPolicy")),
         "daemonMemoryLimit" => (json!("1g"), of("masters.daemonMemory", "workers.daemonMemory")),
         "configOptions" | "javaOptions" => (json!("-Dspark.x=y"), Some("sparkConf.spark.x")),
@@ -385,9 +385,11 @@ fn the_image_is_apaches_of_the_same_version_unless_it_is_your_own() {
         is_accepted(&import);
         import.cluster_file
     };
-    let apache = "image: docker.io/apache/spark:3.5.5\n";
-    assert_eq!(image(json!({"image": {"tag": "3.5.5-debian-12-r0"}}), None), apache);
-    assert_eq!(image(json!({}), Some("3.5.5-debian-12-r0")), apache);
+    let apache = "image: docker.io/apache/spark:4.0.0\n";
+    assert_eq!(image(json!({"image": {"tag": "4.0.0-debian-12-r0"}}), None), apache);
+    assert_eq!(image(json!({}), Some("4.0.0-debian-12-r0")), apache);
+    // Not supported: the default image.
+    assert_eq!(image(json!({}), Some("3.5.5-debian-12-r0")), "");
     assert_eq!(image(json!({"image": {"tag": "latest"}}), None), "");
     let mirrored = json!({"global": {"imageRegistry": "registry.example"}, "image": {"tag": "4.0.0"}});
     assert_eq!(image(mirrored, None), "image: docker.io/apache/spark:4.0.0\n");

@@ -35,7 +35,8 @@ spark=${spark##* }
 # What every way must be able to do, as $1.
 cat >"$work/runs" <<'SH'
 set -eu
-[ "$($1 --version)" = "sparkha $2" ]
+[ "$($1 version -o name)" = "$2" ]
+$1 version | grep -q '^Commit  *[0-9a-f]\{40\}'
 $1 render | cmp - /work/rendered
 $1 create --local --dry-run --spark-home /opt/spark >/tmp/created 2>&1 || { cat /tmp/created; exit 1; }
 grep -q spark-master /tmp/created
@@ -83,7 +84,7 @@ echo passed
 way "the archive in an empty root"
 mkdir -p "$work/empty/lib" "$work/empty/etc"
 tar xzf "$dist/$archive" -C "$work/empty" --strip-components=1 --wildcards '*/sparkha'
-[ "$(chroot "$work/empty" /sparkha --version)" = "sparkha $version" ]
+[ "$(chroot "$work/empty" /sparkha version -o name)" = "$version" ]
 chroot "$work/empty" /sparkha render | cmp - "$work/rendered"
 # There is neither Java nor Spark, and that is what it says.
 code=0
@@ -137,7 +138,7 @@ if krew=$(tests/gotool.sh krew) && [ -n "$kubectl" ]; then
   in_root "cd /work && export PATH=/root/.krew/bin:/work:\$PATH
     ./krew install --manifest=/dist/sparkha.yaml --archive=/dist/$archive >/tmp/said 2>&1 || { cat /tmp/said; exit 1; }
     ln -s kubectl-sparkha /root/.krew/bin/kubectl_complete-sparkha
-    [ \"\$(kubectl sparkha --version)\" = 'kubectl-sparkha $version' ]
+    [ \"\$(kubectl sparkha version -o name)\" = $version ]
     kubectl sparkha render | cmp - rendered
     kubectl sparkha create --local --dry-run --spark-home /opt/spark >/dev/null 2>&1
     kubectl sparkha status -h | grep -q 'Usage: kubectl sparkha status'

@@ -114,7 +114,10 @@ impl Home {
     }
 
     fn named(prefix: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
+        // Spark refuses a daemon's options with `Xmx` in them, of which the path of a pod's login is one. A random name has it now and then.
+        let folder = std::iter::repeat_with(|| tempfile::Builder::new().prefix(prefix).tempdir().unwrap());
+        let mut folder = folder.filter(|folder| !folder.path().to_string_lossy().contains("Xmx"));
+        let folder = folder.next().unwrap();
         let state = folder.path().join(".local/state");
         Self { folder, state }
     }

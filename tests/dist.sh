@@ -12,7 +12,7 @@ demo/prepare.sh debootstrap gcc libc6-dev openssl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
-way() { printf '%-34s' "$1" && ((passed += 1)); }
+way() { printf '%-36s' "$1" && ((passed += 1)); }
 
 # A Debian with Java, Python and nothing of sparkha.
 root=$cache/clean-root-1

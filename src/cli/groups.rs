@@ -5,29 +5,7 @@ use std::fmt::Write;
 use clap::Command;
 
 use crate::commands::heading;
-
-/// Each visible command is in one group.
-const GROUPS: [(&str, &[&str]); 6] = [
-    (
-        "Clusters",
-        &[
-            "create",
-            "status",
-            "list",
-            "scale",
-            "upgrade",
-            "rotate-secret",
-            "teardown",
-            "render",
-            "import",
-        ],
-    ),
-    ("Jobs", &["submit", "jobs", "connect-url"]),
-    ("Web UIs", &["ui", "router", "route"]),
-    ("Diagnosis", &["logs", "doctor", "failover"]),
-    ("This machine", &["local"]),
-    ("Other", &["version", "schema", "man", "completions"]),
-];
+use crate::console::program::GROUPS;
 
 /// clap's template for the help of this command, with its commands in groups. The commands provide their descriptions.
 pub fn template(command: &Command) -> String {

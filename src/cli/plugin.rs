@@ -88,7 +88,7 @@ fn candidates(command: &mut Command, arguments: Vec<OsString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::program::COMMANDS;
+    use crate::console::program::commands;
 
     fn completed(line: &str) -> String {
         let mut command = named(crate::cli::command(), Program::Completer);
@@ -117,7 +117,7 @@ mod tests {
         // `sparkha help create` is accepted.
         names.push("help");
         names.sort_unstable();
-        let mut known = COMMANDS;
+        let mut known: Vec<_> = commands().collect();
         known.sort_unstable();
         assert_eq!(names, known);
     }
@@ -135,7 +135,7 @@ mod tests {
             assert!(help.contains("Usage: kubectl sparkha"), "{help}");
             for (at, _) in help.match_indices("sparkha ") {
                 let (before, after) = (&help[..at], &help[at + "sparkha ".len()..]);
-                let is_command = COMMANDS.iter().any(|verb| {
+                let is_command = commands().any(|verb| {
                     after
                         .strip_prefix(verb)
                         .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))

@@ -17,33 +17,33 @@ pub enum Program {
 pub const PLUGIN: &str = "kubectl-sparkha";
 const COMPLETER: &str = "kubectl_complete-sparkha";
 
-/// The names of all commands, which tell `sparkha create` from a sentence about sparkha.
-pub const COMMANDS: [&str; 24] = [
-    "create",
-    "status",
-    "list",
-    "scale",
-    "upgrade",
-    "rotate-secret",
-    "teardown",
-    "render",
-    "import",
-    "submit",
-    "jobs",
-    "connect-url",
-    "ui",
-    "router",
-    "route",
-    "logs",
-    "doctor",
-    "failover",
-    "local",
-    "schema",
-    "man",
-    "completions",
-    "version",
-    "help",
+/// All visible commands, in the groups of `sparkha --help`.
+pub const GROUPS: [(&str, &[&str]); 6] = [
+    (
+        "Clusters",
+        &[
+            "create",
+            "status",
+            "list",
+            "scale",
+            "upgrade",
+            "rotate-secret",
+            "teardown",
+            "render",
+            "import",
+        ],
+    ),
+    ("Jobs", &["submit", "jobs", "connect-url"]),
+    ("Web UIs", &["ui", "router", "route"]),
+    ("Diagnosis", &["logs", "doctor", "failover"]),
+    ("This machine", &["local"]),
+    ("Other", &["version", "schema", "man", "completions"]),
 ];
+
+/// The names of all commands, which tell `sparkha create` from a sentence about sparkha. `sparkha help create` is accepted, too.
+pub fn commands() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().flat_map(|(_, names)| *names).copied().chain(["help"])
+}
 
 impl Program {
     /// As this process was called.
@@ -72,7 +72,7 @@ impl Program {
             let is_part = |c: char| c.is_alphanumeric() || "-_./".contains(c);
             let is_word = !named.ends_with(is_part) && !named.ends_with("kubectl ");
             let next = after.split(|c: char| !c.is_ascii_lowercase() && c != '-').next();
-            if is_word && next.is_some_and(|next| next.starts_with("--") || COMMANDS.contains(&next)) {
+            if is_word && next.is_some_and(|next| next.starts_with("--") || commands().any(|name| name == next)) {
                 named.push_str("kubectl ");
             }
             named.push_str("sparkha ");

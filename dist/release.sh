@@ -1,7 +1,7 @@
 #!/bin/bash
 # release.sh X.Y.Z: makes a release of the last commit, as far as it can be made without publishing anything: checks, tests, raises the version,
-# builds twice in two folders and compares the bytes, signs the checksums, commits and tags. Whatever fails leaves the tree and its branch as
-# they were.
+# builds twice in two folders and compares the bytes, signs the checksums, commits and tags. A failed release changes neither
+# the tree nor its branch.
 #
 # SPARKHA_SIGNING_KEY has the private key that signs (dist/sign.sh). SKIP_TESTS=yes leaves out the tests.
 set -euo pipefail

@@ -138,7 +138,7 @@ async fn of_release(cluster: &Cluster, name: &str) -> Result<Import, Error> {
 
 fn of_folder(folder: &Path) -> Result<Import, Error> {
     let mut files = BTreeMap::new();
-    for name in conf_folder::FILES {
+    for name in conf_folder::READ.into_iter().chain(conf_folder::OTHERS) {
         let path = folder.join(name);
         match std::fs::read(&path) {
             Ok(bytes) => {

@@ -5,7 +5,7 @@ mod workers;
 
 use serde_json::{Map, Value, json};
 
-use super::{Draft, Import};
+use super::{Draft, Import, text};
 use crate::spec::file::tree::join;
 use crate::spec::image::ImageReference;
 use crate::spec::names::ClusterName;
@@ -31,7 +31,7 @@ const IN_AN_IMAGE: Handling = No("put it into an image of your own, and set imag
 const BY_KUBECTL: Handling = No("apply these objects with kubectl");
 const TLS_OF_PEM: Handling = No("tls.secret takes a Secret with PEM files, as cert-manager creates it");
 const PUBLISHED_BY_ROUTES: Handling = No("`sparkha route render --format ingress` prints an Ingress for every web UI");
-const MONITOR: Handling = No("write a PodMonitor of your own, and leave metrics.podMonitor out");
+const OWN_MONITOR: &str = "write a PodMonitor of your own, and leave metrics.podMonitor out";
 const OWN_ACCOUNT: Handling = Ignore("sparkha creates a ServiceAccount without permissions");
 
 const UNKNOWN: &str = "the chart documents no such parameter";
@@ -224,8 +224,8 @@ const EXCEPTIONS: [(&str, Handling); 6] = [
         "metrics.workerAnnotations",
         Ignore("sparkha sets the annotations for Prometheus"),
     ),
-    ("metrics.podMonitor.extraMetricsEndpoints", MONITOR),
-    ("metrics.podMonitor.namespace", MONITOR),
+    ("metrics.podMonitor.extraMetricsEndpoints", No(OWN_MONITOR)),
+    ("metrics.podMonitor.namespace", No(OWN_MONITOR)),
     (
         "metrics.prometheusRule",
         No("write a PrometheusRule of your own; docs/operations.md names the metrics"),
@@ -641,10 +641,10 @@ impl ChartImport {
         };
         for key in ["interval", "scrapeTimeout", "additionalLabels"] {
             let parameter = format!("metrics.podMonitor.{key}");
-            match (self.take(&parameter), MONITOR) {
-                (Some(_), No(reason)) if has_monitor => self.draft.no_counterpart(&parameter, reason),
-                (Some(_), _) => self.draft.ignored(&parameter, "there is no PodMonitor"),
-                _ => {}
+            match self.take(&parameter) {
+                Some(_) if has_monitor => self.draft.no_counterpart(&parameter, OWN_MONITOR),
+                Some(_) => self.draft.ignored(&parameter, "there is no PodMonitor"),
+                None => {}
             }
         }
     }
@@ -705,16 +705,6 @@ fn has_template(value: &Value) -> bool {
         Value::Array(list) => list.iter().any(has_template),
         Value::Object(object) => object.values().any(has_template),
         _ => false,
-    }
-}
-
-/// A text, or a number or boolean as text.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
     }
 }
 

@@ -221,3 +221,13 @@ fn remove(value: &mut Value, path: &str) -> bool {
     }
     removed
 }
+
+/// A text, or a number or boolean as text.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}

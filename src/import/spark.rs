@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::Draft;
+use super::{Draft, text};
 use crate::spec::caps::{self, ExecutorRequest};
 use crate::spec::overrides::external_of;
 use crate::spec::quantity::{Cpu, Memory};
@@ -12,12 +10,6 @@ use crate::spec::resolve::rules;
 
 const NO_SECRETS: &str =
     "a cluster file has no secrets; create a Secret, and name it in s3.secret or in env with secretKeyRef";
-
-/// The default heap of a master; its pod has as much beside it.
-const MASTER_HEAP: Memory = Memory::from_mib(512);
-
-/// The default memory of a worker's pod.
-const WORKER: Memory = Memory::from_mib(2048);
 
 /// Variables with options of JVMs.
 const JAVA_OPTIONS: [&str; 4] = [
@@ -194,10 +186,10 @@ impl Draft {
     pub(super) fn master_heap(&mut self, setting: &str, heap: &str) {
         let has_limit = self.file.pointer("/masters/resources/limits/memory").is_some();
         if let Ok(heap) = Memory::parse(heap)
-            && heap > MASTER_HEAP
+            && heap > caps::MASTER_HEAP
             && !has_limit
         {
-            let pod = (heap + MASTER_HEAP).to_string();
+            let pod = (heap + caps::MASTER_HEAP).to_string();
             self.put(&["masters", "resources", "limits", "memory"], pod);
         }
         self.set(setting, &["masters", "daemonMemory"], heap);
@@ -220,19 +212,18 @@ impl Draft {
         }
         let usual = caps::fit(
             Cpu::from_cores(1),
-            WORKER,
+            caps::WORKER,
             caps::DAEMON_HEAP,
             ExecutorRequest::default(),
         );
         let pod = usual.ok().and_then(|usual| self.pod_to_offer(usual.offer.memory));
-        if let Some(pod) = pod.filter(|pod| *pod > WORKER) {
+        if let Some(pod) = pod.filter(|pod| *pod > caps::WORKER) {
             self.put(&["workers", "memory"], pod.to_string());
         }
     }
 
     fn pod_to_offer(&self, offer: Memory) -> Option<Memory> {
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let at = |pointer: &str| self.file.pointer(pointer).map(text);
+        let at = |pointer: &str| self.file.pointer(pointer).and_then(text);
         let heap = at("/workers/daemonMemory").and_then(|heap| Memory::parse(&heap).ok());
         let cores = at("/workers/cores").and_then(|cores| cores.parse().ok());
         let cpu = Cpu::from_cores(cores.unwrap_or(1));

@@ -11,6 +11,10 @@ const DAEMON_OVERHEAD: Memory = Memory::from_mib(100);
 const DAEMON_FLOOR: Memory = Memory::from_mib(300);
 /// The smallest heap with which an executor starts: Spark reserves 300 MiB and requires 1.5 times that.
 pub const HEAP_MIN: Memory = Memory::from_mib(512);
+/// Heap of a master by default; its pod has as much beside it.
+pub const MASTER_HEAP: Memory = Memory::from_mib(512);
+/// Memory of a worker's pod by default.
+pub const WORKER: Memory = Memory::from_mib(2048);
 /// Heap of a worker's own JVM by default.
 pub const DAEMON_HEAP: Memory = Memory::from_mib(256);
 /// A worker is divided into two executors only if each heap has at least this size.

@@ -254,7 +254,7 @@ impl Resolver {
                 "remove it, or set masters.count to 1",
             );
         }
-        let daemon_memory = self.memory("masters.daemonMemory", &masters.daemon_memory, Memory::from_mib(512));
+        let daemon_memory = self.memory("masters.daemonMemory", &masters.daemon_memory, caps::MASTER_HEAP);
         let defaults = pods::Defaults {
             cpu_limit: Cpu::from_cores(1),
             cpu_request: Cpu::from_millis(100),
@@ -325,7 +325,7 @@ impl Resolver {
         let defaults = pods::Defaults {
             cpu_limit,
             cpu_request: Cpu::from_millis((cpu_limit.millis() / 4).max(1)),
-            memory: memory.unwrap_or(Memory::from_mib(2048)),
+            memory: memory.unwrap_or(caps::WORKER),
         };
         let daemon_memory = self.memory("workers.daemonMemory", &workers.daemon_memory, caps::DAEMON_HEAP);
         let pod = self.pod("workers", pod_file, defaults);

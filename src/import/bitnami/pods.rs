@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ChartImport, is_set, text};
+use super::{ChartImport, is_set};
+use crate::import::text;
 
 /// Sources of volumes that a cluster file has, with the keys that it takes of each.
 const SOURCES: [(&str, &[&str]); 6] = [

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{ChartImport, is_set, text};
+use super::{ChartImport, is_set};
+use crate::import::text;
 use crate::spec::quantity::{Cpu, Memory};
 
 /// Limits of the chart's presets that are large enough for a worker: milli CPU and MiB. Smaller ones are not taken for a decision.

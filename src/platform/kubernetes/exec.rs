@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{AttachParams, LogParams};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
@@ -12,6 +13,10 @@ use super::{Cluster, Error};
 
 /// How many bytes may wait to be sent.
 const BUFFER: usize = 256 * 1024;
+
+/// How often the log of a container's previous run is read, where a kubelet has just removed that run, and the pause in between.
+const LOG_ATTEMPTS: u32 = 4;
+const LOG_PAUSE: Duration = Duration::from_millis(500);
 
 /// The result of a program that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,5 +111,83 @@ impl Cluster {
         let action = format!("read the log of {pod}");
         let stream = self.once(&action, within, api.log_stream(pod, params)).await?;
         Ok(Box::pin(stream))
+    }
+
+    /// The last lines of the log of a container's previous run.
+    pub async fn previous_log(&self, pod: &Pod, container: &str, lines: i64) -> Result<String, Error> {
+        let api = self.api::<Pod>();
+        let name = pod.name_any();
+        let action = format!("read the log of {name}");
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: Some(lines),
+            previous: true,
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let mut message = String::new();
+        for attempt in 0..LOG_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(LOG_PAUSE).await;
+            }
+            let log = self.call(&action, || api.logs(&name, &params)).await?;
+            match without_times(&log) {
+                Some(lines) => return Ok(lines),
+                None => message = log,
+            }
+        }
+        Err(Error::Protocol { action, message })
+    }
+}
+
+/// The lines of a log that was read with times. `None` if one has no time: then it is not the container's, but a kubelet's message, which comes as
+/// the log if the run was removed at that moment.
+fn without_times(log: &str) -> Option<String> {
+    let lines = log.split_inclusive('\n').map(|line| {
+        let (time, text) = line.split_once(' ')?;
+        time.parse::<jiff::Timestamp>().ok().map(|_| text)
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+    use crate::spec::names::Namespace;
+
+    const LOG: &str = "2026-11-30T09:57:07.1Z one\n2026-11-30T09:57:07.123456789Z \n2026-11-30T09:57:08Z  two";
+    const REMOVED: &str = "unable to retrieve container logs for containerd://1";
+
+    /// The previous log of a pod whose API server sends these responses, the last one for ever.
+    async fn previous_log(responses: &'static [&'static str]) -> Result<String, Error> {
+        let sent = AtomicUsize::new(0);
+        let server = tower::service_fn(move |_| {
+            let next = sent.fetch_add(1, Ordering::Relaxed).min(responses.len() - 1);
+            let body = Body::from(responses[next].as_bytes().to_vec());
+            async { Ok::<_, Infallible>(hyper::Response::new(body)) }
+        });
+        let cluster = Cluster {
+            client: Client::new(server, "etl"),
+            server: Default::default(),
+            namespace: Namespace::parse("etl").unwrap(),
+            requests: Default::default(),
+            fence: None,
+        };
+        cluster.previous_log(&Pod::default(), "master", 10).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kubelets_message_is_not_taken_for_the_log_of_a_run_that_was_just_removed() {
+        assert_eq!(previous_log(&[LOG]).await.unwrap(), "one\n\n two");
+        assert_eq!(previous_log(&[""]).await.unwrap(), "");
+        assert_eq!(previous_log(&[REMOVED, LOG]).await.unwrap(), "one\n\n two");
+        let error = previous_log(&[REMOVED]).await.unwrap_err().to_string();
+        assert!(error.contains("read the log of ") && error.contains(REMOVED), "{error}");
     }
 }

@@ -30,7 +30,7 @@ use futures::{Stream, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroup;
 use kube::api::{
-    Api, DeleteParams, DynamicObject, ListParams, LogParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
+    Api, DeleteParams, DynamicObject, ListParams, ObjectList, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::core::{NamespaceResourceScope, ObjectMeta, Resource};
 use kube::{Client, ResourceExt};
@@ -380,20 +380,6 @@ impl Cluster {
             ..PostParams::default()
         };
         self.write(action, || api.create(&params, object)).await
-    }
-
-    /// The last lines of a container's log, of the previous run if `previous`.
-    pub async fn log_tail(&self, pod: &Pod, container: &str, lines: i64, previous: bool) -> Result<String, Error> {
-        let api = self.api::<Pod>();
-        let name = pod.name_any();
-        let params = LogParams {
-            container: Some(container.to_owned()),
-            tail_lines: Some(lines),
-            previous,
-            ..LogParams::default()
-        };
-        self.call(&format!("read the log of {name}"), || api.logs(&name, &params))
-            .await
     }
 
     /// The API groups and their versions, without the core group.

@@ -196,7 +196,7 @@ impl Platform for KubernetesPlatform {
         let Some(container) = containers.next() else {
             return String::new();
         };
-        match self.cluster.log_tail(pod, &container.name, lines as i64, true).await {
+        match self.cluster.previous_log(pod, &container.name, lines as i64).await {
             Ok(log) => log,
             Err(error) => format!("({error})"),
         }

@@ -2,40 +2,77 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
-use oci_spec::distribution::{ParseError, Reference};
+use regex::Regex;
 
 use super::names::is_qualified;
 use super::version::is_version;
+
+/// The registry of images that name none, and the folder of those that name nothing else.
+const DOCKER_HUB: &str = "docker.io";
+const LIBRARY: &str = "library";
+/// Most bytes of a repository's name.
+const MAX_REPOSITORY: usize = 255;
+
+/// The grammar of the distribution project, in ASCII: with all letters of Unicode in tags it takes 30 ms to compile, which every command would pay.
+#[expect(clippy::unwrap_used, reason = "it is a literal")]
+static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
+    const HOST: &str = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
+    const COMPONENT: &str = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+    const HEX: &str = "[0-9a-fA-F]";
+    let name = format!(r"(?:{HOST}(?:\.{HOST})*(?::[0-9]+)?/)?{COMPONENT}(?:/{COMPONENT})*");
+    let digest = format!("sha256:{HEX}{{64}}|sha384:{HEX}{{96}}|sha512:{HEX}{{128}}");
+    Regex::new(&format!(r"(?-u)^({name})(?::(\w[\w.-]{{0,127}}))?(?:@(?:{digest}))?$")).unwrap()
+});
 
 /// A container image reference, as written: `[registry[:port]/]path[:tag][@digest]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageReference {
     text: String,
-    parsed: Reference,
+    registry: String,
+    repository: String,
+    tag: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not an image reference: {reason}", text.escape_debug())]
+#[error("`{}` is not an image reference: [registry[:port]/]path[:tag][@digest], the path in lower case", text.escape_debug())]
 pub struct ImageError {
     text: String,
-    reason: ParseError,
 }
 
 impl FromStr for ImageReference {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
-        let parsed = match text.is_ascii() {
-            true => text.parse(),
-            // The parser accepts any Unicode letter in a tag.
-            false => Err(ParseError::ReferenceInvalidFormat),
-        };
-        let text = text.to_owned();
-        match parsed {
-            Ok(parsed) => Ok(Self { text, parsed }),
-            Err(reason) => Err(ImageError { text, reason }),
+        let error = || ImageError { text: text.to_owned() };
+        let captures = REFERENCE.captures(text).ok_or_else(error)?;
+        let (registry, repository) = split(&captures[1]);
+        if repository.len() > MAX_REPOSITORY {
+            return Err(error());
         }
+        Ok(Self {
+            text: text.to_owned(),
+            registry,
+            repository,
+            tag: captures.get(2).map(|tag| tag.as_str().to_owned()),
+        })
+    }
+}
+
+/// Registry and repository, as Docker understands a name: a first component with a dot or a port is a registry.
+fn split(name: &str) -> (String, String) {
+    let is_registry = |host: &str| host.contains(['.', ':']) || host == "localhost";
+    let (registry, repository) = match name.split_once('/') {
+        Some((host, path)) if is_registry(host) => (host, path),
+        _ => (DOCKER_HUB, name),
+    };
+    match registry {
+        DOCKER_HUB | "index.docker.io" if !repository.contains('/') => {
+            (DOCKER_HUB.into(), format!("{LIBRARY}/{repository}"))
+        }
+        DOCKER_HUB | "index.docker.io" => (DOCKER_HUB.into(), repository.into()),
+        _ => (registry.into(), repository.into()),
     }
 }
 
@@ -46,10 +83,9 @@ impl fmt::Display for ImageReference {
 }
 
 impl ImageReference {
-    /// The tag as written. The parser adds `latest` to a reference without tag and digest.
+    /// The tag as written.
     pub fn tag(&self) -> Option<&str> {
-        let (name, tag) = (self.text.split('@').next()?, self.parsed.tag()?);
-        name.strip_suffix(tag)?.ends_with(':').then_some(tag)
+        self.tag.as_deref()
     }
 
     /// The tag, if it is a valid label value.
@@ -59,7 +95,7 @@ impl ImageReference {
 
     /// Whether both name the same repository, regardless of tags and digests.
     pub fn is_same_repository(&self, other: &Self) -> bool {
-        (self.parsed.registry(), self.parsed.repository()) == (other.parsed.registry(), other.parsed.repository())
+        (&self.registry, &self.repository) == (&other.registry, &other.repository)
     }
 
     /// The version in the tag: `4.3.0` of `apache/spark:4.3.0-java17`.
@@ -70,7 +106,7 @@ impl ImageReference {
 
     /// The Spark version of an image named `spark`; tags of other images may be versions of something else.
     pub fn spark_version(&self) -> Option<&str> {
-        let name = self.parsed.repository().rsplit('/').next();
+        let name = self.repository.rsplit('/').next();
         self.version().filter(|_| name == Some("spark"))
     }
 }
@@ -115,7 +151,7 @@ mod tests {
         }
         assert_eq!(
             "spark:\u{1b}".parse::<ImageReference>().unwrap_err().to_string(),
-            "`spark:\\u{1b}` is not an image reference: invalid reference format"
+            "`spark:\\u{1b}` is not an image reference: [registry[:port]/]path[:tag][@digest], the path in lower case"
         );
     }
 

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::model::reports::{MASTER_STATUS_PATH, MasterReport, MasterStatus};
 
@@ -43,6 +43,8 @@ pub enum Error {
     Connect(BoxError),
     #[error("failed to query the master's web UI")]
     Http(#[from] hyper::Error),
+    #[error("the connection to the web UI is closed")]
+    Closed,
     #[error("the master's web UI answered {0}")]
     Status(StatusCode),
     #[error("the master's response is longer than {RESPONSE_LIMIT} bytes")]
@@ -51,48 +53,63 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// A keep-alive connection to a Spark web UI.
+/// A keep-alive connection to a Spark web UI. Between requests it has no buffers: there may be thousands.
 struct WebUiConnection {
-    sender: SendRequest<Empty<Bytes>>,
-    /// Cancelled when it is closed.
-    closed: CancellationToken,
+    /// `None` during a request, so that the response of an aborted one is not read by the next, and after a failed one.
+    stream: Option<Box<dyn UiStream>>,
 }
 
 impl WebUiConnection {
-    /// Opens an HTTP connection over a stream.
-    async fn over(stream: impl UiStream) -> Result<Self, Error> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let closed = CancellationToken::new();
-        let closing = closed.clone().drop_guard();
-        // An error here reaches the caller too, as the failure of its next request.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("connection to a web UI ended: {error}");
-            }
-            drop(closing);
-        });
-        Ok(Self { sender, closed })
+    fn over(stream: impl UiStream) -> Self {
+        Self {
+            stream: Some(Box::new(stream)),
+        }
     }
 
     async fn get(&mut self, uri: hyper::Uri) -> Result<Bytes, Error> {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = uri;
-        request
-            .headers_mut()
-            .insert(header::HOST, header::HeaderValue::from_static("localhost"));
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(Error::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
-        // Either the connection broke, or the response was too long.
-        let failed = |error: BoxError| match error.downcast::<hyper::Error>() {
-            Ok(error) => Error::Http(*error),
-            Err(_) => Error::TooLong,
+        let stream = self.stream.take().ok_or(Error::Closed)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = Box::pin(connection.without_shutdown());
+        let (response, connection) = match select(Box::pin(response(sender, uri)), connection).await {
+            Either::Left((response, connection)) => (response?, connection.await),
+            Either::Right((connection, response)) => (response.await?, connection),
         };
-        Ok(body.map_err(failed)?.to_bytes())
+        self.stream = match connection {
+            Ok(Parts { io, read_buf, .. }) if read_buf.is_empty() => Some(io.into_inner()),
+            _ => None,
+        };
+        let (status, body) = response;
+        match status {
+            StatusCode::OK => Ok(body),
+            _ => Err(Error::Status(status)),
+        }
     }
+
+    /// Returns when the server has closed the connection. Only then is there something to read between two responses.
+    async fn closed(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.read(&mut [0]).await;
+            self.stream = None;
+        }
+    }
+}
+
+/// Sends a request. The connection ends with the sender.
+async fn response(mut sender: SendRequest<Empty<Bytes>>, uri: hyper::Uri) -> Result<(StatusCode, Bytes), Error> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = uri;
+    request
+        .headers_mut()
+        .insert(header::HOST, header::HeaderValue::from_static("localhost"));
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
+    // Either the connection broke, or the response was too long.
+    let failed = |error: BoxError| match error.downcast::<hyper::Error>() {
+        Ok(error) => Error::Http(*error),
+        Err(_) => Error::TooLong,
+    };
+    Ok((status, body.map_err(failed)?.to_bytes()))
 }
 
 /// A master's web UI, queried repeatedly over a kept connection.
@@ -169,20 +186,22 @@ impl MasterUi {
         let kept = self.kept.take().filter(|(_, last)| last.elapsed() < MAX_IDLE);
         if let Some((mut connection, _)) = kept {
             match connection.get(uri()).await {
-                Err(Error::Http(error)) => tracing::debug!("a kept connection to a master failed: {error}"),
+                Err(error @ (Error::Http(_) | Error::Closed)) => {
+                    tracing::debug!("a kept connection to a master failed: {error}");
+                }
                 response => return self.keep(connection, response?),
             }
         }
         let stream = connect.await.map_err(|error| Error::Connect(error.into()))?;
-        let mut connection = WebUiConnection::over(stream).await?;
+        let mut connection = WebUiConnection::over(stream);
         let response = connection.get(uri()).await?;
         self.keep(connection, response)
     }
 
     /// Returns when the kept connection is closed, as it is when the master's process ends.
-    pub async fn closed(&self) {
-        match &self.kept {
-            Some((connection, _)) => connection.closed.cancelled().await,
+    pub async fn closed(&mut self) {
+        match &mut self.kept {
+            Some((connection, _)) => connection.closed().await,
             None => std::future::pending().await,
         }
     }
@@ -201,7 +220,7 @@ struct Application {
 /// The ID of a driver's current application, from the driver's own web UI.
 pub async fn application_of_driver(stream: impl UiStream) -> Result<Option<String>, Error> {
     let uri = hyper::Uri::from_static("/api/v1/applications");
-    let response = WebUiConnection::over(stream).await?.get(uri).await?;
+    let response = WebUiConnection::over(stream).get(uri).await?;
     let applications: Vec<Application> = serde_json::from_slice(&response)?;
     Ok(applications.into_iter().next().map(|application| application.id))
 }
@@ -220,9 +239,8 @@ pub struct LogPart {
 }
 
 impl WorkerUi {
-    /// Opens an HTTP connection over a stream.
-    pub async fn over(stream: impl UiStream) -> Result<Self, Error> {
-        Ok(Self(WebUiConnection::over(stream).await?))
+    pub fn over(stream: impl UiStream) -> Self {
+        Self(WebUiConnection::over(stream))
     }
 
     /// IDs of the application's running and finished executors on this worker.
@@ -342,6 +360,26 @@ mod tests {
         ui.report(answering(1)).await.unwrap();
         let aborted = tokio::time::timeout(Duration::from_millis(1), ui.report(refused()));
         assert!(aborted.await.is_err());
+        let error = ui.report(refused()).await.unwrap_err();
+        assert_eq!(error.to_string(), "connection refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_kept_connection_is_noticed() {
+        let (ours, mut its) = tokio::io::duplex(4096);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            assert!(its.read(&mut [0; 4096]).await.unwrap() > 0);
+            let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{REPORT}", REPORT.len());
+            its.write_all(response.as_bytes()).await.unwrap();
+            let _ = ended.await;
+        });
+        let mut ui = MasterUi::default();
+        ui.report(async { Ok::<_, String>(ours) }).await.unwrap();
+        let wait = Duration::from_secs(1);
+        assert!(tokio::time::timeout(wait, ui.closed()).await.is_err());
+        drop(end);
+        tokio::time::timeout(wait, ui.closed()).await.unwrap();
         let error = ui.report(refused()).await.unwrap_err();
         assert_eq!(error.to_string(), "connection refused");
     }

@@ -126,7 +126,7 @@ fn oldest(options: &LogOptions) -> Option<Time> {
 }
 
 async fn ui(cluster: &Cluster, worker: &str) -> Result<WorkerUi, Error> {
-    Ok(WorkerUi::over(cluster.forward(worker, WORKER_UI_PORT).await?).await?)
+    Ok(WorkerUi::over(cluster.forward(worker, WORKER_UI_PORT).await?))
 }
 
 /// Both logs of all of the application's executors, up to now.

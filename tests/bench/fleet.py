@@ -14,12 +14,14 @@ import tempfile
 import threading
 import time
 import urllib.parse
+import urllib.request
 
 CLUSTERS = int(os.environ.get("CLUSTERS", "1000"))
 IDLE = int(os.environ.get("SECONDS_IDLE", "30"))
 OF_ONE_NAMESPACE = 10
 PARTS = [("master", 3), ("zookeeper", 3), ("worker", 2)]
 METRICS = 19099
+ETCD = "http://127.0.0.1:19379"
 
 
 def name(number):
@@ -78,13 +80,14 @@ def create(sparkha):
     )
     # One document after the other.
     objects = json.loads("[" + re.sub(r"^}\n{", "},\n{", parsed.stdout, flags=re.M) + "]")
-    inventory = next(object for object in objects if object["metadata"]["name"] == f"{name(0)}-sparkha")
+    maps = [object for object in objects if object["kind"] == "ConfigMap"]
     templates = {
         object["metadata"]["labels"]["app.kubernetes.io/component"]: object["spec"]["template"]
         for object in objects if object["kind"] == "StatefulSet"
     }
-    inventory["metadata"].pop("namespace", None)
-    inventory, templates = json.dumps(inventory), {part: json.dumps(template) for part, template in templates.items()}
+    for object in maps:
+        object["metadata"].pop("namespace", None)
+    maps, templates = [json.dumps(object) for object in maps], {part: json.dumps(template) for part, template in templates.items()}
     began = time.time()
 
     def make_namespace(number):
@@ -96,7 +99,8 @@ def create(sparkha):
     def make_cluster(number):
         base = f"/api/v1/namespaces/{namespace(number)}"
         own = lambda text: json.loads(text.replace(name(0), name(number)))
-        api.request("POST", f"{base}/configmaps", own(inventory), accept=(201, 409))
+        for object in maps:
+            api.request("POST", f"{base}/configmaps", own(object), accept=(201, 409))
         ordinal = 0
         for part, count in PARTS:
             for member in range(count):
@@ -194,15 +198,31 @@ def measure(sparkha):
         print(f"list -A: {time.time() - began:.2f} s, {usage.ru_maxrss / 1024:.0f} MiB (at most 0.7 s and 60 MiB)", flush=True)
 
     measure_server()
-    for arguments in (["router", "--listen", "127.0.0.77", "--port", "18099", "--metrics", f"127.0.0.1:{METRICS}"], ["ui", "--port", "18098"]):
-        with tempfile.TemporaryFile() as log:
-            began = time.time()
-            command = [sparkha, *arguments, "-A", "--reach", "direct"]
-            with subprocess.Popen(command, stdout=log, stderr=log) as serving:
-                try:
-                    (measure_router if arguments[0] == "router" else measure_ui)(serving, began, log)
-                finally:
-                    serving.terminate()
+    router = ["router", "--listen", "127.0.0.77", "--port", "18099", "--metrics", f"127.0.0.1:{METRICS}"]
+    follow(measure_router, sparkha, router)
+    follow(measure_ui, sparkha, ["ui", "--port", "18098"])
+    with tempfile.TemporaryDirectory() as folder:
+        peers = "http://127.0.0.1:19380"
+        etcd = ["etcd", "--data-dir", folder, "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD,
+                "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"]
+        with subprocess.Popen(etcd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                while keys() is None:
+                    time.sleep(0.1)
+                follow(measure_watch, sparkha, ["route", "watch", "--etcd", ETCD])
+            finally:
+                server.terminate()
+
+
+def follow(measure, sparkha, arguments):
+    """Measures a command that follows all clusters."""
+    with tempfile.TemporaryFile() as log:
+        began = time.time()
+        with subprocess.Popen([sparkha, *arguments, "-A", "--reach", "direct"], stdout=log, stderr=log) as process:
+            try:
+                measure(process, began, log)
+            finally:
+                process.terminate()
 
 
 def measure_server():
@@ -241,14 +261,18 @@ def measure_router(router, began, log):
         if metric(text, "sparkha_clusters_led") >= CLUSTERS:
             settled = time.time() - began
     print(f"router: settled in {settled and f'{settled:.1f} s'} with {metric(text, 'sparkha_routes'):.0f} routes (at most 5 s)", flush=True)
-    cpu = lambda: sum(map(int, open(f"/proc/{router.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    at_rest("router", router)
+    took = max(routed_after(number) for number in range(10))
+    print(f"router: a new leader is routed after at most {took:.2f} s, of 10 (at most 1 s)", flush=True)
+
+
+def at_rest(what, process):
+    cpu = lambda: sum(map(int, open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
     before, asked = cpu(), int(ask_masters("/count"))
     time.sleep(IDLE)
     used, asked = (cpu() - before) / IDLE, (int(ask_masters("/count")) - asked) / IDLE
-    print(f"router: {peak(router):.0f} MiB, then {100 * used:.1f} % of a core and {asked:.0f} requests a second to masters"
+    print(f"{what}: {peak(process):.0f} MiB, then {100 * used:.1f} % of a core and {asked:.0f} requests a second to masters"
           " (at most 60 MiB and 2 %)", flush=True)
-    took = max(routed_after(number) for number in range(10))
-    print(f"router: a new leader is routed after at most {took:.2f} s, of 10 (at most 1 s)", flush=True)
 
 
 def status(process, what):
@@ -276,7 +300,32 @@ def routed_after(number):
 def measure_ui(ui, began, log):
     while time.time() - began < 120 and os.fstat(log.fileno()).st_size == 0:
         time.sleep(0.05)
-    print(f"ui: prints all addresses after {time.time() - began:.1f} s, {peak(ui):.0f} MiB (at most 5 s and 60 MiB)", flush=True)
+    print(f"ui: prints all addresses after {time.time() - began:.1f} s (at most 5 s)", flush=True)
+    at_rest("ui", ui)
+
+
+def keys():
+    """How many etcd has."""
+    everything = {"key": "AA==", "range_end": "AA==", "count_only": True}
+    request = urllib.request.Request(f"{ETCD}/v3/kv/range", json.dumps(everything).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return int(json.load(response).get("count", 0))
+    except OSError:
+        return None
+
+
+def measure_watch(watch, began, _log):
+    last, settled = 0, began
+    while last < CLUSTERS or time.time() - settled < 3:
+        if watch.poll() is not None or time.time() - began > 120:
+            raise SystemExit(f"route watch: {last} keys")
+        found = keys()
+        if found != last:
+            last, settled = found, time.time()
+        time.sleep(0.1)
+    print(f"route watch: has written {last} keys after {settled - began:.1f} s (at most 5 s)", flush=True)
+    at_rest("route watch", watch)
 
 
 if __name__ == "__main__":

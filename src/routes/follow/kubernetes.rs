@@ -15,8 +15,9 @@ use crate::render::inventory::{Inventory, Summary};
 use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
 use crate::spec::names::INVENTORY_SUFFIX;
 
-/// Page size of lists: a page must fit into memory.
-const PAGE: u32 = 100;
+/// Page sizes of lists: a page must fit into memory. A cluster's ConfigMaps have up to 60 KiB.
+const PODS: u32 = 100;
+const CONFIG_MAPS: u32 = 20;
 
 fn inventories(cluster: &Cluster, all_namespaces: bool) -> Api<ConfigMap> {
     if all_namespaces {
@@ -58,9 +59,12 @@ pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error>
 
 /// Starts to list and watch.
 pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Event>, tasks: &mut JoinSet<()>) {
-    let config = |selector: &str| watcher::Config::default().labels(selector).page_size(PAGE);
-    let pods = watcher(slim_pods(cluster, all_namespaces), config(&pod_selector()));
-    let inventories = watcher(inventories(cluster, all_namespaces), config(&inventory_selector()));
+    let config = |selector: &str, page| watcher::Config::default().labels(selector).page_size(page);
+    let pods = watcher(slim_pods(cluster, all_namespaces), config(&pod_selector(), PODS));
+    let inventories = watcher(
+        inventories(cluster, all_namespaces),
+        config(&inventory_selector(), CONFIG_MAPS),
+    );
     // A pod that is no longer routed (it is being deleted) counts as gone.
     let convert = |pod: &SlimPod| {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());

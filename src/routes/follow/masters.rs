@@ -28,8 +28,8 @@ const STANDBY_FACTOR: u32 = 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);
-/// Masters that are queried for the first time at once: a connection takes 16 KiB.
-const FIRST_QUERIES: usize = 128;
+/// Masters that are queried for the first time at once: a query takes 40 KiB.
+const FIRST_QUERIES: usize = 64;
 /// Pause after a master could not be reached through the API server.
 const PAUSE_FORWARDED: Duration = Duration::from_secs(1);
 

@@ -10,10 +10,10 @@ use super::local::spark_home;
 pub const READY: Duration = Duration::from_secs(180);
 
 pub const JOB: &str = "
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName('squares').config('spark.executor.memory', '600m').getOrCreate()
-print('RESULT', spark.sparkContext.parallelize(range(1000), 4).map(lambda x: x * x).sum())
-spark.stop()
+from pyspark import SparkConf, SparkContext
+sc = SparkContext(conf=SparkConf().setAppName('squares').set('spark.executor.memory', '600m'))
+print('RESULT', sc.parallelize(range(1000), 4).map(lambda x: x * x).sum())
+sc.stop()
 ";
 
 /// A remote client: it has no Java. Says the sum of some numbers, and if it is told to in which container a worker of the cluster computes.

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 /// times more. Accumulators count the tasks that computed.
 pub const LEAVING: &str = r#"
 import json, sys, time
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
-sc = SparkSession.builder.appName("leaving").getOrCreate().sparkContext
+sc = SparkContext(appName="leaving")
 mapped, kept = sc.accumulator(0), sc.accumulator(0)
 
 def shuffled(part):

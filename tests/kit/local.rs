@@ -250,7 +250,8 @@ impl Home {
                     self.run(&["status"]).stdout
                 );
             }
-            std::thread::sleep(Duration::from_millis(100));
+            // Most conditions run a command.
+            std::thread::sleep(Duration::from_millis(250));
         }
     }
 }

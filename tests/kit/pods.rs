@@ -7,16 +7,16 @@ use super::Sandbox;
 /// A job with a shuffle across all workers: sums squares by key, and takes some seconds.
 const JOB: &str = r#"
 import sys, time
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName("shuffle").getOrCreate()
+from pyspark import SparkContext
+sc = SparkContext(appName="shuffle")
 rounds = int(sys.argv[1])
 total = 0
 for n in range(rounds):
-    pairs = spark.sparkContext.parallelize(range(20000), 8).map(lambda x: (x % 100, x * x))
+    pairs = sc.parallelize(range(20000), 8).map(lambda x: (x % 100, x * x))
     total = sum(v for _, v in pairs.reduceByKey(lambda a, b: a + b, 8).collect())
     print("round", n, flush=True)
     time.sleep(0.5)
-hosts = spark.sparkContext.parallelize(range(64), 64).map(lambda _: __import__("socket").gethostname()).distinct().collect()
+hosts = sc.parallelize(range(64), 64).map(lambda _: __import__("socket").gethostname()).distinct().collect()
 print("RESULT", total, "on", len(hosts), "hosts", flush=True)
 "#;
 

@@ -14,14 +14,13 @@ use super::{Run, Sandbox, until};
 /// Says what it was given, computes something on the cluster, and ends as it is told.
 const JOB: &str = r#"
 import sys, helper
-from pyspark import SparkFiles
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
-total = spark.sparkContext.parallelize(range(1000), 4).map(lambda x: x * x).sum()
+from pyspark import SparkContext, SparkFiles
+sc = SparkContext()
+total = sc.parallelize(range(1000), 4).map(lambda x: x * x).sum()
 print("RESULT", total, sys.argv[2:], helper.NAME, open(SparkFiles.get("job.py")).read().strip(), flush=True)
-print("CONF", spark.conf.get("spark.executor.memory"), spark.sparkContext.appName, spark.conf.get("spark.app.two"), flush=True)
+print("CONF", *map(sc.getConf().get, ["spark.executor.memory", "spark.app.name", "spark.app.two"]), flush=True)
 unpacked = lambda _: open(SparkFiles.get("pack") + "/word").read()
-print("ARCHIVE", spark.sparkContext.parallelize([0], 1).map(unpacked).first(), flush=True)
+print("ARCHIVE", sc.parallelize([0], 1).map(unpacked).first(), flush=True)
 print("x" * 40000, flush=True)
 sys.exit(int(sys.argv[1]))
 "#;
@@ -29,26 +28,24 @@ sys.exit(int(sys.argv[1]))
 /// Goes on until it is ended.
 const ENDLESS: &str = r#"
 import time
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName("endless").getOrCreate()
+from pyspark import SparkContext
+sc = SparkContext(appName="endless")
 while True:
-    print("round", spark.sparkContext.parallelize(range(100), 2).sum(), flush=True)
-    time.sleep(0.2)
+    print("round", sc.parallelize(range(100), 2).sum(), flush=True)
+    time.sleep(0.5)
 "#;
 
 /// Stops its context, so that Spark takes it for well, and fails then.
 const FAILING: &str = r#"
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName("failing").getOrCreate()
-spark.stop()
+from pyspark import SparkContext
+SparkContext(appName="failing").stop()
 raise SystemExit(3)
 "#;
 
 /// Asks an executor for a module of a package.
 const PACKAGED: &str = r#"
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
-print("PACKAGE", spark.sparkContext.parallelize([0], 1).map(lambda _: __import__("packaged").NAME).first(), flush=True)
+from pyspark import SparkContext
+print("PACKAGE", SparkContext().parallelize([0], 1).map(lambda _: __import__("packaged").NAME).first(), flush=True)
 "#;
 
 /// A folder with an application, a module, and another file of the application's name.

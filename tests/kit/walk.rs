@@ -1,5 +1,6 @@
-//! A walk through all web UIs in a real browser, by clicking every link: through the router or `sparkha ui`, and when the leader was lost
-//! through the other. On this machine the router is first, on Kubernetes `sparkha ui`. Pictures of all pages stay in `target/browser`.
+//! A walk through all web UIs in a real browser, by clicking every link, after the leader was lost: on this machine through the router, on
+//! Kubernetes through `sparkha ui`. Before that, and through the other way in, the first page of each. Pictures of all pages stay in
+//! `target/browser`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::backend::{Backend, ok};
 use super::browser::{Address, Browser, Link, Page};
 use super::server::Group;
-use super::{Run, masters_in, until};
+use super::{Run, leader, until};
 
 pub const READY: Duration = Duration::from_secs(90);
 /// No walk is longer, however many links lead to how many pages.
@@ -21,10 +22,10 @@ const MOST_STEPS: usize = 120;
 /// An application that does a little now and then until it is ended, and begins when each worker has an executor.
 pub const JOB: &str = r#"
 import time
-from pyspark.sql import SparkSession
-walk = SparkSession.builder.appName("walk").config("spark.cores.max", 2).config("spark.executor.memory", "600m")
-spark = walk.config("spark.scheduler.minRegisteredResourcesRatio", 1).getOrCreate()
-numbers = spark.sparkContext.parallelize(range(100), 2).cache()
+from pyspark import SparkConf, SparkContext
+walk = SparkConf().setAppName("walk").set("spark.cores.max", 2).set("spark.executor.memory", "600m")
+sc = SparkContext(conf=walk.set("spark.scheduler.minRegisteredResourcesRatio", 1))
+numbers = sc.parallelize(range(100), 2).cache()
 while True:
     numbers.map(lambda x: (x % 10, x)).reduceByKey(lambda a, b: a + b, 2).collect()
     print("round", flush=True)
@@ -53,8 +54,8 @@ pub struct Place<'a> {
     pub reach: &'a str,
     pub command: &'a dyn Fn(&[&str]) -> Command,
     pub kill: &'a dyn Fn(&str),
-    /// The way in before the failover; after it, it is the other.
-    pub first: WayIn,
+    /// Through which every link is clicked.
+    pub way_in: WayIn,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +77,7 @@ struct Door<'a> {
     authority: &'a dyn Fn(&str, u64) -> String,
 }
 
-pub fn before_and_after_a_failover(place: &Place) {
+pub fn walk_after_a_failover(place: &Place) {
     let rules = format!(
         "MAP *.k8s {}, MAP evil.example {EVIL}, MAP rebound.example 127.0.0.1",
         place.router
@@ -102,38 +103,32 @@ pub fn before_and_after_a_failover(place: &Place) {
         authority: &|host, _| format!("{host}.localhost:{port}"),
     };
 
-    until_alive(place, &by_ui, &browser, None);
-    a_page_of_another_site(place, &browser, port);
-    let doors = match place.first {
-        WayIn::Router => [&by_router, &by_ui],
-        WayIn::Ui => [&by_ui, &by_router],
-    };
-    let mut led = None;
-    for (door, after) in doors.into_iter().zip(["", "-after"]) {
-        let start = until_alive(place, door, &browser, led.as_deref());
-        let leader = start
-            .title
-            .split("//")
-            .nth(1)
-            .and_then(|rest| rest.split(':').next())
-            .unwrap()
-            .to_owned();
-        let mut walk = Walk {
-            uis: uis(place, door),
-            pictures: format!("{}{after}", door.name),
-            browser: &browser,
-            steps: BTreeSet::new(),
-            open: BTreeMap::new(),
-            hidden: BTreeSet::new(),
-        };
-        walk.all(start);
-        walk.has_been_everywhere(&leader, place.driver);
-        enter_everywhere(&by_ui, place, &browser, index);
-        if led.is_none() {
-            led = masters_in(&place.json(&["status", "-o", "json"]), "ALIVE").pop();
-            (place.kill)(led.as_ref().unwrap());
-        }
+    for door in [&by_router, &by_ui] {
+        until_alive(place, door, &browser, None);
     }
+    a_page_of_another_site(place, &browser, port);
+    enter_everywhere(&by_ui, place, &browser, index);
+    let led = leader(&place.json(&["status", "-o", "json"])).unwrap();
+    (place.kill)(&led);
+    let (door, other) = match place.way_in {
+        WayIn::Router => (&by_router, &by_ui),
+        WayIn::Ui => (&by_ui, &by_router),
+    };
+    until_alive(place, other, &browser, Some(&led));
+    let start = until_alive(place, door, &browser, Some(&led));
+    let leads = start.title.split("//").nth(1).and_then(|rest| rest.split(':').next());
+    let leads = leads.unwrap().to_owned();
+    let mut walk = Walk {
+        uis: uis(place, door),
+        pictures: door.name,
+        browser: &browser,
+        steps: BTreeSet::new(),
+        open: BTreeMap::new(),
+        hidden: BTreeSet::new(),
+    };
+    walk.all(start);
+    walk.has_been_everywhere(&leads, place.driver);
+    enter_everywhere(&by_ui, place, &browser, index);
 }
 
 /// Tries to end the application through `sparkha ui`, as any page in this browser may, and to read what there is.
@@ -238,7 +233,7 @@ fn check(page: &Page) {
 
 struct Walk<'a> {
     browser: &'a Browser,
-    pictures: String,
+    pictures: &'static str,
     uis: BTreeMap<String, String>,
     /// The pages to which clicks led, and from whose web UI if that was another's.
     steps: BTreeSet<String>,

@@ -2,7 +2,7 @@
 
 use crate::kit::Sandbox;
 use crate::kit::pods::job_log;
-use crate::kit::walk::{JOB, Place, READY, WayIn, before_and_after_a_failover};
+use crate::kit::walk::{JOB, Place, READY, WayIn, walk_after_a_failover};
 
 #[test]
 fn every_link_leads_somewhere() {
@@ -16,14 +16,14 @@ fn every_link_leads_somewhere() {
     sandbox.wait_for(READY, "the application's first round", || {
         job_log(&sandbox, "driver").contains("round")
     });
-    before_and_after_a_failover(&Place {
+    walk_after_a_failover(&Place {
         test: "kubernetes",
         namespace: &sandbox.namespace,
         driver: "driver",
         router: "127.0.9.2",
         reach: "direct",
         command: &|arguments| sandbox.command(arguments),
-        first: WayIn::Ui,
+        way_in: WayIn::Ui,
         kill: &|pod| drop(sandbox.kubectl(&["delete", "pod", pod, "--grace-period=0", "--force"])),
     });
     sandbox.kubectl(&["delete", "pod", "driver", "--grace-period=0", "--force"]);

@@ -4,8 +4,8 @@ use crate::kit::{Run, Sandbox, kubectl, roles};
 
 const FILE: &str = "masters: {count: 2}\nzookeeper: {count: 1}\n";
 const JOB: &str = r#"
-from pyspark.sql import SparkSession
-print("RESULT", SparkSession.builder.getOrCreate().range(1000).count(), flush=True)
+from pyspark import SparkContext
+print("RESULT", SparkContext().parallelize(range(1000), 2).count(), flush=True)
 "#;
 
 /// Somebody in a sandbox, by what he may do.

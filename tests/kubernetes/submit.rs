@@ -99,10 +99,8 @@ fn large_files_travel_and_drivers_are_restricted(sandbox: &Sandbox, folder: &Pat
     let sum: u64 = large.iter().map(|&byte| u64::from(byte)).sum();
     let reader = r#"
 import time
-from pyspark import SparkFiles
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
-print("SUM", spark.sparkContext.parallelize([0], 1).map(lambda _: sum(open(SparkFiles.get("large.bin"), "rb").read())).first(), flush=True)
+from pyspark import SparkContext, SparkFiles
+print("SUM", SparkContext().parallelize([0], 1).map(lambda _: sum(open(SparkFiles.get("large.bin"), "rb").read())).first(), flush=True)
 time.sleep(600)
 "#;
     std::fs::write(folder.join("reader.py"), reader).unwrap();

@@ -9,13 +9,13 @@ const SOON: Duration = Duration::from_secs(60);
 /// Sums in rounds until it is told to end by a file.
 const UNTIL_TOLD: &str = r#"
 import os, time
-from pyspark.sql import SparkSession
-context = SparkSession.builder.appName("rounds").getOrCreate().sparkContext
+from pyspark import SparkContext
+context = SparkContext(appName="rounds")
 while not os.path.exists("/tmp/end"):
     total = context.parallelize(range(1000), 4).map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 2).values().sum()
     assert total == 332833500, total
     print("ROUND", flush=True)
-    time.sleep(0.2)
+    time.sleep(0.5)
 "#;
 
 /// Another version, as far as anybody can see: the same image under a name that says none.
@@ -63,8 +63,7 @@ fn a_roll_and_another_generation_leave_a_job_alone() {
         .exits(6)
         .says("rounds of ");
     let job = tempfile::Builder::new().suffix(".py").tempfile().unwrap();
-    let program =
-        "from pyspark.sql import SparkSession\nprint('SUM', SparkSession.builder.getOrCreate().range(10).count())\n";
+    let program = "from pyspark import SparkContext\nprint('SUM', SparkContext().parallelize(range(10), 2).count())\n";
     std::fs::write(job.path(), program).unwrap();
     let submit = [
         "submit",

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use crate::kit::local::{Home, driver, signal};
 use crate::kit::server::Group;
-use crate::kit::walk::{JOB, Place, WayIn, before_and_after_a_failover};
+use crate::kit::walk::{JOB, Place, WayIn, walk_after_a_failover};
 
 #[test]
 fn every_link_leads_somewhere() {
@@ -28,14 +28,14 @@ fn every_link_leads_somewhere() {
         .read_line(&mut round)
         .unwrap();
     assert_eq!(round, "round\n");
-    before_and_after_a_failover(&Place {
+    walk_after_a_failover(&Place {
         test: "local",
         namespace: "default",
         driver: "spark-drivers",
         router: "127.0.9.1",
         reach: "auto",
         command: &|arguments| home.command(arguments),
-        first: WayIn::Router,
+        way_in: WayIn::Router,
         kill: &|pod| signal(home.process("spark", pod), "KILL"),
     });
 }

@@ -90,8 +90,8 @@ fn last_answer(address: &str) -> Instant {
 /// Takes all cores of the cluster until it is ended.
 const ENDLESS: &str = r#"
 import time
-from pyspark.sql import SparkSession
-SparkSession.builder.getOrCreate()
+from pyspark import SparkContext
+SparkContext(appName="endless")
 time.sleep(600)
 "#;
 

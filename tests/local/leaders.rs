@@ -83,8 +83,8 @@ fn a_leader_that_is_paused_does_not_act(home: &Home) {
 /// Needs an executor for ever.
 const ENDLESS: &str = r#"
 import time
-from pyspark.sql import SparkSession
-sc = SparkSession.builder.appName("endless").getOrCreate().sparkContext
+from pyspark import SparkContext
+sc = SparkContext(appName="endless")
 while True:
     sc.parallelize(range(10), 1).count()
     print("ROUND", flush=True)

@@ -11,11 +11,11 @@ use crate::kit::local::{Home, children, signal};
 
 const JOB: &str = r#"
 import time
-from pyspark.sql import SparkSession
-sc = SparkSession.builder.appName("paused").getOrCreate().sparkContext
+from pyspark import SparkContext
+sc = SparkContext(appName="paused")
 while True:
     sc.parallelize(range(100), 2).sum()
-    time.sleep(0.2)
+    time.sleep(0.5)
 "#;
 
 const SAYS: &str = "but the leader does not know its application";

@@ -42,13 +42,13 @@ fn finished() -> Vec<Value> {
 /// Writes 30 MB of events, as an application does that goes on for days.
 const LONG_JOB: &str = "
 import base64, os
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName('long').config('spark.executor.memory', '600m').getOrCreate()
+from pyspark import SparkConf, SparkContext
+sc = SparkContext(conf=SparkConf().setAppName('long').set('spark.executor.memory', '600m'))
 for n in range(20):
-    spark.sparkContext.setLocalProperty('filling', base64.b64encode(os.urandom(1_000_000)).decode())
-    spark.sparkContext.parallelize(range(2), 2).count()
+    sc.setLocalProperty('filling', base64.b64encode(os.urandom(1_000_000)).decode())
+    sc.parallelize(range(2), 2).count()
 print('RESULT long')
-spark.stop()
+sc.stop()
 ";
 
 fn run_job(home: &Home, program: &str, result: &str) {

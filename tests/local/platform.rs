@@ -28,9 +28,8 @@ fn ready(home: &Home) -> bool {
 /// Sums squares in rounds that shuffle between the workers.
 const JOB: &str = r#"
 import sys, time
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.appName("squares").getOrCreate()
-numbers = spark.sparkContext.parallelize(range(1000), 4)
+from pyspark import SparkContext
+numbers = SparkContext(appName="squares").parallelize(range(1000), 4)
 for n in range(int(sys.argv[1])):
     total = numbers.map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 4).values().sum()
     print("round", n, total, flush=True)
@@ -292,7 +291,7 @@ fn a_job_without_the_secret(home: &Home) -> Child {
     let job = home.folder.path().join("stranger.py");
     std::fs::write(
         &job,
-        "from pyspark.sql import SparkSession\nSparkSession.builder.getOrCreate()\n",
+        "from pyspark import SparkContext\nSparkContext(appName='stranger').range(1).count()\n",
     )
     .unwrap();
     let submit = format!(

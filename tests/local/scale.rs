@@ -12,8 +12,8 @@ const SOON: Duration = Duration::from_secs(120);
 /// Lets its executors go by doing nothing, and works again.
 const IDLING: &str = r#"
 import time
-from pyspark.sql import SparkSession
-sc = SparkSession.builder.appName("idling").getOrCreate().sparkContext
+from pyspark import SparkContext
+sc = SparkContext(appName="idling")
 # With shuffle files, which outlive the job as long as somebody may use them again.
 pairs = sc.parallelize(range(100), 4).map(lambda x: (x % 5, x)).reduceByKey(lambda a, b: a + b, 2)
 count = lambda: sum(total for _, total in pairs.collect())

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -17,15 +17,15 @@ const SOON: Duration = Duration::from_secs(60);
 /// Sums squares in rounds that shuffle, until it finds a file, and some rounds more.
 const ROUNDS: &str = r#"
 import os, sys, time
-from pyspark.sql import SparkSession
-context = SparkSession.builder.appName("rounds").getOrCreate().sparkContext
+from pyspark import SparkContext
+context = SparkContext(appName="rounds")
 numbers, more = context.parallelize(range(1000), 4), 2
 while more > 0:
     total = numbers.map(lambda x: (x % 10, x * x)).reduceByKey(lambda a, b: a + b, 2).values().sum()
     assert total == 332833500, total
     print("ROUND", flush=True)
     more -= os.path.exists(sys.argv[1])
-    time.sleep(0.2)
+    time.sleep(0.5)
 print("RESULT", flush=True)
 "#;
 
@@ -38,7 +38,7 @@ def batch(rows, number):
     rows.groupBy(rows.value % 3).count().collect()
     print("BATCH", number, spark.version, flush=True)
 rows = spark.readStream.format("rate").option("rowsPerSecond", 5).load()
-writer = rows.writeStream.foreachBatch(batch).trigger(processingTime="1 second")
+writer = rows.writeStream.foreachBatch(batch).trigger(processingTime="2 seconds")
 query = writer.option("checkpointLocation", os.path.join(os.path.dirname(sys.argv[0]), "checkpoint")).start()
 while not os.path.exists(sys.argv[1]):
     query.awaitTermination(0.2)
@@ -122,7 +122,13 @@ struct Replacement {
     replaced: BTreeSet<String>,
     /// In their order those that went, and who led then.
     went: Vec<(String, Option<String>)>,
+    leader: Option<String>,
+    /// When that was asked for: a command takes more processor time than a look at the pods.
+    asked: Option<Instant>,
 }
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(200);
 
 impl Replacement {
     /// Of the masters and workers that are there now.
@@ -138,11 +144,16 @@ impl Replacement {
             first,
             replaced: BTreeSet::new(),
             went: vec![],
+            leader: None,
+            asked: None,
         }
     }
 
     fn look(&mut self, home: &Home) {
-        let leader = leader(&home.status("spark"));
+        if self.asked.is_none_or(|asked| asked.elapsed() > BETWEEN_QUESTIONS) {
+            self.leader = leader(&home.status("spark"));
+            self.asked = Some(Instant::now());
+        }
         let there = masters_and_workers(home);
         let mut away = Vec::new();
         for (name, uid) in &self.first {
@@ -151,7 +162,7 @@ impl Replacement {
             let is_first = pod["metadata"]["uid"] == **uid;
             let is_old = is_first && pod["metadata"]["deletionTimestamp"].is_null();
             if !is_old && !self.went.iter().any(|(gone, _)| gone == name) {
-                self.went.push((name.clone(), leader.clone()));
+                self.went.push((name.clone(), self.leader.clone()));
             }
             if !is_first && pod["status"]["containerStatuses"][0]["ready"] == true {
                 self.replaced.insert(name.clone());
@@ -200,6 +211,7 @@ fn masters_and_workers_never_change_at_the_same_time() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 replacement.look(&home);
+                std::thread::sleep(BETWEEN_LOOKS);
             }
         });
         let run = home.run(&with(61));
@@ -332,7 +344,7 @@ fn two_generations_run_side_by_side() {
     let mut seen = vec![stream.next()];
     let upgrade = ["upgrade", "--side-by-side", "--spark-home", new];
     let version = folder.join("version.py");
-    let text = "from pyspark.sql import SparkSession\nprint('VERSION', SparkSession.builder.getOrCreate().version)\n";
+    let text = "from pyspark import SparkContext\nprint('VERSION', SparkContext().version)\n";
     std::fs::write(&version, text).unwrap();
     let submit = |name: &str| {
         home.run(&["submit", name, "--", version.to_str().unwrap()])

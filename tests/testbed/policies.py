@@ -105,7 +105,10 @@ def ruleset(table, policies, pods, namespaces):
     # Made before it is deleted, so that it need not be there.
     return (f"table ip {table} {{}}\ndelete table ip {table}\ntable ip {table} {{\n{''.join(chains)}"
             "chain forward {\n  type filter hook forward priority filter - 1; policy accept;\n"
-            f"  ct state established,related accept\n{''.join(jumps)}}}\n}}\n")
+            "  ct state established,related accept\n"
+            # Of a connection that was made while the bridge passed its packets by, the connection tracker has seen no beginning, and takes
+            # the first packet that it sees for one: the answer of a ZooKeeper server never reached its peer.
+            f"  tcp flags & (syn | ack) != syn accept\n{''.join(jumps)}}}\n}}\n")
 
 
 def main():

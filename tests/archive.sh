@@ -1,6 +1,7 @@
 #!/bin/bash
 # archive.sh JAVA SPARK ARCHIVE: writes an archive of the classes that Spark's JVMs use, which a JVM maps instead of
 # reading hundreds of jars and checking what is in them. That halves what a start takes. Runs a cluster and a job to learn which they are.
+# And compiles this Spark's Python modules.
 set -euo pipefail
 java=$1 spark=$2 archive=$3
 
@@ -62,4 +63,24 @@ processes=()
 grep -hxE '[A-Za-z0-9_$/]+' "$work"/{master,worker,driver,executor}.classes | sort -u >"$work/classes"
 "$java" -Xshare:dump -XX:SharedClassListFile="$work/classes" -XX:SharedArchiveFile="$work/archive" -cp "$class_path" >"$work/dump.log" 2>&1 ||
   { tail "$work/dump.log" >&2; exit 1; }
+
+# Drivers and executors import them from archives, where Python keeps nothing that it compiles: 0.6 s of processor time each, and now 0.2 s.
+python3 -W ignore - "$spark"/python/lib/*.zip <<'END'
+import importlib._bootstrap_external as external
+import importlib.util
+import os
+import sys
+import zipfile
+
+for path in sys.argv[1:]:
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(path + ".new", "w") as new:
+        for entry in old.infolist():
+            text = old.read(entry)
+            if not entry.filename.endswith(".pyc"):
+                new.writestr(entry.filename, text, zipfile.ZIP_DEFLATED)
+            if entry.filename.endswith(".py"):
+                code = compile(text, entry.filename, "exec", dont_inherit=True)
+                new.writestr(entry.filename + "c", external._code_to_hash_pyc(code, importlib.util.source_hash(text), False))
+    os.replace(path + ".new", path)
+END
 mv "$work/archive" "$archive"

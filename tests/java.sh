@@ -2,7 +2,7 @@
 # Java as tests use it, for Spark's servers and jobs with the classes in an archive (archive.sh). The archive holds for a class path that
 # begins as its own does, so the folder with the configuration, which Spark puts first, comes last. The JVM's best compiler would cost short
 # jobs a third of the processor time and never earn it. What is between @ is put in where this is installed.
-set -- -XX:TieredStopAtLevel=1 -XX:CompileThresholdScaling=4 "$@"
+set -- -XX:TieredStopAtLevel=1 "$@"
 class_path=$(echo '@SPARK@'/jars/slf4j-api-*.jar):@SPARK@/jars/*
 count=$#
 archive=

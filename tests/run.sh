@@ -4,19 +4,17 @@
 #   tests/run.sh -E 'test(/^local::router/)'
 #   tests/run.sh two_clusters_side_by_side --no-capture
 #
-# Three slots for each processor, for tests mostly wait; .config/nextest.toml says how many a test takes.
+# Four slots for each processor, for tests mostly wait; .config/nextest.toml says how many a test takes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 nextest=$(tests/tool.sh cargo-nextest 0.9.148) || exit
-# Of all runs with this name: target/times/local.tsv
+# Of all runs with this name: target/times/all.tsv
 name=${SPARKHA_TIMES:-tests}
 mkdir -p target/times
 times=$PWD/target/times/$name.tsv
 rm -f "$times"
-slots=$((3 * $(nproc)))
-# Clusters take memory, too.
-((slots <= 12)) || slots=12
+slots=$((4 * $(nproc)))
 runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 env "$runner=$PWD/tests/measured.sh" SPARKHA_TIMES="$times" "$nextest" nextest run --locked --test-threads "$slots" "$@"
 code=$?

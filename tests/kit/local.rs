@@ -81,7 +81,7 @@ fn archive(java: &Path, spark: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     version.hash(&mut hasher);
     let name = format!(
-        "{}-{:016x}.jsa",
+        "{}-{:016x}-2.jsa",
         spark.file_name().unwrap().to_str().unwrap(),
         hasher.finish()
     );

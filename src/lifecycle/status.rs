@@ -8,7 +8,7 @@ use kube::api::Api;
 use crate::lifecycle::Error;
 use crate::lifecycle::inventory::{to_read, warn_if_newer};
 use crate::model::error_chain::with_sources;
-use crate::model::labels::{COMPONENT, Component, MANAGED_BY, SPARKHA};
+use crate::model::labels::inventories_selector;
 use crate::platform::kubernetes::Cluster;
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
@@ -32,7 +32,7 @@ pub async fn list(cluster: &Cluster, all_namespaces: bool) -> Result<Vec<Overvie
         true => Api::all(cluster.client()),
         false => cluster.api(),
     };
-    let selector = format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str());
+    let selector = inventories_selector();
     let inventories = cluster.list_parts(&inventories, &selector, |config_map| {
         let inventory = Inventory::read_among(config_map)?;
         let created = config_map.metadata.creation_timestamp.clone();

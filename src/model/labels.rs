@@ -23,6 +23,10 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Label of a later generation's inventory with the cluster's public name.
 pub const ALIAS: &str = "sparkha/alias";
 
+/// Label of the ConfigMap with Spark's configuration: it is 20 times as large as the inventory, which has the same component, and lists of
+/// inventories leave it out.
+pub const CONFIGURATION: &str = "sparkha/configuration";
+
 /// A component of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
@@ -101,6 +105,14 @@ pub fn is_of_cluster(labels: Option<&BTreeMap<String, String>>, cluster: &str) -
 /// Selects all objects of one cluster.
 pub fn cluster_selector(name: &ClusterName) -> String {
     format!("{MANAGED_BY}={SPARKHA},{INSTANCE}={name}")
+}
+
+/// Selects the inventories of all clusters; and the configurations of those that an earlier sparkha made, which have no label of their own.
+pub fn inventories_selector() -> String {
+    format!(
+        "{MANAGED_BY}={SPARKHA},{COMPONENT}={},!{CONFIGURATION}",
+        Component::Cluster.as_str()
+    )
 }
 
 /// Selects the pods of one component of a cluster. Without the instance it would also match other clusters of the namespace.

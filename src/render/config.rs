@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::auth::{CERTIFICATES, S3_SCRIPT, TLS_DIR, zookeeper_secret};
 use super::driver;
-use crate::model::labels::{Component, metadata};
+use crate::model::labels::{CONFIGURATION, Component, metadata};
 use crate::model::ports::{
     CONNECT_PORT, CONNECT_UI_PORT, HISTORY_UI_PORT, ZOOKEEPER_ELECTION_PORT, ZOOKEEPER_PEER_PORT, ZOOKEEPER_PORT,
 };
@@ -92,8 +92,11 @@ pub fn config_map(spec: &ClusterSpec) -> ConfigMap {
         conf.extend(connect_properties(connect));
         add("connect.conf", &properties::write(&conf));
     }
+    let mut metadata = metadata(spec, spec.name.conf(), Component::Cluster);
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(CONFIGURATION.into(), "spark".into());
     ConfigMap {
-        metadata: metadata(spec, spec.name.conf(), Component::Cluster),
+        metadata,
         data: Some(data),
         ..Default::default()
     }

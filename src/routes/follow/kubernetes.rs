@@ -8,14 +8,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::model::labels::{COMPONENT, Component, INSTANCE, MANAGED_BY, SPARKHA};
+use crate::model::labels::{COMPONENT, Component, INSTANCE, inventories_selector};
 use crate::platform::kubernetes::slim::{SlimPod, slim_pods};
 use crate::platform::kubernetes::{Cluster, Error};
 use crate::render::inventory::{Inventory, Summary};
 use crate::routes::follow::{Event, ListChange, ObjectKey, ObservedPod};
 use crate::spec::names::INVENTORY_SUFFIX;
 
-/// Page sizes of lists: a page must fit into memory. A cluster's ConfigMaps have up to 60 KiB.
+/// Page sizes of lists: a page must fit into memory. Some clusters' ConfigMaps have 60 KiB.
 const PODS: u32 = 100;
 const CONFIG_MAPS: u32 = 20;
 
@@ -41,10 +41,6 @@ fn pod_selector() -> String {
     )
 }
 
-fn inventory_selector() -> String {
-    format!("{MANAGED_BY}={SPARKHA},{COMPONENT}={}", Component::Cluster.as_str())
-}
-
 /// Checks that both may be listed, and that the API server responds.
 pub async fn check(cluster: &Cluster, all_namespaces: bool) -> Result<(), Error> {
     let one = ListParams::default().limit(1);
@@ -63,7 +59,7 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     let pods = watcher(slim_pods(cluster, all_namespaces), config(&pod_selector(), PODS));
     let inventories = watcher(
         inventories(cluster, all_namespaces),
-        config(&inventory_selector(), CONFIG_MAPS),
+        config(&inventories_selector(), CONFIG_MAPS),
     );
     // A pod that is no longer routed (it is being deleted) counts as gone.
     let convert = |pod: &SlimPod| {
@@ -85,7 +81,7 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
     ));
 }
 
-/// The cluster whose inventory it is. The cluster's other ConfigMap has the same labels, and the key of no cluster.
+/// The cluster whose inventory it is. The cluster's other ConfigMap may have the same labels, and has the key of no cluster.
 fn inventory_key(config_map: &ConfigMap) -> ObjectKey {
     let (namespace, name) = key(config_map);
     let cluster = config_map

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::{Client, StatusCode, Url};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ use crate::model::error_chain::root_cause;
 
 /// Most operations in one transaction: etcd's default of `--max-txn-ops`.
 pub const MAX_OPERATIONS: usize = 128;
+/// Keys in one response, and the next ones are requested of the same revision.
+const PAGE: usize = 1000;
 /// How often all endpoints are tried, and the delay between two rounds.
 const ROUNDS: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -143,17 +146,24 @@ impl Etcd {
         if let Some(last) = end.last_mut() {
             *last = last.saturating_add(1);
         }
-        let body = json!({"key": encode(prefix), "range_end": encode(end)});
-        let response: RangeResponse = self.request("kv/range", &body).await?;
-        let pairs = response.kvs.into_iter().filter_map(|kv| {
-            Some(EtcdKeyValue {
-                key: String::from_utf8(decode(&kv.key)?).ok()?,
-                value: decode(&kv.value)?,
-                revision: kv.mod_revision,
-                lease: kv.lease,
-            })
-        });
-        Ok(pairs.collect())
+        let mut body = json!({"key": encode(prefix), "range_end": encode(end), "limit": PAGE.to_string()});
+        let mut found = Vec::new();
+        loop {
+            let RangeResponse { header, kvs, more } = self.request("kv/range", &body).await?;
+            let next = kvs.last().filter(|_| more).and_then(|last| decode(&last.key));
+            found.extend(kvs.into_iter().filter_map(|kv| {
+                Some(EtcdKeyValue {
+                    key: String::from_utf8(decode(&kv.key)?).ok()?,
+                    value: decode(&kv.value)?,
+                    revision: kv.mod_revision,
+                    lease: kv.lease,
+                })
+            }));
+            let Some(mut next) = next else { return Ok(found) };
+            next.push(0);
+            body["key"] = encode(next).into();
+            body["revision"] = header.revision.to_string().into();
+        }
     }
 
     /// Performs all writes in this order, or none: `false` if one of the keys has changed. At most [`MAX_OPERATIONS`] writes, with no key twice.
@@ -182,7 +192,7 @@ impl Etcd {
 
     /// Sends a request to one endpoint after the other, and retries transient errors after a delay. A transaction may be sent twice: the second
     /// then fails because the first has changed its keys.
-    async fn request<T: serde::de::DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
+    async fn request<T: DeserializeOwned>(&mut self, path: &str, body: &Value) -> Result<T, Error> {
         let mut reasons = BTreeSet::new();
         let mut is_new_token = false;
         for round in 0..ROUNDS {
@@ -197,7 +207,7 @@ impl Etcd {
                     outcome = self.request_with_token(path, body, &mut is_new_token).await;
                 }
                 let reason = match outcome {
-                    Ok(response) => return self.parse(response),
+                    Ok(response) => return Ok(response),
                     Err(RequestFailure::Final(error) | RequestFailure::Token(error)) => return Err(error),
                     Err(RequestFailure::Transient(reason)) => reason,
                 };
@@ -211,22 +221,22 @@ impl Etcd {
         })
     }
 
-    async fn request_with_token(
+    async fn request_with_token<T: DeserializeOwned>(
         &mut self,
         path: &str,
         body: &Value,
         is_new: &mut bool,
-    ) -> Result<Value, RequestFailure> {
+    ) -> Result<T, RequestFailure> {
         if let (Some(login), None) = (&self.login, &self.token) {
             let login = json!({"name": login.user, "password": login.password});
-            let response = self.send("auth/authenticate", &login).await?;
+            let response: Value = self.send("auth/authenticate", &login).await?;
             self.token = response["token"].as_str().map(str::to_owned);
             *is_new = true;
         }
         self.send(path, body).await
     }
 
-    async fn send(&self, path: &str, body: &Value) -> Result<Value, RequestFailure> {
+    async fn send<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, RequestFailure> {
         let endpoint = &self.endpoints[self.current];
         let name = endpoint.origin().ascii_serialization();
         let url = endpoint
@@ -251,13 +261,6 @@ impl Etcd {
         }
         // 3.4 sends `error` and `message`, later versions `message` alone.
         Err(failure(status, name, http::message(status, &text)))
-    }
-
-    fn parse<T: serde::de::DeserializeOwned>(&self, response: Value) -> Result<T, Error> {
-        serde_json::from_value(response).map_err(|error| Error::Protocol {
-            endpoint: self.endpoints[self.current].origin().ascii_serialization(),
-            reason: error.to_string(),
-        })
     }
 }
 
@@ -352,8 +355,17 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 /// etcd omits empty and zero fields.
 #[derive(Deserialize)]
 struct RangeResponse {
+    header: ResponseHeader,
     #[serde(default)]
     kvs: Vec<Kv>,
+    #[serde(default)]
+    more: bool,
+}
+
+#[derive(Deserialize)]
+struct ResponseHeader {
+    #[serde(default, deserialize_with = "number")]
+    revision: i64,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
 //! are back after the next [`RoutePublisher::reconcile`].
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -155,8 +156,8 @@ impl RoutePublisher {
 
     /// The lease of our keys within the scope, unless other keys share it: those must not live on because of us.
     fn lease_of_ours(&self, present: &StoredObjects, scope: &Scope) -> Option<i64> {
-        let hosts: Vec<_> = diff::own_hosts(present, &self.owner, scope).collect();
-        let is_ours = |id: &Id| id.host().is_some_and(|host| hosts.contains(&host));
+        let hosts: BTreeSet<_> = diff::own_hosts(present, &self.owner, scope).collect();
+        let is_ours = |id: &Id| id.host().is_some_and(|host| hosts.contains(host));
         let lease = present
             .iter()
             .find(|(id, found)| is_ours(id) && found.lease != 0)?
@@ -193,17 +194,17 @@ impl RoutePublisher {
                     }
                 }
             }
-            piece.iter().for_each(|change| changes.note(change));
+            piece.into_iter().for_each(|change| changes.note(change));
         }
         Ok(true)
     }
 
     /// Through the API, objects with a time to live must be rewritten even if they did not change.
     async fn refresh(&mut self, routes: &[Route], plan: &RoutePlan) -> Result<(), Error> {
-        let desired = objects(routes, &self.owner, self.listen);
         let (VulcandStore::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
             return Ok(());
         };
+        let desired = objects(routes, &self.owner, self.listen);
         let is_new = |id: &Id| plan.changes().any(|change| change.id == *id);
         let unchanged: Vec<_> = desired.iter().filter(|object| !is_new(&object.id)).cloned().collect();
         *kept = desired;
@@ -230,7 +231,7 @@ fn as_write(change: &ObjectChange, root: &str) -> KeyWrite {
     }
 }
 
-fn goes_with_backend(id: &Id, piece: &[ObjectChange]) -> bool {
+fn goes_with_backend(id: &Id, piece: &[&ObjectChange]) -> bool {
     match id {
         Id::Server { backend, .. } => piece
             .iter()

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -32,7 +33,7 @@ pub type StoredObjects = BTreeMap<Id, StoredObject>;
 pub struct ObjectChange {
     pub id: Id,
     /// `None` deletes it.
-    pub value: Option<Value>,
+    pub value: Option<Arc<Value>>,
     /// The lease that it gets.
     pub lease: i64,
     /// Its revision when it was read; 0 if it did not exist.
@@ -108,15 +109,15 @@ impl RoutePlan {
     }
 
     /// The changes in order, in pieces of `most` at most. A piece never has half a group, or changes of two phases.
-    pub fn transactions(&self, most: usize) -> Vec<Vec<ObjectChange>> {
+    pub fn transactions(&self, most: usize) -> Vec<Vec<&ObjectChange>> {
         let mut pieces = Vec::new();
         for phase in &self.phases {
-            let mut piece: Vec<ObjectChange> = Vec::new();
+            let mut piece: Vec<&ObjectChange> = Vec::new();
             for group in phase {
                 if !piece.is_empty() && piece.len() + group.len() > most {
                     pieces.push(std::mem::take(&mut piece));
                 }
-                piece.extend(group.iter().cloned());
+                piece.extend(group);
             }
             if !piece.is_empty() {
                 pieces.push(piece);
@@ -447,7 +448,7 @@ mod tests {
     fn written(objects: &[VulcandObject]) -> StoredObjects {
         let found = |(object, revision): (&VulcandObject, i64)| {
             let found = StoredObject {
-                value: object.value.clone(),
+                value: (*object.value).clone(),
                 revision,
                 lease: 0,
             };
@@ -463,7 +464,10 @@ mod tests {
             format!("{verb} {} @{}", change.id, change.observed)
         };
         let pieces = plan.transactions(128);
-        let pieces: Vec<Vec<_>> = pieces.iter().map(|piece| piece.iter().map(line).collect()).collect();
+        let pieces: Vec<Vec<_>> = pieces
+            .iter()
+            .map(|piece| piece.iter().copied().map(line).collect())
+            .collect();
         pieces.join(&String::new())
     }
 
@@ -632,9 +636,10 @@ mod tests {
             assert_eq!(pieces.len(), 8, "42 hosts in each");
             assert!(pieces.iter().all(|piece| piece.len() <= 128));
             let flat: Vec<_> = pieces.concat();
-            assert_eq!(flat.iter().collect::<Vec<_>>(), plan.changes().collect::<Vec<_>>());
+            assert_eq!(flat, plan.changes().collect::<Vec<_>>());
             for route in &routes {
-                let has = |piece: &&Vec<ObjectChange>| piece.iter().any(|change| change.id.host() == Some(&route.host));
+                let has =
+                    |piece: &&Vec<&ObjectChange>| piece.iter().any(|change| change.id.host() == Some(&route.host));
                 assert_eq!(pieces.iter().filter(has).count(), 1, "{}", route.host);
             }
         }
@@ -664,7 +669,7 @@ mod tests {
         );
         let foreign = |id| VulcandObject {
             id,
-            value: json!({"Type": "http", "BackendId": "shop", "Route": format!("Host(`{host}`)")}),
+            value: json!({"Type": "http", "BackendId": "shop", "Route": format!("Host(`{host}`)")}).into(),
         };
         assert_eq!(
             conflict(&written(&[foreign(Id::Backend(host.into()))]), &routes),
@@ -697,7 +702,7 @@ mod tests {
         ];
         let mut present = written(&[VulcandObject {
             id: Id::Listener("web".into()),
-            value: json!({"Protocol": "http", "Address": {"Network": "tcp", "Address": "192.0.2.1:8080"}}),
+            value: json!({"Protocol": "http", "Address": {"Network": "tcp", "Address": "192.0.2.1:8080"}}).into(),
         }]);
         let listeners = |present: &StoredObjects, objects: &[VulcandObject]| -> Vec<_> {
             let lines = planned(present, objects, &Scope::All);

@@ -7,6 +7,7 @@ pub mod diff;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -83,7 +84,8 @@ impl fmt::Display for Id {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VulcandObject {
     pub id: Id,
-    pub value: Value,
+    /// Shared: there may be thousands of hosts.
+    pub value: Arc<Value>,
 }
 
 /// Whose hosts are compared.
@@ -121,39 +123,41 @@ pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Vulca
         let address = json!({"Network": "tcp", "Address": SocketAddr::new(listen, port).to_string()});
         VulcandObject {
             id: Id::Listener(listener_id(owner, port)),
-            value: json!({"Protocol": "http", "Address": address}),
+            value: json!({"Protocol": "http", "Address": address}).into(),
         }
     });
-    listeners
-        .chain(hosts.iter().flat_map(|route| host(route, owner)))
-        .collect()
-}
-
-fn host(route: &Route, owner: &OwnerName) -> [VulcandObject; 3] {
-    let id = &route.host;
     // With the defaults, a pod that is gone would cost a browser 55 s.
     let settings = json!({
         "Timeouts": {"Read": "30s", "Dial": "2s"},
         "KeepAlive": {"Period": "30s", "MaxIdleConnsPerHost": 64},
     });
+    let backend = Arc::new(json!({"Type": "http", "Settings": settings}));
+    listeners
+        .chain(hosts.iter().flat_map(|route| host(route, &backend, owner)))
+        .collect()
+}
+
+fn host(route: &Route, backend: &Arc<Value>, owner: &OwnerName) -> [VulcandObject; 3] {
+    let id = &route.host;
     [
         VulcandObject {
             id: Id::Backend(id.clone()),
-            value: json!({"Type": "http", "Settings": settings}),
+            value: backend.clone(),
         },
         VulcandObject {
             id: Id::Server {
                 backend: id.clone(),
                 id: server_id(owner, &route.owner.namespace),
             },
-            value: json!({"URL": format!("http://{}", authority(route))}),
+            value: json!({"URL": format!("http://{}", authority(route))}).into(),
         },
         VulcandObject {
             id: Id::Frontend(id.clone()),
             value: json!({
                 "Type": "http", "BackendId": id, "Route": format!("Host(`{id}`)"),
                 "Settings": {"PassHostHeader": true},
-            }),
+            })
+            .into(),
         },
     ]
 }

@@ -126,7 +126,7 @@ impl VulcandApi {
             ..StoredObject::default()
         };
         let objects = list.into_iter().map(|value| match value["Id"].as_str() {
-            Some(name) => Ok((id(name.to_owned()), found(value.clone()))),
+            Some(name) => Ok((id(name.to_owned()), found(value.clone().into()))),
             None => Err(self.protocol(format!("an object in {field} has no ID"))),
         });
         objects.collect()

@@ -1,9 +1,12 @@
 //! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
 //! are back after the next [`RoutePublisher::reconcile`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::clients::etcd::{Etcd, KeyWrite, MAX_OPERATIONS};
 use crate::clients::vulcand::VulcandApi;
@@ -122,14 +125,15 @@ impl RoutePublisher {
         match &mut self.server {
             VulcandStore::Etcd { etcd, root, .. } => {
                 let entries = etcd.range(&format!("{root}/")).await?;
+                // All backends are equal.
+                let mut values: HashMap<Vec<u8>, Arc<Value>> = HashMap::new();
                 let found = entries.into_iter().filter_map(|entry| {
-                    let found = StoredObject {
-                        // Only sparkha's own values are compared.
-                        value: serde_json::from_slice(&entry.value).unwrap_or_default(),
-                        revision: entry.revision,
-                        lease: entry.lease,
-                    };
-                    Some((Id::of_key(root, &entry.key)?, found))
+                    let id = Id::of_key(root, &entry.key)?;
+                    // Only sparkha's own values are compared.
+                    let parse = |bytes: &Vec<u8>| Arc::new(serde_json::from_slice(bytes).unwrap_or_default());
+                    let value = values.entry(entry.value).or_insert_with_key(parse).clone();
+                    let (revision, lease) = (entry.revision, entry.lease);
+                    Some((id, StoredObject { value, revision, lease }))
                 });
                 Ok(found.collect())
             }

@@ -305,28 +305,30 @@ def measure_ui(ui, began, log):
 
 
 def keys():
-    """How many etcd has."""
+    """How many etcd has, and the revision of its last change."""
     everything = {"key": "AA==", "range_end": "AA==", "count_only": True}
     request = urllib.request.Request(f"{ETCD}/v3/kv/range", json.dumps(everything).encode())
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
-            return int(json.load(response).get("count", 0))
+            answer = json.load(response)
+            return int(answer.get("count", 0)), answer["header"]["revision"]
     except OSError:
         return None
 
 
 def measure_watch(watch, began, _log):
-    last, settled = 0, began
-    while last < CLUSTERS or time.time() - settled < 3:
+    last, settled = (0, None), began
+    while last[0] < CLUSTERS or time.time() - settled < 3:
         if watch.poll() is not None or time.time() - began > 120:
-            raise SystemExit(f"route watch: {last} keys")
+            raise SystemExit(f"route watch: {last[0]} keys")
         found = keys()
         if found != last:
             last, settled = found, time.time()
         time.sleep(0.1)
-    print(f"route watch: has written {last} keys after {settled - began:.1f} s (at most 5 s)", flush=True)
+    print(f"route watch: has written {last[0]} keys after {settled - began:.1f} s (at most 5 s)", flush=True)
     # It compares everything once a minute.
     at_rest("route watch", watch, 75)
+    assert keys() == last, "what it wrote it found again"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,7 +19,8 @@ use crate::spec::names::OwnerName;
 /// An object in the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredObject {
-    pub value: Value,
+    /// Shared by equal objects.
+    pub value: Arc<Value>,
     /// Revision of its last write in etcd; 0 without etcd.
     pub revision: i64,
     /// The lease with which it expires in etcd; 0 for none.
@@ -212,7 +214,9 @@ pub fn plan(
             plan.phases[0].push(new);
         }
     }
-    let mut old: Vec<_> = going.iter().map(|host| without(present, host, owner, scope)).collect();
+    let users = frontends_by(present, "BackendId");
+    let old = going.iter().map(|host| without(present, &users, host, owner, scope));
+    let mut old: Vec<_> = old.collect();
     old.extend(idle_listeners(present, desired, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
     plan.phases[3] = old;
     Ok(plan)
@@ -261,6 +265,17 @@ fn frontends(present: &StoredObjects) -> impl Iterator<Item = (&str, &StoredObje
     })
 }
 
+/// The IDs of frontends by a text of theirs, `BackendId` or `Route`.
+fn frontends_by<'a>(present: &'a StoredObjects, key: &str) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (id, object) in frontends(present) {
+        if let Some(text) = object.value[key].as_str() {
+            found.entry(text).or_default().push(id);
+        }
+    }
+    found
+}
+
 /// Vulcand does not reread the settings of a live frontend (PassHostHeader), and a listener does not move.
 fn must_be_recreated(object: &VulcandObject, found: &StoredObject) -> bool {
     match object.id {
@@ -289,8 +304,14 @@ fn address_is_taken(present: &StoredObjects, object: &VulcandObject) -> bool {
         })
 }
 
-/// The deletions for a host, without objects that others added or use.
-fn without(present: &StoredObjects, host: &str, owner: &OwnerName, scope: &Scope) -> Vec<ObjectChange> {
+/// The deletions for a host, without objects that others added or use. `users` has the frontends by backend.
+fn without(
+    present: &StoredObjects,
+    users: &BTreeMap<&str, Vec<&str>>,
+    host: &str,
+    owner: &OwnerName,
+    scope: &Scope,
+) -> Vec<ObjectChange> {
     let (own, foreign): (Vec<_>, Vec<_>) = servers(present, host).partition(|(_, id, _)| scope.has(id, owner));
     let mut changes = Vec::new();
     let frontend = Id::Frontend(host.to_owned());
@@ -301,7 +322,7 @@ fn without(present: &StoredObjects, host: &str, owner: &OwnerName, scope: &Scope
     }
     changes.extend(own.into_iter().map(|(id, _, found)| gone(id, found)));
     let backend = Id::Backend(host.to_owned());
-    let is_used = frontends(present).any(|(id, found)| id != host && found.value["BackendId"] == host);
+    let is_used = users.get(host).is_some_and(|ids| ids.iter().any(|id| *id != host));
     if let Some(found) = present.get(&backend)
         && foreign.is_empty()
         && !is_used
@@ -366,6 +387,7 @@ fn conflicts(
         .filter(|host| !going.contains(host))
         .chain(hosts.iter().copied())
         .collect();
+    let routes = frontends_by(present, "Route");
     for object in desired {
         match &object.id {
             Id::Listener(_) => {}
@@ -379,9 +401,10 @@ fn conflicts(
                     let reason = "Vulcand already has a backend with this ID that sparkha does not own";
                     conflict(host, reason.into());
                 }
-                let of_prefix =
-                    |other: &&&str| **other != host && (other.starts_with(host.as_str()) || host.starts_with(**other));
-                if let Some(other) = staying.iter().find(of_prefix) {
+                let mut shorter = host.char_indices().map(|(end, _)| &host[..end]);
+                let longer = || staying.range::<str, _>((Excluded(host.as_str()), Unbounded)).next();
+                let shorter = shorter.find_map(|prefix| staying.get(prefix));
+                if let Some(other) = shorter.or_else(|| longer().filter(|other| other.starts_with(host.as_str()))) {
                     let reason = format!("Vulcand would confuse it with {other}, because it reads IDs by prefix");
                     conflict(host, reason);
                 }
@@ -391,10 +414,9 @@ fn conflicts(
                     let reason = "Vulcand already has a frontend with this ID that sparkha does not own";
                     conflict(host, reason.into());
                 }
-                let same_route = |(id, found): &(&str, &StoredObject)| {
-                    id != host && found.value["Route"] == object.value["Route"] && !going.contains(id)
-                };
-                if let Some((id, _)) = frontends(present).find(same_route) {
+                let of_route = object.value["Route"].as_str().and_then(|route| routes.get(route));
+                let is_other = |id: &&&str| **id != host && !going.contains(**id);
+                if let Some(id) = of_route.and_then(|ids| ids.iter().find(is_other)) {
                     let reason = format!("frontend {id}, which sparkha does not own, has the same route");
                     conflict(host, reason);
                 }
@@ -448,7 +470,7 @@ mod tests {
     fn written(objects: &[VulcandObject]) -> StoredObjects {
         let found = |(object, revision): (&VulcandObject, i64)| {
             let found = StoredObject {
-                value: (*object.value).clone(),
+                value: object.value.clone(),
                 revision,
                 lease: 0,
             };
@@ -568,7 +590,7 @@ mod tests {
         let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let frontend = Id::Frontend("spark-master.ns.k8s".into());
-        present.get_mut(&frontend).unwrap().value["Settings"]["PassHostHeader"] = json!(false);
+        Arc::make_mut(&mut present.get_mut(&frontend).unwrap().value)["Settings"]["PassHostHeader"] = json!(false);
         let plan = plan(&present, &objects, &owner("a"), &Scope::All, 0).unwrap();
         assert_eq!(
             lines(&plan),
@@ -586,8 +608,9 @@ mod tests {
         let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         for (id, found) in &mut present {
-            found.value["Id"] = json!(id.to_string());
-            found.value["Settings"]["Stream"] = json!(false);
+            let value = Arc::make_mut(&mut found.value);
+            value["Id"] = json!(id.to_string());
+            value["Settings"]["Stream"] = json!(false);
         }
         assert!(planned(&present, &objects, &Scope::All).is_empty());
     }
@@ -662,7 +685,7 @@ mod tests {
         present.retain(|id, _| *id == Id::Frontend(host.into()));
         present
             .values_mut()
-            .for_each(|found| found.value["BackendId"] = json!("shop"));
+            .for_each(|found| Arc::make_mut(&mut found.value)["BackendId"] = json!("shop"));
         assert_eq!(
             conflict(&present, &routes),
             "spark-master.ns.k8s: Vulcand already has a frontend with this ID that sparkha does not own"

@@ -26,6 +26,9 @@ const MOST: Duration = Duration::from_secs(4);
 const STANDBY_FACTOR: u32 = 10;
 /// How long a response may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a master may be silent at first before it counts as one that does not lead: whoever asks once would miss the route of a leader on a
+/// loaded machine, or remove it.
+const SILENT_AT_FIRST: Duration = Duration::from_secs(5);
 /// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);
 /// Masters that are queried for the first time at once: a query takes 40 KiB.
@@ -155,6 +158,7 @@ pub async fn query(context: QueryContext, host: String, uid: String, election: E
                 Leadership::DoesNotLead
             }
             Err(_) => match last.clone() {
+                None if last_response.elapsed() < SILENT_AT_FIRST => continue,
                 Some(Leadership::Leads(drivers) | Leadership::LedUntilSilent(drivers))
                     if last_response.elapsed() < SILENT =>
                 {
@@ -235,7 +239,33 @@ async fn query_once(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_leader_whose_first_response_is_late_is_not_taken_for_a_standby() {
+        let address = "127.0.9.77";
+        let listener = TcpListener::bind((address, MASTER_UI_PORT)).await.unwrap();
+        tokio::spawn(async move {
+            // The first request is never answered.
+            let (_silent, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let body = r#"{"status": "ALIVE", "activeapps": []}"#;
+            while stream.read(&mut [0; 1024]).await.unwrap() > 0 {
+                let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(response.as_bytes()).await.unwrap();
+            }
+        });
+        let (events, mut received) = mpsc::channel(1);
+        let context = QueryContext::new(Transport::Direct, events);
+        let _query = tokio::spawn(query(context, address.into(), "a".into(), Election::default()));
+        let Some(Event::Master { leadership, .. }) = received.recv().await else {
+            panic!("no report");
+        };
+        assert_eq!(leadership, Leadership::Leads(vec![]));
+    }
 
     #[test]
     fn masters_are_queried_often_only_while_none_leads() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Run, sparkha};
+use super::{Run, leader, sparkha};
 
 /// The Spark that tests run, fetched once and kept with the testbed's artefacts.
 pub fn spark_home() -> &'static Path {
@@ -236,6 +236,18 @@ impl Home {
         assert_eq!(self.processes(), Vec::<i32>::new());
         let left: Vec<_> = walk(self.folder.path()).collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Waits until the cluster is in service; who leads it.
+    #[track_caller]
+    pub fn whole(&self, within: Duration) -> String {
+        let mut leads = None;
+        self.wait_for(within, "the cluster to be whole", || {
+            let status = self.run(&["status", "-o", "json"]);
+            leads = leader(&status.json()).filter(|_| status.code == Some(0));
+            leads.is_some()
+        });
+        leads.unwrap()
     }
 
     /// Waits for a condition.

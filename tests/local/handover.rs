@@ -107,7 +107,7 @@ fn a_leader_that_ends_hands_over_at_once() {
         .says("pass --yes");
 
     // Each master is the leader once, so none is restarted with a pause. The JVM alone is killed.
-    let first = leader(&home.status("spark")).unwrap();
+    let first = home.whole(WHOLE);
     let sessions = home
         .cluster("spark")
         .join(format!("pods/{first}/tmp/zookeeper-sessions"));
@@ -127,10 +127,7 @@ fn a_leader_that_ends_hands_over_at_once() {
     });
 
     // Both die at once, as when a whole control group is out of memory: the next entrypoint withdraws what it finds.
-    home.wait_for(WHOLE, "the cluster to be whole", || {
-        home.run(&["status"]).code == Some(0)
-    });
-    let second = leader(&home.status("spark")).unwrap();
+    let second = home.whole(WHOLE);
     let address = home.address("spark", &second);
     for pid in home.processes_of("spark", &second) {
         signal(pid, "KILL");
@@ -142,10 +139,7 @@ fn a_leader_that_ends_hands_over_at_once() {
     });
 
     // A drill ends it as a kubelet does, with a job that goes on.
-    home.wait_for(WHOLE, "the cluster to be whole", || {
-        home.run(&["status"]).code == Some(0)
-    });
-    let third = leader(&home.status("spark")).unwrap();
+    let third = home.whole(WHOLE);
     // Another job has the only core: the drill says so and waits until it is free.
     let job = home.folder.path().join("endless.py");
     std::fs::write(&job, ENDLESS).unwrap();

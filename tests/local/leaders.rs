@@ -3,29 +3,21 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::kit;
 use crate::kit::decommissioning::{LEAVING, assert_unharmed};
 use crate::kit::local::{Home, finish_job, is_alive, signal, start_job};
-use crate::kit::masters_in;
 
 const SOON: Duration = Duration::from_secs(60);
 const WHOLE: Duration = Duration::from_secs(120);
 
 fn leader(home: &Home) -> Option<String> {
-    masters_in(&home.status("spark"), "ALIVE").pop()
+    kit::leader(&home.status("spark"))
 }
 
 fn another_leads(home: &Home, old: &str) {
     home.wait_for(SOON, "another leader", || {
         leader(home).is_some_and(|leader| leader != old)
     });
-}
-
-/// Waits until the cluster is in service; who leads it.
-fn whole(home: &Home) -> String {
-    home.wait_for(WHOLE, "the cluster to be whole", || {
-        home.run(&["status"]).code == Some(0)
-    });
-    leader(home).unwrap()
 }
 
 #[test]
@@ -41,7 +33,7 @@ fn leaders_survive_drains_pauses_and_lost_data() {
 
 fn a_drain_that_begins_while_nobody_leads(home: &Home) {
     let job = start_job(home, LEAVING, "JOB 1", "COMPUTED");
-    let old = whole(home);
+    let old = home.whole(WHOLE);
     // With its entrypoint stopped the latch stays, until the session expires.
     let (entrypoint, jvm) = (home.process("spark", &old), home.jvm_of("spark", &old));
     signal(entrypoint, "STOP");
@@ -56,14 +48,14 @@ fn a_drain_that_begins_while_nobody_leads(home: &Home) {
 
 fn a_leader_that_is_paused_does_not_act(home: &Home) {
     // The JVM alone: it is dead before it could wake.
-    let first = whole(home);
+    let first = home.whole(WHOLE);
     let jvm = home.jvm_of("spark", &first);
     signal(jvm, "STOP");
     another_leads(home, &first);
     home.wait_for(SOON, "the end of the stopped master", || !is_alive(jvm));
 
     // With its entrypoint, which wakes later than the JVM here.
-    let second = whole(home);
+    let second = home.whole(WHOLE);
     let all = home.processes_of("spark", &second);
     let jvm = home.jvm_of("spark", &second);
     all.iter().for_each(|&pid| signal(pid, "STOP"));
@@ -93,7 +85,7 @@ while True:
 
 /// All servers of the ensemble end at once and with their data, as pods that are deleted by force with an emptyDir do.
 fn a_zookeeper_that_lost_all(home: &Home) {
-    whole(home);
+    home.whole(WHOLE);
     let job = home.folder.path().join("endless.py");
     std::fs::write(&job, ENDLESS).unwrap();
     let submit = [
@@ -124,5 +116,5 @@ fn a_zookeeper_that_lost_all(home: &Home) {
     home.wait_for(SOON, "the job to go on", || rounds() > before);
     home.run(&["jobs", "--kill", &driver]).exits(0);
     std::fs::remove_file(job).unwrap();
-    whole(home);
+    home.whole(WHOLE);
 }

@@ -6,20 +6,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/needs.sh
-part=${1:-all} with_local=yes with_kubernetes=yes
+part=${1:-all}
 case $part in
-  all) tests='not test(/^nodes::/)' ;;
-  local) tests='not test(/^(kubernetes|nodes)::/)' with_kubernetes= ;;
-  kubernetes) tests='test(/^kubernetes::/)' with_local= ;;
+  all | local | kubernetes) ;;
   *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac
 testbed=tests/testbed/testbed.sh
 sparkha=target/debug/sparkha
-uses_testbed='' up='' was_up=''
-[ -z "$with_kubernetes" ] || [ "${SPARKHA_TEST_CLUSTER:-}" = existing ] || uses_testbed=yes
+uses_testbed='' build='' was_up=''
+[ "$part" = local ] || [ "${SPARKHA_TEST_CLUSTER:-}" = existing ] || uses_testbed=yes
 
 end() {
-  [ -z "$up" ] || kill -TERM -- "-$up" 2>/dev/null || true
+  [ -z "$build" ] || kill -TERM -- "-$build" 2>/dev/null || true
   [ -z "$uses_testbed" ] || [ -n "$was_up" ] || "$testbed" down
 }
 trap end EXIT
@@ -28,18 +26,20 @@ demo/prepare.sh nginx-light dnsmasq-base etcd-server openssl curl bind9-dnsutils
 if [ -n "$uses_testbed" ]; then
   ! "$testbed" healthy || was_up=yes
   "$testbed" install
-  # Beside the compiler. As a process group of its own, so that nothing of a build outlives a failure.
-  # shellcheck disable=SC2016 # $1 is the new shell's
-  setsid bash -c '"$1" build && exec "$1" up' up "$testbed" &
-  up=$!
+  # Beside the local tests, with the time that they leave: they often wait, and a build from nothing would take eight minutes afterwards. As a
+  # process group of its own, so that nothing of it outlives a failure.
+  tests/beside.sh "$testbed" build &
+  build=$!
 fi
 "${CARGO:-cargo}" build --locked
 
-if [ -n "$with_local" ]; then
+run_local() {
+  tests='not test(/^(kubernetes|nodes)::/)'
   needs local::s3:: tests/s3.sh "$sparkha"
   needs local::coredns:: tests/coredns.sh
   needs offline::distribution::actionlint tests/gotool.sh actionlint
-fi
+  SPARKHA_TIMES=local tests/run.sh -E "$tests"
+}
 
 has_s3_image() {
   "$testbed" kubectl get nodes -o 'jsonpath={.items[*].status.images[*].names}' | grep -q 'apache/spark:[0-9.]*-s3' || {
@@ -48,22 +48,27 @@ has_s3_image() {
   }
 }
 
-if [ -n "$uses_testbed" ]; then
-  wait "$up"
-  up=
-  eval "$("$testbed" env)"
-elif [ -n "$with_kubernetes" ]; then
-  leave_out kubernetes::doctor:: "sets firewall rules on the testbed's node"
-  leave_out kubernetes::policies::none_but_those "needs a network that enforces policies"
-  [ -n "${SPARKHA_TEST_IMAGE:-}" ] ||
-    leave_out kubernetes::deployed::the_router "needs SPARKHA_TEST_IMAGE, an image of sparkha that the cluster can pull"
-fi
-if [ -n "$with_kubernetes" ]; then
+run_kubernetes() {
+  tests='test(/^kubernetes::/)'
+  if [ -n "$uses_testbed" ]; then
+    # What is missing all the same is built now.
+    wait "$build" || true
+    build=
+    "$testbed" up
+    eval "$("$testbed" env)"
+  else
+    leave_out kubernetes::doctor:: "sets firewall rules on the testbed's node"
+    leave_out kubernetes::policies::none_but_those "needs a network that enforces policies"
+    [ -n "${SPARKHA_TEST_IMAGE:-}" ] ||
+      leave_out kubernetes::deployed::the_router "needs SPARKHA_TEST_IMAGE, an image of sparkha that the cluster can pull"
+  fi
   needs kubernetes::s3:: has_s3_image
   needs kubernetes::s3:: tests/s3.sh "$sparkha"
-fi
-# One run: tests on Kubernetes mostly wait, and those on this machine take the processors meanwhile.
-SPARKHA_TIMES=$part tests/run.sh -E "$tests"
+  SPARKHA_TIMES=kubernetes tests/run.sh -E "$tests"
+}
+
+if [ "$part" != kubernetes ]; then run_local; fi
+if [ "$part" != local ]; then run_kubernetes; fi
 if [ -n "$uses_testbed" ] && [ -z "$was_up" ]; then
   "$testbed" down
   "$testbed" leftovers

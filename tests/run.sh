@@ -9,12 +9,14 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 nextest=$(tests/tool.sh cargo-nextest 0.9.148) || exit
-# Of all runs with this name: target/times/all.tsv
+# Of all runs with this name: target/times/local.tsv
 name=${SPARKHA_TIMES:-tests}
 mkdir -p target/times
 times=$PWD/target/times/$name.tsv
 rm -f "$times"
 slots=$((3 * $(nproc)))
+# Clusters take memory, too.
+((slots <= 12)) || slots=12
 runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 env "$runner=$PWD/tests/measured.sh" SPARKHA_TIMES="$times" "$nextest" nextest run --locked --test-threads "$slots" "$@"
 code=$?

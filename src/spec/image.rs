@@ -67,13 +67,15 @@ fn split(name: &str) -> (String, String) {
         Some((host, path)) if is_registry(host) => (host, path),
         _ => (DOCKER_HUB, name),
     };
-    match registry {
-        DOCKER_HUB | "index.docker.io" if !repository.contains('/') => {
-            (DOCKER_HUB.into(), format!("{LIBRARY}/{repository}"))
-        }
-        DOCKER_HUB | "index.docker.io" => (DOCKER_HUB.into(), repository.into()),
-        _ => (registry.into(), repository.into()),
-    }
+    let registry = match registry {
+        "index.docker.io" => DOCKER_HUB,
+        registry => registry,
+    };
+    let repository = match registry == DOCKER_HUB && !repository.contains('/') {
+        true => format!("{LIBRARY}/{repository}"),
+        false => repository.to_owned(),
+    };
+    (registry.to_owned(), repository)
 }
 
 impl fmt::Display for ImageReference {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::kit;
 use crate::kit::local::{Home, driver, is_alive, signal, spark_home};
 use crate::kit::server::Server;
 use crate::kit::{Run, SmallDisk, certificates, file, masters_in, on_terminal, run};
@@ -18,7 +19,7 @@ const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
 const READY: Duration = Duration::from_secs(90);
 
 fn leader(home: &Home) -> Option<String> {
-    masters_in(&home.status("spark"), "ALIVE").pop()
+    kit::leader(&home.status("spark"))
 }
 
 fn ready(home: &Home) -> bool {

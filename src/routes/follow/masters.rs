@@ -26,8 +26,8 @@ const MOST: Duration = Duration::from_secs(4);
 const STANDBY_FACTOR: u32 = 10;
 /// How long a response may take before the master counts as silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a master may be silent at first before it counts as one that does not lead: whoever asks once would miss the route of a leader on a
-/// loaded machine, or remove it.
+/// How long to wait for a master's first response. After that, the master counts as not leading. On a loaded machine a leader may need longer than
+/// one query: a command that looks only once would leave out its route, or remove it.
 const SILENT_AT_FIRST: Duration = Duration::from_secs(5);
 /// How long a leader may be silent before no master leads: a page that says so is better than one that waits.
 const SILENT: Duration = Duration::from_secs(10);

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::clients::http;
 use crate::model::error_chain::root_cause;
-use crate::routing::vulcand::Id;
 use crate::routing::vulcand::diff::{StoredObject, StoredObjects};
+use crate::routing::vulcand::{Id, JsonText};
 
 const RETRIES: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_millis(500))
@@ -89,8 +89,8 @@ impl VulcandApi {
     }
 
     /// Writes one object. `ttl` applies to frontends and servers: other objects do not expire.
-    pub async fn put(&self, id: &Id, value: &Value, ttl: Option<Duration>) -> Result<(), Error> {
-        let (path, body) = upsert(id, value, ttl);
+    pub async fn put(&self, id: &Id, value: &JsonText, ttl: Option<Duration>) -> Result<(), Error> {
+        let (path, body) = upsert(id, value.parse(), ttl);
         self.request(Method::POST, &path, Some(&body)).await.map(drop)
     }
 
@@ -121,12 +121,16 @@ impl VulcandApi {
             Some(Value::Null) => Vec::new(),
             _ => return Err(self.protocol(format!("the list {field} is missing"))),
         };
-        let found = |value| StoredObject {
-            value,
-            ..StoredObject::default()
-        };
         let objects = list.into_iter().map(|value| match value["Id"].as_str() {
-            Some(name) => Ok((id(name.to_owned()), found(value.clone().into()))),
+            Some(name) => {
+                let id = id(name.to_owned());
+                let value = value.into();
+                let found = StoredObject {
+                    value,
+                    ..StoredObject::default()
+                };
+                Ok((id, found))
+            }
             None => Err(self.protocol(format!("an object in {field} has no ID"))),
         });
         objects.collect()
@@ -184,9 +188,8 @@ impl VulcandApi {
 }
 
 /// The path and body of the request that writes an object.
-fn upsert<'a>(id: &'a Id, value: &Value, ttl: Option<Duration>) -> (Vec<&'a str>, Value) {
+fn upsert(id: &Id, mut value: Value, ttl: Option<Duration>) -> (Vec<&str>, Value) {
     let with_id = |id: &str| {
-        let mut value = value.clone();
         value["Id"] = json!(id);
         value
     };
@@ -216,7 +219,7 @@ mod tests {
         assert_eq!(
             upsert(
                 &server,
-                &json!({"URL": "http://10.1.2.4:8080"}),
+                json!({"URL": "http://10.1.2.4:8080"}),
                 Some(Duration::from_secs(60))
             ),
             (
@@ -227,7 +230,7 @@ mod tests {
         assert_eq!(
             upsert(
                 &Id::Backend("b".into()),
-                &json!({"Type": "http"}),
+                json!({"Type": "http"}),
                 Some(Duration::from_secs(60))
             ),
             (vec!["backends"], json!({"Backend": {"Id": "b", "Type": "http"}}))

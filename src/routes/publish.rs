@@ -1,19 +1,16 @@
 //! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
 //! are back after the next [`RoutePublisher::reconcile`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::clients::etcd::{Etcd, KeyWrite, MAX_OPERATIONS};
 use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
 use crate::routing::vulcand::diff::{self, Changes, ObjectChange, RoutePlan, StoredObject, StoredObjects};
-use crate::routing::vulcand::{Id, Scope, VulcandObject, objects};
+use crate::routing::vulcand::{Id, JsonText, Scope, VulcandObject, objects};
 use crate::spec::names::OwnerName;
 
 /// How often everything is reread because of another writer.
@@ -125,14 +122,9 @@ impl RoutePublisher {
         match &mut self.server {
             VulcandStore::Etcd { etcd, root, .. } => {
                 let entries = etcd.range(&format!("{root}/")).await?;
-                // All backends are equal.
-                let mut values: HashMap<Vec<u8>, Arc<Value>> = HashMap::new();
                 let found = entries.into_iter().filter_map(|entry| {
                     let id = Id::of_key(root, &entry.key)?;
-                    // Only sparkha's own values are compared.
-                    let parse = |bytes: &Vec<u8>| Arc::new(serde_json::from_slice(bytes).unwrap_or_default());
-                    let value = values.entry(entry.value).or_insert_with_key(parse).clone();
-                    let (revision, lease) = (entry.revision, entry.lease);
+                    let (value, revision, lease) = (entry.value.into(), entry.revision, entry.lease);
                     Some((id, StoredObject { value, revision, lease }))
                 });
                 Ok(found.collect())
@@ -229,7 +221,7 @@ async fn write_again(api: &VulcandApi, objects: &[VulcandObject], ttl: Duration)
 fn as_write(change: &ObjectChange, root: &str) -> KeyWrite {
     KeyWrite {
         key: change.id.key(root),
-        value: change.value.as_ref().map(ToString::to_string),
+        value: change.value.clone().map(JsonText::into_string),
         lease: change.lease,
         expected_revision: change.observed,
     }

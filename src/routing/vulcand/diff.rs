@@ -7,20 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{Id, SERVER_PREFIX, Scope, VulcandObject, listener_id};
+use super::{Id, JsonText, SERVER_PREFIX, Scope, VulcandObject, listener_id};
 use crate::model::subset::contains;
 use crate::spec::names::OwnerName;
 
 /// An object in the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredObject {
-    /// Shared by equal objects.
-    pub value: Arc<Value>,
+    pub value: JsonText,
     /// Revision of its last write in etcd; 0 without etcd.
     pub revision: i64,
     /// The lease with which it expires in etcd; 0 for none.
@@ -35,7 +32,7 @@ pub type StoredObjects = BTreeMap<Id, StoredObject>;
 pub struct ObjectChange {
     pub id: Id,
     /// `None` deletes it.
-    pub value: Option<Arc<Value>>,
+    pub value: Option<JsonText>,
     /// The lease that it gets.
     pub lease: i64,
     /// Its revision when it was read; 0 if it did not exist.
@@ -96,10 +93,11 @@ impl RoutePlan {
             .filter_map(name)
             .filter(|id| !going.contains(id))
             .collect();
-        let swallowed = going.iter().filter_map(|(kind, id)| {
-            let (_, other) = staying
-                .iter()
-                .find(|(of, other)| of == kind && other != id && other.starts_with(id.as_str()))?;
+        let swallowed = going.iter().filter_map(|going @ (kind, id)| {
+            let mut longer = staying.range((Excluded(going), Unbounded));
+            let (_, other) = longer
+                .next()
+                .filter(|(of, other)| of == kind && other.starts_with(id.as_str()))?;
             Some(Conflict {
                 host: id.clone(),
                 reason: format!(
@@ -206,7 +204,7 @@ pub fn plan(
                     plan.phases[1].push(vec![gone(&object.id, found)]);
                     plan.phases[2].push(vec![put(0)]);
                 }
-                Some(found) if found.lease == lease && contains(&found.value, &object.value) => {}
+                Some(found) if found.lease == lease && found.value.contains(&object.value) => {}
                 Some(found) => new.push(put(found.revision)),
             }
         }
@@ -214,7 +212,10 @@ pub fn plan(
             plan.phases[0].push(new);
         }
     }
-    let users = frontends_by(present, "BackendId");
+    let users = match going.is_empty() {
+        true => BTreeMap::new(),
+        false => frontends_by(present, "BackendId"),
+    };
     let old = going.iter().map(|host| without(present, &users, host, owner, scope));
     let mut old: Vec<_> = old.collect();
     old.extend(idle_listeners(present, desired, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
@@ -266,11 +267,11 @@ fn frontends(present: &StoredObjects) -> impl Iterator<Item = (&str, &StoredObje
 }
 
 /// The IDs of frontends by a text of theirs, `BackendId` or `Route`.
-fn frontends_by<'a>(present: &'a StoredObjects, key: &str) -> BTreeMap<&'a str, Vec<&'a str>> {
+fn frontends_by<'a>(present: &'a StoredObjects, key: &str) -> BTreeMap<String, Vec<&'a str>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (id, object) in frontends(present) {
-        if let Some(text) = object.value[key].as_str() {
-            found.entry(text).or_default().push(id);
+        if let Some(text) = object.value.parse()[key].as_str() {
+            found.entry(text.to_owned()).or_default().push(id);
         }
     }
     found
@@ -279,35 +280,38 @@ fn frontends_by<'a>(present: &'a StoredObjects, key: &str) -> BTreeMap<&'a str, 
 /// Vulcand does not reread the settings of a live frontend (PassHostHeader), and a listener does not move.
 fn must_be_recreated(object: &VulcandObject, found: &StoredObject) -> bool {
     match object.id {
-        Id::Listener(_) => !contains(&found.value, &object.value),
-        Id::Frontend(_) => !contains(&found.value["Settings"], &object.value["Settings"]),
+        Id::Listener(_) => !found.value.contains(&object.value),
+        Id::Frontend(_) if found.value == object.value => false,
+        Id::Frontend(_) => !contains(&found.value.parse()["Settings"], &object.value.parse()["Settings"]),
         Id::Backend(_) | Id::Server { .. } => false,
     }
 }
 
 /// Whether another listener has this one's address.
 fn address_is_taken(present: &StoredObjects, object: &VulcandObject) -> bool {
-    let address = |value: &Value| {
-        let (ip, port) = value["Address"]["Address"].as_str()?.rsplit_once(':')?;
-        Some((ip.to_owned(), port.to_owned()))
+    let address = |id: &Id, value: &JsonText| match id {
+        Id::Listener(_) => {
+            let value = value.parse();
+            let (ip, port) = value["Address"]["Address"].as_str()?.rsplit_once(':')?;
+            Some((ip.to_owned(), port.to_owned()))
+        }
+        _ => None,
     };
     let everywhere = |ip: &str| matches!(ip, "" | "0.0.0.0" | "[::]");
-    let Some((ip, port)) = address(&object.value) else {
+    let Some((ip, port)) = address(&object.id, &object.value) else {
         return false;
     };
-    matches!(object.id, Id::Listener(_))
-        && present.iter().any(|(id, found)| {
-            let theirs = address(&found.value).filter(|_| matches!(id, Id::Listener(_)) && *id != object.id);
-            theirs.is_some_and(|(their_ip, their_port)| {
-                their_port == port && (their_ip == ip || everywhere(&their_ip) || everywhere(&ip))
-            })
-        })
+    let others = present.iter().filter(|(id, _)| **id != object.id);
+    let mut addresses = others.filter_map(|(id, found)| address(id, &found.value));
+    addresses.any(|(their_ip, their_port)| {
+        their_port == port && (their_ip == ip || everywhere(&their_ip) || everywhere(&ip))
+    })
 }
 
 /// The deletions for a host, without objects that others added or use. `users` has the frontends by backend.
 fn without(
     present: &StoredObjects,
-    users: &BTreeMap<&str, Vec<&str>>,
+    users: &BTreeMap<String, Vec<&str>>,
     host: &str,
     owner: &OwnerName,
     scope: &Scope,
@@ -315,7 +319,9 @@ fn without(
     let (own, foreign): (Vec<_>, Vec<_>) = servers(present, host).partition(|(_, id, _)| scope.has(id, owner));
     let mut changes = Vec::new();
     let frontend = Id::Frontend(host.to_owned());
-    if let Some(found) = present.get(&frontend).filter(|found| found.value["BackendId"] == host)
+    if let Some(found) = present
+        .get(&frontend)
+        .filter(|found| found.value.parse()["BackendId"] == host)
         && foreign.is_empty()
     {
         changes.push(gone(&frontend, found));
@@ -346,11 +352,12 @@ fn idle_listeners<'a>(
         }
         _ => false,
     });
-    let urls = staying
-        .map(|(_, found)| &found.value["URL"])
-        .chain(desired.iter().map(|object| &object.value["URL"]));
-    let needed: BTreeSet<String> = urls
-        .filter_map(|url| url.as_str()?.rsplit_once(':')?.1.parse().ok())
+    let new = desired.iter().filter(|object| matches!(object.id, Id::Server { .. }));
+    let values = staying
+        .map(|(_, found)| &found.value)
+        .chain(new.map(|object| &object.value));
+    let needed: BTreeSet<String> = values
+        .filter_map(|value| value.parse()["URL"].as_str()?.rsplit_once(':')?.1.parse().ok())
         .map(|port| listener_id(owner, port))
         .collect();
     let prefix = format!("sparkha-{owner}-");
@@ -379,7 +386,7 @@ fn conflicts(
     // A host whose writing was interrupted has no server or no frontend yet; nobody else writes the same objects.
     let is_foreign = |object: &VulcandObject, host: &str| {
         let found = present.get(&object.id);
-        found.is_some_and(|found| !contains(&found.value, &object.value)) && servers(present, host).next().is_none()
+        found.is_some_and(|found| !found.value.contains(&object.value)) && servers(present, host).next().is_none()
     };
     let staying: BTreeSet<&str> = present
         .keys()
@@ -414,7 +421,9 @@ fn conflicts(
                     let reason = "Vulcand already has a frontend with this ID that sparkha does not own";
                     conflict(host, reason.into());
                 }
-                let of_route = object.value["Route"].as_str().and_then(|route| routes.get(route));
+                let of_route = object.value.parse()["Route"]
+                    .as_str()
+                    .and_then(|route| routes.get(route));
                 let is_other = |id: &&&str| **id != host && !going.contains(**id);
                 if let Some(id) = of_route.and_then(|ids| ids.iter().find(is_other)) {
                     let reason = format!("frontend {id}, which sparkha does not own, has the same route");
@@ -430,7 +439,7 @@ fn conflicts(
 mod tests {
     use std::net::IpAddr;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::routing::vulcand::objects;
@@ -477,6 +486,12 @@ mod tests {
             (object.id.clone(), found)
         };
         objects.iter().zip(2..).map(found).collect()
+    }
+
+    fn edit(found: &mut StoredObject, change: impl FnOnce(&mut Value)) {
+        let mut value = found.value.parse();
+        change(&mut value);
+        found.value = value.into();
     }
 
     /// Changes as lines, a blank one between transactions.
@@ -590,7 +605,8 @@ mod tests {
         let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         let frontend = Id::Frontend("spark-master.ns.k8s".into());
-        Arc::make_mut(&mut present.get_mut(&frontend).unwrap().value)["Settings"]["PassHostHeader"] = json!(false);
+        let found = present.get_mut(&frontend).unwrap();
+        edit(found, |value| value["Settings"]["PassHostHeader"] = json!(false));
         let plan = plan(&present, &objects, &owner("a"), &Scope::All, 0).unwrap();
         assert_eq!(
             lines(&plan),
@@ -608,9 +624,10 @@ mod tests {
         let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
         let mut present = written(&objects);
         for (id, found) in &mut present {
-            let value = Arc::make_mut(&mut found.value);
-            value["Id"] = json!(id.to_string());
-            value["Settings"]["Stream"] = json!(false);
+            edit(found, |value| {
+                value["Id"] = json!(id.to_string());
+                value["Settings"]["Stream"] = json!(false);
+            });
         }
         assert!(planned(&present, &objects, &Scope::All).is_empty());
     }
@@ -685,7 +702,7 @@ mod tests {
         present.retain(|id, _| *id == Id::Frontend(host.into()));
         present
             .values_mut()
-            .for_each(|found| Arc::make_mut(&mut found.value)["BackendId"] = json!("shop"));
+            .for_each(|found| edit(found, |value| value["BackendId"] = json!("shop")));
         assert_eq!(
             conflict(&present, &routes),
             "spark-master.ns.k8s: Vulcand already has a frontend with this ID that sparkha does not own"

@@ -7,11 +7,11 @@ pub mod diff;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Route, authority, by_host, ports};
+use crate::model::subset::contains;
 use crate::spec::names::{Namespace, OwnerName};
 
 /// Prefix of the IDs of all servers that sparkha writes.
@@ -80,12 +80,49 @@ impl fmt::Display for Id {
     }
 }
 
+/// The value of an object, as JSON text: there may be thousands, and parsed they take ten times the memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonText(String);
+
+impl JsonText {
+    /// The value as a tree; null if the text is not JSON.
+    pub fn parse(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
+    /// Whether it has every field of `part`.
+    fn contains(&self, part: &Self) -> bool {
+        self == part || contains(&self.parse(), &part.parse())
+    }
+}
+
+impl From<Value> for JsonText {
+    fn from(value: Value) -> Self {
+        Self(value.to_string())
+    }
+}
+
+impl From<Vec<u8>> for JsonText {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(String::from_utf8(bytes).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for JsonText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A desired object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VulcandObject {
     pub id: Id,
-    /// Shared: there may be thousands of hosts.
-    pub value: Arc<Value>,
+    pub value: JsonText,
 }
 
 /// Whose hosts are compared.
@@ -131,13 +168,13 @@ pub fn objects(routes: &[Route], owner: &OwnerName, listen: IpAddr) -> Vec<Vulca
         "Timeouts": {"Read": "30s", "Dial": "2s"},
         "KeepAlive": {"Period": "30s", "MaxIdleConnsPerHost": 64},
     });
-    let backend = Arc::new(json!({"Type": "http", "Settings": settings}));
+    let backend = JsonText::from(json!({"Type": "http", "Settings": settings}));
     listeners
         .chain(hosts.iter().flat_map(|route| host(route, &backend, owner)))
         .collect()
 }
 
-fn host(route: &Route, backend: &Arc<Value>, owner: &OwnerName) -> [VulcandObject; 3] {
+fn host(route: &Route, backend: &JsonText, owner: &OwnerName) -> [VulcandObject; 3] {
     let id = &route.host;
     [
         VulcandObject {

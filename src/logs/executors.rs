@@ -12,8 +12,9 @@ use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::clients::spark::WorkerUi;
-use crate::logs::selection::{LogLine, Time, sparks_time};
+use crate::logs::selection::{LogLine, sparks_time};
 use crate::logs::{Error, Lines, LogOptions, trimmed};
+use crate::model::log_line::Time;
 use crate::model::ports::WORKER_UI_PORT;
 use crate::platform::kubernetes::Cluster;
 

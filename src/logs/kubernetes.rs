@@ -15,12 +15,12 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::inventory::to_read;
-use crate::logs::position::TimestampedLine;
 use crate::logs::reader::{LogReader, NewLine, Unread};
-use crate::logs::selection::{LogLine, LogSelection, Time};
+use crate::logs::selection::{LogLine, LogSelection};
 use crate::logs::streams::unmarked;
 use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order, leading_master};
 use crate::model::labels::{Component, INSTANCE};
+use crate::model::log_line::{Time, TimestampedLine};
 use crate::platform::Platform;
 use crate::platform::kubernetes::{self, Cluster};
 use crate::routing::RoutedPod;

@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kube::ResourceExt;
 
-use crate::logs::selection::{LogLine, LogSelection, Time, sparks_time};
+use crate::logs::selection::{LogLine, LogSelection, sparks_time};
 use crate::logs::{Error, LineWriter, LogOptions, in_order, leading_master, trimmed};
 use crate::model::labels::Component;
+use crate::model::log_line::Time;
 use crate::platform::Platform;
 use crate::platform::local::store::{ClusterDir, PodRecord};
 use crate::platform::local::submitted;

@@ -20,8 +20,9 @@ use kube::ResourceExt;
 
 use self::kubernetes::PodLogs;
 use self::local::LocalLogs;
-use self::selection::{LogLine, LogSelection, LogSource, Time};
+use self::selection::{LogLine, LogSelection, LogSource};
 use crate::lifecycle::Error;
+use crate::model::log_line::Time;
 use crate::platform::leader::Leader;
 use crate::platform::{Backend, Platform};
 

@@ -3,39 +3,17 @@
 //! An API server returns a log from a whole second on, and the lines of a container's two streams are up to two seconds out of order. So the lines of
 //! the last seconds are remembered: a resumed stream repeats them in the same order, and all that follows is new.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 
-use crate::logs::selection::Time;
-
-/// Container runtimes write longer lines in pieces; old kubelets put a time before each.
-const PIECE: usize = 16 * 1024;
+use crate::model::log_line::{Time, TimestampedLine};
 
 /// How much older a line may be than one before it: two threads write output and errors.
 const LATE_SECONDS: i64 = 2;
 const SECOND: Time = 1_000_000_000;
-
-/// A line as the API server sends it with `timestamps=true`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimestampedLine<'a> {
-    pub time: Time,
-    /// With its newline, if it has one.
-    pub text: Cow<'a, [u8]>,
-}
-
-impl<'a> TimestampedLine<'a> {
-    /// `None` if the line is not the container's, but the server's own message.
-    pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let end = line.iter().take(40).position(|&byte| byte == b' ')?;
-        let time = time(&line[..end])?;
-        let text = without_times(&line[end + 1..]);
-        Some(Self { time, text })
-    }
-}
 
 /// How far a log has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,36 +159,6 @@ fn key(line: &TimestampedLine<'_>) -> (Time, u64) {
 
 fn seconds(time: Time) -> i64 {
     i64::try_from(time.div_euclid(SECOND)).unwrap_or(i64::MAX)
-}
-
-fn time(word: &[u8]) -> Option<Time> {
-    let is_date = word.len() >= 20 && word[4] == b'-' && word[10] == b'T' && word[..4].iter().all(u8::is_ascii_digit);
-    let word = std::str::from_utf8(word).ok().filter(|_| is_date)?;
-    Some(word.parse::<Timestamp>().ok()?.as_nanosecond())
-}
-
-/// A long line without the times between its pieces.
-fn without_times(text: &[u8]) -> Cow<'_, [u8]> {
-    let time_at = |from: usize| {
-        let rest = text.get(from..)?;
-        let end = rest.iter().take(40).position(|&byte| byte == b' ')?;
-        time(&rest[..end]).map(|_| from + end + 1)
-    };
-    let Some(mut next) = time_at(PIECE) else {
-        return text.into();
-    };
-    let mut whole = text[..PIECE].to_vec();
-    loop {
-        let end = (next + PIECE).min(text.len());
-        whole.extend_from_slice(&text[next..end]);
-        match time_at(end) {
-            Some(after) => next = after,
-            None => {
-                whole.extend_from_slice(&text[end..]);
-                return whole.into();
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -368,37 +316,5 @@ mod tests {
         assert!(position.has(&lines[0]) && !position.has(&lines[1]));
         let whole = TimestampedLine::parse(b"1970-01-01T00:00:01Z a").unwrap();
         assert!(position.has(&whole), "a log may end without a newline");
-    }
-
-    #[test]
-    fn long_lines_lose_the_times_of_their_pieces() {
-        let (a, b, c) = ("a".repeat(PIECE), "b".repeat(PIECE), "c".repeat(9));
-        let time = "2026-11-21T10:00:00.123456789Z";
-        let line = format!("{time} {a}{time} {b}{time} {c}");
-        assert!(TimestampedLine::parse(line.as_bytes()).unwrap().text == format!("{a}{b}{c}").into_bytes());
-        let plain = format!("{time} {a}{b}{c}");
-        assert!(TimestampedLine::parse(plain.as_bytes()).unwrap().text == format!("{a}{b}{c}").as_bytes());
-    }
-
-    #[test]
-    fn timestamps_of_any_precision_and_zone_are_in_order() {
-        let time = |line: &str| TimestampedLine::parse(line.as_bytes()).unwrap().time;
-        let (a, b) = (
-            "2026-11-21T14:20:56.12Z one two",
-            "2026-11-21T15:20:56.123000001+01:00 x",
-        );
-        assert_eq!(time(b) - time(a), 3_000_001);
-        assert_eq!(&*TimestampedLine::parse(a.as_bytes()).unwrap().text, b"one two");
-    }
-
-    #[test]
-    fn a_line_without_a_timestamp_is_not_the_containers() {
-        for line in [
-            &b"unable to retrieve container logs for containerd://1"[..],
-            b"",
-            b"2026-11-21 x",
-        ] {
-            assert_eq!(TimestampedLine::parse(line), None);
-        }
     }
 }

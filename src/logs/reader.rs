@@ -7,8 +7,8 @@ use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use kube::api::LogParams;
 use tokio::time::timeout;
 
-use crate::logs::position::{Gap, LineStatus, LogPosition, TimestampedLine};
-use crate::logs::selection::Time;
+use crate::logs::position::{Gap, LineStatus, LogPosition};
+use crate::model::log_line::{Time, TimestampedLine};
 use crate::platform::kubernetes::{Cluster, Error};
 
 /// After this silence the log's last line is requested. The silence doubles each time that nothing is new.

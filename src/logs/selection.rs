@@ -6,6 +6,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::model::labels::Component;
+use crate::model::log_line::Time;
 use crate::render::driver;
 
 /// The source of a log.
@@ -34,9 +35,6 @@ pub struct LogLine {
     pub time: Time,
     pub text: String,
 }
-
-/// When a line was written, in nanoseconds; comparable only with others of the same kind.
-pub type Time = i128;
 
 impl LogSelection {
     /// Reads `[NAME] [PART…]`: the first word is the cluster's name, unless it is a part. A pod's name contains its cluster's.

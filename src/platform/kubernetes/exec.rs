@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -10,13 +11,15 @@ use kube::api::{AttachParams, LogParams};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::{Cluster, Error};
+use crate::model::log_line::TimestampedLine;
 
 /// How many bytes may wait to be sent.
 const BUFFER: usize = 256 * 1024;
 
-/// How often the log of a container's previous run is read, where a kubelet has just removed that run, and the pause in between.
-const LOG_ATTEMPTS: u32 = 4;
-const LOG_PAUSE: Duration = Duration::from_millis(500);
+/// How often the log of a container's previous run is read again, where a kubelet has just removed that run.
+const LOG_RETRIES: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(500))
+    .with_max_times(3);
 
 /// The result of a program that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,29 +128,27 @@ impl Cluster {
             timestamps: true,
             ..LogParams::default()
         };
-        let mut message = String::new();
-        for attempt in 0..LOG_ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(LOG_PAUSE).await;
-            }
+        let attempt = || async {
             let log = self.call(&action, || api.logs(&name, &params)).await?;
-            match without_times(&log) {
-                Some(lines) => return Ok(lines),
-                None => message = log,
-            }
-        }
-        Err(Error::Protocol { action, message })
+            without_times(&log).ok_or_else(|| {
+                let action = action.clone();
+                Error::Protocol { action, message: log }
+            })
+        };
+        let retried = attempt
+            .retry(LOG_RETRIES)
+            .when(|error| matches!(error, Error::Protocol { .. }));
+        retried.await
     }
 }
 
 /// The lines of a log that was read with times. `None` if one has no time: then it is not the container's, but a kubelet's message, which comes as
 /// the log if the run was removed at that moment.
 fn without_times(log: &str) -> Option<String> {
-    let lines = log.split_inclusive('\n').map(|line| {
-        let (time, text) = line.split_once(' ')?;
-        time.parse::<jiff::Timestamp>().ok().map(|_| text)
-    });
-    lines.collect()
+    let lines = log.split_inclusive('\n');
+    let lines: Option<Vec<_>> = lines.map(|line| TimestampedLine::parse(line.as_bytes())).collect();
+    let text: Vec<u8> = lines?.iter().flat_map(|line| line.text.iter().copied()).collect();
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -1078,7 +1078,9 @@ fn a_fetch_prepares_faster_starts() {
     with_cache(&create).exits(0);
     for server in ["zookeeper", "master", "worker"] {
         let maps = maps(&format!("spark-{server}-0"));
-        assert!(maps.contains(&format!("/{server}.jsa")), "{maps}");
+        let mut archive = maps.lines().filter(|line| line.contains(&format!("/{server}.jsa")));
+        // Where it was made, which is below what the kernel chooses: elsewhere each server has a copy of its own.
+        assert!(archive.next().is_some_and(|line| !line.starts_with("7f")), "{maps}");
     }
     // The configuration is still found: this file says what masters log, and where.
     assert!(

@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// ZooKeeper's, the master's, and those of both web UIs.
 const PORTS: [u16; 4] = [2181, 7077, 8080, 8081];
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The JVM for which archives were made, as it describes itself.
+/// The JVM for which archives were made, as it describes itself, and the script that passes them.
 const MADE_FOR: &str = "jvm";
 
 /// The JAVA_HOME that passes the archives to the JVM, if there are any for this Spark and Java.
@@ -60,8 +60,9 @@ pub async fn make(software: &Software, spark_has_changed: bool, begin: impl FnOn
     };
     let version = Command::new(&java).arg("-Xinternalversion").output().await;
     let version = version.map_err(|error| format!("failed to run {}: {error}", java.display()))?;
-    let made_for = fs::read(home.join(MADE_FOR)).unwrap_or_default();
-    if !spark_has_changed && made_for == version.stdout && java_home(software).is_some() {
+    let made_for = [&*version.stdout, JAVA.as_bytes()].concat();
+    let is_made = fs::read(home.join(MADE_FOR)).is_ok_and(|there| there == made_for);
+    if !spark_has_changed && is_made && java_home(software).is_some() {
         return Ok(false);
     }
     begin();
@@ -78,7 +79,7 @@ pub async fn make(software: &Software, spark_has_changed: bool, begin: impl FnOn
         };
         let trained = timeout(TIMEOUT, training.run()).await;
         trained.map_err(|_| format!("not within {} s", TIMEOUT.as_secs()))??;
-        let written = write(&scratch, &java, &software.spark_home, &version.stdout);
+        let written = write(&scratch, &java, &software.spark_home, &made_for);
         written.map_err(Error::file("write", &scratch))?;
         let _ = fs::remove_dir_all(&home);
         fs::rename(&scratch, &home).map_err(Error::file("write", &home))?;

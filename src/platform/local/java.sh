@@ -23,5 +23,7 @@ for argument; do
   set -- "$@" "$argument"
 done
 shift "$count"
-# An archive of another JVM, or of other jars, is left aside without a word.
-exec "$java" -Xlog:cds=off -Xlog:cds+dynamic=off "-XX:SharedArchiveFile=${0%/bin/java}/$archive.jsa" "$@"
+# An archive of another JVM, or of other jars, is left aside without a word. Mapped where it was made, it is in memory once for all servers:
+# elsewhere, as JVMs do by default for safety, each copies and changes it.
+exec "$java" -Xlog:cds=off -Xlog:cds+dynamic=off -XX:+UnlockDiagnosticVMOptions -XX:ArchiveRelocationMode=0 \
+  "-XX:SharedArchiveFile=${0%/bin/java}/$archive.jsa" "$@"

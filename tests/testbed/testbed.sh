@@ -29,7 +29,7 @@ debian_version=1.20.2
 kubernetes_version=$(cat "$state/version" 2>/dev/null || echo "${KUBERNETES:-$debian_version}")
 spark_version=4.3.0
 # Raised when something is built otherwise.
-revision=5
+revision=6
 debian_binaries=$cache/kubernetes-$debian_version-7
 images=$cache/images-spark-$spark_version-$revision
 if [ "$kubernetes_version" = "$debian_version" ]; then

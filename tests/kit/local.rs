@@ -65,12 +65,17 @@ fn java_home() -> &'static Path {
                 script.replace(name, path.to_str().unwrap())
             });
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("java");
+        let path = home.join("bin/java");
+        // Another run of the tests may use it at this moment, and no file can be run while it is written.
+        let _turn = preparing();
+        if std::fs::read_to_string(&path).is_ok_and(|there| there == script) {
+            return home;
+        }
         std::fs::create_dir_all(home.join("bin")).unwrap();
-        // Another run of the tests may use it at this moment.
         let file = tempfile::NamedTempFile::new_in(&home).unwrap();
         std::fs::write(file.path(), script).unwrap();
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        file.persist(home.join("bin/java")).unwrap();
+        file.into_temp_path().persist(&path).unwrap();
         home
     })
 }

@@ -130,9 +130,9 @@ pub async fn drill(
 
 /// Interval of samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// How long a kubelet may take to report a pod as ready that already responds. By then `status` reports the cluster as
-/// in service.
-const READINESS_DELAY: Duration = Duration::from_secs(5);
+/// How long a cluster may look as if it were not in service: a kubelet reports a pod as ready some time after it responds,
+/// and on a busy machine masters and servers do not respond at once.
+const READINESS_DELAY: Duration = Duration::from_secs(10);
 /// How long the job may take for its first result and for another one at the end: its JVMs start slowly on a busy
 /// machine.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(180);
@@ -181,23 +181,33 @@ fn choose<'a>(state: &ClusterState, facts: &'a Facts, target: DrillTarget) -> Re
     })
 }
 
+/// The cluster, once it is in service, and the pod to stop.
+async fn in_service(
+    platform: &dyn Platform,
+    inventory: &Inventory,
+    target: DrillTarget,
+) -> Result<(Facts, ClusterState, Pod), Error> {
+    let namespace = platform.namespace().as_str();
+    let look = async || {
+        let facts = platform.facts(Observation::Repeated).await?;
+        let state = cluster_state(namespace, inventory, &facts);
+        match choose(&state, &facts, target).cloned() {
+            Ok(victim) => Ok(Break((facts, state, victim))),
+            Err(error @ Error::NotInService { .. }) => Ok(Continue(error)),
+            Err(error) => Err(error),
+        }
+    };
+    poll_until(SAMPLE_EVERY, READINESS_DELAY, look).await
+}
+
 async fn drill_with(
     platform: &Rc<dyn Platform>,
     inventory: &Inventory,
     options: &DrillOptions,
     progress: &Arc<Progress>,
 ) -> Result<DrillResult, Error> {
-    let namespace = platform.namespace().as_str();
     // No job is started on a cluster that cannot run the drill.
-    let facts = poll_until(SAMPLE_EVERY, READINESS_DELAY, async || {
-        let facts = platform.facts(Observation::Repeated).await?;
-        match choose(&cluster_state(namespace, inventory, &facts), &facts, options.target).map(drop) {
-            Ok(()) => Ok(Break(facts)),
-            Err(error @ Error::NotInService { .. }) => Ok(Continue(error)),
-            Err(error) => Err(error),
-        }
-    });
-    let facts = facts.await?;
+    let (facts, ..) = in_service(platform.as_ref(), inventory, options.target).await?;
     let probe_job = match options.probe_job {
         true => Some(start_job(platform, inventory, &facts, options, progress).await?),
         false => None,
@@ -215,7 +225,7 @@ async fn drill_with(
     let (timeline, state) = disturbed?;
     let went_on = result.as_ref().is_none_or(|result| result.went_on);
     Ok(DrillResult {
-        namespace: namespace.to_owned(),
+        namespace: platform.namespace().as_str().to_owned(),
         name: state.name.clone(),
         target: options.target,
         leader: leader(&state),
@@ -262,9 +272,7 @@ async fn disturb(
     let namespace = platform.namespace().as_str();
     // The cluster may have changed while the job started. This also reopens connections that Spark closed meanwhile,
     // before anything is measured.
-    let facts = platform.facts(Observation::Repeated).await?;
-    let before = cluster_state(namespace, inventory, &facts);
-    let victim = choose(&before, &facts, options.target)?.clone();
+    let (_, before, victim) = in_service(platform, inventory, options.target).await?;
     let mut timeline = Timeline::new(options.target, &victim, leader(&before).unwrap_or_default());
     let began = Instant::now();
     platform.kill_pod(&victim, options.hard).await?;

@@ -1,23 +1,12 @@
 //! One highly available cluster through its whole life on real Kubernetes, with real jobs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::kit::pods::{every_pod_is_restricted, finish_job, job_log, start_job};
 use crate::kit::{Sandbox, leader, masters_in};
 
-/// Waits until another master leads, and says how long that took. Asks inside the masters' pods, so that no port-forward
-/// has to be opened first.
-fn until_another_leads(sandbox: &Sandbox, old: &str, since: Instant, bound: Duration) -> (String, Duration) {
-    let mut found = None;
-    sandbox.wait_for(bound, "a new leader", || {
-        found = leader(&sandbox.status("spark")).filter(|leader| leader != old);
-        found.is_some()
-    });
-    (found.unwrap(), since.elapsed())
-}
-
-/// failoverSeconds of the default cluster.
-const FAILOVER: Duration = Duration::from_secs(2);
+/// How soon another master leads, on a busy machine, too: long before a session of Spark's own length, a minute, would have expired.
+const FAILOVER: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_cluster_survives_what_kubernetes_does_to_it() {
@@ -134,10 +123,10 @@ fn a_job_survives_the_loss_of_the_leader(sandbox: &Sandbox) {
         job_log(sandbox, "job").contains("round 1")
     });
     let old = leader(&sandbox.status("spark")).unwrap();
-    let killed = Instant::now();
     sandbox.kubectl(&["delete", "pod", &old, "--grace-period=0", "--force"]);
-    let (new, took) = until_another_leads(sandbox, &old, killed, FAILOVER + Duration::from_secs(4));
-    println!("leader {old} killed, {new} leads after {:.1} s", took.as_secs_f64());
+    sandbox.wait_for(FAILOVER, "a new leader", || {
+        leader(&sandbox.status("spark")).is_some_and(|leader| leader != old)
+    });
     let log = finish_job(sandbox, "job");
     assert!(log.contains("on 2 hosts"), "{log}");
     let result = (0..20000u64).map(|x| x * x).sum::<u64>();

@@ -121,16 +121,12 @@ impl VulcandApi {
             Some(Value::Null) => Vec::new(),
             _ => return Err(self.protocol(format!("the list {field} is missing"))),
         };
+        let found = |value| StoredObject {
+            value,
+            ..StoredObject::default()
+        };
         let objects = list.into_iter().map(|value| match value["Id"].as_str() {
-            Some(name) => {
-                let id = id(name.to_owned());
-                let value = value.into();
-                let found = StoredObject {
-                    value,
-                    ..StoredObject::default()
-                };
-                Ok((id, found))
-            }
+            Some(name) => Ok((id(name.to_owned()), found(value.into()))),
             None => Err(self.protocol(format!("an object in {field} has no ID"))),
         });
         objects.collect()

@@ -10,7 +10,7 @@ use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
 use crate::routing::vulcand::diff::{self, Changes, ObjectChange, RoutePlan, StoredObject, StoredObjects};
-use crate::routing::vulcand::{Id, JsonText, Scope, VulcandObject, objects};
+use crate::routing::vulcand::{Id, Scope, VulcandObject, objects};
 use crate::spec::names::OwnerName;
 
 /// How often everything is reread because of another writer.
@@ -221,7 +221,7 @@ async fn write_again(api: &VulcandApi, objects: &[VulcandObject], ttl: Duration)
 fn as_write(change: &ObjectChange, root: &str) -> KeyWrite {
     KeyWrite {
         key: change.id.key(root),
-        value: change.value.clone().map(JsonText::into_string),
+        value: change.value.as_ref().map(ToString::to_string),
         lease: change.lease,
         expected_revision: change.observed,
     }

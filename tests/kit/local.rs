@@ -243,6 +243,12 @@ impl Home {
         assert!(left.is_empty(), "{left:?}");
     }
 
+    /// Who leads the cluster.
+    #[track_caller]
+    pub fn leader(&self) -> Option<String> {
+        leader(&self.status("spark"))
+    }
+
     /// Waits until the cluster is in service; who leads it.
     #[track_caller]
     pub fn whole(&self, within: Duration) -> String {

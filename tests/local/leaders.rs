@@ -3,20 +3,15 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::kit;
 use crate::kit::decommissioning::{LEAVING, assert_unharmed};
 use crate::kit::local::{Home, finish_job, is_alive, signal, start_job};
 
 const SOON: Duration = Duration::from_secs(60);
 const WHOLE: Duration = Duration::from_secs(120);
 
-fn leader(home: &Home) -> Option<String> {
-    kit::leader(&home.status("spark"))
-}
-
 fn another_leads(home: &Home, old: &str) {
     home.wait_for(SOON, "another leader", || {
-        leader(home).is_some_and(|leader| leader != old)
+        home.leader().is_some_and(|leader| leader != old)
     });
 }
 
@@ -110,7 +105,7 @@ fn a_zookeeper_that_lost_all(home: &Home) {
         std::fs::remove_dir_all(data.join("version-2")).unwrap();
     }
     signal(supervisor, "CONT");
-    home.wait_for(SOON, "a leader, without help", || leader(home).is_some());
+    home.wait_for(SOON, "a leader, without help", || home.leader().is_some());
     // What runs may end, and then its worker is there for others.
     let before = rounds();
     home.wait_for(SOON, "the job to go on", || rounds() > before);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kit;
 use crate::kit::local::{Home, driver, is_alive, signal, spark_home};
 use crate::kit::server::Server;
 use crate::kit::{Run, SmallDisk, certificates, file, masters_in, on_terminal, run};
@@ -17,10 +16,6 @@ use crate::kit::{Run, SmallDisk, certificates, file, masters_in, on_terminal, ru
 /// The smallest cluster.
 const SMALL: [&str; 5] = ["create", "--masters", "1", "--workers", "1"];
 const READY: Duration = Duration::from_secs(90);
-
-fn leader(home: &Home) -> Option<String> {
-    kit::leader(&home.status("spark"))
-}
 
 fn ready(home: &Home) -> bool {
     home.run(&["status"]).code == Some(0)
@@ -202,13 +197,13 @@ fn a_job_survives_the_loss_of_the_leader(home: &Home) {
         }
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
         if old.is_none() && text.contains("round 1 ") {
-            old = leader(home);
+            old = home.leader();
             signal(home.process("spark", old.as_ref().unwrap()), "KILL");
         }
     }
     assert!(job.wait().unwrap().success(), "{text}");
     assert!(text.contains("RESULT 332833500"), "{text}");
-    assert_ne!(leader(home), old, "another leads");
+    assert_ne!(home.leader(), old, "another leads");
     home.wait_for(READY, "the killed master as a standby", || ready(home));
     for file in ["job.py", "job.err", "stranger.py"] {
         std::fs::remove_file(home.folder.path().join(file)).unwrap();
@@ -330,10 +325,10 @@ fn a_lost_zookeeper_comes_back(home: &Home) {
 
 /// Two servers that hang until the leader has given up.
 fn a_lost_quorum_comes_back(home: &Home) {
-    assert!(leader(home).is_some());
+    assert!(home.leader().is_some());
     let lost = ["spark-zookeeper-1", "spark-zookeeper-2"].map(|pod| home.process("spark", pod));
     lost.iter().for_each(|&pid| signal(pid, "STOP"));
-    home.wait_for(READY, "the leader to give up", || leader(home).is_none());
+    home.wait_for(READY, "the leader to give up", || home.leader().is_none());
     lost.iter().for_each(|&pid| signal(pid, "CONT"));
     home.wait_for(READY, "a leader again, without help", || ready(home));
 }

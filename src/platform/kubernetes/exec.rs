@@ -145,10 +145,11 @@ impl Cluster {
 /// The lines of a log that was read with times. `None` if one has no time: then it is not the container's, but a kubelet's message, which comes as
 /// the log if the run was removed at that moment.
 fn without_times(log: &str) -> Option<String> {
-    let lines = log.split_inclusive('\n');
-    let lines: Option<Vec<_>> = lines.map(|line| TimestampedLine::parse(line.as_bytes())).collect();
-    let text: Vec<u8> = lines?.iter().flat_map(|line| line.text.iter().copied()).collect();
-    Some(String::from_utf8_lossy(&text).into_owned())
+    let lines = log.split_inclusive('\n').map(|line| {
+        let line = TimestampedLine::parse(line.as_bytes())?;
+        Some(String::from_utf8_lossy(&line.text).into_owned())
+    });
+    lines.collect()
 }
 
 #[cfg(test)]

@@ -90,10 +90,6 @@ impl JsonText {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
 
-    pub fn into_string(self) -> String {
-        self.0
-    }
-
     /// Whether it has every field of `part`.
     fn contains(&self, part: &Self) -> bool {
         self == part || contains(&self.parse(), &part.parse())

@@ -328,21 +328,15 @@ impl Sandbox {
     }
 
     /// Everything in the namespace that a cluster could leave behind, as `kind/name` lines. What Kubernetes and its distributions put into every
-    /// namespace, at some time after it was made, is not listed: accounts, their Secrets, certificates.
+    /// namespace, at some time after it was made, is not listed: accounts, certificates, and the Secrets of any account, which go after it.
     pub fn contents(&self) -> Vec<String> {
         static EVERYWHERE: OnceLock<Vec<String>> = OnceLock::new();
         // Nobody else puts anything there.
         let everywhere = EVERYWHERE.get_or_init(|| in_namespace("kube-node-lease", "configmaps,serviceaccounts"));
-        let accounts = everywhere
-            .iter()
-            .filter_map(|line| line.strip_prefix("serviceaccount/"));
-        let of_accounts: Vec<_> = accounts
-            .flat_map(|account| ["token", "dockercfg"].map(|what| format!("secret/{account}-{what}-")))
-            .collect();
         let kinds =
             "statefulsets,pods,services,networkpolicies,configmaps,secrets,serviceaccounts,persistentvolumeclaims";
         let mut contents = in_namespace(&self.namespace, kinds);
-        contents.retain(|line| !everywhere.contains(line) && !of_accounts.iter().any(|start| line.starts_with(start)));
+        contents.retain(|line| !everywhere.contains(line) && !is_token_of_account(line));
         contents
     }
 
@@ -424,6 +418,13 @@ fn in_namespace(namespace: &str, kinds: &str) -> Vec<String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found = String::from_utf8(output.stdout).unwrap();
     found.lines().map(str::to_owned).collect()
+}
+
+/// A Secret that a controller of Kubernetes or of its distribution makes for an account, and removes some time after the account.
+fn is_token_of_account(line: &str) -> bool {
+    let generated = line.starts_with("secret/").then(|| line.rsplit_once('-')).flatten();
+    generated
+        .is_some_and(|(start, end)| end.len() == 5 && ["-token", "-dockercfg"].iter().any(|what| start.ends_with(what)))
 }
 
 pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>) -> Output {

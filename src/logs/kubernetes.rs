@@ -13,9 +13,10 @@ use kube::ResourceExt;
 use kube::api::LogParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use crate::lifecycle::inventory::to_read;
-use crate::logs::reader::{LogReader, NewLine, Unread};
+use crate::logs::reader::{LogReader, Logs, NewLine, Unread};
 use crate::logs::selection::{LogLine, LogSelection};
 use crate::logs::streams::unmarked;
 use crate::logs::{Error, LineWriter, Lines, LogOptions, executors, in_order, leading_master};
@@ -28,6 +29,8 @@ use crate::spec::names::ClusterName;
 
 /// Pause before a lost stream is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a pod's status may take to tell that a container has ended whose stream has. Until then its log may be that of its next run.
+const STATUS_DELAY: Duration = Duration::from_secs(10);
 /// The longest silence after which a stream is checked: most of a cluster's logs are silent.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// Lines that wait for a slow reader at most.
@@ -265,8 +268,8 @@ fn log_location(pod: Option<&Pod>, id: &str) -> LogLocation {
 
 /// Sends all lines of one run of a container, each once, however often the stream is lost.
 async fn follow_container(
-    cluster: Cluster,
-    latest: watch::Receiver<Option<Pod>>,
+    logs: impl Logs,
+    mut latest: watch::Receiver<Option<Pod>>,
     id: String,
     first: LogParams,
     sender: mpsc::Sender<Result<LogLine, Error>>,
@@ -279,14 +282,18 @@ async fn follow_container(
         is_driver,
         sender,
     };
-    let mut reader = LogReader::new(cluster, name, first, LONGEST_SILENCE);
+    let mut reader = LogReader::new(logs, name, first, LONGEST_SILENCE);
     loop {
-        let log_location = log_location(latest.borrow().as_ref(), &id);
-        if log_location == LogLocation::Gone {
+        let location = log_location(latest.borrow().as_ref(), &id);
+        if location == LogLocation::Gone {
             return;
         }
-        match read(&mut reader, log_location, &log_sender).await {
+        match read(&mut reader, location, &log_sender).await {
             Ok(Break(())) => return,
+            Ok(Continue(())) if location == LogLocation::Running => {
+                let has_moved = |pod: &Option<Pod>| log_location(pod.as_ref(), &id) != LogLocation::Running;
+                let _ = timeout(STATUS_DELAY, latest.wait_for(has_moved)).await;
+            }
             Ok(Continue(())) => {}
             Err(error @ kubernetes::Error::Forbidden { .. }) => {
                 let _ = log_sender.sender.send(Err(error.into())).await;
@@ -326,7 +333,7 @@ impl LogSender {
 
 /// Reads a stream to its end. Breaks if nothing more is to be read.
 async fn read(
-    reader: &mut LogReader<Cluster>,
+    reader: &mut LogReader<impl Logs>,
     log_location: LogLocation,
     log_sender: &LogSender,
 ) -> Result<ControlFlow<()>, kubernetes::Error> {
@@ -400,9 +407,12 @@ async fn open(cluster: &Cluster, pod: &Pod, params: &LogParams) -> Result<Lines,
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use serde_json::json;
 
     use super::*;
+    use crate::logs::reader::Bytes;
 
     #[test]
     fn pods_missing_from_a_new_list_are_gone() {
@@ -430,18 +440,20 @@ mod tests {
         assert!(a.borrow().is_none());
     }
 
+    /// A pod whose container is `id`; its run before was `last`.
+    fn pod(id: &str, state: &str, last: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "status": {"containerStatuses": [{
+                "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 1, "containerID": id,
+                "state": {state: {"exitCode": 0}}, "lastState": {"terminated": {"exitCode": 1, "containerID": last}},
+            }]},
+        }))
+        .unwrap()
+    }
+
     #[test]
     fn the_log_of_a_run_moves_when_the_container_restarts() {
-        let pod = |id: &str, state: &str, last: &str| -> Pod {
-            serde_json::from_value(json!({
-                "metadata": {"name": "p"},
-                "status": {"containerStatuses": [{
-                    "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 1, "containerID": id,
-                    "state": {state: {"exitCode": 0}}, "lastState": {"terminated": {"exitCode": 1, "containerID": last}},
-                }]},
-            }))
-            .unwrap()
-        };
         assert_eq!(log_location(Some(&pod("b", "running", "a")), "b"), LogLocation::Running);
         assert_eq!(
             log_location(Some(&pod("b", "terminated", "a")), "b"),
@@ -453,5 +465,61 @@ mod tests {
         );
         assert_eq!(log_location(Some(&pod("c", "running", "b")), "a"), LogLocation::Gone);
         assert_eq!(log_location(None, "a"), LogLocation::Gone);
+    }
+
+    /// What a kubelet has of the container's runs, the last one at the end. Followed streams end where the log does.
+    #[derive(Clone, Default)]
+    struct Runs(Arc<Mutex<Vec<String>>>);
+
+    impl Logs for Runs {
+        async fn log(&self, _: &str, params: &LogParams, _: Duration) -> Result<Bytes, kubernetes::Error> {
+            let runs = self.0.lock().unwrap();
+            let run = runs[runs.len() - 1 - usize::from(params.previous)].clone();
+            Ok(Box::new(futures::io::Cursor::new(run.into_bytes())))
+        }
+    }
+
+    /// What is sent as the first run's lines, when the container restarts after the first line that the test has received, and the pod's status says so
+    /// `delay` later.
+    async fn followed_through_a_restart(first: [&str; 2], delay: Duration) -> String {
+        let runs = Runs::default();
+        runs.0.lock().unwrap().push(first[0].into());
+        let (status, latest) = watch::channel(Some(pod("a", "running", "")));
+        let (sender, mut lines) = mpsc::channel(WAITING);
+        tokio::spawn(follow_container(
+            runs.clone(),
+            latest,
+            "a".into(),
+            LogParams::default(),
+            sender,
+        ));
+        let mut seen = Vec::new();
+        let restarted = async {
+            tokio::time::sleep(PAUSE / 2).await;
+            *runs.0.lock().unwrap() = vec![first.concat(), "2026-11-21T10:00:09Z b1\n".into()];
+            tokio::time::sleep(delay).await;
+            status.send_replace(Some(pod("b", "running", "a")));
+        };
+        let read = async {
+            while let Some(line) = lines.recv().await {
+                seen.push(line.unwrap().text);
+            }
+        };
+        tokio::join!(restarted, read);
+        seen.join(" ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_of_the_next_run_are_not_taken_for_those_of_the_run_before() {
+        let (line, late) = ("2026-11-21T10:00:01Z a1\n", "2026-11-21T10:00:02Z a2\n");
+        for delay in [0, 3, 12] {
+            let delay = Duration::from_secs(delay);
+            assert_eq!(
+                followed_through_a_restart([line, late], delay).await,
+                "a1 a2",
+                "{delay:?}"
+            );
+        }
+        assert_eq!(followed_through_a_restart(["", ""], Duration::from_secs(3)).await, "");
     }
 }

@@ -96,6 +96,11 @@ impl LogPosition {
         self.window.contains(&key(line))
     }
 
+    /// Whether the stream's next line, if it is new, follows the lines read before.
+    pub fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     /// Whether no line has been read.
     pub fn is_empty(&self) -> bool {
         self.window.is_empty()

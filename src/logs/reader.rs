@@ -49,6 +49,8 @@ pub struct LogReader<L> {
     half: Vec<u8>,
     /// The log's last line at the previous check.
     last: Vec<u8>,
+    /// Whether the last followed stream ended where lines were missing.
+    expects_gap: bool,
 }
 
 struct OpenStream {
@@ -94,6 +96,7 @@ impl<L: Logs> LogReader<L> {
             stream: None,
             half: Vec::new(),
             last: Vec::new(),
+            expects_gap: false,
         }
     }
 
@@ -151,7 +154,8 @@ impl<L: Logs> LogReader<L> {
         }
     }
 
-    /// The next line that was not read before; `None` at the end of the stream, or if it is dead.
+    /// The next line that was not read before; `None` at the end of the stream. A followed stream also ends where lines are missing: it may be the
+    /// log of the container's next run, of which the pod's status does not tell yet. The next stream goes on there.
     pub async fn next(&mut self) -> Result<Option<NewLine>, Error> {
         loop {
             let Some(stream) = &mut self.stream else {
@@ -163,18 +167,13 @@ impl<L: Logs> LogReader<L> {
                 Err(_) if stream.follow => {
                     stream.silence = (silence_limit * 2).min(self.longest_silence);
                     let previous = stream.previous;
-                    match self.unread(previous).await {
-                        Ok(Unread::More) => {
-                            tracing::info!("the log of {} continues, but its stream does not", self.pod)
-                        }
-                        Ok(_) => continue,
-                        Err(error) => {
-                            self.stream = None;
-                            return Err(error);
-                        }
+                    let unread = self.unread(previous).await;
+                    if matches!(unread, Ok(Unread::Nothing | Unread::Half(_) | Unread::Unknown)) {
+                        continue;
                     }
                     self.stream = None;
-                    return Ok(None);
+                    unread?;
+                    return Err(self.unreadable("it continues, but its stream does not".into()));
                 }
                 Err(_) => Err(format!("nothing more came within {} s", silence_limit.as_secs())),
             };
@@ -192,9 +191,18 @@ impl<L: Logs> LogReader<L> {
                 }
                 return Ok(None);
             }
-            if let Some(line) = self.take(&line)? {
-                return Ok(Some(line));
+            let is_doubtful = follow && !self.expects_gap && !self.position.is_joined();
+            let before = is_doubtful.then(|| self.position.clone());
+            let Some(line) = self.take(&line)? else {
+                continue;
+            };
+            let doubted = before.filter(|_| line.gap.is_some());
+            self.expects_gap = doubted.is_some();
+            if let Some(before) = doubted {
+                (self.position, self.stream) = (before, None);
+                return Ok(None);
             }
+            return Ok(Some(line));
         }
     }
 
@@ -348,6 +356,20 @@ mod tests {
         };
         assert_eq!(half.text, b"half");
         assert_eq!(reader.unread(false).await.unwrap(), Unread::Nothing);
+    }
+
+    #[tokio::test]
+    async fn a_followed_stream_ends_where_lines_are_missing_and_goes_on_there() {
+        let log = Written::default();
+        log.line(1, "a\n");
+        let mut reader = reader(&log, None);
+        assert_eq!(read(&mut reader, true).await.unwrap(), ["a\n"]);
+        log.0.lock().unwrap().clear();
+        for (second, text) in [(20, "c\n"), (30, "d\n")] {
+            log.line(second, text);
+        }
+        assert_eq!(read(&mut reader, true).await.unwrap(), [""; 0]);
+        assert_eq!(read(&mut reader, true).await.unwrap(), ["c\n", "d\n"]);
     }
 
     #[tokio::test]

@@ -178,7 +178,7 @@ node_up() {
   local no_http=()
   is_current || no_http=(--port=0)
   start kube-controller-manager "$binaries/kube-controller-manager" \
-    --kubeconfig="$state/kubeconfig" --service-account-private-key-file="$state/pki/service-account.key" \
+    --kubeconfig="$state/kubeconfig" --kube-api-qps=100 --kube-api-burst=200 --service-account-private-key-file="$state/pki/service-account.key" \
     --root-ca-file="$state/pki/ca.crt" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}" "${monitor[@]}"
   start kube-scheduler "$binaries/kube-scheduler" \
     --kubeconfig="$state/kubeconfig" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}"
@@ -322,7 +322,8 @@ TOML
 JSON
   # The thresholds keep a well-filled disk from evicting pods. The frequency decides how soon after its end a pod is gone:
   # this kubelet looks only once in every such period whether volumes and control groups are released. The period of statistics
-  # decides how soon an emptyDir above its limit is noticed.
+  # decides how soon an emptyDir above its limit is noticed. The rates are those of later versions: five requests a second, 1.20's, make
+  # pods wait for one another.
   cat >"$node_dir/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -336,6 +337,10 @@ cgroupDriver: cgroupfs
 cgroupRoot: /$node_group
 failSwapOn: false
 syncFrequency: 1s
+kubeAPIQPS: 50
+kubeAPIBurst: 100
+eventRecordQPS: 50
+eventBurst: 100
 volumeStatsAggPeriod: 5s
 enforceNodeAllocatable: []
 maxPods: 100

@@ -4,7 +4,7 @@
 #   tests/run.sh -E 'test(/^local::router/)'
 #   tests/run.sh two_clusters_side_by_side --no-capture
 #
-# Three slots for each processor, for tests mostly wait; .config/nextest.toml says how many a test takes.
+# Eight slots for each processor; .config/nextest.toml says how many a test takes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,9 +14,9 @@ name=${SPARKHA_TIMES:-tests}
 mkdir -p target/times
 times=$PWD/target/times/$name.tsv
 rm -f "$times"
-slots=$((3 * $(nproc)))
+slots=$((8 * $(nproc)))
 # Clusters take memory, too.
-((slots <= 12)) || slots=12
+((slots <= 32)) || slots=32
 runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 env "$runner=$PWD/tests/measured.sh" SPARKHA_TIMES="$times" "$nextest" nextest run --locked --test-threads "$slots" "$@"
 code=$?

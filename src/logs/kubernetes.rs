@@ -29,7 +29,7 @@ use crate::spec::names::ClusterName;
 
 /// Pause before a lost stream is requested again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a pod's status may take to tell that a container has ended whose stream has. Until then its log may be that of its next run.
+/// How long a pod's status may take to tell that a container has restarted. Until then its log may be that of its next run.
 const STATUS_DELAY: Duration = Duration::from_secs(10);
 /// The longest silence after which a stream is checked: most of a cluster's logs are silent.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
@@ -290,8 +290,8 @@ async fn follow_container(
         }
         match read(&mut reader, location, &log_sender).await {
             Ok(Break(())) => return,
-            Ok(Continue(())) if location == LogLocation::Running => {
-                let has_moved = |pod: &Option<Pod>| log_location(pod.as_ref(), &id) != LogLocation::Running;
+            Ok(Continue(())) if location != LogLocation::Previous && reader.may_be_another() => {
+                let has_moved = |pod: &Option<Pod>| log_location(pod.as_ref(), &id) != location;
                 let _ = timeout(STATUS_DELAY, latest.wait_for(has_moved)).await;
             }
             Ok(Continue(())) => {}
@@ -479,47 +479,51 @@ mod tests {
         }
     }
 
-    /// What is sent as the first run's lines, when the container restarts after the first line that the test has received, and the pod's status says so
-    /// `delay` later.
-    async fn followed_through_a_restart(first: [&str; 2], delay: Duration) -> String {
-        let runs = Runs::default();
-        runs.0.lock().unwrap().push(first[0].into());
+    /// What is sent as the lines of run a, when the log that begins with `first` is soon replaced by `runs`, and `delay` later the pod by `changed`.
+    async fn followed(first: &str, runs: &[&str], delay: Duration, changed: Option<Pod>) -> String {
+        let shared = Runs::default();
+        shared.0.lock().unwrap().push(first.into());
         let (status, latest) = watch::channel(Some(pod("a", "running", "")));
         let (sender, mut lines) = mpsc::channel(WAITING);
-        tokio::spawn(follow_container(
-            runs.clone(),
-            latest,
-            "a".into(),
-            LogParams::default(),
-            sender,
-        ));
+        let first = LogParams::default();
+        tokio::spawn(follow_container(shared.clone(), latest, "a".into(), first, sender));
         let mut seen = Vec::new();
-        let restarted = async {
+        let change = async {
             tokio::time::sleep(PAUSE / 2).await;
-            *runs.0.lock().unwrap() = vec![first.concat(), "2026-11-21T10:00:09Z b1\n".into()];
+            *shared.0.lock().unwrap() = runs.iter().map(|&run| run.into()).collect();
             tokio::time::sleep(delay).await;
-            status.send_replace(Some(pod("b", "running", "a")));
+            status.send_replace(changed);
         };
         let read = async {
             while let Some(line) = lines.recv().await {
                 seen.push(line.unwrap().text);
             }
         };
-        tokio::join!(restarted, read);
+        tokio::join!(change, read);
         seen.join(" ")
     }
 
+    const A1: &str = "2026-11-21T10:00:01Z a1\n";
+    const A2: &str = "2026-11-21T10:00:02Z a2\n";
+    const B1: &str = "2026-11-21T10:00:09Z b1\n";
+
     #[tokio::test(start_paused = true)]
     async fn lines_of_the_next_run_are_not_taken_for_those_of_the_run_before() {
-        let (line, late) = ("2026-11-21T10:00:01Z a1\n", "2026-11-21T10:00:02Z a2\n");
-        for delay in [0, 3, 12] {
-            let delay = Duration::from_secs(delay);
+        let restarted = || Some(pod("b", "running", "a"));
+        for delay in [0, 3, 9].map(Duration::from_secs) {
+            let whole = [A1, A2].concat();
             assert_eq!(
-                followed_through_a_restart([line, late], delay).await,
+                followed(A1, &[&whole, B1], delay, restarted()).await,
                 "a1 a2",
                 "{delay:?}"
             );
+            assert_eq!(followed("", &["", B1], delay, restarted()).await, "", "{delay:?}");
         }
-        assert_eq!(followed_through_a_restart(["", ""], Duration::from_secs(3)).await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn last_lines_are_read_before_the_pod_is_gone() {
+        let whole = [A1, A2].concat();
+        assert_eq!(followed(A1, &[&whole], PAUSE * 2, None).await, "a1 a2");
     }
 }

@@ -49,7 +49,7 @@ pub struct LogReader<L> {
     half: Vec<u8>,
     /// The log's last line at the previous check.
     last: Vec<u8>,
-    /// Whether the last followed stream ended where lines were missing.
+    /// Whether the last stream ended where lines were missing.
     expects_gap: bool,
 }
 
@@ -105,6 +105,11 @@ impl<L: Logs> LogReader<L> {
         self.position.gap(None)
     }
 
+    /// Whether the next stream may be another log, for nothing in it tells: no line was read of this one, or the last stream did not go on with it.
+    pub fn may_be_another(&self) -> bool {
+        self.expects_gap || self.position.is_empty()
+    }
+
     /// Opens the log where reading stopped.
     pub async fn open(&mut self, follow: bool, previous: bool) -> Result<(), Error> {
         self.stream = None;
@@ -154,8 +159,8 @@ impl<L: Logs> LogReader<L> {
         }
     }
 
-    /// The next line that was not read before; `None` at the end of the stream. A followed stream also ends where lines are missing: it may be the
-    /// log of the container's next run, of which the pod's status does not tell yet. The next stream goes on there.
+    /// The next line that was not read before; `None` at the end of the stream. It also ends where lines are missing, for it may be the log of the
+    /// container's next run, of which the pod's status does not tell yet. The next stream goes on there.
     pub async fn next(&mut self) -> Result<Option<NewLine>, Error> {
         loop {
             let Some(stream) = &mut self.stream else {
@@ -178,7 +183,7 @@ impl<L: Logs> LogReader<L> {
                 Err(_) => Err(format!("nothing more came within {} s", silence_limit.as_secs())),
             };
             stream.silence = SILENCE;
-            let (line, follow) = (std::mem::take(&mut stream.line), stream.follow);
+            let (line, follow, previous) = (std::mem::take(&mut stream.line), stream.follow, stream.previous);
             if let Err(message) = read {
                 self.stream = None;
                 return Err(self.unreadable(message));
@@ -191,7 +196,7 @@ impl<L: Logs> LogReader<L> {
                 }
                 return Ok(None);
             }
-            let is_doubtful = follow && !self.expects_gap && !self.position.is_joined();
+            let is_doubtful = !previous && !self.expects_gap && !self.position.is_joined();
             let before = is_doubtful.then(|| self.position.clone());
             let Some(line) = self.take(&line)? else {
                 continue;
@@ -359,17 +364,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_followed_stream_ends_where_lines_are_missing_and_goes_on_there() {
-        let log = Written::default();
-        log.line(1, "a\n");
-        let mut reader = reader(&log, None);
-        assert_eq!(read(&mut reader, true).await.unwrap(), ["a\n"]);
-        log.0.lock().unwrap().clear();
-        for (second, text) in [(20, "c\n"), (30, "d\n")] {
-            log.line(second, text);
+    async fn a_stream_ends_where_lines_are_missing_and_the_next_goes_on_there() {
+        for follow in [true, false] {
+            let log = Written::default();
+            log.line(1, "a\n");
+            let mut reader = reader(&log, None);
+            assert_eq!(read(&mut reader, true).await.unwrap(), ["a\n"]);
+            log.0.lock().unwrap().clear();
+            log.line(20, "c\n");
+            log.line(30, "d\n");
+            assert_eq!(read(&mut reader, follow).await.unwrap(), [""; 0]);
+            assert!(reader.may_be_another());
+            assert_eq!(read(&mut reader, follow).await.unwrap(), ["c\n", "d\n"]);
+            assert!(!reader.may_be_another());
         }
-        assert_eq!(read(&mut reader, true).await.unwrap(), [""; 0]);
-        assert_eq!(read(&mut reader, true).await.unwrap(), ["c\n", "d\n"]);
     }
 
     #[tokio::test]

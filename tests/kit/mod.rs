@@ -431,6 +431,8 @@ pub fn kubectl(arguments: &[&str], namespace: Option<&str>, input: Option<&str>)
     use std::io::Write;
     let cached = std::env::var_os("SPARKHA_KUBECTL").unwrap_or_else(|| "kubectl".into());
     let mut command = Command::new(cached);
+    // It ends before a collection of Go's garbage would help.
+    command.envs([("GOGC", "off"), ("GOMAXPROCS", "1")]);
     let kubeconfig = kubeconfig();
     command.arg("--kubeconfig").arg(&kubeconfig);
     if !is_existing() {

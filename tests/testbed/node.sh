@@ -120,6 +120,8 @@ start_in() {
       echo "$BASHPID" >"$folder/daemons/cgroup.procs"
     done
     echo "$BASHPID" >"$logs/$name.pid"
+    # Of Go: there is more memory than processor time.
+    export GOGC=400
     exec setsid "$@" >"$logs/$name.log" 2>&1 </dev/null
   ) &
 }
@@ -178,7 +180,8 @@ node_up() {
   local no_http=()
   is_current || no_http=(--port=0)
   start kube-controller-manager "$binaries/kube-controller-manager" \
-    --kubeconfig="$state/kubeconfig" --kube-api-qps=100 --kube-api-burst=200 --service-account-private-key-file="$state/pki/service-account.key" \
+    --kubeconfig="$state/kubeconfig" --kube-api-qps=100 --kube-api-burst=200 \
+    --service-account-private-key-file="$state/pki/service-account.key" \
     --root-ca-file="$state/pki/ca.crt" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}" "${monitor[@]}"
   start kube-scheduler "$binaries/kube-scheduler" \
     --kubeconfig="$state/kubeconfig" --leader-elect=false --bind-address=127.0.0.1 "${no_http[@]}"

@@ -48,7 +48,7 @@ pub enum LineStatus {
     /// It was read before.
     Repeated,
     New,
-    /// New, but lines before it may be missing.
+    /// New, but lines before it may be missing. It is not taken: [`LogPosition::accept`] does that, or the next stream begins here.
     NewAfter(Gap),
 }
 
@@ -72,7 +72,7 @@ impl LogPosition {
         self.is_joined = self.window.is_empty();
     }
 
-    /// Takes the next line of the stream.
+    /// Takes the next line of the stream, unless lines before it may be missing.
     pub fn take(&mut self, line: &TimestampedLine<'_>) -> LineStatus {
         let key = key(line);
         if let Some(from) = self.repeated {
@@ -85,20 +85,16 @@ impl LogPosition {
             }
             self.repeated = None;
         }
-        let gap = (!self.is_joined).then(|| self.gap(Some(line.time)));
-        self.is_joined = true;
+        if !self.is_joined {
+            return LineStatus::NewAfter(self.gap(Some(line.time)));
+        }
         self.add(key);
-        gap.map_or(LineStatus::New, LineStatus::NewAfter)
+        LineStatus::New
     }
 
     /// Whether this is one of the last lines read.
     pub fn has(&self, line: &TimestampedLine<'_>) -> bool {
         self.window.contains(&key(line))
-    }
-
-    /// Whether the stream's next line, if it is new, follows the lines read before.
-    pub fn is_joined(&self) -> bool {
-        self.is_joined
     }
 
     /// Whether no line has been read.
@@ -122,6 +118,12 @@ impl LogPosition {
             return false;
         };
         latest < begun + 2 * late && time <= latest + late
+    }
+
+    /// Takes a line, whatever is missing before it.
+    pub fn accept(&mut self, line: &TimestampedLine<'_>) {
+        self.is_joined = true;
+        self.add(key(line));
     }
 
     fn add(&mut self, key: (Time, u64)) {
@@ -206,7 +208,10 @@ mod tests {
             match position.take(&line) {
                 LineStatus::Repeated => continue,
                 LineStatus::New => {}
-                LineStatus::NewAfter(gap) => gaps.push(gap),
+                LineStatus::NewAfter(gap) => {
+                    position.accept(&line);
+                    gaps.push(gap);
+                }
             }
             texts.push(String::from_utf8_lossy(&line.text).into_owned());
         }

@@ -118,7 +118,7 @@ impl<L: Logs> LogReader<L> {
             if let (Some(last), _) = self.last_lines(previous).await?
                 && let Some(last) = TimestampedLine::parse(&last)
             {
-                self.position.take(&last);
+                self.position.accept(&last);
             }
         }
         let mut params = LogParams {
@@ -183,7 +183,7 @@ impl<L: Logs> LogReader<L> {
                 Err(_) => Err(format!("nothing more came within {} s", silence_limit.as_secs())),
             };
             stream.silence = SILENCE;
-            let (line, follow, previous) = (std::mem::take(&mut stream.line), stream.follow, stream.previous);
+            let (line, follow) = (std::mem::take(&mut stream.line), stream.follow);
             if let Err(message) = read {
                 self.stream = None;
                 return Err(self.unreadable(message));
@@ -196,18 +196,9 @@ impl<L: Logs> LogReader<L> {
                 }
                 return Ok(None);
             }
-            let is_doubtful = !previous && !self.expects_gap && !self.position.is_joined();
-            let before = is_doubtful.then(|| self.position.clone());
-            let Some(line) = self.take(&line)? else {
-                continue;
-            };
-            let doubted = before.filter(|_| line.gap.is_some());
-            self.expects_gap = doubted.is_some();
-            if let Some(before) = doubted {
-                (self.position, self.stream) = (before, None);
-                return Ok(None);
+            if let Some(line) = self.take(&line)? {
+                return Ok(Some(line));
             }
-            return Ok(Some(line));
         }
     }
 
@@ -240,11 +231,20 @@ impl<L: Logs> LogReader<L> {
             self.stream = None;
             return Err(self.not_the_containers(line));
         };
+        let is_doubtful = !self.expects_gap && self.stream.as_ref().is_some_and(|stream| !stream.previous);
         let gap = match self.position.take(&stamped) {
             LineStatus::Repeated => return Ok(None),
             LineStatus::New => None,
-            LineStatus::NewAfter(gap) => Some(gap),
+            LineStatus::NewAfter(_) if is_doubtful => {
+                (self.expects_gap, self.stream) = (true, None);
+                return Ok(None);
+            }
+            LineStatus::NewAfter(gap) => {
+                self.position.accept(&stamped);
+                Some(gap)
+            }
         };
+        self.expects_gap = false;
         Ok(Some(NewLine {
             time: stamped.time,
             text: stamped.text.into_owned(),

@@ -187,8 +187,8 @@ pub fn removable(name: &ClusterName, namespace: &Namespace, inventory: &Inventor
     else {
         return None;
     };
-    is_own_path(directory, namespace, name)
-        .then(|| format!("the znodes below {directory} in ZooKeeper at {}", servers.join(",")))
+    chroot_of(directory, namespace, name)
+        .map(|_| format!("the znodes below {directory} in ZooKeeper at {}", servers.join(",")))
 }
 
 /// Removes this cluster's znodes, and no others, from an external ensemble.
@@ -209,10 +209,10 @@ pub async fn remove_znodes(
     };
     let left = |why: &str| progress.warn(&format!("The znodes below {directory} are not changed: {why}"));
     // An inventory that was copied from another namespace has the path of another cluster.
-    if !is_own_path(directory, platform.namespace(), platform.name()) {
+    let Some(chroot) = chroot_of(directory, platform.namespace(), platform.name()) else {
         left("the path is not this cluster's");
         return Ok(());
-    }
+    };
     let Some(owner) = owner else {
         left("this cluster never claimed them");
         return Ok(());
@@ -249,8 +249,7 @@ pub async fn remove_znodes(
         progress.done(&format!("znodes below {directory} kept"));
         return Ok(());
     }
-    let root = directory.split("/sparkha/").next().unwrap_or_default();
-    let removed = zookeeper::remove_tree(client, directory, root).await?;
+    let removed = zookeeper::remove_tree(client, directory, chroot).await?;
     progress.done(&format!(
         "{removed} znodes removed from ZooKeeper at {}",
         servers.join(",")
@@ -258,8 +257,9 @@ pub async fn remove_znodes(
     Ok(())
 }
 
-fn is_own_path(directory: &str, namespace: &Namespace, name: &ClusterName) -> bool {
-    directory.ends_with(&format!("/sparkha/{namespace}/{name}"))
+/// The znode that the user has chosen for clusters; `None` if the directory is not this cluster's.
+fn chroot_of<'a>(directory: &'a str, namespace: &Namespace, name: &ClusterName) -> Option<&'a str> {
+    directory.strip_suffix(&format!("/sparkha/{namespace}/{name}"))
 }
 
 async fn ownership(client: &zookeeper_client::Client, path: &str) -> Result<Ownership, zookeeper::Error> {
@@ -456,8 +456,10 @@ mod tests {
     #[test]
     fn an_inventory_copied_from_another_namespace_does_not_match_the_path() {
         let name = ClusterName::parse("spark").unwrap();
-        let own = |path| is_own_path(path, &Namespace::parse("data").unwrap(), &name);
-        assert!(own("/sparkha/data/spark") && own("/team/sparkha/data/spark"));
+        let chroot = |path| chroot_of(path, &Namespace::parse("data").unwrap(), &name);
+        assert_eq!(chroot("/sparkha/data/spark"), Some(""));
+        assert_eq!(chroot("/team/sparkha/data/spark"), Some("/team"));
+        assert_eq!(chroot("/sparkha/sparkha/data/spark"), Some("/sparkha"));
         for other in [
             "/sparkha/dev/spark",
             "/sparkha/data/spark2",
@@ -465,7 +467,7 @@ mod tests {
             "/data/spark",
             "/",
         ] {
-            assert!(!own(other), "{other}");
+            assert_eq!(chroot(other), None, "{other}");
         }
     }
 }

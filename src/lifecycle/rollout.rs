@@ -109,10 +109,11 @@ fn mode(set: &Resource, there: &DynamicObject, other_spark: bool) -> Mode {
     let arguments = |set: &Value| set["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     let is_apart = arguments(&set.object) != arguments(&there.data);
     match rank(set) {
-        0 if is_apart => Mode::AtOnce,
         1 if other_spark || is_apart => Mode::AtOnce,
         1 => Mode::LeaderLast,
-        2 if other_spark => Mode::AtOnce,
+        // An interrupted run that replaced all at once held them.
+        0 if is_apart || is_held(there) => Mode::AtOnce,
+        2 if other_spark || is_held(there) => Mode::AtOnce,
         _ => Mode::Rolling,
     }
 }
@@ -155,10 +156,12 @@ pub async fn needs_order(stages: &[Stage<'_>], platform: &dyn Platform) -> Resul
     if replaced.peek().is_none() {
         return Ok(false);
     }
-    let facts = platform.facts(Observation::Repeated).await?;
+    // A watch would have no pods yet where the API server is slow.
+    let pods = platform.pods().await?;
     let at_once = replaced.filter(|(_, mode)| *mode == Mode::AtOnce);
-    let mut apart = at_once.flat_map(|(set, _)| facts.pods.iter().filter(|pod| is_of(pod, set)));
-    Ok(pods_of(&facts, Component::Master).any(runs) || apart.any(runs))
+    let mut apart = at_once.flat_map(|(set, _)| pods.iter().filter(|pod| is_of(pod, set)));
+    let is_master = |pod: &&Pod| Component::of(pod.labels()) == Some(Component::Master);
+    Ok(pods.iter().filter(is_master).any(runs) || apart.any(runs))
 }
 
 /// Whether a container of the pod runs or is about to restart.
@@ -429,6 +432,21 @@ mod tests {
         assert_eq!(
             staged(&there, ""),
             ["zookeeper master: spark-master LeaderLast", "worker"]
+        );
+        // Those that were to be replaced at once still are, although only the strategy differs by now.
+        let with_history = "history: {eventLogs: 's3a://b/e'}\ns3: {}\n";
+        let mut there = live(with_history);
+        for set in ["spark-zookeeper", "spark-worker"] {
+            let set = there.get_mut(&(Kind::StatefulSet, set.into())).unwrap();
+            set.data["spec"]["updateStrategy"]["type"] = json!(ON_DELETE);
+        }
+        assert_eq!(
+            staged(&there, with_history),
+            [
+                "zookeeper: spark-zookeeper AtOnce",
+                "master worker: spark-worker AtOnce",
+                "history"
+            ]
         );
     }
 

@@ -173,6 +173,7 @@ impl Arguments {
             } else {
                 RunningApplications::Stay
             },
+            drained: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::lifecycle::create::{CreateOptions, CreateResult, Prepared, RunningApp
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
 use crate::lifecycle::inventory::inventory;
-use crate::lifecycle::teardown::{owned_resources, teardown};
+use crate::lifecycle::teardown::{owned_resources, replaced};
 use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, mark, takes_changes};
 use crate::lifecycle::{Error, create, generations};
 use crate::platform::Platform;
@@ -122,13 +122,13 @@ impl UpgradeRun<'_, '_> {
     /// Waits until no application runs, and then changes the cluster.
     async fn drained(&mut self, platform: &dyn Platform) -> Result<CreateResult, Error> {
         takes_changes(Some(&inventory(platform).await?))?;
-        let (_, mut options, mut prepared) = self.prepare(platform).await?;
+        let (_, mut options, mut prepared) = self.prepare(platform, None).await?;
         agree(platform, &prepared.differences, self.arguments.consent(), self.progress).await?;
         let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
         if let Some(upgrade) = upgrade {
-            drain(platform, upgrade, self.arguments.drain_timeout, self.progress).await?;
+            drain(platform, &upgrade, self.arguments.drain_timeout, self.progress).await?;
             // The cluster may have changed meanwhile.
-            (_, options, prepared) = self.prepare(platform).await?;
+            (_, options, prepared) = self.prepare(platform, Some(upgrade)).await?;
         }
         create::create(platform, prepared, &options, self.progress).await
     }
@@ -153,7 +153,7 @@ impl UpgradeRun<'_, '_> {
             let next = old.later(successor.clone());
             (upgrade, next)
         } else {
-            let (spec, options, prepared) = self.prepare(old_platform).await?;
+            let (spec, options, prepared) = self.prepare(old_platform, None).await?;
             let Some(upgrade) = prepared.change().map(|change| change.upgrade(UpgradePhase::SideBySide)) else {
                 let outcome = self.carry_out(old_platform, &options, prepared).await?;
                 return Ok((old.platform.clone(), outcome));
@@ -166,15 +166,13 @@ impl UpgradeRun<'_, '_> {
         };
         self.description.set_generation(next.clone());
         self.create(next.platform.as_ref()).await?;
-        if inventory(next.platform.as_ref()).await?.cluster.upgrade.is_some() {
-            // It was being aborted.
-            mark(next.platform.as_ref(), None).await?;
-        }
+        // It may have been aborted, which this reverts.
+        mark(next.platform.as_ref(), |_| Ok(None)).await?;
         let (old_name, new_name) = (old_platform.name(), next.platform.name());
         self.progress
             .done(&format!("{new_name} is in service beside {old_name}"));
-        drain(old_platform, upgrade, self.arguments.drain_timeout, self.progress).await?;
-        teardown(old_platform, self.arguments.timeout, self.progress).await?;
+        drain(old_platform, &upgrade, self.arguments.drain_timeout, self.progress).await?;
+        replaced(old_platform, &upgrade, self.arguments.timeout, self.progress).await?;
         // The old name now belongs to the new generation.
         let next = generations::find(next.platform).await?;
         self.description.set_generation(next.clone());
@@ -182,8 +180,15 @@ impl UpgradeRun<'_, '_> {
         Ok((next.platform, outcome))
     }
 
-    async fn prepare(&mut self, platform: &dyn Platform) -> Result<(ClusterSpec, CreateOptions, Prepared), Error> {
-        let options = self.arguments.options(self.description.origin(platform).await?);
+    async fn prepare(
+        &mut self,
+        platform: &dyn Platform,
+        drained: Option<Upgrade>,
+    ) -> Result<(ClusterSpec, CreateOptions, Prepared), Error> {
+        let options = CreateOptions {
+            drained,
+            ..self.arguments.options(self.description.origin(platform).await?)
+        };
         let spec = self.description.resolve(self.global)?;
         let prepared = create::prepare(platform, spec.clone(), &options, self.progress).await?;
         Ok((spec, options, prepared))
@@ -267,10 +272,10 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
         // It was interrupted.
         None => from.upgrade.unwrap_or_else(|| Upgrade::of_images(from.image, to.image)),
     };
-    mark(successor.as_ref(), Some(back.clone())).await?;
+    mark(successor.as_ref(), |_| Ok(Some(back.clone()))).await?;
     abort(old.platform.as_ref(), progress).await?;
-    drain(successor.as_ref(), back, arguments.drain_timeout, progress).await?;
-    teardown(successor.as_ref(), arguments.timeout, progress).await
+    drain(successor.as_ref(), &back, arguments.drain_timeout, progress).await?;
+    replaced(successor.as_ref(), &back, arguments.timeout, progress).await
 }
 
 impl Arguments {
@@ -284,6 +289,7 @@ impl Arguments {
             skip_preflight: self.skip_preflight,
             force_conflicts: self.force_conflicts,
             running: RunningApplications::Drained,
+            drained: None,
         }
     }
 

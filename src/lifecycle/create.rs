@@ -12,11 +12,12 @@ use crate::lifecycle::plan::{Plan, plan};
 use crate::lifecycle::preflight::{Snapshot, check, discover, render_for};
 use crate::lifecycle::rollout::{self, Mode};
 use crate::lifecycle::spark_change::SparkChange;
+use crate::lifecycle::teardown::Undone;
 use crate::lifecycle::{Error, external_zookeeper, preflight, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
 use crate::platform::leader::Leader;
-use crate::platform::{self, Backend, Intent, LiveObjects, Lock, Platform, guard, kubernetes};
-use crate::render::inventory::{Inventory, InventoryEntry};
+use crate::platform::{self, Backend, Claim, Intent, LiveObjects, Lock, Platform, guard, kubernetes};
+use crate::render::inventory::{Inventory, InventoryEntry, Upgrade};
 use crate::render::workloads::{ON_DELETE, ROLLING_UPDATE};
 use crate::render::{Rendered, Resource};
 use crate::spec::ClusterSpec;
@@ -39,6 +40,8 @@ pub struct CreateOptions {
     /// Take over fields from other field managers.
     pub force_conflicts: bool,
     pub running: RunningApplications,
+    /// The upgrade that has waited for the end of all applications. It must still be in progress.
+    pub drained: Option<Upgrade>,
 }
 
 /// What happens to running applications that a change of the Spark version would kill.
@@ -118,12 +121,14 @@ pub async fn prepare(
     }
     let old = snapshot.baseline.inventory.as_ref();
     upgrade::takes_changes(old)?;
+    if let Some(upgrade) = &options.drained {
+        upgrade::is_in_progress(old, upgrade)?;
+    }
     if !options.origin.is_current(old) {
         return Err(platform::Error::has_just_finished().into());
     }
     let change = spark_change(platform, &rendered, &snapshot.live).await?;
-    let is_drained = options.running == RunningApplications::Drained;
-    let plan = plan(&rendered, &snapshot.live, old, change, is_drained);
+    let plan = plan(&rendered, &snapshot.live, old, change, options.drained.is_some());
     let mut differences = differences(old, &plan.inventory, &plan, &snapshot.live, &options.origin);
     if differences.are_disturbing() {
         let applications = Applications::of(status::status(platform).await);
@@ -177,11 +182,6 @@ pub async fn create(
     if snapshot.has_lost_inventory() {
         progress.warn(&lost_inventory(spec, &prepared));
     }
-    let has_claims = plan.inventory.objects.iter().any(|entry| !entry.claims.is_empty());
-    let kept = match snapshot.is_first && has_claims && !snapshot.lacks_namespace() {
-        true => platform.claims(None).await?,
-        false => vec![],
-    };
     let mut undo = Undo::default();
     let made = async {
         // Held until the cluster is in service, where it can be.
@@ -208,9 +208,13 @@ pub async fn create(
     };
     if let Some(id) = undo.first_create.filter(|_| is_worth_cleaning(&error)) {
         progress.warn("The first create of this cluster failed, so its objects are removed (--retain keeps them)");
-        match teardown::undo(platform, &id, &kept, undo.znodes, progress).await {
-            Ok(true) => {}
-            Ok(false) => progress.warn("Another command has changed the cluster: nothing is removed"),
+        match teardown::undo(platform, &id, undo.kept.as_deref(), undo.znodes, progress).await {
+            Ok(Undone::Removed) => {}
+            Ok(Undone::Changed) => progress.warn("Another command has changed the cluster: nothing is removed"),
+            Ok(Undone::Used(jobs)) => progress.warn(&format!(
+                "Nothing is removed, because jobs have begun: {}; `sparkha teardown` ends and removes all",
+                jobs.join("; ")
+            )),
             Err(cleaning) => progress.warn(&format!("Failed to clean up: {cleaning}; run `sparkha teardown`")),
         }
     }
@@ -223,6 +227,8 @@ struct Undo {
     /// The id that marks the inventory as created by this run, once it is written.
     first_create: Option<String>,
     znodes: Znodes,
+    /// The volume claims that existed before, as read while the lock is held.
+    kept: Option<Vec<Claim>>,
 }
 
 /// Errors caused by another sparkha process or by an interruption keep the objects: the user may want to continue.
@@ -295,6 +301,10 @@ async fn apply(
     let mut lock = platform.lock(&snapshot.baseline, intent).await?;
     undo.first_create = first.then(|| lock.id().to_owned());
     let work = async {
+        let has_claims = plan.inventory.objects.iter().any(|entry| !entry.claims.is_empty());
+        if first && has_claims {
+            undo.kept = Some(platform.claims(None).await?);
+        }
         claim_znodes(lock.as_ref(), spec, snapshot, undo).await?;
         write(lock.platform(), prepared, options, progress).await
     };

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::console::progress::Progress;
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, upgrade};
 use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
 use crate::model::labels::Component;
-use crate::platform::{Backend, Baseline, Bounds, Claim, Intent, Platform, guard};
+use crate::platform::{Backend, Baseline, Bounds, Claim, Intent, Lock, Platform, guard};
+use crate::render::inventory::Upgrade;
 use crate::spec::words::counted;
 
 /// Options of teardown.
@@ -35,6 +36,15 @@ impl OwnedResources {
     /// Names of the volume claims.
     pub fn claim_names(&self) -> Vec<String> {
         self.claims.iter().map(|claim| claim.name.clone()).collect()
+    }
+
+    async fn lock(&self, platform: &dyn Platform) -> Result<Box<dyn Lock>, Error> {
+        let intent = Intent {
+            inventory: self.baseline.inventory.as_ref(),
+            config_map: None,
+            first: false,
+        };
+        Ok(platform.lock(&self.baseline, intent).await?)
     }
 }
 
@@ -76,23 +86,39 @@ async fn of_baseline(platform: &dyn Platform, mut baseline: Baseline) -> Result<
     }))
 }
 
-/// Removes the cluster with all its resources.
-pub async fn teardown(platform: &dyn Platform, timeout: Duration, progress: &Progress) -> Result<(), Error> {
+/// Removes a cluster that has a successor with all its resources, while this upgrade is in progress.
+pub async fn replaced(
+    platform: &dyn Platform,
+    upgrade: &Upgrade,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<(), Error> {
     let options = TeardownOptions {
         timeout,
         keep_claims: false,
         znodes: Znodes::Remove,
         force: false,
     };
-    match owned_resources(platform).await? {
-        Some(owned) => remove(platform, owned, &options, progress).await,
-        None => Ok(()),
-    }
+    let Some(owned) = owned_resources(platform).await? else {
+        return Ok(());
+    };
+    upgrade::is_in_progress(owned.baseline.inventory.as_ref(), upgrade)?;
+    remove(platform, owned, &options, progress).await
 }
 
 /// Removes the cluster.
 pub async fn remove(
     platform: &dyn Platform,
+    owned: OwnedResources,
+    options: &TeardownOptions,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let lock = owned.lock(platform).await?;
+    remove_locked(lock, owned, options, progress).await
+}
+
+async fn remove_locked(
+    lock: Box<dyn Lock>,
     owned: OwnedResources,
     options: &TeardownOptions,
     progress: &Progress,
@@ -103,12 +129,6 @@ pub async fn remove(
         ..Bounds::new(options.timeout, progress)
     };
     let OwnedResources { baseline, claims, .. } = owned;
-    let intent = Intent {
-        inventory: baseline.inventory.as_ref(),
-        config_map: None,
-        first: false,
-    };
-    let lock = platform.lock(&baseline, intent).await?;
     for component in ORDER {
         // No master runs any more that could write there.
         if component == Component::ZooKeeper
@@ -132,28 +152,46 @@ pub async fn remove(
     Ok(())
 }
 
-/// Cleans up after a failed first create, unless another command has changed the cluster since. `id` is the id of its
-/// lock. New claims hold no data yet; claims that existed before are kept. Returns false if nothing was removed.
+/// What became of a failed first create.
+pub enum Undone {
+    Removed,
+    /// Another command has changed the cluster.
+    Changed,
+    /// These jobs have begun meanwhile.
+    Used(Vec<String>),
+}
+
+/// Cleans up after a failed first create, unless another command has changed the cluster or started a job since. `id` is the id of its
+/// lock. New claims hold no data yet; claims that existed before are kept, and all of them if `before` is not known.
 pub async fn undo(
     platform: &dyn Platform,
     id: &str,
-    before: &[Claim],
+    before: Option<&[Claim]>,
     znodes: Znodes,
     progress: &Progress,
-) -> Result<bool, Error> {
+) -> Result<Undone, Error> {
     let options = TeardownOptions {
         timeout: UNDO_TIMEOUT,
-        keep_claims: false,
+        keep_claims: before.is_none(),
         znodes,
         force: false,
     };
     let Some(baseline) = platform.undoable(id).await? else {
-        return Ok(false);
+        return Ok(Undone::Changed);
     };
     let Some(mut owned) = of_baseline(platform, baseline).await? else {
-        return Ok(false);
+        return Ok(Undone::Changed);
     };
-    owned.claims.retain(|claim| !before.contains(claim));
-    remove(platform, owned, &options, progress).await?;
-    Ok(true)
+    owned.claims.retain(|claim| !before.unwrap_or_default().contains(claim));
+    let mut lock = owned.lock(platform).await?;
+    if let Some(inventory) = &owned.baseline.inventory {
+        let jobs = upgrade::active(lock.platform(), inventory).await?.known();
+        if !jobs.is_empty() {
+            // They rely on it.
+            lock.release(inventory, false).await?;
+            return Ok(Undone::Used(jobs));
+        }
+    }
+    remove_locked(lock, owned, &options, progress).await?;
+    Ok(Undone::Removed)
 }

@@ -32,15 +32,39 @@ pub const NEXT_BESIDE: &str = "run the same command to continue, or `sparkha upg
 pub const NEXT: &str = "run the same command to continue; until then `sparkha submit` accepts no jobs for this cluster, unless `sparkha upgrade --abort` aborts \
                         the upgrade";
 
-/// Records in the inventory whether an upgrade is in progress.
-pub async fn mark(platform: &dyn Platform, upgrade: Option<Upgrade>) -> Result<(), Error> {
+/// Records in the inventory whether an upgrade is in progress. `decide` gets what it has recorded, in the version that is changed.
+pub async fn mark(
+    platform: &dyn Platform,
+    decide: impl FnOnce(Option<&Upgrade>) -> Result<Option<Upgrade>, Error>,
+) -> Result<(), Error> {
     let (baseline, inventory) = baseline(platform).await?;
+    let upgrade = decide(inventory.cluster.upgrade.as_ref())?;
+    if upgrade == inventory.cluster.upgrade {
+        return Ok(());
+    }
     let marked = inventory.with_upgrade(upgrade);
     let mut lock = platform.lock(&baseline, Intent::change(&marked)).await?;
     Ok(lock.release(&marked, false).await?)
 }
 
-async fn active(platform: &dyn Platform, inventory: &Inventory) -> Result<ActiveJobs, Error> {
+/// Fails if the inventory does not record this upgrade any more: another command has aborted or completed it. What waited for running
+/// applications must not go on then, because the cluster takes jobs again.
+pub fn is_in_progress(inventory: Option<&Inventory>, upgrade: &Upgrade) -> Result<(), Error> {
+    let there = inventory.and_then(|inventory| inventory.cluster.upgrade.as_ref());
+    if there.is_some_and(|there| there.is_same(upgrade)) {
+        return Ok(());
+    }
+    Err(Error::InUse {
+        message: format!(
+            "another command has aborted or completed the upgrade from Spark {} to {} meanwhile",
+            upgrade.from, upgrade.to
+        ),
+        help: "`sparkha status` shows the version; run the same command to start the upgrade again".into(),
+    })
+}
+
+/// What runs on the cluster.
+pub async fn active(platform: &dyn Platform, inventory: &Inventory) -> Result<ActiveJobs, Error> {
     let pods = platform.pods().await?;
     let running = platform.drivers().await?.into_iter().filter(|driver| !driver.ended);
     let reply = Leader::new(platform.transport()).query(pods.clone()).await;
@@ -66,7 +90,7 @@ fn is_running_master(pod: &Pod) -> bool {
 
 /// Applications and drivers that an upgrade would kill.
 #[derive(Debug, Default, PartialEq)]
-struct ActiveJobs {
+pub struct ActiveJobs {
     applications: Vec<ApplicationReport>,
     /// Drivers that sparkha started. Their applications are starting, running or have just ended.
     drivers: Vec<String>,
@@ -109,6 +133,12 @@ impl ActiveJobs {
         self.applications.is_empty() && self.drivers.is_empty() && !self.unknown
     }
 
+    /// One line for each application and driver that is known. Without a leader no application can have begun.
+    pub fn known(&self) -> Vec<String> {
+        let drivers = self.drivers.iter().map(|driver| format!("driver {driver}"));
+        self.applications.iter().map(described).chain(drivers).collect()
+    }
+
     /// One line for each application, or for each driver if there is none.
     fn lines(&self, now_ms: u64) -> Vec<String> {
         if self.unknown {
@@ -137,26 +167,21 @@ fn age(seconds: u64) -> String {
 /// Stops accepting new jobs, or sends them to the successor, and waits until no application runs.
 pub async fn drain(
     platform: &dyn Platform,
-    upgrade: Upgrade,
+    upgrade: &Upgrade,
     timeout: Duration,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let inventory = inventory(platform).await?;
-    let is_marked = inventory
-        .cluster
-        .upgrade
-        .as_ref()
-        .is_some_and(|there| there.to == upgrade.to && there.successor == upgrade.successor);
+    let is_same = |there: &&Upgrade| there.is_same(upgrade);
+    mark(platform, |there| Ok(there.filter(is_same).or(Some(upgrade)).cloned())).await?;
     let what = format!("Spark {} → {}", upgrade.from, upgrade.to);
-    let successor = upgrade.successor.clone();
-    if !is_marked {
-        mark(platform, Some(upgrade)).await?;
-    }
-    progress.done(&match &successor {
+    let successor = &upgrade.successor;
+    progress.done(&match successor {
         Some(successor) => format!("{what}: `sparkha submit` sends new jobs to {successor}"),
         None => format!("{what}: `sparkha submit` accepts no new jobs until it is done"),
     });
     poll_until(LOOK_EVERY, timeout, async || {
+        let inventory = inventory(platform).await?;
+        is_in_progress(Some(&inventory), upgrade)?;
         let active = active(platform, &inventory).await?;
         if active.are_none() {
             progress.clear_parts();
@@ -179,26 +204,26 @@ pub async fn drain(
 
 /// Accepts new jobs again, if no pod was changed yet.
 pub async fn abort(platform: &dyn Platform, progress: &Progress) -> Result<(), Error> {
-    match inventory(platform).await?.cluster.upgrade {
-        None => progress.done("No upgrade is in progress"),
-        Some(upgrade) if upgrade.phase != UpgradePhase::Changing => {
-            mark(platform, None).await?;
-            progress.done(&format!(
-                "Spark stays {}: `sparkha submit` accepts jobs again",
-                upgrade.from
-            ));
+    let mut from = None;
+    mark(platform, |upgrade| match upgrade {
+        Some(upgrade) if upgrade.phase == UpgradePhase::Changing => Err(Error::InUse {
+            message: format!("Spark {} → {} has already changed pods", upgrade.from, upgrade.to),
+            help: format!(
+                "run `sparkha upgrade` with the same arguments to finish it; no application runs then, so another upgrade, to Spark {} \
+                 (image {}), reverts it",
+                upgrade.from, upgrade.from_image
+            ),
+        }),
+        upgrade => {
+            from = upgrade.map(|upgrade| upgrade.from.clone());
+            Ok(None)
         }
-        Some(upgrade) => {
-            return Err(Error::InUse {
-                message: format!("Spark {} → {} has already changed pods", upgrade.from, upgrade.to),
-                help: format!(
-                    "run `sparkha upgrade` with the same arguments to finish it; no application runs then, so another upgrade, to Spark {} \
-                     (image {}), reverts it",
-                    upgrade.from, upgrade.from_image
-                ),
-            });
-        }
-    }
+    })
+    .await?;
+    progress.done(&match from {
+        Some(from) => format!("Spark stays {from}: `sparkha submit` accepts jobs again"),
+        None => "No upgrade is in progress".into(),
+    });
     Ok(())
 }
 

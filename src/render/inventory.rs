@@ -163,6 +163,11 @@ impl Upgrade {
         }
     }
 
+    /// Whether both lead to the same version in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.to, &self.successor) == (&other.to, &other.successor)
+    }
+
     /// Commands that continue or abort the upgrade.
     pub fn help(&self) -> &'static str {
         match self.phase {

@@ -51,14 +51,7 @@ fn trials() -> usize {
 fn paused(sandbox: &Sandbox, command: &[&str], write: usize, other: &[&str]) {
     let rule = Rule::every(WRITES, "/namespaces/", Fault::Stall).skip(write).times(1);
     let proxy = Proxy::start(rule);
-    let mut first = proxy.command(sandbox, command);
-    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let first = Stopped(Some(first));
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while proxy.failed().is_empty() {
-        assert!(Instant::now() < deadline, "no write");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let first = stalled(sandbox, &proxy, command);
     first.signal("STOP");
     proxy.relent();
     println!("{command:?} stopped at {:?}", proxy.failed());
@@ -75,6 +68,19 @@ fn paused(sandbox: &Sandbox, command: &[&str], write: usize, other: &[&str]) {
     run.exits(5).says("another sparkha");
     assert_eq!(objects(sandbox), after);
     assert_eq!(lock(sandbox), "");
+}
+
+/// Runs a command until its request stalls.
+fn stalled(sandbox: &Sandbox, proxy: &Proxy, command: &[&str]) -> Stopped {
+    let mut first = proxy.command(sandbox, command);
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = Stopped(Some(first));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while proxy.failed().is_empty() {
+        assert!(Instant::now() < deadline, "no request");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    first
 }
 
 /// A process that goes on and ends even if the test fails.
@@ -151,6 +157,72 @@ fn a_scale_that_was_paused_touches_nothing_of_its_successors() {
         assert_eq!(sandbox.kubectl(&replicas), "2");
         sandbox.run(&["teardown"]).exits(0);
     }
+}
+
+#[test]
+fn a_lock_that_comes_after_a_teardown_makes_nothing_anew() {
+    let sandbox = Sandbox::bare("late-lock");
+    let before = sandbox.contents();
+    sandbox.run(&SMALL).exits(0);
+    let proxy = Proxy::start(Rule::every(&["PATCH"], "/configmaps/", Fault::Stall).times(1));
+    let scale = stalled(&sandbox, &proxy, &["scale", "--workers", "3", "--no-wait"]);
+    sandbox.run(&["teardown"]).exits(0);
+    proxy.relent();
+    scale.end().exits(5).says("another sparkha");
+    assert_eq!(sandbox.contents(), before);
+}
+
+/// An object of the cluster `spark`.
+fn of_cluster(kind: &str, name: &str, component: &str, spec: &serde_json::Value) -> String {
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "sparkha", "app.kubernetes.io/instance": "spark",
+        "app.kubernetes.io/name": "spark", "app.kubernetes.io/component": component,
+    });
+    let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "labels": labels}, "spec": spec});
+    object.to_string()
+}
+
+#[test]
+fn a_failed_first_create_keeps_claims_that_came_before_its_lock() {
+    let sandbox = Sandbox::bare("late-claim");
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let text = "masters: {count: 1}\nworkers: {count: 1, shuffle: {newClaim: {size: 64Mi}}}\n";
+    std::fs::write(file.path(), text).unwrap();
+    let proxy = Proxy::start(Rule::every(&["POST"], "/configmaps", Fault::Stall).times(1));
+    let create = ["create", "--skip-preflight", "--timeout", "1s", "-f", file.path().to_str().unwrap()];
+    let create = stalled(&sandbox, &proxy, &create);
+    // As `teardown --keep-data` leaves it.
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}});
+    sandbox.apply(&of_cluster("PersistentVolumeClaim", "shuffle-spark-worker-0", "worker", &claim));
+    let before = sandbox.contents();
+    proxy.relent();
+    create.end().exits(6).says("so its objects are removed");
+    assert_eq!(sandbox.contents(), before);
+}
+
+#[test]
+fn a_failed_first_create_keeps_the_cluster_of_a_job() {
+    let sandbox = Sandbox::without_pods("used");
+    sandbox.quota(&json!({"requests.memory": "64Mi"}));
+    // A job that waits for a node.
+    let driver = json!({
+        "nodeSelector": {"sparkha.test/none": "here"},
+        "containers": [{
+            "name": "driver", "image": "none",
+            "resources": {"requests": {"memory": "32Mi", "cpu": "1m"}, "limits": {"memory": "32Mi", "cpu": "1m"}},
+        }],
+    });
+    sandbox.apply(&of_cluster("Pod", "spark-driver-1", "driver", &driver));
+    let create = ["create", "--masters", "1", "--workers", "1", "--skip-preflight", "--timeout", "1s"];
+    sandbox
+        .run(&create)
+        .exits(6)
+        .says("Nothing is removed, because jobs have begun: driver spark-driver-1")
+        .says("`sparkha teardown`");
+    assert!(objects(&sandbox).contains("StatefulSet/spark-master"));
+    let driver = ["get", "pod", "spark-driver-1", "-o", "jsonpath={.metadata.deletionTimestamp}"];
+    assert_eq!(sandbox.kubectl(&driver), "");
+    sandbox.run(&["teardown", "--yes"]).exits(0);
 }
 
 #[test]
@@ -343,6 +415,15 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     sandbox.apply(&list.to_string());
     is_kept_for("it still contains Secret mine");
     sandbox.kubectl(&["delete", "secret", "mine"]);
+
+    // What somebody makes while the request to delete it hangs is seen before the next.
+    sandbox.run(&SMALL).exits(0);
+    let target = format!("/namespaces/{}?", sandbox.namespace);
+    let proxy = Proxy::start(Rule::every(&["DELETE"], target.leak(), Fault::Stall).times(1));
+    let teardown = stalled(&sandbox, &proxy, &["teardown"]);
+    sandbox.kubectl(&["create", "configmap", "mine"]);
+    teardown.end().exits(0).says("it still contains ConfigMap mine");
+    sandbox.kubectl(&["delete", "configmap", "mine"]);
 
     sandbox.run(&SMALL).exits(0);
     sandbox.run(&["teardown"]).exits(0).says("removed");

@@ -288,6 +288,13 @@ fn another_spark_waits_for_what_runs() {
     home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
     assert_eq!(now(), before);
 
+    // One that is waited for ends, too, when another command aborts it.
+    let waiting = run("upgrade", new, &[]);
+    home.wait_for(SOON, "the drain", || now().contains("\\\"draining\\\""));
+    home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
+    ended(waiting).exits(5).says("another command has aborted");
+    assert_eq!(now(), before);
+
     // Cut off while it waits, and again while it changes pods, it goes on.
     let mut waiting = run("upgrade", new, &[]);
     home.wait_for(SOON, "the drain", || now().contains("\\\"draining\\\""));
@@ -379,8 +386,14 @@ fn two_generations_run_side_by_side() {
         .exits(5)
         .says("its successor spark-2");
 
-    // It can go back as long as the old generation lives.
+    // It can go back as long as the old generation lives, also while an upgrade waits for its jobs.
+    let mut waiting = home.command(&upgrade);
+    let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = told.any(|line| line.contains("sends new jobs to spark-2"));
     home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
+    assert!(waits && told.any(|line| line.contains("another command has aborted")));
+    assert_eq!(waiting.wait().unwrap().code(), Some(5));
     assert!(submit("spark").contains("VERSION 4.2.1"));
     assert!(!home.cluster("spark-2").exists());
     home.run(&["upgrade", "--abort"])

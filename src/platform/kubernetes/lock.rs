@@ -93,8 +93,10 @@ pub(super) async fn take(
             cluster.create(&api, &config_map, &action).await.map(|_| ())
         }
         Some(_) => {
-            // A different version means that another process changed it.
+            // A different version means that another process changed it. Only the UID is compared where there is none any more: applying
+            // would make it anew.
             object["metadata"]["resourceVersion"] = json!(version);
+            object["metadata"]["uid"] = json!(observed.and_then(ResourceExt::uid));
             let applied = cluster.apply(Kind::ConfigMap, &inventory_name, &object, true).await;
             applied.map(|_| ())
         }

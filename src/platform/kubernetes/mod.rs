@@ -343,6 +343,31 @@ impl Cluster {
         self.delete_with(api, kind, name, &params).await
     }
 
+    /// As [`Cluster::delete_in`], but sends one request only, and none after `until`: then what the caller knows is too old. False if
+    /// nothing was sent.
+    pub async fn delete_until<K>(
+        &self,
+        api: &Api<K>,
+        kind: &str,
+        name: &str,
+        uid: Option<String>,
+        until: SystemTime,
+    ) -> Result<bool, Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let action = format!("delete {kind} {name}");
+        if let Some(fence) = &self.fence {
+            fence.check(&action).await?;
+        }
+        let Ok(remaining) = until.duration_since(SystemTime::now()) else {
+            return Ok(false);
+        };
+        let params = of_uid(DeleteParams::background(), uid);
+        let deleted = self.once(&action, remaining, api.delete(name, &params)).await;
+        gone(deleted.map(|_| ())).map(|()| true)
+    }
+
     /// Deletes an object if it still has this UID, and orphans its dependents.
     pub async fn delete_alone(&self, kind: Kind, name: &str, uid: Option<String>) -> Result<(), Error> {
         let params = of_uid(DeleteParams::orphan(), uid);
@@ -363,11 +388,7 @@ impl Cluster {
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
         let action = format!("delete {kind} {name}");
-        match self.write(&action, || api.delete(name, params)).await {
-            // It is already gone.
-            Ok(_) | Err(Error::Rejected { code: 404, .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        gone(self.write(&action, || api.delete(name, params)).await.map(|_| ()))
     }
 
     /// Creates an object of any kind.
@@ -456,6 +477,14 @@ impl Cluster {
                 after: within,
             }),
         }
+    }
+}
+
+/// What is already gone is deleted.
+fn gone(deleted: Result<(), Error>) -> Result<(), Error> {
+    match deleted {
+        Err(Error::Rejected { code: 404, .. }) => Ok(()),
+        deleted => deleted,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -40,6 +40,10 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const PAGE: u32 = 500;
 /// Concurrent list requests.
 const CONCURRENCY: usize = 8;
+/// How old a list may be when the namespace is deleted: others may have created objects since.
+const LIST_LASTS: Duration = Duration::from_secs(10);
+/// How many times the namespace is listed again, because deleting it took too long or failed.
+const TRIES: u32 = 5;
 
 /// Whether a namespace exists, and who created it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,25 @@ pub enum Removal {
 /// Removes the namespace if sparkha created it and it contains only leftovers of this cluster: its inventory and
 /// objects that Kubernetes removes itself. Counts as in use unless all kinds could be listed completely.
 pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &Inventory) -> Result<Removal, Error> {
+    let leftovers = Leftovers { name, inventory };
+    let mut reason = "the API server responds too slowly to tell what it contains".to_owned();
+    for _ in 0..TRIES {
+        // Objects may have been created during a pause, so list again.
+        match unless_paused(SystemTime::now(), try_to_remove(cluster, &leftovers)).await {
+            Some(Ok(Some(removal))) => return Ok(removal),
+            Some(Err(error)) if error.is_transient() => reason = format!("failed to delete it: {error}"),
+            Some(Err(error)) => return Err(error.into()),
+            Some(Ok(None)) | None => {}
+        }
+    }
+    Ok(Removal::InUse(reason))
+}
+
+/// Lists the namespace, and sends one request to delete it. `None` if that would have been too long after the list.
+async fn try_to_remove(
+    cluster: &Cluster,
+    leftovers: &Leftovers<'_>,
+) -> Result<Option<Removal>, kubernetes::Error> {
     let namespace = cluster.namespace().as_str();
     let api: Api<Namespace> = Api::all(cluster.client());
     let found = cluster
@@ -104,30 +127,22 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
         .await;
     let found = match found {
         Ok(Some(found)) if is_ours(found.metadata.labels.as_ref()) => found,
-        Ok(_) | Err(kubernetes::Error::Forbidden { .. }) => return Ok(Removal::NotOurs),
-        Err(error) => return Err(error.into()),
+        Ok(_) | Err(kubernetes::Error::Forbidden { .. }) => return Ok(Some(Removal::NotOurs)),
+        Err(error) => return Err(error),
     };
     if found.metadata.deletion_timestamp.is_some() {
-        return Ok(Removal::Removed);
+        return Ok(Some(Removal::Removed));
     }
-    let leftovers = Leftovers { name, inventory };
-    loop {
-        let removal = async {
-            match first_tenant(cluster, &leftovers).await {
-                Ok(None) => {}
-                Ok(Some(tenant)) => return Ok(Removal::InUse(format!("it still contains {tenant}"))),
-                Err(error) => return Ok(Removal::InUse(format!("failed to list its objects: {error}"))),
-            }
-            match cluster.delete_in(&api, "Namespace", namespace, found.uid()).await {
-                Ok(()) => Ok(Removal::Removed),
-                Err(kubernetes::Error::Forbidden { .. }) => Ok(Removal::InUse("you may not delete it".into())),
-                Err(error) => Err(error.into()),
-            }
-        };
-        // Objects may have been created during a pause, so list again.
-        if let Some(removal) = unless_paused(SystemTime::now(), removal).await {
-            return removal;
-        }
+    let until = SystemTime::now() + LIST_LASTS;
+    match first_tenant(cluster, leftovers).await {
+        Ok(None) => {}
+        Ok(Some(tenant)) => return Ok(Some(Removal::InUse(format!("it still contains {tenant}")))),
+        Err(error) => return Ok(Some(Removal::InUse(format!("failed to list its objects: {error}")))),
+    }
+    match cluster.delete_until(&api, "Namespace", namespace, found.uid(), until).await {
+        Ok(deleted) => Ok(deleted.then_some(Removal::Removed)),
+        Err(kubernetes::Error::Forbidden { .. }) => Ok(Some(Removal::InUse("you may not delete it".into()))),
+        Err(error) => Err(error),
     }
 }
 

@@ -41,7 +41,7 @@ use crate::platform::kubernetes::{Cluster, KubernetesPlatform, connect};
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
 use crate::platform::system::termination;
-use crate::spec::names::{ClusterName, Namespace};
+use crate::spec::names::{ClusterName, Namespace, visible_lines};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};
 
@@ -144,6 +144,7 @@ fn confirm(consequence: &str, question: &str, help: &str) -> Result<(), Error> {
     if !std::io::stdin().is_terminal() {
         return Err(refused(format!("{consequence}; nothing was changed")));
     }
+    let consequence = visible_lines(consequence);
     let mut stderr = std::io::stderr();
     let asked = write!(stderr, "{consequence}\n{question} [y/N] ").and_then(|()| stderr.flush());
     asked.map_err(Error::io("write to standard error"))?;

@@ -15,6 +15,7 @@ use crate::lifecycle::teardown::{OwnedResources, TeardownOptions, owned_resource
 use crate::model::error_chain::with_sources;
 use crate::platform::Platform;
 use crate::render::inventory::Inventory;
+use crate::spec::names::visible;
 use crate::spec::words::counted;
 
 /// Remove a cluster and everything that create created
@@ -151,7 +152,7 @@ fn job_name(job: &JobState) -> String {
         None => driver.unwrap_or_default(),
         Some(id) => {
             let more: Vec<_> = [Some(job.name.clone()), driver].into_iter().flatten().collect();
-            format!("{id} ({})", more.join(", "))
+            visible(&format!("{id} ({})", more.join(", ")))
         }
     }
 }
@@ -188,5 +189,8 @@ mod tests {
              this would be removed: 2 volume claims with data (a, b); znodes"
         );
         assert!(all.help().contains("--yes --keep-data"));
+        let mut hidden = job(Some("app-1"), None);
+        hidden.name = "\u{1b}[8m\n".into();
+        assert_eq!(job_name(&hidden), r"app-1 (\u{1b}[8m\n)");
     }
 }

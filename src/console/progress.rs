@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::console::{colours, hint};
+use crate::spec::names::visible_lines;
 
 /// The progress display.
 pub struct Progress {
@@ -42,7 +43,7 @@ impl Progress {
         let Some(terminal) = &self.terminal else { return };
         let mut step = lock(&self.step);
         let bar = step.get_or_insert_with(|| spinner(terminal));
-        bar.set_message(text.to_owned());
+        bar.set_message(visible_lines(text));
     }
 
     /// Progress of a download: a bar on a terminal, a line for every 10% elsewhere. A `total` of 0 means unknown.
@@ -90,7 +91,7 @@ impl Progress {
         if parts.get(name).is_some_and(|part| part.text == text) {
             return;
         }
-        let line = format!("{name:<10} {text}");
+        let line = visible_lines(&format!("{name:<10} {text}"));
         let bar = match (&self.terminal, parts.remove(name)) {
             (Some(terminal), None) => Some(spinner(terminal)),
             (_, part) => part.and_then(|part| part.bar),
@@ -130,7 +131,7 @@ impl Progress {
 
     /// A line that begins with a mark, in colour if there are colours.
     fn marked(&self, mark: &str, colour: u8, text: &str) {
-        let text = hint::complete(text);
+        let text = visible_lines(&hint::complete(text));
         self.line(&match self.colours {
             true => format!("\x1b[{colour}m{mark}\x1b[0m {text}"),
             false => format!("{mark} {text}"),

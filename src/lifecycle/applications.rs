@@ -3,13 +3,14 @@
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::reports::ApplicationReport;
+use crate::spec::names::visible;
 use crate::spec::words::{counted, listed};
 use crate::state::ClusterState;
 
 /// One line for an application: `app-1 squares of ann (2 cores)`.
 pub fn described(app: &ApplicationReport) -> String {
     let cores = counted(app.cores, "core");
-    format!("{} {} of {} ({cores})", app.id, app.name, app.user)
+    visible(&format!("{} {} of {} ({cores})", app.id, app.name, app.user))
 }
 
 /// The running applications of a cluster.

@@ -3,6 +3,7 @@
 use crate::console::{colours, hint};
 use crate::doctor::{Check, Status};
 use crate::report::{Format, structured};
+use crate::spec::names::visible_lines;
 
 pub fn checks(checks: &[Check], format: Format) -> String {
     let mut checks = checks.to_vec();
@@ -32,9 +33,9 @@ fn line(check: &Check) -> String {
     } else {
         mark.to_owned()
     };
-    let mut line = format!("{mark} {:<15} {}\n", check.name, check.observed);
+    let mut line = format!("{mark} {:<15} {}\n", check.name, visible_lines(&check.observed));
     if !check.hint.is_empty() {
-        line.push_str(&format!("  {:<15} help: {}\n", "", check.hint));
+        line.push_str(&format!("  {:<15} help: {}\n", "", visible_lines(&check.hint)));
     }
     line
 }

@@ -7,6 +7,7 @@ use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::model::finding::Severity;
 use crate::platform;
+use crate::spec::names::visible_lines;
 
 /// Writes an error to standard error.
 pub fn report(error: &Error) {
@@ -23,32 +24,34 @@ fn text(error: &Error, colours: bool) -> String {
         ("", "", "")
     };
     let mut text = String::new();
-    let mut line = |content: String| {
-        text.push_str(&content);
-        text.push('\n');
+    // Messages may quote servers, logs and names of applications.
+    let mut line = |head: &str, content: &str| {
+        text.push_str(&format!("{head} {}\n", visible_lines(content)));
     };
+    let head = format!("{red}error:{end}");
+    let help = format!("{bold}help:{end}");
     match error {
-        Error::Input(problems) => line(format!("{red}error:{end} {problems}")),
+        Error::Input(problems) => line(&head, &problems.to_string()),
         Error::Preflight { findings } => {
-            line(format!("{red}error:{end} {error}"));
+            line(&head, &error.to_string());
             for finding in findings.iter().filter(|finding| finding.severity > Severity::Warning) {
-                line(format!("  - {}", finding.message));
-                line(format!("    {bold}help:{end} {}", finding.help));
+                line("  -", &finding.message);
+                line(&format!("    {help}"), &finding.help);
             }
         }
         Error::DoesNotComeUp { troubles } | Error::DoesNotStart { troubles } => {
-            line(format!("{red}error:{end} {error}"));
+            line(&head, &error.to_string());
             for (trouble, log) in troubles {
-                line(format!("  - {trouble}"));
-                log.lines().for_each(|log| line(format!("      | {log}")));
-                line(format!("    {bold}help:{end} {}", trouble.help()));
+                line("  -", &trouble.to_string());
+                log.lines().for_each(|log| line("      |", log));
+                line(&format!("    {help}"), &trouble.help());
             }
         }
         _ => {
-            line(format!("{red}error:{end} {}", with_sources(error)));
-            if let Some(help) = error.help() {
+            line(&head, &with_sources(error));
+            if let Some(hint) = error.help() {
                 let other = other_meaning(error).unwrap_or_default();
-                line(format!("  {bold}help:{end} {other}{help}"));
+                line(&format!("  {help}"), &format!("{other}{hint}"));
             }
         }
     }
@@ -68,6 +71,18 @@ fn other_meaning(error: &Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_cannot_control_the_terminal() {
+        let error = Error::Driver {
+            message: "the log ends with\n\tat \u{1b}[2J".into(),
+            help: "ask \u{9b}31m".into(),
+        };
+        assert_eq!(
+            text(&error, true),
+            "\x1b[31;1merror:\x1b[0m the log ends with\n\tat \\u{1b}[2J\n  \x1b[1mhelp:\x1b[0m ask \\u{9b}31m\n"
+        );
+    }
 
     #[test]
     fn the_singular_of_a_part_is_explained() {

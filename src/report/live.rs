@@ -12,6 +12,7 @@ use jiff::Zoned;
 use crate::console::hint;
 use crate::lifecycle::Error;
 use crate::report::{Format, print, status};
+use crate::spec::names::visible;
 use crate::state::ClusterState;
 use crate::state::changes::changes;
 
@@ -90,7 +91,7 @@ impl LiveView {
     fn report_changes(&mut self, news: Vec<String>) -> Result<(), Error> {
         let time = Zoned::now().strftime("%H:%M:%S").to_string();
         for text in news {
-            let line = format!("{time}  {}", hint::complete(&text));
+            let line = format!("{time}  {}", visible(&hint::complete(&text)));
             match self.on_terminal {
                 true => self.changes.push_back(line),
                 false if self.format == Format::Table => print(&format!("{line}\n"))?,

@@ -5,6 +5,7 @@ use crate::console::hint;
 use crate::report::{Format, structured};
 use crate::routes::check::{RouteCheck, RouteProblem, RouteReport, RouteState};
 use crate::routing::vulcand::diff::Changes;
+use crate::spec::names::visible_lines;
 
 /// Written and deleted routes, or those that a dry run would write and delete.
 pub fn changes(changes: &Changes, dry_run: bool, format: Format) -> String {
@@ -65,7 +66,7 @@ pub fn check(report: &RouteReport, format: Format) -> String {
             });
             let others = report.problems.iter().map(|problem| (String::new(), problem));
             text.push_str(&told(of_routes.chain(others).collect()));
-            text
+            visible_lines(&text)
         }
         _ => structured(format, &report).unwrap_or_default(),
     }

@@ -1,11 +1,12 @@
 //! Formats clusters as tables.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::console::hint;
 use crate::render::inventory::ExecutorsSummary;
 use crate::report::{Format, structured};
+use crate::spec::names::{visible, visible_lines};
 use crate::spec::words::counted;
 use crate::state::overview::Overview;
 use crate::state::{ClusterState, PodState, ZooKeeperState};
@@ -138,7 +139,7 @@ fn table_of(state: &ClusterState) -> String {
         ));
         text.extend(state.waiting().into_iter().map(|line| line + "\n"));
     }
-    text
+    visible_lines(&text)
 }
 
 /// Defaults of applications.
@@ -157,7 +158,7 @@ fn application_defaults(executors: &ExecutorsSummary, cores: u32) -> String {
 fn members(state: &ClusterState) -> Table {
     let mut table = new_table(&["MEMBER", "STATE", "POD", "RESTARTS", "CORES", "MEMORY", "WEB UI"]);
     let mut row = |pod: &PodState, shown: String, cores: String, memory: String, ui: Option<&String>| {
-        table.add_row([
+        table.add_row(row_of([
             pod.name.clone(),
             shown,
             pod.phase.clone(),
@@ -165,7 +166,7 @@ fn members(state: &ClusterState) -> Table {
             cores,
             memory,
             or_dash(ui.map(|routed| state.reachable_ui(&pod.name, routed))),
-        ]);
+        ]));
     };
     let none = || "-".to_owned();
     for master in &state.masters {
@@ -224,9 +225,14 @@ pub(super) fn table<T>(items: &[T], columns: &[Column<'_, T>]) -> String {
     let headers: Vec<_> = columns.iter().map(|(header, _)| *header).collect();
     let mut table = new_table(&headers);
     for item in items {
-        table.add_row(columns.iter().map(|(_, shown)| shown(item)));
+        table.add_row(row_of(columns.iter().map(|(_, shown)| shown(item))));
     }
     lines(&table)
+}
+
+/// Cells may have text of applications, whose authors choose names and users.
+fn row_of(cells: impl IntoIterator<Item = String>) -> Row {
+    cells.into_iter().map(|cell| visible(&cell)).collect::<Vec<_>>().into()
 }
 
 /// A dash stands for nothing.
@@ -291,6 +297,24 @@ mod tests {
         let table = table_of(&state);
         assert!(table.contains("Web UI     http://127.65.0.2:8080\n"), "{table}");
         assert!(table.contains("  http://127.65.0.3:8081\n"), "{table}");
+    }
+
+    #[test]
+    fn text_of_applications_and_workers_cannot_control_the_terminal() {
+        let mut state = crate::state::tests::state();
+        state.applications[0].name = "a\u{1b}[2J\nb".into();
+        state.applications[0].user = "\u{9b}c".into();
+        state.workers.pods[0].web_ui = Some("http://\u{7}".into());
+        let table = table_of(&state);
+        assert!(!table.contains(|c: char| c.is_control() && c != '\n'), "{table:?}");
+        assert!(table.contains(r"  a\u{1b}[2J\nb  "), "{table}");
+        assert!(table.contains(r"  \u{9b}c"), "{table}");
+        let job = crate::jobs::JobState {
+            name: "\u{1b}]0;x\u{7}".into(),
+            ..Default::default()
+        };
+        let listed = crate::report::jobs::jobs(&[job], Format::Table);
+        assert!(listed.contains(r"  \u{1b}]0;x\u{7}  "), "{listed:?}");
     }
 
     #[test]

@@ -239,9 +239,18 @@ impl fmt::Display for OwnerName {
 
 /// Untrusted text with control characters escaped, safe for a terminal.
 pub fn visible(text: &str) -> String {
+    escaped(text, &[])
+}
+
+/// The same for a text of several lines.
+pub fn visible_lines(text: &str) -> String {
+    escaped(text, &['\n', '\t'])
+}
+
+fn escaped(text: &str, kept: &[char]) -> String {
     text.chars()
         .map(|c| {
-            if c.is_control() {
+            if c.is_control() && !kept.contains(&c) {
                 c.escape_debug().to_string()
             } else {
                 c.to_string()

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use crate::commands::arguments::Global;
 use crate::commands::{bad_flag, heading};
 use crate::console::progress::Progress;
-use crate::jobs::submit::job::{Job, memory, read_properties};
+use crate::jobs::submit::job::{DRIVER_MEMORY, Job, memory, read_properties};
 use crate::jobs::submit::{JobResult, Submission, submit};
 use crate::lifecycle::{Error, generations};
 use crate::report;
@@ -18,8 +18,6 @@ use crate::report::exit_code::ExitCode;
 use crate::spec::image::ImageReference;
 use crate::spec::quantity::Memory;
 
-/// Spark's own default.
-const DRIVER_MEMORY: Memory = Memory::from_mib(1024);
 /// The property of Spark's log level.
 const LOG_LEVEL: &str = "spark.log.level";
 
@@ -76,7 +74,7 @@ pub struct Arguments {
     /// File with Spark properties
     #[arg(long, value_name = "FILE", help_heading = heading::PROPERTIES)]
     properties_file: Option<PathBuf>,
-    /// Memory of the driver's heap [default: 1g]
+    /// Memory of the driver's heap [default: the cluster's spark.driver.memory, or 1g]
     #[arg(long, value_parser = amount, value_name = "SIZE", help_heading = heading::RESOURCES)]
     driver_memory: Option<Memory>,
     /// Cores of the driver
@@ -163,7 +161,7 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
         ("spark.executor.memory", arguments.executor_memory.map(Memory::spark)),
         ("spark.executor.cores", cores(arguments.executor_cores)),
         ("spark.cores.max", cores(arguments.total_executor_cores)),
-        ("spark.driver.memory", arguments.driver_memory.map(Memory::spark)),
+        (DRIVER_MEMORY, arguments.driver_memory.map(Memory::spark)),
         (LOG_LEVEL, arguments.log_level.map(|level| level.to_uppercase())),
     ];
     for (key, value) in given {
@@ -189,15 +187,14 @@ fn submission(arguments: Arguments, quiet: bool) -> Result<Submission, Error> {
     if quiet && job.property(LOG_LEVEL).is_none() {
         job.conf.insert(LOG_LEVEL.into(), "ERROR".into());
     }
-    let driver_memory = match job.property("spark.driver.memory") {
-        Some(text) => memory(&text)
-            .ok_or_else(|| bad_flag("spark.driver.memory", &format!("`{text}` is not an amount of memory")))?,
-        None => DRIVER_MEMORY,
-    };
+    if let Some(text) = job.property(DRIVER_MEMORY)
+        && memory(&text).is_none()
+    {
+        return Err(bad_flag(DRIVER_MEMORY, &format!("`{text}` is not an amount of memory")));
+    }
     Ok(Submission {
         job: job.check()?,
         image: arguments.image.map(|image| image.to_string()),
-        driver_memory,
         driver_cores: arguments.driver_cores,
         keep: arguments.keep,
         detach: arguments.detach,

@@ -21,7 +21,7 @@ use crate::jobs;
 use crate::jobs::submit::Submission;
 use crate::jobs::submit::capacity::{ExecutorCapacity, executor_capacity};
 use crate::jobs::submit::explain::{Explained, active_ids, explain};
-use crate::jobs::submit::job::{Job, ResourceRequest};
+use crate::jobs::submit::job::{self, Job, ResourceRequest};
 use crate::jobs::submit::local::observed_pods;
 use crate::lifecycle::Error;
 use crate::logs::streams::OutputStream;
@@ -286,12 +286,12 @@ async fn submit(
     let job = Job {
         application: file.path().display().to_string(),
         arguments: vec![at_most.as_secs().to_string()],
+        conf: [(job::DRIVER_MEMORY.to_owned(), DRIVER_MEMORY.spark())].into(),
         ..Job::default()
     };
     let submission = Submission {
         job: job.check()?,
         image: None,
-        driver_memory: DRIVER_MEMORY,
         driver_cores: 1,
         keep: false,
         detach: false,

@@ -13,6 +13,9 @@ use crate::spec::quantity::Memory;
 pub const EXECUTOR_CORES: &str = "spark.executor.cores";
 const EXECUTOR_MEMORY: &str = "spark.executor.memory";
 pub const CORES_MAX: &str = "spark.cores.max";
+pub const DRIVER_MEMORY: &str = "spark.driver.memory";
+/// Spark's default heap of a driver.
+const DEFAULT_DRIVER_MEMORY: Memory = Memory::from_mib(1024);
 
 /// An application with its files and configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,13 +154,20 @@ impl Job {
 
     /// The application's settings, which take precedence over those of the cluster.
     pub fn resource_request(&self, cluster: &str) -> ResourceRequest {
-        let mut conf = properties::parse(cluster);
-        conf.extend(properties::parse(&self.properties));
-        conf.extend(self.conf.clone());
         ResourceRequest {
-            executor_memory: conf.get(EXECUTOR_MEMORY).and_then(|text| memory(text)),
-            executor_cores: conf.get(EXECUTOR_CORES).and_then(|text| text.trim().parse().ok()),
+            executor_memory: self
+                .property_or(cluster, EXECUTOR_MEMORY)
+                .and_then(|text| memory(&text)),
+            executor_cores: self
+                .property_or(cluster, EXECUTOR_CORES)
+                .and_then(|text| text.trim().parse().ok()),
         }
+    }
+
+    /// The heap of the driver's JVM, by the application's setting, the cluster's, or Spark's default.
+    pub fn driver_memory(&self, cluster: &str) -> Memory {
+        let set = self.property_or(cluster, DRIVER_MEMORY);
+        set.and_then(|text| memory(&text)).unwrap_or(DEFAULT_DRIVER_MEMORY)
     }
 
     /// The cores of each executor, if they must differ from the cluster's configuration: with more cores than the job may
@@ -186,6 +196,11 @@ impl Job {
     pub fn property(&self, key: &str) -> Option<String> {
         let value = self.conf.get(key).cloned();
         value.or_else(|| properties::parse(&self.properties).remove(key))
+    }
+
+    /// A property, from either source or from the cluster's configuration.
+    fn property_or(&self, cluster: &str, key: &str) -> Option<String> {
+        self.property(key).or_else(|| properties::parse(cluster).remove(key))
     }
 }
 
@@ -406,6 +421,18 @@ mod tests {
         assert_eq!(job.resource_request(cluster), of(3072, Some(2)));
         job.conf.insert("spark.executor.memory".into(), "700".into());
         assert_eq!(job.resource_request(cluster), of(700, Some(2)));
+    }
+
+    #[test]
+    fn a_drivers_heap_is_that_of_the_job_then_the_cluster_then_spark() {
+        let mut job = Job::default();
+        let heap = |job: &Job, cluster| job.driver_memory(cluster).mib();
+        assert_eq!(heap(&job, ""), 1024);
+        assert_eq!(heap(&job, "spark.driver.memory=4g\n"), 4096);
+        job.properties = "spark.driver.memory 3g".into();
+        assert_eq!(heap(&job, "spark.driver.memory=4g\n"), 3072);
+        job.conf.insert(DRIVER_MEMORY.into(), "512m".into());
+        assert_eq!(heap(&job, "spark.driver.memory=4g\n"), 512);
     }
 
     #[test]

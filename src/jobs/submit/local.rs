@@ -75,7 +75,7 @@ pub(super) async fn submit(
     let driver = Driver {
         name: drivers::new_name(&dir.name),
         image: None,
-        heap: submission.driver_memory,
+        heap: job.job.driver_memory(&defaults),
         cores: submission.driver_cores,
         python: job.job.is_python(),
         keep: submission.keep || submission.detach,

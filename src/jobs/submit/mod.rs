@@ -36,7 +36,6 @@ use crate::render::driver::{self, CONTAINER, Driver};
 use crate::render::inventory::Inventory;
 use crate::render::own_driver;
 use crate::spec::image::version_in_image;
-use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 use crate::state::ui_prefix;
 
@@ -46,7 +45,6 @@ pub struct Submission {
     pub job: CheckedJob,
     /// An image other than the cluster's.
     pub image: Option<String>,
-    pub driver_memory: Memory,
     pub driver_cores: u32,
     /// Keep the driver after its end.
     pub keep: bool,
@@ -147,7 +145,7 @@ async fn in_a_pod(
     let driver = Driver {
         name: drivers::new_name(name),
         image: submission.image.clone(),
-        heap: submission.driver_memory,
+        heap: submission.job.job.driver_memory(&context.defaults),
         cores: submission.driver_cores,
         python: submission.job.job.is_python(),
         keep: submission.keep || submission.detach,

@@ -232,6 +232,23 @@ fn a_drivers_script_waits_for_a_leader() {
     assert_eq!(code, Some(3));
 }
 
+#[test]
+fn a_drivers_script_starts_only_the_clusters_version_of_spark() {
+    for (jar, expected, code) in [
+        ("spark-core_2.13-4.3.0.jar", "4.3.0", 0),
+        ("spark-core_2.13-4.1.0-preview1.jar", "4.1.0-preview1", 0),
+        ("spark-core_2.13-4.3.0.jar", "4.2.1", 2),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in [("spark/jars", ""), ("work/sent", expected)] {
+            std::fs::create_dir_all(folder.path().join(path)).unwrap();
+            let file = if text.is_empty() { jar } else { "expected-Spark" };
+            std::fs::write(folder.path().join(path).join(file), text).unwrap();
+        }
+        assert_eq!(driver_in(folder.path(), "exit 0", "", &[]), Some(code), "{jar}");
+    }
+}
+
 /// In a pod, where output and errors share one log: what the job left behind holds its errors open, and keeps nobody waiting.
 #[test]
 fn a_drivers_script_ends_with_its_job() {

@@ -50,7 +50,8 @@ expected() { [ ! -e "sent/expected-$1" ] || [ "$(cat "sent/expected-$1")" = "$2"
   exit 2
 }; }
 core=$(echo "$home"/jars/spark-core_*.jar)
-core=${core##*/spark-core_*-}
+core=${core##*/}
+core=${core#spark-core_*-}
 expected Spark "${core%.jar}"
 if [ -e sent/expected-Python ]; then
   expected Python "$("${PYSPARK_PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"

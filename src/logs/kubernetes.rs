@@ -72,7 +72,8 @@ impl PodLogs {
             });
         }
         if self.options.follow {
-            return self.follow(applications, write).await;
+            let workers = workers.iter().filter_map(ResourceExt::uid).collect();
+            return self.follow(applications, workers, write).await;
         }
         let mut logs: Vec<Lines> = Vec::new();
         let params = LogParams {
@@ -123,12 +124,30 @@ impl PodLogs {
         }
     }
 
-    async fn follow(self, applications: Vec<String>, write: LineWriter<'_>) -> Result<(), Error> {
+    /// `old_workers` are the UIDs of those that exist now.
+    async fn follow(
+        self,
+        applications: Vec<String>,
+        old_workers: HashSet<String>,
+        write: LineWriter<'_>,
+    ) -> Result<(), Error> {
         let (sender, mut lines) = mpsc::channel(WAITING);
         let (workers, worker_pods) = watch::channel(Vec::new());
         for application in applications {
-            let (cluster, pods, options) = (self.cluster.clone(), worker_pods.clone(), self.options.clone());
-            tokio::spawn(executors::follow(cluster, pods, application, options, sender.clone()));
+            let (cluster, pods, old, options) = (
+                self.cluster.clone(),
+                worker_pods.clone(),
+                old_workers.clone(),
+                self.options.clone(),
+            );
+            tokio::spawn(executors::follow(
+                cluster,
+                pods,
+                old,
+                application,
+                options,
+                sender.clone(),
+            ));
         }
         tokio::spawn(self.watch(sender, workers));
         while let Some(line) = lines.recv().await {

@@ -160,6 +160,7 @@ async fn in_a_pod(
         driver: &driver.name,
         marks_end: context.marks_end,
         kept: None,
+        log_is_whole: false,
         watch: Watch::start(cluster, name).await,
         leader: Leader::new(Transport::PortForward(cluster.clone())),
         application: None,
@@ -168,15 +169,12 @@ async fn in_a_pod(
     let pod = driver::pod(context.template, &driver);
     let outcome = tokio::select! {
         outcome = run.all(&pod, sink) => outcome,
-        () = interrupted => Err(Error::Interrupted { next: match run.kept {
-            Some(_) => format!("the job had ended; {}", run.to_read()),
-            None => "the job was killed; submit it again".into(),
-        } }),
+        () = interrupted => Err(run.interrupted().await),
     };
     let stays = match &outcome {
         Ok(JobResult::Detached { .. }) => true,
         Ok(JobResult::Ended { .. }) => submission.keep,
-        // Its log can still be read there.
+        // Its log can still be read there, or its exit code.
         Err(_) => run.kept.is_some(),
     };
     progress.clear_parts();
@@ -259,9 +257,11 @@ struct JobRun<'a> {
     /// Name of the driver pod.
     driver: &'a str,
     marks_end: bool,
-    /// Set if the pod is kept because its log could not be read; true if it is annotated, so that no other submit
-    /// removes it.
+    /// Set if the pod is kept because its log could not be read, or its exit code is unknown; true if it is annotated, so that no
+    /// other submit removes it.
     kept: Option<bool>,
+    /// The job has ended, and all of its output was read.
+    log_is_whole: bool,
     watch: Watch,
     leader: Leader,
     /// The application's ID, once the master knows it.
@@ -356,17 +356,50 @@ impl JobRun<'_> {
             ended = following => ended?,
             hopeless = explaining => return Err(hopeless),
         };
+        self.log_is_whole = missing.is_none();
+        self.result(missing).await
+    }
+
+    /// The result of a job whose log was followed to its end.
+    async fn result(&mut self, missing: Option<MissingLines>) -> Result<JobResult, Error> {
+        let driver = self.driver;
         let within = if missing.is_none() { END_TIMEOUT } else { LOOK_TIMEOUT };
-        let code = exit_code(&self.watch, driver, within, progress).await;
+        let code = exit_code(&self.watch, driver, within, self.progress).await;
         match (missing, code) {
             (None, Some(code)) => Ok(JobResult::Ended { code }),
-            (None, None) => Err(Error::Driver {
-                message: format!(
-                    "the job has ended, but the node of its driver {driver} does not report the exit code"
-                ),
-                help: "its output is complete; `kubectl get nodes` shows whether the node is lost".into(),
-            }),
+            (None, None) => {
+                self.keep().await;
+                Err(Error::Driver {
+                    message: format!(
+                        "the job has ended, but the node of its driver {driver} does not report the exit code"
+                    ),
+                    help: format!(
+                        "its output is complete; `kubectl get nodes` shows whether the node is lost; {}",
+                        self.to_read()
+                    ),
+                })
+            }
             (Some(missing), code) => Err(self.incomplete(&missing, code).await),
+        }
+    }
+
+    /// The error for an interrupt. It kills a job that has not ended.
+    async fn interrupted(&mut self) -> Error {
+        if self.log_is_whole {
+            self.keep().await;
+        }
+        Error::Interrupted {
+            next: match self.kept {
+                Some(_) => format!("the job had ended; {}", self.to_read()),
+                None => "the job was killed; submit it again".into(),
+            },
+        }
+    }
+
+    /// Keeps the driver's pod after its end.
+    async fn keep(&mut self) {
+        if self.kept.is_none() {
+            self.kept = Some(drivers::keep(self.cluster, self.driver).await.is_ok());
         }
     }
 
@@ -381,9 +414,7 @@ impl JobRun<'_> {
     async fn incomplete(&mut self, missing: &MissingLines, code: Option<u8>) -> Error {
         let help = match driver_in(&self.watch, self.driver) {
             Some(_) => {
-                if self.kept.is_none() {
-                    self.kept = Some(drivers::keep(self.cluster, self.driver).await.is_ok());
-                }
+                self.keep().await;
                 self.to_read()
             }
             None => "its log no longer exists".to_owned(),
@@ -400,17 +431,18 @@ impl JobRun<'_> {
         }
     }
 
-    /// How to read the log of the kept driver, and how to remove it.
+    /// How to read the log or the exit code of the kept driver, and how to remove it.
     fn to_read(&self) -> String {
         let driver = self.driver;
         let until = match self.kept {
             Some(true) => "",
             _ => " (the next submit removes it ten minutes after its end)",
         };
-        format!(
-            "the driver {driver} is kept{until}: `sparkha logs {driver}` shows its log once its node can be reached, \
-             `sparkha jobs --kill {driver}` removes it"
-        )
+        let shows = match self.log_is_whole {
+            true => "`sparkha jobs` shows its exit code once its node reports it".to_owned(),
+            false => format!("`sparkha logs {driver}` shows its log once its node can be reached"),
+        };
+        format!("the driver {driver} is kept{until}: {shows}, `sparkha jobs --kill {driver}` removes it")
     }
 
     /// The Python version of the workers, if the driver's may differ.
@@ -551,4 +583,124 @@ fn texts(job: &CheckedJob, folder: impl Fn(&job::LocalFile) -> String) -> Vec<(S
         ("arguments".into(), arguments.into_bytes()),
         ("spark.conf".into(), job.job.conf_text().into_bytes()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::job::Job;
+    use super::*;
+    use crate::platform::kubernetes::KubernetesPlatform;
+    use crate::spec::resolve::resolve;
+
+    const DRIVER: &str = "spark-driver-0123abcd";
+
+    /// Runs a part of a submit, of a job whose driver is in this state. Returns what was requested of the pod, and the part's result.
+    async fn run_with<T>(
+        container: serde_json::Value,
+        log_is_whole: bool,
+        part: impl AsyncFnOnce(&mut JobRun<'_>) -> T,
+    ) -> (Vec<String>, T) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": DRIVER, "namespace": "etl"},
+            "status": {"containerStatuses": [{
+                "name": "driver", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": container,
+            }]},
+        });
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let seen = changes.clone();
+        let cluster = Cluster::of_server(move |request: hyper::Request<Body>| {
+            let (method, uri) = (request.method().to_string(), request.uri().clone());
+            let (pod, seen) = (pod.clone(), seen.clone());
+            async move {
+                let listed = if uri.path().ends_with("/pods") {
+                    vec![pod.clone()]
+                } else {
+                    vec![]
+                };
+                match method.as_str() {
+                    "GET" if uri.query().unwrap_or_default().contains("watch=") => std::future::pending().await,
+                    "GET" => json!({"metadata": {"resourceVersion": "1"}, "items": listed}).to_string(),
+                    _ => {
+                        seen.lock().unwrap().push(method);
+                        pod.to_string()
+                    }
+                }
+            }
+        });
+        let spec = resolve(None, &Default::default()).unwrap();
+        let name = &spec.name;
+        let submission = Submission {
+            job: CheckedJob {
+                job: Job::default(),
+                files: vec![],
+            },
+            image: None,
+            driver_cores: 1,
+            keep: false,
+            detach: false,
+            wait: false,
+            timeout: Duration::ZERO,
+        };
+        let mut run = JobRun {
+            platform: &KubernetesPlatform::new(&cluster, name),
+            cluster: &cluster,
+            submission: &submission,
+            inventory: &Inventory::of(&spec, &[]),
+            request: ResourceRequest::default(),
+            driver: DRIVER,
+            marks_end: true,
+            kept: None,
+            log_is_whole,
+            watch: Watch::start(&cluster, name).await,
+            leader: Leader::new(Transport::PortForward(cluster.clone())),
+            application: None,
+            progress: &Progress::new(true),
+        };
+        let result = part(&mut run).await;
+        drop(run);
+        let changes = changes.lock().unwrap().clone();
+        (changes, result)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupt_after_a_jobs_end_keeps_its_exit_code() {
+        let running = || json!({"running": {}});
+        let (changes, error) = run_with(running(), true, async |run| run.interrupted().await).await;
+        let help = error.help().unwrap();
+        assert_eq!(changes, ["PATCH"], "{help}");
+        assert!(help.starts_with(
+            "the job had ended; the driver spark-driver-0123abcd is kept: `sparkha jobs` shows its exit code"
+        ));
+        let (changes, error) = run_with(running(), false, async |run| run.interrupted().await).await;
+        assert_eq!(
+            (changes.len(), error.help().unwrap().as_str()),
+            (0, "the job was killed; submit it again")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_whose_exit_code_is_unknown_is_kept() {
+        let (changes, (result, kept)) = run_with(json!({"running": {}}), true, async |run| {
+            (run.result(None).await, run.kept)
+        })
+        .await;
+        let help = result.unwrap_err().help().unwrap();
+        assert_eq!(
+            (changes.as_slice(), kept),
+            (["PATCH".to_owned()].as_slice(), Some(true)),
+            "{help}"
+        );
+        assert!(
+            help.contains("its output is complete") && help.contains("`sparkha jobs` shows its exit code"),
+            "{help}"
+        );
+        let ended = json!({"terminated": {"exitCode": 3}});
+        let (changes, result) = run_with(ended, true, async |run| run.result(None).await).await;
+        assert_eq!((changes.len(), result.unwrap()), (0, JobResult::Ended { code: 3 }));
+    }
 }

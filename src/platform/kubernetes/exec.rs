@@ -154,33 +154,21 @@ fn without_times(log: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use kube::Client;
-    use kube::client::Body;
-
     use super::*;
-    use crate::spec::names::Namespace;
 
     const LOG: &str = "2026-11-30T09:57:07.1Z one\n2026-11-30T09:57:07.123456789Z \n2026-11-30T09:57:08Z  two";
     const REMOVED: &str = "unable to retrieve container logs for containerd://1";
 
     /// The previous log of a pod whose API server sends these responses, the last one for ever.
     async fn previous_log(responses: &'static [&'static str]) -> Result<String, Error> {
-        let sent = AtomicUsize::new(0);
-        let server = tower::service_fn(move |_| {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let cluster = Cluster::of_server(move |_| {
             let next = sent.fetch_add(1, Ordering::Relaxed).min(responses.len() - 1);
-            let body = Body::from(responses[next].as_bytes().to_vec());
-            async { Ok::<_, Infallible>(hyper::Response::new(body)) }
+            async move { responses[next].to_owned() }
         });
-        let cluster = Cluster {
-            client: Client::new(server, "etl"),
-            server: Default::default(),
-            namespace: Namespace::parse("etl").unwrap(),
-            requests: Default::default(),
-            fence: None,
-        };
         cluster.previous_log(&Pod::default(), "master", 10).await
     }
 

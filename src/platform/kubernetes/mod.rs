@@ -121,6 +121,26 @@ impl Cluster {
         }
     }
 
+    /// A cluster whose API server sends these responses.
+    #[cfg(test)]
+    pub fn of_server<F>(
+        respond: impl Fn(hyper::Request<kube::client::Body>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = String> + Send + 'static,
+    {
+        let server = tower::service_fn(move |request| {
+            let body = respond(request);
+            async {
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(kube::client::Body::from(
+                    body.await.into_bytes(),
+                )))
+            }
+        });
+        let namespace = Namespace::parse("etl").expect("a namespace");
+        Self::new(Client::new(server, "etl"), ApiEndpoint::default(), namespace)
+    }
+
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }

@@ -100,7 +100,7 @@ pub struct PodReport {
 pub struct Disk {
     /// Where its first volume is mounted.
     pub path: String,
-    /// Rounded up: 100 if nothing more can be written.
+    /// 100 if nothing more can be written.
     pub percent_used: u8,
 }
 

@@ -3,17 +3,17 @@
 use k8s_openapi::api::core::v1::{Container, Event, Pod};
 use kube::ResourceExt;
 
-use super::facts::{DiagnosticFacts, Existing};
+use super::facts::Existing;
 use crate::doctor::{Check, pods};
-use crate::model::labels::{Component, is_ours};
+use crate::model::labels::{Component, INSTANCE, is_ours};
 use crate::spec::ClusterSpec;
 use crate::spec::words::listed;
 use crate::state;
 use crate::state::readiness::NotReady;
 use crate::state::trouble::Trouble;
 
-/// The users' pods that use Spark: labelled as drivers, or with a master's URL.
-pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
+/// The pods that use this cluster: labelled as its drivers, or a user's own with the URL of one of its masters.
+pub fn users(pods: &[Pod], spec: &ClusterSpec) -> Vec<Pod> {
     let master = format!("spark://{}-master-", spec.name);
     let names_a_master = |container: &Container| {
         let words = container.command.iter().chain(&container.args).flatten();
@@ -23,12 +23,16 @@ pub fn users(facts: &DiagnosticFacts, spec: &ClusterSpec) -> Vec<Pod> {
     };
     let is_driver = |pod: &&Pod| {
         let labels = pod.labels();
-        let labelled = Component::of(labels) == Some(Component::Driver)
+        let is_labelled = Component::of(labels) == Some(Component::Driver)
             || labels.get("spark-role").map(String::as_str) == Some("driver");
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        labelled || (!is_ours(Some(labels)) && containers.into_iter().any(names_a_master))
+        let mut names = [Some(&spec.name), spec.active_alias()].into_iter().flatten();
+        let is_its = labels
+            .get(INSTANCE)
+            .is_some_and(|instance| names.any(|name| name.as_str() == instance));
+        let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        (is_labelled && is_its) || (!is_ours(Some(labels)) && containers.any(names_a_master))
     };
-    facts.pods.iter().flatten().filter(is_driver).cloned().collect()
+    pods.iter().filter(is_driver).cloned().collect()
 }
 
 /// Why pods of the cluster and of its users do not start.
@@ -68,4 +72,35 @@ fn missing(state: &state::ClusterState) -> Vec<String> {
     pods.filter(|pod| pod.phase == "Missing")
         .map(|pod| pod.name.clone())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spec::resolve::resolve;
+
+    #[test]
+    fn drivers_of_other_clusters_are_not_judged() {
+        let is_user = |labels: serde_json::Value, master: &str| {
+            let pod = json!({
+                "metadata": {"name": "p", "labels": labels},
+                "spec": {"containers": [{"name": "c", "args": [format!("--master=spark://{master}-0:7077")]}]},
+            });
+            let spec = resolve(None, &Default::default()).unwrap();
+            !users(&[serde_json::from_value(pod).unwrap()], &spec).is_empty()
+        };
+        let driver =
+            |cluster: &str| json!({"app.kubernetes.io/instance": cluster, "app.kubernetes.io/component": "driver"});
+        let foreign = json!({"spark-role": "driver"});
+        assert!(is_user(driver("spark"), "elsewhere"));
+        assert!(!is_user(driver("etl"), "etl-master"));
+        assert!(!is_user(foreign.clone(), "etl-master"));
+        assert!(is_user(foreign, "spark-master"));
+        assert!(is_user(
+            json!({"app.kubernetes.io/instance": "airflow"}),
+            "spark-master"
+        ));
+    }
 }

@@ -259,8 +259,9 @@ fn parse(pod: &str, text: &str, (targets, volumes): (&[ConnectTarget], &[&str]),
             ["unknown", text] => report.names.push(name(Resolution::Unknown, text)),
             ["unanswered", text] => report.names.push(name(Resolution::Unanswered, text)),
             // df: device, blocks, used, available, used in percent, path.
-            ["disk", device, blocks, used, _, percent, path] if volumes.contains(&path) => {
-                let percent_used = percent.strip_suffix('%').and_then(|percent| percent.parse().ok());
+            ["disk", device, blocks, used, available, _, path] if volumes.contains(&path) => {
+                let percent_used = used.parse().ok().zip(available.parse().ok());
+                let percent_used = percent_used.and_then(|(used, available)| percent_used_of(used, available));
                 // Several volumes may be on one disk.
                 let is_new = disks.insert((device, blocks, used));
                 report
@@ -278,6 +279,14 @@ fn parse(pod: &str, text: &str, (targets, volumes): (&[ConnectTarget], &[&str]),
     report.ports.sort_by_key(|port| place(&port.target));
     report.names.sort_by(|a, b| a.name.cmp(&b.name));
     report
+}
+
+/// How much of a disk is used, in percent, by its used and available KiB; `None` for one without blocks. Less than a MiB, and less than a
+/// hundredth of the disk, is not enough to write. `df` itself rounds up, so that a large disk seems full.
+fn percent_used_of(used: u64, available: u64) -> Option<u8> {
+    let percent = used.saturating_mul(100).checked_div(used.saturating_add(available))?;
+    let is_full = available < 1024 && percent == 99;
+    u8::try_from(percent + u64::from(is_full)).ok()
 }
 
 /// Runs a command in a pod's first container. Returns what it wrote to its standard output in time.
@@ -331,6 +340,17 @@ mod tests {
             .collect();
         assert_eq!(disks, [("/tmp", 40), ("/data", 100)]);
         assert_eq!(report.clock.unwrap().offset(), 0.0);
+    }
+
+    #[test]
+    fn a_large_disk_with_a_hundredth_free_is_not_full() {
+        let terabytes = 4 << 30;
+        let free = 30 << 20;
+        assert_eq!(percent_used_of(terabytes - free, free), Some(99));
+        assert_eq!(percent_used_of(1 << 20, 0), Some(100));
+        assert_eq!(percent_used_of(1 << 20, 1023), Some(100));
+        assert_eq!(percent_used_of(0, 64), Some(0));
+        assert_eq!(percent_used_of(0, 0), None);
     }
 
     #[test]

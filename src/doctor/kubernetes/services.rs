@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
@@ -21,6 +22,7 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
     let own: Vec<_> = services
         .iter()
         .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), cluster))
+        .filter(|service| !has_no_pods(service, &facts.sets))
         .collect();
     let mut findings = Findings::of(NAME);
     for service in &own {
@@ -29,6 +31,22 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
         }
     }
     findings.or_ok(format!("{} lead to their pods", own.len()))
+}
+
+/// Whether the Service selects the pods of a StatefulSet without replicas: a cluster may have no workers.
+fn has_no_pods(service: &Service, sets: &[StatefulSet]) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let mut empty = sets.iter().map(|set| &set.spec).filter(|spec| spec.replicas == Some(0));
+    selector.is_some_and(|selector| {
+        empty.any(|spec| {
+            let template = spec
+                .template
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.labels.as_ref());
+            template.is_some_and(|labels| selects(selector, labels))
+        })
+    })
 }
 
 /// What is wrong with a Service, and the hint.
@@ -41,7 +59,7 @@ fn of_service(
     let name = service.name_any();
     let spec = service.spec.as_ref()?;
     let selector = spec.selector.clone().unwrap_or_default();
-    let selected: Vec<_> = pods.iter().filter(|pod| selects(&selector, pod)).collect();
+    let selected: Vec<_> = pods.iter().filter(|pod| selects(&selector, pod.labels())).collect();
     if selected.is_empty() {
         let list: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let observed = format!("{name} selects no pod ({})", list.join(","));
@@ -80,8 +98,8 @@ fn of_service(
 }
 
 /// An empty selector selects nothing here: no controller fills its endpoints.
-fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[cfg(test)]
@@ -105,6 +123,21 @@ mod tests {
     fn observed(selector: &serde_json::Value, pods: &[Pod], addressed: &Observed<BTreeSet<String>>) -> Option<String> {
         let service = json!({"metadata": {"name": "s"}, "spec": {"selector": selector}});
         of_service(&serde_json::from_value(service).unwrap(), pods, addressed, "spark").map(|(observed, _)| observed)
+    }
+
+    #[test]
+    fn a_service_of_a_set_without_replicas_is_not_judged() {
+        let of = |part: &str, replicas: u32| {
+            let service = json!({"metadata": {"name": "s"}, "spec": {"selector": {"part": "worker"}}});
+            let set = json!({"metadata": {"name": "w"}, "spec": {
+                "replicas": replicas, "selector": {}, "template": {"metadata": {"labels": {"part": part, "version": "1"}}},
+            }});
+            let (service, set) = (serde_json::from_value(service), serde_json::from_value(set));
+            has_no_pods(&service.unwrap(), &[set.unwrap()])
+        };
+        assert!(of("worker", 0));
+        assert!(!of("worker", 1));
+        assert!(!of("master", 0));
     }
 
     #[test]

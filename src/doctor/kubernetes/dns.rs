@@ -57,11 +57,28 @@ pub async fn query_cluster_dns(
         .into_iter()
         .chain(own)
         .collect();
+    report(pod.name_any(), &names, query(forwarded.address, &names).await?)
+}
+
+/// The report of a name server. Every cluster has the first of the names: where it is unknown, the cluster has another domain, and no answer
+/// says anything.
+fn report(server: String, names: &[String], wrong: Vec<String>) -> Observed<NameServerReport> {
+    if let Some(first) = names.first()
+        && wrong.contains(&unknown(first))
+    {
+        return Err(format!(
+            "{server} does not know {first}: the cluster's domain may not be {DOMAIN}"
+        ));
+    }
     Ok(NameServerReport {
-        server: pod.name_any(),
+        server,
         names: names.len(),
-        wrong: query(forwarded.address, &names).await?,
+        wrong,
     })
+}
+
+fn unknown(name: &str) -> String {
+    format!("{name} is unknown")
 }
 
 /// The names that do not resolve, each with the reason. A forwarded port carries TCP.
@@ -78,7 +95,7 @@ async fn query(server: SocketAddr, names: &[String]) -> Observed<Vec<String>> {
     let lookups = names.iter().map(|name| async move {
         match resolver.lookup_ip(name.as_str()).await {
             Ok(_) => None,
-            Err(error) if error.is_nx_domain() || error.is_no_records_found() => Some(format!("{name} is unknown")),
+            Err(error) if error.is_nx_domain() || error.is_no_records_found() => Some(unknown(name)),
             Err(error) => Some(format!("{name}: {error}")),
         }
     });
@@ -204,6 +221,24 @@ mod tests {
             None,
         );
         assert_eq!(known[0], Check::ok(NAME, "coredns-1 resolves 1 name"));
+    }
+
+    #[test]
+    fn a_name_server_of_another_domain_is_not_judged() {
+        let names = ["kubernetes.svc.".to_owned(), "spark.svc.".to_owned()];
+        let of = |wrong: &[&str]| {
+            report(
+                "coredns-1".into(),
+                &names,
+                wrong.iter().map(|name| unknown(name)).collect(),
+            )
+        };
+        let other = of(&["kubernetes.svc.", "spark.svc."]);
+        assert_eq!(judge(&other, None)[0].status, Status::Skipped);
+        let probes = Ok(vec![answer("spark-master-0", &[("spark-master-0", Resolution::Known)])]);
+        assert_eq!(judge(&other, Some(&probes))[0].status, Status::Ok);
+        let lost = of(&["spark.svc."]);
+        assert_eq!(judge(&lost, Some(&probes))[0].status, Status::Failed);
     }
 
     /// A name server over TCP with one name.

@@ -217,12 +217,14 @@ struct Application {
     id: String,
 }
 
-/// The ID of a driver's current application, from the driver's own web UI.
+/// The ID that a master gave to a driver's current application, from the driver's own web UI. An application in local mode, or on another
+/// kind of cluster, has none.
 pub async fn application_of_driver(stream: impl UiStream) -> Result<Option<String>, Error> {
     let uri = hyper::Uri::from_static("/api/v1/applications");
     let response = WebUiConnection::over(stream).get(uri).await?;
     let applications: Vec<Application> = serde_json::from_slice(&response)?;
-    Ok(applications.into_iter().next().map(|application| application.id))
+    let mut ids = applications.into_iter().map(|application| application.id);
+    Ok(ids.find(|id| id.starts_with("app-")))
 }
 
 /// A worker's web UI.
@@ -382,6 +384,23 @@ mod tests {
         tokio::time::timeout(wait, ui.closed()).await.unwrap();
         let error = ui.report(refused()).await.unwrap_err();
         assert_eq!(error.to_string(), "connection refused");
+    }
+
+    #[tokio::test]
+    async fn only_an_application_of_a_master_is_a_drivers() {
+        let of = async |id: &str| {
+            let (ours, mut its) = tokio::io::duplex(4096);
+            let body = format!(r#"[{{"id": "{id}", "name": "x"}}]"#);
+            tokio::spawn(async move {
+                assert!(its.read(&mut [0; 4096]).await.unwrap() > 0);
+                let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                its.write_all(response.as_bytes()).await.unwrap();
+            });
+            application_of_driver(ours).await.unwrap()
+        };
+        let expected = "app-20261121105049-0001";
+        assert_eq!(of(expected).await.as_deref(), Some(expected));
+        assert_eq!(of("local-1732100000000").await, None);
     }
 
     #[tokio::test]

@@ -155,14 +155,15 @@ pub enum Command {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
-    let global = cli.global;
+    let mut global = cli.global;
+    global.local |= matches!(cli.command, Command::Local(_));
     hint::update(|invocation| {
         invocation.namespace = global.namespace.clone();
         invocation.context = global.context.clone();
         invocation.kubeconfig = global.kubeconfig.clone();
         invocation.local = global.local;
     });
-    if global.local || matches!(cli.command, Command::Local(_)) {
+    if global.local {
         local::check_system(std::env::consts::OS)?;
     }
     match cli.command {

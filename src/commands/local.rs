@@ -98,11 +98,7 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
             report::print(&format!("{}\n", home.display()))?;
         }
         LocalCommand::Env { name } => {
-            let here = Global {
-                local: true,
-                ..global.clone()
-            };
-            let platform = super::named_cluster(&here, name.as_deref()).await?;
+            let platform = super::named_cluster(global, name.as_deref()).await?;
             let platform = generations::for_jobs(platform).await?;
             if let Backend::Local(local) = platform.backend() {
                 let inventory = inventory(platform.as_ref()).await?;

@@ -288,6 +288,11 @@ fn hints_name_the_cluster_that_was_asked_for() {
     run(&["status", "etl", "--namespace", "data", "--kubeconfig", "/nonexistent"])
         .exits(3)
         .says("`sparkha render etl --namespace data --kubeconfig /nonexistent`");
+    let home = tempfile::tempdir().unwrap();
+    let nowhere = sparkha(&["local", "env"]).env("XDG_STATE_HOME", home.path()).output();
+    Run::from(nowhere.unwrap())
+        .exits(7)
+        .says("`sparkha list -A --local` lists the clusters, `sparkha create --local` creates one");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #
 #   ./teardown.sh [--namespace=NAMESPACE] [--delete-data]
 #
+# The namespace is that of the kubeconfig unless you pass another.
 # It deletes only objects with the cluster's labels. It keeps PersistentVolumeClaims unless you pass --delete-data.
 set -eu
 
@@ -20,6 +21,15 @@ for argument; do
 done
 
 selector='app.kubernetes.io/managed-by=sparkha,app.kubernetes.io/instance=spark'
+
+# The inventory is deleted last, and claims may be kept.
+found=$(kubectl ${namespace:+"$namespace"} get configmap,persistentvolumeclaim --selector="$selector" --output=name --ignore-not-found)
+if [ -z "$found" ]; then
+  place=${namespace:+namespace ${namespace#--namespace=}}
+  echo "$0: there is no cluster spark in ${place:-the namespace of the kubeconfig}; nothing was deleted" >&2
+  echo "$0: pass --namespace=NAMESPACE if it is in another namespace" >&2
+  exit 1
+fi
 
 # remove KIND NAME: deletes an object in the foreground, which also waits for its pods.
 remove() {

@@ -46,7 +46,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let resources = render::render(&spec).all(&spec);
     let what = &arguments.what;
     let text = if what.teardown {
-        teardown_script(&spec.name, &resources)
+        teardown_script(&spec, &resources)
     } else if what.role {
         let roles = role::roles(&spec).map(|role| serde_json::to_value(role).unwrap_or_default());
         report::yaml(&roles)

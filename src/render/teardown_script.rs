@@ -3,17 +3,27 @@
 use super::Resource;
 use crate::model::kind::Kind;
 use crate::model::labels::cluster_selector;
-use crate::spec::names::ClusterName;
+use crate::spec::ClusterSpec;
 
 /// The script for a cluster with these resources.
-pub fn teardown_script(name: &ClusterName, resources: &[Resource]) -> String {
+pub fn teardown_script(spec: &ClusterSpec, resources: &[Resource]) -> String {
     let removals: String = in_teardown_order(resources.iter().map(|r| (r.kind, r.name.as_str())))
         .into_iter()
         .map(|(kind, name)| format!("remove {} {name}\n", kind.name().to_lowercase()))
         .collect();
+    let namespace = spec.namespace.as_ref();
+    let (default, option) = match namespace {
+        Some(namespace) => (namespace.to_string(), format!("--namespace={namespace}")),
+        None => ("that of the kubeconfig".into(), String::new()),
+    };
     include_str!("files/teardown.sh")
-        .replace("@NAME@", name.as_str())
-        .replace("@SELECTOR@", &cluster_selector(name))
+        .replace("@NAME@", spec.name.as_str())
+        .replace(
+            "@DEFAULT@",
+            &format!("The namespace is {default} unless you pass another."),
+        )
+        .replace("@NAMESPACE@", &option)
+        .replace("@SELECTOR@", &cluster_selector(&spec.name))
         .replace("@REMOVALS@\n", &removals)
 }
 

@@ -1,8 +1,11 @@
 //! What `sparkha render` prints: the generated files, the examples, and what readers of YAML make of it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::kit::{file, run};
+use crate::kit::{Run, file, run};
 
 /// Files that are sparkha's own output, and the arguments that make them. `make manifests` writes them anew.
 const GENERATED: [(&str, &[&str]); 7] = [
@@ -42,6 +45,65 @@ fn rendering_is_deterministic_and_needs_no_namespace() {
     );
     let named = run(&["render", "--namespace", "data"]).exits(0).stdout;
     assert_eq!(named.matches("\n  namespace: data\n").count(), 20);
+}
+
+/// Stands for kubectl: writes down its arguments, and finds the cluster in the namespace data only.
+const KUBECTL: &str = r#"#!/bin/sh
+echo "$*" >>"$0.log"
+case $* in
+  "--namespace=data get configmap,"*) echo configmap/spark-sparkha ;;
+esac
+"#;
+
+/// Runs a teardown script with a kubectl of the test's own; what the script's kubectl was asked for.
+fn teardown(rendered: &[&str], arguments: &[&str]) -> (Run, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let kubectl = folder.path().join("kubectl");
+    std::fs::write(&kubectl, KUBECTL).unwrap();
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = file(&run(&[&["render", "--teardown"], rendered].concat()).exits(0).stdout);
+    let output = Command::new("sh")
+        .arg(script.path())
+        .args(arguments)
+        .env(
+            "PATH",
+            format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()),
+        )
+        .output();
+    let log = std::fs::read_to_string(folder.path().join("kubectl.log")).unwrap();
+    (output.unwrap().into(), log.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_teardown_script_deletes_where_the_objects_were_rendered_for() {
+    let in_data = file("namespace: data\n");
+    let in_data = ["-f", in_data.path().to_str().unwrap()];
+    for (rendered, arguments) in [
+        (&in_data[..], &[][..]),
+        (&["-n", "data"], &[]),
+        (&[], &["--namespace=data"]),
+        (&["-n", "other"], &["--namespace=data"]),
+    ] {
+        let (run, asked) = teardown(rendered, arguments);
+        run.exits(0);
+        assert!(
+            asked.iter().all(|line| line.starts_with("--namespace=data ")),
+            "{asked:?}"
+        );
+        assert!(
+            asked.iter().any(|line| line.contains("delete statefulset")),
+            "{asked:?}"
+        );
+    }
+    for (arguments, place) in [
+        (&[][..], "the namespace of the kubeconfig"),
+        (&["--namespace=other"], "namespace other"),
+    ] {
+        let (run, asked) = teardown(&[], arguments);
+        run.exits(1)
+            .says(&format!("there is no cluster spark in {place}; nothing was deleted"));
+        assert_eq!(asked.len(), 1, "{asked:?}");
+    }
 }
 
 #[test]

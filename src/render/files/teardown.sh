@@ -3,10 +3,11 @@
 #
 #   ./teardown.sh [--namespace=NAMESPACE] [--delete-data]
 #
+# @DEFAULT@
 # It deletes only objects with the cluster's labels. It keeps PersistentVolumeClaims unless you pass --delete-data.
 set -eu
 
-namespace=
+namespace=@NAMESPACE@
 delete_data=
 for argument; do
   case $argument in
@@ -20,6 +21,15 @@ for argument; do
 done
 
 selector='@SELECTOR@'
+
+# The inventory is deleted last, and claims may be kept.
+found=$(kubectl ${namespace:+"$namespace"} get configmap,persistentvolumeclaim --selector="$selector" --output=name --ignore-not-found)
+if [ -z "$found" ]; then
+  place=${namespace:+namespace ${namespace#--namespace=}}
+  echo "$0: there is no cluster @NAME@ in ${place:-the namespace of the kubeconfig}; nothing was deleted" >&2
+  echo "$0: pass --namespace=NAMESPACE if it is in another namespace" >&2
+  exit 1
+fi
 
 # remove KIND NAME: deletes an object in the foreground, which also waits for its pods.
 remove() {

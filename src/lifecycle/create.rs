@@ -16,7 +16,7 @@ use crate::lifecycle::teardown::Undone;
 use crate::lifecycle::{Error, external_zookeeper, preflight, secret, status, teardown, upgrade, wait};
 use crate::model::kind::Kind;
 use crate::platform::leader::Leader;
-use crate::platform::{self, Backend, Claim, Intent, LiveObjects, Lock, Platform, guard, kubernetes};
+use crate::platform::{self, Backend, Bounds, Claim, Intent, LiveObjects, Lock, Platform, guard, kubernetes};
 use crate::render::inventory::{Inventory, InventoryEntry, Upgrade};
 use crate::render::workloads::{ON_DELETE, ROLLING_UPDATE};
 use crate::render::{Rendered, Resource};
@@ -188,7 +188,8 @@ pub async fn create(
         let _lock = apply(platform, &prepared, options, &mut undo, progress).await?;
         match options.wait {
             true => {
-                let waiting = wait::until_ready(platform, &plan.inventory, options.timeout, progress);
+                let bounds = Bounds::new(options.timeout, progress);
+                let waiting = wait::until_ready(platform, &plan.inventory, &bounds);
                 waiting.await.map(Some)
             }
             false => Ok(None),

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::clients::{etcd, spark, vulcand, zookeeper};
 use crate::model::finding::Finding;
@@ -55,8 +56,14 @@ pub enum Error {
     Driver { message: String, help: String },
     #[error("{message}")]
     Incomplete { message: String, help: String },
-    #[error("the cluster is not in service after {seconds} s: {}", missing.join("; "))]
-    NotInTime { seconds: u64, missing: Vec<String> },
+    /// `subject` is what did not happen, such as "the cluster is not in service".
+    #[error("{subject} after {} s: {}", waited.as_secs(), missing.join("; "))]
+    NotInTime {
+        subject: String,
+        waited: Duration,
+        missing: Vec<String>,
+        help: String,
+    },
     #[error("the cluster is not in service: {}", missing.join("; "))]
     NotInService { missing: Vec<String> },
     #[error("cluster {name} has no job or driver {requested}")]
@@ -117,7 +124,8 @@ impl Error {
             Error::Usage { help, .. }
             | Error::Driver { help, .. }
             | Error::Incomplete { help, .. }
-            | Error::InUse { help, .. } => Some(help.clone()),
+            | Error::InUse { help, .. }
+            | Error::NotInTime { help, .. } => Some(help.clone()),
             Error::NoCapacity { .. } => Some(
                 "request less with --executor-memory and --executor-cores, or enlarge the workers with \
                  `sparkha create --worker-memory SIZE`; pass --wait to wait anyway"
@@ -140,10 +148,6 @@ impl Error {
             Error::NotDrained { next, .. } => Some(format!(
                 "`sparkha jobs` lists them, `sparkha jobs --kill ID` kills one; {next}",
             )),
-            Error::NotInTime { .. } => Some(
-                "--timeout 10m waits longer; `sparkha status` shows the progress (after a first create only with --retain)"
-                    .into(),
-            ),
             Error::NotInService { .. } => Some("nothing was changed; `sparkha status` shows details".into()),
             Error::NoJob { .. } => Some("`sparkha jobs` lists the jobs and drivers".into()),
             Error::Listen { address, source } => Some(match source.kind() {
@@ -171,6 +175,29 @@ impl Error {
     }
 }
 
+/// The hint of a command whose `--timeout` was too short.
+pub fn longer(timeout: Duration) -> String {
+    let seconds = timeout.as_secs().saturating_mul(2).max(60);
+    let longer = match seconds % 60 {
+        0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    };
+    format!("--timeout {longer} waits longer")
+}
+
 fn joined(conflicts: &[Conflict]) -> String {
     conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_timeout_is_longer_than_the_one_that_ended() {
+        for (seconds, longer_one) in [(0, "1m"), (40, "80s"), (300, "10m"), (600, "20m"), (5400, "180m")] {
+            let hint = longer(Duration::from_secs(seconds));
+            assert_eq!(hint, format!("--timeout {longer_one} waits longer"));
+        }
+    }
 }

@@ -23,4 +23,4 @@ pub mod upgrade;
 pub mod versions;
 pub mod wait;
 
-pub use error::Error;
+pub use error::{Error, longer};

@@ -14,10 +14,10 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::console::progress::Progress;
-use crate::lifecycle::Error;
 use crate::lifecycle::differences::restarts;
 use crate::lifecycle::plan::Plan;
 use crate::lifecycle::wait::{Patience, with_logs};
+use crate::lifecycle::{Error, longer};
 use crate::model::kind::Kind;
 use crate::model::labels::{COMPONENT, Component};
 use crate::model::reports::MasterStatus;
@@ -218,10 +218,13 @@ pub async fn replace(
             });
         }
         Ok(Continue(Error::NotInTime {
-            seconds: timeout.as_secs(),
-            missing: vec![format!(
-                "{missing}; the StatefulSets after {set} are unchanged, run the same command to continue"
-            )],
+            subject: format!("not all pods of {set} are replaced"),
+            waited: timeout,
+            missing: vec![missing],
+            help: format!(
+                "the StatefulSets after {set} are unchanged: run the same command again to continue; {}",
+                longer(timeout)
+            ),
         }))
     })
     .await

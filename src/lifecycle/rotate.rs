@@ -46,5 +46,5 @@ pub async fn rotate(platform: &dyn Platform, timeout: Duration, progress: &Progr
     };
     let done = work.await;
     create::finish(lock.as_mut(), done, &inventory, &inventory, false).await?;
-    wait::until_ready(platform, &inventory, bounds.remaining(), progress).await
+    wait::until_ready(platform, &inventory, &bounds).await
 }

@@ -13,7 +13,7 @@ use crate::lifecycle::inventory::baseline;
 use crate::lifecycle::status::status;
 use crate::lifecycle::{Error, create, preflight, wait};
 use crate::model::kind::Kind;
-use crate::platform::{Backend, Intent, Platform};
+use crate::platform::{Backend, Bounds, Intent, Platform};
 use crate::render::inventory::Inventory;
 use crate::spec::resolve::{Overrides, Source, resolve};
 use crate::spec::words::counted;
@@ -65,7 +65,7 @@ pub async fn scale(
     if !options.wait {
         return Ok(None);
     }
-    wait::until_ready(platform, &new, options.timeout, progress)
+    wait::until_ready(platform, &new, &Bounds::new(options.timeout, progress))
         .await
         .map(Some)
 }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow::{Break, Continue};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kube::ResourceExt;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::Error;
+use crate::lifecycle::{Error, longer};
 use crate::model::reports::MasterStatus;
 use crate::platform::poll::poll_until;
-use crate::platform::{Observation, Platform};
+use crate::platform::{Bounds, Observation, Platform};
 use crate::render::inventory::Inventory;
 use crate::spec::words::counted;
 use crate::state::decommissioning::decommissioning;
@@ -24,12 +24,12 @@ use crate::state::{ClusterState, Facts, ZooKeeperState, cluster_state, serving};
 pub async fn until_ready(
     platform: &dyn Platform,
     inventory: &Inventory,
-    timeout: Duration,
-    progress: &Progress,
+    bounds: &Bounds<'_>,
 ) -> Result<ClusterState, Error> {
+    let progress = bounds.progress;
     let started = Instant::now();
     let mut patience = Patience::default();
-    poll_until(platform.poll_interval(), timeout, async || {
+    poll_until(platform.poll_interval(), bounds.remaining(), async || {
         let facts = platform.facts(Observation::Repeated).await?;
         let state = cluster_state(platform.namespace().as_str(), inventory, &facts);
         show(&state, progress);
@@ -46,8 +46,13 @@ pub async fn until_ready(
             });
         }
         Ok(Continue(Error::NotInTime {
-            seconds: timeout.as_secs(),
+            subject: "the cluster is not in service".into(),
+            waited: bounds.timeout,
             missing: state.not_ready.iter().map(ToString::to_string).collect(),
+            help: format!(
+                "{}; `sparkha status` shows the progress (after a first create only with --retain)",
+                longer(bounds.timeout)
+            ),
         }))
     })
     .await

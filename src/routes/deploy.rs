@@ -57,11 +57,14 @@ async fn wait_until_available(
             return Ok(Break(()));
         }
         Ok(Continue(Error::NotInTime {
-            seconds: TIMEOUT.as_secs(),
-            missing: vec![format!(
-                "Deployment {name}; `kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` shows why",
+            subject: format!("Deployment {name} is not available"),
+            waited: TIMEOUT,
+            missing: vec![format!("{available} of {wanted} pods are available")],
+            help: format!(
+                "`kubectl --namespace {} describe pods --selector app.kubernetes.io/component={name}` shows why; the Deployment stays, \
+                 and --undeploy removes it",
                 cluster.namespace()
-            )],
+            ),
         }))
     })
     .await

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::console::progress::Progress;
-use crate::lifecycle::Error;
 use crate::lifecycle::wait::Patience;
+use crate::lifecycle::{Error, longer};
 use crate::platform::kubernetes::drivers;
 use crate::platform::kubernetes::watch::Watch;
 use crate::platform::poll::poll_until;
@@ -73,11 +73,13 @@ pub async fn until_started(watch: &Watch, driver: &str, timeout: Duration, progr
             }
         }
         Ok(Continue(Error::NotInTime {
-            seconds: timeout.as_secs(),
-            missing: vec![format!(
-                "driver {driver}: {}",
-                pod.as_ref().map_or_else(String::new, starting)
-            )],
+            subject: "the driver has not started".into(),
+            waited: timeout,
+            missing: vec![
+                pod.as_ref()
+                    .map_or_else(|| format!("{driver} does not exist yet"), starting),
+            ],
+            help: longer(timeout),
         }))
     })
     .await

@@ -127,8 +127,10 @@ impl Follow {
         match settled {
             Ok(Ok(published)) => Ok(published.table.clone()),
             _ => Err(Error::NotInTime {
-                seconds: FIRST_LOOK.as_secs(),
-                missing: vec!["the list of clusters and their pods".into()],
+                subject: "the routes are not known".into(),
+                waited: FIRST_LOOK,
+                missing: vec!["the list of clusters and their pods is incomplete".into()],
+                help: "run it again; -v logs what is retried".into(),
             }),
         }
     }

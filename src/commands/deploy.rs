@@ -15,7 +15,8 @@ use crate::{report, routes};
 pub struct DeployArguments {
     /// Run this command as a Deployment in the namespace
     ///
-    /// Its Role allows it to read the namespace's pods and inventories. All other arguments are passed on.
+    /// Its Role allows it to read the namespace's pods and inventories. All other arguments are passed on, except the kubeconfig and the
+    /// addresses to listen on. A router's Service has port 80, or 443 with --tls-cert, and 53 with --dns.
     #[arg(long, requires = "image", conflicts_with = "undeploy", help_heading = heading::DEPLOYMENT)]
     deploy: bool,
     /// Remove the objects that --deploy created
@@ -77,6 +78,11 @@ pub struct DeployedRouter {
 }
 
 impl DeployArguments {
+    /// Whether the command deploys.
+    pub fn is_deploy(&self) -> bool {
+        self.deploy
+    }
+
     /// Whether the command deploys or undeploys instead of running here.
     pub fn is_requested(&self) -> bool {
         self.deploy || self.undeploy
@@ -96,11 +102,13 @@ pub async fn run(global: &Global, arguments: &DeployArguments, command: Deployed
             help: "deploy to each namespace with --namespace instead of -A, or apply the `--print`ed objects with your own ClusterRole".into(),
         });
     }
-    let is_outside = arguments.deploy && arguments.service_type != ServiceTypeArgument::ClusterIp;
     if let Some(DeployedRouter { access, .. }) = &command.router
-        && is_outside
+        && arguments.deploy
     {
-        access.require_choice("a Service of this type is reachable from outside, and its router")?;
+        access.require_choice(match arguments.service_type {
+            ServiceTypeArgument::ClusterIp => "every pod can connect to a deployed router, which",
+            _ => "a Service of this type is reachable from outside, and its router",
+        })?;
     }
     let cluster = super::connected(global).await?;
     let namespace = cluster.namespace().to_string();
@@ -203,10 +211,6 @@ fn words(command: &DeployedCommand, namespace: &str, given: impl Iterator<Item =
         format!("--{metrics_option}=0.0.0.0:{METRICS_PORT}"),
     ]);
     if let Some(router) = &command.router {
-        // The pod is reachable by others; a NetworkPolicy can restrict that.
-        if router.access == RouterAccess::Unspecified {
-            words.push("--open".into());
-        }
         words.push(format!("--port={ANY_UI_PORT}"));
         if router.dns {
             words.push(format!("--dns=0.0.0.0:{DNS_PORT}"));
@@ -243,7 +247,7 @@ mod tests {
             all_namespaces: false,
             router: None,
         };
-        let line = "sparkha -n data router --deploy --image sparkha:1 --context c --port 80 --dns 0.0.0.0 --address 192.0.2.7 \
+        let line = "sparkha -n data router --deploy --image sparkha:1 --context c --dns 0.0.0.0 --address 192.0.2.7 \
                     --address=192.0.2.8 --no-access-log --users /etc/sparkha/users/htpasswd --mount-secret users";
         assert_eq!(
             passed_on(&router, line),

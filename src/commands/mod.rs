@@ -129,9 +129,12 @@ fn interruption() -> Result<impl Future<Output = ()>, Error> {
     termination().map_err(Error::io("listen for signals"))
 }
 
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
+
 /// An address of a name server, with or without a port.
 fn name_server(text: &str) -> Option<SocketAddr> {
-    let with_port = |address: IpAddr| SocketAddr::new(address, 53);
+    let with_port = |address: IpAddr| SocketAddr::new(address, DNS_PORT);
     text.parse().ok().or_else(|| text.parse().ok().map(with_port))
 }
 

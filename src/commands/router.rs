@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use hickory_proto::rr::Name;
 use jiff::Timestamp;
 
-use super::{Clusters, deploy, name_server};
+use super::{Clusters, DNS_PORT, deploy, name_server};
 use crate::commands::arguments::Global;
 use crate::commands::deploy::RouterAccess;
 use crate::commands::heading;
@@ -32,6 +32,7 @@ use crate::spec::names::is_dns_subdomain;
   sparkha router -A --open --dns 0.0.0.0 --address 192.0.2.7           for everyone, with DNS
   sparkha router --local --port 8000
   sparkha router --no-http --dns 192.0.2.7 --domain ui.example.com
+  sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --open
   sparkha router --namespace data --deploy --image registry.example/sparkha:0.1 --service-type load-balancer \
     --mount-secret users --users /etc/sparkha/users/htpasswd")]
 pub struct Arguments {
@@ -88,7 +89,7 @@ pub struct Arguments {
     #[arg(long, value_name = "IP", requires = "dns", help_heading = heading::DNS)]
     address: Vec<IpAddr>,
     /// Serve DNS only; another router is at --address
-    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "health", "all_namespaces"], help_heading = heading::DNS)]
+    #[arg(long, requires = "dns", conflicts_with_all = ["listen", "ports", "routes", "tls_cert", "users", "tokens", "open", "metrics", "health", "all_namespaces", "deploy"], help_heading = heading::DNS)]
     no_http: bool,
     #[command(flatten)]
     deploy: deploy::DeployArguments,
@@ -107,6 +108,9 @@ pub enum TransportArgument {
 
 pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     if arguments.deploy.is_requested() {
+        if arguments.deploy.is_deploy() {
+            arguments.check_deployed()?;
+        }
         let command = deploy::DeployedCommand {
             name: "sparkha-router",
             words: &["router"],
@@ -147,6 +151,28 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
 }
 
 impl Arguments {
+    /// Refuses what a deployed router cannot do: its Service has fixed ports, and its pods have other addresses.
+    fn check_deployed(&self) -> Result<(), Error> {
+        let refused = |message: &str, help: &str| {
+            Err(Error::Usage {
+                message: message.into(),
+                help: help.into(),
+            })
+        };
+        let has_other_port = |address: &SocketAddr| address.port() != DNS_PORT;
+        if !self.ports.is_empty() || !self.listen.is_empty() || self.dns.iter().any(has_other_port) {
+            return refused(
+                "--listen, --port and another port of --dns have no effect with --deploy: the Service has port 80, or 443 with --tls-cert, \
+                 and 53 with --dns",
+                "omit them",
+            );
+        }
+        match !self.dns.is_empty() && self.address.is_empty() {
+            true => no_address(),
+            false => Ok(()),
+        }
+    }
+
     fn access(&self) -> RouterAccess {
         match (self.users.is_some() || self.tokens.is_some(), self.open) {
             (true, _) => RouterAccess::Authenticated,
@@ -239,15 +265,19 @@ fn zone(arguments: &Arguments) -> Result<Zone, Error> {
         addresses.extend(own.filter(|address| !address.is_unspecified()));
     }
     if addresses.is_empty() {
-        return Err(Error::Usage {
-            message: "the address for the DNS answers is unknown".into(),
-            help: "pass --address IP, the address at which browsers reach this router".into(),
-        });
+        return no_address();
     }
     // Serial numbers wrap around (RFC 1982).
     let seconds = Timestamp::now().as_second() as u32;
     Zone::new(&arguments.domain, &addresses, seconds)
         .map_err(|_| super::bad_flag("--domain", "it is too long for names below it"))
+}
+
+fn no_address<T>() -> Result<T, Error> {
+    Err(Error::Usage {
+        message: "the address for the DNS answers is unknown".into(),
+        help: "pass --address IP, the address at which browsers reach this router".into(),
+    })
 }
 
 /// An address with or without a port.

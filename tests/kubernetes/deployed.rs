@@ -76,6 +76,7 @@ fn the_router_and_the_watch_run_in_the_cluster_with_the_least_rights() {
         "--deploy",
         "--image",
         image(),
+        "--open",
         "--dns",
         "0.0.0.0",
         "--address",

@@ -92,6 +92,23 @@ fn a_router_that_others_reach_says_whom_it_lets_in() {
         ];
         run(&deploy).exits(2).says("reachable from outside");
     }
+    let deploy = ["router", "--deploy", "--image", "sparkha:1", "--print"];
+    run(&deploy)
+        .exits(2)
+        .says("every pod can connect to a deployed router, which would show all web UIs to everyone");
+    for ignored in ["--port=8443", "--listen=0.0.0.0", "--dns=0.0.0.0:5300"] {
+        run(&[
+            &deploy[..],
+            &["--open", "--address", "192.0.2.7", "--dns", "0.0.0.0", ignored],
+        ]
+        .concat())
+        .exits(2)
+        .says("have no effect with --deploy");
+    }
+    run(&[&deploy[..], &["--open", "--dns", "192.0.2.7"]].concat())
+        .exits(2)
+        .says("the address for the DNS answers is unknown");
+    run(&[&deploy[..], &["--no-http", "--dns", "192.0.2.7"]].concat()).exits(2);
 }
 
 #[test]

@@ -11,12 +11,14 @@ use crate::model::labels::Component;
 use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};
 use crate::report;
+use crate::spec::Recovery;
 
 /// Print the objects of a cluster as YAML, without a Kubernetes cluster
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   sparkha render > spark.yaml                  all objects, for `kubectl apply -f`
   sparkha render --masters 1 --namespace data
+  sparkha render shared --only-zookeeper       an ensemble that clusters share
   sparkha render --teardown > teardown.sh      a script that removes the cluster with kubectl
   sparkha render --role --namespace data       the permissions that sparkha's users need")]
 pub struct Arguments {
@@ -30,7 +32,10 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct RenderSelection {
-    /// Print only the managed ZooKeeper's objects
+    /// Print a ZooKeeper ensemble for clusters to share, without passwords
+    ///
+    /// Everybody who can connect to it can change it. Its objects have the names of the managed ensemble of a cluster with this NAME: do not
+    /// apply both to one namespace.
     #[arg(long, help_heading = heading::OUTPUT)]
     only_zookeeper: bool,
     /// Print a script that removes the objects with kubectl
@@ -51,6 +56,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
         let roles = role::roles(&spec).map(|role| serde_json::to_value(role).unwrap_or_default());
         report::yaml(&roles)
     } else if what.only_zookeeper {
+        if !matches!(spec.recovery, Recovery::ManagedZooKeeper(_)) {
+            return Err(Error::Usage {
+                message: "this cluster has no ZooKeeper of its own, so there is nothing to print".into(),
+                help: "omit --zookeeper, and request at least 2 masters or set zookeeper in the cluster file".into(),
+            });
+        }
         let zookeeper = render::only(&spec, Component::ZooKeeper);
         report::yaml(zookeeper.iter().map(|resource| &resource.object))
     } else {

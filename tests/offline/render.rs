@@ -75,6 +75,15 @@ fn teardown(rendered: &[&str], arguments: &[&str]) -> (Run, Vec<String>) {
 }
 
 #[test]
+fn a_cluster_without_an_ensemble_has_none_to_print() {
+    for layout in [["--masters", "1"], ["--zookeeper", "zk:2181"]] {
+        run(&[&["render", "--only-zookeeper"], &layout[..]].concat())
+            .exits(2)
+            .says("this cluster has no ZooKeeper of its own");
+    }
+}
+
+#[test]
 fn a_teardown_script_deletes_where_the_objects_were_rendered_for() {
     let in_data = file("namespace: data\n");
     let in_data = ["-f", in_data.path().to_str().unwrap()];

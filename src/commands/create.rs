@@ -62,7 +62,9 @@ pub struct Arguments {
     /// Continue even if the preflight checks fail
     #[arg(long, help_heading = heading::CHANGES)]
     skip_preflight: bool,
-    /// How long to wait until the cluster is in service
+    /// How long each stage may take
+    ///
+    /// A stage replaces the pods of one StatefulSet, or waits until the cluster is in service.
     #[arg(long, default_value = "5m", value_parser = super::duration, value_name = "TIME", help_heading = heading::WAITING)]
     timeout: Duration,
     /// Return as soon as all objects are applied

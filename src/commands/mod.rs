@@ -27,10 +27,11 @@ pub mod version;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::builder::RangedI64ValueParser;
+use clap::builder::TypedValueParser;
 use jiff::SignedDuration;
 
 use self::arguments::Global;
@@ -172,19 +173,29 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of masters.
-fn master_count() -> RangedI64ValueParser<u32> {
-    let (least, most) = (i64::from(*MASTERS.start()), i64::from(*MASTERS.end()));
-    clap::value_parser!(u32).range(least..=most)
+fn master_count() -> impl TypedValueParser<Value = u32> {
+    whole_number(MASTERS)
 }
 
 /// A number of workers.
-fn worker_count() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS))
+fn worker_count() -> impl TypedValueParser<Value = u32> {
+    whole_number(0..=MAX_WORKERS)
 }
 
 /// A number of cores, at least 1.
-fn core_count() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
+fn core_count() -> impl TypedValueParser<Value = u32> {
+    whole_number(1..=u32::MAX)
+}
+
+fn whole_number(range: RangeInclusive<u32>) -> impl TypedValueParser<Value = u32> {
+    move |text: &str| {
+        let number: i64 = text.parse().map_err(|_| "write a whole number, such as 2".to_owned())?;
+        let number = u32::try_from(number).ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| match *range.end() {
+            u32::MAX => format!("{text} is not at least {}", range.start()),
+            end => format!("{text} is not in {}..={end}", range.start()),
+        })
+    }
 }
 
 #[cfg(test)]

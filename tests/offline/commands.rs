@@ -130,6 +130,12 @@ fn bad_arguments_are_bad_input() {
     run(&["create", "--workers", "-1"])
         .exits(2)
         .says("-1 is not in 0..=1000");
+    run(&["create", "--worker-cores", "1.5"])
+        .exits(2)
+        .says("invalid value '1.5' for '--worker-cores <N>': write a whole number, such as 2");
+    run(&["create", "--worker-cores", "0"])
+        .exits(2)
+        .says("0 is not at least 1");
 }
 
 #[test]

@@ -82,16 +82,19 @@ impl Job {
 
     /// Checks all files. Reports all errors at once.
     pub fn check(self) -> Result<CheckedJob, Problems> {
-        let mut list = Vec::new();
+        let of_application =
+            |message| Problem::flag("APPLICATION", message).help("name a .py or .jar file of this machine");
+        let mut list: Vec<_> = readable(&self.application)
+            .err()
+            .map(of_application)
+            .into_iter()
+            .collect();
         let mut problem = |flag: &'static str, message: String| list.push(Problem::flag(flag, message));
         if !self.application.ends_with(".jar") && !self.is_python() {
             problem(
                 "APPLICATION",
                 format!("{} is neither a .py nor a .jar file", self.application),
             );
-        }
-        if let Err(message) = readable(&self.application) {
-            problem("APPLICATION", message);
         }
         for (flag, files) in self.lists() {
             let unreadable = files.iter().filter_map(|file| readable(file).err());
@@ -386,7 +389,7 @@ mod tests {
         let problems = job.check().unwrap_err().to_string();
         for part in [
             "APPLICATION: ",
-            "nothing.py does not exist",
+            "nothing.py does not exist\n  help: name a .py or .jar file of this machine",
             "a is a folder",
             "none.jar does not exist",
             "have the same name",

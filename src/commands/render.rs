@@ -12,6 +12,7 @@ use crate::render::teardown_script::teardown_script;
 use crate::render::{self, role};
 use crate::report;
 use crate::spec::Recovery;
+use crate::spec::version::too_old_spark;
 
 /// Print the objects of a cluster as YAML, without a Kubernetes cluster
 #[derive(Debug, Args)]
@@ -48,6 +49,9 @@ struct RenderSelection {
 
 pub fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     let spec = arguments.spec.resolve(global)?;
+    if let Some(too_old) = spec.image.name.spark_version().and_then(too_old_spark) {
+        tracing::warn!("{too_old}");
+    }
     let resources = render::render(&spec).all(&spec);
     let what = &arguments.what;
     let text = if what.teardown {

@@ -9,7 +9,7 @@ use super::{Draft, Import, text};
 use crate::spec::file::tree::join;
 use crate::spec::image::ImageReference;
 use crate::spec::names::ClusterName;
-use crate::spec::version::{SPARK, numbers};
+use crate::spec::version::{too_old_spark, unsupported_spark};
 
 /// What becomes of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -449,12 +449,9 @@ impl ChartImport {
             };
             let image: Option<ImageReference> = format!("spark:{tag}").parse().ok();
             match image.as_ref().and_then(ImageReference::version) {
-                Some(version) if is_too_old(version) => self.draft.no_counterpart(
-                    setting,
-                    format!(
-                        "Spark is {version}; sparkha supports {SPARK}, and the file has no image, which is the newest"
-                    ),
-                ),
+                Some(version) if too_old_spark(version).is_some() => {
+                    self.draft.no_counterpart(setting, too_old_image(version));
+                }
                 Some(version) => self
                     .draft
                     .set(setting, &["image"], format!("docker.io/apache/spark:{version}")),
@@ -485,8 +482,14 @@ impl ChartImport {
             tag.map(|_| "image.tag"),
             digest.map(|_| "image.digest"),
         ];
+        let reference: Option<ImageReference> = image.parse().ok();
+        let version = reference.as_ref().and_then(ImageReference::spark_version);
+        let too_old = version.filter(|version| too_old_spark(version).is_some());
         for parameter in parts.into_iter().flatten() {
-            self.draft.set(parameter, &["image"], image.as_str());
+            match too_old {
+                Some(version) => self.draft.no_counterpart(parameter, too_old_image(version)),
+                None => self.draft.set(parameter, &["image"], image.as_str()),
+            }
         }
     }
 
@@ -683,9 +686,9 @@ fn has_exception(path: &str) -> bool {
     EXCEPTIONS.iter().any(|(name, _)| name.starts_with(&format!("{path}.")))
 }
 
-fn is_too_old(spark: &str) -> bool {
-    let [major, minor, _] = numbers(spark);
-    SPARK.is_too_old([major, minor])
+fn too_old_image(version: &str) -> String {
+    let unsupported = unsupported_spark(version);
+    format!("{unsupported}, and the file has no image, which is the newest")
 }
 
 /// Whether a value differs from what Helm takes for unset.

@@ -13,7 +13,7 @@ use crate::platform::leader::Leader;
 use crate::platform::{Backend, Observation, Platform};
 use crate::render::inventory::{FORMAT, Inventory};
 use crate::spec::image::version_in_image;
-use crate::spec::version::{KUBERNETES, SPARK, numbers};
+use crate::spec::version::{KUBERNETES, SPARK, numbers, too_old_spark, unsupported_spark};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
@@ -187,14 +187,12 @@ fn of_spark(image: &str, running: Option<&str>) -> Vec<Skew> {
         return skew;
     };
     let [major, minor, _] = numbers(version);
-    let is_known = major > 0;
-    let supports = || format!("Spark is {version}; sparkha supports {SPARK}");
-    if is_known && SPARK.is_too_old([major, minor]) {
+    if let Some(too_old) = too_old_spark(version) {
         let help = "`sparkha upgrade --image IMAGE` moves the cluster to another version when no application runs";
-        skew.push(Skew::new(supports(), help));
-    } else if is_known && SPARK.is_untested([major, minor]) {
+        skew.push(Skew::new(too_old, help));
+    } else if SPARK.is_untested([major, minor]) {
         let help = "nothing is known to fail; a newer sparkha may have been tested with it";
-        skew.push(Skew::new(supports(), help));
+        skew.push(Skew::new(unsupported_spark(version), help));
     }
     skew
 }

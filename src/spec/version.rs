@@ -47,6 +47,18 @@ impl fmt::Display for Supported {
     }
 }
 
+/// The message about a version of Spark that is too old.
+pub fn too_old_spark(version: &str) -> Option<String> {
+    let [major, minor, _] = numbers(version);
+    let is_known = major > 0;
+    (is_known && SPARK.is_too_old([major, minor])).then(|| unsupported_spark(version))
+}
+
+/// The message about a version of Spark that is not supported, or not tested.
+pub fn unsupported_spark(version: &str) -> String {
+    format!("Spark is {version}; sparkha supports {SPARK}")
+}
+
 /// Whether the text is a dotted version number like `4.3.0`.
 pub fn is_version(text: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -84,6 +84,16 @@ fn a_cluster_without_an_ensemble_has_none_to_print() {
 }
 
 #[test]
+fn a_version_of_spark_that_is_too_old_is_told() {
+    let told = "Spark is 3.5.1; sparkha supports Spark 4.0 and later";
+    run(&["render", "--image", "apache/spark:3.5.1"]).exits(0).says(told);
+    for other in ["apache/spark:4.0.0", "example/etl:1.2.0"] {
+        let run = run(&["render", "--image", other]).exits(0);
+        assert_eq!(run.stderr, "", "{other}");
+    }
+}
+
+#[test]
 fn a_teardown_script_deletes_where_the_objects_were_rendered_for() {
     let in_data = file("namespace: data\n");
     let in_data = ["-f", in_data.path().to_str().unwrap()];

@@ -63,6 +63,7 @@ fn judge(facts: &facts::DiagnosticFacts, spec: &ClusterSpec, namespace: &str) ->
     checks.extend(dns::judge(&facts.name_server, probes));
     checks.extend(clocks::judge(&facts.server, probes));
     checks.extend(objects::judge(facts, spec));
+    checks.extend(versions::old_spark(spec));
     let users = pods::users(facts.pods.as_deref().unwrap_or_default(), spec);
     checks.extend(links::judge(&users, &facts.services));
     if let Some(existing) = existing {

@@ -7,9 +7,11 @@ use kube::ResourceExt;
 
 use super::facts::{Existing, joined};
 use crate::doctor::{Check, Findings};
+use crate::lifecycle::preflight::OTHER_SPARK;
 use crate::lifecycle::versions::{Skew, of_sparkha};
+use crate::spec::ClusterSpec;
 use crate::spec::image::ImageReference;
-use crate::spec::version::is_same_feature_release;
+use crate::spec::version::{is_same_feature_release, too_old_spark};
 
 const NAME: &str = "versions";
 const OWN: &str = env!("CARGO_PKG_VERSION");
@@ -32,6 +34,12 @@ pub fn judge(existing: &Existing, users: &[Pod]) -> Vec<Check> {
     let of_drivers = users.iter().filter_map(|pod| of_driver(pod, &cluster.image));
     findings.found.extend(of_drivers);
     findings.or_ok(format!("sparkha {OWN} and one image, {}", cluster.image))
+}
+
+/// The Spark of the cluster file's image, if it is too old.
+pub fn old_spark(spec: &ClusterSpec) -> Option<Check> {
+    let too_old = spec.image.name.spark_version().and_then(too_old_spark)?;
+    Some(Check::warning(NAME, too_old, OTHER_SPARK))
 }
 
 fn images(pod: &Pod) -> impl Iterator<Item = &str> {

@@ -391,6 +391,10 @@ fn the_image_is_apaches_of_the_same_version_unless_it_is_your_own() {
     // Not supported: the default image.
     assert_eq!(image(json!({}), Some("3.5.5-debian-12-r0")), "");
     assert_eq!(image(json!({"image": {"tag": "latest"}}), None), "");
+    assert_eq!(
+        image(json!({"image": {"repository": "apache/spark", "tag": "3.5.1"}}), None),
+        ""
+    );
     let mirrored = json!({"global": {"imageRegistry": "registry.example"}, "image": {"tag": "4.0.0"}});
     assert_eq!(image(mirrored, None), "image: docker.io/apache/spark:4.0.0\n");
     let digest = format!("sha256:{}", "a".repeat(64));

@@ -14,6 +14,7 @@ use crate::platform::local::software::{MissingDependency, Software};
 use crate::platform::{Backend, Baseline, LiveObjects, Platform};
 use crate::render::{Rendered, render};
 use crate::spec::ClusterSpec;
+use crate::spec::version::too_old_spark;
 
 /// The live cluster before create changes anything.
 pub struct Snapshot {
@@ -101,6 +102,7 @@ pub async fn check(
         .znodes
         .iter()
         .flat_map(|znodes| znodes.findings.iter().cloned());
+    findings.extend(old_spark(spec, &snapshot.environment));
     let (taken, unreachable): (Vec<_>, Vec<_>) = of_znodes.partition(|finding| finding.severity == Severity::Clash);
     findings.extend(unreachable);
     if skip {
@@ -112,5 +114,51 @@ pub async fn check(
     match findings.iter().any(|finding| finding.severity > Severity::Warning) {
         true => Err(Error::Preflight { findings }),
         false => Ok(findings),
+    }
+}
+
+/// The warning about a version of Spark that is too old: the one of this machine, or that of the image's tag.
+pub fn old_spark(spec: &ClusterSpec, environment: &Environment) -> Option<Finding> {
+    let version = match environment {
+        Environment::Local(Ok(software)) => Some(software.spark_version.as_str()),
+        _ => spec.image.name.spark_version(),
+    };
+    let too_old = version.and_then(too_old_spark)?;
+    Some(Finding::new(Severity::Warning, too_old, OTHER_SPARK))
+}
+
+/// The remedy for a version of Spark that is too old.
+pub const OTHER_SPARK: &str = "choose a supported version with --image";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::resolve::{Overrides, resolve};
+
+    #[test]
+    fn a_spark_that_is_too_old_is_a_warning() {
+        let message = |image: &str, environment| {
+            let overrides = Overrides {
+                image: Some(image.into()),
+                ..Overrides::default()
+            };
+            let spec = resolve(None, &overrides).unwrap();
+            old_spark(&spec, &environment).map(|finding| (finding.severity, finding.message))
+        };
+        let here = |version: &str| {
+            let software = Software {
+                spark_version: version.into(),
+                ..Software::default()
+            };
+            Environment::Local(Ok(software))
+        };
+        let missing = || Environment::Local(Err(vec![]));
+        let expected = "Spark is 3.5.1; sparkha supports Spark 4.0 and later, tested up to 4.3";
+        let warning = Some((Severity::Warning, expected.to_owned()));
+        assert_eq!(message("apache/spark:3.5.1-java17", missing()), warning);
+        assert_eq!(message("apache/spark:4.3.0", here("3.5.1")), warning);
+        for version in ["apache/spark:4.0.0", "apache/spark:latest", "example/etl:1.2.0"] {
+            assert_eq!(message(version, missing()), None, "{version}");
+        }
     }
 }

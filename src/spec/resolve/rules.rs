@@ -8,7 +8,7 @@ use crate::spec::names::{is_dns_subdomain, is_qualified};
 pub type Rule = Result<(), (String, String)>;
 
 /// Environment variables that sparkha sets itself, and the key of the cluster file to use instead.
-const OWN_ENV: [(&str, &str); 18] = [
+const OWN_ENV: [(&str, &str); 22] = [
     ("SPARK_MASTER_HOST", "it is the name of the master's Service"),
     ("SPARK_MASTER_PORT", "it is 7077"),
     ("SPARK_MASTER_WEBUI_PORT", "it is 8080"),
@@ -23,11 +23,21 @@ const OWN_ENV: [(&str, &str); 18] = [
     ("SPARK_LOCAL_DIRS", "use workers.shuffle"),
     ("SPARK_DAEMON_MEMORY", "use daemonMemory"),
     ("SPARK_CONF_DIR", "use sparkConf"),
-    ("SPARK_DAEMON_JAVA_OPTS", "use sparkConf for properties"),
+    ("SPARK_DAEMON_JAVA_OPTS", FOR_PROPERTIES),
+    // Their system properties would override the properties files, and so the cluster's protection and recovery.
+    ("SPARK_HISTORY_OPTS", FOR_PROPERTIES),
+    ("SPARK_MASTER_OPTS", FOR_PROPERTIES),
+    ("SPARK_WORKER_OPTS", FOR_PROPERTIES),
+    ("ZOOKEEPER_JAVA_OPTS", "use zookeeper.daemonMemory"),
     ("POD_IP", "it is the pod's address"),
     ("POD_NAMESPACE", "it is the pod's namespace"),
     ("HOSTNAME", "it is the pod's name"),
 ];
+
+const FOR_PROPERTIES: &str = "use sparkConf for properties";
+
+/// Beginning of the names of variables for sparkha's own scripts.
+const OF_SCRIPTS: &str = "SPARKHA_";
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
 const OWN_CONF: [(&str, &str); 18] = [
@@ -117,10 +127,11 @@ pub fn own_property(key: &str) -> Option<&'static str> {
 
 /// Why a cluster file cannot set this environment variable: sparkha sets it itself.
 pub fn own_variable(name: &str) -> Option<&'static str> {
-    OWN_ENV
-        .iter()
-        .find(|(own, _)| *own == name)
-        .map(|(_, instead)| *instead)
+    let own = OWN_ENV.iter().find(|(own, _)| *own == name);
+    own.map(|(_, instead)| *instead).or_else(|| {
+        name.starts_with(OF_SCRIPTS)
+            .then_some("sparkha's scripts use these names")
+    })
 }
 
 /// A Spark property.
@@ -320,6 +331,23 @@ mod tests {
             ("spark.ssl.rpc.enabled", "false"),
         ] {
             assert!(spark_conf(key, value).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn variables_cannot_replace_the_properties_files() {
+        for name in [
+            "SPARK_MASTER_OPTS",
+            "SPARK_WORKER_OPTS",
+            "SPARK_HISTORY_OPTS",
+            "SPARK_DAEMON_JAVA_OPTS",
+        ] {
+            let (_, help) = env_name(name).unwrap_err();
+            assert_eq!(help, "remove it: use sparkConf for properties", "{name}");
+        }
+        assert!(env_name("SPARKHA_ANYTHING").is_err());
+        for name in ["HOME", "SPARK_DAEMON_CLASSPATH", "SPARK_SUBMIT_OPTS"] {
+            assert!(env_name(name).is_ok(), "{name}");
         }
     }
 

@@ -130,8 +130,11 @@ pub fn template(spec: &ClusterSpec, config: Option<&ConfigMap>, plan: PodPlan<'_
 }
 
 fn container(spec: &ClusterSpec, plan: PodPlan<'_>, mounts: Vec<VolumeMount>) -> Container {
+    let user_env = user_env(spec, plan.settings, plan.component);
     let mut env = plan.env;
-    env.extend(user_env(spec, plan.settings, plan.component));
+    // The cluster file may set another HOME.
+    env.retain(|own| !user_env.iter().any(|user| user.name == own.name));
+    env.extend(user_env);
     let mut command = plan.command;
     if s3_secret(spec, plan.component).is_some() {
         command = [script(S3_SCRIPT), command].concat();
@@ -479,9 +482,12 @@ fn claim_template(spec: &ClusterSpec, component: Component, name: &str, claim: &
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::render::driver::{self, Driver};
     use crate::render::render;
-    use crate::spec::resolve::{Source, resolve};
+    use crate::spec::resolve::{RESERVED_VOLUMES, Source, resolve};
 
     /// Volumes and mounts of the event logs in a component's pods.
     fn events(text: &str, set: &str) -> serde_json::Value {
@@ -519,6 +525,76 @@ mod tests {
             .map(|set| set.object)
             .filter(|object| object["kind"] == "StatefulSet");
         sets.next().unwrap()["spec"]["template"]["spec"].take()
+    }
+
+    #[test]
+    fn cluster_files_cannot_use_the_names_and_folders_of_rendered_pods() {
+        let text =
+            "history: true\nconnect: true\nmetrics: true\ns3: {secret: {name: keys}}\ntls: {secret: certificates}\n";
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let driver = Driver {
+            name: "spark-driver-1".into(),
+            image: None,
+            heap: Memory::from_mib(1024),
+            cores: 1,
+            python: true,
+            keep: false,
+            one_log: true,
+        };
+        let driver = driver::pod(serde_json::from_str(&driver::template(&spec)).unwrap(), &driver);
+        let sets = render(&spec).objects.into_iter().map(|resource| resource.object);
+        let sets = sets.filter(|object| object["kind"] == "StatefulSet");
+        let pods: Vec<_> = sets
+            .map(|mut set| set["spec"]["template"]["spec"].take())
+            .chain([serde_json::to_value(driver.spec).unwrap()])
+            .collect();
+        assert_eq!(pods.len(), 6);
+        let all = |list: &str, key: &str| -> BTreeSet<String> {
+            let items = pods
+                .iter()
+                .flat_map(|pod| [&pod[list], &pod["containers"][0][list]])
+                .filter_map(|items| items.as_array());
+            items
+                .flatten()
+                .map(|item| item[key].as_str().unwrap().to_owned())
+                .collect()
+        };
+        let is_refused = |text: String| resolve(Some(Source { name: "f", text: &text }), &Default::default()).is_err();
+        let volume = |name: &str, path: &str| {
+            format!("workers: {{volumes: [{{name: {name}, mountPath: {path}, emptyDir: {{}}}}]}}")
+        };
+        let replaceable = all("env", "name")
+            .into_iter()
+            .filter(|name| !is_refused(format!("env: {{{name}: x}}")));
+        assert_eq!(replaceable.collect::<Vec<_>>(), ["AWS_SHARED_CREDENTIALS_FILE", "HOME"]);
+        assert_eq!(all("volumes", "name"), RESERVED_VOLUMES.map(str::to_owned).into());
+        for name in all("volumes", "name") {
+            assert!(is_refused(volume(&name, "/mine")), "{name}");
+        }
+        for path in all("volumeMounts", "mountPath") {
+            let parent = path.rsplit_once('/').unwrap().0;
+            for path in [&path, &format!("{path}/x"), &format!("/.{path}/"), parent]
+                .into_iter()
+                .filter(|path| !path.is_empty())
+            {
+                assert!(is_refused(volume("mine", path)), "{path}");
+            }
+        }
+        assert!(!is_refused(volume("mine", "/mine")));
+    }
+
+    #[test]
+    fn a_home_of_the_cluster_file_replaces_the_usual_one() {
+        for set in ["spark-worker", "spark-connect"] {
+            let pod = pod_of("connect: true\nenv: {HOME: /data/home}\n", set);
+            let env = pod["containers"][0]["env"].as_array().unwrap();
+            let homes: Vec<_> = env.iter().filter(|variable| variable["name"] == "HOME").collect();
+            assert_eq!(
+                homes,
+                [&serde_json::json!({"name": "HOME", "value": "/data/home"})],
+                "{set}"
+            );
+        }
     }
 
     #[test]

@@ -354,9 +354,20 @@ pub struct SourceFile {
 pub struct HostPathFile {
     /// Absolute path on the node.
     pub path: String,
-    /// Directory, DirectoryOrCreate, File, …
+    /// What must be there, or is created; by default anything.
     #[serde(default, rename = "type")]
-    pub kind: Option<String>,
+    pub kind: Option<HostPathType>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub enum HostPathType {
+    BlockDevice,
+    CharDevice,
+    Directory,
+    DirectoryOrCreate,
+    File,
+    FileOrCreate,
+    Socket,
 }
 
 /// An existing claim. sparkha never deletes it.

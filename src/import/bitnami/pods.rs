@@ -164,12 +164,10 @@ fn source(volume: &Value) -> Result<Map<String, Value>, String> {
             "a volume's source is one of hostPath, persistentVolumeClaim, emptyDir, configMap, secret, nfs".into(),
         );
     };
-    let given = volume[*key].as_object().cloned().unwrap_or_default();
-    let unknown = given
-        .iter()
-        .find(|(key, value)| is_set(value) && !keys.contains(&key.as_str()));
-    match unknown {
-        Some((unknown, _)) => Err(format!("{key} has no key {}", unknown.escape_debug())),
+    let mut given = volume[*key].as_object().cloned().unwrap_or_default();
+    given.retain(|_, value| is_set(value));
+    match given.keys().find(|key| !keys.contains(&key.as_str())) {
+        Some(unknown) => Err(format!("{key} has no key {}", unknown.escape_debug())),
         None => Ok(Map::from_iter([((*key).to_owned(), given.into())])),
     }
 }

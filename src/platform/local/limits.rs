@@ -164,6 +164,8 @@ mod tests {
                 "network policies: every user of this machine can reach the cluster's ports",
             ]
         );
+        let stored = limits_of("s3: {secret: {name: keys}}\n");
+        assert!(!stored.iter().any(|line| line.contains("mount paths")), "{stored:#?}");
         let much = limits_of(
             "image: x/spark:3.5.1\nwebUi: {serviceType: NodePort}\nzookeeper: {storage: {size: 1Gi}}\n\
              workers: {autoscale: {min: 1, max: 3}, nodeSelector: {a: b}, priorityClassName: p, volumes: [{name: d, mountPath: /d, nfs: {server: s, path: /}}]}",

@@ -15,11 +15,12 @@ use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
 
 /// Names of sparkha's own volumes.
-pub const RESERVED_VOLUMES: [&str; 9] = [
+pub const RESERVED_VOLUMES: [&str; 10] = [
     "auth",
     "conf",
     "data",
     "events",
+    "s3-keys",
     "shuffle",
     "tls",
     "tmp",
@@ -27,7 +28,8 @@ pub const RESERVED_VOLUMES: [&str; 9] = [
     "zookeeper-auth",
 ];
 /// Folders with sparkha's or Spark's own files.
-const RESERVED_PATHS: [&str; 8] = [
+const RESERVED_PATHS: [&str; 9] = [
+    "/etc/s3-keys",
     "/etc/spark",
     "/etc/spark-auth",
     "/etc/spark-tls",
@@ -163,11 +165,20 @@ impl Resolver {
                     format!("`{}` cannot be mounted at: {reason}", file.mount_path),
                     "choose a folder like /data",
                 );
-            } else if !paths.insert(file.mount_path.clone()) {
+            } else if !paths.insert(clean(&file.mount_path)) {
                 self.problem(
                     &mount_path,
                     format!("two volumes are mounted at `{}`", file.mount_path),
                     "use different folders",
+                );
+            }
+            if let Some(sub_path) = &file.sub_path
+                && (sub_path.starts_with('/') || leaves(sub_path))
+            {
+                self.problem(
+                    &join(&path, "subPath"),
+                    format!("`{sub_path}` is not a path inside the volume"),
+                    "write it like data/input, without `..`",
                 );
             }
             if let Some(source) = self.one_source(&path, file.source) {
@@ -188,7 +199,7 @@ impl Resolver {
         let given = [
             sources.host_path.map(|file| VolumeSource::HostPath {
                 path: file.path,
-                kind: file.kind,
+                kind: file.kind.map(|kind| format!("{kind:?}")),
             }),
             sources
                 .persistent_volume_claim
@@ -234,10 +245,10 @@ impl Resolver {
 
     fn check_source(&mut self, path: &str, source: &VolumeSource) {
         match source {
-            VolumeSource::HostPath { path: folder, .. } if !folder.starts_with('/') => self.problem(
+            VolumeSource::HostPath { path: folder, .. } if !folder.starts_with('/') || leaves(folder) => self.problem(
                 &format!("{path}.hostPath.path"),
-                format!("`{folder}` is not an absolute path"),
-                "begin it with `/`",
+                format!("`{folder}` is not an absolute path without `..`"),
+                "write it like /srv/data",
             ),
             VolumeSource::Nfs { path: folder, .. } if !folder.starts_with('/') => self.problem(
                 &format!("{path}.nfs.path"),
@@ -314,18 +325,31 @@ fn mountable(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("it is not an absolute path".into());
     }
-    let clean = path.trim_end_matches('/');
-    if clean.is_empty() {
-        return Err("it is the root".into());
-    }
-    if path.contains(':') || clean.split('/').any(|part| part == "..") {
+    if path.contains(':') || leaves(path) {
         return Err("it contains `:` or `..`".into());
     }
+    let clean = clean(path);
+    if clean == "/" {
+        return Err("it is the root".into());
+    }
+    // A mount also hides the folders inside of it.
+    let is_inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     let taken = RESERVED_PATHS
-        .iter()
-        .find(|taken| clean == **taken || clean.starts_with(&format!("{taken}/")));
+        .into_iter()
+        .find(|taken| clean == *taken || is_inside(&clean, taken) || is_inside(taken, &clean));
     match taken {
         Some(taken) => Err(format!("{taken} is used by sparkha or the image")),
         None => Ok(()),
     }
+}
+
+/// Whether a path has a part `..`, which Kubernetes refuses.
+fn leaves(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+/// An absolute path without empty parts and `.`.
+fn clean(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    format!("/{}", parts.join("/"))
 }

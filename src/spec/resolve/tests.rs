@@ -325,6 +325,38 @@ labels: {app.kubernetes.io/name: x}
 }
 
 #[test]
+fn volumes_that_kubernetes_refuses_or_that_hide_other_files_are_refused() {
+    let volume = |rest: &str| from_file(&format!("workers: {{volumes: [{{name: a, {rest}}}]}}\n"));
+    for wrong in [
+        "mountPath: /a, emptyDir: {}, subPath: ../x",
+        "mountPath: /a, emptyDir: {}, subPath: /x",
+        "mountPath: /a, hostPath: {path: /a/../b}",
+        "mountPath: /a, hostPath: {path: /a, type: Folder}",
+        "mountPath: /opt, emptyDir: {}",
+        "mountPath: /etc/, emptyDir: {}",
+        "mountPath: /var, emptyDir: {}",
+        "mountPath: //tmp/./x, emptyDir: {}",
+        "mountPath: /a, emptyDir: {}}, {name: b, mountPath: /a/, emptyDir: {}",
+    ] {
+        let problems = volume(wrong).unwrap_err();
+        assert_eq!(problems.list.len(), 1, "{wrong}: {problems}");
+    }
+    for right in [
+        "mountPath: /a, emptyDir: {}, subPath: x/..y",
+        "mountPath: /a, hostPath: {path: /a, type: DirectoryOrCreate}",
+        "mountPath: /opt/data, emptyDir: {}",
+        "mountPath: /etc/hive, emptyDir: {}",
+        "mountPath: /var/lib/data, emptyDir: {}",
+    ] {
+        assert!(volume(right).is_ok(), "{right}");
+    }
+    let typed = volume("mountPath: /a, hostPath: {path: /a, type: File}").unwrap();
+    assert!(
+        matches!(&typed.workers.pod.volumes[0].source, VolumeSource::HostPath { kind: Some(kind), .. } if kind == "File")
+    );
+}
+
+#[test]
 fn workers_have_a_count_or_an_autoscaler_but_not_both() {
     let spec = from_file("workers: {autoscale: {min: 2, max: 5}, drainSeconds: 60}\n").unwrap();
     let autoscale = Autoscale {

@@ -187,7 +187,7 @@ mod tests {
             &live,
             &json!({"spec": {"replicas": 2, "ports": [{"port": 1}]}})
         ));
-        assert!(contains(&live, &json!({"spec": {"emptyDir": {}}})));
+        assert!(contains(&live, &json!({"spec": {"emptyDir": {}, "value": ""}})));
         assert!(!contains(&live, &json!({"spec": {"replicas": 3}})));
         assert!(!contains(&live, &json!({"spec": {"ports": []}})));
         assert!(!contains(&live, &json!({"spec": {"paused": true}})));

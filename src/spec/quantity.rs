@@ -17,8 +17,16 @@ const BINARY_UNITS: [(&str, u64); 5] = [
     ("Mi", MI),
     ("Ki", KI),
 ];
-/// The other suffixes; one comes before any that it ends with.
-const OTHER_UNITS: [(&str, u64); 12] = [
+/// Kubernetes' decimal suffixes, from the largest. `e3` is its other way to write `k`, which is Spark's here.
+const DECIMAL_UNITS: [(&str, u64); 5] = [
+    ("P", 1_000_000_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("G", 1_000_000_000),
+    ("M", 1_000_000),
+    ("e3", 1000),
+];
+/// Spark's suffixes; one comes before any that it ends with.
+const SPARK_UNITS: [(&str, u64); 8] = [
     ("kb", KI),
     ("mb", MI),
     ("gb", 1 << 30),
@@ -27,10 +35,6 @@ const OTHER_UNITS: [(&str, u64); 12] = [
     ("m", MI),
     ("g", 1 << 30),
     ("t", 1 << 40),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-    ("P", 1_000_000_000_000_000),
 ];
 
 /// A text that is not a quantity.
@@ -72,7 +76,8 @@ impl Memory {
         let error = || QuantityError::NotMemory(text.to_owned());
         let (number, unit) = BINARY_UNITS
             .iter()
-            .chain(&OTHER_UNITS)
+            .chain(&DECIMAL_UNITS)
+            .chain(&SPARK_UNITS)
             .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, Some(unit))))
             .unwrap_or((text, None));
         let bytes = decimal(number).ok_or_else(error)? * unit.unwrap_or(1) as f64;
@@ -128,11 +133,13 @@ impl Add for Memory {
     }
 }
 
-/// Kubernetes' canonical form, which the API server returns unchanged: the largest binary unit that divides the amount.
+/// Kubernetes' canonical form, which the API server returns unchanged: the largest binary unit that divides the amount, or else the largest
+/// decimal one.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match BINARY_UNITS
             .iter()
+            .chain(&DECIMAL_UNITS)
             .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
         {
             Some((suffix, unit)) => write!(f, "{}{suffix}", self.0 / unit),
@@ -232,10 +239,43 @@ mod tests {
         assert_eq!(Cpu::parse("1g"), Err(QuantityError::NotCpu("1g".into())));
     }
 
+    #[test]
+    fn amounts_are_displayed_as_the_api_server_returns_them() {
+        let displayed = |text| Memory::parse(text).unwrap().to_string();
+        for text in [
+            "1Gi",
+            "1536Mi",
+            "3906250Ki",
+            "3G",
+            "2500M",
+            "1500001e3",
+            "1000000001",
+            "1Pi",
+        ] {
+            assert_eq!(displayed(text), text);
+        }
+        for (text, canonical) in [
+            ("3000000000", "3G"),
+            ("2.5G", "2500M"),
+            ("4G", "3906250Ki"),
+            ("1.5Gi", "1536Mi"),
+            ("3e9", "3G"),
+            ("1000.5M", "1000500e3"),
+        ] {
+            assert_eq!(displayed(text), canonical, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn displayed_memory_parses_back(bytes in MI..(1 << 52)) {
             prop_assert_eq!(Memory::parse(&Memory(bytes).to_string()), Ok(Memory(bytes)));
+        }
+
+        #[test]
+        fn displayed_decimal_memory_parses_back(number in 1100..1_000_000_u64, zeros in 3..9u32) {
+            let memory = Memory(number * 10_u64.pow(zeros));
+            prop_assert_eq!(Memory::parse(&memory.to_string()), Ok(memory));
         }
 
         #[test]

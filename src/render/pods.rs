@@ -271,15 +271,19 @@ fn topology_spread(spec: &ClusterSpec, plan: &PodPlan<'_>) -> Vec<TopologySpread
 /// their emptyDirs: after a partition of two of three ZooKeeper servers, the cluster's state.
 fn tolerations(settings: &PodSettings, component: Component) -> Vec<Toleration> {
     const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+    const NO_EXECUTE: &str = "NoExecute";
     let mut tolerations = settings.tolerations.clone();
-    let is_said = tolerations
-        .iter()
-        .any(|toleration| toleration.key.as_deref().is_none_or(|key| key == UNREACHABLE));
-    if !is_said && matches!(component, Component::Master | Component::ZooKeeper | Component::Worker) {
+    // Kubernetes takes a missing key or effect as any.
+    let covers = |field: &Option<String>, value| field.as_deref().is_none_or(|own| own.is_empty() || own == value);
+    let is_said =
+        |toleration: &Toleration| covers(&toleration.key, UNREACHABLE) && covers(&toleration.effect, NO_EXECUTE);
+    if !tolerations.iter().any(is_said)
+        && matches!(component, Component::Master | Component::ZooKeeper | Component::Worker)
+    {
         tolerations.push(Toleration {
             key: Some(UNREACHABLE.into()),
             operator: Some("Exists".into()),
-            effect: Some("NoExecute".into()),
+            effect: Some(NO_EXECUTE.into()),
             ..Default::default()
         });
     }
@@ -640,6 +644,17 @@ mod tests {
             pod_of("connect: true\n", "spark-connect")["tolerations"],
             serde_json::Value::Null
         );
+        // Evictions have the effect NoExecute.
+        for other in [
+            "{operator: Exists, effect: NoSchedule}",
+            "{key: spark, operator: Exists}",
+        ] {
+            let tolerations =
+                pod_of(&format!("masters: {{tolerations: [{other}]}}"), "spark-master")["tolerations"].take();
+            assert_eq!(tolerations[1], forever[0], "{other}");
+        }
+        let all = pod_of("masters: {tolerations: [{operator: Exists}]}", "spark-master")["tolerations"].take();
+        assert_eq!(all, serde_json::json!([{"operator": "Exists"}]));
         let own = "masters: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, tolerationSeconds: 60, effect: NoExecute}]}\n";
         let said = pod_of(own, "spark-master")["tolerations"].take();
         assert_eq!(

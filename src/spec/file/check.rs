@@ -22,6 +22,8 @@ pub fn check(value: &Value, schema: &Value, positions: &Positions, problems: &mu
     sound.unwrap_or_else(|| Value::Object(Map::new()))
 }
 
+const NO_VALUE: &str = "this key has no value";
+
 struct Checker<'a> {
     definitions: &'a Value,
     positions: &'a Positions,
@@ -37,7 +39,7 @@ impl<'a> Checker<'a> {
             .any(|branch| branch.get("type").is_none() && branch.get("enum").is_none())
         {
             // Kubernetes' own types, validated elsewhere.
-            return Some(value.clone());
+            return Some(without_nulls(value));
         }
         let Some(branch) = branches.iter().copied().find(|branch| accepts(branch, value)) else {
             self.wrong_type(value, &branches, path);
@@ -48,6 +50,13 @@ impl<'a> Checker<'a> {
             Value::Array(items) => self.list(items, &branch["items"], path),
             _ => self.scalar(value, branch, path),
         }
+    }
+
+    /// Whether a schema takes `true`, or a mapping with settings.
+    fn is_switch(&self, schema: &'a Value) -> bool {
+        let branches = self.branches(schema);
+        let takes = |name| branches.iter().any(|branch| has_type(branch, name));
+        takes("boolean") && takes("object") && !takes("string")
     }
 
     /// The alternatives of a schema, with references resolved.
@@ -69,6 +78,17 @@ impl<'a> Checker<'a> {
                 .get(key)
                 .or_else(|| Some(&schema["additionalProperties"]).filter(|other| other.is_object()))
             {
+                // Flow mappings take `count 3` and `count:3` for keys.
+                _ if value.is_null() && key.contains([' ', ':']) => {
+                    let help = "is `:` or a space missing? write it like `key: value`";
+                    self.report(self.positions.key(&below), &below, NO_VALUE, help.into());
+                }
+                Some(schema) if value.is_null() && self.is_switch(schema) => {
+                    let help = format!("write `{key}: true` or `{key}: false`");
+                    self.report(self.positions.key(&below), &below, NO_VALUE, help);
+                }
+                // As if the key were missing.
+                Some(_) if value.is_null() => {}
                 Some(schema) => {
                     if let Some(value) = self.value(value, schema, &below) {
                         sound.insert(key.clone(), value);
@@ -88,7 +108,7 @@ impl<'a> Checker<'a> {
             .filter_map(Value::as_str);
         let mut complete = true;
         for key in required {
-            if !map.contains_key(key) {
+            if map.get(key).is_none_or(Value::is_null) {
                 self.report(
                     self.positions.nearest(path),
                     path,
@@ -154,6 +174,18 @@ impl<'a> Checker<'a> {
 
     fn report(&mut self, position: (u64, u64), path: &str, message: impl Into<String>, help: String) {
         self.problems.push(Problem::at(position, path, message).help(help));
+    }
+}
+
+/// A value without keys that have no value.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 

@@ -308,11 +308,7 @@ impl Flattener {
                 // Readers look for a mapping at its key.
                 self.positions.values.insert(path.clone(), *position);
             }
-            let value = self.value(value, path);
-            // A key without a value counts as omitted.
-            if !value.is_null() {
-                map.insert(key.clone(), value);
-            }
+            map.insert(key.clone(), self.value(value, path));
         }
         Value::Object(map)
     }

@@ -325,6 +325,39 @@ labels: {app.kubernetes.io/name: x}
 }
 
 #[test]
+fn a_key_without_a_value_is_a_mistake_only_if_its_meaning_is_unknown() {
+    // As if the keys were missing.
+    let text = "masters:\nsparkConf:\nworkers: {count: ~, affinity: {nodeAffinity: null}}\nenv: {A: ~}\n";
+    let spec = from_file(text).unwrap();
+    assert_eq!((spec.workers.count, spec.env.len()), (2, 0));
+    let told = |text: &str| from_file(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (
+            "wrokers:\n",
+            "1:1: wrokers: unknown key\n  help: did you mean `workers`?",
+        ),
+        (
+            "workers: {cont: ~}\n",
+            "1:11: workers.cont: unknown key\n  help: did you mean `count`?",
+        ),
+        (
+            "workers: {count 3}\n",
+            "1:11: workers.count 3: this key has no value\n  help: is `:` or a space missing? write it like `key: value`",
+        ),
+        ("workers: {count:3}\n", "1:11: workers.count:3: this key has no value"),
+        ("env: {A:3}\n", "1:7: env.A:3: this key has no value"),
+        ("s3: {secret: {name: ~}}\n", "s3.secret: `name` is missing"),
+        (
+            "history:\n",
+            "1:1: history: this key has no value\n  help: write `history: true` or `history: false`",
+        ),
+        ("dynamicAllocation: ~\n", "dynamicAllocation: this key has no value"),
+    ] {
+        assert!(told(text).contains(expected), "{expected}\n{}", told(text));
+    }
+}
+
+#[test]
 fn volumes_that_kubernetes_refuses_or_that_hide_other_files_are_refused() {
     let volume = |rest: &str| from_file(&format!("workers: {{volumes: [{{name: a, {rest}}}]}}\n"));
     for wrong in [

@@ -9,4 +9,5 @@ properties=$(with_secret connect.conf spark.connect.authenticate.token)
 # Where pods share the machine's network, each server binds to its own address.
 exec "${SPARK_HOME:-/opt/spark}/bin/spark-submit" --class org.apache.spark.sql.connect.service.SparkConnectServer \
   --name "Spark Connect" --master "$1" --properties-file "$properties" \
-  --conf "spark.driver.host=${POD_IP}" ${SPARK_LOCAL_IP:+--conf "spark.connect.grpc.binding.address=$SPARK_LOCAL_IP"}
+  --conf "spark.driver.host=${POD_IP}" --conf "spark.driver.bindAddress=${POD_IP}" \
+  ${SPARK_LOCAL_IP:+--conf "spark.connect.grpc.binding.address=$SPARK_LOCAL_IP"}

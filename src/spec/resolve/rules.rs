@@ -40,17 +40,18 @@ const FOR_PROPERTIES: &str = "use sparkConf for properties";
 const OF_SCRIPTS: &str = "SPARKHA_";
 
 /// Properties that sparkha sets itself, and the key of the cluster file to use instead.
-const OWN_CONF: [(&str, &str); 18] = [
+const OWN_CONF: [(&str, &str); 22] = [
     ("spark.deploy.recoveryMode", "masters.count and zookeeper determine it"),
     ("spark.deploy.recoveryDirectory", "use masters.storage"),
     ("spark.deploy.zookeeper.url", "use zookeeper.external.servers"),
     ("spark.deploy.zookeeper.dir", "use zookeeper.external.chroot"),
     ("spark.master", "`sparkha status` shows the masters' URL for drivers"),
     ("spark.local.dir", "use workers.shuffle"),
-    (
-        "spark.port.maxRetries",
-        "daemons must listen on the ports of their Services",
-    ),
+    ("spark.port.maxRetries", FIXED_PORTS),
+    ("spark.history.ui.port", FIXED_PORTS),
+    ("spark.master.ui.port", FIXED_PORTS),
+    ("spark.worker.ui.port", FIXED_PORTS),
+    ("spark.submit.deployMode", "drivers run in client mode"),
     // Only `authentication` can disable access control.
     ("spark.authenticate", WITHOUT_SECRET),
     ("spark.network.crypto.enabled", WITHOUT_SECRET),
@@ -76,6 +77,8 @@ const OWN_CONF: [(&str, &str); 18] = [
 
 /// With HTTPS, web UIs redirect to other ports, and sparkha cannot find the leader.
 const HTTPS_AT_THE_ROUTER: &str = "sparkha connects to web UIs by HTTP; `sparkha router` serves HTTPS";
+
+const FIXED_PORTS: &str = "daemons must listen on the ports of their Services";
 
 const WITHOUT_SECRET: &str = "use authentication.enabled: false";
 
@@ -332,6 +335,20 @@ mod tests {
         ] {
             assert!(spark_conf(key, value).is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn properties_cannot_move_the_web_uis_of_daemons() {
+        for key in [
+            "spark.history.ui.port",
+            "spark.master.ui.port",
+            "spark.worker.ui.port",
+            "spark.submit.deployMode",
+        ] {
+            assert!(spark_conf(key, "18081").is_err(), "{key}");
+        }
+        // The first free port, as in Spark.
+        assert!(spark_conf("spark.ui.port", "4050").is_ok());
     }
 
     #[test]

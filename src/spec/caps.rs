@@ -129,6 +129,8 @@ pub enum CapError {
         counted(requested, "core")
     )]
     ExecutorCores { requested: u32, offered: u32 },
+    #[error("an executor cannot start with a heap of {requested}")]
+    SmallHeap { requested: Memory },
     #[error(
         "an executor with a heap of {requested}, and {beside} beside it, does not fit into a worker with {} MiB for executors", left.mib()
     )]
@@ -145,6 +147,7 @@ impl CapError {
             CapError::NoCore { .. } => "give each worker at least 1 core".into(),
             CapError::NoMemory { enough, .. } => format!("give each worker at least {enough}"),
             CapError::ExecutorCores { .. } => "lower it, or raise workers.cores".into(),
+            CapError::SmallHeap { .. } => format!("set at least {}", HEAP_MIN.spark()),
             CapError::ExecutorMemory { .. } => "lower it, or raise workers.memory".into(),
         }
     }
@@ -235,6 +238,9 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, request: ExecutorReque
             requested,
             offered: cores,
         });
+    }
+    if let Some(requested) = request.memory.filter(|&requested| requested < HEAP_MIN) {
+        return Err(CapError::SmallHeap { requested });
     }
     let daemon = (daemon_heap + DAEMON_OVERHEAD).max(DAEMON_FLOOR);
     let worker = WorkerMemory {
@@ -519,13 +525,14 @@ mod tests {
         fn executors_never_need_more_memory_than_the_pod_has(
             millis in 0..130_000u32, mib in 0..1_000_000u64, heap in 0..10_000u64,
             cores in proptest::option::of(1..130u32), most_cores in proptest::option::of(1..20u32),
-            memory in proptest::option::of(512..500_000u64), overhead in overheads(),
+            memory in proptest::option::of(500..500_000u64), overhead in overheads(),
         ) {
             let (cpu, limit) = (Cpu::from_millis(millis), Memory::from_mib(mib));
             let request = ExecutorRequest { cores, most_cores, memory: memory.map(Memory::from_mib), overhead };
             match fit(cpu, limit, Memory::from_mib(heap), request) {
                 Ok(fit) => {
                     let Fit { offer, executor, executors } = fit;
+                    prop_assert!(executor.memory >= HEAP_MIN);
                     prop_assert!(Cpu::from_cores(offer.cores) <= cpu);
                     prop_assert!(executors >= 1 && executors * executor.cores <= offer.cores);
                     let heaps = executor.memory.mib() * u64::from(executors);
@@ -541,6 +548,7 @@ mod tests {
                 Err(CapError::NoMemory { enough, .. }) => {
                     prop_assert!(fit(cpu, enough, Memory::from_mib(heap), request).is_ok());
                 }
+                Err(CapError::SmallHeap { requested }) => prop_assert!(requested < HEAP_MIN),
                 Err(CapError::NoCore { .. }) => prop_assert!(cpu < Cpu::from_cores(1)),
                 Err(CapError::ExecutorCores { requested, offered }) => prop_assert!(requested > offered),
                 Err(CapError::ExecutorMemory { requested, left, .. }) => prop_assert!(requested + overhead.least > left || overhead.fixed.mib() > 0),

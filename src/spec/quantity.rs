@@ -42,6 +42,8 @@ const SPARK_UNITS: [(&str, u64); 8] = [
 pub enum QuantityError {
     #[error("`{0}` is not an amount of memory")]
     NotMemory(String),
+    #[error("`{0}` is not an amount of memory in Spark's notation")]
+    NotSparkMemory(String),
     #[error("`{0}` has no unit; as bytes it is too little memory")]
     UnitMissing(String),
     #[error("`{0}` is less than a mebibyte")]
@@ -55,6 +57,7 @@ impl QuantityError {
     pub fn help(&self) -> String {
         match self {
             QuantityError::NotMemory(_) => "write it like 2Gi or 512Mi (Kubernetes), or like 2g or 512m (Spark)".into(),
+            QuantityError::NotSparkMemory(_) => "write a whole number with a unit, like 2g or 1536m".into(),
             QuantityError::UnitMissing(text) => format!("did you mean {text}Gi or {text}Mi?"),
             QuantityError::TooLittle(_) => "write it like 2Gi or 512Mi".into(),
             QuantityError::NotCpu(_) => "write it like 2, 1.5 or 500m".into(),
@@ -93,12 +96,17 @@ impl Memory {
         Ok(Self(bytes.ceil() as u64))
     }
 
-    /// Parses as Spark parses `spark.executor.memory`: a bare number is in MiB, and units are case-insensitive.
+    /// Parses as Spark parses `spark.executor.memory`: a whole number, in MiB without a unit. Units are case-insensitive.
     pub fn parse_spark(text: &str) -> Result<Self, QuantityError> {
-        let text = text.trim();
-        match text.parse() {
-            Ok(mib) => Ok(Self::from_mib(mib)),
-            Err(_) => Self::parse(&text.to_lowercase()),
+        let error = || QuantityError::NotSparkMemory(text.to_owned());
+        let lower = text.trim().to_lowercase();
+        let unit = lower.trim_start_matches(|c: char| c.is_ascii_digit());
+        if unit.is_empty() {
+            return lower.parse().map(Self::from_mib).map_err(|_| error());
+        }
+        match unit.len() < lower.len() && SPARK_UNITS.iter().any(|(suffix, _)| *suffix == unit) {
+            true => Self::parse(&lower),
+            false => Err(error()),
         }
     }
 
@@ -240,6 +248,17 @@ mod tests {
     }
 
     #[test]
+    fn spark_takes_whole_numbers() {
+        let parse = |text: &str| Memory::parse_spark(text).map(Memory::mib);
+        for (text, mib) in [("1g", 1024), ("1G", 1024), (" 1536MB ", 1536), ("2048", 2048), ("0", 0)] {
+            assert_eq!(parse(text), Ok(mib), "{text}");
+        }
+        for text in ["1.5g", "1.5", ".5g", "2Gi", "2e3", "+5", "-1g", "g", ""] {
+            assert_eq!(parse(text), Err(QuantityError::NotSparkMemory(text.into())), "{text}");
+        }
+    }
+
+    #[test]
     fn amounts_are_displayed_as_the_api_server_returns_them() {
         let displayed = |text| Memory::parse(text).unwrap().to_string();
         for text in [
@@ -285,7 +304,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = (Memory::parse(&text), Cpu::parse(&text));
+            let _ = (Memory::parse(&text), Memory::parse_spark(&text), Cpu::parse(&text));
         }
     }
 }

@@ -343,7 +343,9 @@ impl Resolver {
                     caps::CapError::NoCore { .. } => ("workers.cores", cores_flag),
                     caps::CapError::NoMemory { .. } => ("workers.memory", memory_flag),
                     caps::CapError::ExecutorCores { .. } => (executors::CORES_PATH, None),
-                    caps::CapError::ExecutorMemory { .. } => (executors::MEMORY_PATH, None),
+                    caps::CapError::SmallHeap { .. } | caps::CapError::ExecutorMemory { .. } => {
+                        (executors::MEMORY_PATH, None)
+                    }
                 };
                 self.problem_in(path, flag, error.to_string(), error.help());
                 None

@@ -510,6 +510,18 @@ fn spark_conf_sets_the_size_of_executors() {
             "sparkConf.spark.executor.cores: an executor with 2 cores",
         ),
         ("sparkConf: {spark.executor.cores: two}\n", "`two` is not a number"),
+        (
+            "sparkConf: {spark.executor.memory: 300m}\n",
+            "sparkConf.spark.executor.memory: an executor cannot start with a heap of 300Mi\n  help: set at least 512m",
+        ),
+        (
+            "sparkConf: {spark.executor.memory: 0}\n",
+            "cannot start with a heap of 0",
+        ),
+        (
+            "sparkConf: {spark.executor.memory: 1.5g}\n",
+            "`1.5g` is not an amount of memory in Spark's notation\n  help: write a whole number",
+        ),
     ] {
         assert!(told(text).contains(expected), "{expected}\n{}", told(text));
     }

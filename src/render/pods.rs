@@ -68,8 +68,9 @@ pub struct StateVolume {
 /// `config`: the ConfigMap whose changes restart the pods, if any.
 pub fn template(spec: &ClusterSpec, config: Option<&ConfigMap>, plan: PodPlan<'_>) -> PodTemplateSpec {
     let settings = plan.settings;
-    let mut pod_labels = settings.labels.clone();
-    pod_labels.extend(labels(spec, plan.component));
+    let mut pod_labels = labels(spec, plan.component);
+    // Users cannot set sparkha's own.
+    pod_labels.extend(settings.labels.clone());
     let mut annotations = spec.annotations.clone();
     annotations.extend(super::metrics::annotations(spec, plan.component));
     annotations.extend(settings.annotations.clone());
@@ -585,6 +586,19 @@ mod tests {
             }
         }
         assert!(!is_refused(volume("mine", "/mine")));
+    }
+
+    #[test]
+    fn labels_of_a_component_override_those_of_the_cluster() {
+        let text = "labels: {team: a, stage: test}\nworkers: {labels: {team: b}}\n";
+        let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
+        let objects = render(&spec).objects;
+        let set = objects
+            .iter()
+            .find(|resource| resource.name == "spark-worker" && resource.object["kind"] == "StatefulSet");
+        let labels = &set.unwrap().object["spec"]["template"]["metadata"]["labels"];
+        assert_eq!((&labels["team"], &labels["stage"]), (&"b".into(), &"test".into()));
+        assert_eq!(labels["app.kubernetes.io/component"], "worker");
     }
 
     #[test]

@@ -96,8 +96,6 @@ fn variables(draft: &mut Draft, text: &str) {
             }
         }
     }
-    // Its memory depends on the worker's cores and heap.
-    given.sort_by_key(|(_, name, _)| name == "SPARK_WORKER_MEMORY");
     for (setting, name, value) in given {
         match name.as_str() {
             "SPARK_WORKER_CORES" => match value.parse::<u32>() {
@@ -270,6 +268,59 @@ s3:
             );
         }
         assert!(!format!("{import:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn workers_hold_as_many_executors_as_before() {
+        let import = imported([
+            ("spark-env.sh", "SPARK_WORKER_MEMORY=8g\nSPARK_WORKER_CORES=8\n"),
+            (
+                "spark-defaults.conf",
+                "spark.executor.memory 1g\nspark.executor.cores 1\n",
+            ),
+        ]);
+        let source = Source {
+            name: "sparkha.yaml",
+            text: &import.cluster_file,
+        };
+        let workers = resolve(Some(source), &Overrides::default()).unwrap().workers;
+        assert_eq!(workers.executors, 8, "{}", import.cluster_file);
+        assert!(workers.offer.memory.mib() >= 8192, "{}", import.cluster_file);
+        assert_eq!(reasons(&import), []);
+        // These executors fit into no worker, and are refused instead of the memory.
+        let import = imported([
+            ("spark-env.sh", "SPARK_WORKER_MEMORY=2g\n"),
+            ("spark-defaults.conf", "spark.executor.cores 4\n"),
+        ]);
+        assert!(
+            import.cluster_file.starts_with("workers:\n  memory: "),
+            "{}",
+            import.cluster_file
+        );
+        assert_eq!(reasons(&import)[0].0, "spark.executor.cores");
+        let import = imported([("spark-env.sh", "SPARK_WORKER_MEMORY=99999999t\n")]);
+        assert_eq!(
+            reasons(&import),
+            [(
+                "spark-env.sh:1: SPARK_WORKER_MEMORY",
+                "it is not an amount of memory that a pod can have"
+            )]
+        );
+    }
+
+    #[test]
+    fn the_scheme_of_an_s3_endpoint_follows_from_its_tls() {
+        for (endpoint, tls, url) in [
+            ("minio:9000", "false", "http://minio:9000"),
+            ("minio:9000", "true", "https://minio:9000"),
+            ("http://minio:9000", "true", "http://minio:9000"),
+        ] {
+            let properties =
+                format!("spark.hadoop.fs.s3a.endpoint {endpoint}\nspark.hadoop.fs.s3a.connection.ssl.enabled {tls}\n");
+            let import = imported([("spark-defaults.conf", properties.as_str())]);
+            assert_eq!(import.cluster_file, format!("s3:\n  endpoint: {url}\n"));
+            assert_eq!(reasons(&import), []);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::spec::file;
 use crate::spec::file::tree::join;
 use crate::spec::overrides::Overrides;
 use crate::spec::problem::{Location, Problem};
+use crate::spec::quantity::Memory;
 use crate::spec::resolve::{Source, resolve};
 
 /// A cluster file, and the outcome of every setting that was found.
@@ -63,6 +64,8 @@ struct Draft {
     settings: Vec<Setting>,
     /// All keys that were set.
     keys: Vec<String>,
+    /// What a worker offered.
+    offer: Option<Memory>,
 }
 
 impl Draft {
@@ -71,6 +74,7 @@ impl Draft {
             file: json!({}),
             settings: Vec::new(),
             keys: Vec::new(),
+            offer: None,
         }
     }
 
@@ -118,7 +122,7 @@ impl Draft {
 
     /// The cluster file, without what sparkha refuses: these settings have no counterpart, for the reason that sparkha gives.
     fn finish(mut self) -> Import {
-        self.enlarge_workers();
+        self.size_workers();
         loop {
             let cluster_file = self.text();
             let source = Source {
@@ -166,14 +170,18 @@ impl Draft {
                 .as_deref()
                 .map(|help| format!("; {help}"))
                 .unwrap_or_default();
-            let reason = format!("{}{help}", problem.message);
-            for setting in &mut self.settings {
-                if matches!(&setting.outcome, Outcome::CarriedOver { key: own } if *own == key) {
-                    setting.outcome = Outcome::NoCounterpart { reason: reason.clone() };
-                }
-            }
+            self.take_back(&key, &format!("{}{help}", problem.message));
         }
         removed
+    }
+
+    /// Reports the settings that were carried over to this key as without a counterpart.
+    fn take_back(&mut self, key: &str, reason: &str) {
+        for setting in &mut self.settings {
+            if matches!(&setting.outcome, Outcome::CarriedOver { key: own } if own == key) {
+                setting.outcome = Outcome::NoCounterpart { reason: reason.into() };
+            }
+        }
     }
 
     /// The file as text, with its keys in [`ORDER`].

@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{Draft, text};
+use super::{Draft, joined, text};
 use crate::spec::caps::{self, ExecutorRequest};
+use crate::spec::file;
 use crate::spec::overrides::external_of;
 use crate::spec::quantity::{Cpu, Memory};
-use crate::spec::resolve::rules;
+use crate::spec::resolve::{executor_request, rules};
 
 const NO_SECRETS: &str =
     "a cluster file has no secrets; create a Secret, and name it in s3.secret or in env with secretKeyRef";
+
+const S3_ENDPOINT: &str = "spark.hadoop.fs.s3a.endpoint";
+const S3_ENDPOINT_KEY: &[&str] = &["s3", "endpoint"];
+const S3_TLS: &str = "spark.hadoop.fs.s3a.connection.ssl.enabled";
+const WORKER_MEMORY: &[&str] = &["workers", "memory"];
+const NO_MEMORY: &str = "it is not an amount of memory that a pod can have";
 
 /// Variables with options of JVMs.
 const JAVA_OPTIONS: [&str; 4] = [
@@ -101,14 +108,20 @@ impl Draft {
                 _ => self.ignored(setting, "three masters under ZooKeeper are the default"),
             },
             "spark.deploy.defaultCores" => self.set(setting, &["defaultCores"], value),
-            "spark.hadoop.fs.s3a.endpoint" => {
-                let url = match value.contains("://") {
-                    true => value.to_owned(),
+            S3_ENDPOINT => {
+                let is_plain = all
+                    .get(S3_TLS)
+                    .is_some_and(|tls| tls.trim().eq_ignore_ascii_case("false"));
+                let url = match (value.contains("://"), is_plain) {
+                    (true, _) => value.to_owned(),
                     // As hadoop-aws takes it.
-                    false => format!("https://{value}"),
+                    (false, true) => format!("http://{value}"),
+                    (false, false) => format!("https://{value}"),
                 };
-                self.set(setting, &["s3", "endpoint"], url);
+                self.set(setting, S3_ENDPOINT_KEY, url);
             }
+            // sparkha sets it by the endpoint's scheme.
+            S3_TLS if all.contains_key(S3_ENDPOINT) => self.carried_over(setting, S3_ENDPOINT_KEY),
             "spark.hadoop.fs.s3a.endpoint.region" => self.set(setting, &["s3", "region"], value),
             "spark.hadoop.fs.s3a.path.style.access" => self.flag(setting, &["s3", "pathStyleAccess"], value),
             "spark.eventLog.enabled" => {
@@ -195,17 +208,33 @@ impl Draft {
         self.set(setting, &["masters", "daemonMemory"], heap);
     }
 
-    /// The memory that a worker offered, as the memory of a pod whose worker offers as much.
+    /// The memory that a worker offered, as the memory of a pod whose worker offers as much: see [`Draft::size_workers`].
     pub(super) fn offer(&mut self, setting: &str, memory: &str) {
-        let offer = Memory::parse_spark(memory).ok();
-        match offer.and_then(|offer| self.pod_to_offer(offer)) {
-            Some(pod) => self.set(setting, &["workers", "memory"], pod.to_string()),
-            None => self.no_counterpart(setting, "it is not an amount of memory that a pod can have"),
+        match Memory::parse_spark(memory) {
+            Ok(offer) => {
+                self.offer = Some(offer);
+                self.carried_over(setting, WORKER_MEMORY);
+            }
+            Err(_) => self.no_counterpart(setting, NO_MEMORY),
+        }
+    }
+
+    /// Gives workers pods that offer what they offered before. It depends on the worker's cores and heap, and on the size of executors.
+    pub(super) fn size_workers(&mut self) {
+        let Some(offer) = self.offer else {
+            return self.enlarge_workers();
+        };
+        let request = executor_request(&file::read(&self.text()).file);
+        // Executors that do not fit into any worker are refused later.
+        let pod = self.pod_to_offer(offer, request);
+        match pod.or_else(|| self.pod_to_offer(offer, ExecutorRequest::default())) {
+            Some(pod) => self.put(WORKER_MEMORY, pod.to_string()),
+            None => self.take_back(&joined(WORKER_MEMORY), NO_MEMORY),
         }
     }
 
     /// Gives workers whose own heap is larger than usual pods that offer as much as others.
-    pub(super) fn enlarge_workers(&mut self) {
+    fn enlarge_workers(&mut self) {
         let workers = &self.file["workers"];
         if workers["daemonMemory"].is_null() || !workers["memory"].is_null() {
             return;
@@ -216,17 +245,19 @@ impl Draft {
             caps::DAEMON_HEAP,
             ExecutorRequest::default(),
         );
-        let pod = usual.ok().and_then(|usual| self.pod_to_offer(usual.offer.memory));
+        let pod = usual
+            .ok()
+            .and_then(|usual| self.pod_to_offer(usual.offer.memory, ExecutorRequest::default()));
         if let Some(pod) = pod.filter(|pod| *pod > caps::WORKER) {
-            self.put(&["workers", "memory"], pod.to_string());
+            self.put(WORKER_MEMORY, pod.to_string());
         }
     }
 
-    fn pod_to_offer(&self, offer: Memory) -> Option<Memory> {
+    fn pod_to_offer(&self, offer: Memory, request: ExecutorRequest) -> Option<Memory> {
         let at = |pointer: &str| self.file.pointer(pointer).and_then(text);
         let heap = at("/workers/daemonMemory").and_then(|heap| Memory::parse(&heap).ok());
         let cores = at("/workers/cores").and_then(|cores| cores.parse().ok());
         let cpu = Cpu::from_cores(cores.unwrap_or(1));
-        caps::memory_to_offer(offer, cpu, heap.unwrap_or(caps::DAEMON_HEAP))
+        caps::memory_to_offer(offer, cpu, heap.unwrap_or(caps::DAEMON_HEAP), request)
     }
 }

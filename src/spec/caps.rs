@@ -303,13 +303,17 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, request: ExecutorReque
     })
 }
 
-/// The least memory of a pod whose worker offers this much to executors of the default size, in steps of 64 MiB; `None` if no pod is that
-/// large.
-pub fn memory_to_offer(offer: Memory, cpu: Cpu, daemon_heap: Memory) -> Option<Memory> {
+/// The least memory of a pod whose worker offers this much to executors of the requested size, and holds as many of them as this offer alone
+/// would; in steps of 64 MiB. `None` if no pod is that large.
+pub fn memory_to_offer(offer: Memory, cpu: Cpu, daemon_heap: Memory, request: ExecutorRequest) -> Option<Memory> {
     let limit = |steps: u64| Memory::from_mib(steps.saturating_mul(64));
+    let by_memory = request.memory.map_or(1, |heap| offer.mib() / heap.mib().max(1));
     let offers_enough = |steps: u64| {
-        let fit = fit(cpu, limit(steps), daemon_heap, ExecutorRequest::default());
-        fit.is_ok_and(|fit| fit.offer.memory >= offer)
+        let fit = fit(cpu, limit(steps), daemon_heap, request);
+        fit.is_ok_and(|fit| {
+            let by_cores = fit.offer.cores / fit.executor.cores;
+            fit.offer.memory >= offer && u64::from(fit.executors) >= by_memory.min(by_cores.into())
+        })
     };
     // 16 TiB; halved each time.
     let (mut too_few, mut enough) = (0, 1 << 18);
@@ -387,7 +391,7 @@ mod tests {
     fn a_pod_offers_what_was_requested_and_no_smaller_one_does() {
         for (offer, cores) in [(512, 1), (1024, 1), (4096, 2), (8192, 4), (65_536, 16), (1 << 20, 64)] {
             let offer = Memory::from_mib(offer);
-            let pod = memory_to_offer(offer, Cpu::from_cores(cores), DAEMON_HEAP).unwrap();
+            let pod = memory_to_offer(offer, Cpu::from_cores(cores), DAEMON_HEAP, ExecutorRequest::default()).unwrap();
             let offered = |pod| fit(Cpu::from_cores(cores), pod, DAEMON_HEAP, ExecutorRequest::default());
             assert!(offered(pod).unwrap().offer.memory >= offer, "{pod}");
             let smaller = pod.saturating_sub(Memory::from_mib(64));
@@ -397,7 +401,32 @@ mod tests {
             );
         }
         let most = Memory::from_mib(u64::MAX);
-        assert_eq!(memory_to_offer(most, Cpu::from_cores(1), DAEMON_HEAP), None);
+        assert_eq!(
+            memory_to_offer(most, Cpu::from_cores(1), DAEMON_HEAP, ExecutorRequest::default()),
+            None
+        );
+    }
+
+    #[test]
+    fn a_pod_holds_as_many_executors_of_a_requested_size_as_were_offered() {
+        for (offer, cores, heap, each, executors) in [
+            (8192, 8, 1024, 1, 8),
+            (8700, 8, 1024, 1, 8),
+            (8192, 4, 1024, 1, 4),
+            (8192, 8, 3000, 2, 2),
+        ] {
+            let request = ExecutorRequest {
+                cores: Some(each),
+                memory: Some(Memory::from_mib(heap)),
+                ..ExecutorRequest::default()
+            };
+            let offer = Memory::from_mib(offer);
+            let held = |pod| fit(Cpu::from_cores(cores), pod, DAEMON_HEAP, request).unwrap();
+            let enough = |fit: Fit| fit.executors >= executors && fit.offer.memory >= offer;
+            let pod = memory_to_offer(offer, Cpu::from_cores(cores), DAEMON_HEAP, request).unwrap();
+            assert!(enough(held(pod)), "{pod}");
+            assert!(!enough(held(pod.saturating_sub(Memory::from_mib(64)))), "{pod}");
+        }
     }
 
     #[test]

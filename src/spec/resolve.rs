@@ -73,7 +73,17 @@ pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterS
     })
 }
 
+/// The size of executors that a file asks for, without its mistakes.
+pub fn executor_request(file: &ClusterFile) -> caps::ExecutorRequest {
+    let mut resolver = Resolver::default();
+    let conf = resolver.spark_conf(file.spark_conf.clone());
+    let limit = resolver.core_limit(file.default_cores.as_ref(), &Overrides::default(), &conf);
+    let off_heap_share = file.workers.as_ref().and_then(|workers| workers.off_heap_share);
+    resolver.executor_request(&conf, off_heap_share, limit.unwrap_or(executors::CoreLimit::Default))
+}
+
 /// Resolves values, and collects problems.
+#[derive(Default)]
 struct Resolver {
     positions: Positions,
     problems: Vec<Problem>,

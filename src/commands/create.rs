@@ -81,6 +81,7 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<(), Error> {
     let progress = Progress::new(global.quiet);
     let options = arguments.options(description.origin(platform).await?);
     let spec = description.resolve(global)?;
+    super::spec::warn_of_secrets(&spec);
     let connect = spec.connect.as_ref();
     if connect.is_some_and(|connect| connect.token == ConnectToken::None) {
         tracing::warn!("Spark Connect requires no token: everyone who can connect to its port can use the cluster");

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::spec::SpecArguments;
+use super::spec::{SpecArguments, warn_of_secrets};
 use crate::commands::arguments::Global;
 use crate::commands::heading;
 use crate::lifecycle::Error;
@@ -52,6 +52,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<(), Error> {
     if let Some(too_old) = spec.image.name.spark_version().and_then(too_old_spark) {
         tracing::warn!("{too_old}");
     }
+    warn_of_secrets(&spec);
     let resources = render::render(&spec).all(&spec);
     let what = &arguments.what;
     let text = if what.teardown {

@@ -22,6 +22,7 @@ use crate::render::inventory::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
 use crate::spec::resolve::{Overrides, Source, resolve};
+use crate::spec::words::listed;
 
 #[derive(Clone, Debug, Args)]
 pub struct SpecArguments {
@@ -193,6 +194,17 @@ impl SpecArguments {
                 .transpose()?,
             generation: None,
         })
+    }
+}
+
+/// Warns of secrets that the cluster file has in plain text.
+pub fn warn_of_secrets(spec: &ClusterSpec) {
+    let names: Vec<_> = spec.plain_secrets().into_iter().collect();
+    if !names.is_empty() {
+        tracing::warn!(
+            "env has {} in plain text: everyone who may read ConfigMaps or pods sees it; use secretKeyRef",
+            listed(&names)
+        );
     }
 }
 

@@ -12,7 +12,7 @@ pub mod resolve;
 pub mod version;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use file::{AntiAffinity, ExecutorsFile};
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
@@ -21,6 +21,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use image::ImageReference;
 use names::{Alias, ClusterName, Namespace, UiDomain};
 use quantity::{Cpu, Memory};
+use resolve::rules::is_secret;
 
 /// A complete cluster with all defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +117,25 @@ pub struct Workers {
 }
 
 impl ClusterSpec {
+    /// Names of environment variables with a secret in plain text: everyone who may read ConfigMaps or pods sees it.
+    pub fn plain_secrets(&self) -> BTreeSet<&str> {
+        let pods = [
+            Some(&self.masters.pod),
+            Some(&self.workers.pod),
+            match &self.recovery {
+                Recovery::ManagedZooKeeper(zookeeper) => Some(&zookeeper.pod),
+                Recovery::ExternalZooKeeper(_) | Recovery::FileSystem { .. } => None,
+            },
+            self.history.as_ref().map(|history| &history.pod),
+            self.connect.as_ref().map(|connect| &connect.pod),
+        ];
+        let environments = pods.into_iter().flatten().map(|pod| &pod.env).chain([&self.env]);
+        let secrets = environments
+            .flatten()
+            .filter(|(name, value)| is_secret(name) && matches!(value, EnvValue::Value(text) if !text.is_empty()));
+        secrets.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The alias, if it has objects.
     pub fn active_alias(&self) -> Option<&ClusterName> {
         Alias::active(self.alias.as_ref())

@@ -59,7 +59,10 @@ pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterS
         positions: read.positions,
         problems: read.problems,
     };
-    let spec = resolver.spec(read.file, cluster_file, flags);
+    let spec = resolver.spec(read.file, flags).map(|spec| ClusterSpec {
+        cluster_file: spec.plain_secrets().is_empty().then_some(cluster_file),
+        ..spec
+    });
     let mut problems = resolver.problems;
     if problems.is_empty()
         && let Some(spec) = spec
@@ -91,7 +94,7 @@ struct Resolver {
 
 impl Resolver {
     /// `None` only if there are problems.
-    fn spec(&mut self, file: ClusterFile, cluster_file: Option<String>, flags: &Overrides) -> Option<ClusterSpec> {
+    fn spec(&mut self, file: ClusterFile, flags: &Overrides) -> Option<ClusterSpec> {
         let name = self.name(&file, flags);
         let namespace = self.namespace(&file, flags);
         let image = self.image(&file, flags);
@@ -151,7 +154,7 @@ impl Resolver {
             }),
             labels,
             annotations,
-            cluster_file,
+            cluster_file: None,
         })
     }
 

@@ -72,6 +72,17 @@ fn all_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn secrets_in_plain_text_are_warned_of_by_name() {
+    let file = file(
+        "env: {DB_PASSWORD: hunter2, MODE: fast}\nworkers: {env: {API_TOKEN: {secretKeyRef: {name: a, key: b}}}}\n",
+    );
+    let said = run(&["render", "-f", file.path().to_str().unwrap()])
+        .exits(0)
+        .says("env has DB_PASSWORD in plain text");
+    assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+}
+
+#[test]
 fn a_router_that_others_reach_says_whom_it_lets_in() {
     let routes = file("[]");
     let routes = ["router", "--routes", routes.path().to_str().unwrap()];

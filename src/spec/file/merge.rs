@@ -4,13 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::spec::overrides::{Overrides, external_of};
-use crate::spec::resolve::rules::is_secret;
 
-/// The cluster file equivalent to `file` with `flags`, without name and namespace, which the inventory keeps itself. `None` if
-/// its environment has a secret in plain text: everyone who may read ConfigMaps would see it.
-pub fn cluster_file(file: Value, flags: &Overrides) -> Option<String> {
-    let merged = merged(file, flags);
-    (!has_plain_secret(&merged)).then(|| super::yaml(&merged))
+/// The cluster file equivalent to `file` with `flags`, without name and namespace, which the inventory keeps itself.
+pub fn cluster_file(file: Value, flags: &Overrides) -> String {
+    super::yaml(&merged(file, flags))
 }
 
 /// A stored cluster file with another number of workers. An invalid file is returned unchanged; resolving it reports why.
@@ -86,14 +83,6 @@ fn limit(workers: &mut Value, short: &str, long: &str, value: Value) {
     if let Some(limits) = workers.pointer_mut("/resources/limits").and_then(Value::as_object_mut) {
         limits.remove(long);
     }
-}
-
-/// Whether the environment of the cluster or of a component has a secret in plain text.
-fn has_plain_secret(document: &Value) -> bool {
-    let parts = document.as_object().into_iter().flatten().map(|(_, part)| part);
-    let mut environments = parts.chain([document]).filter_map(|part| part.get("env")?.as_object());
-    let is_plain = |value: &Value| !value.is_object() && value != "";
-    environments.any(|env| env.iter().any(|(name, value)| is_secret(name) && is_plain(value)))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct ClusterFile {
     /// Spark properties for the daemons and, through ConfigMap NAME-conf, for drivers.
     pub spark_conf: Option<BTreeMap<String, Scalar>>,
     /// Cores of an application that does not set spark.cores.max, or `all`; by default half of the cluster's, in whole executors.
-    pub default_cores: Option<Scalar>,
+    pub default_cores: Option<Amount>,
     /// Applications release idle executors, and request more when tasks wait: `true`, or with limits.
     pub dynamic_allocation: Option<DynamicAllocationFile>,
     /// Environment of masters and workers.
@@ -72,9 +72,10 @@ pub struct ClusterFile {
 #[schemars(extend("additionalProperties" = false))]
 pub struct MastersFile {
     /// Number of masters; more than one require ZooKeeper.
+    #[schemars(range(min = 1, max = 7))]
     pub count: Option<u32>,
     /// Heap of a master's JVM.
-    pub daemon_memory: Option<Scalar>,
+    pub daemon_memory: Option<Amount>,
     /// A volume for the recovery files of a single master.
     pub storage: Option<ClaimFile>,
     #[serde(flatten)]
@@ -87,13 +88,14 @@ pub struct MastersFile {
 #[schemars(extend("additionalProperties" = false))]
 pub struct WorkersFile {
     /// Number of workers.
+    #[schemars(range(max = 1000))]
     pub count: Option<u32>,
-    /// CPU limit of each worker's pod.
-    pub cores: Option<Scalar>,
+    /// CPU limit of each worker's pod. A worker offers its whole cores.
+    pub cores: Option<Amount>,
     /// Memory limit of each worker's pod. A worker offers less to applications: its daemon and the executors' off-heap memory need the rest.
-    pub memory: Option<Scalar>,
+    pub memory: Option<Amount>,
     /// Heap of the worker's own JVM.
-    pub daemon_memory: Option<Scalar>,
+    pub daemon_memory: Option<Amount>,
     /// Share of the pod's memory that is reserved for the executors' off-heap memory, at least 384 MiB for each executor. By default it is
     /// computed from the heaps, as on Kubernetes: 0.4 of each (sparkConf spark.executor.memoryOverheadFactor), enough for Python.
     #[schemars(range(min = 0.0, max = 0.9))]
@@ -153,13 +155,14 @@ pub struct ZooKeeperFile {
     /// An existing ensemble.
     pub external: Option<ExternalFile>,
     /// Number of managed servers: 1, 3 or 5.
+    #[schemars(range(min = 1, max = 5))]
     pub count: Option<u32>,
     /// A volume for each managed server; by default an emptyDir.
     pub storage: Option<ClaimFile>,
     /// Maximum time until a standby replaces a lost master, in seconds.
     pub failover_seconds: Option<u32>,
     /// Heap of a server's JVM.
-    pub daemon_memory: Option<Scalar>,
+    pub daemon_memory: Option<Amount>,
     #[serde(flatten)]
     pub pod: PodFile,
 }
@@ -195,9 +198,9 @@ pub struct HistoryFile {
     /// Rolling and compaction of the event logs of long applications.
     pub rolling: Option<RollingFile>,
     /// Event logs older than this are deleted: `7d`.
-    pub max_age: Option<String>,
+    pub max_age: Option<Amount>,
     /// Heap of the server's JVM.
-    pub daemon_memory: Option<Scalar>,
+    pub daemon_memory: Option<Amount>,
     #[serde(flatten)]
     pub pod: PodFile,
 }
@@ -211,9 +214,9 @@ pub struct ConnectFile {
     #[schemars(range(min = 1))]
     pub cores: Option<u32>,
     /// Memory of each of its executors; by default that of all applications' executors.
-    pub executor_memory: Option<Scalar>,
+    pub executor_memory: Option<Amount>,
     /// Heap of the server's JVM, which is a driver.
-    pub driver_memory: Option<Scalar>,
+    pub driver_memory: Option<Amount>,
     /// Whether clients need a token. Without one, everyone who can connect to the server can use it.
     #[schemars(extend("default" = true))]
     pub authentication: Option<bool>,
@@ -240,7 +243,7 @@ pub enum EventLogsFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RollingFile {
     /// A driver rolls its event log at this size: `128m`.
-    pub max_file_size: Option<Scalar>,
+    pub max_file_size: Option<Amount>,
     /// Number of files per application that are kept uncompacted. Older ones are compacted into one, without finished jobs.
     #[schemars(range(min = 1))]
     pub max_files_to_retain: Option<u32>,
@@ -308,12 +311,12 @@ pub struct ResourcesFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct QuantitiesFile {
     /// CPU: `2`, `1.5` or `500m`.
-    pub cpu: Option<Scalar>,
+    pub cpu: Option<Amount>,
     /// Memory: `2Gi` as in Kubernetes, or `2g` as in Spark.
-    pub memory: Option<Scalar>,
+    pub memory: Option<Amount>,
     /// Disk of the node, for logs and emptyDirs (including those for shuffles). By default neither requested nor limited.
     #[serde(rename = "ephemeral-storage")]
-    pub ephemeral_storage: Option<Scalar>,
+    pub ephemeral_storage: Option<Amount>,
 }
 
 /// A volume and its mount path.
@@ -383,7 +386,7 @@ pub struct ExistingClaimFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimFile {
     /// Storage request: `20Gi`.
-    pub size: Scalar,
+    pub size: Amount,
     /// Storage class; by default the Kubernetes cluster's.
     #[serde(default)]
     pub storage_class_name: Option<String>,
@@ -405,7 +408,7 @@ pub enum AccessMode {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EmptyDirFile {
     /// Maximum size. Kubernetes evicts a pod that exceeds it.
-    pub size_limit: Option<Scalar>,
+    pub size_limit: Option<Amount>,
     /// `Memory`: in memory, and part of the container's memory limit.
     pub medium: Option<Medium>,
 }
@@ -516,21 +519,37 @@ pub struct NetworkPolicyFile {
     pub drivers_from: Option<Vec<serde_json::Value>>,
 }
 
+/// A string, or a number that is used as its text.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(transform = amount_schema)]
+pub enum Amount {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Amount::Text(text) => f.write_str(text),
+            Amount::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 /// A string, or a number or boolean that is used as its text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(transform = scalar_schema)]
 pub enum Scalar {
-    Text(String),
-    Number(serde_json::Number),
+    Amount(Amount),
     Bool(bool),
 }
 
 impl std::fmt::Display for Scalar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Scalar::Text(text) => f.write_str(text),
-            Scalar::Number(number) => write!(f, "{number}"),
+            Scalar::Amount(amount) => write!(f, "{amount}"),
             Scalar::Bool(bool) => write!(f, "{bool}"),
         }
     }
@@ -564,6 +583,11 @@ pub struct KeyRefFile {
 }
 
 /// A flat list of types is equivalent to alternatives, and gives better messages.
+fn amount_schema(schema: &mut schemars::Schema) {
+    schema.remove("anyOf");
+    schema.insert("type".into(), serde_json::json!(["string", "number"]));
+}
+
 fn scalar_schema(schema: &mut schemars::Schema) {
     schema.remove("anyOf");
     schema.insert("type".into(), serde_json::json!(["string", "number", "boolean"]));

@@ -60,7 +60,7 @@ impl QuantityError {
             QuantityError::NotSparkMemory(_) => "write a whole number with a unit, like 2g or 1536m".into(),
             QuantityError::UnitMissing(text) => format!("did you mean {text}Gi or {text}Mi?"),
             QuantityError::TooLittle(_) => "write it like 2Gi or 512Mi".into(),
-            QuantityError::NotCpu(_) => "write it like 2, 1.5 or 500m".into(),
+            QuantityError::NotCpu(_) => "write it like 2, 1.5 or 1500m".into(),
         }
     }
 }

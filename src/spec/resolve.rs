@@ -17,10 +17,10 @@ pub use rules::REDACTED;
 
 use super::file::merge;
 use super::file::tree::{Positions, join};
-use super::file::{self, ClusterFile, EnvFile, Scalar};
+use super::file::{self, Amount, ClusterFile, EnvFile, Scalar};
 use super::image::ImageReference;
 use super::names::{ClusterName, Namespace, UiDomain, is_dns_subdomain};
-use super::problem::{Problem, Problems};
+use super::problem::{Location, Problem, Problems};
 use super::quantity::{Cpu, Memory, QuantityError};
 use super::version::has_tls;
 use super::{
@@ -55,7 +55,12 @@ pub struct Source<'a> {
 pub fn resolve(source: Option<Source<'_>>, flags: &Overrides) -> Result<ClusterSpec, Problems> {
     let read = source.map(|source| file::read(source.text)).unwrap_or_default();
     let cluster_file = merge::cluster_file(read.value, flags);
+    let paths = read.problems.iter().filter_map(|problem| match &problem.location {
+        Location::File { path, .. } => Some(path.clone()),
+        Location::Flag(_) => None,
+    });
     let mut resolver = Resolver {
+        invalid: paths.collect(),
         positions: read.positions,
         problems: read.problems,
     };
@@ -89,6 +94,8 @@ pub fn executor_request(file: &ClusterFile) -> caps::ExecutorRequest {
 #[derive(Default)]
 struct Resolver {
     positions: Positions,
+    /// Paths of values that the check against the schema has left out.
+    invalid: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -158,7 +165,16 @@ impl Resolver {
         })
     }
 
+    /// A mistake, unless a value that was left out caused it.
     fn problem(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        let is_at = |inner: &String| {
+            inner
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if self.invalid.iter().any(is_at) {
+            return;
+        }
         self.problems
             .push(Problem::at(self.positions.nearest(path), path, message).help(help));
     }
@@ -431,9 +447,9 @@ impl Resolver {
         part: &str,
         short: &str,
         long: &str,
-        value: &Option<Scalar>,
+        value: &Option<Amount>,
         pod: &file::PodFile,
-        read: impl Fn(&mut Self, &str, &Scalar) -> Option<T>,
+        read: impl Fn(&mut Self, &str, &Amount) -> Option<T>,
     ) -> Option<T> {
         let limits = pod.resources.as_ref().and_then(|resources| resources.limits.as_ref());
         let in_limits = limits.and_then(|limits| match long {
@@ -624,15 +640,15 @@ impl Resolver {
         }
     }
 
-    fn memory_of(&mut self, path: &str, value: &Scalar) -> Option<Memory> {
+    fn memory_of(&mut self, path: &str, value: &Amount) -> Option<Memory> {
         self.quantity(path, None, Memory::parse(&value.to_string()))
     }
 
-    fn cpu(&mut self, path: &str, value: &Scalar) -> Option<Cpu> {
+    fn cpu(&mut self, path: &str, value: &Amount) -> Option<Cpu> {
         self.quantity(path, None, Cpu::parse(&value.to_string()))
     }
 
-    fn memory(&mut self, path: &str, value: &Option<Scalar>, default: Memory) -> Memory {
+    fn memory(&mut self, path: &str, value: &Option<Amount>, default: Memory) -> Memory {
         let read = value.as_ref().and_then(|value| self.memory_of(path, value));
         read.unwrap_or(default)
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::tree::{Positions, join};
+use super::tree::{Positions, core_schema, join};
 use crate::spec::problem::Problem;
 
 /// Returns the valid values of a document. A value with a mistake is omitted, and so is a mapping that requires it.
@@ -146,11 +146,11 @@ impl<'a> Checker<'a> {
         let (least, most) = limits(schema);
         let outside = |number: f64| least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
         if value.as_f64().is_some_and(outside) {
-            let help = match (least, most) {
+            let help = match (least, schema["maximum"].as_f64()) {
                 (Some(least), Some(most)) => format!("choose a number from {least} to {most}"),
-                (Some(least), None) => format!("choose a number of at least {least}"),
                 (None, Some(most)) => format!("choose a number of at most {most}"),
-                (None, None) => String::new(),
+                (Some(least), None) if value.as_f64() < Some(least) => format!("choose a number of at least {least}"),
+                _ => "choose a smaller number".into(),
             };
             self.report(location, path, format!("{value} is out of range"), help);
             return None;
@@ -160,16 +160,39 @@ impl<'a> Checker<'a> {
         Some(written.map_or_else(|| value.clone(), Value::from))
     }
 
-    fn wrong_type(&mut self, value: &Value, branches: &[&Value], path: &str) {
+    fn wrong_type(&mut self, value: &Value, branches: &[&'a Value], path: &str) {
         let mut expected: Vec<_> = branches.iter().flat_map(|branch| expectations(branch)).collect();
         expected.dedup();
         let expected = expected.join(" or ");
         let help = match value {
             Value::Number(_) | Value::Bool(_) if expected == "text" => "put it in quotes".to_owned(),
-            _ => format!("write {expected}"),
+            Value::String(text) if is_quoted(text, branches) => "remove the quotes".to_owned(),
+            Value::Array(_) if branches.iter().any(|branch| branch["additionalProperties"].is_object()) => {
+                "write each as `NAME: value`".to_owned()
+            }
+            _ => match self.main_key(value, branches) {
+                Some(main) => {
+                    let key = path.rsplit('.').next().unwrap_or(path);
+                    format!("write `{key}: {{{main}: {}}}`", plain(value))
+                }
+                None => format!("write {expected}"),
+            },
         };
         let message = format!("must be {expected}, not {}", shown(value));
         self.report(self.positions.nearest(path), path, message, help);
+    }
+
+    /// The key of a mapping that a value was meant for: the only required one, or whether it is enabled.
+    fn main_key(&self, value: &Value, branches: &[&'a Value]) -> Option<&'a str> {
+        branches.iter().find_map(|branch| {
+            let key = match branch["required"].as_array().map(Vec::as_slice) {
+                Some([key]) => key.as_str()?,
+                _ => "enabled",
+            };
+            let schema = branch["properties"].get(key)?;
+            let is_meant = self.branches(schema).iter().any(|branch| accepts(branch, value));
+            is_meant.then_some(key)
+        })
     }
 
     fn report(&mut self, position: (u64, u64), path: &str, message: impl Into<String>, help: String) {
@@ -206,6 +229,12 @@ fn accepts(schema: &Value, value: &Value) -> bool {
         Value::Array(_) => has_type(schema, "array"),
         Value::Object(_) => has_type(schema, "object"),
     }
+}
+
+/// Whether a text would be accepted without its quotes.
+fn is_quoted(text: &str, branches: &[&Value]) -> bool {
+    let plain = core_schema(text);
+    !plain.is_null() && branches.iter().any(|branch| accepts(branch, &plain))
 }
 
 fn has_type(schema: &Value, name: &str) -> bool {

@@ -315,7 +315,7 @@ impl Flattener {
 }
 
 /// YAML 1.2's core schema: unlike in 1.1, `yes` and `on` are strings and `0777` is decimal.
-fn core_schema(text: &str) -> Value {
+pub(super) fn core_schema(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => true.into(),

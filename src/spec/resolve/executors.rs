@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Overrides, Resolver};
 use crate::spec::caps::{ExecutorRequest, Overhead};
-use crate::spec::file::Scalar;
+use crate::spec::file::Amount;
 use crate::spec::quantity::Memory;
 use crate::spec::words::counted;
 use crate::spec::{Connect, Workers};
@@ -94,12 +94,12 @@ impl Resolver {
     /// The configured default limit of an application's cores. `None` only if there are problems.
     pub(super) fn core_limit(
         &mut self,
-        file: Option<&Scalar>,
+        file: Option<&Amount>,
         flags: &Overrides,
         conf: &BTreeMap<String, String>,
     ) -> Option<CoreLimit> {
         let flag = flags.default_cores.as_ref().map(|_| "--default-cores");
-        let limit = flags.default_cores.clone().or_else(|| file.map(Scalar::to_string));
+        let limit = flags.default_cores.clone().or_else(|| file.map(Amount::to_string));
         let in_conf = LIMITS.into_iter().find(|key| conf.contains_key(*key));
         let (message, help) = match (limit.as_deref(), in_conf) {
             (None, None) => return Some(CoreLimit::Default),

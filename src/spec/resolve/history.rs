@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Resolver, pods, rules};
 use crate::spec::file::tree::join;
-use crate::spec::file::{AccessMode, ClaimFile, EventLogsFile, HistoryFile, Scalar, SourceFile};
+use crate::spec::file::{AccessMode, Amount, ClaimFile, EventLogsFile, HistoryFile, SourceFile};
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{EventLogs, History, VolumeSource};
 
@@ -45,7 +45,9 @@ impl Resolver {
                 "raise it",
             );
         }
-        let max_age = history.max_age.unwrap_or_else(|| DEFAULT_MAX_AGE.into());
+        let max_age = history
+            .max_age
+            .map_or_else(|| DEFAULT_MAX_AGE.into(), |age| age.to_string());
         self.obey("history.maxAge", rules::spark_time(&max_age));
         let daemon_memory = self.memory("history.daemonMemory", &history.daemon_memory, Memory::from_mib(512));
         let defaults = pods::Defaults {
@@ -72,7 +74,7 @@ impl Resolver {
             Some(EventLogsFile::Volume(source)) => *source,
             None => SourceFile {
                 new_claim: Some(ClaimFile {
-                    size: Scalar::Text(DEFAULT_STORAGE.into()),
+                    size: Amount::Text(DEFAULT_STORAGE.into()),
                     storage_class_name: None,
                     access_mode: None,
                 }),

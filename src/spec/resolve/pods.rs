@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Resolver, rules};
 use crate::spec::file::tree::join;
-use crate::spec::file::{Medium, PodFile, ResourcesFile, Scalar, SourceFile, VolumeFile};
+use crate::spec::file::{Amount, Medium, PodFile, ResourcesFile, SourceFile, VolumeFile};
 use crate::spec::names::is_dns_label;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::spec::{PodSettings, Resources, Volume, VolumeSource};
@@ -128,7 +128,7 @@ impl Resolver {
         }
     }
 
-    fn cpu_or(&mut self, path: &str, value: &Option<Scalar>, default: Cpu) -> Cpu {
+    fn cpu_or(&mut self, path: &str, value: &Option<Amount>, default: Cpu) -> Cpu {
         let read = value.as_ref().and_then(|value| self.cpu(path, value));
         read.unwrap_or(default)
     }

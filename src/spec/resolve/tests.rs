@@ -390,6 +390,96 @@ fn volumes_that_kubernetes_refuses_or_that_hide_other_files_are_refused() {
 }
 
 #[test]
+fn each_mistake_is_told_once_with_a_remedy_that_works() {
+    for (text, mistake, help) in [
+        (
+            "history: {maxAge: 7}\n",
+            "history.maxAge: `7` is not a duration",
+            "write it like 12h or 7d",
+        ),
+        (
+            "workers: {count: '4'}\n",
+            "must be a whole number, not the text `4`",
+            "remove the quotes",
+        ),
+        (
+            "history: 'true'\n",
+            "must be `true` or `false` or a mapping, not the text `true`",
+            "remove the quotes",
+        ),
+        (
+            "workers: {count: -1}\n",
+            "-1 is out of range",
+            "choose a number from 0 to 1000",
+        ),
+        (
+            "dynamicAllocation: {maxExecutors: -1}\n",
+            "-1 is out of range",
+            "choose a number of at least 0",
+        ),
+        (
+            "dynamicAllocation: {maxExecutors: 5000000000}\n",
+            "is out of range",
+            "choose a smaller number",
+        ),
+        (
+            "workers: {cores: 0}\n",
+            "`0` is not an amount of CPU",
+            "write it like 2, 1.5 or 1500m",
+        ),
+        (
+            "env: [{name: A, value: b}]\n",
+            "env: must be a mapping, not a list",
+            "write each as `NAME: value`",
+        ),
+        (
+            "s3: {secret: s3-keys}\n",
+            "must be a mapping",
+            "write `secret: {name: s3-keys}`",
+        ),
+        (
+            "workers: {shuffle: {hostPath: /srv}}\n",
+            "must be a mapping",
+            "write `hostPath: {path: /srv}`",
+        ),
+        (
+            "zookeeper: {storage: 1Gi}\n",
+            "must be a mapping",
+            "write `storage: {size: 1Gi}`",
+        ),
+        (
+            "networkPolicy: false\n",
+            "must be a mapping",
+            "write `networkPolicy: {enabled: false}`",
+        ),
+        (
+            "authentication: false\n",
+            "must be a mapping",
+            "write `authentication: {enabled: false}`",
+        ),
+        (
+            "zookeeper: {external: {servers: 'zk:2181'}}\n",
+            "must be a list, not the text `zk:2181`",
+            "write a list",
+        ),
+        (
+            "workers: {memory: true}\n",
+            "must be text or a number, not the boolean `true`",
+            "write text or a number",
+        ),
+        ("tls: {secrt: x}\n", "unknown key", "did you mean `secret`?"),
+    ] {
+        let problems = from_file(text).unwrap_err();
+        assert_eq!(problems.list.len(), 1, "{text}: {problems}");
+        assert!(
+            problems.list[0].message.contains(mistake) || problems.to_string().contains(mistake),
+            "{text}: {problems}"
+        );
+        assert_eq!(problems.list[0].help.as_deref(), Some(help), "{text}");
+    }
+}
+
+#[test]
 fn workers_have_a_count_or_an_autoscaler_but_not_both() {
     let spec = from_file("workers: {autoscale: {min: 2, max: 5}, drainSeconds: 60}\n").unwrap();
     let autoscale = Autoscale {

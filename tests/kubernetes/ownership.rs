@@ -416,10 +416,10 @@ fn a_namespace_goes_only_when_all_in_it_is_known() {
     is_kept_for("it still contains Secret mine");
     sandbox.kubectl(&["delete", "secret", "mine"]);
 
-    // What somebody makes while the request to delete it hangs is seen before the next.
+    // What somebody makes while the request to delete it is refused is seen before the next.
     sandbox.run(&SMALL).exits(0);
     let target = format!("/namespaces/{}?", sandbox.namespace);
-    let proxy = Proxy::start(Rule::every(&["DELETE"], target.leak(), Fault::Stall).times(1));
+    let proxy = Proxy::start(Rule::every(&["DELETE"], target.leak(), Fault::Refuse(503)).times(6));
     let teardown = stalled(&sandbox, &proxy, &["teardown"]);
     sandbox.kubectl(&["create", "configmap", "mine"]);
     teardown.end().exits(0).says("it still contains ConfigMap mine");

@@ -42,8 +42,10 @@ const PAGE: u32 = 500;
 const CONCURRENCY: usize = 8;
 /// How old a list may be when the namespace is deleted: others may have created objects since.
 const LIST_LASTS: Duration = Duration::from_secs(10);
-/// How many times the namespace is listed again, because deleting it took too long or failed.
+/// How many times the namespace is listed and deleted, where that fails or takes too long.
 const TRIES: u32 = 5;
+/// The pause after the first try. Each is longer than the one before by as much.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether a namespace exists, and who created it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,14 +105,17 @@ pub enum Removal {
 pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &Inventory) -> Result<Removal, Error> {
     let leftovers = Leftovers { name, inventory };
     let mut reason = "the API server responds too slowly to tell what it contains".to_owned();
-    for _ in 0..TRIES {
+    for tries in 1..=TRIES {
         // Objects may have been created during a pause, so list again.
         match unless_paused(SystemTime::now(), try_to_remove(cluster, &leftovers)).await {
             Some(Ok(Some(removal))) => return Ok(removal),
-            Some(Err(error)) if error.is_transient() => reason = format!("failed to delete it: {error}"),
+            Some(Err(error)) if error.is_transient() || matches!(error, kubernetes::Error::TimedOut { .. }) => {
+                reason = format!("failed to delete it: {error}");
+            }
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(None)) | None => {}
         }
+        tokio::time::sleep(PAUSE * tries).await;
     }
     Ok(Removal::InUse(reason))
 }

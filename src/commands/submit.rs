@@ -74,7 +74,7 @@ pub struct Arguments {
     /// File with Spark properties
     #[arg(long, value_name = "FILE", help_heading = heading::PROPERTIES)]
     properties_file: Option<PathBuf>,
-    /// Memory of the driver's heap [default: the cluster's spark.driver.memory, or 1g]
+    /// Memory of the driver's heap [default: the cluster's, or 1g]
     #[arg(long, value_parser = amount, value_name = "SIZE", help_heading = heading::RESOURCES)]
     driver_memory: Option<Memory>,
     /// Cores of the driver

@@ -1,6 +1,8 @@
 //! Commands as they are given: help, completions, manual pages, bad input, exit codes, and output that cannot be written.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -222,6 +224,31 @@ fn what_cannot_be_written_is_told_as_what_it_is() {
         .unwrap()
         .into();
     assert_eq!(unread.exits(0).stderr, "");
+}
+
+#[test]
+fn a_home_of_spark_that_is_not_utf8_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join(OsStr::from_bytes(b"spark-\xff"));
+    for file in ["bin/spark-class", "jars/spark-core_2.13-4.3.0.jar"] {
+        let file = home.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+    }
+    let mut create = sparkha(&["create", "--local"]);
+    create
+        .env("HOME", folder.path())
+        .env_remove("XDG_STATE_HOME")
+        .env("SPARK_HOME", &home);
+    // Java is not run.
+    create.env("JAVA_HOME", &home);
+    let rejected: Run = create.output().unwrap().into();
+    rejected
+        .exits(8)
+        .says("the path of Spark is not UTF-8: ")
+        .says("the path of Java is not UTF-8: ")
+        .says("set SPARK_HOME to a symbolic link to it");
+    assert!(!folder.path().join(".local").exists());
 }
 
 /// An API server that allows nothing, a kubeconfig that leads to it by an exec plugin, and how often that plugin ran.

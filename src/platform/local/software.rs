@@ -34,10 +34,12 @@ pub struct MissingDependency {
 pub fn find(spark_home: Option<&Path>, image_version: Option<&str>) -> Result<Software, Vec<MissingDependency>> {
     let path = std::env::var("PATH").unwrap_or_default();
     let spark = find_spark(spark_home, image_version, &path);
+    let spark = spark.and_then(|spark| check_utf8("Spark", &spark.0).map(|()| spark));
     let java_home = std::env::var_os("JAVA_HOME")
         .map(PathBuf::from)
         .filter(|home| !home.as_os_str().is_empty());
-    let java = java_version(java_home.as_deref());
+    let java = java_home.as_deref().map_or(Ok(()), |home| check_utf8("Java", home));
+    let java = java.and_then(|()| java_version(java_home.as_deref()));
     match (spark, java) {
         (Ok((spark_home, spark_version)), Ok(java_version)) => Ok(Software {
             spark_home,
@@ -83,6 +85,17 @@ fn find_spark(
             message: "there is no Spark on this machine: not in SPARK_HOME, PATH or the cache".into(),
             help: format!("`{fetch}` downloads it; or pass --spark-home FOLDER"),
         })
+}
+
+/// Rejects a home that the cluster's files and arguments cannot name.
+fn check_utf8(program: &str, home: &Path) -> Result<(), MissingDependency> {
+    match home.to_str() {
+        Some(_) => Ok(()),
+        None => Err(MissingDependency {
+            message: format!("the path of {program} is not UTF-8: {}", home.display()),
+            help: format!("set {}_HOME to a symbolic link to it", program.to_uppercase()),
+        }),
+    }
 }
 
 /// The Spark whose `bin` folder is on the PATH.

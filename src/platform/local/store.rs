@@ -517,8 +517,9 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    // These types always serialize: JSON can represent all their values.
-    write_file(path, &serde_json::to_vec_pretty(value).unwrap_or_default())
+    // JSON cannot represent a path that is not UTF-8.
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::file("write", path)(error.into()))?;
+    write_file(path, &text)
 }
 
 /// The last lines of a log.
@@ -554,5 +555,14 @@ mod tests {
         let mut written = serde_json::to_value(&observed).unwrap();
         written["pods"][0]["pod"] = text["pods"][0]["pod"].clone();
         assert_eq!(written, text);
+    }
+
+    #[test]
+    fn what_json_cannot_represent_leaves_the_file_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wanted.json");
+        write(&path, &1).unwrap();
+        assert!(write(&path, &BTreeMap::from([((), 2)])).is_err());
+        assert_eq!(read(&path).unwrap(), Some(1));
     }
 }

@@ -840,8 +840,11 @@ fn a_full_disk_is_told_and_passes() {
     let disk = SmallDisk::at(home.folder.path().join("disk"), "4m");
     home.run(&SMALL).exits(0);
     let filler = disk.0.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
+    let fill = || {
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    };
+    fill();
     // Not even the rest of the supervisor's log's last page is left to it.
     let mut log = std::fs::File::options()
         .append(true)
@@ -857,12 +860,12 @@ fn a_full_disk_is_told_and_passes() {
     home.wait_for(READY, "the worker to be missed", || {
         home.run(&["status"]).code == Some(9)
     });
-    drop(file);
     std::fs::remove_file(&filler).unwrap();
     home.wait_for(READY, "the worker again", || home.run(&["status"]).code == Some(0));
     let checks = home.run(&["doctor"]).exits(0).stdout;
     assert!(checks.contains("spark-worker-0 restarted 0 min ago: "), "{checks}");
     home.run(&two).exits(0).says("2 of 2 registered");
+    fill();
     home.run(&["teardown"]).exits(0);
     drop(disk);
     home.is_empty();

@@ -89,7 +89,10 @@ impl LocalPlatform {
     }
 
     async fn write(&self, desired: DesiredState) -> Result<(), Error> {
-        self.dir.write_desired(&desired)?;
+        // A teardown changes nothing, and must not fail on a full disk.
+        if !matches!(self.dir.desired(), Ok(Some(now)) if now == desired) {
+            self.dir.write_desired(&desired)?;
+        }
         self.shared.lock().await.written = Some(desired);
         Ok(())
     }
@@ -559,4 +562,32 @@ fn as_it_is(record: PodRecord) -> Pod {
         }
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::system::file_id;
+
+    #[tokio::test]
+    async fn a_lock_without_changes_does_not_write_the_desired_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
+        let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
+        std::fs::create_dir_all(dir.path()).unwrap();
+        dir.write_desired(&DesiredState {
+            resources: crate::render::render(&spec).all(&spec),
+            ..DesiredState::default()
+        })
+        .unwrap();
+        // A write replaces the file.
+        let file = || file_id(&std::fs::metadata(dir.path().join("wanted.json")).unwrap());
+        let before = file();
+        let platform = LocalPlatform::new(dir.clone(), None);
+        let baseline = platform.baseline().await.unwrap();
+        let inventory = baseline.inventory.clone().unwrap();
+        drop(platform.lock(&baseline, Intent::change(&inventory)).await.unwrap());
+        assert_eq!(file(), before);
+        assert!(platform.undoable("").await.unwrap().is_some());
+    }
 }

@@ -293,9 +293,10 @@ impl ClusterDir {
             if is_still(&file, &path) {
                 let user = user_name();
                 let holder = format!("{user}, process {}\n", std::process::id());
-                file.set_len(0)
-                    .and_then(|()| file.write_all(holder.as_bytes()))
-                    .map_err(Error::file("write", &path))?;
+                // The holder is for messages only: a full disk must not prevent a teardown.
+                if let Err(error) = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())) {
+                    tracing::warn!("failed to write {}: {error}", path.display());
+                }
                 return Ok(Ok(ClusterLock { _file: file }));
             }
         }
@@ -542,6 +543,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::system::symlink;
 
     #[test]
     fn the_observed_state_keeps_the_json_keys_of_running_clusters() {
@@ -555,6 +557,15 @@ mod tests {
         let mut written = serde_json::to_value(&observed).unwrap();
         written["pods"][0]["pod"] = text["pods"][0]["pod"].clone();
         assert_eq!(written, text);
+    }
+
+    #[test]
+    fn a_full_disk_does_not_prevent_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
+        make_folder(dir.path()).unwrap();
+        symlink(Path::new("/dev/full"), dir.path().join("lock")).unwrap();
+        assert!(dir.lock().unwrap().is_ok());
     }
 
     #[test]

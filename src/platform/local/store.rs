@@ -316,6 +316,11 @@ impl ClusterDir {
         Ok(Some(file))
     }
 
+    /// Whether this lock is still that of the folder's supervisor: not if the folder was removed since.
+    pub fn has_supervisor_lock(&self, lock: &File) -> bool {
+        is_still(lock, &self.path.join("supervisor.lock"))
+    }
+
     /// The running supervisor, if there is one.
     pub fn supervisor(&self) -> Option<ProcessId> {
         let text = fs::read_to_string(self.path.join("supervisor.lock")).ok()?;

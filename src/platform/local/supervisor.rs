@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::IpAddr;
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -32,7 +34,7 @@ use crate::platform::system::{Hangups, Signal, termination};
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait after a failed write.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// How often logs are truncated and external names resolved again.
+/// How often logs are truncated, external names resolved and the folder checked.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a new supervisor may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,15 +99,43 @@ pub async fn supervise(folder: &Path) -> Result<(), Error> {
     // Before the lock makes this process known: an unhandled signal would kill it.
     let signals = Hangups::listen().and_then(|hangups| Ok((hangups, termination()?)));
     let signals = signals.map_err(|error| failed(format!("failed to handle signals: {error}")))?;
-    let Some(_lock) = dir.lock_supervisor()? else {
+    let Some(lock) = dir.lock_supervisor()? else {
         return Ok(());
     };
     let Some(desired) = dir.desired()? else { return Ok(()) };
     let kubelet = Kubelet::new(Store::open()?, dir, desired);
-    LocalSet::new().run_until(run(kubelet, signals)).await
+    // The end of the set ends the tasks that would restart the pods.
+    let end = LocalSet::new().run_until(run(kubelet.clone(), &lock, signals)).await?;
+    match end {
+        SupervisorEnd::Terminated => tracing::info!("supervisor terminated; the pods' processes keep running"),
+        // No command could terminate these processes later.
+        SupervisorEnd::Removed => kill_with_env(CLUSTER_DIR, &kubelet.dir.path().display().to_string()).await,
+        SupervisorEnd::Replaced => {
+            let pods = kubelet.observed(vec![]).pods;
+            let kills = pods
+                .iter()
+                .map(|record| kill_with_env(CONTAINER_ID, &record.container_id));
+            join_all(kills).await;
+        }
+    }
+    Ok(())
 }
 
-async fn run(kubelet: Rc<Kubelet>, (mut reload, stop): (Hangups, impl Future<Output = ()>)) -> Result<(), Error> {
+/// Why the supervisor ends.
+#[derive(Debug, PartialEq, Eq)]
+enum SupervisorEnd {
+    Terminated,
+    /// The folder was removed by hand.
+    Removed,
+    /// The folder was removed by hand, and another create made it again, with pods and a supervisor of its own.
+    Replaced,
+}
+
+async fn run(
+    kubelet: Rc<Kubelet>,
+    lock: &File,
+    (mut reload, stop): (Hangups, impl Future<Output = ()>),
+) -> Result<SupervisorEnd, Error> {
     tokio::pin!(stop);
     let mut external_names = ExternalNames::default();
     // Masters resolve an external ZooKeeper at once. Names that take longer are added later.
@@ -135,21 +165,15 @@ async fn run(kubelet: Rc<Kubelet>, (mut reload, stop): (Hangups, impl Future<Out
             }
         };
         tokio::select! {
-            () = &mut stop => {
-                tracing::info!("supervisor terminated; the pods' processes keep running");
-                return Ok(());
-            }
+            () = &mut stop => return Ok(SupervisorEnd::Terminated),
             () = reload.next() => {}
             () = kubelet.changed.notified() => {}
             () = again => {}
         }
         match kubelet.dir.desired() {
+            Ok(None) => return Ok(SupervisorEnd::Removed),
+            _ if !kubelet.dir.has_supervisor_lock(lock) => return Ok(SupervisorEnd::Replaced),
             Ok(Some(desired)) => kubelet.set_desired(desired),
-            Ok(None) => {
-                // The folder was removed by hand: no command could terminate these processes later.
-                kill_with_env(CLUSTER_DIR, &kubelet.dir.path().display().to_string()).await;
-                return Ok(());
-            }
             Err(error) => tracing::warn!("{error}"),
         }
     }
@@ -162,16 +186,14 @@ fn reconcile(kubelet: &Rc<Kubelet>, external_lines: &str, last_written: &mut Str
     write_observed(kubelet, last_written)
 }
 
-/// Truncates logs and resolves external names, periodically.
+/// Truncates logs, resolves external names and has the folder checked, periodically.
 async fn housekeeping(kubelet: Rc<Kubelet>, mut external_names: ExternalNames, lines: Rc<RefCell<String>>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
         logs::cut(&kubelet.dir);
         external_names.refresh(&kubelet.desired()).await;
-        let new = external_names.lines();
-        if lines.replace(new.clone()) != new {
-            kubelet.changed.notify_one();
-        }
+        lines.replace(external_names.lines());
+        kubelet.changed.notify_one();
     }
 }
 
@@ -294,4 +316,40 @@ fn write_observed(kubelet: &Kubelet, last_written: &mut String) -> Result<(), Er
     kubelet.dir.write_observed(&observed)?;
     *last_written = text;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::local::store::DesiredState;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loss_of_the_folder_ends_the_supervisor() {
+        for (is_replaced, end) in [(false, SupervisorEnd::Removed), (true, SupervisorEnd::Replaced)] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
+            let create = || {
+                std::fs::create_dir_all(dir.path()).unwrap();
+                dir.write_desired(&DesiredState::default()).unwrap();
+                dir.lock_supervisor().unwrap().unwrap()
+            };
+            let lock = create();
+            let kubelet = Kubelet::new(Store::open().unwrap(), dir.clone(), DesiredState::default());
+            let supervisor = run(kubelet, &lock, (Hangups::listen().unwrap(), std::future::pending()));
+            let removal = async {
+                tokio::time::sleep(HOUSEKEEPING_INTERVAL / 2).await;
+                std::fs::remove_dir_all(dir.path()).unwrap();
+                let successor = is_replaced.then(create);
+                tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+                drop(successor);
+            };
+            let work = async {
+                tokio::select! {
+                    ended = supervisor => ended.unwrap(),
+                    () = removal => panic!("the supervisor goes on"),
+                }
+            };
+            assert_eq!(LocalSet::new().run_until(work).await, end);
+        }
+    }
 }

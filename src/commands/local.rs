@@ -12,7 +12,7 @@ use crate::lifecycle::inventory::inventory;
 use crate::lifecycle::{Error, generations};
 use crate::platform::Backend;
 use crate::platform::local::SYSTEM;
-use crate::platform::local::fetch::{FetchStage, fetch};
+use crate::platform::local::fetch::{self, FetchStage, fetch};
 use crate::platform::local::{class_archive, packages, software, supervisor};
 use crate::report;
 use crate::spec::image::version_in_image;
@@ -69,6 +69,10 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
             let version = spark.or_else(|| version_in_image(DEFAULT_IMAGE)).unwrap_or_default();
             let version = version.as_str();
             let progress = Progress::new(global.quiet);
+            let begin_wait = || progress.part("Fetch", &format!("waits for another `sparkha local fetch {version}`"));
+            let work = async { Ok(fetch::lock(version, begin_wait).await?) };
+            let _lock = super::unless_interrupted(work, super::CONTINUE).await?;
+            progress.clear_parts();
             let work = async {
                 Ok(fetch(version, |stage| match stage {
                     FetchStage::Downloading(there, total) => {

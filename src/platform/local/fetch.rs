@@ -13,7 +13,7 @@ use reqwest::header::RANGE;
 use reqwest::{Client, StatusCode, Url};
 use sha2::{Digest, Sha256};
 
-use super::store::make_folder;
+use super::store::{is_still, make_folder, try_lock};
 use super::{Error, paths, software};
 use crate::model::error_chain::with_sources;
 use crate::platform::system::set_mode;
@@ -24,6 +24,45 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// How long the server may send nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often to check whether another command still holds the lock.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The lock on a version in the cache, held by one command at a time while it fetches the version, adds packages and makes archives.
+pub struct FetchLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for FetchLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks a version. Calls `begin_wait` if another command holds the lock.
+pub async fn lock(version: &str, begin_wait: impl FnOnce()) -> Result<FetchLock, Error> {
+    let cache = paths::cache()?;
+    make_folder(&cache)?;
+    lock_file(cache.join(format!(".fetching-{version}")), begin_wait).await
+}
+
+async fn lock_file(path: PathBuf, begin_wait: impl FnOnce()) -> Result<FetchLock, Error> {
+    let mut begin_wait = Some(begin_wait);
+    loop {
+        match try_lock(&path)? {
+            Some(file) if is_still(&file, &path) => return Ok(FetchLock { path, _file: file }),
+            // Its holder has just removed it.
+            Some(_) => {}
+            None => {
+                if let Some(begin_wait) = begin_wait.take() {
+                    begin_wait();
+                }
+                tokio::time::sleep(LOCK_POLL_INTERVAL).await;
+            }
+        }
+    }
+}
+
 /// The progress of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchStage {
@@ -32,14 +71,13 @@ pub enum FetchStage {
     Unpacking,
 }
 
-/// Fetches a version unless it is in the cache. Returns its home, and whether it was fetched.
+/// Fetches a version unless it is in the cache. Returns its home, and whether it was fetched. The caller holds the version's [`lock`].
 pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<(PathBuf, bool), Error> {
     let cache = paths::cache()?;
     let home = software::fetched_home(version).ok_or(Error::NoHome)?;
     if software::version_of(&home).is_some() {
         return Ok((home, false));
     }
-    make_folder(&cache)?;
     let archive = cache.join(format!("pyspark-{version}.tar.gz"));
     if !archive.exists() {
         let pip = Pip::configured()?;
@@ -248,10 +286,6 @@ async fn download(
         .create(true)
         .open(&part)
         .map_err(Error::file("write", &part))?;
-    file.try_lock().map_err(|_| Error::Fetch {
-        reason: "another sparkha process is fetching it".into(),
-        help: "wait until it has finished".into(),
-    })?;
     let mut sha = Sha256::new();
     let mut downloaded = std::io::copy(&mut file, &mut HashWriter(&mut sha)).map_err(Error::file("read", &part))?;
     let mut tries = 0;
@@ -349,7 +383,12 @@ fn unpack(archive: &Path, home: &Path) -> Result<(), Error> {
     let _ = fs::remove_dir_all(&scratch);
     let file = File::open(archive).map_err(Error::file("read", archive))?;
     let unpacked = unpack_into(file, &scratch).map_err(Error::file("unpack into", &scratch));
-    if let Err(error) = unpacked.and_then(|()| fs::rename(&scratch, home).map_err(Error::file("write", home))) {
+    let renamed = unpacked.and_then(|()| {
+        // An incomplete home would prevent the rename.
+        let _ = fs::remove_dir_all(home);
+        fs::rename(&scratch, home).map_err(Error::file("write", home))
+    });
+    if let Err(error) = renamed {
         let _ = fs::remove_dir_all(&scratch);
         return Err(error);
     }
@@ -388,7 +427,51 @@ fn unpack_into(file: impl Read, scratch: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_fetched_by_one_command_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".fetching-4.3.0");
+        let first = lock_file(path.clone(), || panic!("nobody else fetches")).await.unwrap();
+        let waits = Cell::new(0);
+        let second = async {
+            let lock = lock_file(path.clone(), || waits.set(waits.get() + 1)).await.unwrap();
+            assert_eq!(waits.get(), 1);
+            assert!(path.exists());
+            drop(lock);
+        };
+        let end_first = async {
+            tokio::time::sleep(LOCK_POLL_INTERVAL * 4).await;
+            assert_eq!(waits.get(), 1);
+            drop(first);
+        };
+        futures::join!(second, end_first);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_incomplete_home_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archive, home) = (folder.path().join("a.tar.gz"), folder.path().join("spark-9"));
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
+            File::create(&archive).unwrap(),
+            Default::default(),
+        ));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        tar.append_data(&mut header, "pyspark-9/deps/jars/new.jar", &b"new"[..])
+            .unwrap();
+        tar.into_inner().unwrap().finish().unwrap();
+        fs::create_dir_all(home.join("jars")).unwrap();
+        fs::write(home.join("jars/old.jar"), "old").unwrap();
+        unpack(&archive, &home).unwrap();
+        let jars: Vec<_> = fs::read_dir(home.join("jars")).unwrap().flatten().collect();
+        assert_eq!(jars.len(), 1, "{jars:?}");
+        assert_eq!(jars[0].file_name(), "new.jar");
+    }
 
     #[test]
     fn reads_pips_settings() {

@@ -447,7 +447,8 @@ pub fn make_folder(path: &Path) -> Result<(), Error> {
         .map_err(Error::file("create folder", path))
 }
 
-fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+/// Locks a file; `None` if another process holds the lock.
+pub(super) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
     let open = File::options()
         .read(true)
         .write(true)
@@ -462,7 +463,8 @@ fn try_lock(path: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-fn is_still(file: &File, path: &Path) -> bool {
+/// Whether the open file is still the one at this path.
+pub(super) fn is_still(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(there)) => file_id(&open) == file_id(&there),
         _ => false,

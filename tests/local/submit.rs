@@ -90,7 +90,31 @@ fn a_driver_listens_on_its_own_address_and_teardown_ends_it(home: &Home, folder:
         assert!(address.contains("127."), "{address}");
     }
     teardown_names_the_jobs_that_run(home, driver);
+    drivers_that_start_at_once_get_different_ports(home, folder, &drivers);
     home.run(&["teardown", "--yes"]).exits(0);
     assert!(!is_alive(pid));
     home.is_empty();
+}
+
+fn drivers_that_start_at_once_get_different_ports(home: &Home, folder: &Path, drivers: &Path) {
+    let mut arguments = vec!["submit", "--detach"];
+    arguments.extend(EXECUTOR);
+    arguments.extend(["--", "endless.py"]);
+    let start = || Site::command(home, folder, &arguments).spawn().unwrap();
+    for mut submit in [start(), start()] {
+        assert!(submit.wait().unwrap().success());
+    }
+    let records = std::fs::read_dir(drivers).unwrap().flatten();
+    let port = |record: &str| {
+        serde_json::from_str::<Value>(record).unwrap()["ui_port"]
+            .as_u64()
+            .unwrap()
+    };
+    let mut ports: Vec<_> = records
+        .map(|file| port(&std::fs::read_to_string(file.path()).unwrap()))
+        .collect();
+    ports.sort();
+    assert_eq!(ports.len(), 3);
+    ports.dedup();
+    assert_eq!(ports.len(), 3, "{ports:?}");
 }

@@ -129,19 +129,57 @@ fn share(app: &ApplicationReport, workers: &[WorkerReport], explained: &Explaine
     }
 }
 
-/// The application of this driver: the one with its web UI, or without a web UI the only new one.
+/// The application of this driver: the new one with its web UI, or without a web UI the only new one.
 fn own(reply: &LeaderReport, explained: &Explained<'_>) -> Option<String> {
     let uis = &reply.page.driver_uis;
     let prefix = explained.ui_prefix.as_deref();
     let is_its = |address: &str| prefix.is_some_and(|prefix| address.starts_with(prefix));
-    if let Some((id, _)) = uis.iter().find(|(_, address)| is_its(address)) {
+    let is_new = |id: &String| !explained.known.contains(id);
+    if let Some((id, _)) = uis.iter().find(|(id, address)| is_new(id) && is_its(address)) {
         return Some(id.clone());
     }
     let has_ui = |id: &str| uis.iter().any(|(known, _)| known == id);
     let apps = reply.report.activeapps.iter().map(|app| &app.id);
-    let new: Vec<_> = apps.filter(|id| !explained.known.contains(id) && !has_ui(id)).collect();
+    let new: Vec<_> = apps.filter(|id| is_new(id) && !has_ui(id)).collect();
     match new[..] {
         [id] => Some(id.clone()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::spark::MasterPage;
+    use crate::model::reports::MasterStatus;
+
+    #[test]
+    fn an_earlier_application_at_the_same_web_ui_is_another_drivers() {
+        let spec = crate::spec::resolve::resolve(None, &Default::default()).unwrap();
+        let inventory = crate::render::render(&spec).inventory;
+        let uis = ["app-1", "app-2"].map(|id| (id.to_owned(), "http://driver:4040".to_owned()));
+        let reply = LeaderReport {
+            report: MasterReport {
+                status: MasterStatus::Alive,
+                url: String::new(),
+                workers: vec![],
+                activeapps: vec![],
+                completedapps: vec![],
+            },
+            page: MasterPage {
+                version: None,
+                driver_uis: uis.into(),
+            },
+        };
+        let explained = Explained {
+            inventory: &inventory,
+            known: vec!["app-1".into()],
+            ui_prefix: Some("http://driver:4040".into()),
+            ui: None,
+            request: ResourceRequest::default(),
+            sets_cores: false,
+            wait: false,
+        };
+        assert_eq!(own(&reply, &explained), Some("app-2".into()));
     }
 }

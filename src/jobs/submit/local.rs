@@ -20,7 +20,7 @@ use crate::platform::leader::Leader;
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::addresses::is_free;
 use crate::platform::local::packages;
-use crate::platform::local::store::ClusterDir;
+use crate::platform::local::store::{ClusterDir, Store};
 use crate::platform::local::submitted::{self as process, DriverOutput, DriverStart};
 use crate::platform::system::exit_code;
 use crate::platform::transport::Transport;
@@ -63,6 +63,8 @@ pub(super) async fn submit(
         progress.step("Fetching the packages");
         packages::resolve(&platform.desired()?.software.spark_home, &options).await?;
     }
+    // No other submit may choose a port until this driver is recorded.
+    let turn = Store::open()?.lock_addresses()?;
     let ui_port = match job.job.property(UI_PORT) {
         Some(port) => port.trim().parse().unwrap_or_default(),
         None => {
@@ -95,12 +97,15 @@ pub(super) async fn submit(
             DriverOutput::Inherited
         },
     };
-    let (mut child, record) = process::start(start).map_err(|reason| Error::Driver {
+    let started = process::start(start).await;
+    drop(turn);
+    let (mut child, record) = started.map_err(|reason| Error::Driver {
         message: format!("failed to start the driver: {reason}"),
         help: "`sparkha doctor` shows what this machine lacks".into(),
     })?;
     // From now on an upgrade waits for this driver, unless it checked before.
-    if let Err(refused) = upgrade::takes_jobs(&inventory::inventory(platform).await?) {
+    let now = inventory::inventory(platform).await;
+    if let Err(refused) = now.and_then(|inventory| upgrade::takes_jobs(&inventory)) {
         process::terminate(&record).await;
         process::remove(dir, &record.name)?;
         return Err(refused);

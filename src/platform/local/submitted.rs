@@ -14,6 +14,7 @@ use super::kubelet::terminate_process;
 use super::process::{CONTAINER_ID, ProcessId, kill_with_env};
 use super::store::{ClusterDir, DesiredState, Store, make_folder, read, write, write_file};
 use super::{Error, logs, volumes};
+use crate::model::error_chain::with_sources;
 
 /// The record of a driver's process, kept until the driver is removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,7 +77,21 @@ pub struct DriverStart<'a> {
 ///
 /// # Errors
 /// The reason as a kubelet would report it.
-pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
+pub async fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
+    let (dir, name) = (start.dir, start.pod.name_any());
+    let container_id = format!("{}{name}", dir.container_id_prefix());
+    let started = start_recorded(start, &container_id);
+    if started.is_err() {
+        // No command would know of its process and files.
+        kill_with_env(CONTAINER_ID, &container_id).await;
+        if let Err(error) = remove(dir, &name) {
+            tracing::warn!("{}", with_sources(&error));
+        }
+    }
+    started
+}
+
+fn start_recorded(start: DriverStart<'_>, container_id: &str) -> Result<(Child, DriverRecord), String> {
     let DriverStart {
         dir, desired, mut pod, ..
     } = start;
@@ -87,12 +102,11 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
         ..PodStatus::default()
     });
     let volumes = volumes::prepare(&Store::open()?, dir, desired, &pod)?;
-    let container_id = format!("{}{name}", dir.container_id_prefix());
     let context = LaunchContext {
         dir,
         desired,
         translation: &volumes.translation,
-        container_id: &container_id,
+        container_id,
     };
     let launch = launch(&pod, &context)?;
     volumes.fill()?;
@@ -117,7 +131,7 @@ pub fn start(start: DriverStart<'_>) -> Result<(Child, DriverRecord), String> {
         ui_port: start.ui_port,
         keep: start.keep,
         folder: driver_dir,
-        container_id,
+        container_id: container_id.to_owned(),
         name,
     };
     let path = record_file(dir, &record.name);

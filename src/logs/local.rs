@@ -1,9 +1,9 @@
 //! Logs of a cluster on this machine: the containers' log files, and the executors' in the workers' folders. Following polls whether files have grown
-//! or been replaced.
+//! or been replaced, or truncated because they had become too long: then the rest is in the previous log.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,16 @@ use crate::logs::{Error, LineWriter, LogOptions, in_order, leading_master, trimm
 use crate::model::labels::Component;
 use crate::model::log_line::Time;
 use crate::platform::Platform;
-use crate::platform::local::store::{ClusterDir, PodRecord};
+use crate::platform::local::store::{ClusterDir, PodRecord, previous_log};
 use crate::platform::local::submitted;
 use crate::platform::system::file_id;
 
 /// How often files are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How many of the bytes read last identify the log in which they are.
+const LAST_BYTES: usize = 1024;
+/// Where a truncated log cannot be read on in the previous log.
+const MISSING: &str = "sparkha: this log was truncated faster than it was read; lines may be missing here";
 
 /// The log files of one cluster.
 pub struct LocalLogs {
@@ -35,29 +39,105 @@ pub struct LocalLogs {
 /// A file that is being read.
 struct LogFile {
     source: Arc<str>,
-    reader: BufReader<File>,
+    reader: BufReader<ContinuousLog>,
     id: (u64, u64),
     time: Time,
     /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
 }
 
+/// Reads a log across truncations: after one it reads the rest in the previous log first.
+struct ContinuousLog {
+    log: File,
+    path: PathBuf,
+    /// The number of bytes that were read since the log was truncated.
+    position: u64,
+    /// The bytes read last, at most [`LAST_BYTES`].
+    last: Vec<u8>,
+    /// The previous log, until something after it is read.
+    previous: Option<File>,
+}
+
+impl Read for ContinuousLog {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(previous) = &mut self.previous {
+                let read = previous.read(buffer)?;
+                if read > 0 {
+                    self.remember(&buffer[..read]);
+                    return Ok(read);
+                }
+            }
+            self.log.seek(SeekFrom::Start(self.position))?;
+            let read = self.log.read(buffer)?;
+            // Checked afterwards: what was read may be what was written after a truncation.
+            if !self.is_truncated()? {
+                if read > 0 {
+                    self.previous = None;
+                    self.position += read as u64;
+                    self.remember(&buffer[..read]);
+                }
+                return Ok(read);
+            }
+            self.previous = self.rest()?;
+            self.position = 0;
+            if self.previous.is_none() {
+                let begin = if self.last.ends_with(b"\n") { "" } else { "\n" };
+                self.last.clear();
+                return format!("{begin}{MISSING}\n").as_bytes().read(buffer);
+            }
+        }
+    }
+}
+
+impl ContinuousLog {
+    /// Whether the log no longer has what was read of it. If that is nothing, whether there is another previous log than the one before it.
+    fn is_truncated(&self) -> io::Result<bool> {
+        match &self.previous {
+            _ if self.position > 0 => Ok(!self.is_read(&self.log)?),
+            Some(previous) => {
+                let id = file_id(&previous.metadata()?);
+                let now = fs::metadata(previous_log(&self.path));
+                Ok(now.is_ok_and(|now| file_id(&now) != id))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The previous log after what was read; `None` if it is another.
+    fn rest(&self) -> io::Result<Option<File>> {
+        let Ok(previous) = File::open(previous_log(&self.path)) else {
+            return Ok(None);
+        };
+        let continues = self.position > 0 && self.is_read(&previous)?;
+        Ok(continues.then_some(previous))
+    }
+
+    /// Whether a file has the last bytes before the position, at which it is then.
+    fn is_read(&self, mut file: &File) -> io::Result<bool> {
+        let length = self.last.len().min(self.position as usize);
+        file.seek(SeekFrom::Start(self.position - length as u64))?;
+        let mut bytes = vec![0; length];
+        match file.read_exact(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read.map(|()| self.last.ends_with(&bytes)),
+        }
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        self.last.extend(bytes);
+        let surplus = self.last.len().saturating_sub(LAST_BYTES);
+        self.last.drain(..surplus);
+    }
+}
+
 impl Iterator for LogFile {
     type Item = LogLine;
 
-    /// The next whole line, if there is one. After a log was truncated because it had become too long, it is the first line.
+    /// The next whole line, if there is one.
     fn next(&mut self) -> Option<LogLine> {
         self.reader.read_until(b'\n', &mut self.rest).ok()?;
-        if self.rest.ends_with(b"\n") {
-            return Some(self.take_line());
-        }
-        let length = self.reader.get_ref().metadata().ok()?.len();
-        if length >= self.reader.stream_position().ok()? {
-            return None;
-        }
-        self.reader.rewind().ok()?;
-        // The end of the incomplete line is lost.
-        self.incomplete().or_else(|| self.next())
+        self.rest.ends_with(b"\n").then(|| self.take_line())
     }
 }
 
@@ -67,7 +147,13 @@ impl LogFile {
         Ok(Self {
             source: source.into(),
             id: file_id(&file.metadata()?),
-            reader: BufReader::new(file),
+            reader: BufReader::new(ContinuousLog {
+                log: file,
+                path: path.to_owned(),
+                position: 0,
+                last: Vec::new(),
+                previous: None,
+            }),
             time: 0,
             rest: Vec::new(),
         })
@@ -251,27 +337,112 @@ mod tests {
         assert!(ages.is_sorted_by(|younger, older| younger > older), "{ages:?}");
     }
 
+    /// A log that is written and truncated as the supervisor does.
+    struct Written {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        writer: File,
+        lines: u32,
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("pod.log");
+            let writer = File::options().create(true).append(true).open(&path).unwrap();
+            Self {
+                _folder: folder,
+                path,
+                writer,
+                lines: 0,
+            }
+        }
+
+        fn write(&mut self, lines: u32) {
+            for line in self.lines..self.lines + lines {
+                writeln!(self.writer, "line {line}").unwrap();
+            }
+            self.lines += lines;
+        }
+
+        fn cut(&self) {
+            let previous = previous_log(&self.path);
+            let new = previous.with_extension("new");
+            fs::copy(&self.path, &new).unwrap();
+            fs::rename(&new, previous).unwrap();
+            self.writer.set_len(0).unwrap();
+        }
+    }
+
+    fn texts(log: &mut LogFile) -> Vec<String> {
+        log.map(|line| line.text).collect()
+    }
+
     #[test]
-    fn a_truncated_log_is_read_from_its_beginning() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let mut writer = File::options().create(true).append(true).open(&path).unwrap();
-        let mut log = LogFile::open("pod", &path).unwrap();
-        let mut read = || {
-            std::iter::from_fn(|| log.next())
-                .map(|line| line.text)
-                .collect::<Vec<_>>()
-        };
-        writer.write_all(b"one\ntwo\nhal").unwrap();
-        assert_eq!(read(), ["one", "two"]);
-        writer.write_all(b"f\nbegun").unwrap();
-        assert_eq!(read(), ["half"]);
-        writer.set_len(0).unwrap();
-        writer.write_all(b"new\n").unwrap();
-        assert_eq!(read(), ["begun", "new"]);
-        writer.set_len(0).unwrap();
-        assert_eq!(read(), Vec::<String>::new());
-        writer.write_all(b"newer\n").unwrap();
-        assert_eq!(read(), ["newer"]);
+    fn every_line_of_a_truncated_log_is_read() {
+        // Lines before the truncation and after it: the new log is shorter than what was read, or longer.
+        for (before, after) in [
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 2),
+            (1, 900),
+            (900, 1),
+            (900, 2900),
+            (2900, 900),
+        ] {
+            let mut written = Written::new();
+            let mut log = LogFile::open("pod", &written.path).unwrap();
+            written.write(200);
+            let mut read = texts(&mut log);
+            for _ in 0..3 {
+                written.write(before);
+                write!(written.writer, "line ").unwrap();
+                written.cut();
+                writeln!(written.writer, "{}", written.lines).unwrap();
+                written.lines += 1;
+                written.write(after);
+                read.extend(texts(&mut log));
+            }
+            let expected: Vec<_> = (0..written.lines).map(|line| format!("line {line}")).collect();
+            assert_eq!(read, expected, "{before} {after}");
+        }
+    }
+
+    #[test]
+    fn lines_that_were_truncated_twice_are_reported_missing() {
+        let mut written = Written::new();
+        let mut log = LogFile::open("pod", &written.path).unwrap();
+        written.write(1);
+        assert_eq!(texts(&mut log), ["line 0"]);
+        for _ in 0..2 {
+            written.write(1);
+            written.cut();
+        }
+        written.write(1);
+        assert_eq!(texts(&mut log), [MISSING, "line 3"]);
+        // Truncated again while the previous log is read.
+        written.write(2000);
+        written.cut();
+        assert_eq!(log.next().map(|line| line.text), Some("line 4".into()));
+        written.write(1);
+        written.cut();
+        written.write(1);
+        let read = texts(&mut log);
+        let missing = read.iter().position(|line| line == MISSING).unwrap();
+        assert_eq!(read[missing - 1..], ["line 2003", MISSING, "line 2005"]);
+    }
+
+    #[test]
+    fn a_log_without_a_previous_one_is_read_from_its_beginning() {
+        let mut written = Written::new();
+        let mut log = LogFile::open("pod", &written.path).unwrap();
+        written.writer.write_all(b"one\ntwo\nhal").unwrap();
+        assert_eq!(texts(&mut log), ["one", "two"]);
+        written.writer.write_all(b"f\nbegun").unwrap();
+        assert_eq!(texts(&mut log), ["half"]);
+        written.writer.set_len(0).unwrap();
+        written.writer.write_all(b"new\n").unwrap();
+        assert_eq!(texts(&mut log), ["begun", MISSING, "new"]);
     }
 }

@@ -41,7 +41,13 @@ pub fn cut(dir: &ClusterDir) {
 }
 
 fn cut_one(log: &Path, previous: &Path) -> std::io::Result<()> {
-    fs::copy(log, previous)?;
+    // A new file: a follower may still read the one before.
+    let new = previous.with_extension("new");
+    let _ = fs::remove_file(previous);
+    if let Err(error) = fs::copy(log, &new).and_then(|_| fs::rename(&new, previous)) {
+        let _ = fs::remove_file(&new);
+        return Err(error);
+    }
     File::options().write(true).open(log)?.set_len(0)
 }
 

@@ -29,6 +29,11 @@ use crate::state::address_of;
 /// The suffix of previous logs.
 pub(super) const PREVIOUS_LOG: &str = ".previous.log";
 
+/// The path of the previous log of a pod or driver.
+pub fn previous_log(log: &Path) -> PathBuf {
+    log.with_extension(PREVIOUS_LOG.trim_start_matches('.'))
+}
+
 /// All clusters of this user on this machine.
 pub struct Store {
     root: PathBuf,
@@ -219,7 +224,7 @@ impl ClusterDir {
 
     /// The log of the container's previous run.
     pub fn previous_log(&self, pod: &str) -> PathBuf {
-        self.logs().join(format!("{pod}{PREVIOUS_LOG}"))
+        previous_log(&self.log(pod))
     }
 
     /// The folder of one of the cluster's own volume claims.

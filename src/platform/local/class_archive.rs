@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::process::ProcessId;
+use super::process::{CONTAINER_ID, ProcessId, kill_with_env};
 use super::software::Software;
 use super::{Error, addresses, paths};
 use crate::clients::spark::MasterUi;
@@ -70,7 +70,7 @@ pub async fn make(software: &Software, spark_has_changed: bool, begin: impl FnOn
     let scratch = home.with_file_name(format!(".making-{name}"));
     let made = async {
         // The remains of one that was killed.
-        let _ = fs::remove_dir_all(&scratch);
+        clear(&scratch).await;
         fs::create_dir(&scratch).map_err(Error::file("write", &scratch))?;
         let training = Training {
             software,
@@ -87,9 +87,20 @@ pub async fn make(software: &Software, spark_has_changed: bool, begin: impl FnOn
     };
     let made = made.await;
     if made.is_err() {
-        let _ = fs::remove_dir_all(&scratch);
+        clear(&scratch).await;
     }
     made
+}
+
+/// Kills the servers that write to a folder, and removes it.
+async fn clear(folder: &Path) {
+    kill_with_env(CONTAINER_ID, &container_id(folder)).await;
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// The ID of the servers that write to this folder, in their environment.
+fn container_id(folder: &Path) -> String {
+    format!("sparkha-archives-{}", short_digest([folder.to_string_lossy().as_ref()]))
 }
 
 /// Writes what goes with the archives.
@@ -180,6 +191,7 @@ impl Training<'_> {
             .env("PATH", &self.software.path)
             .env("SPARK_HOME", &self.software.spark_home)
             .env("SPARK_LOCAL_IP", address.to_string())
+            .env(CONTAINER_ID, container_id(self.folder))
             .current_dir(self.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -232,5 +244,29 @@ impl Servers {
             server.wait().await.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn servers_that_a_killed_command_left_are_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = folder.path().join(".making");
+        fs::create_dir(&scratch).unwrap();
+        let java = folder.path().join("java");
+        fs::write(&java, "#!/bin/sh\nexec /bin/sleep 600\n").unwrap();
+        set_mode(&java, 0o755).unwrap();
+        let training = Training {
+            software: &Software::default(),
+            java: &java,
+            folder: &scratch,
+        };
+        let mut left = training.command("master", [127, 0, 0, 1].into(), &[]).spawn().unwrap();
+        clear(&scratch).await;
+        assert!(left.try_wait().unwrap().is_some());
+        assert!(!scratch.exists());
     }
 }

@@ -41,7 +41,7 @@ use crate::platform::Platform;
 use crate::platform::kubernetes::{Cluster, KubernetesPlatform, connect};
 use crate::platform::local::LocalPlatform;
 use crate::platform::local::store::Store;
-use crate::platform::system::termination;
+use crate::platform::system;
 use crate::spec::names::{ClusterName, Namespace, visible_lines};
 use crate::spec::problem::{Problem, Problems};
 use crate::spec::resolve::{MASTERS, MAX_WORKERS};
@@ -125,9 +125,9 @@ async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>, nex
 /// What to do after an interruption.
 const CONTINUE: &str = "run the same command again to continue";
 
-/// Completes at Ctrl-C or SIGTERM.
+/// Completes at Ctrl-C, SIGTERM or the end of the terminal.
 fn interruption() -> Result<impl Future<Output = ()>, Error> {
-    termination().map_err(Error::io("listen for signals"))
+    system::interruption().map_err(Error::io("listen for signals"))
 }
 
 /// The port of name servers.

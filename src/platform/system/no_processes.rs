@@ -34,6 +34,12 @@ pub fn is_free(_pid: i32) -> bool {
     false
 }
 
+/// True: it cannot be known, and a caught SIGHUP would not be ignored any more.
+#[cfg_attr(windows, expect(dead_code, reason = "Windows has no SIGHUP"))]
+pub fn ignores_hangups() -> bool {
+    true
+}
+
 pub fn in_own_group(command: &mut Command) -> &mut Command {
     command
 }

@@ -58,6 +58,15 @@ pub fn is_free(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
+/// Whether this process ignores SIGHUP, as `nohup` has it.
+pub fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is SIGHUP's. Without /proc nobody knows.
+    ignored.is_none_or(|mask| mask & 1 == 1)
+}
+
 /// Starts the process in a process group of its own.
 pub fn in_own_group(command: &mut Command) -> &mut Command {
     command.process_group(0)

@@ -14,6 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use std::os::unix::fs::symlink;
 
+use super::processes::ignores_hangups;
+
 /// The program that opens an address in the browser.
 pub const OPENER: &[&str] = match cfg!(target_os = "macos") {
     true => &["open"],
@@ -32,6 +34,28 @@ pub fn termination() -> io::Result<impl Future<Output = ()>> {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Completes when the user interrupts this process, from this call on: as [`termination`], or when its terminal closes. A process that
+/// `nohup` started goes on then.
+pub fn interruption() -> io::Result<impl Future<Output = ()>> {
+    let terminated = termination()?;
+    let hangups = match ignores_hangups() {
+        true => None,
+        false => Some(Hangups::listen()?),
+    };
+    Ok(async move {
+        let closed = async {
+            match hangups {
+                Some(mut hangups) => hangups.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = terminated => {}
+            () = closed => {}
         }
     })
 }
@@ -99,4 +123,22 @@ pub fn raise_file_limit() -> Option<u64> {
 pub fn is_writable(stderr: &Stderr) -> io::Result<bool> {
     let mut room = [PollFd::new(stderr, PollFlags::OUT)];
     Ok(poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_terminal_interrupts_unless_it_is_ignored() {
+        let ignored = ignores_hangups();
+        let interrupted = interruption().unwrap();
+        kill_process(getpid(), Signal::HUP).unwrap();
+        let interrupted = tokio::time::timeout(Duration::from_millis(100), interrupted).await;
+        assert_eq!(interrupted.is_err(), ignored);
+    }
 }

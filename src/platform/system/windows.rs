@@ -26,6 +26,11 @@ pub fn termination() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Completes when the user interrupts this process, from this call on.
+pub fn interruption() -> io::Result<impl Future<Output = ()>> {
+    termination()
+}
+
 /// SIGHUPs, which Windows does not have.
 pub struct Hangups;
 

@@ -102,12 +102,12 @@ impl PodLogs {
     }
 
     fn is_of_cluster(&self, pod: &Pod) -> bool {
-        // Any address will do: the pod may have none yet.
-        let address = Some("0.0.0.0");
+        // Any phase and address will do: the pod may have none yet, or have ended.
+        let (phase, address) = (None, Some("0.0.0.0"));
         let namespace = self.cluster.namespace().as_str();
         let mut metadata = pod.metadata.clone();
         metadata.deletion_timestamp = None;
-        RoutedPod::of(&metadata, address, namespace, self.name.as_str()).is_some()
+        RoutedPod::of(&metadata, phase, address, namespace, self.name.as_str()).is_some()
     }
 
     fn is_selected(&self, pod: &Pod) -> bool {

@@ -111,15 +111,22 @@ pub struct ClusterEntry {
 }
 
 impl RoutedPod {
-    /// The pod, if it belongs to this cluster and is not being deleted. Drivers are the users' own pods: they name the cluster, but sparkha need not
-    /// have made them.
-    pub fn of(pod: &ObjectMeta, pod_ip: Option<&str>, namespace: &str, cluster: &str) -> Option<Self> {
+    /// The pod, if it belongs to this cluster, has not ended and is not being deleted. Drivers are the users' own pods: they name the cluster, but
+    /// sparkha need not have made them.
+    pub fn of(
+        pod: &ObjectMeta,
+        phase: Option<&str>,
+        pod_ip: Option<&str>,
+        namespace: &str,
+        cluster: &str,
+    ) -> Option<Self> {
         let labels = pod.labels.as_ref()?;
         let component = Component::of(labels)?;
         let is_of_cluster = pod.namespace.as_deref() == Some(namespace)
             && labels.get(INSTANCE).map(String::as_str) == Some(cluster)
             && (component == Component::Driver || is_ours(Some(labels)));
-        let is_there = pod.deletion_timestamp.is_none();
+        // An ended pod keeps its address in its status, although another pod may have it by now.
+        let is_there = pod.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"));
         let address = pod_ip?.parse().ok()?;
         (is_of_cluster && is_there).then(|| Self {
             pod: pod.name.clone().unwrap_or_default(),
@@ -308,7 +315,7 @@ pub mod tests {
     }
 
     fn member(pod: &ObjectMeta, ip: &str) -> Option<RoutedPod> {
-        RoutedPod::of(pod, Some(ip), "ns", "spark")
+        RoutedPod::of(pod, Some("Running"), Some(ip), "ns", "spark")
     }
 
     fn cluster() -> RoutedCluster {
@@ -465,9 +472,13 @@ pub mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_being_deleted_has_no_route() {
+    fn a_pod_that_has_ended_or_is_being_deleted_has_no_route() {
         let mut pod = pod("spark-master-0", "master", "ns", "spark");
         assert!(member(&pod, "10.1.2.3").is_some());
+        for (phase, has_route) in [(None, true), (Some("Succeeded"), false), (Some("Failed"), false)] {
+            let routed = RoutedPod::of(&pod, phase, Some("10.1.2.3"), "ns", "spark");
+            assert_eq!(routed.is_some(), has_route, "{phase:?}");
+        }
         pod.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert_eq!(member(&pod, "10.1.2.3"), None);
     }

@@ -32,8 +32,9 @@ pub async fn check_routes(
     let namespace = cluster.namespace().as_str();
     let name = &inventory.cluster.name;
     let member = |pod: &Pod| {
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        RoutedPod::of(&pod.metadata, address, namespace, name.as_str())
+        let status = pod.status.as_ref()?;
+        let (phase, address) = (status.phase.as_deref(), status.pod_ip.as_deref());
+        RoutedPod::of(&pod.metadata, phase, address, namespace, name.as_str())
     };
     let leads = |pod: &String| {
         let report = facts.masters.get(pod).and_then(|report| report.as_ref().ok());

@@ -12,6 +12,7 @@ pub type SlimPod = Object<NotUsed, SlimStatus>;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SlimStatus {
+    pub phase: Option<String>,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Pods and inventories on Kubernetes, listed and watched. Only the metadata and address of pods are read.
+//! Pods and inventories on Kubernetes, listed and watched. Only the metadata, phase and address of pods are read.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -61,17 +61,9 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         inventories(cluster, all_namespaces),
         config(&inventories_selector(), CONFIG_MAPS),
     );
-    // A pod that is no longer routed (it is being deleted) counts as gone.
-    let convert = |pod: &SlimPod| {
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        match ObservedPod::of(&pod.metadata, address) {
-            Some(observed) => ListChange::Is(key(pod), observed),
-            None => ListChange::Gone(key(pod)),
-        }
-    };
     cluster.count_request();
     cluster.count_request();
-    tasks.spawn(forward(pods, convert, key, Event::Pod, events.clone()));
+    tasks.spawn(forward(pods, pod_change, key, Event::Pod, events.clone()));
     tasks.spawn(forward(
         inventories,
         cluster_change,
@@ -79,6 +71,17 @@ pub fn follow(cluster: &Cluster, all_namespaces: bool, events: mpsc::Sender<Even
         Event::Cluster,
         events,
     ));
+}
+
+/// A pod that is no longer routed, because it has ended or is being deleted, counts as gone.
+fn pod_change(pod: &SlimPod) -> ListChange<ObservedPod> {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let address = status.and_then(|status| status.pod_ip.as_deref());
+    match ObservedPod::of(&pod.metadata, phase, address) {
+        Some(observed) => ListChange::Is(key(pod), observed),
+        None => ListChange::Gone(key(pod)),
+    }
 }
 
 /// The cluster whose inventory it is. The cluster's other ConfigMap may have the same labels, and has the key of no cluster.
@@ -144,6 +147,23 @@ mod tests {
     use crate::render::render;
     use crate::routes::follow::Listed;
     use crate::spec::resolve::resolve;
+
+    #[test]
+    fn a_pod_is_gone_once_it_has_ended() {
+        let mut pods = Listed::default();
+        let mut take = |phase: &str| {
+            let labels = json!({INSTANCE: "spark", COMPONENT: "driver"});
+            let pod = json!({
+                "metadata": {"name": "job", "namespace": "data", "uid": "1", "labels": labels},
+                "spec": {},
+                "status": {"phase": phase, "podIP": "10.1.2.3"},
+            });
+            pods.take(pod_change(&serde_json::from_value(pod).unwrap()));
+            pods.objects.len()
+        };
+        assert_eq!((take("Running"), take("Succeeded")), (1, 0));
+        assert_eq!((take("Running"), take("Failed")), (1, 0));
+    }
 
     #[test]
     fn a_cluster_stays_routed_while_its_configuration_or_the_format_of_its_inventory_changes() {

@@ -102,7 +102,7 @@ async fn report(
         });
         for (metadata, address) in pods.chain([(drivers, drivers_address)]) {
             let key = (namespace.clone(), metadata.name.clone().unwrap_or_default());
-            if let Some(pod) = ObservedPod::of(&metadata, address.as_deref()) {
+            if let Some(pod) = ObservedPod::of(&metadata, None, address.as_deref()) {
                 events.send(Event::Pod(ListChange::Is(key, pod))).await?;
             }
         }

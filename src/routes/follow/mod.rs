@@ -73,10 +73,10 @@ struct ObservedPod {
 
 impl ObservedPod {
     /// The pod, if it can be the target of a route.
-    fn of(metadata: &ObjectMeta, pod_ip: Option<&str>) -> Option<Self> {
+    fn of(metadata: &ObjectMeta, phase: Option<&str>, pod_ip: Option<&str>) -> Option<Self> {
         let namespace = metadata.namespace.clone()?;
         let cluster = metadata.labels.as_ref()?.get(INSTANCE)?.clone();
-        let member = RoutedPod::of(metadata, pod_ip, &namespace, &cluster)?;
+        let member = RoutedPod::of(metadata, phase, pod_ip, &namespace, &cluster)?;
         Some(Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             cluster,

@@ -9,6 +9,7 @@ mod local;
 mod masters;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -214,6 +215,7 @@ struct State {
 /// A master that is queried.
 struct MasterTask {
     _task: AbortOnDropHandle<()>,
+    address: IpAddr,
     /// Namespace and name of its cluster.
     cluster: ObjectKey,
     election: Election,
@@ -258,7 +260,7 @@ impl State {
         }
     }
 
-    /// Starts a task for each new master, and ends those of masters that are gone.
+    /// Starts a task for each new master, and ends those of masters that are gone. A pod whose sandbox is recreated has a new address.
     fn query_masters(&mut self) {
         let count = u32::try_from(self.clusters.objects.len()).unwrap_or(u32::MAX);
         self.context.clusters.store(count, Ordering::Relaxed);
@@ -268,7 +270,10 @@ impl State {
             .filter(|(_, (pod, _))| pod.member.component == Component::Master)
             .map(|((namespace, name), (pod, _))| (&pod.uid, (namespace, name, pod)))
             .collect();
-        self.masters.retain(|uid, _| desired.contains_key(uid));
+        self.masters.retain(|uid, master| {
+            let pod = desired.get(uid);
+            pod.is_some_and(|(_, _, pod)| pod.member.address == master.address)
+        });
         if self.masters.len() == desired.len() {
             // Nothing is new, as after almost every event.
             return;
@@ -286,6 +291,7 @@ impl State {
                 let querying = masters::query(self.context.clone(), host, uid.clone(), election.clone());
                 MasterTask {
                     _task: AbortOnDropHandle::new(tokio::spawn(querying)),
+                    address: pod.member.address,
                     cluster,
                     election,
                     last: None,
@@ -331,7 +337,45 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::model::ports::MASTER_UI_PORT;
+
+    #[tokio::test]
+    async fn a_master_is_queried_at_its_new_address() {
+        let listeners = ["127.0.9.78", "127.0.9.79"].map(|address| {
+            let listener = std::net::TcpListener::bind((address, MASTER_UI_PORT)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            (address.parse().unwrap(), TcpListener::from_std(listener).unwrap())
+        });
+        let mut events = None;
+        let _follow = Follow::start(Transport::Direct, |sender, _| events = Some(sender));
+        let events = events.unwrap();
+        for event in [
+            Event::Cluster(ListChange::Begin),
+            Event::Cluster(ListChange::End),
+            Event::Pod(ListChange::Begin),
+            Event::Pod(ListChange::End),
+        ] {
+            events.send(event).await.unwrap();
+        }
+        for (address, listener) in listeners {
+            let pod = ObservedPod {
+                uid: "1".into(),
+                cluster: "spark".into(),
+                member: RoutedPod {
+                    pod: "spark-master-0".into(),
+                    component: Component::Master,
+                    address,
+                },
+            };
+            let change = ListChange::Is(key("spark-master-0"), pod);
+            events.send(Event::Pod(change)).await.unwrap();
+            let accepted = tokio::time::timeout(Duration::from_secs(10), listener.accept()).await;
+            accepted.expect("it is not queried").unwrap();
+        }
+    }
 
     fn key(name: &str) -> ObjectKey {
         ("ns".into(), name.into())

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -65,7 +65,7 @@ pub struct Access {
     users: HashMap<String, String>,
     tokens: HashSet<[u8; 32]>,
     right: Mutex<HashSet<[u8; 32]>>,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
@@ -77,7 +77,7 @@ impl Access {
             users: HashMap::new(),
             tokens: HashSet::new(),
             right: Mutex::default(),
-            checks: Semaphore::new(CHECKS),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             waiting: Semaphore::new(WAITING),
         };
         for_each_line(users, |line| {
@@ -143,12 +143,16 @@ impl Access {
         let Ok(waiting) = self.waiting.try_acquire() else {
             return Admission::Busy;
         };
-        let Ok(Ok(_permit)) = tokio::time::timeout(WAIT, self.checks.acquire()).await else {
+        let Ok(Ok(permit)) = tokio::time::timeout(WAIT, self.checks.clone().acquire_owned()).await else {
             return Admission::Busy;
         };
         drop(waiting);
         let password = password.to_owned();
-        let check = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash));
+        let check = tokio::task::spawn_blocking(move || {
+            // A check goes on after its client has hung up.
+            let _permit = permit;
+            bcrypt::verify(password, &hash)
+        });
         let is_right = matches!(check.await, Ok(Ok(true))) && known.is_some();
         if is_right {
             let mut remembered = self.remembered();
@@ -227,20 +231,45 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn password_checks_wait_in_a_short_queue() {
+    /// ann's password is secret.
+    fn access_of_ann() -> Access {
         let folder = tempfile::tempdir().unwrap();
         let users = folder.path().join("users");
         std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
-        let access = Access::read(Some(&users), None).unwrap();
-        let asks = |credentials: &str| {
-            let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
-            let headers: HeaderMap = [(AUTHORIZATION, HeaderValue::from_str(&value).unwrap())]
-                .into_iter()
-                .collect();
-            let access = &access;
-            async move { access.admits(&headers).await }
-        };
+        Access::read(Some(&users), None).unwrap()
+    }
+
+    async fn asks(access: &Access, credentials: &str) -> Admission {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+        let headers = [(AUTHORIZATION, HeaderValue::from_str(&value).unwrap())];
+        access.admits(&headers.into_iter().collect()).await
+    }
+
+    #[test]
+    fn a_check_whose_client_has_hung_up_still_counts() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let access = access_of_ann();
+            // The check waits for the thread.
+            let (go, waits) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || waits.recv());
+            let mut hangs_up = Box::pin(asks(&access, "ann:wrong"));
+            assert!(futures::poll!(&mut hangs_up).is_pending());
+            drop(hangs_up);
+            assert_eq!(access.checks.available_permits(), 0);
+            drop(go);
+            assert_eq!(asks(&access, "ann:secret").await, Admission::Granted);
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn password_checks_wait_in_a_short_queue() {
+        let access = access_of_ann();
+        let asks = |credentials: &'static str| asks(&access, credentials);
         assert_eq!(asks("ann:secret").await, Admission::Granted);
 
         // While one password is checked, others wait, for known and unknown names alike. A remembered one does not.
@@ -251,7 +280,7 @@ mod tests {
         assert_eq!(asks("ann:secret").await, Admission::Granted);
         assert_eq!((known.await, unknown.await), (Admission::Busy, Admission::Busy));
 
-        let mut many: Vec<_> = (0..WAITING).map(|n| Box::pin(asks(&format!("ann:{n}")))).collect();
+        let mut many: Vec<_> = (0..WAITING).map(|_| Box::pin(asks("ann:wrong"))).collect();
         for one in &mut many {
             assert!(futures::poll!(one).is_pending());
         }

@@ -24,7 +24,8 @@ pub fn is_own(from: SocketAddr, to: SocketAddr) -> bool {
     false
 }
 
-/// The user ID of the socket that connects these addresses, from the kernel's table (`/proc/net/tcp`).
+/// The user ID of the socket that connects these addresses, from the kernel's table (`/proc/net/tcp`). A socket that its process has closed has
+/// neither inode nor owner: the kernel prints 0 for both.
 fn owner(table: &str, from: SocketAddrV4, to: SocketAddrV4) -> Option<u32> {
     // The kernel prints an address as the number that it is in memory.
     let written = |address: SocketAddrV4| {
@@ -35,8 +36,9 @@ fn owner(table: &str, from: SocketAddrV4, to: SocketAddrV4) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let is_it = fields.next() == Some(&from) && fields.next() == Some(&to);
-        // Skips state, queues, timer and retransmits.
-        fields.nth(4).filter(|_| is_it)?.parse().ok()
+        // Skips state, queues, timer and retransmits, and then the time-out.
+        let (owner, inode) = (fields.nth(4)?, fields.nth(1)?);
+        (is_it && inode != "0").then(|| owner.parse().ok())?
     })
 }
 
@@ -68,9 +70,12 @@ mod tests {
     fn a_connection_of_another_user_has_that_owner() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
              0: 0100007F:1130 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n   \
-             1: 0100007F:C35A 0100007F:1130 01 00000000:00000000 00:00000000 00000000 65534        0 2 1 0 20 4 30 10 -1\n";
+             1: 0100007F:C35A 0100007F:1130 01 00000000:00000000 00:00000000 00000000 65534        0 2 1 0 20 4 30 10 -1\n   \
+             2: 0100007F:C35C 0100007F:1130 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0\n";
         let at = |port| SocketAddrV4::new([127, 0, 0, 1].into(), port);
         assert_eq!(owner(table, at(50010), at(4400)), Some(65534));
         assert_eq!(owner(table, at(50011), at(4400)), None);
+        // Its process has closed it.
+        assert_eq!(owner(table, at(50012), at(4400)), None);
     }
 }

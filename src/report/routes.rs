@@ -151,6 +151,7 @@ mod tests {
             written: ["a.ns.k8s".into(), "listener sparkha-kubernetes-8080".into()].into(),
             deleted: ["b.ns.k8s".into()].into(),
             unchanged: 3,
+            conflicts: Vec::new(),
         };
         assert_eq!(
             changes(&done, false, Format::Table),

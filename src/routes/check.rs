@@ -114,13 +114,9 @@ pub async fn check(
     servers: &CheckedServers,
 ) -> Result<RouteReport, Error> {
     // Report an unreachable Vulcand before waiting for anything.
-    let (changes, conflicts) = match target {
-        Some(target) => match target.differences(routes, scope).await {
-            Ok(plan) => (Changes::from(&plan), Vec::new()),
-            Err(Error::RouteConflict(conflicts)) => (Changes::default(), conflicts),
-            Err(error) => return Err(error),
-        },
-        None => Default::default(),
+    let changes = match target {
+        Some(target) => Changes::from(&target.differences(routes, scope).await?),
+        None => Changes::default(),
     };
     let resolver = resolver(servers.dns)?;
     let router = match &servers.router {
@@ -144,7 +140,7 @@ pub async fn check(
         same_address(&mut report.routes);
     }
     compare(&mut report, &changes);
-    for conflict in conflicts {
+    for conflict in changes.conflicts {
         let hint = "delete it, or give the clusters another UI domain";
         let problem = RouteProblem::new(RouteCheck::Vulcand, conflict.reason, hint);
         report.add(&conflict.host, problem);
@@ -372,6 +368,7 @@ mod tests {
             written: ["b".into()].into(),
             deleted: ["old".into()].into(),
             unchanged: 1,
+            conflicts: Vec::new(),
         };
         compare(&mut report, &changes);
         assert!(report.routes[0].problems.is_empty());

@@ -1,7 +1,7 @@
 //! Writes routes to Vulcand, into its etcd or through its API, and only the differences. Lost routes (etcd restored without them, an expired lease)
 //! are back after the next [`RoutePublisher::reconcile`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clients::vulcand::VulcandApi;
 use crate::lifecycle::Error;
 use crate::routing::Route;
 use crate::routing::vulcand::diff::{self, Changes, ObjectChange, RoutePlan, StoredObject, StoredObjects};
-use crate::routing::vulcand::{Id, Scope, VulcandObject, objects};
+use crate::routing::vulcand::{Id, JsonText, Scope, objects};
 use crate::spec::names::OwnerName;
 
 /// How often everything is reread because of another writer.
@@ -37,19 +37,36 @@ pub enum VulcandStore {
     },
     Api {
         api: VulcandApi,
-        /// Objects with a time to live, which must be rewritten to renew it.
-        kept: Vec<VulcandObject>,
+        /// Objects that must be rewritten to renew their time to live, in the order in which they are written.
+        kept: BTreeMap<Id, JsonText>,
     },
+}
+
+/// What to do if objects of somebody else block a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Write nothing.
+    Refuse,
+    /// Write all other hosts.
+    LeaveOut,
 }
 
 impl RoutePublisher {
     /// Makes Vulcand match the table within the scope. Safe to interrupt and to repeat.
-    pub async fn reconcile(&mut self, routes: &[Route], scope: &Scope) -> Result<Changes, Error> {
+    pub async fn reconcile(
+        &mut self,
+        routes: &[Route],
+        scope: &Scope,
+        on_conflict: OnConflict,
+    ) -> Result<Changes, Error> {
         let mut changes = Changes::default();
         for _ in 0..TRIES {
             let present = self.present().await?;
             let lease = self.lease(&present, scope, !routes.is_empty()).await?;
-            let plan = self.compare(&present, routes, scope, lease)?;
+            let mut plan = self.compare(&present, routes, scope, lease);
+            if on_conflict == OnConflict::Refuse {
+                plan = plan.without_conflicts().map_err(Error::RouteConflict)?;
+            }
             match self.write(&plan, &mut changes).await {
                 Ok(true) => {
                     changes.finish(&plan);
@@ -65,7 +82,7 @@ impl RoutePublisher {
         Err(Error::RoutesContended { tries: TRIES })
     }
 
-    /// What [`RoutePublisher::reconcile`] would do. Writes nothing.
+    /// What [`RoutePublisher::reconcile`] would do, unless there are conflicts. Writes nothing.
     pub async fn plan(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let present = self.present().await?;
         let lease = match (&self.server, self.ttl) {
@@ -73,14 +90,15 @@ impl RoutePublisher {
             (VulcandStore::Etcd { .. }, Some(_)) => self.lease_of_ours(&present, scope).unwrap_or(-1),
             _ => 0,
         };
-        self.compare(&present, routes, scope, lease)
+        let plan = self.compare(&present, routes, scope, lease);
+        plan.without_conflicts().map_err(Error::RouteConflict)
     }
 
     /// The differences from the table, leases aside. Writes nothing.
     pub async fn differences(&mut self, routes: &[Route], scope: &Scope) -> Result<RoutePlan, Error> {
         let mut present = self.present().await?;
         present.values_mut().for_each(|found| found.lease = 0);
-        self.compare(&present, routes, scope, 0)
+        Ok(self.compare(&present, routes, scope, 0))
     }
 
     /// Renews the time to live of the routes. `false` if they have expired: call [`RoutePublisher::reconcile`] at once.
@@ -100,22 +118,13 @@ impl RoutePublisher {
         Ok(true)
     }
 
-    fn compare(
-        &self,
-        present: &StoredObjects,
-        routes: &[Route],
-        scope: &Scope,
-        lease: i64,
-    ) -> Result<RoutePlan, Error> {
+    fn compare(&self, present: &StoredObjects, routes: &[Route], scope: &Scope, lease: i64) -> RoutePlan {
         let desired = objects(routes, &self.owner, self.listen);
-        let plan = diff::plan(present, &desired, &self.owner, scope, lease).map_err(Error::RouteConflict)?;
+        let mut plan = diff::plan(present, &desired, &self.owner, scope, lease);
         if let VulcandStore::Api { .. } = self.server {
-            let swallowed = plan.swallowed(present);
-            if !swallowed.is_empty() {
-                return Err(Error::RouteConflict(swallowed));
-            }
+            plan.leave_out_swallowing(present);
         }
-        Ok(plan)
+        plan
     }
 
     async fn present(&mut self) -> Result<StoredObjects, Error> {
@@ -179,7 +188,7 @@ impl RoutePublisher {
                         return Ok(false);
                     }
                 }
-                VulcandStore::Api { api, .. } => {
+                VulcandStore::Api { api, kept } => {
                     for change in &piece {
                         match &change.value {
                             Some(value) => api.put(&change.id, value, self.ttl).await?,
@@ -187,6 +196,11 @@ impl RoutePublisher {
                             None if goes_with_backend(&change.id, &piece) => {}
                             None => api.delete(&change.id).await?,
                         }
+                        // A failure of the next one must not renew the value before.
+                        match &change.value {
+                            Some(value) => kept.insert(change.id.clone(), value.clone()),
+                            None => kept.remove(&change.id),
+                        };
                     }
                 }
             }
@@ -200,19 +214,22 @@ impl RoutePublisher {
         let (VulcandStore::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
             return Ok(());
         };
-        let desired = objects(routes, &self.owner, self.listen);
-        let is_new = |id: &Id| plan.changes().any(|change| change.id == *id);
-        let unchanged: Vec<_> = desired.iter().filter(|object| !is_new(&object.id)).cloned().collect();
-        *kept = desired;
+        let is_left_out = |id: &Id| plan.conflicts.iter().any(|conflict| Some(&*conflict.host) == id.host());
+        let desired = objects(routes, &self.owner, self.listen).into_iter();
+        *kept = desired
+            .filter(|object| !is_left_out(&object.id))
+            .map(|object| (object.id, object.value))
+            .collect();
+        let mut unchanged = kept.clone();
+        plan.changes().for_each(|change| drop(unchanged.remove(&change.id)));
         write_again(api, &unchanged, ttl).await
     }
 }
 
-/// Servers before the frontends that lead to them.
-async fn write_again(api: &VulcandApi, objects: &[VulcandObject], ttl: Duration) -> Result<(), Error> {
-    for object in objects {
-        if matches!(object.id, Id::Server { .. } | Id::Frontend(_)) {
-            api.put(&object.id, &object.value, Some(ttl)).await?;
+async fn write_again(api: &VulcandApi, objects: &BTreeMap<Id, JsonText>, ttl: Duration) -> Result<(), Error> {
+    for (id, value) in objects {
+        if matches!(id, Id::Server { .. } | Id::Frontend(_)) {
+            api.put(id, value, Some(ttl)).await?;
         }
     }
     Ok(())

@@ -7,12 +7,13 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::console::progress::Progress;
 use crate::lifecycle::Error;
 use crate::model::error_chain::with_sources;
 use crate::router::metrics::{Metric, MetricsSource};
-use crate::routes::publish::RoutePublisher;
+use crate::routes::publish::{OnConflict, RoutePublisher};
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
 use crate::routing::{Published, Table};
@@ -32,6 +33,7 @@ pub struct WatchStatistics {
     routes: AtomicU64,
     written: AtomicU64,
     deleted: AtomicU64,
+    conflicts: AtomicU64,
     failures: AtomicU64,
     /// Seconds since 1970; 0 for never.
     last_success: AtomicU64,
@@ -43,6 +45,7 @@ impl WatchStatistics {
         self.routes.store(table.routes.len() as u64, Ordering::Relaxed);
         self.written.fetch_add(changes.written.len() as u64, Ordering::Relaxed);
         self.deleted.fetch_add(changes.deleted.len() as u64, Ordering::Relaxed);
+        self.conflicts.store(changes.conflicts.len() as u64, Ordering::Relaxed);
         let now = Timestamp::now().as_second().unsigned_abs();
         self.last_success.store(now, Ordering::Relaxed);
         self.is_current.store(true, Ordering::Relaxed);
@@ -68,6 +71,11 @@ impl MetricsSource for WatchStatistics {
                 "sparkha_route_deletes_total",
                 "Hosts and listeners deleted.",
                 &self.deleted,
+            ),
+            of(
+                "sparkha_route_conflicts",
+                "Conflicts with objects of somebody else, whose web UIs are left out.",
+                &self.conflicts,
             ),
             of(
                 "sparkha_route_failures_total",
@@ -104,14 +112,26 @@ pub async fn watch_routes(
     }
     let keep_alive_every = target.ttl.map_or(COMPARE_EVERY, |ttl| ttl / 3);
     let mut retries = RETRIES.build();
+    let mut conflicts = Vec::new();
+    // Failures and their pauses put off no renewal.
+    let mut renewed = Instant::now();
     loop {
         let table = routes.borrow_and_update().table.clone();
-        let pause = match target.reconcile(&table.routes, scope).await {
+        let pause = match target.reconcile(&table.routes, scope, OnConflict::LeaveOut).await {
             Ok(changes) => {
+                renewed = Instant::now();
                 statistics.done(&table, &changes);
                 for (verb, names) in [("write", &changes.written), ("delete", &changes.deleted)] {
                     names.iter().for_each(|name| progress.done(&format!("{verb} {name}")));
                 }
+                for conflict in changes
+                    .conflicts
+                    .iter()
+                    .filter(|conflict| !conflicts.contains(*conflict))
+                {
+                    progress.warn(&format!("{conflict}; this web UI is left out"));
+                }
+                conflicts = changes.conflicts;
                 retries = RETRIES.build();
                 COMPARE_EVERY
             }
@@ -123,20 +143,21 @@ pub async fn watch_routes(
                 pause
             }
         };
-        let until = tokio::time::Instant::now() + pause;
+        let until = Instant::now() + pause;
         loop {
-            let next = (tokio::time::Instant::now() + keep_alive_every).min(until);
             tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until.min(renewed + keep_alive_every)) => {}
                 changed = routes.changed() => match changed {
                     Ok(()) => break,
                     // The follower has ended.
                     Err(_) => return Ok(()),
                 },
-                () = tokio::time::sleep_until(next) => {}
             }
-            if tokio::time::Instant::now() >= until {
+            if Instant::now() < renewed + keep_alive_every {
                 break;
             }
+            renewed = Instant::now();
             match target.keep_alive().await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -146,6 +167,86 @@ pub async fn watch_routes(
                     break;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Method, Request, Response};
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clients::vulcand::VulcandApi;
+    use crate::routes::publish::VulcandStore;
+    use crate::routing::tests::table;
+    use crate::spec::names::OwnerName;
+
+    #[tokio::test]
+    async fn routes_are_renewed_while_changes_cannot_be_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = VulcandApi::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let (writes, mut written) = mpsc::unbounded_channel();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let refuses_lists = refuses.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (writes, refuses) = (writes.clone(), refuses_lists.clone());
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let status = match *request.method() {
+                        Method::POST => writes.send(()).map_or(500, |()| 200),
+                        _ if refuses.load(Ordering::Relaxed) => 500,
+                        // An empty list.
+                        _ => 404,
+                    };
+                    async move { Response::builder().status(status).body("{}".to_owned()) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let kept = BTreeMap::new();
+        let target = RoutePublisher {
+            server: VulcandStore::Api { api, kept },
+            owner: OwnerName::parse("kubernetes").unwrap(),
+            listen: [0, 0, 0, 0].into(),
+            ttl: Some(Duration::from_millis(600)),
+        };
+        let published = || Published {
+            table: Arc::new(Table::from_routes(table())),
+            settled: true,
+        };
+        let (tables, routes) = watch::channel(published());
+        let (statistics, progress) = (WatchStatistics::default(), Progress::new(true));
+        // Each change of the table is an attempt to write.
+        let attempt = async || {
+            tables.send_replace(published());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let renewal = async {
+            while statistics.last_success.load(Ordering::Relaxed) == 0 {
+                attempt().await;
+            }
+            refuses.store(true, Ordering::Relaxed);
+            while statistics.failures.load(Ordering::Relaxed) == 0 {
+                attempt().await;
+            }
+            while written.try_recv().is_ok() {}
+            while written.try_recv().is_err() {
+                attempt().await;
+            }
+        };
+        tokio::select! {
+            _ = watch_routes(routes, target, &Scope::All, &statistics, &progress) => panic!("the watch ended"),
+            renewed = tokio::time::timeout(Duration::from_secs(10), renewal) => renewed.expect("no renewal"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::lifecycle::Error;
 use crate::platform::local::store::Store;
 use crate::report::exit_code::ExitCode;
 use crate::report::{self, Format};
-use crate::routes::publish::RoutePublisher;
+use crate::routes::publish::{OnConflict, RoutePublisher};
 use crate::routes::{local_routes, routes};
 use crate::routing::vulcand::Scope;
 use crate::routing::vulcand::diff::Changes;
@@ -61,7 +61,7 @@ async fn publish(
 ) -> Result<(), Error> {
     let changes = match dry_run {
         true => Changes::from(&target.plan(routes, scope).await?),
-        false => target.reconcile(routes, scope).await?,
+        false => target.reconcile(routes, scope, OnConflict::Refuse).await?,
     };
     report::print(&report::routes::changes(&changes, dry_run, format))
 }

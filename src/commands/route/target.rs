@@ -1,5 +1,6 @@
 //! Arguments for the target and owner of Vulcand's routes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl TargetArguments {
         let server = if let Some(address) = &self.vulcand_api {
             VulcandStore::Api {
                 api: VulcandApi::new(address)?,
-                kept: Vec::new(),
+                kept: BTreeMap::new(),
             }
         } else if self.etcd.is_empty() {
             return Ok(None);

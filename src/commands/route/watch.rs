@@ -18,7 +18,7 @@ use crate::routes::watch::{WatchStatistics, watch_routes};
 /// Keep the routes in Vulcand up to date
 ///
 /// watch writes differences only, and survives interruptions of the API server and of etcd. Its routes outlive it by --ttl, so that another watch
-/// can take over without a gap.
+/// can take over without a gap. It never changes routes of other owners; a web UI with which one of them conflicts is left out.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   sparkha route watch --etcd etcd.example:2379 --namespace data

@@ -44,8 +44,10 @@ pub struct ObjectChange {
 #[derive(Debug, Default, PartialEq)]
 pub struct RoutePlan {
     phases: [Vec<Vec<ObjectChange>>; 4],
-    /// Number of desired hosts.
+    /// Number of desired hosts, without those left out.
     desired: usize,
+    /// The hosts left out.
+    pub conflicts: Vec<Conflict>,
 }
 
 /// Changes made, or planned. Hosts by name.
@@ -55,6 +57,9 @@ pub struct Changes {
     pub deleted: BTreeSet<String>,
     /// Hosts that needed no change.
     pub unchanged: usize,
+    /// Hosts left out, which keep what they have.
+    #[serde(skip)]
+    pub conflicts: Vec<Conflict>,
 }
 
 /// An object of somebody else that blocks a host.
@@ -76,8 +81,16 @@ impl RoutePlan {
         self.phases.iter().flatten().flatten()
     }
 
-    /// Objects that Vulcand's API would delete too, because it deletes by prefix.
-    pub fn swallowed(&self, present: &StoredObjects) -> Vec<Conflict> {
+    /// The plan, if no host is left out.
+    pub fn without_conflicts(self) -> Result<Self, Vec<Conflict>> {
+        match self.conflicts.is_empty() {
+            true => Ok(self),
+            false => Err(self.conflicts),
+        }
+    }
+
+    /// Leaves out the hosts and listeners with which Vulcand's API would delete others, because it deletes by prefix.
+    pub fn leave_out_swallowing(&mut self, present: &StoredObjects) {
         let name = |id: &Id| match id {
             Id::Listener(id) => Some(("listener", id.clone())),
             Id::Frontend(id) | Id::Backend(id) => Some(("host", id.clone())),
@@ -93,19 +106,33 @@ impl RoutePlan {
             .filter_map(name)
             .filter(|id| !going.contains(id))
             .collect();
-        let swallowed = going.iter().filter_map(|going @ (kind, id)| {
-            let mut longer = staying.range((Excluded(going), Unbounded));
-            let (_, other) = longer
+        let mut swallowing = BTreeSet::new();
+        for name @ (kind, id) in &going {
+            let mut longer = staying.range((Excluded(name), Unbounded));
+            let other = longer
                 .next()
-                .filter(|(of, other)| of == kind && other.starts_with(id.as_str()))?;
-            Some(Conflict {
-                host: id.clone(),
-                reason: format!(
-                    "deleting it through Vulcand's API would delete {other} too; --etcd deletes exact keys"
-                ),
-            })
-        });
-        swallowed.collect()
+                .filter(|(of, other)| of == kind && other.starts_with(id.as_str()));
+            if let Some((_, other)) = other {
+                self.conflicts.push(Conflict {
+                    host: id.clone(),
+                    reason: format!(
+                        "deleting it through Vulcand's API would delete {other} too; --etcd deletes exact keys"
+                    ),
+                });
+                swallowing.insert(id.as_str());
+            }
+        }
+        let is_left_out = |change: &ObjectChange| match &change.id {
+            Id::Listener(id) => swallowing.contains(id.as_str()),
+            id => id.host().is_some_and(|host| swallowing.contains(host)),
+        };
+        for phase in &mut self.phases {
+            phase.retain(|group| !group.iter().any(is_left_out));
+        }
+        if !swallowing.is_empty() {
+            // The hosts left out may need a listener that is idle without them.
+            self.phases[3].retain(|group| group.iter().all(|change| change.id.host().is_some()));
+        }
     }
 
     /// The changes in order, in pieces of `most` at most. A piece never has half a group, or changes of two phases.
@@ -144,8 +171,9 @@ impl Changes {
         }
     }
 
-    /// Counts the hosts that needed no change.
+    /// Counts the hosts that needed no change, and names those left out.
     pub fn finish(&mut self, plan: &RoutePlan) {
+        self.conflicts.clone_from(&plan.conflicts);
         let hosts = self.written.iter().filter(|name| !name.starts_with("listener "));
         self.unchanged = plan.desired.saturating_sub(hosts.count());
     }
@@ -165,28 +193,29 @@ impl From<&RoutePlan> for Changes {
     }
 }
 
-/// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts get the
-/// lease (0: none); listeners never have one, because others may use them too.
+/// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts that objects
+/// of somebody else block are left out. Hosts get the lease (0: none); listeners never have one, because others may use them too.
 pub fn plan(
     present: &StoredObjects,
     desired: &[VulcandObject],
     owner: &OwnerName,
     scope: &Scope,
     lease: i64,
-) -> Result<RoutePlan, Vec<Conflict>> {
+) -> RoutePlan {
     let hosts: BTreeSet<&str> = desired.iter().filter_map(|object| object.id.host()).collect();
     let going: BTreeSet<&str> = own_hosts(present, owner, scope)
         .filter(|host| !hosts.contains(host))
         .collect();
     let conflicts = conflicts(present, desired, &hosts, &going);
-    if !conflicts.is_empty() {
-        return Err(conflicts);
-    }
+    let blocked: BTreeSet<&str> = conflicts.iter().map(|conflict| conflict.host.as_str()).collect();
     let mut plan = RoutePlan {
-        desired: hosts.len(),
+        desired: hosts.len() - blocked.len(),
         ..RoutePlan::default()
     };
     for group in desired.chunk_by(|a, b| a.id.host().is_some() && a.id.host() == b.id.host()) {
+        if group[0].id.host().is_some_and(|host| blocked.contains(host)) {
+            continue;
+        }
         let mut new = Vec::new();
         for object in group {
             let lease = if object.id.host().is_some() { lease } else { 0 };
@@ -220,7 +249,8 @@ pub fn plan(
     let mut old: Vec<_> = old.collect();
     old.extend(idle_listeners(present, desired, &going, owner, scope).map(|(id, found)| vec![gone(id, found)]));
     plan.phases[3] = old;
-    Ok(plan)
+    plan.conflicts = conflicts;
+    plan
 }
 
 fn gone(id: &Id, found: &StoredObject) -> ObjectChange {
@@ -509,13 +539,13 @@ mod tests {
     }
 
     fn planned(present: &StoredObjects, objects: &[VulcandObject], scope: &Scope) -> Vec<String> {
-        lines(&plan(present, objects, &owner("a"), scope, 0).unwrap())
+        lines(&plan(present, objects, &owner("a"), scope, 0))
     }
 
     #[test]
     fn an_empty_store_is_filled_once_in_vulcands_order() {
         let objects = desired(&[route("ns", "spark-10-0-0-1", 8080, 1)], "a");
-        let plan = plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0).unwrap();
+        let plan = plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0);
         assert_eq!(
             lines(&plan),
             [
@@ -532,7 +562,7 @@ mod tests {
             ["listener sparkha-a-8080", "spark-10-0-0-1.ns.k8s"]
         );
         assert_eq!((changes.deleted.len(), changes.unchanged), (0, 0));
-        let again = super::plan(&written(&objects), &objects, &owner("a"), &Scope::All, 0).unwrap();
+        let again = super::plan(&written(&objects), &objects, &owner("a"), &Scope::All, 0);
         assert_eq!(again.changes().count(), 0);
         assert_eq!(Changes::from(&again).unchanged, 1);
     }
@@ -607,7 +637,7 @@ mod tests {
         let frontend = Id::Frontend("spark-master.ns.k8s".into());
         let found = present.get_mut(&frontend).unwrap();
         edit(found, |value| value["Settings"]["PassHostHeader"] = json!(false));
-        let plan = plan(&present, &objects, &owner("a"), &Scope::All, 0).unwrap();
+        let plan = plan(&present, &objects, &owner("a"), &Scope::All, 0);
         assert_eq!(
             lines(&plan),
             [
@@ -635,7 +665,7 @@ mod tests {
     #[test]
     fn a_lease_that_differs_is_written() {
         let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
-        let with_lease = plan(&written(&objects), &objects, &owner("a"), &Scope::All, 7).unwrap();
+        let with_lease = plan(&written(&objects), &objects, &owner("a"), &Scope::All, 7);
         assert_eq!(
             lines(&with_lease),
             [
@@ -649,9 +679,9 @@ mod tests {
         for (id, found) in &mut leased {
             found.lease = if id.host().is_some() { 7 } else { 0 };
         }
-        let kept = plan(&leased, &objects, &owner("a"), &Scope::All, 7).unwrap();
+        let kept = plan(&leased, &objects, &owner("a"), &Scope::All, 7);
         assert_eq!(kept.changes().count(), 0);
-        let without = plan(&leased, &objects, &owner("a"), &Scope::All, 0).unwrap();
+        let without = plan(&leased, &objects, &owner("a"), &Scope::All, 0);
         assert_eq!(without.changes().count(), 3);
     }
 
@@ -669,8 +699,8 @@ mod tests {
             .collect();
         let objects = desired(&routes, "a");
         for plan in [
-            plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0).unwrap(),
-            plan(&written(&objects), &[], &owner("a"), &Scope::All, 0).unwrap(),
+            plan(&StoredObjects::new(), &objects, &owner("a"), &Scope::All, 0),
+            plan(&written(&objects), &[], &owner("a"), &Scope::All, 0),
         ] {
             let pieces = plan.transactions(128);
             assert_eq!(pieces.len(), 8, "42 hosts in each");
@@ -686,7 +716,8 @@ mod tests {
     }
 
     fn conflict(present: &StoredObjects, routes: &[Route]) -> String {
-        let conflicts = plan(present, &desired(routes, "a"), &owner("a"), &Scope::All, 0).unwrap_err();
+        let plan = plan(present, &desired(routes, "a"), &owner("a"), &Scope::All, 0);
+        let conflicts = plan.without_conflicts().unwrap_err();
         conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("\n")
     }
 
@@ -761,15 +792,50 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_the_api_would_delete_too_are_conflicts() {
-        let objects = desired(&[route("ns", "spark-master", 8080, 1)], "a");
-        let plan = |present: &StoredObjects| plan(present, &[], &owner("a"), &Scope::All, 0).unwrap();
-        let mut present = written(&objects);
-        assert_eq!(plan(&present).swallowed(&present), []);
+    fn a_conflict_leaves_out_its_host_alone() {
+        let routes = [
+            route("ns", "shop-master", 8080, 1),
+            route("ns", "spark-master", 8080, 2),
+        ];
+        // Both had a route before.
+        let mut present = written(&desired(&[route("ns", "shop-master", 8080, 9)], "a"));
+        let theirs = Id::Server {
+            backend: "shop-master.ns.k8s".into(),
+            id: "canary".into(),
+        };
+        present.insert(theirs, StoredObject::default());
+        let plan = plan(&present, &desired(&routes, "a"), &owner("a"), &Scope::All, 0);
+        assert_eq!(
+            lines(&plan),
+            [
+                "put backend spark-master.ns.k8s @0",
+                "put server sparkha.a.ns of backend spark-master.ns.k8s @0",
+                "put frontend spark-master.ns.k8s @0",
+            ]
+        );
+        let changes = Changes::from(&plan);
+        assert_eq!(changes.unchanged, 0);
+        let hosts: Vec<_> = changes.conflicts.iter().map(|conflict| &conflict.host).collect();
+        assert_eq!(hosts, ["shop-master.ns.k8s"]);
+    }
+
+    #[test]
+    fn hosts_with_which_the_api_would_delete_others_are_left_out() {
+        let routes = ["etl-master", "spark-master"].map(|name| route("ns", name, 8080, 1));
+        let mut present = written(&desired(&routes, "a"));
+        let plan = |present: &StoredObjects| {
+            let mut plan = plan(present, &[], &owner("a"), &Scope::All, 0);
+            plan.leave_out_swallowing(present);
+            Changes::from(&plan)
+        };
+        let all = plan(&present);
+        assert_eq!((all.deleted.len(), all.conflicts.len()), (3, 0));
         present.insert(Id::Backend("spark-master.ns.k8s2".into()), StoredObject::default());
-        let conflicts = plan(&present).swallowed(&present);
-        assert_eq!(conflicts.len(), 1);
-        assert_eq!(conflicts[0].host, "spark-master.ns.k8s");
+        let changes = plan(&present);
+        let deleted: Vec<_> = changes.deleted.iter().collect();
+        assert_eq!(deleted, ["etl-master.ns.k8s"], "not the listener of the other");
+        assert_eq!(changes.conflicts.len(), 1);
+        assert_eq!(changes.conflicts[0].host, "spark-master.ns.k8s");
     }
 
     #[test]

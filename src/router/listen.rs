@@ -208,11 +208,18 @@ async fn connection(
     let stream = Box::pin(stream);
     match tls {
         None => serve_stream(TokioIo::new(stream), shared, client).await,
-        Some(acceptor) => match tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, client).await,
-            Ok(Err(error)) => tracing::debug!("{from}: the TLS handshake failed: {error}"),
-            Err(_) => tracing::debug!("{from}: the TLS handshake timed out"),
-        },
+        Some(acceptor) => {
+            let accepted = tokio::select! {
+                biased;
+                _ = client.slot.ended() => return,
+                accepted = tokio::time::timeout(TLS_TIMEOUT, acceptor.accept(stream)) => accepted,
+            };
+            match accepted {
+                Ok(Ok(stream)) => serve_stream(TokioIo::new(stream), shared, client).await,
+                Ok(Err(error)) => tracing::debug!("{from}: the TLS handshake failed: {error}"),
+                Err(_) => tracing::debug!("{from}: the TLS handshake timed out"),
+            }
+        }
     }
 }
 
@@ -267,8 +274,56 @@ where
 mod tests {
     use std::io::{Read, Write};
 
+    use tokio::io::AsyncReadExt;
+
     use super::*;
     use crate::router::slots::Slot;
+    use crate::router::{Access, UiNaming};
+    use crate::routing::Published;
+
+    #[tokio::test]
+    async fn a_tls_handshake_ends_with_its_slot() {
+        let slots = Slots::new(1, 1);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        let access = Access::read(None, None).unwrap();
+        let (_routes, published) = watch::channel(Published::default());
+        let router = Router::new(published, Transport::Direct, UiNaming::Secure, access);
+        let shared = Shared {
+            router: Arc::new(router),
+            tls: None,
+            only_own: false,
+            slots: slots.clone(),
+        };
+        let client = ClientConnection {
+            peer: Peer {
+                from,
+                port: 443,
+                is_own: true,
+                address: ClientAddress::new(from.ip(), 443, true),
+            },
+            slot: slots.take(from.ip()).unwrap(),
+            pods: ConnectionPool::new(Transport::Direct),
+            timer: ReusedTimer::default(),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        tokio::spawn(connection(
+            stream.into_std().unwrap(),
+            Some(tls),
+            client,
+            Arc::new(shared),
+        ));
+        let _other = slots.take(from.ip()).unwrap();
+        let closed = tokio::time::timeout(TLS_TIMEOUT / 2, silent.read(&mut [0; 1])).await;
+        assert_eq!(closed.expect("it is still open").unwrap(), 0);
+    }
 
     #[test]
     fn a_panic_ends_only_its_connection() {

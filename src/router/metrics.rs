@@ -15,6 +15,14 @@ use hyper::{Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use super::slots::Slots;
+
+/// The most connections at a time, in all and of one client.
+const CONNECTIONS: usize = 64;
+const OF_ONE_CLIENT: usize = 16;
+/// The most that is held of a request or response that is on its way.
+const BUFFER_LIMIT: usize = 8192;
+
 /// Pause after the kernel failed to return a connection.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -110,15 +118,18 @@ pub async fn serve(bound: MetricsListener, source: Arc<impl MetricsSource>) {
     let Some(listener) = bound.listener else {
         return std::future::pending().await;
     };
+    let slots = Slots::new(CONNECTIONS, OF_ONE_CLIENT);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("failed to accept a connection: {error}");
                 tokio::time::sleep(AFTER_ERROR).await;
                 continue;
             }
         };
+        // No connection is marked as in use: the oldest of a client with too many makes room.
+        let Some(slot) = slots.take(from.ip()) else { continue };
         let source = source.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let response = answer(request.uri().path(), source.as_ref(), bound.metrics);
@@ -126,10 +137,14 @@ pub async fn serve(bound: MetricsListener, source: Arc<impl MetricsSource>) {
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
+            .max_buf_size(BUFFER_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // The client may hang up.
-            let _ = served.await;
+            tokio::select! {
+                _ = slot.ended() => {}
+                // The client may hang up.
+                _ = served => {}
+            }
         });
     }
 }
@@ -157,7 +172,42 @@ fn answer(path: &str, source: &impl MetricsSource, metrics: bool) -> Response<Fu
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    struct Nothing;
+
+    impl MetricsSource for Nothing {
+        fn metrics(&self) -> Vec<Metric> {
+            Vec::new()
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_with_too_many_connections_loses_its_oldest() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (listener, metrics) = (Some(listener), true);
+        tokio::spawn(serve(MetricsListener { listener, metrics }, Arc::new(Nothing)));
+        let mut clients = Vec::new();
+        for _ in 0..=OF_ONE_CLIENT {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let closed = tokio::time::timeout(Duration::from_secs(10), clients[0].read(&mut [0; 1])).await;
+        assert_eq!(closed.expect("the first is still open").unwrap(), 0);
+        let newest = &mut clients[OF_ONE_CLIENT];
+        let request = b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        newest.write_all(request).await.unwrap();
+        let mut response = String::new();
+        newest.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
+    }
 
     #[test]
     fn metrics_have_prometheus_text_format() {

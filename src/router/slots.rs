@@ -3,16 +3,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
-
-/// In place of a time: the connection is in use.
-const BUSY: u64 = u64::MAX;
 
 pub struct Slots {
     most: usize,
@@ -39,7 +36,9 @@ pub enum End {
 }
 
 struct SlotState {
-    /// Milliseconds since `began`, or BUSY.
+    /// The marks that it is in use: a WebSocket's begins before that of the answer ends.
+    busy: AtomicU32,
+    /// Milliseconds since `began` while there is no mark.
     idle_since: AtomicU64,
     end: OnceLock<End>,
     /// Of the task that serves the connection. It looks at every wake-up: a flag costs less than a list of tasks that wait.
@@ -51,6 +50,10 @@ impl SlotState {
         // The first reason counts.
         let _ = self.end.set(why);
         self.task.wake();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire) > 0
     }
 }
 
@@ -80,6 +83,7 @@ impl Slots {
     pub fn take(self: &Arc<Self>, from: IpAddr) -> Option<Arc<Slot>> {
         let client = client(from);
         let state = Arc::new(SlotState {
+            busy: AtomicU32::new(0),
             idle_since: AtomicU64::new(self.now()),
             end: OnceLock::new(),
             task: AtomicWaker::new(),
@@ -136,8 +140,8 @@ impl TakenSlots {
     fn evict(&mut self, client: IpAddr) -> Option<()> {
         let slots = self.of.get(&client)?.iter();
         let idle = slots
-            .map(|(number, state)| (state.idle_since.load(Ordering::Relaxed), *number))
-            .filter(|(since, _)| *since != BUSY);
+            .filter(|(_, state)| !state.is_busy())
+            .map(|(number, state)| (state.idle_since.load(Ordering::Relaxed), *number));
         let (_, number) = idle.min()?;
         self.free(client, number)?.end(End::Evicted);
         Some(())
@@ -156,12 +160,12 @@ impl TakenSlots {
 
 impl Slot {
     pub fn busy(self: &Arc<Self>) -> Busy {
-        self.state.idle_since.store(BUSY, Ordering::Relaxed);
+        self.state.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
 
     pub fn is_busy(&self) -> bool {
-        self.state.idle_since.load(Ordering::Relaxed) == BUSY
+        self.state.is_busy()
     }
 
     /// Waits until the connection must end. One task waits at a time.
@@ -183,7 +187,9 @@ impl Drop for Slot {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.state.idle_since.store(self.0.slots.now(), Ordering::Relaxed);
+        let state = &self.0.state;
+        state.idle_since.store(self.0.slots.now(), Ordering::Relaxed);
+        state.busy.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -230,6 +236,17 @@ mod tests {
         assert!(!a.is_busy());
         assert!(slots.take(address("::ffff:10.0.0.1")).is_some());
         assert!(is_evicted(&a));
+    }
+
+    #[test]
+    fn a_connection_is_in_use_until_its_last_mark_is_dropped() {
+        let slots = Slots::new(1, 1);
+        let slot = slots.take(address("10.0.0.1")).unwrap();
+        let (answer, websocket) = (slot.busy(), slot.busy());
+        drop(answer);
+        assert!(slot.is_busy() && slots.take(address("10.0.0.1")).is_none());
+        drop(websocket);
+        assert!(!slot.is_busy() && slots.take(address("10.0.0.1")).is_some());
     }
 
     #[tokio::test]

@@ -71,8 +71,7 @@ impl UiNaming {
     }
 
     /// The replacement of a link's `http://host:port`; `None` leaves it unchanged.
-    fn link(self, table: &Table, authority: &str) -> Option<String> {
-        let authority = Authority::parse(authority)?;
+    fn link(self, table: &Table, authority: &Authority) -> Option<String> {
         let port = authority.port.unwrap_or(80);
         let host = authority.host.as_str();
         let route = table.find(host, port).or_else(|| {
@@ -91,6 +90,8 @@ impl UiNaming {
 pub struct Rewriter {
     naming: UiNaming,
     table: std::sync::Arc<Table>,
+    /// The authority of the request.
+    requested: Option<Authority>,
     /// A possible beginning of a link.
     held: Vec<u8>,
 }
@@ -100,7 +101,16 @@ impl Rewriter {
         Self {
             naming,
             table,
+            requested: None,
             held: vec![],
+        }
+    }
+
+    /// Of a response's headers: a redirect leads to the authority of the request, which may name any port of the router.
+    pub fn of_headers(naming: UiNaming, table: std::sync::Arc<Table>, requested: &Authority) -> Self {
+        Self {
+            requested: Some(requested.clone()),
+            ..Self::new(naming, table)
         }
     }
 
@@ -138,7 +148,7 @@ impl Rewriter {
                 None => return (done, &rest[at..]),
             };
             let authority = std::str::from_utf8(&after[..length]).unwrap_or_default();
-            match self.naming.link(&self.table, authority) {
+            match self.link(authority) {
                 Some(link) => {
                     done.extend_from_slice(link.as_bytes());
                     rest = &after[length..];
@@ -161,6 +171,14 @@ impl Rewriter {
         let (sure, held) = rest.split_at(rest.len() - held);
         done.extend_from_slice(sure);
         (done, held)
+    }
+
+    fn link(&self, authority: &str) -> Option<String> {
+        let parsed = Authority::parse(authority)?;
+        match self.naming {
+            UiNaming::Secure if self.requested.as_ref() == Some(&parsed) => Some(format!("https://{authority}")),
+            naming => naming.link(&self.table, &parsed),
+        }
     }
 }
 
@@ -205,6 +223,29 @@ mod tests {
             rewritten(LOCAL, [b"http://spark-10-1-2-4.ns.k8s:8080".to_vec()].into_iter()),
             "http://spark-10-1-2-4.ns.k8s.localhost:4400"
         );
+    }
+
+    #[test]
+    fn redirects_to_the_authority_of_the_request_stay_secure() {
+        let location = |naming, requested: &str, location: &str| {
+            let requested = Authority::parse(requested).unwrap();
+            let mut rewriter = Rewriter::of_headers(naming, whole(), &requested);
+            let rewritten = [rewriter.next(location.as_bytes()), rewriter.end()].concat();
+            String::from_utf8(rewritten).unwrap()
+        };
+        let host = "spark-master.ns.k8s";
+        // The default port, --port, and a port of Spark's.
+        for port in ["", ":443", ":8443", ":8080"] {
+            let (requested, after) = (format!("{host}{port}"), format!("://{host}{port}/jobs/"));
+            assert_eq!(
+                location(UiNaming::Secure, &requested, &format!("http{after}")),
+                format!("https{after}")
+            );
+        }
+        let elsewhere = "http://spark-master.ns.k8s:8443/";
+        assert_eq!(location(UiNaming::Secure, host, elsewhere), elsewhere);
+        let local = "http://spark-master.ns.k8s.localhost:4400/jobs/";
+        assert_eq!(location(LOCAL, "spark-master.ns.k8s.localhost:4400", local), local);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tower_http::timeout::TimeoutBody;
 
 use super::access::{Access, Admission};
+use super::authority::Authority;
 use super::head::{self, ClientAddress, Refusal};
 use super::links::{Rewriter, UiNaming};
 use super::origin;
@@ -163,7 +164,7 @@ impl Router {
                 }),
             };
         };
-        let sent = self.send(route, parts, body, &table, by).await;
+        let sent = self.send(route, &requested, parts, body, &table, by).await;
         sent.unwrap_or_else(|failure| {
             tracing::info!("{}: {failure}", route.owner.pod);
             let why = match failure {
@@ -189,6 +190,7 @@ impl Router {
     async fn send(
         &self,
         route: &Route,
+        requested: &Authority,
         mut parts: hyper::http::request::Parts,
         body: Incoming,
         table: &Arc<Table>,
@@ -246,7 +248,7 @@ impl Router {
         }
         head::leave_out_hop_by_hop(&mut parts.headers);
         if self.naming.rewrites() {
-            self.rewrite_headers(&mut parts.headers, table);
+            self.rewrite_headers(&mut parts.headers, table, requested);
             if has_links(&parts.headers) {
                 parts.headers.remove(header::CONTENT_LENGTH);
                 let rewriter = Rewriter::new(self.naming, table.clone());
@@ -257,10 +259,10 @@ impl Router {
         Ok(Response::from_parts(parts, Either::Right(Either::Left(body))))
     }
 
-    fn rewrite_headers(&self, headers: &mut HeaderMap, table: &Arc<Table>) {
+    fn rewrite_headers(&self, headers: &mut HeaderMap, table: &Arc<Table>, requested: &Authority) {
         for name in [header::LOCATION, header::REFRESH] {
             let Some(value) = headers.get(&name) else { continue };
-            let mut rewriter = Rewriter::new(self.naming, table.clone());
+            let mut rewriter = Rewriter::of_headers(self.naming, table.clone(), requested);
             let mut new = rewriter.next(value.as_bytes());
             new.extend(rewriter.end());
             if let Ok(new) = HeaderValue::from_bytes(&new) {

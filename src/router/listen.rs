@@ -20,7 +20,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::head::ClientAddress;
-use super::pods::ConnectionPool;
+use super::pods::{BUFFER_LIMIT, ConnectionPool};
 use super::proxy::{AnswerBody, ClientConnection, Peer, Router};
 use super::slots::{Busy, End, Slots};
 use super::timer::ReusedTimer;
@@ -250,6 +250,7 @@ where
         .timer(ReusedTimer::default())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(HEAD_LIMIT)
+        .max_buf_size(BUFFER_LIMIT)
         .serve_connection(stream, service)
         .with_upgrades();
     let mut served = std::pin::pin!(served);

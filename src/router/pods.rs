@@ -23,6 +23,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::clients::spark::{BoxError, MAX_IDLE};
 use crate::platform::transport::Transport;
 
+/// The most that a connection holds of what it has read, and about the most of what it has yet to write: thousands of clients that read nothing must
+/// not take all memory. No head may be larger.
+pub const BUFFER_LIMIT: usize = 64 * 1024;
 const IDLE_PER_POD: usize = 64;
 /// How often idle connections are checked.
 const TIDY: Duration = Duration::from_secs(5);
@@ -211,7 +214,8 @@ impl ConnectionPool {
 
     async fn connect(&self, (host, port): &PodAddress) -> Result<PodConnection, Error> {
         let stream = self.transport.connect(host, *port).await.map_err(Error::Connect)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut http = http1::Builder::new();
+        let (sender, driver) = http.max_buf_size(BUFFER_LIMIT).handshake(TokioIo::new(stream)).await?;
         Ok(PodConnection {
             sender,
             driver: Box::pin(driver.with_upgrades()),
@@ -430,6 +434,28 @@ mod tests {
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), PAUSED);
         pod.abort();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_a_connection_may_not_hold_is_refused() {
+        for (length, is_passed) in [(BUFFER_LIMIT / 2, true), (BUFFER_LIMIT * 2, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let pod = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                let head = format!("HTTP/1.1 204 No Content\r\na: {}\r\n\r\n", "a".repeat(length));
+                // The router may have hung up.
+                let _ = stream.write_all(head.as_bytes()).await;
+                stream
+            });
+            let request = Request::builder().method(Method::POST);
+            let request = request.body(Either::Left(Empty::new())).unwrap();
+            let pods = ConnectionPool::new(Transport::Direct);
+            let answered = pods.request(("127.0.0.1".into(), port), request).await;
+            assert_eq!(answered.is_ok(), is_passed, "{length}");
+            pod.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -98,6 +98,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_stays_on_its_line() {
+        let mut app = crate::state::tests::state().applications.remove(0);
+        (app.id, app.name, app.user) = ("app-1".into(), "a\n\u{1b}[2J".into(), "ann".into());
+        app.cores = 2;
+        assert_eq!(described(&app), r"app-1 a\n\u{1b}[2J of ann (2 cores)");
+    }
+
+    #[test]
     fn long_lists_of_names_are_shortened() {
         let names: Vec<_> = (0..7).map(|number| format!("app-{number}")).collect();
         let line = Applications::Running(names).line().unwrap();

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::console::progress::Progress;
-use crate::lifecycle::{Error, upgrade};
 use crate::lifecycle::external_zookeeper::{Znodes, removable, remove_znodes};
+use crate::lifecycle::{Error, upgrade};
 use crate::model::labels::Component;
 use crate::platform::{Backend, Baseline, Bounds, Claim, Intent, Lock, Platform, guard};
 use crate::render::inventory::Upgrade;

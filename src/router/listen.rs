@@ -278,8 +278,9 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::router::access::Access;
+    use crate::router::links::UiNaming;
     use crate::router::slots::Slot;
-    use crate::router::{Access, UiNaming};
     use crate::routing::Published;
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use crate::platform::transport::Transport;
 
 /// The most that a connection holds of what it has read, and about the most of what it has yet to write: thousands of clients that read nothing must
 /// not take all memory. No head may be larger.
-pub const BUFFER_LIMIT: usize = 64 * 1024;
+pub const BUFFER_LIMIT: usize = 32 * 1024;
 const IDLE_PER_POD: usize = 64;
 /// How often idle connections are checked.
 const TIDY: Duration = Duration::from_secs(5);

@@ -121,10 +121,7 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
 }
 
 /// Lists the namespace, and sends one request to delete it. `None` if that would have been too long after the list.
-async fn try_to_remove(
-    cluster: &Cluster,
-    leftovers: &Leftovers<'_>,
-) -> Result<Option<Removal>, kubernetes::Error> {
+async fn try_to_remove(cluster: &Cluster, leftovers: &Leftovers<'_>) -> Result<Option<Removal>, kubernetes::Error> {
     let namespace = cluster.namespace().as_str();
     let api: Api<Namespace> = Api::all(cluster.client());
     let found = cluster
@@ -144,7 +141,10 @@ async fn try_to_remove(
         Ok(Some(tenant)) => return Ok(Some(Removal::InUse(format!("it still contains {tenant}")))),
         Err(error) => return Ok(Some(Removal::InUse(format!("failed to list its objects: {error}")))),
     }
-    match cluster.delete_until(&api, "Namespace", namespace, found.uid(), until).await {
+    match cluster
+        .delete_until(&api, "Namespace", namespace, found.uid(), until)
+        .await
+    {
         Ok(deleted) => Ok(deleted.then_some(Removal::Removed)),
         Err(kubernetes::Error::Forbidden { .. }) => Ok(Some(Removal::InUse("you may not delete it".into()))),
         Err(error) => Err(error),

@@ -189,11 +189,23 @@ fn a_failed_first_create_keeps_claims_that_came_before_its_lock() {
     let text = "masters: {count: 1}\nworkers: {count: 1, shuffle: {newClaim: {size: 64Mi}}}\n";
     std::fs::write(file.path(), text).unwrap();
     let proxy = Proxy::start(Rule::every(&["POST"], "/configmaps", Fault::Stall).times(1));
-    let create = ["create", "--skip-preflight", "--timeout", "1s", "-f", file.path().to_str().unwrap()];
+    let create = [
+        "create",
+        "--skip-preflight",
+        "--timeout",
+        "1s",
+        "-f",
+        file.path().to_str().unwrap(),
+    ];
     let create = stalled(&sandbox, &proxy, &create);
     // As `teardown --keep-data` leaves it.
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}});
-    sandbox.apply(&of_cluster("PersistentVolumeClaim", "shuffle-spark-worker-0", "worker", &claim));
+    sandbox.apply(&of_cluster(
+        "PersistentVolumeClaim",
+        "shuffle-spark-worker-0",
+        "worker",
+        &claim,
+    ));
     let before = sandbox.contents();
     proxy.relent();
     create.end().exits(6).says("so its objects are removed");
@@ -212,15 +224,30 @@ fn a_failed_first_create_keeps_the_cluster_of_a_job() {
             "resources": {"requests": {"memory": "32Mi", "cpu": "1m"}, "limits": {"memory": "32Mi", "cpu": "1m"}},
         }],
     });
-    sandbox.apply(&of_cluster("Pod", "spark-driver-1", "driver", &driver));
-    let create = ["create", "--masters", "1", "--workers", "1", "--skip-preflight", "--timeout", "1s"];
+    sandbox.apply(&of_cluster("Pod", "spark-driver-0123abcd", "driver", &driver));
+    let create = [
+        "create",
+        "--masters",
+        "1",
+        "--workers",
+        "1",
+        "--skip-preflight",
+        "--timeout",
+        "1s",
+    ];
     sandbox
         .run(&create)
         .exits(6)
-        .says("Nothing is removed, because jobs have begun: driver spark-driver-1")
-        .says("`sparkha teardown`");
+        .says("Nothing is removed, because jobs have begun: driver spark-driver-0123abcd")
+        .says("`sparkha teardown --namespace");
     assert!(objects(&sandbox).contains("StatefulSet/spark-master"));
-    let driver = ["get", "pod", "spark-driver-1", "-o", "jsonpath={.metadata.deletionTimestamp}"];
+    let driver = [
+        "get",
+        "pod",
+        "spark-driver-0123abcd",
+        "-o",
+        "jsonpath={.metadata.deletionTimestamp}",
+    ];
     assert_eq!(sandbox.kubectl(&driver), "");
     sandbox.run(&["teardown", "--yes"]).exits(0);
 }

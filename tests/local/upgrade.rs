@@ -389,7 +389,9 @@ fn two_generations_run_side_by_side() {
     // It can go back as long as the old generation lives, also while an upgrade waits for its jobs.
     let mut waiting = home.command(&upgrade);
     let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut told = BufReader::new(waiting.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     let waits = told.any(|line| line.contains("sends new jobs to spark-2"));
     home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
     assert!(waits && told.any(|line| line.contains("another command has aborted")));

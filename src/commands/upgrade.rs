@@ -121,7 +121,8 @@ struct UpgradeRun<'a, 'b> {
 impl UpgradeRun<'_, '_> {
     /// Waits until no application runs, and then changes the cluster.
     async fn drained(&mut self, platform: &dyn Platform) -> Result<CreateResult, Error> {
-        takes_changes(Some(&inventory(platform).await?))?;
+        let pending = inventory(platform).await?;
+        takes_changes(Some(&pending))?;
         let (_, mut options, mut prepared) = self.prepare(platform, None).await?;
         agree(platform, &prepared.differences, self.arguments.consent(), self.progress).await?;
         let upgrade = prepared.change().map(|change| change.upgrade(UpgradePhase::Draining));
@@ -129,6 +130,11 @@ impl UpgradeRun<'_, '_> {
             drain(platform, &upgrade, self.arguments.drain_timeout, self.progress).await?;
             // The cluster may have changed meanwhile.
             (_, options, prepared) = self.prepare(platform, Some(upgrade)).await?;
+        } else if let Some(pending) = pending.cluster.upgrade
+            && pending.phase == UpgradePhase::Draining
+        {
+            // This command does not end it: another one may wait.
+            self.progress.warn(&format!("{pending}: {}", pending.help()));
         }
         create::create(platform, prepared, &options, self.progress).await
     }

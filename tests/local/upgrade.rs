@@ -285,6 +285,10 @@ fn another_spark_waits_for_what_runs() {
     home.run(&["submit", "--", home.folder.path().join("job.py").to_str().unwrap()])
         .exits(5)
         .says("accepts no new jobs");
+    ended(run("upgrade", old, &[]))
+        .exits(0)
+        .says("refuses new jobs: `sparkha upgrade")
+        .says("--abort");
     home.run(&["upgrade", "--abort"]).exits(0).says("Spark stays 4.2.1");
     assert_eq!(now(), before);
 

@@ -330,6 +330,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::platform::local::logs::cut_one;
 
     #[test]
     fn since_may_be_any_duration() {
@@ -337,7 +338,7 @@ mod tests {
         assert!(ages.is_sorted_by(|younger, older| younger > older), "{ages:?}");
     }
 
-    /// A log that is written and truncated as the supervisor does.
+    /// A log that is written, and truncated as by the supervisor.
     struct Written {
         _folder: tempfile::TempDir,
         path: PathBuf,
@@ -366,11 +367,7 @@ mod tests {
         }
 
         fn cut(&self) {
-            let previous = previous_log(&self.path);
-            let new = previous.with_extension("new");
-            fs::copy(&self.path, &new).unwrap();
-            fs::rename(&new, previous).unwrap();
-            self.writer.set_len(0).unwrap();
+            cut_one(&self.path, &previous_log(&self.path)).unwrap();
         }
     }
 

@@ -120,7 +120,7 @@ impl LogPosition {
         latest < begun + 2 * late && time <= latest + late
     }
 
-    /// Takes a line, whatever is missing before it.
+    /// Takes a line also if lines before it may be missing.
     pub fn accept(&mut self, line: &TimestampedLine<'_>) {
         self.is_joined = true;
         self.add(key(line));

@@ -175,11 +175,11 @@ fn resources(driver: &Driver) -> Resources {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::spec::resolve::{Source, resolve};
 
-    fn driver() -> Driver {
+    pub fn driver() -> Driver {
         Driver {
             name: "spark-driver-1".into(),
             image: None,

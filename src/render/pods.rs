@@ -490,7 +490,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::render::driver::{self, Driver};
+    use crate::render::driver;
     use crate::render::render;
     use crate::spec::resolve::{RESERVED_VOLUMES, Source, resolve};
 
@@ -537,16 +537,8 @@ mod tests {
         let text =
             "history: true\nconnect: true\nmetrics: true\ns3: {secret: {name: keys}}\ntls: {secret: certificates}\n";
         let spec = resolve(Some(Source { name: "f", text }), &Default::default()).unwrap();
-        let driver = Driver {
-            name: "spark-driver-1".into(),
-            image: None,
-            heap: Memory::from_mib(1024),
-            cores: 1,
-            python: true,
-            keep: false,
-            one_log: true,
-        };
-        let driver = driver::pod(serde_json::from_str(&driver::template(&spec)).unwrap(), &driver);
+        let template = serde_json::from_str(&driver::template(&spec)).unwrap();
+        let driver = driver::pod(template, &driver::tests::driver());
         let sets = render(&spec).objects.into_iter().map(|resource| resource.object);
         let sets = sets.filter(|object| object["kind"] == "StatefulSet");
         let pods: Vec<_> = sets

@@ -20,6 +20,17 @@ const SMALL: [&str; 7] = [
     "--no-wait",
     "--skip-preflight",
 ];
+/// The same, waited for: without pods it does not come up.
+const WAITED_FOR: [&str; 8] = [
+    "create",
+    "--masters",
+    "1",
+    "--workers",
+    "1",
+    "--skip-preflight",
+    "--timeout",
+    "1s",
+];
 const WRITES: &[&str] = &["POST", "PATCH", "PUT", "DELETE"];
 
 /// Which objects there are, and in which state sparkha has left them. What their controllers write of them does not count.
@@ -225,18 +236,8 @@ fn a_failed_first_create_keeps_the_cluster_of_a_job() {
         }],
     });
     sandbox.apply(&of_cluster("Pod", "spark-driver-0123abcd", "driver", &driver));
-    let create = [
-        "create",
-        "--masters",
-        "1",
-        "--workers",
-        "1",
-        "--skip-preflight",
-        "--timeout",
-        "1s",
-    ];
     sandbox
-        .run(&create)
+        .run(&WAITED_FOR)
         .exits(6)
         .says("Nothing is removed, because jobs have begun: driver spark-driver-0123abcd")
         .says("`sparkha teardown --namespace");
@@ -269,18 +270,8 @@ fn a_create_that_lost_its_inventory_adopts_what_is_there_and_leaves_it() {
     };
     let living = names();
     sandbox.kubectl(&["delete", "configmap", "spark-sparkha"]);
-    // Without pods it does not come up.
     sandbox
-        .run(&[
-            "create",
-            "--masters",
-            "1",
-            "--workers",
-            "1",
-            "--skip-preflight",
-            "--timeout",
-            "1s",
-        ])
+        .run(&WAITED_FOR)
         .exits(6)
         .says("The inventory (ConfigMap spark-sparkha) is missing")
         .says("StatefulSet spark-history");

@@ -753,7 +753,7 @@ fn a_port_that_is_taken() {
     home.run(&SMALL).exits(0).says("In service");
     let checks = home.run(&["doctor"]).exits(0).stdout;
     assert!(checks.contains("in service"), "{checks}");
-    // Whoever takes the folder away ends the cluster, too.
+    // Removing the folder ends the cluster, too.
     std::fs::rename(home.cluster("spark"), home.folder.path().join("taken away")).unwrap();
     home.wait_for(READY, "the processes to end", || home.processes().is_empty());
 }

@@ -40,7 +40,8 @@ pub fn cut(dir: &ClusterDir) {
     }
 }
 
-fn cut_one(log: &Path, previous: &Path) -> std::io::Result<()> {
+/// Truncates a log after a copy to the previous log.
+pub fn cut_one(log: &Path, previous: &Path) -> std::io::Result<()> {
     // A new file: a follower may still read the one before.
     let new = previous.with_extension("new");
     let _ = fs::remove_file(previous);

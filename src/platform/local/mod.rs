@@ -13,7 +13,7 @@ pub mod fetch;
 mod hosts;
 pub mod kubelet;
 pub mod limits;
-mod logs;
+pub mod logs;
 pub mod machine;
 pub mod packages;
 pub mod paths;

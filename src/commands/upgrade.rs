@@ -14,7 +14,7 @@ use crate::lifecycle::create::{CreateOptions, CreateResult, Prepared, RunningApp
 use crate::lifecycle::differences::Origin;
 use crate::lifecycle::generations::Generation;
 use crate::lifecycle::inventory::inventory;
-use crate::lifecycle::teardown::{owned_resources, replaced};
+use crate::lifecycle::teardown::{owned_resources, remove_replaced};
 use crate::lifecycle::upgrade::{NEXT, NEXT_BESIDE, abort, drain, mark, takes_changes};
 use crate::lifecycle::{Error, create, generations};
 use crate::platform::Platform;
@@ -178,7 +178,7 @@ impl UpgradeRun<'_, '_> {
         self.progress
             .done(&format!("{new_name} is in service beside {old_name}"));
         drain(old_platform, &upgrade, self.arguments.drain_timeout, self.progress).await?;
-        replaced(old_platform, &upgrade, self.arguments.timeout, self.progress).await?;
+        remove_replaced(old_platform, &upgrade, self.arguments.timeout, self.progress).await?;
         // The old name now belongs to the new generation.
         let next = generations::find(next.platform).await?;
         self.description.set_generation(next.clone());
@@ -281,7 +281,7 @@ async fn go_back(old: &Generation, arguments: &Arguments, progress: &Progress) -
     mark(successor.as_ref(), |_| Ok(Some(back.clone()))).await?;
     abort(old.platform.as_ref(), progress).await?;
     drain(successor.as_ref(), &back, arguments.drain_timeout, progress).await?;
-    replaced(successor.as_ref(), &back, arguments.timeout, progress).await
+    remove_replaced(successor.as_ref(), &back, arguments.timeout, progress).await
 }
 
 impl Arguments {

@@ -160,8 +160,7 @@ pub async fn needs_order(stages: &[Stage<'_>], platform: &dyn Platform) -> Resul
     let pods = platform.pods().await?;
     let at_once = replaced.filter(|(_, mode)| *mode == Mode::AtOnce);
     let mut apart = at_once.flat_map(|(set, _)| pods.iter().filter(|pod| is_of(pod, set)));
-    let is_master = |pod: &&Pod| Component::of(pod.labels()) == Some(Component::Master);
-    Ok(pods.iter().filter(is_master).any(runs) || apart.any(runs))
+    Ok(pods_of(&pods, Component::Master).any(runs) || apart.any(runs))
 }
 
 /// Whether a container of the pod runs or is about to restart.
@@ -330,7 +329,9 @@ fn unsettled(facts: &Facts, state: &ClusterState) -> Vec<String> {
     };
     let mut missing: Vec<_> = state.not_ready.iter().filter(blocks).map(ToString::to_string).collect();
     // All ready workers must be registered with the leader. The others do not count.
-    let running = pods_of(facts, Component::Worker).filter(|pod| is_ready(pod)).count();
+    let running = pods_of(&facts.pods, Component::Worker)
+        .filter(|pod| is_ready(pod))
+        .count();
     let registered = state.workers.registered as usize;
     if registered < running {
         let workers = counted(running, "running worker");

@@ -87,7 +87,7 @@ async fn of_baseline(platform: &dyn Platform, mut baseline: Baseline) -> Result<
 }
 
 /// Removes a cluster that has a successor with all its resources, while this upgrade is in progress.
-pub async fn replaced(
+pub async fn remove_replaced(
     platform: &dyn Platform,
     upgrade: &Upgrade,
     timeout: Duration,

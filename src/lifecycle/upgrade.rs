@@ -135,8 +135,15 @@ impl ActiveJobs {
 
     /// One line for each application and driver that is known. Without a leader no application can have begun.
     pub fn known(&self) -> Vec<String> {
-        let drivers = self.drivers.iter().map(|driver| format!("driver {driver}"));
-        self.applications.iter().map(described).chain(drivers).collect()
+        self.applications
+            .iter()
+            .map(described)
+            .chain(self.driver_lines())
+            .collect()
+    }
+
+    fn driver_lines(&self) -> impl Iterator<Item = String> {
+        self.drivers.iter().map(|driver| format!("driver {driver}"))
     }
 
     /// One line for each application, or for each driver if there is none.
@@ -145,7 +152,7 @@ impl ActiveJobs {
             return vec!["no master leads, so the running applications are not known".into()];
         }
         if self.applications.is_empty() {
-            return self.drivers.iter().map(|driver| format!("driver {driver}")).collect();
+            return self.driver_lines().collect();
         }
         let since = |app: &ApplicationReport| age(now_ms.saturating_sub(app.started_ms) / 1000);
         let lines = self.applications.iter();

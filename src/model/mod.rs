@@ -7,6 +7,7 @@ pub mod kind;
 pub mod labels;
 pub mod log_line;
 pub mod managed_fields;
+pub mod pods;
 pub mod ports;
 pub mod properties;
 pub mod reports;

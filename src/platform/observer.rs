@@ -67,7 +67,7 @@ impl Observer {
             ..Facts::default()
         };
         let running = |component| {
-            pods_of(&facts, component)
+            pods_of(&facts.pods, component)
                 .filter(|pod| is_selected(pod, filter))
                 .map(|pod| (pod.uid().unwrap_or_default(), pod.clone()))
                 .collect::<Vec<_>>()

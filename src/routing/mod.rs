@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::model::hosts::{history_host, leader_host, pod_host};
 use crate::model::labels::{Component, INSTANCE, is_ours};
+use crate::model::pods::has_ended;
 use crate::model::ports::{DRIVER_UI_PORTS, HISTORY_UI_PORT, MASTER_UI_PORT, WORKER_UI_PORT};
 use crate::spec::names::{ClusterName, UiDomain};
 
@@ -125,8 +126,7 @@ impl RoutedPod {
         let is_of_cluster = pod.namespace.as_deref() == Some(namespace)
             && labels.get(INSTANCE).map(String::as_str) == Some(cluster)
             && (component == Component::Driver || is_ours(Some(labels)));
-        // An ended pod keeps its address in its status, although another pod may have it by now.
-        let is_there = pod.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"));
+        let is_there = pod.deletion_timestamp.is_none() && !has_ended(phase);
         let address = pod_ip?.parse().ok()?;
         (is_of_cluster && is_there).then(|| Self {
             pod: pod.name.clone().unwrap_or_default(),

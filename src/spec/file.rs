@@ -582,20 +582,22 @@ pub struct KeyRefFile {
     pub key: String,
 }
 
-/// A flat list of types is equivalent to alternatives, and gives better messages.
 fn amount_schema(schema: &mut schemars::Schema) {
-    schema.remove("anyOf");
-    schema.insert("type".into(), serde_json::json!(["string", "number"]));
+    of_types(schema, &["string", "number"]);
 }
 
 fn scalar_schema(schema: &mut schemars::Schema) {
+    of_types(schema, &["string", "number", "boolean"]);
+}
+
+/// A flat list of types is equivalent to alternatives, and gives better messages.
+fn of_types(schema: &mut schemars::Schema, types: &[&str]) {
     schema.remove("anyOf");
-    schema.insert("type".into(), serde_json::json!(["string", "number", "boolean"]));
+    schema.insert("type".into(), serde_json::json!(types));
 }
 
 fn dynamic_allocation_schema(schema: &mut schemars::Schema) {
-    schema.remove("anyOf");
-    schema.insert("type".into(), serde_json::json!(["boolean", "object"]));
+    of_types(schema, &["boolean", "object"]);
     let mut bounds = schemars::schema_for!(ExecutorsFile).to_value();
     schema.insert("properties".into(), bounds["properties"].take());
     schema.insert("additionalProperties".into(), serde_json::json!(false));

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, PodSpec, ResourceQuota, 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
+use crate::model::pods::has_ended;
 use crate::spec::quantity::{Cpu, Memory};
 use crate::state::nodes::{accepts, node_of};
 
@@ -256,7 +257,7 @@ pub fn free_in_all(nodes: &[Node], others: &[Pod]) -> String {
 
 fn uses_capacity_of(pod: &Pod, node: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    node_of(pod) == Some(node) && !matches!(phase, Some("Succeeded" | "Failed"))
+    node_of(pod) == Some(node) && !has_ended(phase)
 }
 
 fn allocatable(node: &Node, name: &str) -> i128 {

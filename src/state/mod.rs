@@ -378,7 +378,7 @@ fn workers_state(namespace: &str, inventory: &Inventory, facts: &Facts, leader: 
     let chosen = set.and_then(|set| u32::try_from(set.spec.replicas?).ok());
     let reports = leader.map(|report| report.workers.as_slice()).unwrap_or_default();
     let alive: Vec<_> = reports.iter().filter(|worker| worker.state == "ALIVE").collect();
-    let mut pods: Vec<_> = pods_of(facts, Component::Worker).collect();
+    let mut pods: Vec<_> = pods_of(&facts.pods, Component::Worker).collect();
     pods.sort_by_key(|pod| ordinal(&pod.name_any()));
     WorkersState {
         expected: chosen
@@ -448,10 +448,8 @@ pub fn connect_state(namespace: &str, summary: &Summary, facts: &Facts) -> Conne
 }
 
 /// Pods of one component.
-pub fn pods_of(facts: &Facts, component: Component) -> impl Iterator<Item = &Pod> {
-    facts
-        .pods
-        .iter()
+pub fn pods_of(pods: &[Pod], component: Component) -> impl Iterator<Item = &Pod> {
+    pods.iter()
         .filter(move |pod| Component::of(pod.labels()) == Some(component))
 }
 

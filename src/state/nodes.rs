@@ -142,7 +142,7 @@ pub fn warnings(facts: &Facts) -> Vec<Warning> {
             if lost.iter().any(|lost| lost.node == node) {
                 continue;
             }
-            let taken: Vec<_> = pods_of(facts, component).filter_map(node_of).collect();
+            let taken: Vec<_> = pods_of(&facts.pods, component).filter_map(node_of).collect();
             let free: Vec<_> = nodes
                 .iter()
                 .filter(|node| !taken.contains(&node.name_any().as_str()) && could_take(node, pods[0]))
@@ -206,7 +206,7 @@ const QUORUMS: [Component; 2] = [Component::Master, Component::ZooKeeper];
 
 /// Nodes with several pods of a component.
 fn shared(facts: &Facts, component: Component) -> Vec<(String, Vec<&Pod>)> {
-    let of_nodes = by_node(pods_of(facts, component).filter(|pod| !is_ending(pod)));
+    let of_nodes = by_node(pods_of(&facts.pods, component).filter(|pod| !is_ending(pod)));
     let several = of_nodes.into_iter().filter(|(_, pods)| pods.len() > 1);
     several.map(|(node, pods)| (node.to_owned(), pods)).collect()
 }

@@ -72,10 +72,10 @@ pub async fn query_pods(cluster: &Cluster, facts: &Facts, services: &[Service]) 
 
 /// Masters and ZooKeeper servers, a worker for each node, and workers that no master knows.
 fn queried_pods(facts: &Facts) -> Vec<&Pod> {
-    let daemons = pods_of(facts, Component::Master).chain(pods_of(facts, Component::ZooKeeper));
+    let daemons = pods_of(&facts.pods, Component::Master).chain(pods_of(&facts.pods, Component::ZooKeeper));
     let mut pods: Vec<_> = daemons.filter(|pod| is_running(pod)).collect();
     let mut nodes = Vec::new();
-    for worker in pods_of(facts, Component::Worker).filter(|pod| is_running(pod)) {
+    for worker in pods_of(&facts.pods, Component::Worker).filter(|pod| is_running(pod)) {
         let node = worker.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         // The first stands for its node; an unregistered one may show why it is not registered.
         if !is_registered(worker, facts) || !nodes.contains(&node) {

@@ -85,7 +85,7 @@ fn workers(existing: &Existing) -> Vec<Check> {
         findings.fail(lack.to_string(), hint);
     }
     if let Some(leader) = leader(&existing.observed) {
-        let pods: Vec<_> = pods_of(&existing.observed, Component::Worker).collect();
+        let pods: Vec<_> = pods_of(&existing.observed.pods, Component::Worker).collect();
         let alive = leader.workers.iter().filter(|worker| worker.state == "ALIVE");
         let advertised = alive.filter_map(|worker| advertised(NAME, worker, &pods, &existing.probes));
         findings.found.extend(advertised);

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Error;
 use crate::model::labels::{COMPONENT, Component, cluster_selector};
+use crate::model::pods::has_ended;
 use crate::platform::DriverState;
 use crate::platform::kubernetes::{Cluster, FIELD_MANAGER};
 use crate::platform::system::host_name;
@@ -85,7 +86,7 @@ pub fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
 /// Whether a driver's pod has finished. An evicted pod may have no container status.
 pub fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    ended(pod).is_some() || matches!(phase, Some("Failed" | "Succeeded"))
+    ended(pod).is_some() || has_ended(phase)
 }
 
 /// Whether a finished driver is left over: its submit was interrupted, and the driver is not marked to be kept.

@@ -44,7 +44,7 @@ const CONCURRENCY: usize = 8;
 const LIST_LASTS: Duration = Duration::from_secs(10);
 /// How many times the namespace is listed and deleted, where that fails or takes too long.
 const TRIES: u32 = 5;
-/// The pause after the first try. Each is longer than the one before by as much.
+/// The pause before the second try. Each is longer than the one before by as much.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether a namespace exists, and who created it.
@@ -105,7 +105,8 @@ pub enum Removal {
 pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &Inventory) -> Result<Removal, Error> {
     let leftovers = Leftovers { name, inventory };
     let mut reason = "the API server responds too slowly to tell what it contains".to_owned();
-    for tries in 1..=TRIES {
+    for tries in 0..TRIES {
+        tokio::time::sleep(PAUSE * tries).await;
         // Objects may have been created during a pause, so list again.
         match unless_paused(SystemTime::now(), try_to_remove(cluster, &leftovers)).await {
             Some(Ok(Some(removal))) => return Ok(removal),
@@ -115,7 +116,6 @@ pub async fn remove_if_empty(cluster: &Cluster, name: &ClusterName, inventory: &
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(None)) | None => {}
         }
-        tokio::time::sleep(PAUSE * tries).await;
     }
     Ok(Removal::InUse(reason))
 }

@@ -307,9 +307,13 @@ impl ClusterDir {
         }
     }
 
+    fn supervisor_lock(&self) -> PathBuf {
+        self.path.join("supervisor.lock")
+    }
+
     /// Takes the supervisor's lock; `None` if another process holds it.
     pub fn lock_supervisor(&self) -> Result<Option<File>, Error> {
-        let path = self.path.join("supervisor.lock");
+        let path = self.supervisor_lock();
         let Some(mut file) = try_lock(&path)? else {
             return Ok(None);
         };
@@ -323,12 +327,12 @@ impl ClusterDir {
 
     /// Whether this lock is still that of the folder's supervisor: not if the folder was removed since.
     pub fn has_supervisor_lock(&self, lock: &File) -> bool {
-        is_still(lock, &self.path.join("supervisor.lock"))
+        is_still(lock, &self.supervisor_lock())
     }
 
     /// The running supervisor, if there is one.
     pub fn supervisor(&self) -> Option<ProcessId> {
-        let text = fs::read_to_string(self.path.join("supervisor.lock")).ok()?;
+        let text = fs::read_to_string(self.supervisor_lock()).ok()?;
         let process: ProcessId = serde_json::from_str(&text).ok()?;
         process.is_alive().then_some(process)
     }

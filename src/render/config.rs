@@ -394,11 +394,14 @@ fn zoo_cfg(spec: &ClusterSpec, zookeeper: &ManagedZooKeeper) -> String {
     let tick_ms = 500;
     // How long a quorum keeps an unresponsive leader. Meanwhile no election is possible, including that of a master. See docs/decisions/zookeeper-timing.md.
     let sync_ticks = 8;
+    // How long an elected server waits for followers. In a new ensemble, DNS may not yet tell them where it is, and until it gives up it does not hear
+    // that others are elected.
+    let init_ticks = 20;
     let mut cfg = format!(
         "dataDir={STATE_DIR}/zookeeper\n\
          clientPort={ZOOKEEPER_PORT}\n\
          tickTime={tick_ms}\n\
-         initLimit=60\n\
+         initLimit={init_ticks}\n\
          syncLimit={sync_ticks}\n\
          minSessionTimeout={}\n\
          maxSessionTimeout={session_ms}\n\

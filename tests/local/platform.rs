@@ -1123,7 +1123,7 @@ fn an_unauthenticated_server_cannot_join_the_ensemble() {
     std::fs::create_dir(&folder).unwrap();
     let own = "127.0.99.9";
     let mut configuration = format!(
-        "dataDir={}\nclientPort=2181\nclientPortAddress={own}\ntickTime=500\ninitLimit=60\nsyncLimit=8\nadmin.enableServer=false\n\
+        "dataDir={}\nclientPort=2181\nclientPortAddress={own}\ntickTime=500\ninitLimit=20\nsyncLimit=8\nadmin.enableServer=false\n\
          4lw.commands.whitelist=srvr\npeerType=observer\nserver.9={own}:2888:3888:observer\n",
         folder.display()
     );

@@ -113,7 +113,7 @@ impl RoutePublisher {
                     return Ok(false);
                 }
             }
-            VulcandStore::Api { api, kept } => write_again(api, kept, ttl).await?,
+            VulcandStore::Api { api, kept } => write_again(api, kept, Some(ttl)).await?,
         }
         Ok(true)
     }
@@ -122,7 +122,7 @@ impl RoutePublisher {
         let desired = objects(routes, &self.owner, self.listen);
         let mut plan = diff::plan(present, &desired, &self.owner, scope, lease);
         if let VulcandStore::Api { .. } = self.server {
-            plan.leave_out_swallowing(present);
+            plan.order_for_prefixes(present);
         }
         plan
     }
@@ -148,11 +148,12 @@ impl RoutePublisher {
         let (VulcandStore::Etcd { etcd, lease, .. }, Some(ttl), true) = (&mut self.server, self.ttl, is_needed) else {
             return Ok(0);
         };
-        if let Some(id) = lease.or(known)
-            && etcd.keep_alive(id).await? == Some(ttl)
-        {
-            *lease = Some(id);
-            return Ok(id);
+        // First that of the keys: another watch may have made it at the same time, and one lease must be left.
+        for id in known.into_iter().chain(*lease) {
+            if etcd.keep_alive(id).await? == Some(ttl) {
+                *lease = Some(id);
+                return Ok(id);
+            }
         }
         let id = etcd.grant(ttl).await?;
         *lease = Some(id);
@@ -209,9 +210,9 @@ impl RoutePublisher {
         Ok(true)
     }
 
-    /// Through the API, objects with a time to live must be rewritten even if they did not change.
+    /// Through the API, objects must be rewritten even if they did not change: it does not tell how long they live.
     async fn refresh(&mut self, routes: &[Route], plan: &RoutePlan) -> Result<(), Error> {
-        let (VulcandStore::Api { api, kept }, Some(ttl)) = (&mut self.server, self.ttl) else {
+        let VulcandStore::Api { api, kept } = &mut self.server else {
             return Ok(());
         };
         let is_left_out = |id: &Id| plan.conflicts.iter().any(|conflict| Some(&*conflict.host) == id.host());
@@ -222,14 +223,14 @@ impl RoutePublisher {
             .collect();
         let mut unchanged = kept.clone();
         plan.changes().for_each(|change| drop(unchanged.remove(&change.id)));
-        write_again(api, &unchanged, ttl).await
+        write_again(api, &unchanged, self.ttl).await
     }
 }
 
-async fn write_again(api: &VulcandApi, objects: &BTreeMap<Id, JsonText>, ttl: Duration) -> Result<(), Error> {
+async fn write_again(api: &VulcandApi, objects: &BTreeMap<Id, JsonText>, ttl: Option<Duration>) -> Result<(), Error> {
     for (id, value) in objects {
         if matches!(id, Id::Server { .. } | Id::Frontend(_)) {
-            api.put(id, value, Some(ttl)).await?;
+            api.put(id, value, ttl).await?;
         }
     }
     Ok(())

@@ -3,6 +3,8 @@
 //! An Ingress only listens on ports 80 and 443: links with 8080 or 8081 need another format. It cannot distinguish the ports of one host either: a
 //! worker's host leads to the worker, not to a driver beside it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Role, Route, UiOwner, by_host};
@@ -41,10 +43,11 @@ pub fn objects(routes: &[Route], addresses: Addresses, class: Option<&str>) -> V
     objects
 }
 
-/// A Service and its address for each host.
+/// All Services, each with its address.
 pub fn backends(routes: &[Route], addresses: Addresses) -> Vec<Value> {
-    let objects = by_host(routes).flat_map(|route| {
-        let metadata = metadata(service_name(&route.owner), &route.owner);
+    let objects = by_service(routes).into_iter().flat_map(|((_, name), routes)| {
+        let route = routes[0];
+        let metadata = metadata(name, &route.owner);
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
             "spec": {"ports": [{"name": "ui", "port": route.port, "protocol": "TCP", "targetPort": route.port}]},
@@ -96,8 +99,18 @@ fn by_cluster(routes: &[Route]) -> Vec<(&UiOwner, Vec<&Route>)> {
     clusters
 }
 
+/// The routes, one for each host, by the namespace and name of the Service behind them. An alias gives one Service two hosts.
+pub fn by_service(routes: &[Route]) -> BTreeMap<(&str, String), Vec<&Route>> {
+    let mut services: BTreeMap<_, Vec<&Route>> = BTreeMap::new();
+    for route in by_host(routes) {
+        let service = (route.owner.namespace.as_str(), service_name(&route.owner));
+        services.entry(service).or_default().push(route);
+    }
+    services
+}
+
 /// Name of the Service behind a route.
-pub fn service_name(owner: &UiOwner) -> String {
+fn service_name(owner: &UiOwner) -> String {
     match owner.role {
         Role::Leader => format!("{}-leader-ui", owner.cluster),
         Role::Master | Role::Worker | Role::Driver | Role::History => format!("{}-ui", owner.pod),

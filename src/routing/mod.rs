@@ -318,7 +318,7 @@ pub mod tests {
         RoutedPod::of(pod, Some("Running"), Some(ip), "ns", "spark")
     }
 
-    fn cluster() -> RoutedCluster {
+    pub fn cluster() -> RoutedCluster {
         let pods = [
             ("spark-master-0", "master", "10.1.2.3", "ns", "spark"),
             ("spark-master-1", "master", "10.1.2.4", "ns", "spark"),

@@ -57,7 +57,7 @@ pub struct Changes {
     pub deleted: BTreeSet<String>,
     /// Hosts that needed no change.
     pub unchanged: usize,
-    /// Hosts left out, which keep what they have.
+    /// Hosts left out, which keep what they have; only the address of their server is kept right.
     #[serde(skip)]
     pub conflicts: Vec<Conflict>,
 }
@@ -89,30 +89,33 @@ impl RoutePlan {
         }
     }
 
-    /// Leaves out the hosts and listeners with which Vulcand's API would delete others, because it deletes by prefix.
-    pub fn leave_out_swallowing(&mut self, present: &StoredObjects) {
+    /// Vulcand's API deletes by prefix. Leaves out the hosts and listeners with which it would delete others, and deletes those first that would take
+    /// along what this plan writes.
+    pub fn order_for_prefixes(&mut self, present: &StoredObjects) {
         let name = |id: &Id| match id {
             Id::Listener(id) => Some(("listener", id.clone())),
             Id::Frontend(id) | Id::Backend(id) => Some(("host", id.clone())),
             Id::Server { .. } => None,
         };
-        let going: BTreeSet<_> = self
-            .changes()
-            .filter(|change| change.value.is_none())
-            .filter_map(|c| name(&c.id))
-            .collect();
+        let (going, coming): (Vec<_>, Vec<_>) = self.changes().partition(|change| change.value.is_none());
+        let names =
+            |changes: Vec<&ObjectChange>| -> BTreeSet<_> { changes.iter().filter_map(|c| name(&c.id)).collect() };
+        let (going, coming) = (names(going), names(coming));
         let staying: BTreeSet<_> = present
             .keys()
             .filter_map(name)
             .filter(|id| !going.contains(id))
             .collect();
-        let mut swallowing = BTreeSet::new();
+        let (mut swallowing, mut first) = (BTreeSet::new(), BTreeSet::new());
         for name @ (kind, id) in &going {
-            let mut longer = staying.range((Excluded(name), Unbounded));
-            let other = longer
-                .next()
-                .filter(|(of, other)| of == kind && other.starts_with(id.as_str()));
-            if let Some((_, other)) = other {
+            let longer = |of: &BTreeSet<(&'static str, String)>| {
+                let next = of.range((Excluded(name), Unbounded)).next().cloned();
+                next.filter(|(of, other)| of == kind && other.starts_with(id.as_str()))
+            };
+            if longer(&coming).is_some() {
+                first.insert(id.as_str());
+            }
+            if let Some((_, other)) = longer(&staying) {
                 self.conflicts.push(Conflict {
                     host: id.clone(),
                     reason: format!(
@@ -133,6 +136,14 @@ impl RoutePlan {
             // The hosts left out may need a listener that is idle without them.
             self.phases[3].retain(|group| group.iter().all(|change| change.id.host().is_some()));
         }
+        let is_first = |group: &Vec<ObjectChange>| {
+            group
+                .iter()
+                .any(|c| c.id.host().is_some_and(|host| first.contains(host)))
+        };
+        let (early, late) = std::mem::take(&mut self.phases[3]).into_iter().partition(is_first);
+        self.phases[3] = late;
+        self.phases[0].splice(0..0, early);
     }
 
     /// The changes in order, in pieces of `most` at most. A piece never has half a group, or changes of two phases.
@@ -174,7 +185,11 @@ impl Changes {
     /// Counts the hosts that needed no change, and names those left out.
     pub fn finish(&mut self, plan: &RoutePlan) {
         self.conflicts.clone_from(&plan.conflicts);
-        let hosts = self.written.iter().filter(|name| !name.starts_with("listener "));
+        let is_left_out = |name: &String| plan.conflicts.iter().any(|conflict| conflict.host == *name);
+        let hosts = self
+            .written
+            .iter()
+            .filter(|name| !name.starts_with("listener ") && !is_left_out(name));
         self.unchanged = plan.desired.saturating_sub(hosts.count());
     }
 
@@ -194,7 +209,7 @@ impl From<&RoutePlan> for Changes {
 }
 
 /// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts that objects
-/// of somebody else block are left out. Hosts get the lease (0: none); listeners never have one, because others may use them too.
+/// of somebody else block are left out, but for their server's address. Hosts get the lease (0: none); listeners never have one, because others may use them too.
 pub fn plan(
     present: &StoredObjects,
     desired: &[VulcandObject],
@@ -213,9 +228,7 @@ pub fn plan(
         ..RoutePlan::default()
     };
     for group in desired.chunk_by(|a, b| a.id.host().is_some() && a.id.host() == b.id.host()) {
-        if group[0].id.host().is_some_and(|host| blocked.contains(host)) {
-            continue;
-        }
+        let is_blocked = group[0].id.host().is_some_and(|host| blocked.contains(host));
         let mut new = Vec::new();
         for object in group {
             let lease = if object.id.host().is_some() { lease } else { 0 };
@@ -227,6 +240,13 @@ pub fn plan(
                 observed,
             };
             match found {
+                // Of a host that is left out, our own server still follows its pod: its old address may be another pod's.
+                Some(found) if is_blocked => {
+                    if matches!(object.id, Id::Server { .. }) && !found.value.contains(&object.value) {
+                        new.push(put(found.revision));
+                    }
+                }
+                None if is_blocked => {}
                 _ if address_is_taken(present, object) => {}
                 None => new.push(put(0)),
                 Some(found) if must_be_recreated(object, found) => {
@@ -808,6 +828,8 @@ mod tests {
         assert_eq!(
             lines(&plan),
             [
+                // The old address may be another pod's by now.
+                "put server sparkha.a.ns of backend shop-master.ns.k8s @4",
                 "put backend spark-master.ns.k8s @0",
                 "put server sparkha.a.ns of backend spark-master.ns.k8s @0",
                 "put frontend spark-master.ns.k8s @0",
@@ -825,7 +847,7 @@ mod tests {
         let mut present = written(&desired(&routes, "a"));
         let plan = |present: &StoredObjects| {
             let mut plan = plan(present, &[], &owner("a"), &Scope::All, 0);
-            plan.leave_out_swallowing(present);
+            plan.order_for_prefixes(present);
             Changes::from(&plan)
         };
         let all = plan(&present);
@@ -836,6 +858,27 @@ mod tests {
         assert_eq!(deleted, ["etl-master.ns.k8s"], "not the listener of the other");
         assert_eq!(changes.conflicts.len(), 1);
         assert_eq!(changes.conflicts[0].host, "spark-master.ns.k8s");
+    }
+
+    #[test]
+    fn a_host_that_would_take_along_a_new_one_is_deleted_first() {
+        let mut longer = route("ns", "spark-master", 8080, 1);
+        longer.host += ".example.com";
+        let present = written(&desired(&[route("ns", "spark-master", 8080, 1)], "a"));
+        let mut plan = plan(&present, &desired(&[longer], "a"), &owner("a"), &Scope::All, 0);
+        plan.order_for_prefixes(&present);
+        assert!(plan.conflicts.is_empty());
+        assert_eq!(
+            lines(&plan),
+            [
+                "delete frontend spark-master.ns.k8s @5",
+                "delete server sparkha.a.ns of backend spark-master.ns.k8s @4",
+                "delete backend spark-master.ns.k8s @3",
+                "put backend spark-master.ns.k8s.example.com @0",
+                "put server sparkha.a.ns of backend spark-master.ns.k8s.example.com @0",
+                "put frontend spark-master.ns.k8s.example.com @0",
+            ]
+        );
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Given<'_> {
     fn option_without_equivalent(&self) -> Option<Error> {
         let mut options = self
             .own()
+            .iter()
             .filter(|word| self.is_unknown(word))
             .map(|word| split(word).0);
         let remedy = |option: &str| {
@@ -151,12 +152,8 @@ impl Given<'_> {
         let has_name = hint::NAMED.contains(&self.path().as_str());
         let mut found = None;
         let (mut name, mut corrected) = (vec![], vec![]);
-        let mut words = self.words.iter();
+        let mut words = self.own().iter();
         while let Some(word) = words.next() {
-            if word == "--" {
-                corrected.push(word.clone());
-                break;
-            }
             let (option, value) = split(word);
             let is_name = has_name && NAMES.contains(&option);
             let equivalent = match is_name {
@@ -176,7 +173,7 @@ impl Given<'_> {
             }
         }
         let (option, equivalent) = found?;
-        let corrected = [name, corrected, words.cloned().collect()].concat();
+        let corrected = [&name, &corrected, &self.words[self.own().len()..]].concat();
         Some(Error::Usage {
             message: self.has_no(option),
             help: self.line(&corrected).unwrap_or_else(|| format!("use {equivalent}")),
@@ -185,9 +182,7 @@ impl Given<'_> {
 
     /// `sparkha submit wc.py 3`: spark-submit needs no `--`.
     fn application_before_dashes(&self) -> Option<Error> {
-        let (at, application) = self
-            .positionals()
-            .find(|(_, word)| word.ends_with(".py") || word.ends_with(".jar"))?;
+        let (at, application) = self.application()?;
         let (mut own, mut job) = (self.words[..at].to_vec(), vec![]);
         let mut words = self.words[at..].iter();
         while let Some(word) = words.next().filter(|word| *word != "--") {
@@ -219,9 +214,21 @@ impl Given<'_> {
         })
     }
 
-    /// The words before `--`.
-    fn own(&self) -> impl Iterator<Item = &String> {
-        self.words.iter().take_while(|word| *word != "--")
+    /// The words before `--`, and before an application: what follows it is the application's own.
+    fn own(&self) -> &[String] {
+        let dashes = self.words.iter().position(|word| word == "--");
+        let application = match self.command.get_name() {
+            "submit" => self.application().map(|(at, _)| at),
+            _ => None,
+        };
+        let end = dashes.unwrap_or(self.words.len());
+        &self.words[..application.map_or(end, |at| at.min(end))]
+    }
+
+    /// What looks like an application before `--`, with its index.
+    fn application(&self) -> Option<(usize, &str)> {
+        let mut words = self.positionals();
+        words.find(|(_, word)| word.ends_with(".py") || word.ends_with(".jar"))
     }
 
     /// Words before `--` that are neither options nor their values, with their indexes.
@@ -339,6 +346,11 @@ mod tests {
             ("sparkha submit wc.py", "sparkha submit -- wc.py"),
             ("sparkha submit wc.py -- 3", "sparkha submit -- wc.py 3"),
             ("sparkha submit etl wc.py", "sparkha submit etl -- wc.py"),
+            // What follows is the application's own, whatever it means here.
+            (
+                "sparkha submit wc.py --cluster prod --memory 8g --master x",
+                "sparkha submit -- wc.py --cluster prod --memory 8g --master x",
+            ),
             (
                 "sparkha -n data submit --jars a.jar --local -c spark.x=b.jar app.jar --in x",
                 "sparkha -n data submit --jars a.jar --local -c spark.x=b.jar -- app.jar --in x",

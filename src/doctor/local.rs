@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Check, Findings, now, pods, s3};
 use crate::jobs::orphans_of;
 use crate::lifecycle::Error;
-use crate::lifecycle::preflight::OTHER_SPARK;
+use crate::lifecycle::preflight::OTHER_LOCAL_SPARK;
 use crate::lifecycle::preflight::local::{has_event_logs_in_s3, memory_in_use, requested_memory};
 use crate::model::error_chain::with_sources;
 use crate::platform::local::software::{self, Software};
@@ -51,7 +51,7 @@ pub fn checks(spec: &ClusterSpec, dir: &ClusterDir, spark_home: Option<&Path>) -
         Ok(software) => {
             let home = software.spark_home.display();
             checks.push(match too_old_spark(&software.spark_version) {
-                Some(too_old) => Check::warning("Spark", format!("{too_old}; it is at {home}"), OTHER_SPARK),
+                Some(too_old) => Check::warning("Spark", format!("{too_old}; it is at {home}"), OTHER_LOCAL_SPARK),
                 None => Check::ok("Spark", format!("{} at {home}", software.spark_version)),
             });
             checks.push(Check::ok("Java", software.java_version.to_string()));

@@ -130,9 +130,12 @@ impl ClusterSpec {
             self.connect.as_ref().map(|connect| &connect.pod),
         ];
         let environments = pods.into_iter().flatten().map(|pod| &pod.env).chain([&self.env]);
-        let secrets = environments
-            .flatten()
-            .filter(|(name, value)| is_secret(name) && matches!(value, EnvValue::Value(text) if !text.is_empty()));
+        // GOOGLE_APPLICATION_CREDENTIALS and others like it name a file.
+        let is_path = |name: &str, text: &str| name.to_lowercase().ends_with("credentials") && text.starts_with('/');
+        let secrets = environments.flatten().filter(|(name, value)| match value {
+            EnvValue::Value(text) => is_secret(name) && !text.is_empty() && !is_path(name, text),
+            _ => false,
+        });
         secrets.map(|(name, _)| name.as_str()).collect()
     }
 

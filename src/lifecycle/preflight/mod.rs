@@ -119,16 +119,19 @@ pub async fn check(
 
 /// The warning about a version of Spark that is too old: the one of this machine, or that of the image's tag.
 pub fn old_spark(spec: &ClusterSpec, environment: &Environment) -> Option<Finding> {
-    let version = match environment {
-        Environment::Local(Ok(software)) => Some(software.spark_version.as_str()),
-        _ => spec.image.name.spark_version(),
+    let (version, help) = match environment {
+        Environment::Local(Ok(software)) => (Some(software.spark_version.as_str()), OTHER_LOCAL_SPARK),
+        _ => (spec.image.name.spark_version(), OTHER_SPARK),
     };
     let too_old = version.and_then(too_old_spark)?;
-    Some(Finding::new(Severity::Warning, too_old, OTHER_SPARK))
+    Some(Finding::new(Severity::Warning, too_old, help))
 }
 
 /// The remedy for a version of Spark that is too old.
 pub const OTHER_SPARK: &str = "choose a supported version with --image";
+/// The same on this machine, where the image does not matter if a Spark is installed.
+pub const OTHER_LOCAL_SPARK: &str =
+    "`sparkha local fetch` downloads a supported version; name its folder with --spark-home or SPARK_HOME";
 
 #[cfg(test)]
 mod tests {

@@ -57,6 +57,7 @@ impl Resolver {
             ("failoverSeconds", zookeeper.failover_seconds.is_some()),
             ("daemonMemory", zookeeper.daemon_memory.is_some()),
             ("resources", zookeeper.pod.resources.is_some()),
+            ("env", zookeeper.pod.env.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, set)| *set) {
             self.problem(

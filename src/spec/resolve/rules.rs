@@ -139,7 +139,7 @@ pub fn own_variable(name: &str) -> Option<&'static str> {
 
 /// A Spark property.
 pub fn spark_conf(key: &str, value: &str) -> Rule {
-    if let Some(instead) = own_property(key) {
+    if let Some(instead) = own_property(key).filter(|_| (key, value) != ("spark.submit.deployMode", "client")) {
         return Err((
             "sparkha sets this property itself".into(),
             format!("remove it: {instead}"),
@@ -347,6 +347,7 @@ mod tests {
         ] {
             assert!(spark_conf(key, "18081").is_err(), "{key}");
         }
+        assert!(spark_conf("spark.submit.deployMode", "client").is_ok());
         // The first free port, as in Spark.
         assert!(spark_conf("spark.ui.port", "4050").is_ok());
     }

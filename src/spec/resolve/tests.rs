@@ -90,6 +90,22 @@ fn an_external_ensemble_keeps_each_cluster_in_its_own_folder() {
     assert_eq!(by_flag, expected(None));
     assert_eq!(file(""), expected(None));
     assert_eq!(file(", secret: mine"), expected(Some("mine")));
+    let unused = "zookeeper: {external: {servers: ['a:1']}, env: {ZK_PASSWORD: x}}\n";
+    let told = from_file(unused).unwrap_err().to_string();
+    assert!(told.contains("zookeeper.env: sparkha does not configure"), "{told}");
+}
+
+#[test]
+fn secrets_in_plain_text_are_told_from_names_of_files() {
+    let text = "env: {TOKEN: x, EMPTY_TOKEN: '', GOOGLE_APPLICATION_CREDENTIALS: /etc/gcp/key.json}\n\
+                masters: {env: {AWS_SECRET_ACCESS_KEY: /x, MY_CREDENTIALS: x}}\n";
+    let names: Vec<_> = from_file(text)
+        .unwrap()
+        .plain_secrets()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, ["AWS_SECRET_ACCESS_KEY", "MY_CREDENTIALS", "TOKEN"]);
 }
 
 #[test]
@@ -589,6 +605,9 @@ fn spark_conf_sets_the_size_of_executors() {
     assert_eq!(fixed.executor.memory, Memory::from_mib(2894));
     // An application limited to so few cores would get no executor with four cores.
     assert_eq!(workers("sparkConf: {spark.cores.max: 2}\n").executor.cores, 2);
+    // Less than sparkha would choose, but executors start with it.
+    let small = workers("sparkConf: {spark.executor.memory: 500m}\n");
+    assert_eq!(small.executor.memory, Memory::from_mib(500));
     let told = |text: &str| from_file(text).unwrap_err().to_string();
     for (text, expected) in [
         (
@@ -602,7 +621,7 @@ fn spark_conf_sets_the_size_of_executors() {
         ("sparkConf: {spark.executor.cores: two}\n", "`two` is not a number"),
         (
             "sparkConf: {spark.executor.memory: 300m}\n",
-            "sparkConf.spark.executor.memory: an executor cannot start with a heap of 300Mi\n  help: set at least 512m",
+            "sparkConf.spark.executor.memory: an executor cannot start with a heap of 300Mi\n  help: set at least 480m",
         ),
         (
             "sparkConf: {spark.executor.memory: 0}\n",

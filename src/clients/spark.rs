@@ -26,6 +26,9 @@ pub struct MasterPage {
 /// may notice that only when a request is lost.
 pub const MAX_IDLE: Duration = Duration::from_secs(5);
 
+/// How long a response may take. A worker reads a section of a log from its disk meanwhile.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Most bytes of a response. A master with 1,000 workers sends less than 1 MB.
 const RESPONSE_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -41,15 +44,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> UiStream for S {}
 pub enum Error {
     #[error(transparent)]
     Connect(BoxError),
-    #[error("failed to query the master's web UI")]
+    #[error("failed to query the web UI")]
     Http(#[from] hyper::Error),
+    #[error("no answer from the web UI within {} s", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer,
     #[error("the connection to the web UI is closed")]
     Closed,
-    #[error("the master's web UI answered {0}")]
+    #[error("the web UI answered {0}")]
     Status(StatusCode),
-    #[error("the master's response is longer than {RESPONSE_LIMIT} bytes")]
+    #[error("the web UI's response is longer than {RESPONSE_LIMIT} bytes")]
     TooLong,
-    #[error("failed to parse the master's response")]
+    #[error("failed to parse the web UI's response")]
     Json(#[from] serde_json::Error),
 }
 
@@ -67,6 +72,11 @@ impl WebUiConnection {
     }
 
     async fn get(&mut self, uri: hyper::Uri) -> Result<Bytes, Error> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.get_without_limit(uri)).await;
+        answer.unwrap_or(Err(Error::NoAnswer))
+    }
+
+    async fn get_without_limit(&mut self, uri: hyper::Uri) -> Result<Bytes, Error> {
         let stream = self.stream.take().ok_or(Error::Closed)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = Box::pin(connection.without_shutdown());

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 
 use super::{Check, Findings};
+use crate::model::labels::is_ours;
 use crate::spec::words::counted;
 use crate::state::Facts;
 use crate::state::trouble::{RestartBaseline, Trouble, TroubleKind, troubles};
@@ -27,7 +28,11 @@ pub fn findings(facts: &Facts, events: &[Event], now: f64) -> Findings {
         let hint = match trouble.kind {
             // These have checks of their own.
             TroubleKind::Image | TroubleKind::LostNode => continue,
-            TroubleKind::Crash => remedy(&trouble.subject, last_reason(facts, &trouble.subject)),
+            TroubleKind::Crash => {
+                let name = &trouble.subject;
+                let pod = facts.pods.iter().find(|pod| pod.name_any() == *name);
+                remedy(name, pod, pod.and_then(last_reason).unwrap_or("Error"))
+            }
             _ => trouble.help(),
         };
         findings.fail(trouble.to_string(), hint);
@@ -91,29 +96,28 @@ fn ended(pod: &Pod, now: f64) -> Option<Check> {
         last.exit_code,
         counted(container.restart_count, "restart")
     );
-    Some(Check::warning(NAME, observed, remedy(&name, reason)))
+    Some(Check::warning(NAME, observed, remedy(&name, Some(pod), reason)))
 }
 
 /// Why a pod's container ended last.
-fn last_reason<'a>(facts: &'a Facts, name: &str) -> &'a str {
-    let pod = facts.pods.iter().find(|pod| pod.name_any() == name);
-    let containers = pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref());
-    let mut ends = containers.into_iter().flatten().filter_map(|container| {
-        let last = container.last_state.as_ref()?.terminated.as_ref()?;
-        last.reason.as_deref()
-    });
-    ends.next().unwrap_or("Error")
+fn last_reason(pod: &Pod) -> Option<&str> {
+    let mut containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    containers.find_map(|container| container.last_state.as_ref()?.terminated.as_ref()?.reason.as_deref())
 }
 
 /// What to do about a container that ended for this reason.
-fn remedy(pod: &str, reason: &str) -> String {
+fn remedy(name: &str, pod: Option<&Pod>, reason: &str) -> String {
     match reason {
         "OOMKilled" => {
             "it used more memory than its limit: raise that. Workers: workers.memory, or sparkConf spark.executor.memoryOverheadFactor; \
              masters: daemonMemory; drivers: their pod's own"
                 .to_owned()
         }
-        _ => format!("`sparkha logs {pod} --previous` shows its last log lines"),
+        // `logs` shows only what sparkha made, and not the drivers of users.
+        _ if pod.is_some_and(|pod| !is_ours(Some(pod.labels()))) => {
+            format!("`kubectl logs {name} --previous` shows its last log lines")
+        }
+        _ => format!("`sparkha logs {name} --previous` shows its last log lines"),
     }
 }
 
@@ -140,6 +144,15 @@ mod tests {
             "spark-worker-0 restarted 2 min ago: exit code 137 (OOMKilled), 1 restart"
         );
         assert!(check.hint.contains("workers.memory"));
+        let logs = |pod: &Pod| remedy("p", Some(pod), "Error");
+        assert!(
+            logs(&pod).starts_with("`kubectl logs p --previous`"),
+            "a user's own pod"
+        );
+        let mut own = pod.clone();
+        own.labels_mut()
+            .insert("app.kubernetes.io/managed-by".into(), "sparkha".into());
+        assert!(logs(&own).starts_with("`sparkha logs p --previous`"));
         assert_eq!(ended(&pod, end + 7200.0), None);
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clients::spark::WorkerUi;
 use crate::logs::selection::{LogLine, sparks_time};
 use crate::logs::{Error, Lines, LogOptions, trimmed};
+use crate::model::error_chain::with_sources;
 use crate::model::log_line::Time;
 use crate::model::ports::WORKER_UI_PORT;
 use crate::platform::kubernetes::Cluster;
@@ -142,21 +143,9 @@ pub async fn logs(
     let mut found: Vec<Lines> = Vec::new();
     for worker in workers {
         let name = worker.name_any();
-        let opened = ui(cluster, &name).await;
-        let Ok(mut ui) = opened.inspect_err(|error| tracing::warn!("{name}: {error}")) else {
-            continue;
-        };
-        for executor in ui.executors(application).await? {
-            for kind in KINDS {
-                let mut log = ExecutorLog::of(&name, application, executor, kind);
-                let mut lines = log.more(&mut ui).await?;
-                if !log.rest.is_empty() {
-                    let rest = std::mem::take(&mut log.rest);
-                    log.push(&rest);
-                    lines.append(&mut log.lines);
-                }
-                found.push(stream::iter(trimmed(lines, oldest(options), options.tail)).boxed());
-            }
+        match logs_of_worker(cluster, &name, application, options).await {
+            Ok(mut lines) => found.append(&mut lines),
+            Err(error) => tracing::warn!("{name}: {}", with_sources(&error)),
         }
     }
     match found.is_empty() {
@@ -166,6 +155,29 @@ pub async fn logs(
             help: "`sparkha status` lists applications; an executor's logs are deleted with its worker's pod".into(),
         }),
     }
+}
+
+async fn logs_of_worker(
+    cluster: &Cluster,
+    worker: &str,
+    application: &str,
+    options: &LogOptions,
+) -> Result<Vec<Lines>, Error> {
+    let mut found: Vec<Lines> = Vec::new();
+    let mut ui = ui(cluster, worker).await?;
+    for executor in ui.executors(application).await? {
+        for kind in KINDS {
+            let mut log = ExecutorLog::of(worker, application, executor, kind);
+            let mut lines = log.more(&mut ui).await?;
+            if !log.rest.is_empty() {
+                let rest = std::mem::take(&mut log.rest);
+                log.push(&rest);
+                lines.append(&mut log.lines);
+            }
+            found.push(stream::iter(trimmed(lines, oldest(options), options.tail)).boxed());
+        }
+    }
+    Ok(found)
 }
 
 /// Sends what the application's executors write, on all current and future workers. `old` are the UIDs of those that exist now.

@@ -81,6 +81,7 @@ impl PodLogs {
             ..self.first()
         };
         let opened = futures::future::join_all(pods.iter().map(|pod| open(&self.cluster, pod, &params))).await;
+        let mut failure = None;
         for (pod, opened) in pods.iter().zip(opened) {
             match opened {
                 Ok(lines) => logs.push(lines),
@@ -88,8 +89,18 @@ impl PodLogs {
                 Err(kubernetes::Error::Rejected { code: 400, message, .. }) => {
                     tracing::warn!("{}: {message}", pod.name_any());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error @ (kubernetes::Error::Forbidden { .. } | kubernetes::Error::Unauthorized { .. })) => {
+                    return Err(error.into());
+                }
+                // A lost node must not hide the logs of the others.
+                Err(error) => {
+                    tracing::warn!("{}: {error}", pod.name_any());
+                    failure = Some(error);
+                }
             }
+        }
+        if let Some(error) = failure.filter(|_| logs.is_empty()) {
+            return Err(error.into());
         }
         for application in &applications {
             logs.extend(executors::logs(&self.cluster, &workers, application, &self.options).await?);

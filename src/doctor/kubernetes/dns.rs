@@ -13,7 +13,7 @@ use kube::ResourceExt;
 
 use super::facts::{NameServerReport, Observed, PodReport, Resolution, joined};
 use crate::doctor::{Check, Findings};
-use crate::model::labels::is_of_cluster;
+use crate::model::labels::{Component, is_of_cluster};
 use crate::platform::kubernetes::Cluster;
 use crate::spec::ClusterSpec;
 use crate::spec::names::Namespace;
@@ -52,6 +52,8 @@ pub async fn query_cluster_dns(
         .iter()
         .flatten()
         .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), spec.name.as_str()))
+        // Without workers their name is unknown, and nothing connects to it.
+        .filter(|service| Component::of(service.labels()) != Some(Component::Worker))
         .map(|service| format!("{}.{}.svc.{DOMAIN}.", service.name_any(), cluster.namespace()));
     let names: Vec<_> = [format!("kubernetes.default.svc.{DOMAIN}.")]
         .into_iter()

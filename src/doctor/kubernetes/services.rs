@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::facts::{DiagnosticFacts, Existing, Observed, named};
 use crate::doctor::{Check, Findings};
-use crate::model::labels::is_of_cluster;
+use crate::model::labels::{Component, is_of_cluster};
 use crate::state::is_ready;
 
 const NAME: &str = "Services";
@@ -22,7 +22,7 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
     let own: Vec<_> = services
         .iter()
         .filter(|service| is_of_cluster(service.metadata.labels.as_ref(), cluster))
-        .filter(|service| !has_no_pods(service, &facts.sets))
+        .filter(|service| !is_of_no_workers(service, &facts.sets))
         .collect();
     let mut findings = Findings::of(NAME);
     for service in &own {
@@ -33,20 +33,11 @@ pub fn judge(existing: &Existing, facts: &DiagnosticFacts) -> Vec<Check> {
     findings.or_ok(format!("{} lead to their pods", own.len()))
 }
 
-/// Whether the Service selects the pods of a StatefulSet without replicas: a cluster may have no workers.
-fn has_no_pods(service: &Service, sets: &[StatefulSet]) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let mut empty = sets.iter().map(|set| &set.spec).filter(|spec| spec.replicas == Some(0));
-    selector.is_some_and(|selector| {
-        empty.any(|spec| {
-            let template = spec
-                .template
-                .metadata
-                .as_ref()
-                .and_then(|metadata| metadata.labels.as_ref());
-            template.is_some_and(|labels| selects(selector, labels))
-        })
-    })
+/// Whether it is the workers' Service, and there are none: only they may be none.
+fn is_of_no_workers(service: &Service, sets: &[StatefulSet]) -> bool {
+    let is_theirs = |labels: &BTreeMap<String, String>| Component::of(labels) == Some(Component::Worker);
+    let mut workers = sets.iter().filter(|set| is_theirs(set.labels()));
+    is_theirs(service.labels()) && workers.all(|set| set.spec.replicas == Some(0))
 }
 
 /// What is wrong with a Service, and the hint.
@@ -126,18 +117,20 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_a_set_without_replicas_is_not_judged() {
-        let of = |part: &str, replicas: u32| {
-            let service = json!({"metadata": {"name": "s"}, "spec": {"selector": {"part": "worker"}}});
-            let set = json!({"metadata": {"name": "w"}, "spec": {
-                "replicas": replicas, "selector": {}, "template": {"metadata": {"labels": {"part": part, "version": "1"}}},
+    fn a_service_of_no_workers_is_not_judged() {
+        let of = |component: &str, replicas: u32| {
+            let labels = json!({"app.kubernetes.io/component": component});
+            let service = json!({"metadata": {"name": "s", "labels": labels}});
+            let set = json!({"metadata": {"name": "w", "labels": labels}, "spec": {
+                "replicas": replicas, "selector": {}, "template": {},
             }});
             let (service, set) = (serde_json::from_value(service), serde_json::from_value(set));
-            has_no_pods(&service.unwrap(), &[set.unwrap()])
+            is_of_no_workers(&service.unwrap(), &[set.unwrap()])
         };
         assert!(of("worker", 0));
         assert!(!of("worker", 1));
-        assert!(!of("master", 0));
+        // All others have a pod at least.
+        assert!(!of("history", 0));
     }
 
     #[test]

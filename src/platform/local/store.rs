@@ -327,7 +327,10 @@ impl ClusterDir {
 
     /// Whether this lock is still that of the folder's supervisor: not if the folder was removed since.
     pub fn has_supervisor_lock(&self, lock: &File) -> bool {
-        is_still(lock, &self.supervisor_lock())
+        let path = self.supervisor_lock();
+        // A network file system that fails for a moment has removed nothing.
+        let is_unknown = || fs::metadata(&path).is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound);
+        is_still(lock, &path) || is_unknown()
     }
 
     /// The running supervisor, if there is one.
@@ -582,6 +585,24 @@ mod tests {
         make_folder(dir.path()).unwrap();
         symlink(Path::new("/dev/full"), dir.path().join("lock")).unwrap();
         assert!(dir.lock().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_supervisor_keeps_its_lock_while_nobody_can_tell() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::at(&folder.path().join("default/spark")).unwrap();
+        make_folder(dir.path()).unwrap();
+        let lock = dir.lock_supervisor().unwrap().unwrap();
+        assert!(dir.has_supervisor_lock(&lock));
+        let path = dir.supervisor_lock();
+        fs::remove_file(&path).unwrap();
+        assert!(!dir.has_supervisor_lock(&lock), "it is gone");
+        // A link to itself: too many links, an error that says nothing about the file.
+        symlink(&path, &path).unwrap();
+        assert!(dir.has_supervisor_lock(&lock));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!dir.has_supervisor_lock(&lock), "it is another");
     }
 
     #[test]

@@ -71,10 +71,10 @@ pub async fn run(global: &Global, command: LocalCommand) -> Result<(), Error> {
             let progress = Progress::new(global.quiet);
             let begin_wait = || progress.part("Fetch", &format!("waits for another `sparkha local fetch {version}`"));
             let work = async { Ok(fetch::lock(version, begin_wait).await?) };
-            let _lock = super::unless_interrupted(work, super::CONTINUE).await?;
+            let lock = super::unless_interrupted(work, super::CONTINUE).await?;
             progress.clear_parts();
             let work = async {
-                Ok(fetch(version, |stage| match stage {
+                Ok(fetch(version, lock.clone(), |stage| match stage {
                     FetchStage::Downloading(there, total) => {
                         progress.bytes(&format!("Fetching Spark {version}"), there, total)
                     }

@@ -130,6 +130,11 @@ fn interruption() -> Result<impl Future<Output = ()>, Error> {
     system::interruption().map_err(Error::io("listen for signals"))
 }
 
+/// Completes at Ctrl-C or SIGTERM.
+fn termination() -> Result<impl Future<Output = ()>, Error> {
+    system::termination().map_err(Error::io("listen for signals"))
+}
+
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use futures::FutureExt;
 
 use crate::commands::arguments::Global;
 use crate::commands::{bad_flag, heading};
@@ -118,7 +119,11 @@ pub async fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Erro
     let submission = submission(arguments, global.quiet)?;
     let application = submission.job.job.file_name();
     let progress = Progress::new(global.quiet);
-    let interrupted = super::interruption()?;
+    // On Kubernetes a job does not need the terminal that began it.
+    let interrupted = match global.local {
+        true => super::interruption()?.left_future(),
+        false => super::termination()?.right_future(),
+    };
     let platform = super::named_cluster(global, named.as_deref()).await?;
     let serving = generations::for_jobs(platform.clone()).await?;
     if serving.name() != platform.name() {

@@ -135,11 +135,16 @@ async fn try_to_remove(cluster: &Cluster, leftovers: &Leftovers<'_>) -> Result<O
     if found.metadata.deletion_timestamp.is_some() {
         return Ok(Some(Removal::Removed));
     }
+    let unlisted = |error| Ok(Some(Removal::InUse(format!("failed to list its objects: {error}"))));
+    let resources = match namespaced_resources(cluster).await {
+        Ok(resources) => resources,
+        Err(error) => return unlisted(error),
+    };
     let until = SystemTime::now() + LIST_LASTS;
-    match first_tenant(cluster, leftovers).await {
+    match first_tenant(cluster, &resources, leftovers).await {
         Ok(None) => {}
         Ok(Some(tenant)) => return Ok(Some(Removal::InUse(format!("it still contains {tenant}")))),
-        Err(error) => return Ok(Some(Removal::InUse(format!("failed to list its objects: {error}")))),
+        Err(error) => return unlisted(error),
     }
     match cluster
         .delete_until(&api, "Namespace", namespace, found.uid(), until)
@@ -158,8 +163,11 @@ struct Leftovers<'a> {
 }
 
 /// Any object that is neither Kubernetes' own nor a leftover of the cluster, in any served version of any kind.
-async fn first_tenant(cluster: &Cluster, leftovers: &Leftovers<'_>) -> Result<Option<String>, kubernetes::Error> {
-    let resources = namespaced_resources(cluster).await?;
+async fn first_tenant(
+    cluster: &Cluster,
+    resources: &[ApiResource],
+    leftovers: &Leftovers<'_>,
+) -> Result<Option<String>, kubernetes::Error> {
     let lists = resources.iter().map(|resource| tenant_of(cluster, resource, leftovers));
     let mut lists = stream::iter(lists).buffer_unordered(CONCURRENCY);
     while let Some(tenant) = lists.try_next().await? {

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -39,11 +40,18 @@ impl Drop for FetchLock {
     }
 }
 
-/// Locks a version. Calls `begin_wait` if another command holds the lock.
-pub async fn lock(version: &str, begin_wait: impl FnOnce()) -> Result<FetchLock, Error> {
+/// Locks a version. Calls `begin_wait` if another command holds the lock. `None` if this user cannot write to the cache: what is there can be used.
+pub async fn lock(version: &str, begin_wait: impl FnOnce()) -> Result<Option<Arc<FetchLock>>, Error> {
     let cache = paths::cache()?;
-    make_folder(&cache)?;
-    lock_file(cache.join(format!(".fetching-{version}")), begin_wait).await
+    let locked = async {
+        make_folder(&cache)?;
+        lock_file(cache.join(format!(".fetching-{version}")), begin_wait).await
+    };
+    match locked.await {
+        Ok(lock) => Ok(Some(Arc::new(lock))),
+        Err(error) if error.is_denied() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn lock_file(path: PathBuf, begin_wait: impl FnOnce()) -> Result<FetchLock, Error> {
@@ -71,8 +79,12 @@ pub enum FetchStage {
     Unpacking,
 }
 
-/// Fetches a version unless it is in the cache. Returns its home, and whether it was fetched. The caller holds the version's [`lock`].
-pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<(PathBuf, bool), Error> {
+/// Fetches a version unless it is in the cache. Returns its home, and whether it was fetched. `lock` is the version's.
+pub async fn fetch(
+    version: &str,
+    lock: Option<Arc<FetchLock>>,
+    mut report: impl FnMut(FetchStage),
+) -> Result<(PathBuf, bool), Error> {
     let cache = paths::cache()?;
     let home = software::fetched_home(version).ok_or(Error::NoHome)?;
     if software::version_of(&home).is_some() {
@@ -88,7 +100,12 @@ pub async fn fetch(version: &str, mut report: impl FnMut(FetchStage)) -> Result<
     }
     report(FetchStage::Unpacking);
     let (from, to) = (archive.clone(), home.clone());
-    let unpacked = tokio::task::spawn_blocking(move || unpack(&from, &to)).await;
+    // After an interruption, the unpacking goes on to its end. No other fetch may begin before.
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let _held = lock;
+        unpack(&from, &to)
+    });
+    let unpacked = unpacked.await;
     let unpacked = unpacked.map_err(|error| fetch_error(error.to_string()))?;
     if unpacked.as_ref().is_err_and(|error| !error.is_full()) {
         // The archive may be damaged: the next fetch must download it again.

@@ -81,13 +81,17 @@ impl Error {
         matches!(self, Error::File { source, .. } if is_full(source))
     }
 
+    /// Whether this user may not write there, or nobody.
+    pub fn is_denied(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, Error::File { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+
     /// The remedy, if there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             _ if self.is_full() => "free some space there, or set XDG_STATE_HOME to a folder on another disk".into(),
-            Error::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                "make it writable for you, or set XDG_STATE_HOME to another folder".into()
-            }
+            _ if self.is_denied() => "make it writable for you, or set XDG_STATE_HOME to another folder".into(),
             Error::File { .. } | Error::Signal { .. } => return None,
             Error::Unreadable { .. } => {
                 "use the version of sparkha that wrote it; if the file is damaged, `sparkha teardown` still removes the cluster".into()

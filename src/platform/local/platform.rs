@@ -214,7 +214,7 @@ impl Platform for LocalPlatform {
     }
 
     async fn pods(&self) -> Result<Vec<Pod>, Error> {
-        Ok(self.dir.observed()?.pods.into_iter().map(|record| record.pod).collect())
+        Ok(self.dir.observed()?.pods.into_iter().map(as_it_is).collect())
     }
 
     async fn facts(&self, _: Observation) -> Result<Facts, Error> {

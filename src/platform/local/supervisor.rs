@@ -172,7 +172,14 @@ async fn run(
         }
         match kubelet.dir.desired() {
             Ok(None) => return Ok(SupervisorEnd::Removed),
-            _ if !kubelet.dir.has_supervisor_lock(lock) => return Ok(SupervisorEnd::Replaced),
+            _ if !kubelet.dir.has_supervisor_lock(lock) => {
+                // The files of a folder that is being removed go one by one.
+                tokio::time::sleep(RETRY_DELAY).await;
+                return Ok(match kubelet.dir.desired() {
+                    Ok(None) => SupervisorEnd::Removed,
+                    _ => SupervisorEnd::Replaced,
+                });
+            }
             Ok(Some(desired)) => kubelet.set_desired(desired),
             Err(error) => tracing::warn!("{error}"),
         }

@@ -346,7 +346,7 @@ mod tests {
             ("sparkha submit wc.py", "sparkha submit -- wc.py"),
             ("sparkha submit wc.py -- 3", "sparkha submit -- wc.py 3"),
             ("sparkha submit etl wc.py", "sparkha submit etl -- wc.py"),
-            // What follows is the application's own, whatever it means here.
+            // Words after an application are its arguments, even if submit knows such options.
             (
                 "sparkha submit wc.py --cluster prod --memory 8g --master x",
                 "sparkha submit -- wc.py --cluster prod --memory 8g --master x",

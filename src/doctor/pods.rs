@@ -113,11 +113,14 @@ fn remedy(name: &str, pod: Option<&Pod>, reason: &str) -> String {
              masters: daemonMemory; drivers: their pod's own"
                 .to_owned()
         }
-        // `logs` shows only what sparkha made, and not the drivers of users.
-        _ if pod.is_some_and(|pod| !is_ours(Some(pod.labels()))) => {
-            format!("`kubectl logs {name} --previous` shows its last log lines")
+        _ => {
+            // sparkha shows the logs of what it made, and not those of users' own drivers.
+            let program = match pod.is_none_or(|pod| is_ours(Some(pod.labels()))) {
+                true => "sparkha",
+                false => "kubectl",
+            };
+            format!("`{program} logs {name} --previous` shows its last log lines")
         }
-        _ => format!("`sparkha logs {name} --previous` shows its last log lines"),
     }
 }
 

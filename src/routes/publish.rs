@@ -215,7 +215,7 @@ impl RoutePublisher {
         let VulcandStore::Api { api, kept } = &mut self.server else {
             return Ok(());
         };
-        let is_left_out = |id: &Id| plan.conflicts.iter().any(|conflict| Some(&*conflict.host) == id.host());
+        let is_left_out = |id: &Id| id.host().is_some_and(|host| plan.leaves_out(host));
         let desired = objects(routes, &self.owner, self.listen).into_iter();
         *kept = desired
             .filter(|object| !is_left_out(&object.id))

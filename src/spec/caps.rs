@@ -12,7 +12,7 @@ const DAEMON_FLOOR: Memory = Memory::from_mib(300);
 /// The smallest heap of an executor that sparkha chooses.
 pub const HEAP_MIN: Memory = Memory::from_mib(512);
 /// The smallest heap with which an executor starts: Spark requires 450 MiB, not counting a thirtieth that SerialGC keeps free.
-const HEAP_LEAST: Memory = Memory::from_mib(480);
+const SPARK_HEAP_MIN: Memory = Memory::from_mib(480);
 /// Heap of a master by default; its pod has as much beside it.
 pub const MASTER_HEAP: Memory = Memory::from_mib(512);
 /// Memory of a worker's pod by default.
@@ -149,7 +149,7 @@ impl CapError {
             CapError::NoCore { .. } => "give each worker at least 1 core".into(),
             CapError::NoMemory { enough, .. } => format!("give each worker at least {enough}"),
             CapError::ExecutorCores { .. } => "lower it, or raise workers.cores".into(),
-            CapError::SmallHeap { .. } => format!("set at least {}", HEAP_LEAST.spark()),
+            CapError::SmallHeap { .. } => format!("set at least {}", SPARK_HEAP_MIN.spark()),
             CapError::ExecutorMemory { .. } => "lower it, or raise workers.memory".into(),
         }
     }
@@ -241,7 +241,7 @@ pub fn fit(cpu: Cpu, memory: Memory, daemon_heap: Memory, request: ExecutorReque
             offered: cores,
         });
     }
-    if let Some(requested) = request.memory.filter(|&requested| requested < HEAP_LEAST) {
+    if let Some(requested) = request.memory.filter(|&requested| requested < SPARK_HEAP_MIN) {
         return Err(CapError::SmallHeap { requested });
     }
     let daemon = (daemon_heap + DAEMON_OVERHEAD).max(DAEMON_FLOOR);
@@ -579,7 +579,7 @@ mod tests {
                 Err(CapError::NoMemory { enough, .. }) => {
                     prop_assert!(fit(cpu, enough, Memory::from_mib(heap), request).is_ok());
                 }
-                Err(CapError::SmallHeap { requested }) => prop_assert!(requested < HEAP_LEAST),
+                Err(CapError::SmallHeap { requested }) => prop_assert!(requested < SPARK_HEAP_MIN),
                 Err(CapError::NoCore { .. }) => prop_assert!(cpu < Cpu::from_cores(1)),
                 Err(CapError::ExecutorCores { requested, offered }) => prop_assert!(requested > offered),
                 Err(CapError::ExecutorMemory { requested, left, .. }) => prop_assert!(requested + overhead.least > left || overhead.fixed.mib() > 0),

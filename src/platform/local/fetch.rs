@@ -101,12 +101,11 @@ pub async fn fetch(
     report(FetchStage::Unpacking);
     let (from, to) = (archive.clone(), home.clone());
     // After an interruption, the unpacking goes on to its end. No other fetch may begin before.
-    let unpacked = tokio::task::spawn_blocking(move || {
+    let unpacking = tokio::task::spawn_blocking(move || {
         let _held = lock;
         unpack(&from, &to)
     });
-    let unpacked = unpacked.await;
-    let unpacked = unpacked.map_err(|error| fetch_error(error.to_string()))?;
+    let unpacked = unpacking.await.map_err(|error| fetch_error(error.to_string()))?;
     if unpacked.as_ref().is_err_and(|error| !error.is_full()) {
         // The archive may be damaged: the next fetch must download it again.
         let _ = fs::remove_file(&archive);

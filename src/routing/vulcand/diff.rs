@@ -89,6 +89,11 @@ impl RoutePlan {
         }
     }
 
+    /// Whether objects of somebody else block the host.
+    pub fn leaves_out(&self, host: &str) -> bool {
+        self.conflicts.iter().any(|conflict| conflict.host == host)
+    }
+
     /// Vulcand's API deletes by prefix. Leaves out the hosts and listeners with which it would delete others, and deletes those first that would take
     /// along what this plan writes.
     pub fn order_for_prefixes(&mut self, present: &StoredObjects) {
@@ -97,10 +102,11 @@ impl RoutePlan {
             Id::Frontend(id) | Id::Backend(id) => Some(("host", id.clone())),
             Id::Server { .. } => None,
         };
-        let (going, coming): (Vec<_>, Vec<_>) = self.changes().partition(|change| change.value.is_none());
-        let names =
-            |changes: Vec<&ObjectChange>| -> BTreeSet<_> { changes.iter().filter_map(|c| name(&c.id)).collect() };
-        let (going, coming) = (names(going), names(coming));
+        let names = |are_going: bool| -> BTreeSet<_> {
+            let changes = self.changes().filter(|change| change.value.is_none() == are_going);
+            changes.filter_map(|change| name(&change.id)).collect()
+        };
+        let (going, coming) = (names(true), names(false));
         let staying: BTreeSet<_> = present
             .keys()
             .filter_map(name)
@@ -185,11 +191,8 @@ impl Changes {
     /// Counts the hosts that needed no change, and names those left out.
     pub fn finish(&mut self, plan: &RoutePlan) {
         self.conflicts.clone_from(&plan.conflicts);
-        let is_left_out = |name: &String| plan.conflicts.iter().any(|conflict| conflict.host == *name);
-        let hosts = self
-            .written
-            .iter()
-            .filter(|name| !name.starts_with("listener ") && !is_left_out(name));
+        let is_counted = |name: &&String| !name.starts_with("listener ") && !plan.leaves_out(name);
+        let hosts = self.written.iter().filter(is_counted);
         self.unchanged = plan.desired.saturating_sub(hosts.count());
     }
 
@@ -209,7 +212,8 @@ impl From<&RoutePlan> for Changes {
 }
 
 /// Compares the objects in the store with the desired ones. Within the scope, hosts of the owner that are not desired are deleted. Hosts that objects
-/// of somebody else block are left out, but for their server's address. Hosts get the lease (0: none); listeners never have one, because others may use them too.
+/// of somebody else block are left out, but for their server's address. Hosts get the lease (0: none); listeners never have one, because others may
+/// use them too.
 pub fn plan(
     present: &StoredObjects,
     desired: &[VulcandObject],
